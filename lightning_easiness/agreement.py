@@ -1,0 +1,40 @@
+"""Whether the seeds are enough: how far the score of some runs agrees with that of as many others."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman's rank correlation between the scores of disjoint groups of runs, in [-1, 1], 1 is the same order.
+
+    Attributes:
+        name: name of the score.
+        num_runs: R, the runs of the record.
+        half_agreement: measured between random halves of the runs, of R // 2 each.
+        full_agreement: to expect between the R runs and R others, by the formula of Spearman and Brown.
+        extrapolated: to expect between larger groups, by number of runs.
+        num_splits: random splits into halves over which was averaged.
+
+    Example:
+        >>> print(Agreement("mean_loss", 10, 0.9, 0.947, {20: 0.973}))
+        Agreement of mean_loss with that of as many other runs (Spearman)
+          runs  agreement
+             5      0.900  measured, mean of 20 splits
+            10      0.947  expected
+            20      0.973  expected
+    """
+
+    name: str
+    num_runs: int
+    half_agreement: float
+    full_agreement: float
+    extrapolated: dict[int, float]
+    num_splits: int = 20
+
+    def __str__(self) -> str:
+        expected = {self.num_runs: self.full_agreement, **self.extrapolated}
+        rows = [(self.num_runs // 2, self.half_agreement, f"measured, mean of {self.num_splits} splits")]
+        rows += [(num_runs, agreement, "expected") for num_runs, agreement in sorted(expected.items())]
+        lines = [f"{num_runs:>6}  {agreement:>9.3f}  {source}" for num_runs, agreement, source in rows]
+        title = f"Agreement of {self.name} with that of as many other runs (Spearman)"
+        return "\n".join([title, "  runs  agreement", *lines])

@@ -1,0 +1,5 @@
+"""The callback that watches examples while a Trainer trains."""
+
+from lightning_easiness.callbacks.observe import EasinessCallback
+
+__all__ = ["EasinessCallback"]

@@ -1,0 +1,137 @@
+"""Two taps on a running fit: which examples a batch holds, and the logits that the training step computes for them.
+
+Both are put on in `Callback.setup` and taken off again when the fit ends, also by an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lightning_easiness.loaders import IndexSource, follow, unfollow
+
+
+class LoaderTap:
+    """Stands in for `strategy.process_dataloader`, the last call before a loader is iterated; follows train loaders."""
+
+    def __init__(self, trainer: Trainer, source: IndexSource) -> None:
+        self._trainer = trainer
+        self._source = source
+        self._active = True
+        self._followed: list[Any] = []
+        self._previous: Callable[[object], object] = trainer.strategy.process_dataloader
+        trainer.strategy.process_dataloader = self  # type: ignore[method-assign]
+
+    def __call__(self, dataloader: object) -> object:
+        """Follows a loader of the training and passes every loader on."""
+        if self._active and self._trainer.training:
+            self._unfollow()  # a reload brings a new one
+            follow(dataloader, self._source)
+            self._followed.append(dataloader)
+        return self._previous(dataloader)
+
+    def remove(self) -> None:
+        """Takes the tap off. Taps of other callbacks may lie over it: the last one to go takes off all of them."""
+        self._active = False
+        self._unfollow()
+        strategy = self._trainer.strategy
+        current = strategy.__dict__.get("process_dataloader")
+        while isinstance(current, LoaderTap) and not current._active:
+            current = current._previous
+            strategy.process_dataloader = current  # type: ignore[method-assign]
+        if current == type(strategy).process_dataloader.__get__(strategy):
+            del strategy.__dict__["process_dataloader"]
+
+    def _unfollow(self) -> None:
+        for loader in self._followed:
+            unfollow(loader, self._source)
+        self._followed.clear()
+
+
+class LogitsTap:
+    """Keeps the first prediction of each training step, from a forward hook on the module that computes it.
+
+    It listens to the LightningModule itself, which `self(x)` calls, and to its only child with parameters, which
+    `self.model(x)` calls. Where `module` names a submodule, it listens to that one alone.
+    """
+
+    def __init__(self, pl_module: LightningModule, module: str | None, read: Callable[[Any], Any]) -> None:
+        self._pl_module = pl_module
+        self._read = read
+        self._armed = False
+        self._seen: dict[str, Any] = {}
+        self._names = [module] if module is not None else candidate_modules(pl_module)
+        self._handles: list[RemovableHandle] = [
+            pl_module.get_submodule(name).register_forward_hook(self._hook(name)) for name in self._names
+        ]
+
+    def arm(self) -> None:
+        """Starts to listen: a training step begins."""
+        self._seen.clear()
+        self._armed = True
+
+    @property
+    def heard(self) -> bool:
+        """Whether the step has predicted anything yet."""
+        return bool(self._seen)
+
+    def take(self, size: int) -> Any:
+        """Stops listening and returns what the step predicted, detached.
+
+        Raises:
+            RuntimeError: the step called none of the modules that are listened to.
+        """
+        self._armed = False
+        found = [self._seen[name] for name in self._names if name in self._seen]
+        self._seen.clear()
+        if not found:
+            listened = " and ".join(repr(name) if name else "the LightningModule's forward" for name in self._names)
+            raise RuntimeError(
+                f"The training step gave EasinessCallback no output to read: it never called {listened}. Pass the name of"
+                " the submodule that returns the logits, module='net', or online=False."
+            )
+        return next((seen for seen in found if _first_size(seen) == size), found[0])
+
+    def remove(self) -> None:
+        """Takes the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._seen.clear()
+
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def keep(module: nn.Module, args: Any, output: Any) -> None:
+            # only the first call counts: closures run again, and a wrapped module reports the training step's result
+            # and none of a validation after a step that was skipped
+            if self._armed and name not in self._seen and self._pl_module.trainer.training:
+                prediction = self._read(output)
+                if prediction is not None:
+                    self._seen[name] = prediction.detach() if isinstance(prediction, Tensor) else prediction
+
+        return keep
+
+
+def candidate_modules(pl_module: LightningModule) -> list[str]:
+    """Names the modules that may compute the logits, the likeliest first; "" is the LightningModule itself.
+
+    Raises:
+        TypeError: there is none, as without `forward` and with several children any could be meant.
+    """
+    names = [""] if type(pl_module).forward is not LightningModule.forward else []
+    children = [name for name, child in pl_module.named_children() if any(True for _ in child.parameters())]
+    if len(children) == 1:
+        names += children
+    if not names:
+        raise TypeError(
+            f"{type(pl_module).__name__} defines no forward() and has {len(children)} submodules with parameters"
+            f" ({', '.join(children)}); pass the name of the one that returns the logits, EasinessCallback(module='...')."
+        )
+    return names
+
+
+def _first_size(prediction: Any) -> int | None:
+    return prediction.shape[0] if isinstance(prediction, Tensor) and prediction.ndim > 0 else None

@@ -1,0 +1,141 @@
+"""Images with one pattern taken away: colour, structure or high frequency.
+
+From section 6 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018): train on regular images, then
+measure easiness on these, to learn which patterns make examples easy.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.functional._checks import check_floating, check_images
+
+
+def interpolate_grey(images: Tensor, alpha: float) -> Tensor:
+    """Colour images drawn towards grey: alpha in [0, 1], 1 leaves the image as it is, 0 is grey.
+
+    alpha X + (1 - alpha) grey, grey the mean of R, G and B.
+
+    Args:
+        images: Floating point, shape (N, 3, H, W), any value range.
+        alpha: Share of colour that stays.
+
+    Returns:
+        The shape and dtype of `images`, so that the model under study takes it; computed in float32 at least.
+
+    Raises:
+        TypeError: If `images` is no floating point tensor.
+        ValueError: If `images` has another shape, or `alpha` is outside [0, 1].
+
+    Example:
+        >>> import torch
+        >>> interpolate_grey(torch.tensor([3.0, 0.0, 6.0]).reshape(1, 3, 1, 1), alpha=0.5).flatten()
+        tensor([3.0000, 1.5000, 4.5000])
+    """
+    check_images("interpolate_grey", images, channels="3")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"The `alpha` of interpolate_grey must be in [0, 1]; got {alpha}.")
+    wide = check_floating("interpolate_grey", "images", images)
+    return torch.lerp(wide.mean(dim=1, keepdim=True), wide, alpha).to(images.dtype)
+
+
+def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator | None = None) -> Tensor:
+    """Images cut into tiles that are put back in random order: tile_size in (0, 1], 1 leaves the image as it is.
+
+    Each image is shuffled by its own draw, all its channels alike. A tile is `tile_size` of the height by `tile_size`
+    of the width, rounded down to whole pixels and at least one. Where tiles do not fill the image, they start at the
+    top left and the strips at the bottom and the right stay in place.
+
+    Args:
+        images: Any dtype, shape (N, C, H, W).
+        tile_size: Side of a tile, as a fraction of the side of the image: 0.5 makes 2 x 2 tiles, 0.33 makes 3 x 3.
+        generator: Source of the draw, on any device; default: a new one with seed 0, so that equal calls give equal
+            images. The global random stream is not touched.
+
+    Returns:
+        The shape and dtype of `images`, a copy.
+
+    Raises:
+        TypeError: If `images` is no tensor.
+        ValueError: If `images` has another shape, or `tile_size` is outside (0, 1].
+
+    Example:
+        >>> import torch
+        >>> shuffle_tiles(torch.arange(4.0).reshape(1, 1, 2, 2), 0.5, torch.Generator().manual_seed(0)).sum()
+        tensor(6.)
+    """
+    check_images("shuffle_tiles", images)
+    if not 0 < tile_size <= 1:
+        raise ValueError(f"The `tile_size` of shuffle_tiles must be in (0, 1]; got {tile_size}: half the side is 0.5.")
+    if images.numel() == 0:
+        return images.clone()
+    if generator is None:
+        generator = torch.Generator(device=images.device).manual_seed(0)
+    tile_height, tile_width = (_tile_pixels(side, tile_size) for side in images.shape[2:])
+    rows, columns = images.shape[2] // tile_height, images.shape[3] // tile_width
+    draw = torch.rand(len(images), rows * columns, generator=generator, device=generator.device)
+    shuffled = images.clone()
+    tiled = shuffled[:, :, : rows * tile_height, : columns * tile_width]
+    tiled.copy_(_permute_tiles(tiled, rows, columns, draw.argsort(dim=1).to(images.device)))
+    return shuffled
+
+
+def _tile_pixels(side: int, tile_size: float) -> int:
+    # 1/3 of 33 is 10.999... in binary: the small term keeps it 11.
+    return max(1, math.floor(side * tile_size + 1e-6))
+
+
+def _permute_tiles(images: Tensor, rows: int, columns: int, order: Tensor) -> Tensor:
+    """Put tile order[n, i] of image n at place i; the tiles fill the images."""
+    n, channels, height, width = images.shape
+    tile = (height // rows, width // columns)
+    tiles = images.reshape(n, channels, rows, tile[0], columns, tile[1]).permute(0, 2, 4, 1, 3, 5)
+    tiles = tiles.reshape(n, rows * columns, channels, *tile)
+    tiles = tiles[torch.arange(n, device=images.device)[:, None], order]
+    tiles = tiles.reshape(n, rows, columns, channels, *tile)
+    return tiles.permute(0, 3, 1, 4, 2, 5).reshape(images.shape)
+
+
+def radial_mask(images: Tensor, radius: float) -> Tensor:
+    """Images without high frequencies: the larger the radius, the more stays; 0 leaves the mean of each channel.
+
+    Keeps what lies within `radius` of the zero frequency in the centred Fourier domain (Jo and Bengio, 2017).
+
+    Args:
+        images: Floating point, shape (N, C, H, W), any value range; the result may leave that range.
+        radius: In steps of the frequency index, that is periods an image side; from hypot(H / 2, W / 2) on all stays.
+
+    Returns:
+        The shape and dtype of `images`, so that the model under study takes it; computed in float32 at least.
+
+    Raises:
+        TypeError: If `images` is no floating point tensor.
+        ValueError: If `images` has another shape, or `radius` is below 0.
+
+    Example:
+        >>> import torch
+        >>> radial_mask(torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]]), radius=0)
+        tensor([[[[3., 3.],
+                  [3., 3.]]]])
+    """
+    check_images("radial_mask", images)
+    if not radius >= 0:
+        raise ValueError(f"The `radius` of radial_mask must be at least 0; got {radius}.")
+    wide = check_floating("radial_mask", "images", images)
+    if images.numel() == 0:
+        return images.clone()
+    height, width = images.shape[2:]
+    spectrum = torch.fft.rfft2(wide) * _within(radius, height, width, wide.device)
+    masked: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+    return masked.to(images.dtype)
+
+
+def _within(radius: float, height: int, width: int, device: torch.device) -> Tensor:
+    """Mask over the half plane of rfft2, which holds the other half mirrored."""
+    y = torch.arange(height, device=device)
+    y = torch.minimum(y, height - y)
+    x = torch.arange(width // 2 + 1, device=device)
+    distance = (y.square()[:, None] + x.square()).float().sqrt()
+    within: Tensor = distance <= radius
+    return within

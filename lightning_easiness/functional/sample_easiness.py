@@ -1,0 +1,268 @@
+"""Sample easiness: how surely the true class wins over each other class when the probabilities are noisy."""
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.functional._checks import (
+    check_at_least,
+    check_correct,
+    check_floating,
+    check_logits,
+    check_per_example,
+    check_positive,
+    check_same_length,
+    check_target_range,
+    exact_dtype,
+)
+
+# Numbers held at once in one intermediate tensor, 16 MiB in float32: memory stays flat however large N * K is.
+_CHUNK = 2**22
+
+HARD, MEDIUM, EASY, UNKNOWN = 0, 1, 2, -1
+
+
+def sample_easiness(
+    logits: Tensor,
+    target: Tensor,
+    sigma2: float = 1e-4,
+    method: Literal["exact", "monte_carlo"] = "exact",
+    num_draws: int = 1000,
+    generator: torch.Generator | None = None,
+    probabilities: bool = False,
+) -> Tensor:
+    """Chance that the true class wins over every other class under noise: in [0, 1], 1 is easiest.
+
+    E = prod over j != i of P(h_i > h_j), h the softmax output, i the true class, each side with independent Gaussian
+    noise of variance `sigma2`: equation 1 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for
+    Neural Networks". No value is read back from the device, so away from the CPU a target outside [0, K) is torch's own
+    error.
+
+    Args:
+        logits: Floating point, shape (N, K), K >= 2.
+        target: Class indices in [0, K), integers, shape (N,).
+        sigma2: Variance of the noise on each probability, above 0.
+        method: "exact" sums log Phi((h_i - h_j) / sqrt(2 sigma2)) and is differentiable; "monte_carlo" draws noise and
+            counts wins, as the paper does, at `num_draws` times the work.
+        num_draws: Draws of "monte_carlo"; the standard error of each P is sqrt(P (1 - P) / num_draws).
+        generator: Source of the noise of "monte_carlo", on any device; default: a new one with seed 0, so that equal
+            calls give equal numbers. The global random stream is not touched.
+        probabilities: Whether `logits` already holds probabilities.
+
+    Returns:
+        Shape (N,), float32 (float64 for float64 `logits`). NaN where a logit is NaN or +inf.
+
+    Raises:
+        TypeError: If `logits` is not floating point or `target` is not integer.
+        ValueError: If a shape is wrong, there is a single class, a target on the CPU is outside [0, K), or `sigma2`,
+            `method` or `num_draws` is out of range.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 0.0, -9.0], [0.0, 4.0, 0.0]])
+        >>> sample_easiness(logits, torch.tensor([0, 0, 0]))
+        tensor([1.0000, 0.5000, 0.0000])
+    """
+    logits, target = check_logits("sample_easiness", logits, target)
+    check_positive("sample_easiness", "sigma2", sigma2)
+    check_at_least("sample_easiness", "num_draws", num_draws, least=1)
+    if method not in ("exact", "monte_carlo"):
+        raise ValueError(f'The `method` of sample_easiness must be "exact" or "monte_carlo"; got {method!r}.')
+    try:
+        if method == "exact":
+            return _exact(logits, target, sigma2, probabilities)
+        return _monte_carlo(logits, target, sigma2, probabilities, num_draws, generator)
+    except RuntimeError:
+        check_target_range("sample_easiness", logits, target)
+        raise
+
+
+def _exact(logits: Tensor, target: Tensor, sigma2: float, probabilities: bool) -> Tensor:
+    chunks = [
+        log_sample_easiness_vector(rows, true, sigma2, probabilities=probabilities).sum(1).exp()
+        for rows, true in _row_chunks(logits, target)
+    ]
+    return torch.cat(chunks)
+
+
+def _monte_carlo(
+    logits: Tensor,
+    target: Tensor,
+    sigma2: float,
+    probabilities: bool,
+    num_draws: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    if generator is None:
+        generator = torch.Generator(device=logits.device).manual_seed(0)
+    chunks = []
+    for rows, true in _row_chunks(logits, target):
+        h = rows if probabilities else rows.softmax(1)
+        chunks.append(_product_of_wins(h, true, math.sqrt(sigma2), num_draws, generator))
+    return torch.cat(chunks)
+
+
+def _row_chunks(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    rows = max(1, _CHUNK // logits.shape[1])
+    return zip(torch.split(logits, rows), torch.split(target, rows), strict=True)
+
+
+def log_sample_easiness_vector(logits: Tensor, target: Tensor, sigma2: float, *, probabilities: bool = False) -> Tensor:
+    """Log of P(h_i > h_j) for each class j: in (-inf, 0], 0 is easiest, and 0 at the true class i.
+
+    For use inside the package: nothing is checked, and all (N, K) numbers are held at once.
+
+    Args:
+        logits: float32 or float64, shape (N, K).
+        target: Class indices in [0, K), int64, shape (N,).
+        sigma2: Variance of the noise on each probability.
+        probabilities: Whether `logits` already holds probabilities.
+
+    Returns:
+        Shape (N, K), differentiable.
+
+    Example:
+        >>> import torch
+        >>> log_sample_easiness_vector(torch.zeros(1, 2), torch.tensor([0]), sigma2=1e-4).exp()
+        tensor([[1.0000, 0.5000]])
+    """
+    index = target.unsqueeze(1)
+    per_deviation = 1 / math.sqrt(2 * sigma2)
+    if probabilities:
+        z = (logits.gather(1, index) - logits) * per_deviation
+    else:
+        # softmax divides each class by one sum; dividing the differences instead saves a rounding and is faster.
+        weights = (logits - logits.detach().amax(1, keepdim=True)).exp_()
+        z = (weights.gather(1, index) - weights).mul_(per_deviation / weights.sum(1, keepdim=True))
+    # The true class wins over itself: log Phi(inf) is 0, and so is its gradient.
+    log_wins: Tensor = torch.special.log_ndtr(z.scatter_(1, index, torch.inf))
+    return log_wins
+
+
+def _product_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int, generator: torch.Generator) -> Tensor:
+    """Product over classes j of the share of draws in which noisy h_i is above noisy h_j."""
+    index = target.unsqueeze(1)
+    true = h.gather(1, index)
+    wins = torch.zeros(h.shape, dtype=torch.int64, device=h.device)
+    at_once = max(1, _CHUNK // max(1, h.numel()))
+    for start in range(0, num_draws, at_once):
+        shape = (2, min(at_once, num_draws - start), *h.shape)
+        noise = torch.randn(shape, generator=generator, dtype=h.dtype, device=generator.device).to(h.device)
+        noise *= deviation
+        wins += (true + noise[0] > h + noise[1]).sum(0)
+    share = (wins.to(h.dtype) / num_draws).scatter(1, index, 1.0)
+    # NaN wins no comparison; without this an unknown would pass for the hardest.
+    return torch.where(h.isnan().any(1), torch.nan, share.prod(1))
+
+
+def easiness_level(easiness: Tensor, tol: float = 5e-4) -> Tensor:
+    """Level of each example: 0 hard (E <= tol), 2 easy (E >= 1 - tol), else 1 medium.
+
+    The levels of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks", which counts
+    draws and calls medium what wins neither none nor all of them; 5e-4 stands for 1,000 draws. No value is read back
+    from the device.
+
+    Args:
+        easiness: Sample easiness in [0, 1], floating point, shape (N,).
+        tol: Distance from 0 and from 1 that still counts as hard and as easy, in [0, 0.5).
+
+    Returns:
+        Shape (N,), int64; -1 where the easiness is NaN.
+
+    Raises:
+        TypeError: If `easiness` is no floating point tensor.
+        ValueError: If `easiness` has another shape, or `tol` is outside [0, 0.5).
+
+    Example:
+        >>> import torch
+        >>> easiness_level(torch.tensor([0.0001, 0.4, 0.9999]))
+        tensor([0, 1, 2])
+    """
+    return _levels("easiness_level", easiness, tol)
+
+
+def medium_sample_rate(easiness: Tensor, tol: float = 5e-4) -> Tensor:
+    """Share of medium examples (MSR): in [0, 1], low is a decided model.
+
+    From "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks".
+
+    Args:
+        easiness: Sample easiness in [0, 1], floating point, shape (N,). NaN is left out.
+        tol: As in `easiness_level`.
+
+    Returns:
+        Shape (), float32 (float64 for float64 `easiness`). NaN when there is no example.
+
+    Raises:
+        TypeError: If `easiness` is no floating point tensor.
+        ValueError: If `easiness` has another shape, or `tol` is outside [0, 0.5).
+
+    Example:
+        >>> import torch
+        >>> medium_sample_rate(torch.tensor([0.0, 0.4, 1.0, 1.0]))
+        tensor(0.2500)
+    """
+    level = _levels("medium_sample_rate", easiness, tol)
+    dtype = torch.float64 if easiness.dtype == torch.float64 else torch.float32
+    return (level == MEDIUM).sum().to(dtype) / (level != UNKNOWN).sum().to(dtype)
+
+
+def _levels(owner: str, easiness: Tensor, tol: float) -> Tensor:
+    easiness = check_floating(owner, "easiness", easiness)
+    check_per_example(owner, "easiness", easiness)
+    if not 0 <= tol < 0.5:
+        raise ValueError(f"The `tol` of {owner} must be in [0, 0.5), where hard and easy do not meet; got {tol}.")
+    hard, easy, unknown = easiness <= tol, easiness >= 1 - tol, easiness.isnan()
+    level = torch.full(easiness.shape, MEDIUM, dtype=torch.int64, device=easiness.device)
+    return level.masked_fill(hard, HARD).masked_fill(easy, EASY).masked_fill(unknown, UNKNOWN)
+
+
+def expected_sample_easiness_error(easiness: Tensor, correct: Tensor, num_bins: int = 5) -> Tensor:
+    """Gap between easiness and accuracy, bin by bin (ESE): in [0, 1], 0 is a perfect estimate.
+
+    Sum over equal bins of E of P(bin) |accuracy - mean E|: equation 4 of "Medium Samples Are All You Need: Sample
+    Easiness-Aware Learning for Neural Networks", which uses 5 bins. A bin holds its lower edge; the last holds 1 too.
+
+    Args:
+        easiness: Sample easiness in [0, 1], floating point, shape (N,). NaN is left out.
+        correct: Whether each example is classified correctly, bool or integers 0 and 1, shape (N,).
+        num_bins: Number of bins over [0, 1], at least 1.
+
+    Returns:
+        Shape (), float32 (float64 for float64 `easiness`). NaN when there is no example.
+
+    Raises:
+        TypeError: If `easiness` is not floating point or `correct` neither bool nor integer.
+        ValueError: If a shape or a value is out of range.
+
+    Example:
+        >>> import torch
+        >>> expected_sample_easiness_error(torch.tensor([0.05, 0.15, 0.9, 1.0]), torch.tensor([0, 1, 1, 1]))
+        tensor(0.2250)
+    """
+    owner = "expected_sample_easiness_error"
+    easiness = check_floating(owner, "easiness", easiness)
+    check_per_example(owner, "easiness", easiness)
+    correct = check_correct(owner, correct)
+    check_same_length(owner, "correct", correct, "easiness", easiness)
+    check_at_least(owner, "num_bins", num_bins, least=1)
+    known = ~easiness.isnan()
+    return _binned_gap(easiness[known], correct[known], num_bins)
+
+
+def _binned_gap(easiness: Tensor, correct: Tensor, num_bins: int) -> Tensor:
+    outside = easiness[(easiness < 0) | (easiness > 1)]
+    if outside.numel():
+        raise ValueError(
+            "The `easiness` of expected_sample_easiness_error must be in [0, 1]; "
+            f"got {float(outside[0]):g}: give the result of sample_easiness()."
+        )
+    bins = (easiness * num_bins).long().clamp(max=num_bins - 1)
+    # P(bin) |accuracy - mean E| is |sum of (correct - E) in the bin| / N: an empty bin needs no care.
+    dtype = exact_dtype(easiness)
+    gaps = torch.zeros(num_bins, dtype=dtype, device=easiness.device)
+    gaps.index_add_(0, bins, correct.to(dtype) - easiness.to(dtype))
+    return (gaps.abs().sum() / len(easiness)).to(easiness.dtype)

@@ -1,0 +1,264 @@
+"""What one batch tells of its examples, and the sums of an epoch. Knows tensors and batches, no Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_easiness.functional import el2n, margin, sample_easiness
+
+INPUT_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x", "data", "features", "img")
+TARGET_KEYS = ("label", "labels", "target", "targets", "y", "class", "classes")
+LOGITS_KEYS = ("logits", "logit", "output", "out", "y_hat", "preds")
+
+ONLINE_FIELDS = ("loss", "correct", "margin")
+PROBE_FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One checkpoint of one series: a value for each of the N examples, on the CPU, the same in every process.
+
+    Attributes:
+        series: "train-probe", "train-online", "val-probe" ...
+        step: optimizer steps made so far.
+        epoch: in which it was observed.
+        fields: name -> (N,); float32, but for `correct` (bool) and `count` (int32).
+        target: (N,) int64, -1 where the example was not seen yet; None when targets are no class indices.
+        num_classes: of the logits, None without them.
+        loss_name: "cross_entropy" or the name of the user's function.
+    """
+
+    series: str
+    step: int
+    epoch: int
+    fields: dict[str, Tensor]
+    target: Tensor | None
+    num_classes: int | None
+    loss_name: str
+
+
+def unpack_batch(batch: Any) -> tuple[Any, Any]:
+    """Splits a batch into inputs and targets: `(x, y, ...)`, or a mapping with the usual keys.
+
+    Raises:
+        TypeError: it is neither; the message names `batch_fn`.
+    """
+    if isinstance(batch, Mapping):
+        target_key = next((key for key in TARGET_KEYS if key in batch), None)
+        if target_key is not None:
+            input_key = next((key for key in INPUT_KEYS if key in batch), None)
+            if input_key is not None:
+                return batch[input_key], batch[target_key]
+            # a model that takes keywords, as language models do
+            return {key: value for key, value in batch.items() if key != target_key}, batch[target_key]
+        found = f"a {type(batch).__name__} with the keys {sorted(map(str, batch))}"
+    elif isinstance(batch, (tuple, list)):
+        if len(batch) >= 2:
+            return batch[0], batch[1]
+        found = f"a {type(batch).__name__} of {len(batch)} item{'s' * (len(batch) != 1)}"
+    else:
+        found = f"a {type(batch).__name__}"
+    raise TypeError(
+        f"EasinessCallback cannot tell inputs from targets in {found};"
+        " pass batch_fn, a function that takes the batch and returns (inputs, targets)."
+    )
+
+
+def find_logits(output: Any) -> Tensor | None:
+    """Finds the logits in what a model returns: a tensor, a tuple with it first, an object or mapping with `logits`."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        found = next((output[key] for key in LOGITS_KEYS if key in output), None)
+        return found if isinstance(found, Tensor) else None
+    if isinstance(getattr(output, "logits", None), Tensor):
+        return output.logits  # type: ignore[no-any-return]
+    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
+        return output[0]
+    return None
+
+
+@dataclass(frozen=True)
+class BatchReader:
+    """Reads examples' observations off a batch and the model's output, by the user's functions where there are any.
+
+    Attributes:
+        batch_fn: batch -> (inputs, targets).
+        logits_fn: what the model returns -> logits.
+        loss_fn: (logits, targets) -> (B,), one loss an example. Cross-entropy when None.
+        sigma2: noise variance of sample easiness.
+    """
+
+    batch_fn: Callable[[Any], tuple[Any, Any]] = unpack_batch
+    logits_fn: Callable[[Any], Any] = find_logits
+    loss_fn: Callable[[Any, Any], Tensor] | None = None
+    sigma2: float = 1e-4
+
+    @property
+    def loss_name(self) -> str:
+        """The name that the record keeps of the loss."""
+        if self.loss_fn is None:
+            return "cross_entropy"
+        return getattr(self.loss_fn, "__name__", type(self.loss_fn).__name__)
+
+    def prediction(self, output: Any) -> Any:
+        """Returns the logits in a model's output; the output itself where only the user's loss can read it."""
+        found = self.logits_fn(output)
+        return output if found is None and self.loss_fn is not None else found
+
+    def observe(self, prediction: Any, target: Any, size: int, *, full: bool) -> dict[str, Tensor]:
+        """Computes one value an example, without synchronising with the device.
+
+        Args:
+            prediction: (B, K) logits, (B,) or (B, 1) for two classes; anything that `loss_fn` takes where there is one.
+            target: (B,) class indices; anything that `loss_fn` takes where there is one.
+            size: the number of examples that the loader put into the batch, B.
+            full: all of PROBE_FIELDS, else ONLINE_FIELDS.
+
+        Returns:
+            name -> (B,), float32, `correct` bool, and "target" int64 where targets are class indices.
+        """
+        observed: dict[str, Tensor] = {}
+        labels = _class_indices(target, size)
+        if isinstance(prediction, Tensor):
+            _check_size(prediction, size)
+        if labels is not None:
+            observed["target"] = labels
+        logits = _as_logits(prediction) if labels is not None else None
+        if self.loss_fn is not None:
+            observed["loss"] = _check_losses(self.loss_fn(prediction, target), size, self.loss_name)
+        elif logits is None:
+            raise TypeError(_not_classification(prediction, target))
+        if logits is not None and labels is not None:
+            observed.update(self._classification(logits, labels, full))
+        return observed
+
+    def _classification(self, logits: Tensor, target: Tensor, full: bool) -> dict[str, Tensor]:
+        # a target out of range would abort the whole device; it is clamped here and reported when the pass is over
+        target = target.clamp(0, logits.shape[1] - 1)
+        observed = {"correct": logits.argmax(1) == target, "margin": margin(logits, target)}
+        if self.loss_fn is None:
+            observed["loss"] = F.cross_entropy(logits, target, reduction="none")
+        if full:
+            observed["sample_easiness"] = sample_easiness(logits, target, sigma2=self.sigma2)
+            observed["el2n"] = el2n(logits, target)
+        return observed
+
+
+def _class_indices(target: Any, size: int) -> Tensor | None:
+    """Returns integer targets as (B,) int64, None when they are something else."""
+    if not isinstance(target, Tensor) or target.is_floating_point() or target.is_complex():
+        return None
+    if target.ndim == 2 and target.shape[1] == 1:
+        target = target.squeeze(1)
+    return target.detach().to(torch.int64) if target.shape == (size,) else None
+
+
+def _as_logits(prediction: Any) -> Tensor | None:
+    """Returns (B, K) float logits, None when the prediction is something else. One output is a two-class logit."""
+    if not isinstance(prediction, Tensor) or not prediction.is_floating_point():
+        return None
+    logits = prediction.detach().float() if prediction.dtype != torch.float64 else prediction.detach()
+    if logits.ndim == 1:
+        logits = logits[:, None]
+    if logits.ndim != 2:
+        return None
+    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+
+
+def count_classes(prediction: Any) -> int | None:
+    """Returns the number of classes that a prediction tells apart, None when it is no logits."""
+    logits = _as_logits(prediction)
+    return None if logits is None else logits.shape[1]
+
+
+def _check_size(prediction: Tensor, size: int) -> None:
+    if prediction.ndim == 0 or prediction.shape[0] != size:
+        raise ValueError(
+            f"The model's output has the shape {tuple(prediction.shape)}, but the batch holds {size} examples, so losses"
+            " cannot be matched to examples; if the module drops or merges examples in training, pass online=False, and"
+            " if the logits are elsewhere, `module` or `logits_fn`."
+        )
+
+
+def _check_losses(losses: Any, size: int, name: str) -> Tensor:
+    if not isinstance(losses, Tensor) or losses.shape != (size,):
+        shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        raise ValueError(
+            f"loss_fn ({name}) must return one loss an example, shape ({size},); got {shape}."
+            " Use reduction='none' and average over everything but the first dimension."
+        )
+    return losses.detach().float()
+
+
+def _not_classification(prediction: Any, target: Any) -> str:
+    def describe(value: Any) -> str:
+        return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+    return (
+        "EasinessCallback reads logits (B, classes) and class indices (B,); got"
+        f" output {describe(prediction)} and targets {describe(target)}."
+        " Pass logits_fn or batch_fn to find them, or loss_fn, a loss for each example, for another task."
+    )
+
+
+@dataclass
+class EpochSums:
+    """Sums of what the training forward showed of each example in one epoch, of one process.
+
+    A step only puts its (B,) tensors on a list: its cost does not depend on the number of examples, nothing is read
+    back from the device, and examples that come twice (sampling with replacement, padding) are counted apart.
+    """
+
+    num_examples: int
+    _index: list[Tensor] = field(default_factory=list)
+    _values: dict[str, list[Tensor]] = field(default_factory=dict)
+    _MERGE_EVERY = 1024  # steps; many small tensors on the device waste memory
+
+    def add(self, index: Tensor, observed: Mapping[str, Tensor]) -> None:
+        """Takes one batch: indices (B,) on the CPU and (B,) values on any device."""
+        self._index.append(index)
+        for name, values in observed.items():
+            self._values.setdefault(name, []).append(values)
+        if len(self._index) >= self._MERGE_EVERY:
+            self._index = [torch.cat(self._index)]
+            self._values = {name: [torch.cat(parts)] for name, parts in self._values.items()}
+
+    def totals(self) -> tuple[Tensor, Tensor]:
+        """Adds up what was taken.
+
+        Returns:
+            sums (4, N) float32 of loss, correct, margin (zero where not recorded) and count, and target (N,) int64, -1
+            where not seen. On the CPU.
+        """
+        sums = torch.zeros(len(ONLINE_FIELDS) + 1, self.num_examples)
+        target = torch.full((self.num_examples,), -1, dtype=torch.int64)
+        if self._index:
+            index = torch.cat(self._index)
+            for row, name in enumerate(ONLINE_FIELDS):
+                if name in self._values:
+                    sums[row].index_add_(0, index, torch.cat(self._values[name]).float().cpu())
+            sums[-1].index_add_(0, index, torch.ones(len(index)))
+            if "target" in self._values:
+                target[index] = torch.cat(self._values["target"]).cpu()
+        return sums, target
+
+    def clear(self) -> None:
+        """Forgets the epoch."""
+        self._index, self._values = [], {}
+
+    @staticmethod
+    def means(sums: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """Turns sums into what a record keeps: means over the times that an example was seen, NaN where it was not."""
+        count = sums[-1]
+        unseen = torch.where(count > 0, 1.0, torch.nan)
+        means = {name: sums[ONLINE_FIELDS.index(name)] / count.clamp(min=1) * unseen for name in names}
+        if "correct" in means:
+            means["correct"] = means["correct"] >= 0.5
+        return {**means, "count": count.to(torch.int32)}

@@ -1,0 +1,385 @@
+"""`EasinessRecord`: what was observed of each example, at each checkpoint, in each run. Mapped from disk, not read."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_easiness import functional
+from lightning_easiness.agreement import Agreement
+from lightning_easiness.checkpoint_file import FIELDS, fingerprint
+from lightning_easiness.scores import ScoreDefinition, Scores, get_score
+from lightning_easiness.scoring import score_runs, stack_rows
+from lightning_easiness.stacking import RecordedSeries, merged_target, read_runs, same_seeds, stack, with_own_names
+from lightning_easiness.store import RunWriter
+
+__all__ = ["EasinessRecord"]
+
+
+class EasinessRecord:
+    """One series of several runs: fields of shape (run, checkpoint, example) that are read when they are asked for.
+
+    Made by `load`, `merge` and `select_runs`.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> for seed, loss in enumerate(([0.1, 2.0, 0.7], [0.3, 1.0, 0.9])):
+        ...     with RunWriter(folder, f"seed-{seed}", seed=seed) as writer:
+        ...         fields = {"loss": torch.tensor(loss)}
+        ...         _ = writer.append(
+        ...             "train-probe", step=120, epoch=0, target=torch.tensor([0, 1, 1]), fields=fields, num_classes=2
+        ...         )
+        ...         writer.complete()
+        >>> record = EasinessRecord.load(folder)
+        >>> record
+        EasinessRecord('train-probe': 2 runs, 1 checkpoint, 3 examples of 2 classes; loss)
+        >>> record.score("mean_loss").values
+        tensor([0.2000, 1.5000, 0.8000])
+        >>> record.score("mean_loss").hardest(0.3)
+        tensor([1])
+    """
+
+    def __init__(self, runs: Sequence[RecordedSeries], series: str) -> None:
+        self._runs = tuple(runs)
+        self.series = series
+
+    # ------------------------------------------------------------------ making records
+
+    @classmethod
+    def load(
+        cls, path: str | Path, series: str = "train-probe", runs: str | Iterable[str] | None = None
+    ) -> "EasinessRecord":
+        """Open a folder of runs, or of one run; only headers are read.
+
+        Files that are truncated or foreign are left out with a warning. Runs are stacked at the checkpoints that all
+        complete runs share; an incomplete run that lacks one of them is left out with a warning. Where no run is
+        complete, it is the checkpoints that all runs share.
+
+        Args:
+            path: the `dirpath` of EasinessCallback, or the folder of one run in it.
+            series: "train-probe", "train-online", "val-probe", "loader-probe", or a pattern's, "train-probe-grey".
+            runs: names of the runs to load, in that order; None for all, in the order of the numbers in their names.
+
+        Raises:
+            FileNotFoundError: there is no such folder, no run in it, or none with that series.
+            ValueError: nothing can be read, the runs share no checkpoint or are of different data sets.
+        """
+        found, problems = read_runs(Path(path), series, runs)
+        kept, left_out = stack(found)
+        _warn([*(f"Left out: {sentence}" for sentence in [*problems, *left_out]), *same_seeds(kept)])
+        return cls(kept, series)
+
+    @classmethod
+    def merge(cls, *records: "EasinessRecord") -> "EasinessRecord":
+        """Put the runs of several records into one, by the rule of `load`.
+
+        A run whose name is taken gets the next free number: "seed-0", "seed-0-2".
+
+        Raises:
+            ValueError: there is no record, they hold different series, the same run, or other data sets.
+        """
+        if not records:
+            raise ValueError("merge() takes at least one record; got none.")
+        if len({record.series for record in records}) > 1:
+            held = ", ".join(f"'{record.series}'" for record in records)
+            raise ValueError(f"merge() takes records of one series; got {held}: load them with the same `series`.")
+        runs = with_own_names([run for record in records for run in record._runs])
+        kept, left_out = stack(runs)
+        _warn([*(f"Left out: {sentence}" for sentence in left_out), *same_seeds(kept)])
+        return cls(kept, records[0].series)
+
+    def select_runs(self, runs: Iterable[int | str]) -> "EasinessRecord":
+        """The same record with only some runs, by index or name, in that order.
+
+        Raises:
+            ValueError: no run is named, or one that is not there.
+        """
+        chosen: list[RecordedSeries] = []
+        for run in runs:
+            index = self.runs.index(run) if run in self.runs else run
+            if isinstance(index, str) or not -self.num_runs <= index < self.num_runs:
+                raise ValueError(f"`runs` names {run!r}: this record holds {', '.join(self.runs)}.")
+            chosen.append(self._runs[index])
+        if not chosen:
+            raise ValueError(f"`runs` must name at least one of {', '.join(self.runs)}; got none.")
+        return EasinessRecord(chosen, self.series)
+
+    def save(self, dirpath: str | Path) -> None:
+        """Write the runs into folders under `dirpath`, in the form that `load` reads.
+
+        Raises:
+            FileExistsError: `dirpath` holds checkpoints of a run of that name.
+            OSError: it cannot be written to.
+        """
+        for run in self._runs:
+            with RunWriter(dirpath, run.name, seed=run.info.seed, versions=run.info.versions) as writer:
+                target = run.target()
+                for file in run.checkpoints:
+                    writer.append(
+                        self.series,
+                        step=file.step,
+                        epoch=file.epoch,
+                        target=target,
+                        fields={field: file.read(field) for field in file.fields},
+                        num_classes=file.num_classes,
+                        loss=file.loss,
+                    )
+                if run.info.complete:
+                    writer.complete()
+
+    # ------------------------------------------------------------------ what it holds
+
+    def __repr__(self) -> str:
+        classes = f" of {self.num_classes} classes" if self.num_classes else ""
+        return (
+            f"EasinessRecord('{self.series}': {_plural(self.num_runs, 'run')}, "
+            f"{_plural(self.num_checkpoints, 'checkpoint')}, {self.num_examples} examples{classes}; "
+            f"{', '.join(self.fields)})"
+        )
+
+    @property
+    def num_runs(self) -> int:
+        """R."""
+        return len(self._runs)
+
+    @property
+    def num_checkpoints(self) -> int:
+        """C."""
+        return len(self._runs[0].checkpoints)
+
+    @property
+    def num_examples(self) -> int:
+        """N, the length of the data set."""
+        return self._runs[0].num_examples
+
+    @property
+    def num_classes(self) -> int | None:
+        """K, where known."""
+        return next((run.num_classes for run in self._runs if run.num_classes), None)
+
+    @property
+    def steps(self) -> Tensor:
+        """Optimizer updates before each checkpoint, int64 `(C,)`, ascending."""
+        return torch.tensor(self._runs[0].steps)
+
+    @property
+    def epochs(self) -> Tensor:
+        """Epoch of each checkpoint, int64 `(C,)`, as the first run has it."""
+        return torch.tensor([file.epoch for file in self._runs[0].checkpoints])
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of the runs."""
+        return [run.name for run in self._runs]
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """Seed of each run, None where not known."""
+        return [run.info.seed for run in self._runs]
+
+    @property
+    def versions(self) -> list[dict[str, str]]:
+        """Versions of the packages that wrote each run."""
+        return [dict(run.info.versions) for run in self._runs]
+
+    @property
+    def loss_name(self) -> str:
+        """Name of the loss in field `loss`: "cross_entropy", or that of the user's function."""
+        return self._runs[0].loss
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """Fields that every checkpoint of every run holds."""
+        files = [file for run in self._runs for file in run.checkpoints]
+        return tuple(name for name in FIELDS if all(name in file.fields for file in files))
+
+    @cached_property
+    def target(self) -> Tensor:
+        """Class of each example, int64 `(N,)`, -1 where no run knows it."""
+        return merged_target(self._runs)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the data set: its length and its targets."""
+        names = {run.fingerprint for run in self._runs}
+        return names.pop() if len(names) == 1 else fingerprint(self.target, self.num_examples)
+
+    @property
+    def loss(self) -> Tensor:
+        """Loss, float32 `(R, C, N)`; NaN where an example was not seen."""
+        return self.field("loss")
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether the prediction was right, bool `(R, C, N)`; False where an example was not seen."""
+        return self.field("correct")
+
+    @property
+    def margin(self) -> Tensor:
+        """Target logit less the largest other logit, float32 `(R, C, N)`."""
+        return self.field("margin")
+
+    @property
+    def sample_easiness(self) -> Tensor:
+        """Sample easiness, float32 `(R, C, N)`, in [0, 1], 1 is easiest."""
+        return self.field("sample_easiness")
+
+    @property
+    def el2n(self) -> Tensor:
+        """Length of the error vector, float32 `(R, C, N)`."""
+        return self.field("el2n")
+
+    @property
+    def count(self) -> Tensor:
+        """Times that an example was seen since the last checkpoint, int32 `(R, C, N)`; only in an online series."""
+        return self.field("count")
+
+    @property
+    def num_nan(self) -> Tensor:
+        """Number of NaN losses at each checkpoint, over runs and examples, int64 `(C,)`."""
+        counts = [self.field("loss", checkpoint).isnan().sum() for checkpoint in range(self.num_checkpoints)]
+        return torch.stack(counts)
+
+    def field(self, name: str, checkpoint: int | None = None) -> Tensor:
+        """One field at one checkpoint, `(R, N)`, from one file a run; or at all of them, `(R, C, N)`.
+
+        Args:
+            name: one of `fields`.
+            checkpoint: index, negative from the end; None for all, which are read into memory.
+
+        Raises:
+            ValueError: the record holds no such field.
+            IndexError: there is no such checkpoint.
+        """
+        self._check_field(name, f"Field '{name}'")
+        if checkpoint is not None:
+            index = self._index(checkpoint)
+            return stack_rows([run.checkpoints[index].read(name) for run in self._runs])
+        values = torch.empty(self.num_runs, self.num_checkpoints, self.num_examples, dtype=FIELDS[name])
+        for rows, run in zip(values, self._runs, strict=True):
+            for row, file in zip(rows, run.checkpoints, strict=True):
+                row.copy_(file.read(name))
+        return values
+
+    def checkpoint_at(self, *, step: int | None = None, epoch: int | None = None) -> int:
+        """Index of the checkpoint at a step, or of the last one in an epoch, for `field` and `score`.
+
+        Raises:
+            ValueError: there is none, or not exactly one of `step` and `epoch` is given.
+        """
+        if (step is None) == (epoch is None):
+            raise ValueError(f"checkpoint_at() takes either `step` or `epoch`; got step={step}, epoch={epoch}.")
+        name, wanted, there = ("step", step, self.steps) if epoch is None else ("epoch", epoch, self.epochs)
+        assert wanted is not None
+        distance = (there - wanted).abs()
+        if distance.amin() > 0:
+            nearest = int(there[distance.argmin()])
+            raise ValueError(f"There is no checkpoint at {name} {wanted}: the nearest is at {name} {nearest}.")
+        return int((distance == 0).nonzero()[-1])
+
+    # ------------------------------------------------------------------ scores
+
+    def score(self, name: str, checkpoint: int = -1, *, seed: int = 0, **options: Any) -> Scores:
+        """One number an example: see `lightning_easiness.scores.SCORES` for the names.
+
+        Reads one file a run; for a score of the whole trajectory, one run after the other.
+
+        Args:
+            name: name of the score.
+            checkpoint: index, negative from the end. Trajectories end there.
+            seed: decides what is left of ties in `Scores`.
+            options: for the function of the score.
+
+        Raises:
+            ValueError: there is no such score, or the record lacks what it needs.
+            IndexError: there is no such checkpoint.
+        """
+        index = self._index(checkpoint)
+        values, alone = self._values_and_alone(name, index, options)
+        scores = Scores(
+            values=values,
+            spread=alone.std(0) if self.num_runs > 1 else torch.full_like(values, torch.nan),
+            higher_is_easier=get_score(name).higher_is_easier,
+            target=self.target,
+            name=name,
+            num_runs=self.num_runs,
+            step=int(self.steps[index]),
+            epoch=int(self.epochs[index]),
+            fingerprint=self.fingerprint,
+            tie_breaker=self.field("loss", index).mean(0) if "loss" in self.fields and name != "mean_loss" else None,
+            seed=seed,
+        )
+        scores.warn_of_nan(stacklevel=2)
+        return scores
+
+    def agreement(
+        self,
+        name: str = "mean_loss",
+        checkpoint: int = -1,
+        factor: Sequence[float] = (2,),
+        *,
+        seed: int = 0,
+        num_splits: int = 20,
+    ) -> Agreement:
+        """Whether the seeds are enough: how far the score agrees with that of as many other runs.
+
+        Args:
+            name: name of the score.
+            checkpoint: index, negative from the end.
+            factor: how many times as many runs to extrapolate to.
+            seed: seed of the random splits.
+            num_splits: number of random splits of the runs into halves.
+
+        Raises:
+            ValueError: the record holds a single run, or lacks what the score needs.
+        """
+        if self.num_runs < 2:
+            raise ValueError("agreement() needs at least 2 runs; got 1: repeat the training with other seeds.")
+        _, alone = self._values_and_alone(name, self._index(checkpoint), {})
+        half = functional.split_half_agreement(alone, seed=seed, num_splits=num_splits)
+        numbers = [self.num_runs, *(round(times * self.num_runs) for times in factor)]
+        # Twice the half is all runs, but for an odd number, where a half is less than that
+        expected = {
+            number: float(functional.extrapolate_agreement(half, number / (self.num_runs // 2))) for number in numbers
+        }
+        return Agreement(name, self.num_runs, float(half), expected.pop(self.num_runs), expected, num_splits)
+
+    def _values_and_alone(self, name: str, index: int, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        definition = get_score(name)
+        self._check_definition(definition)
+        return score_runs(definition, self._runs, index, options)
+
+    def _check_definition(self, definition: ScoreDefinition) -> None:
+        for field in definition.fields:
+            self._check_field(field, f"Score '{definition.name}' needs field '{field}', which")
+        if definition.loss is not None and definition.loss != self.loss_name:
+            raise ValueError(
+                f"Score '{definition.name}' needs the loss '{definition.loss}', but '{self.loss_name}' was recorded: "
+                "observe with the default `loss_fn`, or choose another score."
+            )
+
+    def _check_field(self, name: str, what: str) -> None:
+        if name not in self.fields:
+            raise ValueError(f"{what} is not in series '{self.series}', which holds {', '.join(self.fields)}.")
+
+    def _index(self, checkpoint: int) -> int:
+        count = self.num_checkpoints
+        if not -count <= checkpoint < count:
+            raise IndexError(
+                f"`checkpoint` must be in [{-count}, {count}); got {checkpoint}: see checkpoint_at(step=...)."
+            )
+        return checkpoint % count
+
+
+def _warn(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        warnings.warn(sentence, stacklevel=3)
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

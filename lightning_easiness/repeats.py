@@ -1,0 +1,209 @@
+"""Seeded repeats of a training, one after the other, that survive being killed.
+
+One process trains the seeds in turn on its device(s). For many devices and nodes no coordination is needed: start one
+process (group) a seed, each with `repeat_fit(..., seeds=[seed], dirpath=the same folder)`, by any scheduler, and load the
+folder when they are done.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint
+from tqdm.auto import tqdm
+from typing_extensions import override
+
+from lightning_easiness.callbacks import EasinessCallback
+from lightning_easiness.random_streams import isolated_streams, read_streams, restore_streams
+from lightning_easiness.record import EasinessRecord
+from lightning_easiness.run_folder import is_complete
+from lightning_easiness.store import RunWriter
+
+_RESUME_FILE = "resume.ckpt"
+
+
+def repeat_fit(
+    make_trainer: Callable[..., Trainer],
+    make_module: Callable[..., LightningModule],
+    datamodule: Any,
+    seeds: Iterable[int] = range(10),
+    dirpath: str | os.PathLike[str] = "easiness",
+    *,
+    progress: bool = True,
+) -> EasinessRecord:
+    """Trains once a seed and returns the record of all runs.
+
+    Each seed trains from scratch under `seed_everything(seed, workers=True)` and writes the run "seed-<n>" under
+    `dirpath`. Runs that are complete there are skipped; one that was killed goes on from its last epoch's end and ends
+    with the numbers that it would have had. The caller's random streams are left as they were.
+
+    Args:
+        make_trainer: returns a new Trainer. Where it has an EasinessCallback, that one observes, under `dirpath`; else one
+            with default settings is added. A function with a parameter named `seed` is given the seed.
+        make_module: returns a new LightningModule, likewise.
+        datamodule: a LightningDataModule, a DataLoader for training, or a function that returns one of them for each run.
+        seeds: one run each.
+        dirpath: the folder of the runs.
+        progress: show a bar over the runs.
+
+    Returns:
+        The record of these seeds' runs, of the series that the callback probes.
+
+    Raises:
+        ValueError: no seed, or one twice.
+        RuntimeError: another process is training one of the seeds into the same folder.
+    """
+    seeds = _check_seeds(seeds)
+    folder = Path(dirpath)
+    series = "train-probe"
+    todo = [seed for seed in seeds if not is_complete(folder / run_name(seed))]
+    with (
+        _own_seeding(),
+        tqdm(
+            total=len(seeds), initial=len(seeds) - len(todo), desc="Runs", unit="run", position=2, disable=not progress
+        ) as bar,
+    ):
+        for seed in todo:
+            series = _fit_once(make_trainer, make_module, datamodule, seed, folder)
+            gc.collect()  # a finished Trainer is held by reference cycles, and so is its device memory
+            bar.update()
+    return EasinessRecord.load(
+        folder, series=_series_in(folder / run_name(seeds[0]), series), runs=[*map(run_name, seeds)]
+    )
+
+
+def run_name(seed: int) -> str:
+    """The name of a seed's run, and of its folder."""
+    return f"seed-{seed}"
+
+
+def _check_seeds(seeds: Iterable[int]) -> list[int]:
+    listed = [int(seed) for seed in seeds]
+    if not listed:
+        raise ValueError("The `seeds` of repeat_fit are empty; give one for each run, as range(10).")
+    if len(set(listed)) < len(listed):
+        raise ValueError(f"The `seeds` of repeat_fit must differ, as a run each; got {listed}.")
+    return listed
+
+
+def _fit_once(
+    make_trainer: Callable[..., Trainer],
+    make_module: Callable[..., LightningModule],
+    datamodule: Any,
+    seed: int,
+    folder: Path,
+) -> str:
+    seed_everything(seed, workers=True, verbose=False)
+    module = _make(make_module, seed)
+    trainer = _make(make_trainer, seed)
+    callback = _observer(trainer, folder, run_name(seed))
+    resume = _Resume(folder / run_name(seed) / _RESUME_FILE)
+    trainer.callbacks.append(resume)  # type: ignore[attr-defined]
+    data = datamodule() if callable(datamodule) and not isinstance(datamodule, LightningDataModule) else datamodule
+    key = "datamodule" if isinstance(data, LightningDataModule) else "train_dataloaders"
+    trainer.fit(module, ckpt_path=resume.found(), **{key: data})
+    if not trainer.is_global_zero or trainer.interrupted:
+        return callback.series
+    if not is_complete(resume.path.parent):
+        # killed between the last epoch's end and the end of the run: nothing was left to train
+        with RunWriter(folder, run_name(seed), seed=seed, resume=True) as writer:
+            writer.complete()
+    resume.path.unlink(missing_ok=True)
+    return callback.series
+
+
+def _make(factory: Callable[..., Any], seed: int) -> Any:
+    try:
+        takes_seed = "seed" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # some builtins have no signature
+        takes_seed = False
+    return factory(seed=seed) if takes_seed else factory()
+
+
+def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    observers = [callback for callback in callbacks if isinstance(callback, EasinessCallback)]
+    if len(observers) > 1:
+        raise ValueError(f"The Trainer has {len(observers)} EasinessCallbacks; repeat_fit writes one record a run.")
+    if not observers:
+        observers = [EasinessCallback(num_images=0)]
+        callbacks.insert(0, observers[0])  # before the callbacks that save checkpoints
+    observer = observers[0]
+    observer.dirpath, observer.run, observer.exist_ok = folder, run, True
+    return observer
+
+
+def _series_in(run_folder: Path, series: str) -> str:
+    """The series that was asked for, or where every run was complete before, the one that these runs hold."""
+    held = [path.name for path in run_folder.iterdir() if path.is_dir()]
+    if series in held:
+        return series
+    return next((name for name in ("val-probe", "loader-probe", "train-online") if name in held), series)
+
+
+@contextmanager
+def _own_seeding() -> Iterator[None]:
+    """Seeding a run sets global streams and the environment; both are the caller's again afterwards."""
+    names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        with isolated_streams():
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class _Resume(Checkpoint):
+    """Saves a run at each epoch's end, random streams included, so that a killed run goes on as if it had not been.
+
+    It is a `Checkpoint` so that Lightning calls it after the callbacks that it saves.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def found(self) -> str | None:
+        """The file to resume from, where there is a whole one."""
+        if not self.path.exists():
+            return None
+        try:
+            torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            warnings.warn(f"'{self.path}' cannot be resumed from ({error}); its run starts again.", stacklevel=2)
+            return None
+        return str(self.path)
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.fast_dev_run:
+            return
+        beside = self.path.with_name(f".tmp-{self.path.name}")
+        trainer.save_checkpoint(beside, weights_only=False)  # the optimizer too
+        if trainer.is_global_zero:
+            os.replace(beside, self.path)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return read_streams()
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._streams = state_dict
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if hasattr(self, "_streams"):
+            restore_streams(self._streams)

@@ -1,0 +1,70 @@
+"""Hypothesis strategies for tensors of every dtype and shape that a user can bring; comparison with a reference."""
+
+import math
+
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+
+moderate = settings(deadline=None, max_examples=50)
+few = settings(deadline=None, max_examples=25)
+
+HALF_TYPES = (torch.float16, torch.bfloat16)
+FLOAT_TYPES = (*HALF_TYPES, torch.float32, torch.float64)
+COUNT_TYPES = (torch.bool, torch.uint8, torch.int32, torch.int64)
+
+float_types = st.sampled_from(FLOAT_TYPES)
+sizes = st.integers(0, 7)  # 0 and 1 examples are drawn often: Hypothesis likes the ends
+
+
+def filled(draw: st.DrawFn, shape: tuple[int, ...], elements: st.SearchStrategy, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor of `shape`, its elements drawn one by one and rounded to `dtype`."""
+    count = math.prod(shape)
+    values = draw(st.lists(elements, min_size=count, max_size=count))
+    return torch.tensor(values, dtype=torch.float64).reshape(shape).to(dtype)
+
+
+@st.composite
+def matrices(
+    draw: st.DrawFn,
+    elements: st.SearchStrategy,
+    rows: st.SearchStrategy = st.integers(1, 5),  # noqa: B008
+    dtypes: st.SearchStrategy = float_types,
+) -> torch.Tensor:
+    """(rows, N): runs or checkpoints by examples; R = 1, N = 0 and N = 1 among them."""
+    return filled(draw, (draw(rows), draw(sizes)), elements, draw(dtypes))
+
+
+@st.composite
+def answers(draw: st.DrawFn, rows: st.SearchStrategy = st.integers(1, 6)) -> torch.Tensor:  # noqa: B008
+    """(rows, N) of 0 and 1: correct or not, as bool or as an integer type."""
+    return filled(draw, (draw(rows), draw(sizes)), st.sampled_from([0.0, 1.0]), draw(st.sampled_from(COUNT_TYPES)))
+
+
+@st.composite
+def classified(
+    draw: st.DrawFn, elements: st.SearchStrategy, dtypes: st.SearchStrategy = float_types
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (N, K) and targets (N,), with K from two classes up."""
+    num_examples, num_classes = draw(st.integers(0, 4)), draw(st.integers(2, 5))
+    logits = filled(draw, (num_examples, num_classes), elements, draw(dtypes))
+    labels = st.lists(st.integers(0, num_classes - 1), min_size=num_examples, max_size=num_examples)
+    return logits, torch.tensor(draw(labels), dtype=torch.int64)
+
+
+def assert_matches(
+    actual: torch.Tensor, expected: object, source: torch.dtype, rtol: float = 1e-5, atol: float = 1e-6
+) -> None:
+    """Compare with a reference, at the precision that a tensor of dtype `source` must be computed with.
+
+    `rtol` and `atol` are those of float32, in which half types are computed too; float64 is held to a millionth of
+    them. Where a half type comes back, the reference is rounded to it and one step of it is allowed.
+    """
+    allowed = {torch.float32, source} if source in HALF_TYPES else {source}
+    assert actual.dtype in allowed, f"{source} came back as {actual.dtype}"
+    if actual.dtype == torch.float64:
+        rtol, atol = rtol * 1e-6, atol * 1e-6
+    elif actual.dtype in HALF_TYPES:
+        rtol += torch.finfo(actual.dtype).eps
+    wanted = torch.as_tensor(expected, dtype=torch.float64).reshape(actual.shape).to(actual.dtype)
+    torch.testing.assert_close(actual, wanted, rtol=rtol, atol=atol, equal_nan=True)

@@ -1,0 +1,299 @@
+"""Matching rate, rank correlation, split-half agreement and its extrapolation."""
+
+import math
+import statistics
+from collections import Counter
+from fractions import Fraction
+
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_easiness.functional import (
+    extrapolate_agreement,
+    matching_rate,
+    rank_correlation,
+    split_half_agreement,
+)
+from tests.functional import references as reference
+from tests.functional.strategies import FLOAT_TYPES, filled, float_types, moderate
+
+index_sets = st.sets(st.integers(0, 30) | st.integers(10**12, 10**12 + 3), max_size=12)
+index_types = st.sampled_from([torch.int32, torch.int64])
+values = st.sampled_from([0.0, -0.0, 1.0, 2.0, math.inf, -math.inf, math.nan]) | st.floats(-10, 10)
+
+
+# matching rate
+
+
+@moderate
+@given(index_sets, index_sets, st.randoms(use_true_random=False))
+def test_matching_rate_of_index_sets(a, b, random):
+    if not a and not b:
+        return
+    shuffled = [random.sample(sorted(indices), len(indices)) for indices in (a, b)]
+    rate = matching_rate(*(torch.tensor(indices, dtype=torch.int64) for indices in shuffled))
+    assert rate.ndim == 0
+    assert rate.dtype.is_floating_point
+    assert rate.item() == pytest.approx(reference.matching_rate(a, b), rel=1e-6)
+
+
+@moderate
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20), index_types)
+def test_a_mask_and_its_indices_are_the_same_set(pairs, dtype):
+    masks = torch.tensor(pairs).unbind(1)
+    if not any(mask.any() for mask in masks):
+        return
+    indices = [mask.nonzero().flatten().to(dtype) for mask in masks]
+    wanted = reference.matching_rate(*(index.tolist() for index in indices))
+    assert matching_rate(*masks).item() == pytest.approx(wanted, rel=1e-6)
+    assert matching_rate(*indices).item() == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "rate"),
+    [
+        ([0, 1, 2, 3], [3, 2], 0.5),  # over the larger set: neither Jaccard (0.5 too) ...
+        ([0, 1, 2, 3], [3, 9], 0.25),  # ... which would say 0.2 here, nor the smaller set, 0.5
+        ([3, 9], [0, 1, 2, 3], 0.25),
+        ([5], [5], 1.0),
+        ([5], [6], 0.0),
+        ([], [1, 2], 0.0),
+        ([1, 2], [], 0.0),
+    ],
+)
+def test_matching_rate_by_hand(a, b, rate):
+    assert matching_rate(torch.tensor(a, dtype=torch.int64), torch.tensor(b, dtype=torch.int64)).item() == rate
+
+
+def test_the_chance_rate_is_the_fraction():
+    generator = torch.Generator().manual_seed(0)
+    for size in (100, 300):  # of 1000
+        draws = [torch.randperm(1000, generator=generator)[:size] for _ in range(400)]
+        rates = torch.stack([matching_rate(a, b) for a, b in zip(draws[::2], draws[1::2], strict=True)]).double()
+        standard_error = rates.std() / math.sqrt(len(rates))
+        assert abs(rates.mean() - size / 1000) < 4 * standard_error
+        assert standard_error < 0.003
+
+
+def test_two_empty_sets_are_an_error():
+    nothing = torch.empty(0, dtype=torch.int64)
+    with pytest.raises(ValueError, match="empty"):
+        matching_rate(nothing, nothing)
+    with pytest.raises(ValueError, match="empty"):
+        matching_rate(torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("name", "a", "b"), [("a", [1, 1, 2], [1, 2]), ("b", [1, 2], [2, 3, 2])])
+def test_duplicates_in_an_index_set_are_an_error(name, a, b):
+    with pytest.raises(ValueError, match=rf"`{name}`"):
+        matching_rate(torch.tensor(a), torch.tensor(b))
+
+
+def test_masks_of_different_length_and_matrices_are_errors():
+    with pytest.raises(ValueError, match=r"`[ab]`"):
+        matching_rate(torch.ones(3, dtype=torch.bool), torch.ones(4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="`a`"):
+        matching_rate(torch.arange(4).reshape(2, 2), torch.arange(4))
+    with pytest.raises(ValueError, match="`b`"):
+        matching_rate(torch.arange(4), torch.arange(4).reshape(2, 2))
+
+
+@pytest.mark.parametrize("fractional", [torch.tensor([0.5, 1.5]), torch.tensor([1.0, 2.0])])
+def test_scores_in_the_place_of_indices_are_an_error(fractional):
+    with pytest.raises((TypeError, ValueError), match="`a`"):
+        matching_rate(fractional, torch.tensor([1, 2]))
+
+
+# rank correlation
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
+    count, dtype = draw(st.integers(0, 12)), draw(float_types)
+    return filled(draw, (count,), values, dtype), filled(draw, (count,), values, dtype)
+
+
+@moderate
+@given(pairs())
+def test_rank_correlation_takes_average_ranks_and_drops_unknown_pairs(pair):
+    correlation = rank_correlation(*pair)
+    assert correlation.ndim == 0
+    assert correlation.dtype.is_floating_point
+    wanted = reference.rank_correlation(*(side.tolist() for side in pair))
+    assert correlation.item() == pytest.approx(wanted, rel=1e-5, abs=1e-6, nan_ok=True)
+    assert not abs(correlation.item()) > 1 + 1e-6
+
+
+@pytest.mark.parametrize("levels", [5, 100_000])
+def test_rank_correlation_equals_scipy_and_pandas(levels):
+    generator = torch.Generator().manual_seed(levels)
+    a = torch.randint(levels, (20_000,), generator=generator).double()
+    b = a + torch.randn(20_000, generator=generator, dtype=torch.float64).mul(levels / 3).round()
+    wanted = scipy.stats.spearmanr(a.numpy(), b.numpy()).statistic
+    assert rank_correlation(a, b).item() == pytest.approx(wanted, abs=1e-6)
+    a[::7], b[::11] = math.nan, math.nan
+    wanted = pd.Series(a.numpy()).corr(pd.Series(b.numpy()), method="spearman")
+    assert rank_correlation(a, b).item() == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", FLOAT_TYPES)
+def test_rank_correlation_by_hand(dtype):
+    a = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=dtype)
+    assert rank_correlation(a, a.square()).item() == pytest.approx(1)
+    assert rank_correlation(a, -a).item() == pytest.approx(-1)
+    # Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5).
+    assert rank_correlation(torch.tensor([0.0, 5, 5, 9], dtype=dtype), a).item() == pytest.approx(math.sqrt(0.9))
+
+
+def test_rank_correlation_of_neighbouring_doubles():
+    near = 1 + torch.arange(4, dtype=torch.float64) * 2.0**-50
+    assert rank_correlation(near, torch.tensor([1.0, 2.0, 4.0, 3.0])).item() == pytest.approx(0.8)
+
+
+def test_rank_correlation_needs_two_vectors_of_one_length():
+    with pytest.raises(ValueError, match=r"`[ab]`"):
+        rank_correlation(torch.rand(3), torch.rand(4))
+    with pytest.raises(ValueError, match=r"`[ab]`"):
+        rank_correlation(torch.rand(3), torch.rand(1))
+    with pytest.raises(ValueError, match=r"`[ab]`"):
+        rank_correlation(torch.rand(2, 3), torch.rand(2, 3))
+
+
+# split halves
+
+
+def runs(num_runs: int, num_examples: int, noise: float, seed: int = 0) -> torch.Tensor:
+    """True easiness of variance 1 plus independent noise of each run."""
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.randn(num_examples, generator=generator, dtype=torch.float64)
+    return truth + noise * torch.randn(num_runs, num_examples, generator=generator, dtype=torch.float64)
+
+
+def spearman_of_normal(pearson: float) -> float:
+    return 6 / math.pi * math.asin(pearson / 2)
+
+
+@pytest.mark.parametrize(("num_runs", "num_splits"), [(2, 1), (3, 3), (4, 3), (5, 15), (6, 10)])
+def test_every_split_into_two_equal_halves_is_as_likely_as_the_others(num_runs, num_splits):
+    values = runs(num_runs, 25, noise=1.0)
+    possible = reference.split_half_agreements(values.tolist())
+    assert len(set(possible)) == len(possible) == num_splits
+    drawn: Counter = Counter()
+    for seed in range(30 * num_splits):
+        agreement = split_half_agreement(values, seed=seed, num_splits=1).item()
+        nearest = min(range(num_splits), key=lambda split: abs(possible[split] - agreement))
+        assert agreement == pytest.approx(possible[nearest], abs=1e-6)
+        drawn[nearest] += 1
+    assert len(drawn) == num_splits
+    chi_square = sum((count - 30) ** 2 / 30 for count in drawn.values())
+    assert chi_square <= scipy.stats.chi2.isf(1e-4, max(num_splits - 1, 1))
+
+
+@moderate
+@given(st.data(), st.integers(2, 5), st.integers(3, 8), st.integers(1, 4))
+def test_split_half_lies_among_the_possible_splits(data, num_runs, num_examples, num_splits):
+    # Small whole numbers: sums are exact, so ties between means are ties in the reference too.
+    values = filled(data.draw, (num_runs, num_examples), st.integers(0, 3).map(float), torch.float64)
+    possible = reference.split_half_agreements(values.tolist())
+    if any(map(math.isnan, possible)):
+        return
+    agreement = split_half_agreement(values, num_splits=num_splits).item()
+    assert min(possible) - 1e-6 <= agreement <= max(possible) + 1e-6
+
+
+def test_split_half_averages_over_splits():
+    values = runs(5, 25, noise=1.0)
+    possible = reference.split_half_agreements(values.tolist())
+    standard_error = statistics.pstdev(possible) / math.sqrt(400)
+    agreement = split_half_agreement(values, num_splits=400).item()
+    assert agreement == pytest.approx(statistics.mean(possible), abs=4 * standard_error)
+    assert standard_error < 0.01
+
+
+@pytest.mark.parametrize("dtype", FLOAT_TYPES)
+def test_two_runs_have_one_split(dtype):
+    values = runs(2, 40, noise=0.5).to(dtype)
+    wanted = reference.rank_correlation(*values.tolist())
+    for seed in range(3):
+        assert split_half_agreement(values, seed=seed).item() == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("num_runs", [2, 4, 10])
+@pytest.mark.parametrize("noise", [0.5, 2.0])
+def test_split_half_recovers_a_known_reliability(num_runs, noise):
+    reliability = 1 / (1 + noise**2 / (num_runs / 2))
+    agreement = split_half_agreement(runs(num_runs, 20_000, noise)).item()
+    assert agreement == pytest.approx(spearman_of_normal(reliability), abs=0.02)
+
+
+def test_split_half_of_an_odd_number_of_runs_has_equal_halves():
+    # Halves of 1 and 2 runs would agree at sqrt(1/3 * 1/2) = 0.41 instead.
+    agreement = split_half_agreement(runs(3, 20_000, noise=math.sqrt(2))).item()
+    assert agreement == pytest.approx(spearman_of_normal(1 / 3), abs=0.02)
+
+
+def test_split_half_depends_on_the_seed_alone():
+    values = runs(6, 30, noise=1.0)
+    first, again, other = (split_half_agreement(values, seed=seed, num_splits=2).item() for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_an_example_that_no_run_knows_changes_nothing():
+    values = runs(4, 30, noise=1.0)
+    unknown = torch.cat([values, torch.full((4, 1), math.nan)], dim=1)
+    assert split_half_agreement(unknown).item() == pytest.approx(split_half_agreement(values).item())
+
+
+def test_split_half_needs_two_runs():
+    with pytest.raises(ValueError, match=r"values.*1|1.*values"):
+        split_half_agreement(torch.rand(1, 10))
+    with pytest.raises(ValueError, match="values"):
+        split_half_agreement(torch.rand(10))
+    with pytest.raises(ValueError, match="num_splits"):
+        split_half_agreement(torch.rand(4, 10), num_splits=0)
+
+
+# extrapolation
+
+
+@pytest.mark.parametrize(
+    ("agreement", "factor", "wanted"),
+    [
+        (0.5, 2, 2 / 3),
+        (0.5, 0.5, 1 / 3),
+        (0.5, 1, 0.5),
+        (0.0, 10, 0.0),
+        (1.0, 10, 1.0),
+        (0.8, 3, 12 / 13),
+        (-0.2, 2, -0.5),
+    ],
+)
+def test_extrapolation_by_hand(agreement, factor, wanted):
+    result = extrapolate_agreement(torch.tensor(agreement), factor)
+    assert result.ndim == 0
+    assert result.item() == pytest.approx(wanted)
+
+
+@moderate
+@given(st.floats(0, 1), st.fractions(Fraction(1, 10), 10, max_denominator=20))
+def test_extrapolation_is_spearman_brown(agreement, factor):
+    result = extrapolate_agreement(torch.tensor(agreement, dtype=torch.float64), float(factor)).item()
+    assert result == pytest.approx(reference.extrapolate_agreement(agreement, float(factor)), rel=1e-9)
+
+
+@pytest.mark.parametrize("noise", [1.0, 2.0])
+def test_the_extrapolated_agreement_is_the_one_that_more_runs_have(noise):
+    few, many = runs(4, 20_000, noise), runs(12, 20_000, noise, seed=1)
+    predicted = extrapolate_agreement(split_half_agreement(few), 3).item()
+    assert predicted == pytest.approx(split_half_agreement(many).item(), abs=0.03)
+
+
+@pytest.mark.parametrize("factor", [0, -1.0])
+def test_extrapolation_to_no_runs_is_an_error(factor):
+    with pytest.raises(ValueError, match="factor"):
+        extrapolate_agreement(torch.tensor(0.5), factor)

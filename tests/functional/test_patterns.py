@@ -1,0 +1,195 @@
+"""The three patterns that are taken out of pictures: colour, structure, high frequencies."""
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_easiness.functional import interpolate_grey, radial_mask, shuffle_tiles
+from tests.functional import references as reference
+from tests.functional.strategies import FLOAT_TYPES, assert_matches, few, filled, float_types, moderate
+
+pixels = st.sampled_from([0.0, 1.0, 0.5]) | st.floats(-3, 3)
+
+
+@st.composite
+def pictures(
+    draw: st.DrawFn,
+    channels: st.SearchStrategy = st.integers(1, 3),  # noqa: B008
+    sides: st.SearchStrategy = st.integers(1, 4),  # noqa: B008
+) -> torch.Tensor:
+    shape = (draw(st.integers(0, 2)), draw(channels), draw(sides), draw(sides))
+    return filled(draw, shape, pixels, draw(float_types))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def numbered(num_images: int, num_channels: int, height: int, width: int) -> torch.Tensor:
+    """Each pixel of each channel of each picture has a value of its own."""
+    return (
+        torch.arange(num_images * num_channels * height * width)
+        .reshape(num_images, num_channels, height, width)
+        .float()
+    )
+
+
+# colour
+
+
+@moderate
+@given(pictures(channels=st.just(3)), st.floats(0, 1) | st.sampled_from([0.0, 0.25, 1.0]))
+def test_grey_interpolation(images, alpha):
+    wanted = [reference.interpolate_grey(image, alpha) for image in images.tolist()]
+    result = interpolate_grey(images, alpha)
+    assert result.shape == images.shape
+    assert_matches(result, torch.tensor(wanted, dtype=torch.float64), images.dtype, rtol=1e-5, atol=2e-6)
+
+
+def test_grey_is_the_plain_mean_of_the_channels():
+    image = torch.tensor([3.0, 0.0, 0.0]).reshape(1, 3, 1, 1)  # a luminance would weigh red by 0.3
+    assert interpolate_grey(image, 0.0).flatten().tolist() == pytest.approx([1.0, 1.0, 1.0])
+    assert interpolate_grey(image, 0.25).flatten().tolist() == pytest.approx([1.5, 0.75, 0.75])
+
+
+@pytest.mark.parametrize("dtype", FLOAT_TYPES)
+def test_alpha_1_is_the_picture_and_alpha_0_has_no_colour(dtype):
+    images = torch.rand(2, 3, 4, 5, generator=generator()).to(dtype)
+    torch.testing.assert_close(interpolate_grey(images, 1.0).to(dtype), images, rtol=0, atol=0)
+    grey = interpolate_grey(images, 0.0)
+    assert torch.equal(grey[:, 0], grey[:, 1])
+    assert torch.equal(grey[:, 0], grey[:, 2])
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan])
+def test_alpha_lies_between_0_and_1(alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        interpolate_grey(torch.rand(1, 3, 2, 2), alpha)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4, 4), (2, 4, 4, 4), (3, 4, 4)])
+def test_grey_needs_three_channels(shape):
+    with pytest.raises(ValueError, match="images"):
+        interpolate_grey(torch.rand(shape), 0.5)
+
+
+# structure
+
+
+@moderate
+@given(
+    st.integers(0, 3),
+    st.integers(1, 3),
+    st.sampled_from([(1, 1.0), (2, 0.5), (3, 1 / 3), (3, 0.34), (4, 0.25), (5, 0.2)]),
+    st.tuples(st.integers(2, 4), st.integers(2, 4)),
+    st.integers(0, 1000),
+    float_types,
+)
+def test_each_picture_keeps_its_tiles(num_images, num_channels, split, tile, seed, dtype):
+    per_side, tile_size = split
+    tile_height, tile_width = tile
+    images = numbered(num_images, num_channels, per_side * tile_height, per_side * tile_width).remainder(251).to(dtype)
+    shuffled = shuffle_tiles(images, tile_size, generator(seed))
+    assert shuffled.shape == images.shape
+    for before, after in zip(images.tolist(), shuffled.tolist(), strict=True):
+        assert Counter(reference.tiles(before, *tile)) == Counter(reference.tiles(after, *tile))
+
+
+@pytest.mark.parametrize("dtype", FLOAT_TYPES)
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 5, 7), (3, 2, 1, 1)])
+def test_one_tile_stays_where_it_is(shape, dtype):
+    images = torch.rand(shape, generator=generator()).to(dtype)
+    for seed in range(5):
+        assert torch.equal(shuffle_tiles(images, 1.0, generator(seed)).to(dtype), images)
+
+
+@pytest.mark.parametrize(("side", "tile_size"), [(10, 0.33), (7, 0.5), (9, 0.4), (8, 0.01), (5, 0.9)])
+def test_a_tile_that_does_not_divide_the_picture_loses_no_pixel(side, tile_size):
+    images = numbered(2, 2, side, side + 2)
+    shuffled = shuffle_tiles(images, tile_size, generator())
+    assert shuffled.shape == images.shape
+    for before, after in zip(images, shuffled, strict=True):
+        colours = [Counter(map(tuple, image.flatten(1).T.tolist())) for image in (before, after)]
+        assert colours[0] == colours[1]
+
+
+def test_every_tile_is_as_likely_in_every_place():
+    images, own = numbered(1, 1, 2, 2), generator()
+    orders = Counter(tuple(shuffle_tiles(images, 0.5, own).flatten().int().tolist()) for _ in range(1200))
+    assert len(orders) == 24
+    assert sum((count - 50) ** 2 / 50 for count in orders.values()) < 58  # 23 degrees of freedom, probability 1e-4
+
+
+def test_pictures_of_a_batch_are_shuffled_apart():
+    images = numbered(1, 1, 4, 4).expand(32, 1, 4, 4)
+    shuffled = shuffle_tiles(images, 0.25, generator())
+    assert len({tuple(image.flatten().tolist()) for image in shuffled}) == 32
+
+
+def test_the_shuffle_is_that_of_the_generator():
+    images, own = numbered(2, 3, 8, 8), generator(3)
+    first, second = (shuffle_tiles(images, 0.25, own) for _ in range(2))
+    assert torch.equal(first, shuffle_tiles(images, 0.25, generator(3)))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, images)
+
+
+@pytest.mark.parametrize("tile_size", [0.0, -0.5, 1.1, math.nan])
+def test_a_tile_size_is_a_share_of_the_picture(tile_size):
+    with pytest.raises(ValueError, match="tile_size"):
+        shuffle_tiles(torch.rand(1, 3, 4, 4), tile_size, generator())
+
+
+# high frequencies
+
+
+@few
+@given(pictures(), st.floats(0, 4) | st.integers(0, 4).map(float))
+def test_radial_mask_keeps_the_frequencies_within_the_radius(images, radius):
+    wanted = [[reference.radial_mask(channel, radius) for channel in image] for image in images.tolist()]
+    result = radial_mask(images, radius)
+    assert result.shape == images.shape
+    assert_matches(result, torch.tensor(wanted, dtype=torch.float64), images.dtype, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", FLOAT_TYPES)
+@pytest.mark.parametrize("size", [(8, 8), (7, 7), (6, 9), (1, 5)])
+def test_a_large_radius_is_the_picture_and_radius_0_its_mean(dtype, size):
+    images = torch.rand(2, 3, *size, generator=generator()).to(dtype)
+    exact = images.double()
+    assert_matches(radial_mask(images, math.hypot(*size) / 2), exact, dtype)
+    assert_matches(radial_mask(images, 0.0), exact.mean((2, 3), keepdim=True).expand_as(exact), dtype)
+
+
+@pytest.mark.parametrize("size", [16, 15])
+def test_the_radius_is_in_frequency_indices_and_includes_itself(size):
+    y, x = torch.meshgrid(*[torch.arange(size, dtype=torch.float64)] * 2, indexing="ij")
+    wave = torch.cos(2 * math.pi * (3 * y + 4 * x) / size).reshape(1, 1, size, size)  # of frequency (3, 4)
+    torch.testing.assert_close(radial_mask(wave, 5), wave, rtol=0, atol=1e-6)
+    torch.testing.assert_close(radial_mask(wave, 4.999), torch.zeros_like(wave), rtol=0, atol=1e-6)
+
+
+def test_the_mask_applies_to_both_sides_of_a_long_picture_alike():
+    # Frequency 3 along the short side and along the long side: a mask relative to the sides would part them.
+    y, x = torch.meshgrid(torch.arange(8.0), torch.arange(32.0), indexing="ij")
+    waves = torch.stack([torch.cos(2 * math.pi * 3 * y / 8), torch.cos(2 * math.pi * 3 * x / 32)]).unsqueeze(1)
+    torch.testing.assert_close(radial_mask(waves, 3), waves, rtol=0, atol=1e-5)
+    torch.testing.assert_close(radial_mask(waves, 2.9), torch.zeros_like(waves), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("radius", [-1.0, math.nan])
+def test_a_radius_is_not_negative(radius):
+    with pytest.raises(ValueError, match="radius"):
+        radial_mask(torch.rand(1, 3, 4, 4), radius)
+
+
+@pytest.mark.parametrize(
+    "pattern", [lambda images: radial_mask(images, 1.0), lambda images: shuffle_tiles(images, 0.5, generator())]
+)
+def test_pictures_come_in_batches(pattern):
+    with pytest.raises(ValueError, match="images"):
+        pattern(torch.rand(3, 4, 4))

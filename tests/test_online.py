@@ -1,0 +1,243 @@
+"""Online observation: every example's numbers come from the step that trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    Sampler,
+    Subset,
+    WeightedRandomSampler,
+    default_collate,
+)
+
+from lightning_easiness import EasinessCallback, EasinessRecord
+from tests.small import Net, Points, loader, trainer
+
+
+class Told(Points):
+    """Tells the index of each example in its inputs, so that a module can keep a trace of its own."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        x, y = super().__getitem__(index)
+        return torch.cat([x, torch.tensor([float(index)])]), y
+
+
+class Traces(Net):
+    """Keeps (epoch, index, loss, margin, correct) of each example of each step, by plain arithmetic."""
+
+    def __init__(self, optimizer: str = "sgd") -> None:
+        super().__init__(optimizer)
+        self.trace: list[tuple[int, int, float, float, bool]] = []
+        self.traced: int | None = None
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x[:, :8])
+        if self.traced != (self.current_epoch, batch_idx):  # a closure may run again
+            self.traced = (self.current_epoch, batch_idx)
+            for index, row, target in zip(x[:, 8].tolist(), logits.detach().float(), y.tolist(), strict=True):
+                others = [float(value) for k, value in enumerate(row) if k != target]
+                loss = float(-torch.log_softmax(row.double(), 0)[target])
+                kept = (self.current_epoch, int(index), loss, float(row[target]) - max(others))
+                self.trace.append((*kept, int(row.argmax()) == target))
+        return nn.functional.cross_entropy(logits, y)
+
+
+def check(folder: Path, module: Traces, size: int) -> EasinessRecord:
+    record = EasinessRecord.load(folder, series="train-online")
+    for checkpoint, epoch in enumerate(record.epochs.tolist()):
+        for index in range(size):
+            seen = [entry for entry in module.trace if entry[:2] == (epoch, index)]
+            assert record.count[0, checkpoint, index] == len(seen)
+            loss, margin = record.loss[0, checkpoint, index], record.margin[0, checkpoint, index]
+            if not seen:
+                assert loss.isnan()
+                assert margin.isnan()
+                assert not record.correct[0, checkpoint, index]
+                continue
+            assert float(loss) == pytest.approx(sum(entry[2] for entry in seen) / len(seen), abs=1e-5)
+            assert float(margin) == pytest.approx(sum(entry[3] for entry in seen) / len(seen), abs=1e-5)
+            assert bool(record.correct[0, checkpoint, index]) == (sum(entry[4] for entry in seen) * 2 >= len(seen))
+    return record
+
+
+def observe(folder: Path, data: DataLoader, module: Traces | None = None, others: tuple[Callback, ...] = (), **options: Any) -> EasinessRecord:  # fmt: skip
+    module = module or Traces()
+    trainer(callbacks=[*others, EasinessCallback(folder, probe=None)], **options).fit(module, data)
+    assert module.trace
+    return check(folder, module, len(Points()))
+
+
+def drops_small(examples: list[Any]) -> Any:
+    """Collates to None where the first example's index is divisible by three: Lightning passes such batches over."""
+    return None if int(examples[0][0][8]) % 3 == 0 else default_collate(examples)
+
+
+class Unsized(Sampler[int]):
+    """A sampler without a length, for which Lightning fetches a batch ahead."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(53).tolist())
+
+
+LOADERS: dict[str, Any] = {
+    "shuffled": lambda: loader(Told()),
+    "two workers": lambda: loader(Told(), num_workers=2),
+    "persistent workers": lambda: loader(Told(), num_workers=2, persistent_workers=True),
+    "drop last": lambda: loader(Told(), drop_last=True),
+    "with replacement": lambda: loader(
+        Told(), shuffle=False, sampler=WeightedRandomSampler(torch.arange(1.0, 54), 70, replacement=True)
+    ),
+    "batches that are None": lambda: loader(Told(), collate_fn=drops_small),
+    "no length": lambda: loader(Told(), shuffle=False, sampler=Unsized()),
+    "whole index lists": lambda: DataLoader(
+        Lists(), sampler=BatchSampler(RandomSampler(Told()), 8, drop_last=False), batch_size=None
+    ),
+    "fetches lists": lambda: loader(Fetches(), batch_size=8),
+}
+
+
+class Lists(Told):
+    """A data set that is asked for whole batches."""
+
+    def __getitem__(self, indices: Any) -> Any:
+        return default_collate([super(Lists, self).__getitem__(index) for index in indices])
+
+
+class Fetches(Told):
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return [self[index] for index in indices]
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.filterwarnings("ignore:train_dataloader yielded None")
+def test_every_loader(kind: str, tmp_path: Path) -> None:
+    observe(tmp_path, LOADERS[kind]())
+
+
+@pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7), reason="in_order came later")
+def test_batches_out_of_order(tmp_path: Path) -> None:
+    observe(tmp_path, loader(Told(), num_workers=2, in_order=False))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        ("lbfgs", {}),
+        ("sgd", {"accumulate_grad_batches": 3}),
+        ("sgd", {"precision": "bf16-mixed"}),
+        ("sgd", {"reload_dataloaders_every_n_epochs": 1}),
+        ("sgd", {"limit_train_batches": 3}),
+        ("sgd", {"overfit_batches": 2}),
+        ("sgd", {"max_steps": 9, "max_epochs": -1}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:You requested to overfit")
+def test_every_way_of_training(optimizer: str, options: dict[str, Any], tmp_path: Path) -> None:
+    observe(tmp_path, loader(Told()), Traces(optimizer), **options)
+
+
+def test_manual_optimization_and_a_dict_returned(tmp_path: Path) -> None:
+    class Manual(Traces):
+        automatic_optimization = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:  # type: ignore[override]
+            optimizer = self.optimizers()
+            loss = super().training_step(batch, batch_idx)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            return {"loss": loss, "logits": torch.zeros(2, 2)}
+
+    observe(tmp_path, loader(Told()), Manual())
+
+
+def test_another_callback_reads_the_loader(tmp_path: Path) -> None:
+    class Reads(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            next(iter(trainer.train_dataloader))
+
+    observe(tmp_path, loader(Told()), others=(Reads(),))
+
+
+def test_a_subset_counts_in_its_own_indices(tmp_path: Path) -> None:
+    subset = Subset(Points(), list(range(40, 53)))
+    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Net(), loader(subset))
+    record = EasinessRecord.load(tmp_path)
+    assert record.num_examples == 13
+    assert torch.equal(record.target, Points().y[40:])
+
+
+def test_examples_never_seen_are_told_apart(tmp_path: Path) -> None:
+    record = observe(tmp_path, loader(Told(), drop_last=True), max_epochs=1)
+    unseen = record.count[0, 0] == 0
+    assert int(unseen.sum()) == 53 % 8
+    assert torch.equal(record.loss[0, 0].isnan(), unseen)
+    assert torch.equal(record.target == -1, unseen)
+
+
+def test_nan_losses_are_recorded_as_such(tmp_path: Path) -> None:
+    class Breaks(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = super().forward(x)
+            return torch.where(x[:, :1] > 1, torch.nan, logits)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return self(batch[0]).nanmean()
+
+    points = Points()
+    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Breaks(), loader(points))
+    expected = points.x[:, 0] > 1
+    for series in ("train-probe", "train-online"):
+        record = EasinessRecord.load(tmp_path, series=series)
+        assert torch.equal(record.loss[0, -1].isnan(), expected)
+        assert record.num_nan.tolist() == [int(expected.sum())] * record.num_checkpoints
+    with pytest.warns(UserWarning, match=f"{int(expected.sum())} of 53 examples have no mean_loss"):
+        scores = record.score("mean_loss")
+    assert not set(scores.hardest(1.0).tolist()) & set(expected.nonzero().flatten().tolist())
+
+
+class Child(Net):
+    """Calls its only child, never its own forward."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+
+def test_the_only_child_is_listened_to(tmp_path: Path) -> None:
+    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Child(), loader())
+    assert EasinessRecord.load(tmp_path, series="train-online").count.sum() == 2 * 53
+
+
+def test_a_named_submodule(tmp_path: Path) -> None:
+    class TwoParts(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.net(x)).softmax(1)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return nn.functional.nll_loss(self(batch[0]).log(), batch[1])
+
+    module = TwoParts()
+    callback = EasinessCallback(tmp_path, probe=None, module="head")
+    trainer(callbacks=[callback], max_epochs=1).fit(module, loader())
+    record = EasinessRecord.load(tmp_path, series="train-online")
+    assert record.loss.mean() == pytest.approx(1.4, abs=0.5)
+    assert record.count.sum() == 53

@@ -1,0 +1,267 @@
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_easiness.store import (
+    CheckpointFile,
+    RunWriter,
+    checkpoint_paths,
+    fingerprint,
+    is_complete,
+    list_series,
+    open_targets,
+    read_run,
+)
+from tests.made_runs import NUM_EXAMPLES, append, fork_server, make_fields, make_target, try_to_write, whole, write_run
+
+# ------------------------------------------------------------------ targets
+
+
+def test_targets_grow_as_they_become_known(tmp_path: Path) -> None:
+    names = []
+    with RunWriter(tmp_path, "a") as writer:
+        for target in (None, [0, -1, -1], [-1, -1, 2], None, [0, -1, 2], [0, 1, 2]):
+            given = None if target is None else torch.tensor(target)
+            path = append(writer, fields={"loss": torch.ones(3)}, target=given, step=len(names))
+            names.append(CheckpointFile.open(path).fingerprint)
+    assert open_targets(writer.path, "train-probe").read().tolist() == [0, 1, 2]
+    known = [[-1, -1, -1], [0, -1, -1], [0, -1, 2], [0, -1, 2], [0, -1, 2], [0, 1, 2]]
+    assert names == [fingerprint(torch.tensor(target), 3) for target in known]
+    assert open_targets(writer.path, "train-probe").fingerprint == names[-1]
+
+
+def test_targets_on_disk_are_written_and_digested_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunWriter(tmp_path, "a") as writer:
+        append(writer)
+        monkeypatch.setattr("lightning_easiness.store.fingerprint", None)
+        monkeypatch.setattr("lightning_easiness.store.write_targets", None)
+        append(writer, step=240)
+        append(writer, step=360, target=None)
+
+
+def test_another_data_set_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, 0)
+    target = make_target()
+    target[17] = 4
+    with RunWriter(tmp_path, "seed-0", resume=True) as writer:
+        with pytest.raises(
+            ValueError,
+            match=whole(
+                f"`target` of example 17 is 4, but 2 in series 'train-probe' of run 'seed-0' in '{tmp_path}': "
+                "give another data set another `run` or `dirpath`."
+            ),
+        ):
+            append(writer, step=360, target=target)
+        with pytest.raises(
+            ValueError,
+            match=whole(
+                f"`fields` hold 40 examples, but series 'train-probe' of run 'seed-0' in '{tmp_path}' holds 37: "
+                "give another data set another `run` or `dirpath`."
+            ),
+        ):
+            append(writer, step=360, target=make_target(40), fields=make_fields(0, 40))
+        assert writer.steps("train-probe") == (0, 120, 240)
+
+
+def test_series_may_differ_in_length(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, "a") as writer:
+        append(writer)
+        append(writer, series="val-probe", target=None, fields={"loss": torch.ones(4)})
+    assert list_series(tmp_path / "a") == ("train-probe", "val-probe")
+
+
+# ------------------------------------------------------------------ what the writer refuses
+
+
+LOSS = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"fields": {}},
+            "`fields` must hold at least one of loss, correct, margin, sample_easiness, el2n, count; got none.",
+        ),
+        (
+            {"fields": {"entropy": LOSS}},
+            "`fields` must be of loss, correct, margin, sample_easiness, el2n, count; got 'entropy'.",
+        ),
+        ({"fields": {"loss": LOSS[None]}}, "`fields['loss']` must have shape (N,), N > 0; got (1, 3)."),
+        ({"fields": {"loss": LOSS[:0]}}, "`fields['loss']` must have shape (N,), N > 0; got (0,)."),
+        ({"fields": {"correct": LOSS}}, "`fields['correct']` must fit torch.bool; got torch.float32."),
+        ({"fields": {"count": LOSS}}, "`fields['count']` must fit torch.int32; got torch.float32."),
+        (
+            {"fields": {"loss": LOSS, "margin": LOSS[:2]}},
+            "`fields` must be of one length; got {'loss': 3, 'margin': 2}.",
+        ),
+        (
+            {"fields": {"loss": LOSS}, "target": torch.zeros(2, dtype=torch.int64)},
+            "`target` must have shape (3,) as the fields have; got (2,).",
+        ),
+        ({"fields": {"loss": LOSS}, "target": LOSS}, "`target` must hold integers; got torch.float32."),
+        (
+            {"series": "../train-probe"},
+            "`series` must be a plain folder name that does not begin with a dot; got '../train-probe'.",
+        ),
+        ({"step": -1}, "`step` must be in [0, 10^12); got -1."),
+    ],
+)
+def test_wrong_arguments_are_refused_and_leave_nothing(tmp_path: Path, changes: dict, message: str) -> None:
+    with RunWriter(tmp_path, "a") as writer, pytest.raises(ValueError, match=whole(message)):
+        append(writer, **changes)
+    assert list_series(tmp_path / "a") == ()
+    assert not list((tmp_path / "a").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("run", ["", ".", "..", ".hidden", "a/b", "a\\b"])
+def test_a_run_is_a_plain_folder_name(tmp_path: Path, run: str) -> None:
+    with pytest.raises(
+        ValueError, match=whole(f"`run` must be a plain folder name that does not begin with a dot; got {run!r}.")
+    ):
+        RunWriter(tmp_path, run)
+
+
+# ------------------------------------------------------------------ run.json, resuming
+
+
+def test_run_json_says_who_wrote_it(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, 3)
+    content = json.loads((folder / "run.json").read_text())
+    assert {key: content[key] for key in content if key != "versions"} == {
+        "format": "lightning_easiness.run",
+        "format_version": 1,
+        "run": "seed-3",
+        "seed": 3,
+        "complete": True,
+    }
+    assert {"python", "torch", "numpy", "safetensors"} <= content["versions"].keys()
+    info = read_run(folder)
+    assert (info.name, info.seed, info.complete) == ("seed-3", 3, True)
+
+
+def test_a_run_is_complete_when_it_says_so(tmp_path: Path) -> None:
+    assert not is_complete(tmp_path / "nothing")
+    assert not is_complete(write_run(tmp_path, 0, complete=False))
+    assert is_complete(write_run(tmp_path, 1))
+
+
+def test_a_finished_run_that_is_trained_on_is_not_complete(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, 0)
+    with RunWriter(tmp_path, "seed-0", resume=True) as writer:
+        assert is_complete(folder)
+        append(writer, step=360)
+        assert not is_complete(folder)
+        writer.complete()
+    assert is_complete(folder)
+
+
+def test_a_run_with_checkpoints_is_not_begun_anew(tmp_path: Path) -> None:
+    write_run(tmp_path, 0)
+    with pytest.raises(
+        FileExistsError,
+        match=whole(
+            f"Run 'seed-0' in '{tmp_path}' already holds checkpoints (3): give another `run` or `dirpath`, "
+            "delete the folder, or go on with the run with `resume=True`."
+        ),
+    ):
+        RunWriter(tmp_path, "seed-0")
+    RunWriter(tmp_path, "seed-0", resume=True).close()  # and the lock was let go
+
+
+def test_a_run_without_checkpoints_is_begun_anew(tmp_path: Path) -> None:
+    RunWriter(tmp_path, "a", seed=1).close()
+    RunWriter(tmp_path, "a", seed=2).close()
+    assert read_run(tmp_path / "a").seed == 2
+
+
+def test_resuming_goes_on_and_a_step_may_be_written_anew(tmp_path: Path) -> None:
+    write_run(tmp_path, 0)
+    with RunWriter(tmp_path, "seed-0", resume=True) as writer:
+        assert writer.steps("train-probe") == (0, 120, 240)
+        assert writer.steps("val-probe") == ()
+        path = append(writer, step=240, fields={"loss": torch.ones(NUM_EXAMPLES)})
+        append(writer, step=360)
+        assert writer.steps("train-probe") == (0, 120, 240, 360)
+    assert CheckpointFile.open(path).fields == ("loss",)
+    assert read_run(writer.path).seed == 0
+
+
+def test_resuming_with_another_seed_warns_and_keeps_the_first(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, 0)
+    message = f"Run 'seed-0' in '{tmp_path}' was begun with seed 0 and is resumed with seed 1: its record keeps seed 0."
+    with pytest.warns(UserWarning, match=whole(message)) as caught:
+        RunWriter(tmp_path, "seed-0", seed=1, resume=True).close()
+    assert caught[0].filename == __file__
+    assert read_run(folder).seed == 0
+
+
+def test_checkpoints_are_in_order_of_steps(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, 0, steps=(240, 10**11, 0, 10**6))
+    assert tuple(checkpoint_paths(folder, "train-probe")) == (0, 240, 10**6, 10**11)
+
+
+def test_a_run_may_be_moved(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "here", 0)
+    shutil.move(folder, tmp_path / "there" / "renamed")
+    assert read_run(tmp_path / "there" / "renamed").name == "renamed"
+    with RunWriter(tmp_path / "there", "renamed", resume=True) as writer:
+        assert len(writer.steps("train-probe")) == 3
+
+
+# ------------------------------------------------------------------ one writer a run
+
+
+SECOND_WRITER = "Another callback is writing to run 'a' in '{}'; give one of them another `run` or `dirpath`."
+
+
+def test_a_second_writer_in_this_process_is_refused(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, "a") as writer:
+        with pytest.raises(RuntimeError, match=whole(SECOND_WRITER.format(tmp_path))):
+            RunWriter(tmp_path, "a", resume=True)
+        append(writer)
+        RunWriter(tmp_path, "b").close()
+    RunWriter(tmp_path, "a", resume=True).close()
+
+
+@pytest.mark.multiprocess
+def test_a_second_writer_in_another_process_is_refused(tmp_path: Path) -> None:
+    context = fork_server()
+    queue = context.Queue()
+    messages = []
+    writer = RunWriter(tmp_path, "a")
+    for _ in range(2):
+        process = context.Process(target=try_to_write, args=(tmp_path, queue))
+        process.start()
+        messages.append(queue.get(timeout=60))
+        process.join()
+        process.close()
+        writer.close()
+    queue.close()
+    assert messages == [SECOND_WRITER.format(tmp_path), "no error"]
+
+
+def test_a_closed_writer_writes_no_more(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path, "a")
+    writer.close()
+    writer.close()
+    with pytest.raises(RuntimeError, match=whole(f"The writer of run 'a' in '{tmp_path}' is closed: open a new one.")):
+        append(writer)
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("flock"), OSError(errno.ENOLCK, "No locks available")])
+def test_a_file_system_without_locks_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(self: object, *args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    message = f"'{tmp_path}' is on a file system without locks: see to it that run 'a' has one writer."
+    with pytest.warns(UserWarning, match=whole(message)) as caught, RunWriter(tmp_path, "a") as writer:
+        append(writer)
+    assert caught[0].filename == __file__

@@ -1,0 +1,170 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_easiness import checkpoint_file
+from lightning_easiness.store import RunWriter, checkpoint_paths, list_series, open_checkpoint, open_targets
+from tests.made_runs import append, append_forever, fork_server, whole
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.startswith(".tmp-")]
+
+
+# ------------------------------------------------------------------ folders that cannot be written to
+
+
+CANNOT = "[Errno {}] Run 'a' cannot be written into '{}' ({}): give `dirpath` a folder that this process may write to."
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "easiness").write_text("")
+    message = CANNOT.format(errno.ENOTDIR, tmp_path / "easiness", "Not a directory")
+    with pytest.raises(NotADirectoryError, match=whole(message)):
+        RunWriter(tmp_path / "easiness", "a")
+
+
+def test_a_folder_that_cannot_be_is_named() -> None:
+    message = CANNOT.format(errno.ENOTDIR, "/dev/null/easiness", "Not a directory")
+    with pytest.raises(NotADirectoryError, match=whole(message)):
+        RunWriter("/dev/null/easiness", "a")
+
+
+@pytest.mark.parametrize("what", ["mkdir", "open"])
+def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os if what == "mkdir" else checkpoint_file, what, refuse, raising=False)
+    message = CANNOT.format(errno.EACCES, tmp_path, "Permission denied")
+    with pytest.raises(PermissionError, match=whole(message)):
+        RunWriter(tmp_path, "a")
+    monkeypatch.undo()
+    RunWriter(tmp_path, "a").close()  # and the lock was let go
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("before", [(), (120,)], ids=["first checkpoint", "later checkpoint"])
+def test_a_full_disk_leaves_nothing_partial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, before: tuple[int, ...]
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    message = (
+        f"[Errno 28] Step 240 of series 'train-probe' was not written into '{tmp_path}/a' (No space left on device): "
+        "mend that, then resume; all checkpoints before it are whole."
+    )
+    with RunWriter(tmp_path, "a") as writer:
+        for step in before:
+            append(writer, step=step)
+        files = sorted(tmp_path.rglob("*.safetensors"))
+        with monkeypatch.context() as full:
+            full.setattr(os, call, refuse)
+            with pytest.raises(OSError, match=whole(message)) as caught:
+                append(writer, step=240)
+        assert caught.value.errno == errno.ENOSPC
+        assert sorted(tmp_path.rglob("*.safetensors")) == files
+        assert not leftovers(tmp_path)
+        append(writer, step=240)  # the writer goes on when there is room again
+        assert writer.steps("train-probe") == (*before, 240)
+
+
+LIMITED = """
+import resource, sys, torch
+from lightning_easiness.store import RunWriter
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with RunWriter(sys.argv[1], "a") as writer:
+    fields = {"loss": torch.ones(100_000)}
+    writer.append("train-probe", step=1, epoch=0, target=None, fields=fields, num_classes=2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # the kernel cuts the write in its middle
+    try:
+        writer.append("train-probe", step=2, epoch=0, target=None, fields=fields, num_classes=2)
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_a_write_that_the_kernel_cuts_short_leaves_nothing_partial(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        f"Step 2 of series 'train-probe' was not written into '{tmp_path}/a' (File too large): "
+        "mend that, then resume; all checkpoints before it are whole.\n"
+    )
+    assert not leftovers(tmp_path)
+    assert tuple(checkpoint_paths(tmp_path / "a", "train-probe")) == (1,)
+
+
+def test_a_network_file_system_that_syncs_by_itself_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(checkpoint_file.os, "fsync", only_files)
+    with RunWriter(tmp_path, "a") as writer:
+        append(writer)
+
+
+# ------------------------------------------------------------------ kills
+
+
+def test_leftovers_of_a_kill_are_ignored_and_removed_by_the_next_writer(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, "a") as writer:
+        written = append(writer)
+    run = written.parents[1]
+    partial = [run / ".tmp-1-run.json", written.parent / f".tmp-1-{written.name}"]
+    for path in partial:
+        path.write_bytes(written.read_bytes()[:50])
+    assert tuple(checkpoint_paths(run, "train-probe")) == (120,)
+    assert list_series(run) == ("train-probe",)
+    with RunWriter(run.parent, run.name, resume=True):
+        assert not leftovers(run)
+    assert written.exists()
+
+
+@pytest.mark.multiprocess
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_kill_at_any_moment_loses_nothing_that_was_appended(tmp_path: Path) -> None:
+    context = fork_server()
+    generator = torch.Generator().manual_seed(0)
+    log = tmp_path / "log"
+    log.touch()
+    appended = -1
+    for _ in range(20):
+        process = context.Process(target=append_forever, args=(tmp_path / "runs", log))
+        process.start()
+        time.sleep(0.3 * float(torch.rand((), generator=generator)))
+        process.kill()
+        process.join(timeout=60)
+        assert process.exitcode == -signal.SIGKILL
+        appended = check_after_kill(tmp_path, log, appended)
+    assert appended > 20
+
+
+def check_after_kill(tmp_path: Path, log: Path, before: int) -> int:
+    said = [int(line) for line in log.read_text().split()]
+    run = tmp_path / "runs" / "a"
+    files = [open_checkpoint(path) for path in checkpoint_paths(run, "train-online").values()]
+    assert [file.step for file in files] == list(range(len(files)))
+    assert len(files) > max(said, default=-1) >= before
+    for file in files[-3:]:
+        assert (file.read("loss") == file.step).all()
+        assert file.read("correct").all()
+    if files:
+        known = open_targets(run, "train-online").read() == 3
+        assert known[: (files[-1].step + 1) * 500].all()
+    return max(said, default=before)
