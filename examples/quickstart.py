@@ -54,7 +54,7 @@ class Classifier(LightningModule):
         return nn.functional.cross_entropy(self(x), y)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
+        return torch.optim.Adam(self.parameters(), lr=2e-3)
 
 
 def digits() -> TensorDataset:
@@ -90,14 +90,16 @@ def score(name: str, dataset: TensorDataset, folder: Path, seeds: int, epochs: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("quickstart_output"))
     arguments = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*num_workers.*")
 
     dataset = digits()
-    records = {name: score(name, dataset, arguments.output, arguments.seeds, arguments.epochs) for name in ("cnn", "mlp")}
+    records = {
+        name: score(name, dataset, arguments.output, arguments.seeds, arguments.epochs) for name in ("cnn", "mlp")
+    }
     scores = {name: record.score("mean_loss") for name, record in records.items()}
 
     print(f"\nThe ten hardest of {len(dataset)} digits, by mean loss over {arguments.seeds} runs of the CNN:")
@@ -106,7 +108,8 @@ def main() -> None:
         found = scores["cnn"]
         print(f"  {index:5d}  {found.target[index]:5d}  {found.values[index]:5.2f}  {found.spread[index]:6.2f}")
 
-    print(f"\nDo CNN and MLP find the same digits easy and hard? Matching rate of {FRACTION:.0%}, chance is {FRACTION}:")
+    print("\nDo CNN and MLP find the same digits easy and hard?")
+    print(f"Matching rates of the easiest and hardest {FRACTION:.0%}; two random tenths would match at {FRACTION}:")
     for which in ("easiest", "hardest"):
         a, b = (getattr(scores[name], which)(FRACTION) for name in ("cnn", "mlp"))
         print(f"  {which}: {matching_rate(a, b):.2f}")

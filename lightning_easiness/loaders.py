@@ -18,11 +18,27 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    get_worker_info,
+)
 
 from lightning_easiness.random_streams import set_streams
 
-
+_SINGLE_INDEX_SAMPLERS = {
+    SequentialSampler,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    DistributedSampler,
+}
 _UNKNOWN_BATCH_SIZE = 64
 _SOURCES = "_easiness_sources"  # in a loader's __dict__: who follows it
 
@@ -105,6 +121,12 @@ class IndexedIterator(Iterator[Any]):
     def __len__(self) -> int:
         return len(self._iterator)  # type: ignore[arg-type]
 
+    def _reset(self, loader: Any, first_iter: bool = False) -> None:
+        # persistent workers go through the data again with the same iterator; batches that nobody used are gone
+        for source in self._sources:
+            source.forget(self)
+        self._iterator._reset(loader, first_iter)  # type: ignore[attr-defined]
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterator, name)
 
@@ -124,6 +146,10 @@ class IndexSource:
         self._current = iterator
         if item.batch is not None:  # Lightning calls no hook for a batch that is None
             self._waiting.setdefault(iterator, deque()).append(item.example_index)
+
+    def forget(self, iterator: IndexedIterator) -> None:
+        """Drops the indices of batches that were fetched and not used."""
+        self._waiting.pop(iterator, None)
 
     def take(self) -> Tensor | None:
         """Returns the indices (B,) int64 on the CPU of the next batch in use, or None when no loader is followed."""
@@ -191,8 +217,8 @@ def _indexed_class(loader_class: Any) -> type:
 def lost_indices(culprit: object) -> str:
     """What to say when a batch arrives without its indices."""
     return (
-        f"The train loader's batches lost their indices on the way: {type(culprit).__name__} does not make its batches as"
-        " torch's DataLoader does. Use a plain DataLoader, or give EasinessCallback online=False."
+        f"The train loader's batches lost their indices on the way: {type(culprit).__name__} does not make its batches"
+        " as torch's DataLoader does. Use a plain DataLoader, or give EasinessCallback online=False."
     )
 
 
@@ -210,6 +236,22 @@ def check_indexable(loader: Any) -> None:
         )
     if not hasattr(loader.dataset, "__len__"):
         raise TypeError(f"The data set {type(loader.dataset).__name__} has no __len__, which EasinessCallback needs.")
+    if loader.batch_sampler is None and type(loader.sampler) in _SINGLE_INDEX_SAMPLERS:
+        raise TypeError(
+            f"The loader asks {type(loader.dataset).__name__} for one index at a time and does not batch"
+            " (batch_size=None), so an index names a batch and no example; use a data set of single examples with a batch"
+            " size, a sampler that yields index lists, or pass online=False and probe=DataLoader(...)."
+        )
+
+
+def check_index(index: Tensor, size: int) -> None:
+    """Raises an IndexError when a sampler asks for an example that the data set does not number."""
+    if len(index) and not (int(index.min()) >= 0 and int(index.max()) < size):
+        wrong = index[(index < 0) | (index >= size)][0]
+        raise IndexError(
+            f"The train loader's sampler asks for example {int(wrong)}, but examples are numbered 0 to {size - 1};"
+            " mend the sampler, or give EasinessCallback online=False."
+        )
 
 
 class OrderedBatches:

@@ -112,6 +112,15 @@ class BatchReader:
         found = self.logits_fn(output)
         return output if found is None and self.loss_fn is not None else found
 
+    def check_target(self, target: Any, size: int) -> None:
+        """Raises a ValueError when targets are not those of the `size` examples that the loader put into a batch."""
+        if self.loss_fn is None and isinstance(target, Tensor) and target.ndim > 0 and len(target) != size:
+            raise ValueError(
+                f"The targets of a batch have the shape {tuple(target.shape)}, but the loader put {size} examples into"
+                " it, so targets cannot be matched to examples; if the collate function drops or merges examples, pass"
+                " online=False and probe=DataLoader(...), and if the targets are elsewhere, `batch_fn`."
+            )
+
     def observe(self, prediction: Any, target: Any, size: int, *, full: bool) -> dict[str, Tensor]:
         """Computes one value an example, without synchronising with the device.
 
@@ -181,9 +190,9 @@ def count_classes(prediction: Any) -> int | None:
 def _check_size(prediction: Tensor, size: int) -> None:
     if prediction.ndim == 0 or prediction.shape[0] != size:
         raise ValueError(
-            f"The model's output has the shape {tuple(prediction.shape)}, but the batch holds {size} examples, so losses"
-            " cannot be matched to examples; if the module drops or merges examples in training, pass online=False, and"
-            " if the logits are elsewhere, `module` or `logits_fn`."
+            f"The model's output has the shape {tuple(prediction.shape)}, but the batch holds {size} examples, so"
+            " losses cannot be matched to examples; if the module drops or merges examples in training, pass"
+            " online=False, and if the logits are elsewhere, `module` or `logits_fn`."
         )
 
 

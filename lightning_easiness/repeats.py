@@ -1,8 +1,8 @@
 """Seeded repeats of a training, one after the other, that survive being killed.
 
 One process trains the seeds in turn on its device(s). For many devices and nodes no coordination is needed: start one
-process (group) a seed, each with `repeat_fit(..., seeds=[seed], dirpath=the same folder)`, by any scheduler, and load the
-folder when they are done.
+process (group) a seed, each with `repeat_fit(..., seeds=[seed], dirpath=the same folder)`, by any scheduler, and load
+the folder when they are done.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def repeat_fit(
     with the numbers that it would have had. The caller's random streams are left as they were.
 
     Args:
-        make_trainer: returns a new Trainer. Where it has an EasinessCallback, that one observes, under `dirpath`; else one
-            with default settings is added. A function with a parameter named `seed` is given the seed.
+        make_trainer: returns a new Trainer. Where it has an EasinessCallback, that one observes, under `dirpath`; else
+            one with default settings is added. A function with a parameter named `seed` is given the seed.
         make_module: returns a new LightningModule, likewise.
-        datamodule: a LightningDataModule, a DataLoader for training, or a function that returns one of them for each run.
+        datamodule: a LightningDataModule, a DataLoader for training, or a function that returns one for each run.
         seeds: one run each.
         dirpath: the folder of the runs.
         progress: show a bar over the runs.

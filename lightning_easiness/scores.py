@@ -265,15 +265,6 @@ def _forgetting_events(correct: Tensor) -> Tensor:
     return events.float().masked_fill(~seen.any(0), torch.nan)
 
 
-def _confidence(loss: Tensor) -> Tensor:
-    return (-loss).exp().nanmean(0)
-
-
-def _variability(loss: Tensor) -> Tensor:
-    probability = (-loss).exp()
-    return (probability - probability.nanmean(0)).square().nanmean(0).sqrt()
-
-
 def _correctness(correct: Tensor) -> Tensor:
     return correct.nanmean(0)
 
@@ -359,7 +350,7 @@ for _definition in (
     ),
     ScoreDefinition(
         name="confidence",
-        function=_confidence,
+        function=functional.confidence,
         fields=("loss",),
         per="trajectory",
         higher_is_easier=True,
@@ -370,7 +361,7 @@ for _definition in (
     ),
     ScoreDefinition(
         name="variability",
-        function=_variability,
+        function=functional.variability,
         fields=("loss",),
         per="trajectory",
         higher_is_easier=False,

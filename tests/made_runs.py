@@ -2,6 +2,7 @@
 
 import multiprocessing
 import re
+import warnings
 from multiprocessing.context import ForkServerContext
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lightning_easiness.record import EasinessRecord
+from lightning_easiness.scores import Scores
 from lightning_easiness.store import RunWriter
 
 STEPS = (0, 120, 240)
@@ -77,6 +80,14 @@ def write_run(
     return writer.path
 
 
+def make_scores(values: list[float], higher_is_easier: bool = True, **changes: object) -> Scores:
+    """Scores of one run, as if from a record."""
+    tensor = torch.tensor(values)
+    nothing = torch.full_like(tensor, torch.nan)
+    arguments: dict = {"target": torch.zeros(len(values), dtype=torch.int64), "name": "margin", **changes}
+    return Scores(tensor, nothing, higher_is_easier, **arguments)
+
+
 def fork_server() -> ForkServerContext:
     """A way to start processes that have this module, and with it torch, imported already."""
     context = multiprocessing.get_context("forkserver")
@@ -96,6 +107,27 @@ def append_forever(dirpath: Path, log: Path) -> None:
             fields = {"loss": torch.full((50_000,), float(step)), "correct": torch.ones(50_000, dtype=torch.bool)}
             writer.append("train-online", step=step, epoch=0, target=target, fields=fields, num_classes=5)
             said.write(f"{step}\n")
+
+
+def expected(field: str, seeds: tuple[int, ...] = (0, 2, 10), steps: tuple[int, ...] = STEPS) -> Tensor:
+    """What `write_run` wrote for each seed and step, `(R, C, N)`."""
+    return torch.stack([torch.stack([make_fields(1000 * seed + step)[field] for step in steps]) for seed in seeds])
+
+
+def loads_with_warnings(folder: Path, *messages: str, **arguments: object) -> EasinessRecord:
+    """Load the record; what it warns of is exactly `messages`."""
+    record, caught = load_and_catch(folder, **arguments)
+    assert caught == list(messages)
+    return record
+
+
+def load_and_catch(folder: Path, **arguments: object) -> tuple[EasinessRecord, list[str]]:
+    """Load the record, and return what it warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        record = EasinessRecord.load(folder, **arguments)
+    assert all(warning.category is UserWarning for warning in caught)
+    return record, [str(warning.message) for warning in caught]
 
 
 def try_to_write(dirpath: Path, queue: "Queue[str]") -> None:

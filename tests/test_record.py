@@ -1,5 +1,3 @@
-import re
-import warnings
 from pathlib import Path
 
 import pytest
@@ -8,8 +6,17 @@ from torch import Tensor
 
 from lightning_easiness.functional import extrapolate_agreement, split_half_agreement
 from lightning_easiness.record import EasinessRecord
-from lightning_easiness.store import CheckpointFile, RunWriter, checkpoint_paths, fingerprint
-from tests.made_runs import NUM_CLASSES, NUM_EXAMPLES, STEPS, make_fields, make_target, whole, write_run
+from lightning_easiness.store import CheckpointFile, RunWriter, fingerprint
+from tests.made_runs import (
+    NUM_CLASSES,
+    NUM_EXAMPLES,
+    expected,
+    loads_with_warnings,
+    make_fields,
+    make_target,
+    whole,
+    write_run,
+)
 
 FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
 
@@ -20,19 +27,6 @@ def folder(tmp_path: Path) -> Path:
     for seed in (0, 2, 10):
         write_run(tmp_path, seed)
     return tmp_path
-
-
-def expected(field: str, seeds: tuple[int, ...] = (0, 2, 10), steps: tuple[int, ...] = STEPS) -> Tensor:
-    return torch.stack([torch.stack([make_fields(1000 * seed + step)[field] for step in steps]) for seed in seeds])
-
-
-def loads_with_warnings(folder: Path, *messages: str, **arguments: object) -> EasinessRecord:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        record = EasinessRecord.load(folder, **arguments)
-    assert [str(warning.message) for warning in caught] == list(messages)
-    assert {(warning.category, warning.filename) for warning in caught} <= {(UserWarning, __file__)}
-    return record
 
 
 # ------------------------------------------------------------------ what was written is read
@@ -182,192 +176,6 @@ def test_missing_targets_are_unknown(folder: Path) -> None:
     assert alone.target.tolist() == [-1] * NUM_EXAMPLES
 
 
-# ------------------------------------------------------------------ the rule for stacking
-
-
-def test_complete_runs_are_stacked_at_the_checkpoints_that_they_share(tmp_path: Path) -> None:
-    write_run(tmp_path, 0, steps=(0, 120, 240))
-    write_run(tmp_path, 1, steps=(120, 240, 360))
-    record = loads_with_warnings(tmp_path, "Left out: checkpoints that not all runs hold: steps 0, 360.")
-    assert record.steps.tolist() == [120, 240]
-    assert torch.equal(record.loss, expected("loss", (0, 1), (120, 240)))
-
-
-def test_an_incomplete_run_that_lacks_a_checkpoint_is_left_out(tmp_path: Path) -> None:
-    write_run(tmp_path, 0)
-    write_run(tmp_path, 1, steps=(0, 120), complete=False)
-    write_run(tmp_path, 2, steps=(0, 120, 240, 360), complete=False)
-    record = loads_with_warnings(
-        tmp_path,
-        "Left out: Run 'seed-1' is not complete and lacks 1 of the 3 checkpoints that all complete runs share: "
-        "train it to its end, or load it alone.",
-    )
-    assert record.runs == ["seed-0", "seed-2"]
-    assert record.steps.tolist() == [0, 120, 240]
-
-
-def test_where_no_run_is_complete_it_is_the_checkpoints_that_all_share(tmp_path: Path) -> None:
-    write_run(tmp_path, 0, steps=(0, 120, 240), complete=False)
-    write_run(tmp_path, 1, steps=(0, 120), complete=False)
-    record = loads_with_warnings(tmp_path, "Left out: checkpoints that not all runs hold: step 240.")
-    assert record.runs == ["seed-0", "seed-1"]
-    assert record.steps.tolist() == [0, 120]
-
-
-def test_runs_that_share_no_checkpoint(tmp_path: Path) -> None:
-    write_run(tmp_path, 0, steps=(0, 120))
-    write_run(tmp_path, 1, steps=tuple(range(1, 100)))
-    message = (
-        "The runs share no checkpoint ('seed-0' holds steps 0, 120; 'seed-1' holds steps 1, 2, 3, ..., 98, 99): "
-        "load those that were observed at the same steps, with runs=[...]."
-    )
-    with pytest.raises(ValueError, match=whole(message)):
-        EasinessRecord.load(tmp_path)
-
-
-def test_a_run_without_the_series_is_left_out(folder: Path) -> None:
-    write_run(folder, 0, series="val-probe", num_examples=8)
-    RunWriter(folder, "begun").close()
-    record = loads_with_warnings(
-        folder,
-        "Left out: Run 'begun' holds no series 'val-probe'; it holds no checkpoint yet.",
-        "Left out: Run 'seed-2' holds no series 'val-probe'; it holds 'train-probe'.",
-        "Left out: Run 'seed-10' holds no series 'val-probe'; it holds 'train-probe'.",
-        series="val-probe",
-    )
-    assert record.runs == ["seed-0"]
-    assert record.num_examples == 8
-
-
-def test_runs_of_the_same_seed_are_warned_of(tmp_path: Path) -> None:
-    write_run(tmp_path, 3, run="a")
-    write_run(tmp_path, 3, run="b")
-    write_run(tmp_path, 4, run="c")
-    record = loads_with_warnings(
-        tmp_path,
-        "Runs 'a' and 'b' have the same seed 3: unless something else differs, they tell no more than one of them.",
-    )
-    assert record.runs == ["a", "b", "c"]
-
-
-# ------------------------------------------------------------------ other data
-
-
-def test_runs_of_other_data_sets_are_refused(tmp_path: Path) -> None:
-    target = make_target()
-    write_run(tmp_path, 0, target=torch.where(torch.arange(NUM_EXAMPLES) < 30, target, -1))
-    write_run(tmp_path, 1, target=target.index_fill(0, torch.tensor([32]), -1))
-    write_run(tmp_path, 2, target=target.index_fill(0, torch.tensor([32]), 0))
-    write_run(tmp_path, 3, target=target.index_fill(0, torch.tensor([31]), 0))
-    assert EasinessRecord.load(tmp_path, runs=["seed-0", "seed-1", "seed-2"]).num_runs == 3
-    message = (
-        "Runs 'seed-1' and 'seed-3' are of different data sets (example 31 is of classes 1 and 0): "
-        "load those of one with runs=[...]."
-    )
-    with pytest.raises(ValueError, match=whole(message)):
-        EasinessRecord.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"num_examples": 40}, "are of different data sets (37 and 40 examples): load those of one with runs=[...]."),
-        ({"num_classes": 6}, "are of different data sets (5 and 6 classes): load those of one with runs=[...]."),
-        (
-            {"loss": "focal"},
-            "recorded different losses ('cross_entropy' and 'focal'): load those of one with runs=[...].",
-        ),
-    ],
-)
-def test_runs_that_are_of_other_size_or_loss_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
-    write_run(tmp_path, 0)
-    write_run(tmp_path, 1, steps=(1, 2), **changes)
-    with pytest.raises(ValueError, match=whole(f"Runs 'seed-0' and 'seed-1' {message}")):
-        EasinessRecord.load(tmp_path)
-
-
-# ------------------------------------------------------------------ truncated and foreign files
-
-
-@pytest.mark.parametrize("size", [0, 5, 60, 400, -1])
-def test_a_truncated_checkpoint_is_left_out(folder: Path, size: int) -> None:
-    path = checkpoint_paths(folder / "seed-2", "train-probe")[120]
-    path.write_bytes(path.read_bytes()[:size])
-    with pytest.warns(UserWarning) as caught:
-        record = EasinessRecord.load(folder)
-    assert record.steps.tolist() == [0, 240]
-    assert record.num_runs == 3
-    assert re.fullmatch(
-        rf"Left out: '{re.escape(str(path))}' is truncated or not a safetensors file \(.+\): "
-        r"delete it or copy it here again\.",
-        str(caught[0].message),
-    )
-    assert str(caught[1].message) == "Left out: checkpoints that not all runs hold: step 120."
-    assert len(caught) == 2
-
-
-def test_a_checkpoint_of_another_length_is_left_out(folder: Path) -> None:
-    path = write_run(folder.parent / "other", 0, num_examples=40)
-    stranger = folder / "seed-0" / "train-probe" / "step-000000000240.safetensors"
-    stranger.write_bytes(checkpoint_paths(path, "train-probe")[240].read_bytes())
-    record = loads_with_warnings(
-        folder,
-        f"Left out: '{stranger}' holds 40 examples, its series 37: move it out of the folder.",
-        "Left out: checkpoints that not all runs hold: step 240.",
-    )
-    assert record.steps.tolist() == [0, 120]
-
-
-def test_a_damaged_or_foreign_run_is_left_out(folder: Path) -> None:
-    (folder / "seed-0" / "run.json").write_text("{")
-    (folder / "seed-2" / "run.json").unlink()
-    (folder / "lightning_logs" / "version_0").mkdir(parents=True)
-    (folder / "notes.txt").write_text("not a run")
-    with pytest.warns(UserWarning) as caught:
-        assert EasinessRecord.load(folder).runs == ["seed-10"]
-    assert [str(warning.message).split(" (")[0] for warning in caught] == [
-        f"Left out: '{folder}/seed-0/run.json' is damaged",
-        f"Left out: '{folder}/seed-2' is not a run: it holds no run.json.",
-    ]
-
-
-def test_nothing_that_can_be_read(tmp_path: Path) -> None:
-    run = write_run(tmp_path, 0, steps=(120,))
-    path = checkpoint_paths(run, "train-probe")[120]
-    path.write_bytes(b"")
-    message = f"Nothing of series 'train-probe' in '{tmp_path}' can be read: '{path}' is truncated or not"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        EasinessRecord.load(tmp_path)
-
-
-def test_nothing_to_load(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    empty = tmp_path_factory.mktemp("empty")
-    for path, arguments, message in (
-        (
-            folder / "nothing",
-            {},
-            f"'{folder}/nothing' is no folder: give one to which EasinessCallback(dirpath=...) wrote.",
-        ),
-        (
-            empty,
-            {},
-            f"There is no run in '{empty}' (a run is a folder with run.json): "
-            "give the folder to which EasinessCallback(dirpath=...) wrote.",
-        ),
-        (
-            folder,
-            {"series": "val-probe"},
-            f"No run in '{folder}' holds the series 'val-probe': there are 'train-probe'.",
-        ),
-    ):
-        with pytest.raises(FileNotFoundError, match=whole(message)):
-            EasinessRecord.load(path, **arguments)
-    RunWriter(empty, "begun").close()
-    message = f"No run in '{empty}' holds the series 'train-probe': no run holds a checkpoint yet."
-    with pytest.raises(FileNotFoundError, match=whole(message)):
-        EasinessRecord.load(empty)
-
-
 # ------------------------------------------------------------------ save, merge, select
 
 
@@ -387,7 +195,7 @@ def test_a_saved_record_is_the_same_record(tmp_path: Path, series: str) -> None:
     record = EasinessRecord.load(tmp_path / "runs", series)
     record.save(tmp_path / "copy")
     assert_same_record(EasinessRecord.load(tmp_path / "copy", series), record)
-    with pytest.raises(FileExistsError, match="^Run 'seed-0' in .* already holds checkpoints"):
+    with pytest.raises(FileExistsError, match=r"^Run 'seed-0' in .* already holds checkpoints"):
         record.save(tmp_path / "runs")
 
 
@@ -437,8 +245,10 @@ def test_what_cannot_be_merged(folder: Path, tmp_path: Path) -> None:
         ((record, record), f"A record takes each run once; got run 'seed-0' in '{folder}/seed-0' twice."),
         (
             (record, EasinessRecord.load(tmp_path / "other")),
-            "Runs 'seed-0' and 'seed-5' are of different data sets (37 and 40 examples): "
-            "load those of one with runs=[...].",
+            (
+                "Runs 'seed-0' and 'seed-5' are of different data sets (37 and 40 examples): "
+                "load those of one with runs=[...]."
+            ),
         ),
     ):
         with pytest.raises(ValueError, match=whole(message)):

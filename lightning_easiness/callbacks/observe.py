@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from typing_extensions import override
 from lightning_easiness.callbacks.probe import Pattern, Probe, check_targets
 from lightning_easiness.callbacks.taps import LoaderTap, LogitsTap, candidate_modules
 from lightning_easiness.callbacks.view import log_observation, log_sheets
-from lightning_easiness.loaders import IndexSource, check_indexable, lost_indices, num_examples
+from lightning_easiness.loaders import IndexSource, check_index, check_indexable, lost_indices, num_examples
 from lightning_easiness.observation import (
     ONLINE_FIELDS,
     BatchReader,
@@ -35,12 +35,12 @@ from lightning_easiness.store import RunWriter, checkpoint_paths, open_targets
 class EasinessCallback(Callback):
     """Records each example's loss, correctness and margin, and changes nothing in the training.
 
-    Two ways of observing, on by default both. The *probe* is a pass over all examples at fixed weights, in eval mode, at
-    epoch ends and at given steps: it costs about the forward's share of an epoch. *Online* keeps what the training
+    Two ways of observing, on by default both. The *probe* is a pass over all examples at fixed weights, in eval mode,
+    at epoch ends and at given steps: it costs about the forward's share of an epoch. *Online* keeps what the training
     forward computes anyway: it costs next to nothing, while weights move and augmentations vary.
 
-    A run is written under `dirpath`, one file a checkpoint; `EasinessRecord.load(dirpath)` reads all runs there. With any
-    TensorBoardLogger, the Trainer's log shows histograms of the losses and the hardest and easiest pictures.
+    A run is written under `dirpath`, one file a checkpoint; `EasinessRecord.load(dirpath)` reads all runs there. With
+    any TensorBoardLogger, the Trainer's log shows histograms of the losses and the hardest and easiest pictures.
 
     Args:
         dirpath: the folder of the runs.
@@ -48,10 +48,10 @@ class EasinessCallback(Callback):
         at_steps: probe also when these many optimizer steps are made; 0 is before the first.
         probe: what the probe reads: "train", "val", a DataLoader, or None for no probe.
         online: observe the training forward.
-        patterns: name -> function of the inputs (on the device); each is probed too, as the series "train-probe-<name>".
+        patterns: name -> function of the inputs (on the device); each is probed too, as "train-probe-<name>".
         run: the run's name under `dirpath`. By default "seed-<n>" after `seed_everything(n)`, else the next "run-<k>".
-        module: name of the submodule that returns the logits, as "net" or "model.head". By default the LightningModule's
-            `forward`, or its only child with parameters.
+        module: name of the submodule that returns the logits, as "net" or "model.head". By default the
+            LightningModule's `forward`, or its only child with parameters.
         batch_fn: batch -> (inputs, targets), where a batch is neither (x, y, ...) nor a mapping with the usual keys.
         logits_fn: what the module returns -> logits (B, K), where that is no tensor, tuple or object with `logits`.
         loss_fn: (logits, targets) -> (B,) losses, one an example, for tasks other than classification.
@@ -91,6 +91,7 @@ class EasinessCallback(Callback):
         num_images: int = 25,
     ) -> None:
         _check_arguments(every_n_epochs, at_steps, probe, online, probe_batch_size, run)
+        _check_patterns(patterns or {})
         self.dirpath = Path(dirpath)
         self.every_n_epochs = every_n_epochs
         self.at_steps = tuple(sorted(set(at_steps)))
@@ -172,7 +173,8 @@ class EasinessCallback(Callback):
             self._sums = EpochSums(num_examples(loader.dataset))
             if self._restored is not None:
                 known = self._restored[0].shape[1]
-                _check_length(self._sums.num_examples, f"the epoch that training resumes in was begun with {known}", known)
+                held = f"the epoch that training resumes in was begun with {known}"
+                _check_length(self._sums.num_examples, held, known)
         if self.probe is not None:
             self._probe = self._make_probe(trainer)
         self._open_run(trainer)
@@ -233,7 +235,10 @@ class EasinessCallback(Callback):
         self._index = self._source.take()
         if self._index is None:
             raise TypeError(lost_indices(trainer.train_dataloader))
+        if self._sums is not None:
+            check_index(self._index, self._sums.num_examples)
         _, self._target = self._reader.batch_fn(batch)  # now, as a training step may take its batch apart
+        self._reader.check_target(self._target, len(self._index))
         self._logits_tap.arm()
 
     @override
@@ -251,14 +256,15 @@ class EasinessCallback(Callback):
         self._last_step = trainer.global_step
 
     def _keep_batch(self) -> None:
-        """Takes in the batch at hand, once; a checkpoint may ask for it before the batch's end reaches this callback."""
+        """Takes the batch in, once. A checkpoint may ask for it before the batch's end reaches this callback."""
         if self._index is None or self._logits_tap is None or self._sums is None:
             return
         index, target, self._index, self._target = self._index, self._target, None, None
         with torch.no_grad():
             prediction = self._logits_tap.take(len(index))
-            self._sums.add(index, self._reader.observe(prediction, target, len(index), full=False))
-        if self._num_classes is None:
+            observed = self._reader.observe(prediction, target, len(index), full=False)
+        self._sums.add(index, observed)
+        if self._num_classes is None and "margin" in observed:
             self._num_classes = count_classes(prediction)
 
     def _keep_finished_batch(self) -> None:
@@ -387,8 +393,8 @@ class EasinessCallback(Callback):
                 if final:
                     raise
                 warnings.warn(
-                    f"EasinessCallback could not write step {observation.step} under '{self.dirpath}' ({error}); it keeps"
-                    f" {len(self._unwritten)} checkpoints in memory and tries again at the next. Make room on the disk.",
+                    f"EasinessCallback could not write step {observation.step} under '{self.dirpath}' ({error});"
+                    f" {len(self._unwritten)} checkpoints wait in memory for the next try. Make room on the disk.",
                     stacklevel=2,
                 )
                 return
@@ -421,7 +427,7 @@ class EasinessCallback(Callback):
             raise RuntimeError(problem)
 
     def _check_run(self, path: Path) -> None:
-        """Sees to it that a run that is gone on with is of the same data set, before training instead of an epoch later."""
+        """Sees to it that a run that is gone on with is of the same data set: before training, not an epoch later."""
         sizes = {} if self._sums is None else {"train-online": self._sums.num_examples}
         if self._probe is not None:
             sizes[self.series] = num_examples(self._probe.dataset)
@@ -465,7 +471,7 @@ def _check_arguments(
 ) -> None:
     if not isinstance(every_n_epochs, int) or every_n_epochs < 0:
         raise ValueError(f"The `every_n_epochs` of EasinessCallback must be an integer >= 0; got {every_n_epochs!r}.")
-    if not isinstance(at_steps, Sequence):
+    if not isinstance(at_steps, Collection):
         raise ValueError(f"The `at_steps` of EasinessCallback must be a list of steps; got {at_steps!r}.")
     wrong = [step for step in at_steps if not isinstance(step, int) or step < 0]
     if wrong:
@@ -484,6 +490,16 @@ def _check_arguments(
         raise ValueError(f"The `probe_batch_size` of EasinessCallback must be >= 1; got {probe_batch_size!r}.")
     if run is not None and (not run or Path(run).name != run or run.startswith(".")):
         raise ValueError(f"The `run` of EasinessCallback must be a folder's name; got {run!r}.")
+
+
+def _check_patterns(patterns: Mapping[str, Pattern]) -> None:
+    for name, pattern in patterns.items():
+        if not name or any(separator in name for separator in "/\\\0"):
+            raise ValueError(f"The `patterns` of EasinessCallback must have names that fit a folder's; got {name!r}.")
+        if not callable(pattern):
+            raise ValueError(
+                f"The `patterns` of EasinessCallback must be functions of the inputs; got {pattern!r} for {name!r}."
+            )
 
 
 def _check_submodule(pl_module: LightningModule, name: str) -> None:
@@ -508,19 +524,20 @@ def _check_step(pl_module: LightningModule) -> None:
 def _check_length(found: int, held: str, known: int) -> None:
     if found != known:
         raise ValueError(
-            f"The data set holds {found} examples, but {held}, so an index no longer names the same example; keep the data"
-            " set as it was, or give another one another `run` or `dirpath`."
+            f"The data set holds {found} examples, but {held}, so an index no longer names the same example; keep the"
+            " data set as it was, or give another one another `run` or `dirpath`."
         )
 
 
 def _only_loader(loaders: Any, split: str) -> DataLoader[Any]:
     """Returns the loader of a split, which must be one."""
-    if split == "val" and isinstance(loaders, (list, tuple)) and len(loaders) == 1:  # for training, batches are lists then
+    # not for training, where the batches of a list of one loader are lists of one batch
+    if split == "val" and isinstance(loaders, (list, tuple)) and len(loaders) == 1:
         loaders = loaders[0]
     if not isinstance(loaders, DataLoader):
         raise TypeError(
-            f"EasinessCallback observes one data set, but the {split} loaders are a {type(loaders).__name__}, so an index"
-            " names no example; pass online=False and the loader to observe, probe=DataLoader(...)."
+            f"EasinessCallback observes one data set, but the {split} loaders are a {type(loaders).__name__}, so an"
+            " index names no example; pass online=False and the loader to observe, probe=DataLoader(...)."
         )
     check_indexable(loaders)
     return loaders

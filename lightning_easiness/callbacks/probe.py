@@ -101,8 +101,18 @@ class Probe:
         return observed
 
     def _forward(self, trainer: Trainer, pl_module: LightningModule, inputs: Any) -> Any:
-        module: Any = _callable_module(trainer, pl_module, self._module)
-        return module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
+        if self._module is None:
+            return _call(_callable_module(trainer, pl_module), inputs)
+        # a part deep inside, as a head, does not take the batch's inputs: call the whole and listen to the part
+        part = pl_module.get_submodule(self._module)
+        heard: list[Any] = []
+        handle = part.register_forward_hook(lambda module, args, output: heard.append(output))
+        try:
+            if type(pl_module).forward is not LightningModule.forward:
+                _call(_callable_module(trainer, pl_module), inputs)
+            return heard[0] if heard else _call(part, inputs)
+        finally:
+            handle.remove()
 
     def _finish(self, trainer: Trainer, series: str, columns: _Columns, epoch: int | None) -> Observation:
         fields, target = columns.reduced(trainer)
@@ -132,7 +142,7 @@ def check_targets(observation: Observation) -> None:
         example = int(wrong[0])
         raise ValueError(
             f"The targets of {len(wrong)} examples are outside the model's classes 0 to {num_classes - 1}; the first is"
-            f" example {example} with target {int(target[example])}. Mend the labels, or pass a batch_fn that maps them."
+            f" example {example} with target {int(target[example])}. Mend them, or pass a batch_fn that maps them."
         )
 
 
@@ -165,9 +175,11 @@ class _Columns:
         return columns, target
 
 
-def _callable_module(trainer: Trainer, pl_module: LightningModule, name: str | None) -> nn.Module:
-    if name is not None:
-        return pl_module.get_submodule(name)
+def _call(module: nn.Module, inputs: Any) -> Any:
+    return module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
+
+
+def _callable_module(trainer: Trainer, pl_module: LightningModule) -> nn.Module:
     if type(trainer.model).__name__ == "FullyShardedDataParallel":
         return trainer.model  # type: ignore[return-value]  # gathers the shards, then calls the module's forward
     return pl_module.get_submodule(candidate_modules(pl_module)[0])

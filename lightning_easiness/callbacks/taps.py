@@ -64,6 +64,7 @@ class LogitsTap:
         self._read = read
         self._armed = False
         self._seen: dict[str, Any] = {}
+        self._unread: Exception | None = None
         self._names = [module] if module is not None else candidate_modules(pl_module)
         self._handles: list[RemovableHandle] = [
             pl_module.get_submodule(name).register_forward_hook(self._hook(name)) for name in self._names
@@ -89,10 +90,12 @@ class LogitsTap:
         found = [self._seen[name] for name in self._names if name in self._seen]
         self._seen.clear()
         if not found:
+            if self._unread is not None:
+                raise self._unread
             listened = " and ".join(repr(name) if name else "the LightningModule's forward" for name in self._names)
             raise RuntimeError(
-                f"The training step gave EasinessCallback no output to read: it never called {listened}. Pass the name of"
-                " the submodule that returns the logits, module='net', or online=False."
+                f"The training step gave EasinessCallback no output to read: it never called {listened}. Pass the name"
+                " of the submodule that returns the logits, module='net', or online=False."
             )
         return next((seen for seen in found if _first_size(seen) == size), found[0])
 
@@ -105,10 +108,14 @@ class LogitsTap:
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, args: Any, output: Any) -> None:
-            # only the first call counts: closures run again, and a wrapped module reports the training step's result
-            # and none of a validation after a step that was skipped
+            # only the first call counts: closures run again, and a wrapped module reports the training step's result;
+            # and no call of a validation, which may follow on a step that was skipped
             if self._armed and name not in self._seen and self._pl_module.trainer.training:
-                prediction = self._read(output)
+                try:
+                    prediction = self._read(output)
+                except Exception as error:  # the user's logits_fn is for the output of one of the modules only
+                    self._unread = error
+                    return
                 if prediction is not None:
                     self._seen[name] = prediction.detach() if isinstance(prediction, Tensor) else prediction
 
@@ -127,8 +134,9 @@ def candidate_modules(pl_module: LightningModule) -> list[str]:
         names += children
     if not names:
         raise TypeError(
-            f"{type(pl_module).__name__} defines no forward() and has {len(children)} submodules with parameters"
-            f" ({', '.join(children)}); pass the name of the one that returns the logits, EasinessCallback(module='...')."
+            f"{type(pl_module).__name__} defines no forward() and has {len(children)} submodules with"
+            f" parameters ({', '.join(children)}); pass EasinessCallback the name of the one that returns the"
+            " logits, module='...'."
         )
     return names
 

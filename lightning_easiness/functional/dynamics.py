@@ -147,7 +147,7 @@ def confidence(loss: Tensor) -> Tensor:
         loss: Cross-entropy at each checkpoint, floating point, shape (C, N); another loss gives no probability.
 
     Returns:
-        Shape (N,), float32 (float64 for a float64 `loss`). NaN where the loss is NaN at any checkpoint.
+        Shape (N,), float32 (float64 for a float64 `loss`). Of the checkpoints whose loss is not NaN, NaN without one.
 
     Raises:
         TypeError: If `loss` is no floating point tensor.
@@ -158,7 +158,7 @@ def confidence(loss: Tensor) -> Tensor:
         >>> confidence(-torch.tensor([[0.2, 0.9], [0.4, 0.9]]).log())
         tensor([0.3000, 0.9000])
     """
-    return _true_class_probability("confidence", loss).mean(dim=0)
+    return _true_class_probability("confidence", loss).nanmean(dim=0)
 
 
 def variability(loss: Tensor) -> Tensor:
@@ -171,7 +171,8 @@ def variability(loss: Tensor) -> Tensor:
         loss: Cross-entropy at each checkpoint, floating point, shape (C, N); another loss gives no probability.
 
     Returns:
-        Shape (N,), float32 (float64 for a float64 `loss`). 0 for one checkpoint; NaN where the loss is NaN at any.
+        Shape (N,), float32 (float64 for a float64 `loss`). Of the checkpoints whose loss is not NaN: 0 for one, NaN
+        for none.
 
     Raises:
         TypeError: If `loss` is no floating point tensor.
@@ -184,7 +185,7 @@ def variability(loss: Tensor) -> Tensor:
     """
     probability = _true_class_probability("variability", loss)
     # Written out, as std() warns about an empty tensor.
-    return (probability - probability.mean(dim=0)).square().mean(dim=0).sqrt()
+    return (probability - probability.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
 
 
 def _true_class_probability(owner: str, loss: Tensor) -> Tensor:

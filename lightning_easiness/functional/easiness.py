@@ -112,8 +112,8 @@ def rank_by_easiness(
     """Indices of the examples in total order, EASIEST FIRST.
 
     Examples of equal value are put in the order of `tie_breaker`, and what is equal there too in a random order drawn
-    from `seed`: never by index, which would prefer what comes first in the data set. The order is the same on every
-    device. Takes two or three sorts.
+    from `seed` and the values: never by index, which would prefer what comes first in the data set, and not alike for
+    two scores. The order is the same on every device. Takes two or three sorts.
 
     Args:
         values: One value an example, any real dtype, shape (N,). NaN means unknown.
@@ -217,20 +217,28 @@ def _rank(owner: str, values: Tensor, higher_is_easier: bool, tie_breaker: Tenso
     if not isinstance(higher_is_easier, bool):
         raise TypeError(f"The `higher_is_easier` of {owner} must be True or False; got {higher_is_easier!r}.")
     # Sorts from the least important key to the most important; each is stable, so it keeps what came before in ties.
-    order = _random_order(values, seed)
+    key = _sortable(values)
+    order = _random_order(key, seed)
     if tie_breaker is not None:
         check_real(owner, "tie_breaker", tie_breaker)
         check_same_length(owner, "tie_breaker", tie_breaker, "values", values)
         order = _sort_within(order, _sortable(tie_breaker.to(values.device)))
-    key = _sortable(values)
     order = _sort_within(order, key, descending=higher_is_easier)
     return order[~key[order].isnan()]
 
 
-def _random_order(values: Tensor, seed: int) -> Tensor:
-    # Drawn on the CPU, whose stream does not depend on the device that holds the values.
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(len(values), generator=generator).to(values.device)
+def _random_order(key: Tensor, seed: int) -> Tensor:
+    # Drawn on the CPU, whose stream does not depend on the device that holds the values. The values are part of the
+    # seed: under one seed the ties of two scores would fall alike, and the scores would seem to agree.
+    generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + _digest(key)) % 2**63)
+    return torch.randperm(len(key), generator=generator).to(key.device)
+
+
+def _digest(key: Tensor) -> int:
+    """A number that differs between different values, the same for equal ones of any dtype and on any device."""
+    bits = key.cpu().to(torch.float64).view(torch.int64)
+    places = torch.arange(len(key))
+    return int(((bits ^ (bits >> 29)) * (2 * places + 1)).sum())  # integers: the order of summing does not matter
 
 
 def _sort_within(order: Tensor, key: Tensor, descending: bool = False) -> Tensor:

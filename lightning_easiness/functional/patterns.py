@@ -43,8 +43,8 @@ def interpolate_grey(images: Tensor, alpha: float) -> Tensor:
 def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator | None = None) -> Tensor:
     """Images cut into tiles that are put back in random order: tile_size in (0, 1], 1 leaves the image as it is.
 
-    Each image is shuffled by its own draw, all its channels alike. A tile is `tile_size` of the height by `tile_size`
-    of the width, rounded down to whole pixels and at least one. Where tiles do not fill the image, they start at the
+    Each image is shuffled by its own draw, all its channels alike. 1 / `tile_size`, rounded, is the number of tiles a
+    side; a tile's height and width are rounded down to whole pixels, at least one. Where tiles do not fill the image, they start at the
     top left and the strips at the bottom and the right stay in place.
 
     Args:
@@ -82,8 +82,8 @@ def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator |
 
 
 def _tile_pixels(side: int, tile_size: float) -> int:
-    # 1/3 of 33 is 10.999... in binary: the small term keeps it 11.
-    return max(1, math.floor(side * tile_size + 1e-6))
+    # By the number of tiles a side: 0.33 means three of them, also where it is a little less than a third.
+    return max(1, side // math.floor(1 / tile_size + 0.5))
 
 
 def _permute_tiles(images: Tensor, rows: int, columns: int, order: Tensor) -> Tensor:

@@ -198,6 +198,28 @@ def test_order_by_hand(dtype):
 
 
 @directions
+@pytest.mark.parametrize("dtype", FLOAT_TYPES)
+def test_infinity_lies_beyond_the_largest_number(higher_is_easier, dtype):
+    largest = torch.finfo(dtype).max
+    values = torch.tensor([largest, math.inf, -math.inf, -largest], dtype=dtype)
+    wanted = [1, 0, 3, 2] if higher_is_easier else [2, 3, 0, 1]
+    for seed in range(10):
+        assert rank_by_easiness(values, higher_is_easier, seed=seed).tolist() == wanted
+        order = rank_by_easiness(torch.zeros(4), higher_is_easier, tie_breaker=values, seed=seed)
+        assert order.tolist() == [2, 3, 0, 1]
+
+
+@directions
+def test_whole_numbers_are_ordered_as_they_are(higher_is_easier):
+    # Forgetting events, say. In float32 or int32 the large ones would be ties or change sides.
+    events = torch.tensor([2**40, 3, 2**40 + 1, 2**33, 0])
+    wanted = [4, 1, 3, 0, 2]
+    for seed in range(10):
+        order = rank_by_easiness(events, higher_is_easier, seed=seed).tolist()
+        assert order == (wanted[::-1] if higher_is_easier else wanted)
+
+
+@directions
 def test_a_low_tie_breaker_is_easy_in_either_direction(higher_is_easier):
     values = torch.tensor([0.5, 0.5, 0.5, 0.5])
     loss = torch.tensor([0.2, math.nan, 0.1, math.inf])
@@ -359,3 +381,11 @@ def test_an_order_needs_one_dimension_and_a_tie_breaker_of_the_same_length():
         rank_by_easiness(torch.zeros(3), True, tie_breaker=torch.zeros(4))
     with pytest.raises(ValueError, match="tie_breaker"):
         hardest(torch.zeros(3), 0.5, True, tie_breaker=torch.zeros(1))
+
+
+def test_ties_of_two_scores_do_not_fall_alike():
+    own = torch.Generator().manual_seed(0)
+    first, second = ((torch.rand(10, 10_000, generator=own) < 0.95).sum(0) / 10 for _ in range(2))
+    for cut in (easiest, hardest):
+        a, b = (set(cut(values, 0.1, True).tolist()) for values in (first, second))
+        assert len(a & b) / len(a) == pytest.approx(0.1, abs=0.03)

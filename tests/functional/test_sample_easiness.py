@@ -285,10 +285,30 @@ def test_exact_draws_nothing():
     assert torch.equal(own.get_state(), before)
 
 
+def test_monte_carlo_draws_anew_however_many_draws_there_are():
+    # 5,000 examples x 2 classes x 1,000 draws are more than anybody holds at once. Counts must spread as a binomial's.
+    logits, target = torch.zeros(5000, 2), torch.zeros(5000, dtype=torch.int64)
+    easiness = sample_easiness(logits, target, method="monte_carlo", generator=generator()).double()
+    assert torch.allclose(easiness * 1000, (easiness * 1000).round(), atol=1e-3)
+    assert easiness.mean().item() == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(5e6))
+    assert easiness.var().item() == pytest.approx(0.25 / 1000, rel=0.1)  # 5 standard errors of a variance
+
+
+@both_methods
+def test_a_batch_too_large_for_one_piece_equals_its_examples(method):
+    num_examples, num_classes = 50, 100_000
+    logits = torch.zeros(num_examples, num_classes)
+    target = torch.arange(num_examples) * 7
+    right = torch.arange(num_examples) % 3 == 0
+    logits[torch.arange(num_examples), torch.where(right, target, target + 1)] = 60
+    options = {"method": method, "num_draws": 3, "generator": generator()}
+    assert torch.equal(sample_easiness(logits, target, **options), right.float())
+
+
 def test_monte_carlo_of_many_classes_fits_into_memory():
     logits = torch.zeros(2, 100_000)
     logits[0, 0], logits[1, 1] = 60, 60
-    options = {"method": "monte_carlo", "num_draws": 20, "generator": generator()}
+    options = {"method": "monte_carlo", "num_draws": 50, "generator": generator()}
     assert sample_easiness(logits, torch.zeros(2, dtype=torch.int64), **options).tolist() == [1.0, 0.0]
 
 
@@ -308,6 +328,8 @@ def test_arguments_that_do_not_fit_are_named(method):
     logits, target = torch.rand(3, 4), torch.tensor([0, 1, 2])
     with pytest.raises(ValueError, match="logits"):
         sample_easiness(torch.rand(3), target, method=method)
+    with pytest.raises(ValueError, match="logits"):
+        sample_easiness(torch.rand(3, 1), torch.zeros(3, dtype=torch.int64), method=method)
     with pytest.raises(ValueError, match="target"):
         sample_easiness(logits, target[:2], method=method)
     for sigma2 in (0.0, -1e-4, math.nan):

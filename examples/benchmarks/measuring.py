@@ -1,0 +1,109 @@
+"""How the benchmarks measure: in pairs that take turns, reported as the median of the pairs' ratios.
+
+A machine that is shared, or that slows down as it warms up, changes between two measurements by more than the overheads
+that are looked for. Two measurements right after each other see much the same machine, so their ratio holds, and the
+median leaves out the pairs that something disturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import resource
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+
+class Pair(NamedTuple):
+    """Two measurements right after each other, in seconds."""
+
+    subject: float
+    baseline: float
+
+    @property
+    def ratio(self) -> float:
+        return self.subject / self.baseline
+
+
+class Clock:
+    """Reads a time in seconds, when the device has done what it was given.
+
+    "wall" is what a user waits for. "cpu" is what this process computed, all threads together: on a machine that other
+    processes use it is far steadier, above all with OMP_NUM_THREADS=1, but it leaves out waiting, as for the disk.
+    """
+
+    def __init__(self, kind: str = "wall", accelerator: str = "cpu") -> None:
+        self._read = {"wall": time.perf_counter, "cpu": time.process_time}[kind]
+        self._synchronizes = accelerator == "gpu"
+
+    def __call__(self) -> float:
+        if self._synchronizes:
+            torch.cuda.synchronize()
+        return self._read()
+
+    def time(self, work: Callable[[], object]) -> float:
+        """Runs `work` and returns how long it took."""
+        gc.collect()
+        start = self()
+        work()
+        return self() - start
+
+
+def in_turns(subject: Callable[[], float], baseline: Callable[[], float], num_pairs: int) -> list[Pair]:
+    """Measures in pairs; every other pair begins with the baseline, so that a steady drift cancels out."""
+    pairs = []
+    for number in range(num_pairs):
+        if number % 2 == 0:
+            first = subject()
+            pairs.append(Pair(first, baseline()))
+        else:
+            first = baseline()
+            pairs.append(Pair(subject(), first))
+    return pairs
+
+
+def spread_of_ratios(pairs: list[Pair]) -> str:
+    """The median ratio with the range of the pairs, as "1.012 (0.987 to 1.040)"."""
+    ratios = [pair.ratio for pair in pairs]
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+
+
+def median_ratio(pairs: list[Pair]) -> float:
+    return statistics.median(pair.ratio for pair in pairs)
+
+
+def verdict(measured: float, limit: float) -> str:
+    """Holds a measured ratio against what it should be at most."""
+    return f"target <= {limit:.3g}: {'met' if measured <= limit else 'MISSED'}"
+
+
+def peak_memory_mib() -> float:
+    """The most main memory that this process has had so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what to measure; see measuring.py")
+
+
+def begin(accelerator: str) -> None:
+    """Silences Lightning and prints what the figures were taken on."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    device = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{device}; torch {torch.__version__}; {load()} at the start\n")
+
+
+def load() -> str:
+    """What else the machine is doing: figures taken at a load above the number of cores are worth little."""
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"

@@ -1,0 +1,87 @@
+"""What the benchmarks train: two classifiers and synthetic data. The callback sees an ordinary LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.models import resnet18
+
+NUM_CLASSES = 10
+
+
+def small_resnet18() -> nn.Module:
+    """ResNet-18 as it is used at 32 x 32: a 3 x 3 stem of stride 1 and no max pooling. 11 million parameters."""
+    model = resnet18(num_classes=NUM_CLASSES)
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
+
+
+def small_cnn() -> nn.Module:
+    """Two convolutions and a linear layer, 25,682 parameters: a step so short that any overhead shows."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 40, 3, padding=1), nn.BatchNorm2d(40), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(40 * 7 * 7, NUM_CLASSES),
+    )  # fmt: skip
+
+
+class Architecture(NamedTuple):
+    """A model and the shape of one of its images."""
+
+    make: Callable[[], nn.Module]
+    image_shape: tuple[int, int, int]
+
+
+ARCHITECTURES = {
+    "resnet18": Architecture(small_resnet18, (3, 32, 32)),
+    "small_cnn": Architecture(small_cnn, (1, 28, 28)),
+}
+
+
+class Classifier(LightningModule):
+    """Trains a model with cross-entropy and SGD."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        return nn.functional.cross_entropy(self(x), y)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
+
+
+def synthetic_images(architecture: str, num_examples: int) -> TensorDataset:
+    """Random images with random labels: nothing is measured here that depends on what they show."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(num_examples, *ARCHITECTURES[architecture].image_shape, generator=generator)
+    return TensorDataset(images, torch.randint(NUM_CLASSES, (num_examples,), generator=generator))
+
+
+def image_loader(dataset: TensorDataset, batch_size: int, workers: int, accelerator: str, shuffle: bool) -> DataLoader:
+    return DataLoader(
+        dataset, batch_size=batch_size, shuffle=shuffle, num_workers=workers, pin_memory=accelerator == "gpu"
+    )
+
+
+def quiet_trainer(**options: object) -> Trainer:
+    """A Trainer that does nothing but train, on one device."""
+    return Trainer(
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )

@@ -1,0 +1,104 @@
+"""How much longer does an epoch take when the training forward is observed online?
+
+Trains the same model with and without `EasinessCallback(probe=None)`, in turns, each time with a fresh Trainer. An
+epoch is measured from its start to its end inside the fit, after an epoch to warm up, with the observer's work at the
+epoch's end and the writing of its file included. Reported is the median ratio of the pairs; it should be at most 1.02
+for ResNet-18 and 1.10 for the small CNN.
+
+    python examples/benchmarks/online_overhead.py
+    python examples/benchmarks/online_overhead.py --model resnet18 --steps 6 --pairs 9
+    python examples/benchmarks/online_overhead.py --accelerator gpu --steps 200
+    OMP_NUM_THREADS=1 python examples/benchmarks/online_overhead.py --clock cpu   # on a machine that others use
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from measuring import Clock, Pair, add_common_arguments, begin, in_turns, load, median_ratio, spread_of_ratios, verdict
+from models import ARCHITECTURES, Classifier, image_loader, quiet_trainer, synthetic_images
+from torch.utils.data import TensorDataset
+
+from lightning_easiness import EasinessCallback
+
+LIMITS = {"resnet18": 1.02, "small_cnn": 1.10}
+STEPS = {"resnet18": 2, "small_cnn": 100}  # a ResNet-18 step takes seconds on a CPU
+PAIRS = {"resnet18": 4, "small_cnn": 9}
+
+
+class EpochStart(Callback):
+    """Notes when each epoch begins; goes before the observer."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.times: list[float] = []
+
+    def on_train_epoch_start(self, *args: Any) -> None:
+        self.times.append(self.clock())
+
+
+class EpochEnd(Callback):
+    """Notes when each epoch has ended; goes behind the observer, whose files are written then."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.times: list[float] = []
+
+    def on_train_epoch_end(self, *args: Any) -> None:
+        self.times.append(self.clock())
+
+
+def epoch_seconds(dataset: TensorDataset, arguments: argparse.Namespace, model: str, observed: bool) -> float:
+    """Trains an epoch to warm up and an epoch that is measured."""
+    clock = Clock(arguments.clock, arguments.accelerator)
+    start, end = EpochStart(clock), EpochEnd(clock)
+    loader = image_loader(dataset, arguments.batch_size, arguments.workers, arguments.accelerator, shuffle=True)
+    torch.manual_seed(0)
+    module = Classifier(ARCHITECTURES[model].make())
+    with tempfile.TemporaryDirectory() as folder:
+        observers = [EasinessCallback(folder, probe=None)] if observed else []
+        trainer = quiet_trainer(
+            accelerator=arguments.accelerator, max_epochs=2, callbacks=[start, *observers, end], precision=arguments.precision
+        )
+        trainer.fit(module, loader)
+    return end.times[-1] - start.times[-1]
+
+
+def measure(model: str, arguments: argparse.Namespace) -> list[Pair]:
+    steps = arguments.steps or STEPS[model]
+    dataset = synthetic_images(model, steps * arguments.batch_size)
+    seconds = partial(epoch_seconds, dataset, arguments, model)
+    return in_turns(partial(seconds, True), partial(seconds, False), arguments.pairs or PAIRS[model])
+
+
+def report(model: str, pairs: list[Pair], steps: int) -> None:
+    without = min(pair.baseline for pair in pairs)
+    print(
+        f"{model:10s} {len(pairs)} pairs of epochs of {steps} steps, {1e3 * without / steps:.2f} ms a step at best;"
+        f" with / without {spread_of_ratios(pairs)}; {verdict(median_ratio(pairs), LIMITS[model])}; {load()}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=tuple(ARCHITECTURES), nargs="+", default=list(ARCHITECTURES))
+    parser.add_argument("--steps", type=int, help=f"steps an epoch; by default {STEPS}")
+    parser.add_argument("--pairs", type=int, help=f"pairs of fits; by default {PAIRS}")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--precision", default="32-true")
+    add_common_arguments(parser)
+    arguments = parser.parse_args()
+    begin(arguments.accelerator)
+    for model in arguments.model:
+        report(model, measure(model, arguments), arguments.steps or STEPS[model])
+
+
+if __name__ == "__main__":
+    main()

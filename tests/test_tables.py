@@ -1,0 +1,79 @@
+import csv
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_easiness.record import EasinessRecord
+from lightning_easiness.scores import Scores
+from tests.made_runs import make_scores, whole, write_run
+
+
+@pytest.fixture
+def some_unknown(tmp_path: Path) -> Scores:
+    for seed in (0, 1):
+        write_run(tmp_path, seed, series="train-online")
+    with pytest.warns(UserWarning, match="have no area_under_margin"):
+        return EasinessRecord.load(tmp_path, "train-online").score("area_under_margin")
+
+
+def assert_same_table(scores: Scores, table: object) -> None:
+    assert list(table.columns) == ["score", "spread", "target", "rank"]
+    assert table.index.name == "example"
+    assert table.index.tolist() == list(range(len(scores)))
+    for column, tensor in (("score", scores.values), ("spread", scores.spread)):
+        read = torch.from_numpy(table[column].to_numpy("float32", copy=True))
+        torch.testing.assert_close(read, tensor, rtol=0, atol=0, equal_nan=True)
+    assert table["target"].tolist() == scores.target.tolist()
+    assert table["rank"].fillna(0).tolist() == scores.ranks.tolist()
+
+
+def test_a_table_holds_every_example(some_unknown: Scores) -> None:
+    table = some_unknown.to_pandas()
+    assert_same_table(some_unknown, table)
+    assert 0 < some_unknown.num_nan == table["rank"].isna().sum()
+    assert table["rank"].min() == 1
+    assert table["score"].idxmin() == table["rank"].idxmin() == some_unknown.hardest(0.01)[0]
+    assert table.attrs == {
+        "name": "area_under_margin",
+        "higher_is_easier": True,
+        "num_runs": 2,
+        "step": 240,
+        "epoch": 2,
+        "fingerprint": some_unknown.fingerprint,
+    }
+
+
+def test_csv_brings_back_the_same_numbers(some_unknown: Scores, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    some_unknown.to_csv(tmp_path / "scores.csv")
+    table = pandas.read_csv(tmp_path / "scores.csv", index_col="example", dtype={"score": "float32"})
+    assert_same_table(some_unknown, table)
+    lines = list(csv.reader((tmp_path / "scores.csv").read_text().splitlines()))
+    assert lines[0] == ["example", "score", "spread", "target", "rank"]
+    unknown = int(some_unknown.values.isnan().nonzero()[0])
+    assert lines[1 + unknown] == [str(unknown), "", "", str(unknown % 5), ""]
+
+
+def test_parquet_brings_back_the_same_table(some_unknown: Scores, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    some_unknown.to_parquet(tmp_path / "scores.parquet")
+    table = pandas.read_parquet(tmp_path / "scores.parquet")
+    assert_same_table(some_unknown, table)
+    assert table.attrs["name"] == "area_under_margin"
+
+
+@pytest.mark.parametrize(
+    ("missing", "method"), [("pandas", "to_pandas"), ("pandas", "to_parquet"), ("pyarrow", "to_parquet")]
+)
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, method: str) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    scores = make_scores([1.0, math.nan])
+    message = f"Scores.{method}() needs {missing}: install it with pip install 'lightning-easiness[tables]'."
+    with pytest.raises(ImportError, match=whole(message)):
+        getattr(scores, method)(*([tmp_path / "scores"] if method != "to_pandas" else []))
+    scores.to_csv(tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv").read_text().splitlines()[1] == "0,1.0,,0,1"
