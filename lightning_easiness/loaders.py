@@ -8,6 +8,7 @@ the batch itself, it is right with workers, out-of-order delivery, any sampler, 
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ from torch.utils.data import (
 )
 
 from lightning_easiness.random_streams import set_streams
+from lightning_easiness.selected import example_indices, whole
 
 _SINGLE_INDEX_SAMPLERS = {
     SequentialSampler,
@@ -51,19 +53,20 @@ class IndexedBatch(NamedTuple):
 
 
 class _IndexedDataset(Dataset[Any]):
-    """Hands out what the user's data set hands out, with the key that was asked for."""
+    """Hands out what the loader's data set hands out, with the index in the whole data set of what was asked for."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
     def __getitem__(self, key: Any) -> tuple[Any, Any]:
-        return key, self.dataset[key]
+        return example_indices(self.dataset, key), self.dataset[key]
 
     def __getitems__(self, keys: Sequence[Any]) -> tuple[Sequence[Any], Any]:
+        indices = example_indices(self.dataset, keys)
         # the same choice as torch's own fetcher makes
         if callable(getattr(self.dataset, "__getitems__", None)):
-            return keys, self.dataset.__getitems__(keys)
-        return keys, [self.dataset[key] for key in keys]
+            return indices, self.dataset.__getitems__(keys)
+        return indices, [self.dataset[key] for key in keys]
 
 
 class _IndexedCollate:
@@ -77,7 +80,7 @@ class _IndexedCollate:
         return IndexedBatch(_as_index(keys), self.collate_fn(examples))
 
 
-class _UserDatasetInWorker:
+class UserDatasetInWorker:
     """Lets `get_worker_info().dataset` be the user's data set, for worker_init_fn and for the data set itself."""
 
     def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
@@ -85,8 +88,9 @@ class _UserDatasetInWorker:
 
     def __call__(self, worker_id: int) -> None:
         info = get_worker_info()
-        if info is not None and isinstance(info.dataset, _IndexedDataset):
-            object.__setattr__(info, "dataset", info.dataset.dataset)  # WorkerInfo refuses plain assignment
+        if info is not None:
+            held = info.dataset.dataset if isinstance(info.dataset, _IndexedDataset) else info.dataset
+            object.__setattr__(info, "dataset", whole(held))  # WorkerInfo refuses plain assignment
         if self.worker_init_fn is not None:
             self.worker_init_fn(worker_id)
 
@@ -189,6 +193,15 @@ def unfollow(loader: Any, source: IndexSource) -> None:
             del loader.__dict__[_SOURCES]
 
 
+def plain_copy(loader: Any) -> Any:
+    """A shallow copy of a DataLoader, of the user's class, that nobody follows and that shares no worker."""
+    clone = copy.copy(loader)
+    if clone.__dict__.pop(_SOURCES, None) is not None:
+        clone.__class__ = type(loader).__mro__[1]
+    clone._iterator = None
+    return clone
+
+
 @cache
 def _indexed_class(loader_class: Any) -> type:
     """A subclass of the user's loader class, so that isinstance checks and methods stay as they were."""
@@ -200,7 +213,7 @@ def _indexed_class(loader_class: Any) -> type:
             # in __dict__, as DataLoader refuses to set some of these after __init__
             self.__dict__["dataset"] = _IndexedDataset(user["dataset"])
             self.__dict__["collate_fn"] = _IndexedCollate(user["collate_fn"])
-            self.__dict__["worker_init_fn"] = _UserDatasetInWorker(user["worker_init_fn"])
+            self.__dict__["worker_init_fn"] = UserDatasetInWorker(user["worker_init_fn"])
             iterator = loader_class._get_iterator(self)
         finally:
             self.__dict__.update(user)
@@ -231,7 +244,7 @@ def check_indexable(loader: Any) -> None:
         )
     if isinstance(loader.dataset, IterableDataset):
         raise TypeError(
-            f"The train loader reads {type(loader.dataset).__name__}, an IterableDataset, whose examples have no index;"
+            f"The loader reads {type(loader.dataset).__name__}, an IterableDataset, whose examples have no index;"
             " use a map-style data set (with __getitem__ and __len__), or pass online=False and probe=DataLoader(...)."
         )
     if not hasattr(loader.dataset, "__len__"):
@@ -239,8 +252,8 @@ def check_indexable(loader: Any) -> None:
     if loader.batch_sampler is None and type(loader.sampler) in _SINGLE_INDEX_SAMPLERS:
         raise TypeError(
             f"The loader asks {type(loader.dataset).__name__} for one index at a time and does not batch"
-            " (batch_size=None), so an index names a batch and no example; use a data set of single examples with a batch"
-            " size, a sampler that yields index lists, or pass online=False and probe=DataLoader(...)."
+            " (batch_size=None), so an index names a batch and no example; use a data set of single examples with a"
+            " batch size, a sampler that yields index lists, or pass online=False and probe=DataLoader(...)."
         )
 
 
@@ -307,6 +320,8 @@ def ordered_loader(
 ) -> tuple[DataLoader[Any], OrderedBatches]:
     """Makes a loader over all examples of `loader`'s data set, in order, that yields `IndexedBatch`.
 
+    Where examples were selected, these are all of the user's data set, under their own labels.
+
     It keeps what the user's loader says of how to load (workers, collate function, pinning, timeouts, start method) and
     has a random stream of its own. Read it inside `isolate_rng` and `OwnGenerators`: what the data set draws is fixed.
 
@@ -318,17 +333,17 @@ def ordered_loader(
         seed: of the random augmentations that the data set makes.
     """
     check_indexable(loader)
-    size = batch_size or _batch_size(loader)
+    size = batch_size or examples_per_batch(loader)
     batches = OrderedBatches(num_examples(loader.dataset), size, rank, world_size)
     workers = loader.num_workers
     ordered: DataLoader[Any] = DataLoader(
-        _FixedView(loader.dataset, seed),
+        _FixedView(whole(loader.dataset), seed),
         **_batching(loader, batches),
         num_workers=workers,
         collate_fn=_IndexedCollate(loader.collate_fn),
         pin_memory=loader.pin_memory,
         timeout=loader.timeout,
-        worker_init_fn=_UserDatasetInWorker(loader.worker_init_fn),
+        worker_init_fn=UserDatasetInWorker(loader.worker_init_fn),
         multiprocessing_context=loader.multiprocessing_context if workers else None,
         generator=torch.Generator().manual_seed(seed),
         prefetch_factor=loader.prefetch_factor if workers else None,
@@ -343,17 +358,18 @@ def _batching(loader: DataLoader[Any], batches: OrderedBatches) -> dict[str, Any
     return {"batch_sampler": batches}
 
 
-def _batch_size(loader: DataLoader[Any]) -> int:
+def examples_per_batch(loader: DataLoader[Any]) -> int:
+    """The size of a loader's batches; the mean where a batch sampler of the user's own does not say."""
     for holder in (loader, loader.batch_sampler, loader.sampler):
         size = getattr(holder, "batch_size", None)
         if isinstance(size, int):
             return size
     try:
-        return -(-num_examples(loader.dataset) // len(loader))  # a batch sampler of the user's own: its mean
+        return -(-len(loader.dataset) // len(loader))  # type: ignore[arg-type]
     except (TypeError, ZeroDivisionError):
         return _UNKNOWN_BATCH_SIZE
 
 
 def num_examples(dataset: Any) -> int:
-    """The length of a map-style data set."""
-    return len(dataset)
+    """The length of a map-style data set; of the whole of it where examples were selected."""
+    return len(whole(dataset))

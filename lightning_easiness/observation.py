@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from lightning_easiness.functional import el2n, margin, sample_easiness
 
 INPUT_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x", "data", "features", "img")
-TARGET_KEYS = ("label", "labels", "target", "targets", "y", "class", "classes")
+TARGET_KEYS = ("label", "labels", "target", "targets", "y", "class", "classes", "mask", "masks")
 LOGITS_KEYS = ("logits", "logit", "output", "out", "y_hat", "preds")
 
 ONLINE_FIELDS = ("loss", "correct", "margin")
@@ -112,6 +113,19 @@ class BatchReader:
         found = self.logits_fn(output)
         return output if found is None and self.loss_fn is not None else found
 
+    def warn_of_probabilities(self, prediction: Any) -> None:
+        """Warns where a model returns probabilities, which would be taken for logits."""
+        logits = _as_logits(prediction) if self.loss_fn is None else None
+        if logits is None or logits.shape[1] < 2 or not len(logits) or not isinstance(prediction, Tensor):
+            return
+        ones = torch.ones_like(logits[:, 0])
+        if prediction.ndim == 2 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), ones, atol=1e-2):
+            warnings.warn(
+                "The model's outputs are not negative and add up to one, as probabilities do, but EasinessCallback"
+                " reads logits: pass logits_fn=lambda output: output.log(), or `module`, the part before the softmax.",
+                stacklevel=2,
+            )
+
     def check_target(self, target: Any, size: int) -> None:
         """Raises a ValueError when targets are not those of the `size` examples that the loader put into a batch."""
         if self.loss_fn is None and isinstance(target, Tensor) and target.ndim > 0 and len(target) != size:
@@ -188,12 +202,18 @@ def count_classes(prediction: Any) -> int | None:
 
 
 def _check_size(prediction: Tensor, size: int) -> None:
-    if prediction.ndim == 0 or prediction.shape[0] != size:
+    if prediction.ndim > 0 and prediction.shape[0] == size:
+        return
+    found = f"The model's output has the shape {tuple(prediction.shape)}, but the batch holds {size} examples"
+    if prediction.ndim > 0 and size and prediction.shape[0] % size == 0:
         raise ValueError(
-            f"The model's output has the shape {tuple(prediction.shape)}, but the batch holds {size} examples, so"
-            " losses cannot be matched to examples; if the module drops or merges examples in training, pass"
-            " online=False, and if the logits are elsewhere, `module` or `logits_fn`."
+            f"{found}: {prediction.shape[0] // size} outputs an example, as ensembles have. Pass logits_fn, a function"
+            " that makes them one, (B, classes)."
         )
+    raise ValueError(
+        f"{found}, so losses cannot be matched to examples; if the module drops or merges examples in training, pass"
+        " online=False, and if the logits are elsewhere, `module` or `logits_fn`."
+    )
 
 
 def _check_losses(losses: Any, size: int, name: str) -> Tensor:
@@ -228,6 +248,7 @@ class EpochSums:
     num_examples: int
     _index: list[Tensor] = field(default_factory=list)
     _values: dict[str, list[Tensor]] = field(default_factory=dict)
+    _merged: int = 0  # tensors at the head of each list that hold many steps
     _MERGE_EVERY = 1024  # steps; many small tensors on the device waste memory
 
     def add(self, index: Tensor, observed: Mapping[str, Tensor]) -> None:
@@ -235,9 +256,11 @@ class EpochSums:
         self._index.append(index)
         for name, values in observed.items():
             self._values.setdefault(name, []).append(values)
-        if len(self._index) >= self._MERGE_EVERY:
-            self._index = [torch.cat(self._index)]
-            self._values = {name: [torch.cat(parts)] for name, parts in self._values.items()}
+        if len(self._index) - self._merged >= self._MERGE_EVERY:
+            # only the steps since the last time: copying all of the epoch again would make a step cost more and more
+            for parts in (self._index, *self._values.values()):
+                parts[self._merged :] = [torch.cat(parts[self._merged :])]
+            self._merged += 1
 
     def totals(self) -> tuple[Tensor, Tensor]:
         """Adds up what was taken.
@@ -260,7 +283,7 @@ class EpochSums:
 
     def clear(self) -> None:
         """Forgets the epoch."""
-        self._index, self._values = [], {}
+        self._index, self._values, self._merged = [], {}, 0
 
     @staticmethod
     def means(sums: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -40,10 +39,18 @@ class OwnGenerators:
         self._states: list[Any] = []
 
     def __enter__(self) -> None:
-        self._states = [_get_state(generator) for generator in self._found]
+        self._states = self.read()
 
     def __exit__(self, *exc: object) -> None:
-        for generator, state in zip(self._found, self._states, strict=True):
+        self.restore(self._states)
+
+    def read(self) -> list[Any]:
+        """Reads the generators' states, as tensors and plain types."""
+        return [_get_state(generator) for generator in self._found]
+
+    def restore(self, states: list[Any]) -> None:
+        """Puts back what `read` read, here or of the same data in another process."""
+        for generator, state in zip(self._found, states, strict=False):
             _set_state(generator, state)
 
     def _generators(self, value: Any, seen: set[int], depth: int) -> Iterator[Any]:
@@ -75,17 +82,30 @@ def _get_state(generator: Any) -> Any:
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     if isinstance(generator, np.random.Generator):
-        return copy.deepcopy(generator.bit_generator.state)
-    return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
+        return _plain(generator.bit_generator.state)
+    return (
+        _plain(generator.get_state(legacy=False))
+        if isinstance(generator, np.random.RandomState)
+        else generator.getstate()
+    )
 
 
 def _set_state(generator: Any, state: Any) -> None:
-    if isinstance(generator, np.random.Generator):
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state.cpu())
+    elif isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
-    elif isinstance(generator, random.Random):
-        generator.setstate(state)
-    else:
+    elif isinstance(generator, np.random.RandomState):
         generator.set_state(state)
+    else:
+        generator.setstate(state)
+
+
+def _plain(state: Any) -> Any:
+    """The state of a bit generator without numpy's arrays and scalars; numpy takes lists and numbers back."""
+    if isinstance(state, dict):
+        return {key: _plain(value) for key, value in state.items()}
+    return state.tolist() if isinstance(state, (np.ndarray, np.generic)) else state
 
 
 @contextmanager

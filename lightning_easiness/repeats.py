@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
@@ -23,7 +24,7 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.random_streams import isolated_streams, read_streams, restore_streams
+from lightning_easiness.random_streams import OwnGenerators, isolated_streams, read_streams, restore_streams
 from lightning_easiness.record import EasinessRecord
 from lightning_easiness.run_folder import is_complete
 from lightning_easiness.store import RunWriter
@@ -44,7 +45,8 @@ def repeat_fit(
 
     Each seed trains from scratch under `seed_everything(seed, workers=True)` and writes the run "seed-<n>" under
     `dirpath`. Runs that are complete there are skipped; one that was killed goes on from its last epoch's end and ends
-    with the numbers that it would have had. The caller's random streams are left as they were.
+    with the numbers that it would have had, unless workers are persistent: their random streams begin anew. The
+    caller's random streams are left as they were.
 
     Args:
         make_trainer: returns a new Trainer. Where it has an EasinessCallback, that one observes, under `dirpath`; else
@@ -59,22 +61,22 @@ def repeat_fit(
         The record of these seeds' runs, of the series that the callback probes.
 
     Raises:
-        ValueError: no seed, or one twice.
+        ValueError: no seed, or one twice; a factory that returns the same object again; a Trainer with several
+            EasinessCallbacks, or with fast_dev_run, which writes no record.
         RuntimeError: another process is training one of the seeds into the same folder.
     """
     seeds = _check_seeds(seeds)
     folder = Path(dirpath)
     series = "train-probe"
-    todo = [seed for seed in seeds if not is_complete(folder / run_name(seed))]
-    with (
-        _own_seeding(),
-        tqdm(
-            total=len(seeds), initial=len(seeds) - len(todo), desc="Runs", unit="run", position=2, disable=not progress
-        ) as bar,
-    ):
-        for seed in todo:
-            series = _fit_once(make_trainer, make_module, datamodule, seed, folder)
-            gc.collect()  # a finished Trainer is held by reference cycles, and so is its device memory
+    fitted: WeakSet[Any] = WeakSet()
+    with _own_seeding(), tqdm(total=len(seeds), desc="Runs", unit="run", position=2, disable=not progress) as bar:
+        for seed in seeds:
+            run = folder / run_name(seed)
+            if not is_complete(run):  # asked only now, as another process may have trained it in the meantime
+                series = _fit_once(make_trainer, make_module, datamodule, seed, folder, fitted)
+                gc.collect()  # a finished Trainer is held by reference cycles, and so is its device memory
+            if is_complete(run):
+                (run / _RESUME_FILE).unlink(missing_ok=True)
             bar.update()
     return EasinessRecord.load(
         folder, series=_series_in(folder / run_name(seeds[0]), series), runs=[*map(run_name, seeds)]
@@ -101,23 +103,24 @@ def _fit_once(
     datamodule: Any,
     seed: int,
     folder: Path,
+    fitted: WeakSet[Any],
 ) -> str:
     seed_everything(seed, workers=True, verbose=False)
     module = _make(make_module, seed)
     trainer = _make(make_trainer, seed)
+    _check_made(module, trainer, fitted)
     callback = _observer(trainer, folder, run_name(seed))
     resume = _Resume(folder / run_name(seed) / _RESUME_FILE)
-    trainer.callbacks.append(resume)  # type: ignore[attr-defined]
+    trainer.callbacks.append(resume)
     data = datamodule() if callable(datamodule) and not isinstance(datamodule, LightningDataModule) else datamodule
     key = "datamodule" if isinstance(data, LightningDataModule) else "train_dataloaders"
-    trainer.fit(module, ckpt_path=resume.found(), **{key: data})
-    if not trainer.is_global_zero or trainer.interrupted:
-        return callback.series
-    if not is_complete(resume.path.parent):
+    begun = resume.found()
+    with OwnGenerators(data):  # each run begins with these as they are, wherever it is trained
+        trainer.fit(module, ckpt_path=begun, **{key: data})
+    if begun and trainer.is_global_zero and not trainer.interrupted and not is_complete(resume.path.parent):
         # killed between the last epoch's end and the end of the run: nothing was left to train
         with RunWriter(folder, run_name(seed), seed=seed, resume=True) as writer:
             writer.complete()
-    resume.path.unlink(missing_ok=True)
     return callback.series
 
 
@@ -129,11 +132,28 @@ def _make(factory: Callable[..., Any], seed: int) -> Any:
     return factory(seed=seed) if takes_seed else factory()
 
 
+def _check_made(module: LightningModule, trainer: Trainer, fitted: WeakSet[Any]) -> None:
+    for name, made in (("make_module", module), ("make_trainer", trainer)):
+        if made in fitted:
+            raise ValueError(
+                f"The `{name}` of repeat_fit returned the same {type(made).__name__} for a second run, which would go"
+                " on from the first; let it make a new one at each call."
+            )
+        fitted.add(made)
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise ValueError(
+            "The Trainer of repeat_fit has fast_dev_run, which writes no record; try things out with trainer.fit(...),"
+            " or with few `seeds`, max_epochs and limit_train_batches in another `dirpath`."
+        )
+
+
 def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     observers = [callback for callback in callbacks if isinstance(callback, EasinessCallback)]
     if len(observers) > 1:
-        raise ValueError(f"The Trainer has {len(observers)} EasinessCallbacks; repeat_fit writes one record a run.")
+        raise ValueError(
+            f"The Trainer of repeat_fit has {len(observers)} EasinessCallbacks, but a run has one record; give it one."
+        )
     if not observers:
         observers = [EasinessCallback(num_images=0)]
         callbacks.insert(0, observers[0])  # before the callbacks that save checkpoints
@@ -167,13 +187,18 @@ def _own_seeding() -> Iterator[None]:
 
 
 class _Resume(Checkpoint):
-    """Saves a run at each epoch's end, random streams included, so that a killed run goes on as if it had not been.
+    """Saves a run at each epoch's end so that it goes on, once killed, as if it had not been.
+
+    Beside what Lightning saves, that takes the random streams, the generators that loaders and data sets hold, and what
+    was decided at the epoch's end.
 
     It is a `Checkpoint` so that Lightning calls it after the callbacks that it saves.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._saved: dict[str, Any] = {}
+        self._resumed: dict[str, Any] = {}
 
     def found(self) -> str | None:
         """The file to resume from, where there is a whole one."""
@@ -188,22 +213,60 @@ class _Resume(Checkpoint):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.fast_dev_run:
-            return
         beside = self.path.with_name(f".tmp-{self.path.name}")
+        self._saved = {
+            "streams": read_streams(),
+            "generators": _generators(trainer).read(),
+            "metrics": dict(trainer.callback_metrics),
+            "should_stop": trainer.should_stop,
+        }
         trainer.save_checkpoint(beside, weights_only=False)  # the optimizer too
+        self._saved = {}  # other callbacks' checkpoints are the user's
         if trainer.is_global_zero:
             os.replace(beside, self.path)
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return read_streams()
+        return self._saved
 
     @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._streams = state_dict
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._resumed = checkpoint["callbacks"][self.state_key]
+        trainer.should_stop = self._resumed[
+            "should_stop"
+        ]  # else a run that was stopped early would train an epoch more
 
     @override
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if hasattr(self, "_streams"):
-            restore_streams(self._streams)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._resumed:
+            _begin_next_epoch(trainer)
+            _step_plateau_schedulers(trainer, pl_module, self._resumed["metrics"])
+            _generators(trainer).restore(self._resumed["generators"])
+            restore_streams(self._resumed["streams"])
+
+
+def _generators(trainer: Trainer) -> OwnGenerators:
+    return OwnGenerators([trainer.train_dataloader, trainer.val_dataloaders])
+
+
+def _begin_next_epoch(trainer: Trainer) -> None:
+    """Lets a resumed fit come to its epoch as one that was never left does.
+
+    By itself Lightning takes the iterator that it made on the way here, before the random streams are restored; and
+    with `max_steps` it begins by training a batch of the epoch that has ended.
+    """
+    loop = trainer.fit_loop
+    if loop.restarted_on_epoch_end:
+        loop.epoch_progress.increment_completed()
+    loop.epoch_loop.restarting = False  # its parts too
+    for part in (loop, loop.epoch_loop):
+        part.on_iteration_done()
+
+
+def _step_plateau_schedulers(trainer: Trainer, pl_module: LightningModule, metrics: dict[str, Any]) -> None:
+    """Makes the steps that Lightning makes after `on_train_epoch_end`, and so after the file is saved."""
+    trainer.callback_metrics.update(metrics)
+    for config in trainer.lr_scheduler_configs if pl_module.automatic_optimization else ():
+        due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0
+        if config.reduce_on_plateau and due and config.monitor in metrics:
+            pl_module.lr_scheduler_step(config.scheduler, metrics[config.monitor])

@@ -1,5 +1,6 @@
 """A score computed from recorded runs: what its function is given, and what each run alone would give."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -57,7 +58,19 @@ def _trajectory_score(
     columns = [[_reader(file, field) for file in files] for field in definition.fields]
     length = max(1, _BLOCK // len(files))
     blocks = [slice(start, start + length) for start in range(0, run.num_examples, length)]
-    return torch.cat([_apply(definition, _inputs(columns, block), options) for block in blocks])
+    scores, holes = [], 0
+    for block in blocks:
+        inputs = _inputs(columns, block)
+        unknown = inputs[0].isnan()
+        holes += int((unknown.any(0) & ~unknown.all(0)).sum())
+        scores.append(_apply(definition, inputs, options))
+    if holes and "count" not in files[0].fields:  # a probe sees everything, so what it did not get is a loss of NaN
+        warnings.warn(
+            f"{holes} of {run.num_examples} examples of run '{run.name}' have a NaN at some of its {len(files)}"
+            f" checkpoints: their {definition.name} is that of the others.",
+            stacklevel=5,
+        )
+    return torch.cat(scores)
 
 
 def _inputs(columns: Sequence[Sequence[_Reader]], examples: slice) -> list[Tensor]:

@@ -65,8 +65,8 @@ def check(folder: Path, module: Traces, size: int) -> EasinessRecord:
                 assert margin.isnan()
                 assert not record.correct[0, checkpoint, index]
                 continue
-            assert float(loss) == pytest.approx(sum(entry[2] for entry in seen) / len(seen), abs=1e-5)
-            assert float(margin) == pytest.approx(sum(entry[3] for entry in seen) / len(seen), abs=1e-5)
+            assert float(loss) == pytest.approx(sum(entry[2] for entry in seen) / len(seen), abs=1e-5, rel=1e-6)
+            assert float(margin) == pytest.approx(sum(entry[3] for entry in seen) / len(seen), abs=1e-5, rel=1e-6)
             assert bool(record.correct[0, checkpoint, index]) == (sum(entry[4] for entry in seen) * 2 >= len(seen))
     return record
 

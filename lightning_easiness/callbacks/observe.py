@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_easiness.callbacks.probe import Pattern, Probe, check_targets
-from lightning_easiness.callbacks.taps import LoaderTap, LogitsTap, candidate_modules
+from lightning_easiness.callbacks.taps import LoaderTap, LogitsTap
 from lightning_easiness.callbacks.view import log_observation, log_sheets
+from lightning_easiness.calling import candidate_modules
 from lightning_easiness.loaders import IndexSource, check_index, check_indexable, lost_indices, num_examples
 from lightning_easiness.observation import (
     ONLINE_FIELDS,
@@ -271,7 +272,7 @@ class EasinessCallback(Callback):
         """Takes in the batch at hand unless training is still at it, or skipped it: a resumed fit then repeats it."""
         if self._trainer is None or self._logits_tap is None or not self._logits_tap.heard:
             return
-        batches = self._trainer.fit_loop.epoch_loop.batch_progress.current
+        batches: Any = self._trainer.fit_loop.epoch_loop.batch_progress.current
         if batches.processed == batches.ready:
             self._keep_batch()
 

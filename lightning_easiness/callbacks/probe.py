@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_easiness.callbacks.taps import candidate_modules
+from lightning_easiness.calling import call_module, candidate_modules, defines_forward, is_named
 from lightning_easiness.loaders import IndexedBatch, num_examples, ordered_loader
 from lightning_easiness.observation import PROBE_FIELDS, BatchReader, Observation, count_classes
 from lightning_easiness.random_streams import OwnGenerators, isolated_streams
+from lightning_easiness.selected import whole
 
 Pattern = Callable[[Any], Any]
 
@@ -53,8 +53,8 @@ class Probe:
 
     @property
     def dataset(self) -> Any:
-        """The data set whose examples are observed."""
-        return self._loader.dataset
+        """The data set whose examples are observed: the whole of it, also where training uses a part."""
+        return whole(self._loader.dataset)
 
     def run(
         self, trainer: Trainer, pl_module: LightningModule, *, epoch: int | None = None, limit: int | None = None
@@ -96,21 +96,25 @@ class Probe:
             with trainer.precision_plugin.forward_context():
                 output = self._forward(trainer, pl_module, shown)
             prediction = self._reader.prediction(output)
+            if self._num_classes is None:
+                self._reader.warn_of_probabilities(prediction)
             self._num_classes = count_classes(prediction)
             observed[series] = self._reader.observe(prediction, target, size, full=True)
         return observed
 
     def _forward(self, trainer: Trainer, pl_module: LightningModule, inputs: Any) -> Any:
         if self._module is None:
-            return _call(_callable_module(trainer, pl_module), inputs)
+            name = candidate_modules(pl_module)[0]
+            part = pl_module.get_submodule(name)
+            return call_module(part if name else _gathering(trainer, pl_module), inputs, signature_of=part)
         # a part deep inside, as a head, does not take the batch's inputs: call the whole and listen to the part
         part = pl_module.get_submodule(self._module)
         heard: list[Any] = []
         handle = part.register_forward_hook(lambda module, args, output: heard.append(output))
         try:
-            if type(pl_module).forward is not LightningModule.forward:
-                _call(_callable_module(trainer, pl_module), inputs)
-            return heard[0] if heard else _call(part, inputs)
+            if defines_forward(pl_module):
+                call_module(_gathering(trainer, pl_module), inputs, signature_of=pl_module)
+            return heard[0] if heard else call_module(part, inputs)
         finally:
             handle.remove()
 
@@ -175,14 +179,10 @@ class _Columns:
         return columns, target
 
 
-def _call(module: nn.Module, inputs: Any) -> Any:
-    return module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
-
-
-def _callable_module(trainer: Trainer, pl_module: LightningModule) -> nn.Module:
-    if type(trainer.model).__name__ == "FullyShardedDataParallel":
-        return trainer.model  # type: ignore[return-value]  # gathers the shards, then calls the module's forward
-    return pl_module.get_submodule(candidate_modules(pl_module)[0])
+def _gathering(trainer: Trainer, pl_module: LightningModule) -> nn.Module:
+    """The module to call for the LightningModule's forward: the wrapper that gathers its shards, where there is one."""
+    wrapped = type(trainer.model).__name__ == "FullyShardedDataParallel"
+    return trainer.model if wrapped and trainer.model is not None else pl_module
 
 
 @contextmanager
@@ -233,10 +233,10 @@ def _untouched_streams(loader: DataLoader[Any], dataset: Any) -> Iterator[None]:
 
 def _with_bar(trainer: Trainer, loader: DataLoader[Any], total: int) -> Iterator[IndexedBatch]:
     """Reads the loader, with a progress bar where the Trainer shows one."""
-    bar = trainer.progress_bar_callback
-    if isinstance(bar, TQDMProgressBar) and not bar.is_disabled:
+    bar: Any = trainer.progress_bar_callback
+    if is_named(bar, "TQDMProgressBar") and not bar.is_disabled:
         yield from _with_tqdm(loader, total)
-    elif isinstance(bar, RichProgressBar) and bar.is_enabled and bar.progress is not None:
+    elif is_named(bar, "RichProgressBar") and bar.is_enabled and bar.progress is not None:
         yield from _with_rich(bar.progress, loader, total)
     else:
         yield from loader

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lightning_easiness.calling import candidate_modules
 from lightning_easiness.loaders import IndexSource, follow, unfollow
 
 
@@ -120,25 +121,6 @@ class LogitsTap:
                     self._seen[name] = prediction.detach() if isinstance(prediction, Tensor) else prediction
 
         return keep
-
-
-def candidate_modules(pl_module: LightningModule) -> list[str]:
-    """Names the modules that may compute the logits, the likeliest first; "" is the LightningModule itself.
-
-    Raises:
-        TypeError: there is none, as without `forward` and with several children any could be meant.
-    """
-    names = [""] if type(pl_module).forward is not LightningModule.forward else []
-    children = [name for name, child in pl_module.named_children() if any(True for _ in child.parameters())]
-    if len(children) == 1:
-        names += children
-    if not names:
-        raise TypeError(
-            f"{type(pl_module).__name__} defines no forward() and has {len(children)} submodules with"
-            f" parameters ({', '.join(children)}); pass EasinessCallback the name of the one that returns the"
-            " logits, module='...'."
-        )
-    return names
 
 
 def _first_size(prediction: Any) -> int | None:

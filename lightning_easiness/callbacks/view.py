@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from lightning_easiness.calling import is_named
 from lightning_easiness.functional import rank_by_easiness
 from lightning_easiness.pictures import NoPictureError
 from lightning_easiness.random_streams import OwnGenerators
@@ -54,8 +55,8 @@ def log_observation(
     boards = []
     for logger in trainer_loggers:
         logger.log_metrics(metrics, step=step)
-        if isinstance(logger, TensorBoardLogger):
-            boards.append(logger.experiment)
+        if is_named(logger, "TensorBoardLogger"):
+            boards.append(_experiment(logger))
     if boards:
         for name, bins in _histograms(values, target if by_class else None, num_classes):
             for board in boards:
@@ -147,10 +148,14 @@ def _by_class(loss: Tensor, target: Tensor, num_classes: int | None) -> list[tup
     ]
 
 
+def _experiment(logger: Logger) -> Any:
+    return logger.experiment  # type: ignore[attr-defined]  # a SummaryWriter, on rank 0
+
+
 def _picture_writer(logger: Logger) -> Callable[[str, Tensor, int], object] | None:
     """Finds how a logger takes a picture (tag, uint8 (3, H, W), step); None where it takes none."""
-    if isinstance(logger, TensorBoardLogger):
-        add_image: Callable[[str, Tensor, int], object] = logger.experiment.add_image
+    if is_named(logger, "TensorBoardLogger"):
+        add_image: Callable[[str, Tensor, int], object] = _experiment(logger).add_image
         return add_image
     # Asked of the class: the logger of a trial run answers to every name.
     if callable(getattr(type(logger), "log_image", None)):

@@ -30,8 +30,11 @@ from lightning_easiness.functional.sample_easiness import (
     medium_sample_rate,
     sample_easiness,
 )
+from lightning_easiness.functional.selection import ablate, relabel
+from lightning_easiness.functional.weighted_sampling import weighted_sample
 
 __all__ = [
+    "ablate",
     "area_under_margin",
     "confidence",
     "correctness",
@@ -52,8 +55,10 @@ __all__ = [
     "radial_mask",
     "rank_by_easiness",
     "rank_correlation",
+    "relabel",
     "sample_easiness",
     "shuffle_tiles",
     "split_half_agreement",
     "variability",
+    "weighted_sample",
 ]

@@ -1,0 +1,166 @@
+"""What does observing one training step cost, and does it stay the same for a hundred million examples?
+
+First, the arithmetic of a step (loss, correctness and margin of 256 examples of 10 classes, kept for the epoch's end)
+against `AUMCalculator.update` of the `aum` package, which keeps the margin alone, on the same logits, in turns; ours
+should take at most 1/15 of its time. Without `pip install aum` that part is left out.
+
+Then the same step in epochs over ever more examples. A step puts its numbers on a list, so it should cost the same for
+every N, and the same after many steps as after few. What grows with N is adding up at the epoch's end, measured apart.
+
+    python examples/benchmarks/online_step.py
+    python examples/benchmarks/online_step.py --accelerator gpu
+    python examples/benchmarks/online_step.py --examples 100000000 --steps 390000   # a whole epoch, 8 GB of memory
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from measuring import (
+    Clock,
+    add_common_arguments,
+    begin,
+    in_turns,
+    load,
+    median_ratio,
+    peak_memory_mib,
+    spread_of_ratios,
+    verdict,
+)
+from torch import Tensor
+
+from lightning_easiness.observation import BatchReader, EpochSums
+
+try:
+    from aum import AUMCalculator
+except ImportError:
+    AUMCalculator = None
+
+LIMIT = 1 / 15
+POOL = 64  # different batches, used over and over
+PARTS = 20  # blocks of steps, for each N in turns
+
+
+class Step(NamedTuple):
+    """What one training step shows: logits (B, K), targets (B,), and the examples' indices (B,) on the CPU."""
+
+    logits: Tensor
+    target: Tensor
+    index: Tensor
+
+
+class Training:
+    """Epoch after epoch over N examples, of which only what the callback does in a step is done."""
+
+    def __init__(self, num_examples: int, arguments: argparse.Namespace) -> None:
+        self.sums = EpochSums(num_examples)
+        self.steps = random_steps(num_examples, arguments)
+        self._reader = BatchReader()
+        self._steps_per_epoch = max(1, num_examples // arguments.batch_size)
+        self._done = 0
+
+    @torch.no_grad()
+    def go_on(self, num_steps: int) -> None:
+        for number in range(self._done, self._done + num_steps):
+            if number % self._steps_per_epoch == 0:
+                self.sums.clear()
+            logits, target, index = self.steps[number % POOL]
+            self.sums.add(index, self._reader.observe(logits, target, len(index), full=False))
+        self._done += num_steps
+
+
+def random_steps(num_examples: int, arguments: argparse.Namespace) -> list[Step]:
+    generator = torch.Generator().manual_seed(0)
+    device = "cuda" if arguments.accelerator == "gpu" else "cpu"
+    size, classes = arguments.batch_size, arguments.classes
+    return [
+        Step(
+            torch.randn(size, classes, generator=generator).to(device),
+            torch.randint(classes, (size,), generator=generator).to(device),
+            torch.randint(num_examples, (size,), generator=generator),
+        )
+        for _ in range(POOL)
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- against the aum package
+
+
+def compare_with_aum(arguments: argparse.Namespace) -> None:
+    training = Training(50_000, arguments)
+    clock = Clock(arguments.clock, arguments.accelerator)
+    calculator = AUMCalculator(tempfile.gettempdir())  # writes nothing before finalize()
+    names = [step.index.tolist() for step in training.steps]
+
+    def update_all() -> None:
+        for (logits, target, _), name in zip(training.steps, names, strict=True):
+            calculator.update(logits, target, name)
+
+    def ours() -> float:
+        return clock.time(partial(training.go_on, 10 * POOL)) / (10 * POOL)
+
+    def theirs() -> float:
+        return clock.time(update_all) / POOL
+
+    ours(), theirs()
+    pairs = in_turns(ours, theirs, arguments.pairs)
+    print(
+        f"A step of {arguments.batch_size} x {arguments.classes}, medians of {len(pairs)} pairs:"
+        f" {1e6 * statistics.median(pair.subject for pair in pairs):.0f} us,"
+        f" aum {1e6 * statistics.median(pair.baseline for pair in pairs):.0f} us;"
+        f" ours / aum {spread_of_ratios(pairs)}, 1/{1 / median_ratio(pairs):.1f};"
+        f" {verdict(median_ratio(pairs), LIMIT)}; {load()}\n",
+        flush=True,
+    )
+
+
+# -------------------------------------------------------------------------------------------------- over many examples
+
+
+def follow_epochs(arguments: argparse.Namespace) -> None:
+    """Makes the same number of steps for each N, side by side, so that all of them see the same machine."""
+    trainings = {size: Training(size, arguments) for size in sorted(arguments.examples)}
+    microseconds: dict[int, list[float]] = {size: [] for size in trainings}
+    clock = Clock(arguments.clock, arguments.accelerator)
+    count = max(1, arguments.steps // PARTS)
+    for _ in range(PARTS):
+        for size, training in trainings.items():
+            microseconds[size].append(1e6 * clock.time(partial(training.go_on, count)) / count)
+    report_steps(microseconds, count * PARTS)
+    for size, training in trainings.items():
+        print(f"Adding up at the epoch's end, N = {size:,}: {clock.time(training.sums.totals):.3f} s,", end=" ")
+        print(f"peak memory {peak_memory_mib():,.0f} MiB", flush=True)
+
+
+def report_steps(microseconds: dict[int, list[float]], num_steps: int) -> None:
+    print("          N   us a step: median   in the first quarter   in the last quarter")
+    for size, parts in microseconds.items():
+        first, last = statistics.median(parts[: PARTS // 4]), statistics.median(parts[-PARTS // 4 :])
+        print(f"{size:11,d} {statistics.median(parts):19.0f} {first:22.0f} {last:21.0f}")
+    print(f"After {num_steps:,} steps each, peak memory {peak_memory_mib():,.0f} MiB; {load()}\n", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--pairs", type=int, default=15, help="pairs of blocks of steps, ours and aum's")
+    parser.add_argument("--examples", type=int, nargs="+", default=[10_000, 1_000_000, 100_000_000], help="N")
+    parser.add_argument("--steps", type=int, default=20_000, help="for each N; where an epoch is shorter, in several")
+    add_common_arguments(parser)
+    arguments = parser.parse_args()
+    begin(arguments.accelerator)
+    if AUMCalculator is None:
+        print("The aum package is not installed, so there is nothing to compare with: pip install aum\n")
+    else:
+        compare_with_aum(arguments)
+    follow_epochs(arguments)
+
+
+if __name__ == "__main__":
+    main()

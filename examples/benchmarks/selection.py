@@ -1,0 +1,80 @@
+"""How long it takes to choose what stays, and how much memory.
+
+Keeping 70 % of 100,000,000 examples by the proportional rule should take at most 20 s and 4 GB on two cores, and the
+time should grow with the number of examples alone:
+
+    python examples/benchmarks/selection.py
+    python examples/benchmarks/selection.py --examples 4000000 --sampling beta
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+from measuring import begin, peak_memory_mib, verdict
+from torch import Tensor
+
+from lightning_easiness.functional import ablate
+
+SECONDS = 20.0
+GIGABYTES = 4.0
+# Time an example at the largest size over that at the smallest, which leaves room for what a shared machine does to it.
+GROWTH = 1.5
+
+
+def made_losses(num_examples: int) -> Tensor:
+    """Losses that spread over orders of magnitude, as those of a trained model do."""
+    loss = torch.randn(num_examples, generator=torch.Generator().manual_seed(0))
+    return loss.mul_(2).sub_(3).exp_()
+
+
+def peak_gigabytes() -> float:
+    return peak_memory_mib() * 2**20 / 1e9
+
+
+def measure(num_examples: int, arguments: argparse.Namespace) -> float:
+    """Median seconds of one selection."""
+    values = made_losses(num_examples)
+    seconds = []
+    for seed in range(arguments.repeats):
+        start = time.perf_counter()
+        kept = ablate(values, arguments.ratio, arguments.remove, arguments.sampling, higher_is_easier=False, seed=seed)
+        seconds.append(time.perf_counter() - start)
+        num_kept = len(kept)
+        del kept
+    median = statistics.median(seconds)
+    print(
+        f"{num_examples:>12,} examples, {num_kept:>12,} kept  {median:8.3f} s  "
+        f"{median / num_examples * 1e9:6.1f} ns an example   peak {peak_gigabytes():.2f} GB"
+    )
+    return median
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=100_000_000, help="the largest size; default: %(default)s")
+    parser.add_argument("--ratio", type=float, default=0.3, help="share that is removed; default: %(default)s")
+    parser.add_argument("--remove", default="easy", choices=("easy", "hard", "random"))
+    parser.add_argument(
+        "--sampling", default="proportional", choices=("proportional", "beta", "top", "stratified", "window")
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="selections of each size; default: %(default)s")
+    arguments = parser.parse_args()
+    begin("cpu")
+    imports = peak_gigabytes()
+    ablate(made_losses(1000), 0.3, "easy", "proportional", higher_is_easier=False)  # what only the first call waits for
+    # From small to large, so that the peak is that of the size just measured. The process's imports are part of it.
+    sizes = [max(1, arguments.examples // part) for part in (16, 4, 1)]
+    seconds = [measure(size, arguments) for size in sizes]
+    peak = peak_gigabytes()
+    growth = seconds[-1] / sizes[-1] / (seconds[0] / sizes[0])
+    print(f"\nseconds            {seconds[-1]:6.2f}   {verdict(seconds[-1], SECONDS)}")
+    print(f"peak memory, GB    {peak:6.2f}   {verdict(peak, GIGABYTES)}   ({imports:.2f} of it after the imports)")
+    print(f"time an example    {growth:6.2f}   times that at a 16th of the size, {verdict(growth, GROWTH)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Weighted draws without replacement that are exact at any N, where `torch.multinomial` stops at 2^24 examples.
+
+Drawing one example after the other, each time with probability proportional to weight among those that are left, is the
+same as giving example i the key E_i / w_i, with E_i from the standard exponential distribution, and taking the smallest
+keys in order ("Weighted random sampling with a reservoir", Efraimidis and Spirakis, 2006). So one pass makes the keys
+and a selection that sorts next to nothing takes the smallest: linear in N.
+
+Keys are made on the CPU, from a generator of their own, whatever device holds the weights: the draw is then the same on
+every device and every rank.
+"""
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.functional._checks import check_at_least, check_per_example, check_real, widen
+
+# Keys are made in chunks that a core's cache holds, so that several passes cost little more than one, and that are small
+# enough for torch to use one thread: several would wait for each other at every pass, longer than they compute where
+# the cores are shared.
+_CHUNK = 2**14
+
+# log(weight) of a weight of zero. The smallest positive float64 has -745, and log(E) stays within (-38, 4): zeros come
+# after all the others, in a uniformly random order.
+_LOG_ZERO = -1000.0
+
+# Uniform draws are multiples of 2^-53; what falls on zero stands for the middle of [0, 2^-53).
+_SMALLEST_DRAW = 2.0**-54
+
+# Keys that are sorted to guess where the threshold lies.
+_SAMPLE = 2**18
+
+
+def weighted_sample(weights: Tensor, count: int, *, seed: int = 0, generator: torch.Generator | None = None) -> Tensor:
+    """Indices of `count` examples drawn without replacement, HEAVY is likely.
+
+    At each draw the probability of an example that is left is its weight over the sum of the weights that are left
+    (successive sampling). With one seed, a smaller count draws a subset of what a larger one draws. Exact at any N:
+    float64 keys, and the first `count` in their order ("Weighted random sampling with a reservoir", Efraimidis and
+    Spirakis, 2006). The test holds the frequencies of whole sets against the law written out for small N.
+
+    Args:
+        weights: One weight an example, finite and at least 0, any real dtype, shape (N,). They need not sum to 1. A
+            weight of 0 is never drawn.
+        count: Number of examples to draw.
+        seed: Seed of the draw; the global random stream is not touched.
+        generator: Source of the draw, on the CPU, instead of a new one with `seed`. Takes N numbers from it, whatever
+            the count.
+
+    Returns:
+        Shape (count,), int64, ASCENDING, on the device of `weights`. The same on every device.
+
+    Raises:
+        TypeError: If `weights` is no real tensor, or `count` no integer.
+        ValueError: If `weights` has another shape, or holds NaN, infinite or negative weights; if `count` is below 0 or
+            above the number of weights that are not 0; if `generator` is not on the CPU.
+
+    Example:
+        >>> import torch
+        >>> weighted_sample(torch.tensor([0.0, 2.0, 0.0, 0.5, 1.0]), count=3)
+        tensor([1, 3, 4])
+    """
+    check_real("weighted_sample", "weights", weights)
+    check_per_example("weighted_sample", "weights", weights)
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"The `count` of weighted_sample must be an integer; got {count!r}: round it first.")
+    check_at_least("weighted_sample", "count", count, least=0)
+    on_cpu = widen(weights.detach().cpu())
+    _check_weights(on_cpu)
+    _check_enough(on_cpu, count)
+    keys = weighted_keys(on_cpu, _cpu_generator(seed, generator))
+    return positions(smallest(keys, count)).to(weights.device)
+
+
+def _check_weights(weights: Tensor) -> None:
+    if not len(weights):
+        return
+    low, high = weights.aminmax()  # NaN if any is
+    if low >= 0 and high < torch.inf:
+        return
+    wrong = ~(weights >= 0) | weights.isinf()
+    first = int(wrong.nonzero()[0])
+    raise ValueError(
+        f"The `weights` of weighted_sample must be finite and at least 0; got {weights[first].item()} at index {first} "
+        f"({int(wrong.sum())} such of {len(weights)}): a weight of 0 leaves an example out."
+    )
+
+
+def _check_enough(weights: Tensor, count: int) -> None:
+    positive = int(weights.count_nonzero())
+    if count > positive:
+        raise ValueError(
+            f"The `count` of weighted_sample must be at most the number of weights above 0, {positive} of "
+            f"{len(weights)}; got {count}: draw fewer, or give every example that may be drawn a weight above 0."
+        )
+
+
+def _cpu_generator(seed: int, generator: torch.Generator | None) -> torch.Generator:
+    if generator is None:
+        return torch.Generator().manual_seed(seed)
+    if generator.device.type != "cpu":
+        raise ValueError(
+            f"The `generator` of weighted_sample must be on the CPU; got one on {generator.device}: other devices draw "
+            "other numbers, make it with torch.Generator()."
+        )
+    return generator
+
+
+def uniform_keys(n: int, generator: torch.Generator) -> Tensor:
+    """Return keys whose smallest are a uniform draw without replacement: shape (n,), float64, in [0, 1)."""
+    return torch.rand(n, dtype=torch.float64, generator=generator)
+
+
+def weighted_keys(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Return keys whose smallest are a draw by weight without replacement: shape (N,), float64.
+
+    The keys are log(E / w), which neither overflows nor underflows, whatever the range of the weights. Weights of zero
+    come last, in a uniformly random order: the limit of weights that are equal and go to zero.
+
+    Args:
+        weights: On the CPU, finite and at least 0, float32 or float64, shape (N,).
+        generator: On the CPU.
+    """
+    keys = uniform_keys(len(weights), generator)
+    for key, weight in zip(torch.split(keys, _CHUNK), torch.split(weights, _CHUNK), strict=True):
+        # E = -log(1 - u), in place
+        key.neg_().log1p_().neg_().clamp_(min=_SMALLEST_DRAW).log_()
+        key -= weight.to(torch.float64, copy=True).log_().clamp_(min=_LOG_ZERO)
+    return keys
+
+
+def smallest(keys: Tensor, count: int) -> Tensor:
+    """Return the mask of exactly the `count` smallest keys, shape (N,).
+
+    A sorted sample tells between which two keys the last of them lies; only what is in between is looked at again. If
+    the sample misleads, which takes keys in a regular order, everything is looked at: slower, never wrong.
+
+    Args:
+        keys: On the CPU, not NaN, shape (N,).
+        count: In [0, N].
+    """
+    low, high = _bracket(keys, count)
+    chosen = keys < low
+    candidates = positions((keys <= high).logical_xor_(chosen))
+    missing = count - int(chosen.count_nonzero())
+    if not 0 <= missing <= len(candidates):
+        chosen.zero_()
+        candidates, missing = torch.arange(len(keys)), count
+    order = keys[candidates].argsort(stable=True)
+    chosen[candidates[order[:missing]]] = True
+    return chosen
+
+
+def _bracket(keys: Tensor, count: int) -> tuple[float, float]:
+    """Guess two keys that the `count` smallest end between."""
+    sample = keys[:: max(1, len(keys) // _SAMPLE)].sort().values
+    if len(sample) == len(keys):
+        return -torch.inf, torch.inf
+    # The rank of the threshold in the sample has a standard deviation of at most half the root of the sample's size.
+    slack = 4 * int(len(sample) ** 0.5)
+    rank = count * len(sample) // len(keys)
+    low = float(sample[rank - slack]) if rank >= slack else -torch.inf
+    high = float(sample[rank + slack]) if rank + slack < len(sample) else torch.inf
+    return low, high
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Return the indices at which a mask is True, ascending: shape (n,), int64."""
+    return mask.nonzero().squeeze(1)

@@ -1,0 +1,177 @@
+"""A data set of which some examples are used, perhaps under other labels, and the way back to the whole of it.
+
+Positions in a `SelectedDataset` run from 0 to n - 1, as samplers want them. What is recorded of an example stays under
+its index in the whole data set: `example_indices` and `whole` lead there from any data set, selected from or not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from lightning_easiness.observation import TARGET_KEYS
+
+_TARGET_ATTRIBUTES = ("targets", "target", "labels", "label", "y")
+
+
+class SelectedDataset(Dataset[Any]):
+    """Some examples of a map-style data set, in the order of `indices`, with some of its labels replaced.
+
+    Attributes that it lacks are looked up in the user's data set, as `classes` or `transform`.
+
+    Args:
+        dataset: the user's data set.
+        indices: which of its examples, int64 (n,).
+        target: new labels for all of its examples, int64 (N,); negative where an example keeps its own. None: all do.
+        replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
+
+    Raises:
+        IndexError: an index is outside the data set.
+        ValueError: `target` is not one label an example of the whole data set.
+
+    Example:
+        >>> letters = [("a", 0), ("b", 1), ("c", 2)]
+        >>> selected = SelectedDataset(letters, torch.tensor([0, 2]), target=torch.tensor([-1, -1, 5]))
+        >>> len(selected), selected[0], selected[1]
+        (2, ('a', 0), ('c', 5))
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        indices: Tensor,
+        target: Tensor | None = None,
+        replace_fn: Callable[[Any, int], Any] | None = None,
+    ) -> None:
+        size = len(dataset)
+        if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < size):
+            raise IndexError(f"The `indices` of SelectedDataset must be in [0, {size}), the length of the data set.")
+        if target is not None and target.shape != (size,):
+            raise ValueError(
+                f"The `target` of SelectedDataset must have shape ({size},), a label for each example of the whole data"
+                f" set; got {tuple(target.shape)}."
+            )
+        self.dataset = dataset
+        self.indices = indices
+        self.target = target
+        self.replace_fn = replace_fn or replace_label
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Any) -> Any:
+        index = self.indices[key].tolist()
+        item = self.dataset[index]
+        return self._relabelled(index, item) if self.target is not None else item
+
+    def __getitems__(self, keys: Sequence[int]) -> Any:
+        indices = self.indices[list(keys)].tolist()
+        # the same choice as torch's own fetcher makes
+        if callable(getattr(self.dataset, "__getitems__", None)):
+            items = self.dataset.__getitems__(indices)
+        else:
+            items = [self.dataset[index] for index in indices]
+        if self.target is None:
+            return items
+        return [self._relabelled(index, item) for index, item in zip(indices, items, strict=True)]
+
+    def _relabelled(self, index: Any, item: Any) -> Any:
+        if not isinstance(index, int):
+            raise TypeError(
+                f"{type(self.dataset).__name__} is asked for whole batches, whose labels cannot be replaced one by one;"
+                " let the loader batch (batch_size=...), or change the labels in the data set."
+            )
+        label = int(self.target[index])  # type: ignore[index]
+        return item if label < 0 else self.replace_fn(item, label)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "dataset" not in self.__dict__:  # while it is copied or unpickled
+            raise AttributeError(name)
+        return getattr(self.__dict__["dataset"], name)
+
+
+def replace_label(item: Any, label: int) -> Any:
+    """Returns an item `(x, label, ...)` or a mapping with the usual keys under another label, of the old one's type.
+
+    Raises:
+        TypeError: it is neither, or the old label is no single number.
+
+    Example:
+        >>> replace_label(("x", 1, "meta"), 2), replace_label({"image": 0, "label": torch.tensor(1)}, 2)
+        (('x', 2, 'meta'), {'image': 0, 'label': tensor(2)})
+    """
+    if isinstance(item, Mapping):
+        key = next((key for key in TARGET_KEYS if key in item), None)
+        if key is not None:
+            replaced: Any = copy.copy(item)
+            replaced[key] = _like(item[key], label)
+            return replaced
+    elif isinstance(item, (tuple, list)) and len(item) >= 2:
+        new = _like(item[1], label)
+        if hasattr(item, "_replace"):
+            return item._replace(**{item._fields[1]: new})  # type: ignore[attr-defined]  # a named tuple
+        return type(item)([item[0], new, *item[2:]])
+    raise TypeError(
+        f"The label in a {type(item).__name__} cannot be found to be replaced: items must be (x, label, ...) or mappings"
+        " with the usual keys; give the selection replace_fn, a function that takes an item and a label."
+    )
+
+
+def _like(old: Any, label: int) -> Any:
+    if isinstance(old, Tensor) and old.numel() == 1:
+        return torch.full_like(old, label)
+    if isinstance(old, np.ndarray) and old.size == 1:
+        return np.full_like(old, label)
+    if isinstance(old, (int, float, np.generic)):
+        return type(old)(label)
+    raise TypeError(
+        f"A label that is a {type(old).__name__} cannot be replaced by a class; give the selection replace_fn, a function"
+        " that takes an item and a label."
+    )
+
+
+def whole(dataset: Any) -> Any:
+    """The user's data set under a SelectedDataset; the data set itself where nothing was selected from it."""
+    return dataset.dataset if isinstance(dataset, SelectedDataset) else dataset
+
+
+def example_indices(dataset: Any, keys: Any) -> Any:
+    """What a sampler asks of a data set, as indices in the whole of it."""
+    if not isinstance(dataset, SelectedDataset):
+        return keys
+    return dataset.indices[keys if isinstance(keys, (int, Tensor)) else torch.as_tensor(keys)]
+
+
+def known_target(dataset: Any) -> Tensor | None:
+    """The labels that a data set holds as a list, int64 (N,); None when they are not to be had without reading items.
+
+    Example:
+        >>> known_target(Subset(TensorDataset(torch.zeros(4, 2), torch.tensor([3, 1, 0, 2])), [0, 3]))
+        tensor([3, 2])
+    """
+    if isinstance(dataset, Subset):
+        inner = known_target(dataset.dataset)
+        return None if inner is None else inner[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+    if isinstance(dataset, TensorDataset):
+        return _as_target(dataset.tensors[1], len(dataset)) if len(dataset.tensors) > 1 else None
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
+    found = (vars(dataset).get(name) for name in _TARGET_ATTRIBUTES) if hasattr(dataset, "__dict__") else ()
+    return next((target for value in found if (target := _as_target(value, len(dataset))) is not None), None)
+
+
+def _as_target(value: Any, size: int) -> Tensor | None:
+    if not isinstance(value, (Tensor, np.ndarray, list, tuple)) or len(value) != size:
+        return None
+    try:
+        target = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    whole_numbers = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
+    return target.to("cpu", torch.int64) if whole_numbers and target.shape == (size,) else None

@@ -1,0 +1,167 @@
+"""A user's train loader over a part of its data set, with everything else as the user set it.
+
+The loader is copied and not built anew, so that nothing that it holds can be forgotten, also by a subclass. What
+depends on the length of the data set is made for the part: the sampler and, over it, the batch sampler.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from lightning_easiness.loaders import UserDatasetInWorker, plain_copy
+from lightning_easiness.selected import SelectedDataset
+
+# where Lightning keeps the arguments of a loader that a hook made, to make it again with a distributed sampler
+_SAVED_ARGS, _SAVED_KWARGS, _SAVED_DATASET = "__pl_saved_args", "__pl_saved_kwargs", "__dataset"
+
+
+def check_selectable(loader: Any) -> None:
+    """Raises a TypeError that says what to do when examples cannot be selected from a train loader."""
+    if not isinstance(loader, DataLoader):
+        raise TypeError(
+            f"EasinessDataModule selects from one train DataLoader; got {type(loader).__name__}."
+            " Return one DataLoader from train_dataloader(); several data sets can be one torch ConcatDataset."
+        )
+    if isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__len__"):
+        raise TypeError(
+            f"EasinessDataModule cannot select from {type(loader.dataset).__name__}, whose examples have no index;"
+            " use a map-style data set (with __getitem__ and __len__)."
+        )
+    if isinstance(loader.dataset, SelectedDataset):
+        raise TypeError(
+            "EasinessDataModule cannot select from what another EasinessDataModule has selected; write one Selection"
+            " whose select() and labels() do both, and give it to one EasinessDataModule."
+        )
+
+
+def select_from(loader: DataLoader[Any], selected: SelectedDataset) -> DataLoader[Any]:
+    """Makes a loader over `selected` that is the user's in all else.
+
+    A random sampler draws from the selection by the same generator, a weighted one by the weights of the selected; one
+    that was given a number of draws makes the share of it that the selection is of the data set. A subset sampler from those of its subset that are selected. A sampler or batch sampler of the
+    user's own is asked for one: its method `for_selection(selected)` returns a sampler of positions 0 to n - 1.
+
+    Args:
+        loader: the user's, left as it is.
+        selected: a part of the loader's data set.
+
+    Raises:
+        TypeError: the loader has a sampler of which it is not known what it would draw from a part.
+
+    Example:
+        >>> loader = DataLoader(range(10), batch_size=2)
+        >>> list(select_from(loader, SelectedDataset(range(10), torch.tensor([1, 5, 9]))))
+        [tensor([1, 5]), tensor([9])]
+    """
+    clone = plain_copy(loader)
+    changed: dict[str, Any] = {"dataset": selected, "sampler": loader.sampler, "batch_sampler": loader.batch_sampler}
+    if type(loader.batch_sampler) is BatchSampler and loader.batch_size is not None:
+        changed["sampler"] = _for_selection(loader.sampler, selected)
+        changed["batch_sampler"] = BatchSampler(changed["sampler"], loader.batch_size, loader.drop_last)
+    elif loader.batch_sampler is not None:  # the sampler is unused
+        changed["sampler"] = SequentialSampler(selected)
+        changed["batch_sampler"] = _for_selection(loader.batch_sampler, selected)
+    else:
+        changed["sampler"] = _for_selection(loader.sampler, selected)
+    if loader.worker_init_fn is not None:
+        changed["worker_init_fn"] = UserDatasetInWorker(loader.worker_init_fn)
+    clone.__dict__.update(changed)  # DataLoader refuses to set some of these
+    _replace_saved(clone, loader.dataset, selected)
+    return clone  # type: ignore[no-any-return]
+
+
+def _replace_saved(clone: DataLoader[Any], dataset: Any, selected: SelectedDataset) -> None:
+    """Lets Lightning, when it makes the loader again, make it over the selection too."""
+    held = clone.__dict__
+    if _SAVED_ARGS not in held:
+        return
+    args, kwargs = held[_SAVED_ARGS], held[_SAVED_KWARGS]
+    if any(value is dataset for value in (*args, *kwargs.values())):
+        held[_SAVED_ARGS] = tuple(selected if value is dataset else value for value in args)
+        held[_SAVED_KWARGS] = {name: selected if value is dataset else value for name, value in kwargs.items()}
+        held[_SAVED_DATASET] = selected
+    else:  # a subclass that makes its data set by itself: Lightning goes by attributes then
+        for name in [name for name in held if name.startswith("__pl_") or name == _SAVED_DATASET]:
+            del held[name]
+
+
+def _for_selection(sampler: Any, selected: SelectedDataset) -> Any:
+    if hasattr(sampler, "for_selection"):
+        return sampler.for_selection(selected)
+    make = _SAMPLERS.get(type(sampler))
+    if make is None:
+        kind = type(sampler).__name__
+        raise TypeError(
+            f"EasinessDataModule does not know what {kind} would draw from a part of the data set; give it a method"
+            " `for_selection(selected)` that returns a sampler of positions 0 to len(selected) - 1"
+            " (`selected.indices` are their examples), or use shuffle=True."
+        )
+    return make(sampler, selected)
+
+
+def _in_order(sampler: SequentialSampler, selected: SelectedDataset) -> SequentialSampler:
+    return SequentialSampler(selected)
+
+
+def _random(sampler: RandomSampler, selected: SelectedDataset) -> RandomSampler:
+    clone = copy.copy(sampler)
+    clone.data_source = selected
+    if sampler._num_samples is not None:
+        clone._num_samples = _share(sampler._num_samples, selected)
+    return clone
+
+
+def _share(num_samples: int, selected: SelectedDataset) -> int:
+    return max(1, round(num_samples * len(selected) / len(selected.dataset)))
+
+
+def _batches(sampler: BatchSampler, selected: SelectedDataset) -> BatchSampler:
+    return BatchSampler(_for_selection(sampler.sampler, selected), sampler.batch_size, sampler.drop_last)
+
+
+def _subset(sampler: SubsetRandomSampler, selected: SelectedDataset) -> SubsetRandomSampler:
+    position = torch.full((len(selected.dataset),), -1, dtype=torch.int64)
+    position[selected.indices] = torch.arange(len(selected))
+    positions = position[torch.as_tensor(sampler.indices, dtype=torch.int64)]
+    return SubsetRandomSampler(positions[positions >= 0].tolist(), generator=sampler.generator)
+
+
+def _weighted(sampler: WeightedRandomSampler, selected: SelectedDataset) -> WeightedRandomSampler:
+    clone = copy.copy(sampler)
+    weights: Tensor = sampler.weights
+    clone.weights = weights[selected.indices]
+    clone.num_samples = _share(sampler.num_samples, selected)
+    return clone
+
+
+def _distributed(sampler: DistributedSampler[Any], selected: SelectedDataset) -> DistributedSampler[Any]:
+    clone: DistributedSampler[Any] = DistributedSampler(
+        selected, sampler.num_replicas, sampler.rank, sampler.shuffle, sampler.seed, sampler.drop_last
+    )
+    clone.set_epoch(sampler.epoch)
+    return clone
+
+
+_SAMPLERS: dict[type, Callable[[Any, SelectedDataset], Any]] = {
+    SequentialSampler: _in_order,
+    RandomSampler: _random,
+    BatchSampler: _batches,
+    SubsetRandomSampler: _subset,
+    WeightedRandomSampler: _weighted,
+    DistributedSampler: _distributed,
+}

@@ -1,0 +1,206 @@
+"""Repeats that die in the middle, for test_repeats_killed.py.
+
+python -m tests.repeated_runs <folder>: starts each of CASES in a process of its own that kills itself at its moment, and
+a process for each of SEPARATE_SEEDS that lives.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
+from tests.small import Net, Points, loader, trainer
+
+EPOCHS = 4
+SEPARATE_SEEDS = (1, 2)
+
+
+class Validated(Net):
+    """Draws while it validates, too."""
+
+    def val_dataloader(self) -> DataLoader:
+        return loader(Points(20, augment=True, seed=5))
+
+
+class Plateau(Validated):
+    """Its learning rate falls after each epoch but the first, as no epoch is good enough."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.5, momentum=0.9)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.3, threshold=0.9)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
+
+
+class OneCycle(Net):
+    """Asks for the number of steps, for which Lightning makes the train loader's first iterator early."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.5, total_steps=steps)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+class OwnGenerators(Points):
+    """Draws its augmentations from generators that it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise = torch.Generator().manual_seed(3)
+        self.shift = [np.random.default_rng(4), np.random.RandomState(5)]  # noqa: NPY002
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        x, y = super().__getitem__(index)
+        return x + torch.rand(8, generator=self.noise) + float(sum(one.normal() for one in self.shift)), y
+
+
+class Data(LightningDataModule):
+    def setup(self, stage: str) -> None:
+        self.dataset = Points(augment=True)
+
+    def train_dataloader(self) -> DataLoader:
+        return loader(self.dataset)
+
+    def val_dataloader(self) -> DataLoader:
+        return loader(Points(20, seed=5), shuffle=False)
+
+
+class Setup(NamedTuple):
+    """What is trained; the data is shuffled and augmented, and the module drops units, in each of them."""
+
+    module: Callable[[], Net] = Net
+    data: Callable[[], Any] = lambda: loader(Points(augment=True))
+    options: dict[str, Any] = {}
+    callbacks: Callable[[], list[Callback]] = list
+    observer: Callable[[], EasinessCallback] = lambda: EasinessCallback(num_images=0, at_steps=(0, 10))
+
+
+SETUPS = {
+    "plain": Setup(),
+    "online only": Setup(observer=lambda: EasinessCallback(probe=None)),
+    "workers": Setup(data=lambda: loader(Points(augment=True), num_workers=1)),
+    "a generator of the loader's own": Setup(data=lambda: loader(generator=torch.Generator().manual_seed(7))),
+    "generators of the data set's own": Setup(data=lambda: loader(OwnGenerators())),
+    "datamodule": Setup(Validated, Data, {"val_check_interval": 0.5}),
+    "reload each epoch": Setup(Validated, options={"reload_dataloaders_every_n_epochs": 1}),
+    "plateau": Setup(Plateau),
+    "one cycle": Setup(OneCycle),
+    "accumulation": Setup(options={"accumulate_grad_batches": 3}),
+    "max_steps": Setup(OneCycle, options={"max_steps": 24, "max_epochs": -1}),
+    "early stopping": Setup(
+        Validated,
+        options={"max_epochs": 9},
+        callbacks=lambda: [EarlyStopping("val_loss", patience=2, min_delta=9.0)],
+    ),
+}
+
+
+class Moment(NamedTuple):
+    """When a run dies: at a hook, in an epoch, before or after the observer's own hook."""
+
+    hook: str
+    epoch: int
+    batch: int = 0
+    before: bool = True
+
+
+MOMENTS = {
+    "in the first epoch": Moment("on_train_batch_end", 0, 3),
+    "at a step that is probed": Moment("on_train_batch_end", 1, 2, before=False),
+    "in the last batch": Moment("on_train_batch_end", 1, 6),
+    "before an epoch is observed": Moment("on_train_epoch_end", 1),
+    "before an epoch is saved": Moment("on_train_epoch_end", 1, before=False),
+    "when an epoch begins": Moment("on_train_epoch_start", 2),
+    "in mid-epoch": Moment("on_train_batch_end", 2, 3),
+    "before the run is complete": Moment("on_train_end", -1),
+    "when the run is complete": Moment("on_train_end", -1, before=False),
+}
+CASES = [("plain", moment) for moment in MOMENTS] + [
+    (setup, moment) for setup in list(SETUPS)[1:] for moment in ("in mid-epoch", "before the run is complete")
+]
+
+
+class Kill(Callback):
+    """Kills its process, with no chance to tidy up."""
+
+    def __init__(self, moment: Moment) -> None:
+        self.moment = moment
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.moment.batch:
+            self.kill("on_train_batch_end", trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.kill("on_train_epoch_start", trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.kill("on_train_epoch_end", trainer.current_epoch)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.kill("on_train_end", -1)
+
+    def kill(self, hook: str, epoch: int) -> None:
+        if (hook, epoch) == self.moment[:2]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def repeat(folder: Path, setup: Setup, seeds: tuple[int, ...] = (3,), kill: Moment | None = None) -> EasinessRecord:
+    def make_trainer() -> Any:
+        callbacks = [*setup.callbacks(), setup.observer()]
+        if kill is not None:
+            callbacks.insert(len(callbacks) - kill.before, Kill(kill))
+        return trainer(**{"max_epochs": EPOCHS, "callbacks": callbacks, **setup.options})
+
+    return repeat_fit(make_trainer, setup.module, setup.data, seeds=seeds, dirpath=folder, progress=False)
+
+
+def observed(folder: Path) -> dict[str, Any]:
+    """Everything that was observed, to the bit; but the metadata of safetensors' files come in any order."""
+    found = {}
+    for path in sorted(folder.rglob("*.safetensors")):
+        content = path.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        found[str(path.relative_to(folder))] = (json.loads(content[8:end]), content[end:])
+    return found
+
+
+def in_a_process(work: Callable[[], object]) -> int:
+    """Forks, so that nothing is imported again; returns the exit status, or minus the signal."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)  # a fork does not take threads along
+    gc.freeze()  # else looking through all that is imported would take each run longer than its training
+    for setup, moment in CASES:
+        status = in_a_process(lambda: repeat(folder / setup / moment, SETUPS[setup], kill=MOMENTS[moment]))  # noqa: B023
+        assert status == -signal.SIGKILL, f"{setup}, killed {moment}: ended with {status}"
+    for seed in SEPARATE_SEEDS:
+        assert in_a_process(lambda: repeat(folder / "separate", SETUPS["plain"], seeds=(seed,))) == 0  # noqa: B023
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,210 @@
+"""Contracts 1 to 3 with several processes: gloo on the CPU, started as a user's script starts them, and forked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_easiness import EasinessRecord
+from tests.distributed_fit import Constant
+from tests.small import Net, Points
+from tests.test_training_untouched import assert_identical
+
+pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
+
+ROOT = Path(__file__).parent.parent
+TIME_LIMIT = 240  # seconds; a machine under load takes a minute
+FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the script; it finds a free port by itself."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "MASTER_"))}
+    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(
+        [sys.executable, "-m", "tests.distributed_fit", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """All scenarios, by strategy and number of processes."""
+    made: dict[str, Path] = {}
+
+    def arguments(strategy: str, devices: int, *scenarios: str) -> list[str]:
+        folder = tmp_path_factory.mktemp(f"{strategy}-{devices}")
+        made[f"{strategy} {devices}"] = folder
+        return [strategy, str(devices), str(folder), *scenarios]
+
+    most = ("probe", "buffers", "online", "few")
+    forked = [*arguments("ddp_fork", 1, *most), "+", *arguments("ddp_fork", 2, *most)]
+    for script in (forked, arguments("ddp", 2, *most, "untouched", "resumed"), arguments("ddp", 3, *most)):
+        ended = start(*script)
+        assert ended.returncode == 0, ended.stderr[-5000:]
+    return made
+
+
+ALL = pytest.mark.parametrize("kind", ["ddp_fork 1", "ddp_fork 2", "ddp 2", "ddp 3"])
+SEVERAL = pytest.mark.parametrize("kind", ["ddp_fork 2", "ddp 2", "ddp 3"])
+
+
+def ranks(kind: str) -> int:
+    return int(kind.split()[1])
+
+
+def kept(folder: Path, name: str, kind: str) -> list[Any]:
+    return [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in range(ranks(kind))]
+
+
+def assert_same(left: EasinessRecord, right: EasinessRecord, steps: list[int]) -> None:
+    assert left.fields == right.fields
+    assert torch.equal(left.target, right.target)
+    for step in steps:
+        for name in left.fields:
+            a, b = (record.field(name, record.checkpoint_at(step=step)) for record in (left, right))
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True, msg=f"{name} at step {step}")
+
+
+# ---------------------------------------------------------------------------------------------- the probe
+
+
+@SEVERAL
+def test_the_probe_does_not_depend_on_the_number_of_processes(kind: str, fits: dict[str, Path]) -> None:
+    """To the bit: a batch holds the same examples, and the same augmentations, whichever process reads it."""
+    one, several = (EasinessRecord.load(fits[name] / "probe" / "record") for name in ("ddp_fork 1", kind))
+    assert several.steps.tolist() == [0, 2]
+    assert several.fields == FIELDS
+    expected = kept(fits["ddp_fork 1"] / "probe", "weights", "ddp_fork 1")[0]
+    for weights in kept(fits[kind] / "probe", "weights", kind):
+        assert_identical(weights, expected)
+    assert_same(several, one, [0, 2])
+    assert not torch.equal(one.loss[0, 0], one.loss[0, 1])
+
+
+@ALL
+def test_buffers_that_differ_by_rank_do_not_matter(kind: str, fits: dict[str, Path]) -> None:
+    folder = fits[kind] / "buffers"
+    weights = kept(folder, "weights", kind)
+    for rank, found in enumerate(weights):
+        assert torch.equal(found["net.1.running_mean"], torch.full((16,), float(rank))), "each rank has its own back"
+        assert int(found["net.1.num_batches_tracked"]) == rank
+    module = Net()
+    module.load_state_dict(weights[0])
+    module.eval()
+    with torch.no_grad():
+        plain = nn.functional.cross_entropy(module(Points().x), Points().y, reduction="none")
+    record = EasinessRecord.load(folder / "record")
+    torch.testing.assert_close(record.loss[0, 0], plain)
+    one = EasinessRecord.load(fits["ddp_fork 1"] / "buffers" / "record")
+    assert_same(record, one, [0])
+
+
+@ALL
+def test_more_processes_than_batches(kind: str, fits: dict[str, Path]) -> None:
+    """Three examples in one batch; in training they are padded until every process has as many."""
+    folder = fits[kind] / "few" / "record"
+    record, online = EasinessRecord.load(folder), EasinessRecord.load(folder, series="train-online")
+    assert (record.steps.tolist(), record.num_examples) == ([0, 1], 3)
+    assert_same(record, EasinessRecord.load(fits["ddp_fork 1"] / "few" / "record"), [0, 1])
+    module = Constant()
+    for checkpoint, when in enumerate(("start", "end")):
+        module.load_state_dict(kept(fits[kind] / "few", when, kind)[0])
+        plain = nn.functional.cross_entropy(module(Points(3).x), Points(3).y, reduction="none")
+        torch.testing.assert_close(record.loss[0, checkpoint], plain.detach())
+    assert int(online.count.sum()) == -(-3 // ranks(kind)) * ranks(kind)
+    assert int(online.count.min()) == 1
+
+
+# ---------------------------------------------------------------------------------------------- online
+
+
+@ALL
+def test_online_values_and_padding(kind: str, fits: dict[str, Path]) -> None:
+    folder = fits[kind] / "online"
+    trace = [entry for part in kept(folder, "trace", kind) for entry in part]
+    record = EasinessRecord.load(folder / "record", series="train-online")
+    padded = -(-53 // ranks(kind)) * ranks(kind)
+    assert record.count.sum(-1).tolist() == [[padded, padded]]
+    assert torch.equal(record.target, Points().y)
+    for epoch in range(2):
+        for index in range(53):
+            seen = [entry for entry in trace if tuple(entry[:2]) == (epoch, index)]
+            assert int(record.count[0, epoch, index]) == len(seen) >= 1
+            mean = torch.tensor([entry[2:] for entry in seen]).mean(0)
+            recorded = torch.stack([record.loss[0, epoch, index], record.margin[0, epoch, index]])
+            torch.testing.assert_close(recorded, mean, atol=1e-5, rtol=0)
+
+
+# ---------------------------------------------------------------------------------------------- training, state
+
+
+def test_training_is_untouched(fits: dict[str, Path]) -> None:
+    folder = fits["ddp 2"] / "untouched"
+    without, observed = (kept(folder, name, "ddp 2") for name in ("without", "with"))
+    assert_identical(without, observed)
+    assert without[0]["losses"] != without[1]["losses"], "each rank trains on its own share"
+    assert EasinessRecord.load(folder / "record").steps.tolist() == [0, 1, 4, 8]
+
+
+def test_the_state_in_an_epochs_middle_holds_every_ranks_sums(fits: dict[str, Path]) -> None:
+    states = torch.load(fits["ddp 2"] / "resumed" / "resumed-kept" / "step=6.ckpt", weights_only=True)["callbacks"]
+    state = next(value for key, value in states.items() if "Easiness" in key)
+    count = state["sums"][-1]
+    assert count.sum() == 2 * 7 * 2  # two processes, batches of seven, two of them
+    assert count.max() == 1
+    assert torch.equal(state["target"] >= 0, count > 0)
+
+
+def test_resumed_equals_never_stopped(fits: dict[str, Path]) -> None:
+    folder = fits["ddp 2"] / "resumed"
+    whole, again = (kept(folder, f"{name}-weights", "ddp 2") for name in ("whole", "resumed"))
+    assert_identical(whole, again)
+    for series in ("train-probe", "train-online"):
+        left, right = (EasinessRecord.load(folder / name, series=series) for name in ("whole", "resumed"))
+        # the stopped fit ended an epoch at step 6
+        assert sorted({*left.steps.tolist(), 6}) == right.steps.tolist()
+        assert_same(left, right, left.steps.tolist())
+    online: Tensor = EasinessRecord.load(folder / "resumed", series="train-online").count[0, -1]
+    assert online.tolist() == [1] * 53, "what was restored counts once, and not once a process"
+
+
+# ---------------------------------------------------------------------------------------------- errors
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_error_of_the_first_rank_ends_all(tmp_path: Path) -> None:
+    ended = start("ddp", "2", str(tmp_path), "unwritable")
+    folder = tmp_path / "unwritable"
+    assert ended.returncode != 0
+    assert (
+        f"RuntimeError: Run 'run-0' cannot be written into '{folder / 'record'}' (Not a directory): give `dirpath` a"
+        " folder that this process may write to."
+    ) in ended.stderr
+    processes = [int(path.read_text()) for path in folder.glob("pid-*")]
+    assert len(processes) == 2
+    deadline = time.monotonic() + 30
+    while any(map(alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, processes))
