@@ -10,18 +10,36 @@ from lightning_easiness.__about__ import __version__
 
 if TYPE_CHECKING:
     from lightning_easiness.callbacks import EasinessCallback
+    from lightning_easiness.datamodule import EasinessDataModule
     from lightning_easiness.record import EasinessRecord
     from lightning_easiness.repeats import repeat_fit
     from lightning_easiness.scores import Scores
+    from lightning_easiness.selections import Ablation, Keep, Relabel, Selection
 
 _HOMES = {
+    "Ablation": "lightning_easiness.selections",
     "EasinessCallback": "lightning_easiness.callbacks",
+    "EasinessDataModule": "lightning_easiness.datamodule",
     "EasinessRecord": "lightning_easiness.record",
+    "Keep": "lightning_easiness.selections",
+    "Relabel": "lightning_easiness.selections",
     "Scores": "lightning_easiness.scores",
+    "Selection": "lightning_easiness.selections",
     "repeat_fit": "lightning_easiness.repeats",
 }
 
-__all__ = ["EasinessCallback", "EasinessRecord", "Scores", "__version__", "repeat_fit"]
+__all__ = [
+    "Ablation",
+    "EasinessCallback",
+    "EasinessDataModule",
+    "EasinessRecord",
+    "Keep",
+    "Relabel",
+    "Scores",
+    "Selection",
+    "__version__",
+    "repeat_fit",
+]
 
 
 def __getattr__(name: str) -> Any:

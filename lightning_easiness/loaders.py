@@ -87,6 +87,7 @@ class UserDatasetInWorker:
         self.worker_init_fn = worker_init_fn
 
     def __call__(self, worker_id: int) -> None:
+        """Shows the worker the user's data set, then does what the user asked for."""
         info = get_worker_info()
         if info is not None:
             held = info.dataset.dataset if isinstance(info.dataset, _IndexedDataset) else info.dataset
@@ -115,6 +116,8 @@ class IndexedIterator(Iterator[Any]):
         self._sources = sources
 
     def __next__(self) -> Any:
+        for source in self._sources:
+            source.asked(self)  # also for a batch that does not come: the last may have been fetched ahead
         item = next(self._iterator)
         if not isinstance(item, IndexedBatch):
             raise TypeError(lost_indices(self._iterator))
@@ -145,9 +148,12 @@ class IndexSource:
         self._current: IndexedIterator | None = None
         self._waiting: WeakKeyDictionary[IndexedIterator, deque[Tensor]] = WeakKeyDictionary()
 
-    def put(self, iterator: IndexedIterator, item: IndexedBatch) -> None:
-        """Notes which iterator the loop reads, and the indices of the batch that it was given."""
+    def asked(self, iterator: IndexedIterator) -> None:
+        """Notes which iterator the loop reads."""
         self._current = iterator
+
+    def put(self, iterator: IndexedIterator, item: IndexedBatch) -> None:
+        """Notes the indices of the batch that an iterator gave."""
         if item.batch is not None:  # Lightning calls no hook for a batch that is None
             self._waiting.setdefault(iterator, deque()).append(item.example_index)
 
@@ -176,7 +182,7 @@ def follow(loader: Any, source: IndexSource) -> None:
     check_indexable(loader)
     sources: list[IndexSource] = loader.__dict__.setdefault(_SOURCES, [])
     if not sources:
-        loader.__class__ = _indexed_class(type(loader))
+        loader.__class__ = _indexed_class(type(loader))  # type: ignore[arg-type]
         loader._iterator = None  # workers that persist from an earlier use know no indices
     if source not in sources:
         sources.append(source)

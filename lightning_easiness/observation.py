@@ -205,7 +205,7 @@ def _check_size(prediction: Tensor, size: int) -> None:
     if prediction.ndim > 0 and prediction.shape[0] == size:
         return
     found = f"The model's output has the shape {tuple(prediction.shape)}, but the batch holds {size} examples"
-    if prediction.ndim > 0 and size and prediction.shape[0] % size == 0:
+    if prediction.numel() and prediction.ndim > 0 and size and prediction.shape[0] % size == 0:
         raise ValueError(
             f"{found}: {prediction.shape[0] // size} outputs an example, as ensembles have. Pass logits_fn, a function"
             " that makes them one, (B, classes)."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import inspect
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,13 @@ from typing import Any
 from weakref import WeakSet
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint
 from tqdm.auto import tqdm
 from typing_extensions import override
 
 from lightning_easiness.callbacks import EasinessCallback
+from lightning_easiness.calling import is_named
 from lightning_easiness.random_streams import OwnGenerators, isolated_streams, read_streams, restore_streams
 from lightning_easiness.record import EasinessRecord
 from lightning_easiness.run_folder import is_complete
@@ -69,7 +71,8 @@ def repeat_fit(
     folder = Path(dirpath)
     series = "train-probe"
     fitted: WeakSet[Any] = WeakSet()
-    with _own_seeding(), tqdm(total=len(seeds), desc="Runs", unit="run", position=2, disable=not progress) as bar:
+    place = 2 if sys.stderr.isatty() else 0  # below the Trainer's own bars
+    with _own_seeding(), tqdm(total=len(seeds), desc="Runs", unit="run", position=place, disable=not progress) as bar:
         for seed in seeds:
             run = folder / run_name(seed)
             if not is_complete(run):  # asked only now, as another process may have trained it in the meantime
@@ -112,8 +115,8 @@ def _fit_once(
     callback = _observer(trainer, folder, run_name(seed))
     resume = _Resume(folder / run_name(seed) / _RESUME_FILE)
     trainer.callbacks.append(resume)
-    data = datamodule() if callable(datamodule) and not isinstance(datamodule, LightningDataModule) else datamodule
-    key = "datamodule" if isinstance(data, LightningDataModule) else "train_dataloaders"
+    data = datamodule() if callable(datamodule) and not is_named(datamodule, "LightningDataModule") else datamodule
+    key = "datamodule" if is_named(data, "LightningDataModule") else "train_dataloaders"
     begun = resume.found()
     with OwnGenerators(data):  # each run begins with these as they are, wherever it is trained
         trainer.fit(module, ckpt_path=begun, **{key: data})
@@ -164,7 +167,7 @@ def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
 
 def _series_in(run_folder: Path, series: str) -> str:
     """The series that was asked for, or where every run was complete before, the one that these runs hold."""
-    held = [path.name for path in run_folder.iterdir() if path.is_dir()]
+    held = [path.name for path in run_folder.glob("*") if path.is_dir()]
     if series in held:
         return series
     return next((name for name in ("val-probe", "loader-probe", "train-online") if name in held), series)
@@ -207,7 +210,11 @@ class _Resume(Checkpoint):
         try:
             torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:
-            warnings.warn(f"'{self.path}' cannot be resumed from ({error}); its run starts again.", stacklevel=2)
+            warnings.warn(
+                f"'{self.path}' is damaged, or holds more than tensors and plain types, as hyperparameters may"
+                f" ({type(error).__name__}); its run starts again.",
+                stacklevel=2,
+            )
             return None
         return str(self.path)
 

@@ -114,12 +114,13 @@ def replace_label(item: Any, label: int) -> Any:
             return replaced
     elif isinstance(item, (tuple, list)) and len(item) >= 2:
         new = _like(item[1], label)
-        if hasattr(item, "_replace"):
-            return item._replace(**{item._fields[1]: new})  # type: ignore[attr-defined]  # a named tuple
+        fields: Any = getattr(item, "_fields", None)
+        if fields is not None:  # a named tuple
+            return item._replace(**{fields[1]: new})  # type: ignore[union-attr]
         return type(item)([item[0], new, *item[2:]])
     raise TypeError(
-        f"The label in a {type(item).__name__} cannot be found to be replaced: items must be (x, label, ...) or mappings"
-        " with the usual keys; give the selection replace_fn, a function that takes an item and a label."
+        f"The label in a {type(item).__name__} cannot be found to be replaced: items must be (x, label, ...) or"
+        " mappings with the usual keys; give the selection replace_fn, a function that takes an item and a label."
     )
 
 
@@ -131,8 +132,8 @@ def _like(old: Any, label: int) -> Any:
     if isinstance(old, (int, float, np.generic)):
         return type(old)(label)
     raise TypeError(
-        f"A label that is a {type(old).__name__} cannot be replaced by a class; give the selection replace_fn, a function"
-        " that takes an item and a label."
+        f"A label that is a {type(old).__name__} cannot be replaced by a class; give the selection replace_fn, a"
+        " function that takes an item and a label."
     )
 
 

@@ -53,8 +53,9 @@ def select_from(loader: DataLoader[Any], selected: SelectedDataset) -> DataLoade
     """Makes a loader over `selected` that is the user's in all else.
 
     A random sampler draws from the selection by the same generator, a weighted one by the weights of the selected; one
-    that was given a number of draws makes the share of it that the selection is of the data set. A subset sampler from those of its subset that are selected. A sampler or batch sampler of the
-    user's own is asked for one: its method `for_selection(selected)` returns a sampler of positions 0 to n - 1.
+    that was given a number of draws makes the share of it that the selection is of the data set. A subset sampler
+    draws from those of its subset that are selected. A sampler or batch sampler of the user's own is asked for one: its
+    method `for_selection(selected)` returns a sampler of positions 0 to n - 1.
 
     Args:
         loader: the user's, left as it is.

@@ -53,7 +53,8 @@ class Selection(ABC):
         every_epoch: decide before each epoch; else once, before training.
         needs_observation: look at all examples at the current weights before each decision: costs a forward pass.
         minimum: a decision for an epoch that keeps fewer examples is filled up with random ones; by default to one
-            batch a process, as a fit ends when an epoch has no batch.
+            batch a process, as a fit ends when an epoch has no batch. One more a process is added where the last batch
+            would hold a single example, which batch norm refuses.
         target: labels of all examples as far as the selection knows them, (N,), or None.
         seed: of whatever it draws.
         replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
@@ -179,7 +180,8 @@ class Relabel(Selection):
         scores: of the whole data set, with their direction and all targets; or the folder of a record.
         ratio: share that is relabelled, in [0, 1).
         which: "easy", "hard" or "random".
-        noise: "uniform", any class, by chance the true one too; "next_class", c + 1; or labels for all, (N,).
+        noise: "uniform", any class, by chance the true one too; "next_class", c + 1; or labels for all, (N,),
+            of which the chosen get theirs, where it is not negative.
         seed: of both draws.
         sampling: how the examples are chosen, as in `Ablation`.
         num_classes: K; by default the largest target and one.
@@ -240,9 +242,10 @@ class Relabel(Selection):
     def _relabelled(self, noise: str | Tensor, num_classes: int | None) -> Tensor:
         if isinstance(noise, Tensor):
             _check_labels("Relabel", noise, len(self.scores), num_classes)
-            labels = self.target.clone()
-            labels[self.chosen_indices] = noise.to("cpu", torch.int64)[self.chosen_indices]
-            return labels
+            chosen = torch.zeros(len(noise), dtype=torch.bool)
+            chosen[self.chosen_indices] = True
+            given = noise.to("cpu", torch.int64)
+            return torch.where(chosen & (given >= 0), given, self.target)
         if bool((self.target < 0).any()):
             example = int((self.target < 0).nonzero()[0])
             raise ValueError(
@@ -333,14 +336,15 @@ def _scores(owner: str, scores: Any, name: str) -> Scores:
             )
         from lightning_easiness.record import EasinessRecord
 
-        scores = EasinessRecord.load(scores).score(name)
-    if scores.num_nan:
+        scores = EasinessRecord.load(os.fspath(scores)).score(name)
+    given: Scores = scores
+    if given.num_nan:
         raise ValueError(
-            f"The `scores` of {owner} hold {scores.num_nan} NaN of {len(scores)}, the first at example"
-            f" {int(scores.values.isnan().nonzero()[0])}, which can be neither kept nor removed by easiness; score a"
+            f"The `scores` of {owner} hold {given.num_nan} NaN of {len(given)}, the first at example"
+            f" {int(given.values.isnan().nonzero()[0])}, which can be neither kept nor removed by easiness; score a"
             " series in which each example is known, or fill them in: Scores(values.nan_to_num(...), ...)."
         )
-    return scores
+    return given
 
 
 def _check_same_data(owner: str, scores: Scores, state: SelectionState) -> None:
@@ -357,7 +361,8 @@ def _check_same_data(owner: str, scores: Scores, state: SelectionState) -> None:
         raise ValueError(
             f"The `scores` of {owner} are of another data set: example {first} has the label"
             f" {int(scores.target[first])} there and {int(state.target[first])} here, and so {int(differ.sum())} of"
-            f" {len(scores)}; give scores of this data set, or its labels as check_target=False leaves them alone."
+            f" {len(scores)}; give scores of this data set, or check_target=False if it lists other labels than it"
+            " hands out."
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytest.register_assert_rewrite("tests.plain_forward", "tests.refusing")
+
 _NOISE = (
     # torch's advice about the number of workers goes by the machine's cores
     "ignore:This DataLoader will create \\d+ worker processes",
@@ -11,6 +13,8 @@ _NOISE = (
     "ignore:GPU available but not used",
     # Python 3.12 and later say so when a loader's workers are forked
     "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning",
+    # checkpoints beside a record, or beside those of the fit that is resumed
+    "ignore:Checkpoint directory .* exists and is not empty",
 )
 
 

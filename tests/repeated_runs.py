@@ -1,7 +1,7 @@
 """Repeats that die in the middle, for test_repeats_killed.py.
 
-python -m tests.repeated_runs <folder>: starts each of CASES in a process of its own that kills itself at its moment, and
-a process for each of SEPARATE_SEEDS that lives.
+python -m tests.repeated_runs <folder>: starts each of CASES in a process of its own that kills itself at its moment,
+and a process for each of SEPARATE_SEEDS that lives.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class Validated(Net):
     """Draws while it validates, too."""
 
     def val_dataloader(self) -> DataLoader:
-        return loader(Points(20, augment=True, seed=5))
+        return loader(Points(20, augment=True, seed=5), shuffle=False)
 
 
 class Plateau(Validated):
@@ -61,7 +62,7 @@ class OwnGenerators(Points):
     def __init__(self) -> None:
         super().__init__()
         self.noise = torch.Generator().manual_seed(3)
-        self.shift = [np.random.default_rng(4), np.random.RandomState(5)]  # noqa: NPY002
+        self.shift = [np.random.default_rng(4), np.random.RandomState(5)]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         x, y = super().__getitem__(index)
@@ -79,20 +80,22 @@ class Data(LightningDataModule):
         return loader(Points(20, seed=5), shuffle=False)
 
 
-class Setup(NamedTuple):
+@dataclass(frozen=True)
+class Setup:
     """What is trained; the data is shuffled and augmented, and the module drops units, in each of them."""
 
     module: Callable[[], Net] = Net
     data: Callable[[], Any] = lambda: loader(Points(augment=True))
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = field(default_factory=dict)
     callbacks: Callable[[], list[Callback]] = list
     observer: Callable[[], EasinessCallback] = lambda: EasinessCallback(num_images=0, at_steps=(0, 10))
 
 
 SETUPS = {
     "plain": Setup(),
-    "online only": Setup(observer=lambda: EasinessCallback(probe=None)),
-    "workers": Setup(data=lambda: loader(Points(augment=True), num_workers=1)),
+    "online only, workers": Setup(
+        data=lambda: loader(Points(augment=True), num_workers=1), observer=lambda: EasinessCallback(probe=None)
+    ),
     "a generator of the loader's own": Setup(data=lambda: loader(generator=torch.Generator().manual_seed(7))),
     "generators of the data set's own": Setup(data=lambda: loader(OwnGenerators())),
     "datamodule": Setup(Validated, Data, {"val_check_interval": 0.5}),
@@ -129,8 +132,11 @@ MOMENTS = {
     "before the run is complete": Moment("on_train_end", -1),
     "when the run is complete": Moment("on_train_end", -1, before=False),
 }
-CASES = [("plain", moment) for moment in MOMENTS] + [
-    (setup, moment) for setup in list(SETUPS)[1:] for moment in ("in mid-epoch", "before the run is complete")
+CASES = [
+    *(("plain", moment) for moment in MOMENTS),
+    *((setup, "in mid-epoch") for setup in SETUPS if setup != "plain"),
+    ("max_steps", "before the run is complete"),
+    ("early stopping", "before the run is complete"),
 ]
 
 

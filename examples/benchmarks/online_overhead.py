@@ -63,7 +63,10 @@ def epoch_seconds(dataset: TensorDataset, arguments: argparse.Namespace, model: 
     with tempfile.TemporaryDirectory() as folder:
         observers = [EasinessCallback(folder, probe=None)] if observed else []
         trainer = quiet_trainer(
-            accelerator=arguments.accelerator, max_epochs=2, callbacks=[start, *observers, end], precision=arguments.precision
+            accelerator=arguments.accelerator,
+            max_epochs=2,
+            callbacks=[start, *observers, end],
+            precision=arguments.precision,
         )
         trainer.fit(module, loader)
     return end.times[-1] - start.times[-1]

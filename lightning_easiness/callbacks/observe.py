@@ -211,6 +211,7 @@ class EasinessCallback(Callback):
         if self._writer is not None:
             self._writer.close()
         self._writer = self._probe = self._sums = self._trainer = None
+        self._source = IndexSource()  # it holds the last iterator, whose workers would live on
         self._index = self._target = None
 
     def _remove_taps(self) -> None:
@@ -250,7 +251,6 @@ class EasinessCallback(Callback):
             self._keep_batch()
         else:  # training_step returned None, perhaps before it called the model
             self._keep_finished_batch()
-            self._index = self._target = None
         # several optimizers may make several steps in a batch
         if any(self._last_step < step <= trainer.global_step for step in self.at_steps):
             self._run_probe(trainer, pl_module)
@@ -345,7 +345,7 @@ class EasinessCallback(Callback):
     def _run_probe(self, trainer: Trainer, pl_module: LightningModule, epoch: int | None = None) -> None:
         if self._probe is None or self._probed_step == trainer.global_step:
             return
-        trial = int(trainer.fast_dev_run) or None
+        trial = _trial_batches(trainer) or None
         for observation in self._probe.run(trainer, pl_module, epoch=epoch, limit=trial):
             self._record(trainer, observation)
             if trainer.is_global_zero and self.num_images and not trial:
@@ -362,7 +362,7 @@ class EasinessCallback(Callback):
 
     def _record(self, trainer: Trainer, observation: Observation) -> None:
         check_targets(observation)
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        if not trainer.is_global_zero or _trial_batches(trainer):
             return
         self._unwritten.append(observation)
         self._write_pending()
@@ -404,7 +404,7 @@ class EasinessCallback(Callback):
     def _open_run(self, trainer: Trainer) -> None:
         """Claims the run's folder on rank 0; all ranks fail together where that fails."""
         problem: str | None = None
-        if trainer.is_global_zero and not trainer.fast_dev_run:
+        if trainer.is_global_zero and not _trial_batches(trainer):
             resume = self.exist_ok or self._run_name is not None
             seed = _seed()
             name = ""
@@ -552,6 +552,11 @@ def _val_loader(trainer: Trainer) -> DataLoader[Any]:
             " pass the loader itself, probe=DataLoader(...)."
         )
     return _only_loader(loaders, "val")
+
+
+def _trial_batches(trainer: Trainer) -> int:
+    """Batches of a trial run (`fast_dev_run`), which reads few examples and writes nothing; 0 for a real one."""
+    return int(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
 def _seed() -> int | None:

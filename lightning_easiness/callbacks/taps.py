@@ -43,7 +43,7 @@ class LoaderTap:
         current = strategy.__dict__.get("process_dataloader")
         while isinstance(current, LoaderTap) and not current._active:
             current = current._previous
-            strategy.process_dataloader = current  # type: ignore[method-assign]
+            strategy.process_dataloader = current  # type: ignore[method-assign, assignment]
         if current == type(strategy).process_dataloader.__get__(strategy):
             del strategy.__dict__["process_dataloader"]
 

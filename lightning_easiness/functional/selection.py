@@ -99,8 +99,8 @@ def ablate(
 
     Raises:
         TypeError: If a tensor is of the wrong kind, or `higher_is_easier` is no bool.
-        ValueError: If a number is outside its range, a name unknown or a shape wrong; if `values` hold NaN, or, where
-            they are weights, are negative, infinite or all of no difficulty; if `class_balanced` lacks a target.
+        ValueError: If a number is outside its range, a name unknown or a shape wrong; if `values` hold NaN, or are
+            infinite, negative or all of no difficulty where that gives no weights; if `class_balanced` lacks a target.
 
     Example:
         >>> import torch
@@ -124,13 +124,14 @@ def ablate(
         num_strata=num_strata,
     )
     classes = _check_classes(target, class_balanced, values)
-    if not len(pool):
-        return torch.empty(0, dtype=torch.int64, device=values.device)
     _check_not_nan(pool.values)
+    num_removed = share(ratio, len(pool))
+    if not num_removed:
+        return torch.arange(len(pool), device=values.device)
     rule = uniform if remove == "random" else RULES[sampling]
     if remove != "random":
         pool = _prepare(pool, sampling)
-    num_kept = max(1, len(pool) - share(ratio, len(pool)))
+    num_kept = max(1, len(pool) - num_removed)
     kept = rule(pool, num_kept) if classes is None else in_each_class(rule, pool, classes, num_kept)
     return kept.to(values.device)
 
@@ -141,7 +142,7 @@ def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed:
     - "uniform": a label drawn uniformly from all classes, so that one in K keeps its label by chance. With the examples
       that `ablate` removes, the corrupted labels of section 7 of "Empirical Study of Easy and Hard Examples in CNN
       Training" (2018).
-    - "next_class": the next class, and class 0 after the last: always wrong.
+    - "next_class": the next class, and class 0 after the last: never the old label, with two classes or more.
 
     Args:
         target: Class of each example, integers in [0, K), shape (N,); left as it is.
@@ -278,7 +279,7 @@ def _check_classes(target: Tensor | None, class_balanced: bool, values: Tensor) 
 
 
 def _check_not_nan(values: Tensor) -> None:
-    if not values.amax().isnan():
+    if not len(values) or not values.amax().isnan():
         return
     unknown = values.isnan()
     raise ValueError(

@@ -145,12 +145,13 @@ def _stratified(pool: Pool, num_kept: int) -> Tensor:
 
 def _strata(values: Tensor, num_strata: int) -> Tensor:
     """Number of the range of equal width that each value lies in."""
-    # halved, so that the width of the widest range of float64 is not infinite
-    values = values.to(torch.float64) / 2
+    # By a power of two, which rounds nothing: the products below then stay finite for any range of float64.
+    values = values.to(torch.float64) * 0.5 ** (num_strata.bit_length() + 1)
     low, high = values.aminmax()
     if low == high:
         return torch.zeros(len(values), dtype=torch.int64)
-    return ((values - low) / (high - low) * num_strata).long().clamp_(max=num_strata - 1)
+    # Multiplied first: (29 / 100) * 100 is below 29 in binary, and a value on an edge belongs above it.
+    return ((values - low) * num_strata / (high - low)).long().clamp_(max=num_strata - 1)
 
 
 def _budgets(sizes: list[int], total: int) -> list[int]:

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from lightning_easiness.functional._checks import check_at_least, check_per_example, check_real, widen
 
-# Keys are made in chunks that a core's cache holds, so that several passes cost little more than one, and that are small
-# enough for torch to use one thread: several would wait for each other at every pass, longer than they compute where
-# the cores are shared.
-_CHUNK = 2**14
+# Keys are made in chunks, so that a chunk of weights is all that is copied. Not in chunks that fit a cache: the threads
+# wait for each other at the end of every pass, for longer than they compute where others use the cores too.
+_CHUNK = 2**23
 
 # log(weight) of a weight of zero. The smallest positive float64 has -745, and log(E) stays within (-38, 4): zeros come
 # after all the others, in a uniformly random order.

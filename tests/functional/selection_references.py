@@ -7,14 +7,30 @@ here imports torch or the package.
 
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+
+import scipy.stats
 
 from tests.functional.references import tied_groups
 
 Law = dict[frozenset[int], Fraction]
-Rule = Callable[[Sequence[int]], Law]  # examples, easiest first -> law of what goes
+LEAST_P = 1e-4  # the seeds are fixed, so a test passes always or never
+
+
+def assert_law(draw: Callable[[int], Iterable[int]], law: Law, seeds: int = 800) -> None:
+    """The sets that `draw(seed)` gives over many seeds come as often as the law says, by a chi-square test."""
+    counts = Counter(frozenset(draw(seed)) for seed in range(seeds))
+    assert counts.keys() <= law.keys(), "a set came that has no probability"
+    common = [chosen for chosen, probability in law.items() if seeds * probability >= 5]
+    common.sort(key=lambda chosen: law[chosen])
+    observed = [counts[chosen] for chosen in common]
+    expected = [float(seeds * law[chosen]) for chosen in common]
+    observed[0] += seeds - sum(observed)  # what is rare is counted with the least of the common
+    expected[0] += seeds - sum(expected)
+    if len(common) > 1:
+        assert scipy.stats.chisquare(observed, expected).pvalue > LEAST_P
 
 
 # how many

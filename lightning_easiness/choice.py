@@ -1,0 +1,217 @@
+"""Makes a selection's choice for an epoch inside a fit: alike in all processes, never empty, logged, and resumable."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_easiness.callbacks.probe import Probe
+from lightning_easiness.loaders import examples_per_batch
+from lightning_easiness.observation import BatchReader, Observation
+from lightning_easiness.selected import known_target
+from lightning_easiness.selections import Selection, SelectionState, checked_indices, checked_labels, filled_up
+
+_MOST_CLASSES_LOGGED = 100
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one epoch trains on.
+
+    Attributes:
+        epoch: that it was made for.
+        num_examples: N, of the whole data set.
+        kept: indices of the examples, ascending, int64 (n,).
+        labels: new labels, int64 (N,), negative where an example keeps its own; None for no new ones.
+    """
+
+    epoch: int
+    num_examples: int
+    kept: Tensor
+    labels: Tensor | None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether the user's data set is trained on as it is."""
+        return len(self.kept) == self.num_examples and self.labels is None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The choice as tensors and plain types, eight examples a byte."""
+        mask = np.zeros(self.num_examples, dtype=bool)
+        mask[self.kept.numpy()] = True
+        state: dict[str, Any] = {"epoch": self.epoch, "num_examples": self.num_examples}
+        state["kept"] = torch.from_numpy(np.packbits(mask))
+        return state if self.labels is None else {**state, "labels": self.labels}
+
+    @staticmethod
+    def from_state_dict(state: dict[str, Any]) -> Choice:
+        """Reads what `state_dict` returned."""
+        mask = np.unpackbits(state["kept"].cpu().numpy(), count=state["num_examples"])
+        kept = torch.from_numpy(mask.nonzero()[0].astype(np.int64))
+        return Choice(state["epoch"], state["num_examples"], kept, state.get("labels"))
+
+
+class Chooser:
+    """Makes a selection's choices for a user's loader.
+
+    Args:
+        selection: whose choices.
+        reader: reads the observations that the selection needs off batches.
+        module: name of the submodule that returns the logits; None for the LightningModule.
+        batch_size: examples a batch of the observation; the loader's own when None.
+        check_target: compare the labels that the data set lists with those that the selection knows.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        reader: BatchReader,
+        module: str | None = None,
+        batch_size: int | None = None,
+        check_target: bool = True,
+    ) -> None:
+        self.selection = selection
+        self._reader, self._module, self._batch_size = reader, module, batch_size
+        self._check_target = check_target
+
+    @property
+    def name(self) -> str:
+        """The selection's, for messages."""
+        return type(self.selection).__name__
+
+    def choose(self, trainer: Trainer | None, loader: DataLoader[Any], epoch: int) -> Choice:
+        """Chooses for an epoch, in all processes together.
+
+        Raises:
+            TypeError: the selection did not choose by indices or a mask.
+            ValueError: it chose nothing, too little for one batch a process, or an example twice.
+            RuntimeError: it needs an observation and there is no Trainer.
+        """
+        started = time.perf_counter()
+        size = len(loader.dataset)  # type: ignore[arg-type]
+        state = self._state(trainer, loader, size, epoch)
+        kept = checked_indices(self.name, self.selection.select(state), size)
+        labels = checked_labels(self.name, self.selection.labels(state), size)
+        kept, labels = _same_in_all_processes(trainer, kept, labels, size)
+        kept, added = self._enough(trainer, loader, kept, state)
+        choice = Choice(epoch, size, kept, labels)
+        target = state.target if state.target is not None else self.selection.target
+        self._tell(trainer, choice, target, added, time.perf_counter() - started)
+        return choice
+
+    def _state(self, trainer: Trainer | None, loader: DataLoader[Any], size: int, epoch: int) -> SelectionState:
+        observation = self._observe(trainer, loader) if self.selection.needs_observation else None
+        target = known_target(loader.dataset) if self._check_target else None
+        if observation is not None and observation.target is not None:
+            target = observation.target
+        return SelectionState(
+            num_examples=size,
+            epoch=epoch,
+            target=target if target is not None or self._check_target else self.selection.target,
+            observed=None if observation is None else observation.fields,
+            seed=self.selection.seed,
+        )
+
+    def _observe(self, trainer: Trainer | None, loader: DataLoader[Any]) -> Observation:
+        if trainer is None:
+            raise RuntimeError(
+                f"{self.name} chooses by what the model makes of the examples, so its train_dataloader() is to be had"
+                " inside trainer.fit(...) alone."
+            )
+        probe = Probe("train", loader, self._reader, module=self._module, batch_size=self._batch_size)
+        trial = int(trainer.fast_dev_run) or None  # type: ignore[attr-defined]
+        return probe.run(trainer, trainer.lightning_module, limit=trial)[0]
+
+    def _enough(
+        self, trainer: Trainer | None, loader: DataLoader[Any], kept: Tensor, state: SelectionState
+    ) -> tuple[Tensor, int]:
+        """Sees to it that each process has a batch, as a fit ends at an epoch without one."""
+        world_size = 1 if trainer is None else trainer.world_size
+        batch = examples_per_batch(loader) * world_size
+        if self.selection.every_epoch:
+            minimum = batch if self.selection.minimum is None else self.selection.minimum
+            minimum = max(len(kept), minimum, _validation_batches(trainer) * batch)
+            if batch > world_size and not loader.drop_last and 0 < minimum % batch <= world_size:
+                minimum += world_size  # else the last batch of a process would hold one example
+            enough = filled_up(kept, state.num_examples, minimum, state.generator())
+            return enough, len(enough) - len(kept)
+        if loader.drop_last and len(kept) < batch <= state.num_examples:
+            raise ValueError(
+                f"{self.name} keeps {len(kept)} of {state.num_examples} examples, but with drop_last=True an epoch of"
+                f" {world_size} process{'es' if world_size > 1 else ''} takes {batch} at least; keep more, or set"
+                " drop_last=False or a smaller batch_size."
+            )
+        return kept, 0
+
+    def _tell(self, trainer: Trainer | None, choice: Choice, target: Tensor | None, added: int, seconds: float) -> None:
+        shares = _class_shares(choice, target)
+        missing = _missing(shares)
+        if missing and not self.selection.every_epoch:
+            rank_zero_warn(
+                f"{self.name} keeps {missing}, so that cannot be learnt; keep some, as class_balanced=True does.",
+                category=UserWarning,
+            )
+        count, size = len(choice.kept), choice.num_examples
+        epoch = f"Epoch {choice.epoch}" + ("" if self.selection.every_epoch else " and after")
+        rank_zero_info(
+            f"{epoch}: {self.name} trains on {count} of {size} examples ({count / size:.1%})"
+            + ("" if choice.labels is None else ", some under other labels")
+            + f", chosen in {seconds:.2f} s"
+            + (f"; {added} of them at random, up to the minimum" if added else "")
+            + (f"; {missing}" if missing else "")
+            + "."
+        )
+        if trainer is not None and trainer.is_global_zero:
+            metrics = {"easiness/selected_share": count / size, "easiness/selection_seconds": seconds}
+            if len(shares) <= _MOST_CLASSES_LOGGED:
+                metrics |= {f"easiness/selected_share/class_{label}": share for label, share in shares.items()}
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, step=trainer.global_step)
+
+
+def _missing(shares: dict[int, float]) -> str:
+    lost = [str(label) for label, share in shares.items() if share == 0]
+    if not lost:
+        return ""
+    named = ", ".join(lost[:10]) + (" ..." if len(lost) > 10 else "")
+    return f"no example of class{'es' if len(lost) > 1 else ''} {named}"
+
+
+def _validation_batches(trainer: Trainer | None) -> int:
+    """Batches that an epoch must have, as Lightning stops where it has fewer than an integer `val_check_interval`."""
+    if trainer is None or trainer.check_val_every_n_epoch is None or trainer.limit_val_batches == 0:
+        return 0
+    interval = trainer.val_check_interval
+    return interval if isinstance(interval, int) and not isinstance(interval, bool) else 0
+
+
+def _same_in_all_processes(
+    trainer: Trainer | None, kept: Tensor, labels: Tensor | None, size: int
+) -> tuple[Tensor, Tensor | None]:
+    """Rank 0's choice: a rule of the user's own may draw from a stream that differs by rank."""
+    if trainer is None or trainer.world_size == 1:
+        return kept, labels
+    chosen = Choice(0, size, kept, labels).state_dict()
+    chosen = trainer.strategy.broadcast(chosen)
+    choice = Choice.from_state_dict(chosen)
+    return choice.kept, choice.labels
+
+
+def _class_shares(choice: Choice, target: Tensor | None) -> dict[int, float]:
+    """Class -> share of its examples that are kept, by their true labels."""
+    if target is None or not bool((target >= 0).any()):
+        return {}
+    known = target[target >= 0]
+    chosen = target[choice.kept]
+    total = torch.bincount(known)
+    kept = torch.bincount(chosen[chosen >= 0], minlength=len(total))
+    classes = total.nonzero()[:, 0].tolist()
+    return {label: float(kept[label] / total[label]) for label in classes}

@@ -1,0 +1,262 @@
+"""EasinessDataModule: a user's datamodule, of whose training data a selection says what each epoch trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from lightning_easiness.choice import Choice, Chooser
+from lightning_easiness.observation import BatchReader, find_logits, unpack_batch
+from lightning_easiness.selected import SelectedDataset
+from lightning_easiness.selected_loader import check_selectable, select_from
+from lightning_easiness.selections import Selection
+
+
+class _Forwarded:
+    """A hook or an attribute that is the wrapped datamodule's.
+
+    What is looked up is the wrapped one's own bound method, so that Lightning, which asks by its code whether a hook is
+    overridden, gets the answer that the user's datamodule would give.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return getattr(LightningDataModule if instance is None else instance.datamodule, self._name)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if "datamodule" in instance.__dict__:  # else LightningDataModule.__init__ sets a default
+            setattr(instance.datamodule, self._name, value)
+
+
+class EasinessDataModule(LightningDataModule):
+    """Trains on what a selection chooses from a datamodule's training data, and is that datamodule in all else.
+
+    Hooks, state, hyperparameters, attributes and the validation, test and prediction loaders are the wrapped
+    datamodule's. The train loader keeps all that the user set; it reads the selected examples, perhaps under other
+    labels. With no selection, or one that keeps everything, it is the user's loader itself.
+
+    Indices are those of the whole data set. An EasinessCallback beside it goes on recording all of it: online what was
+    trained on, under the labels that were trained with (`count` is 0 for the others), and in its probe every example
+    under its true label.
+
+    A selection for every epoch is made before the epoch's loader, at the current weights, alike in all processes; the
+    Trainer then reloads its loaders each epoch, or as often as its own `reload_dataloaders_every_n_epochs` says. A fit
+    that is resumed within an epoch keeps the epoch's selection. Learning-rate schedules that ask for
+    `trainer.estimated_stepping_batches` take all epochs to be as long as the first.
+
+    Args:
+        datamodule: a LightningDataModule with one train DataLoader over a map-style data set; or that DataLoader.
+        selection: what to train on: `Ablation`, `Relabel`, `Keep`, or a `Selection` of your own. None: everything.
+        val_dataloaders: for validation, where `datamodule` is a DataLoader.
+        module: as in EasinessCallback, like the next four, for selections that look at the examples.
+        batch_fn: batch -> (inputs, targets).
+        logits_fn: what the module returns -> logits (B, K).
+        loss_fn: (logits, targets) -> (B,) losses.
+        probe_batch_size: examples a batch where examples are looked at.
+        check_target: compare the labels that the data set lists with those of the selection's scores.
+
+    Raises:
+        TypeError: `datamodule` is neither; `val_dataloaders` beside a datamodule.
+
+    Example:
+        >>> from lightning_easiness import Keep
+        >>> loader = DataLoader(range(8), batch_size=2, shuffle=True)
+        >>> datamodule = EasinessDataModule(loader, selection=Keep([1, 2, 5]))
+        >>> sorted(int(x) for batch in datamodule.train_dataloader() for x in batch)
+        [1, 2, 5]
+    """
+
+    # the hooks of a datamodule, and what Lightning reads off it
+    prepare_data: Any = _Forwarded()
+    val_dataloader: Any = _Forwarded()
+    test_dataloader: Any = _Forwarded()
+    predict_dataloader: Any = _Forwarded()
+    on_before_batch_transfer: Any = _Forwarded()
+    transfer_batch_to_device: Any = _Forwarded()
+    on_after_batch_transfer: Any = _Forwarded()
+    trainer: Any = _Forwarded()
+    prepare_data_per_node: Any = _Forwarded()
+    allow_zero_length_dataloader_with_multiple_devices: Any = _Forwarded()
+    hparams: Any = _Forwarded()
+    hparams_initial: Any = _Forwarded()
+    _log_hyperparams: Any = _Forwarded()
+
+    def __init__(
+        self,
+        datamodule: LightningDataModule | DataLoader[Any],
+        selection: Selection | None = None,
+        *,
+        val_dataloaders: Any = None,
+        module: str | None = None,
+        batch_fn: Callable[[Any], tuple[Any, Any]] | None = None,
+        logits_fn: Callable[[Any], Any] | None = None,
+        loss_fn: Callable[[Any, Any], Tensor] | None = None,
+        probe_batch_size: int | None = None,
+        check_target: bool = True,
+    ) -> None:
+        super().__init__()
+        reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn)
+        self.selection = _check_selection(selection)
+        self._chooser = (
+            None if selection is None else Chooser(selection, reader, module, probe_batch_size, check_target)
+        )
+        self._choice: Choice | None = None
+        self._restored: Choice | None = None
+        self._reloading: Any = None  # the Trainer that is made to reload its loaders each epoch
+        self.datamodule = _as_datamodule(datamodule, val_dataloaders)
+
+    # ------------------------------------------------------------------ the training data
+
+    def train_dataloader(self) -> Any:
+        """The user's train loader over what is selected for the epoch at hand."""
+        loader = self.datamodule.train_dataloader()
+        if self._chooser is None:
+            return loader
+        check_selectable(loader)
+        choice = self._choose(loader)
+        if choice.is_everything:
+            return loader
+        replace_fn = None if self.selection is None else self.selection.replace_fn
+        return select_from(loader, SelectedDataset(loader.dataset, choice.kept, choice.labels, replace_fn))
+
+    @property
+    def selected_indices(self) -> Tensor | None:
+        """The examples of the latest selection, ascending, int64 (n,); None before the first."""
+        return None if self._choice is None else self._choice.kept
+
+    def _choose(self, loader: DataLoader[Any]) -> Choice:
+        epoch = self.trainer.current_epoch if self.trainer is not None and self._is_made_again else 0
+        if self._restored is not None and epoch <= self._restored.epoch:
+            # that epoch goes on; or its number is not restored yet, as loaders may be asked for before
+            self._choice = self._check_restored(self._restored, loader)
+        elif self._choice is None or self._choice.epoch != epoch or self._choice.num_examples != len(loader.dataset):  # type: ignore[arg-type]
+            assert self._chooser is not None
+            self._restored = None
+            self._choice = self._chooser.choose(self.trainer, loader, epoch)
+        return self._choice
+
+    @property
+    def _is_made_again(self) -> bool:
+        return self.selection is not None and self.selection.every_epoch
+
+    def _check_restored(self, choice: Choice, loader: DataLoader[Any]) -> Choice:
+        size = len(loader.dataset)  # type: ignore[arg-type]
+        if choice.num_examples != size:
+            raise ValueError(
+                f"The data set holds {size} examples, but the selection that the checkpoint holds is one of"
+                f" {choice.num_examples}, so an index no longer names the same example; resume with the data set of"
+                " then."
+            )
+        return choice
+
+    # ------------------------------------------------------------------ hooks that do something of their own
+
+    @override
+    def setup(self, stage: str) -> None:
+        self.datamodule.setup(stage)
+        if stage != "fit":
+            return
+        self._choice = self._restored = None
+        if self._is_made_again and self.trainer is not None and not self.trainer.reload_dataloaders_every_n_epochs:
+            self._reloading = self.trainer
+            self.trainer.reload_dataloaders_every_n_epochs = 1
+
+    @override
+    def teardown(self, stage: str) -> None:
+        self._restore_trainer()
+        self.datamodule.teardown(stage)
+
+    @override
+    def on_exception(self, exception: BaseException) -> None:
+        self._restore_trainer()
+        self.datamodule.on_exception(exception)
+
+    def _restore_trainer(self) -> None:
+        if self._reloading is not None:
+            self._reloading.reload_dataloaders_every_n_epochs = 0
+            self._reloading = None
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {}
+        if wrapped := self.datamodule.state_dict():
+            state["datamodule"] = wrapped
+        choice = self._choice
+        if self.selection is not None and (self.selection.every_epoch or self.selection.needs_observation) and choice:
+            state["selection"] = choice.state_dict()
+        return state
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if "datamodule" in state_dict:
+            self.datamodule.load_state_dict(state_dict["datamodule"])
+        if "selection" in state_dict:
+            self._restored = Choice.from_state_dict(state_dict["selection"])
+
+    # ------------------------------------------------------------------ whatever else the wrapped one has
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "datamodule" not in self.__dict__:  # while it is copied or unpickled
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.__dict__["datamodule"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = self.__dict__.get("datamodule")
+        if held is None or name in self.__dict__ or hasattr(type(self), name) or not hasattr(held, name):
+            super().__setattr__(name, value)
+        else:  # as a batch size finder sets `trainer.datamodule.batch_size`
+            setattr(held, name, value)
+
+
+class _Loaders(LightningDataModule):
+    """Loaders as a datamodule."""
+
+    def __init__(self, train: DataLoader[Any], val: Any) -> None:
+        super().__init__()
+        self._train = train
+        if val is not None:  # else Lightning must see no validation loader
+            self.val_dataloader = _Given(val).get  # type: ignore[method-assign]
+
+    @override
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._train
+
+
+class _Given:
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def get(self) -> Any:
+        return self._value
+
+
+def _as_datamodule(datamodule: Any, val_dataloaders: Any) -> LightningDataModule:
+    if isinstance(datamodule, DataLoader):
+        return _Loaders(datamodule, val_dataloaders)
+    if not isinstance(datamodule, LightningDataModule):
+        raise TypeError(
+            "The `datamodule` of EasinessDataModule must be a LightningDataModule or the train DataLoader; got"
+            f" {type(datamodule).__name__}."
+        )
+    if val_dataloaders is not None:
+        raise TypeError(
+            f"EasinessDataModule takes `val_dataloaders` beside a train DataLoader; {type(datamodule).__name__} has its"
+            " own val_dataloader()."
+        )
+    return datamodule
+
+
+def _check_selection(selection: Any) -> Selection | None:
+    if selection is not None and not isinstance(selection, Selection):
+        raise TypeError(
+            "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got"
+            f" {type(selection).__name__}."
+        )
+    return selection

@@ -1,0 +1,83 @@
+"""The numbers that a probe must have, by plain arithmetic and a forward without any Trainer."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor
+
+from lightning_easiness import EasinessCallback, EasinessRecord
+from tests.small import Net, Points, loader, trainer
+
+FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
+
+
+def expected(logits: list[float], target: int, sigma2: float = 1e-4) -> dict[str, float]:
+    """All fields of one example, by plain arithmetic on floats."""
+    exps = [math.exp(value - max(logits)) for value in logits]
+    softmax = [value / sum(exps) for value in exps]
+    easiness = 1.0
+    for k, other in enumerate(softmax):
+        if k != target:
+            easiness *= 0.5 * math.erfc(-(softmax[target] - other) / math.sqrt(2 * sigma2) / math.sqrt(2))
+    return {
+        "loss": -math.log(softmax[target]),
+        "correct": float(max(range(len(logits)), key=lambda k: logits[k]) == target),
+        "margin": logits[target] - max(value for k, value in enumerate(logits) if k != target),
+        "sample_easiness": easiness,
+        "el2n": math.sqrt(sum((value - (k == target)) ** 2 for k, value in enumerate(softmax))),
+    }
+
+
+def check(record: EasinessRecord, checkpoint: int, forward: Callable[[Tensor], Tensor], points: Points) -> None:
+    """Holds a checkpoint against one forward an example."""
+    assert record.fields == FIELDS
+    assert record.target.tolist() == points.y.tolist()
+    fields = {name: record.field(name, checkpoint)[0] for name in FIELDS}
+    assert {name: values.dtype for name, values in fields.items()} == {
+        name: torch.bool if name == "correct" else torch.float32 for name in FIELDS
+    }
+    for index in range(len(points)):
+        with torch.no_grad():
+            logits = forward(points.x[index : index + 1])[0].double().tolist()
+        for name, value in expected(logits, int(points.y[index])).items():
+            # easiness divides differences of probabilities by 0.014
+            tolerance = 2e-4 if name == "sample_easiness" else 1e-5
+            assert float(fields[name][index]) == pytest.approx(value, abs=tolerance), (name, index)
+
+
+def eval_forward(module: Net, weights: dict[str, Tensor] | None = None) -> Callable[[Tensor], Tensor]:
+    """The forward of the usual net in eval mode, without any Trainer."""
+    twin = Net()
+    twin.load_state_dict(module.state_dict() if weights is None else weights)
+    return twin.eval().net
+
+
+class Snapshots(Callback):
+    """Keeps the weights after each optimizer step."""
+
+    def __init__(self) -> None:
+        self.weights: dict[int, dict[str, Tensor]] = {}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.weights[trainer.global_step] = copy.deepcopy(pl_module.state_dict())
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        self.on_train_start(trainer, pl_module)
+
+
+def probed(
+    folder: Path, module: Any = None, data: Any = None, /, fit: dict[str, Any] | None = None, **options: Any
+) -> EasinessRecord:
+    """The record of a fit of one epoch."""
+    module, data = module or Net(), data if data is not None else loader()
+    callback = EasinessCallback(folder, **{"online": False, **options})
+    trainer(callbacks=[callback], **{"max_epochs": 1, **(fit or {})}).fit(module, data)
+    return EasinessRecord.load(folder, series=callback.series)

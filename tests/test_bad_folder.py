@@ -1,0 +1,205 @@
+"""Contracts 4 and 9, of folders, disks and fits that fail: what to do is said, and nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+from lightning_easiness import EasinessCallback, EasinessRecord
+from tests.refusing import refused
+from tests.small import Net, loader, trainer
+
+# ---------------------------------------------------------------------------------------------- the folder
+
+
+def unwritable(folder: Path, run: str) -> str:
+    return (
+        f"Run '{run}' cannot be written into '{folder}' (Not a directory): give `dirpath` a folder that this process"
+        " may write to."
+    )
+
+
+@pytest.mark.parametrize("run", [None, "mine"])
+@pytest.mark.parametrize("below", ["", "runs/of/today"])
+def test_a_file_where_the_folder_should_be(run: str | None, below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    folder = tmp_path / "file" / below if below else tmp_path / "file"
+    assert refused(RuntimeError, EasinessCallback(folder, run=run)) == unwritable(folder, run or "run-0")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_file_where_the_run_should_be(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    assert refused(RuntimeError, EasinessCallback(tmp_path, run="mine")) == unwritable(tmp_path, "mine")
+    # a run that is named for the callback goes round it
+    (tmp_path / "run-0").write_text("precious")
+    trainer(callbacks=[EasinessCallback(tmp_path)], max_epochs=1).fit(Net(), loader())
+    assert (tmp_path / "run-1" / "run.json").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        message = refused(RuntimeError, EasinessCallback(tmp_path / "easiness"))
+    finally:
+        tmp_path.chmod(0o700)
+    assert message.endswith("(Permission denied): give `dirpath` a folder that this process may write to.")
+
+
+def busy(folder: Path) -> str:
+    return f"Another callback is writing to run 'only' in '{folder}'; give one of them another `run` or `dirpath`."
+
+
+def test_two_callbacks_that_write_one_run(tmp_path: Path) -> None:
+    callbacks: list[Callback] = [
+        EasinessCallback(tmp_path, run="only"),
+        EasinessCallback(tmp_path, run="only", probe="val"),
+    ]
+    assert refused(RuntimeError, callbacks, val=loader(shuffle=False)) == busy(tmp_path)
+    # the run is let go of
+    trainer(callbacks=callbacks[:1], max_epochs=1).fit(Net(), loader())
+    assert EasinessRecord.load(tmp_path).num_checkpoints == 1
+
+
+HOLD = """
+import sys
+from lightning_easiness.store import RunWriter
+writer = RunWriter(sys.argv[1], "only")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.multiprocess
+def test_another_process_that_writes_the_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert refused(RuntimeError, EasinessCallback(tmp_path, run="only")) == busy(tmp_path)
+        holder.kill()  # a killed process lets go
+    trainer(callbacks=[EasinessCallback(tmp_path, run="only")], max_epochs=1).fit(Net(), loader())
+
+
+class Full:
+    """A disk without room, from one call of os.replace to another."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, first: int, last: float) -> None:
+        self.calls, self.first, self.last, self.replace = 0, first, last, os.replace
+        patch.setattr(os, "replace", self)
+
+    def __call__(self, source: Any, target: Any) -> None:
+        self.calls += 1
+        if self.first <= self.calls <= self.last:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.replace(source, target)
+
+
+def test_a_disk_that_is_full_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaced are run.json, the targets and step 0, and from the fourth on what is probed after."""
+    Full(monkeypatch, 4, 5)
+    callback = EasinessCallback(tmp_path, run="only", online=False, at_steps=(0, 2, 3, 4))
+    with pytest.warns(UserWarning, match="EasinessCallback could not write") as caught:
+        trainer(callbacks=[callback], max_epochs=1).fit(Net(), loader())
+    expected = [
+        f"EasinessCallback could not write step 2 under '{tmp_path}' ([Errno 28] Step 2 of series 'train-probe' was not"
+        f" written into '{tmp_path / 'only'}' (No space left on device): mend that, then resume; all checkpoints before"
+        f" it are whole.); {number} checkpoints wait in memory for the next try. Make room on the disk."
+        for number in (1, 2)
+    ]
+    assert [str(warning.message) for warning in caught if "EasinessCallback" in str(warning.message)] == expected
+    record = EasinessRecord.load(tmp_path)
+    assert record.steps.tolist() == [0, 2, 3, 4, 7]
+    assert len(record.loss[0].unique(dim=0)) == 5
+    assert not list(tmp_path.rglob(".tmp-*"))
+
+
+@pytest.mark.filterwarnings("ignore:EasinessCallback could not write step")
+@pytest.mark.filterwarnings("ignore:Left out")
+def test_a_disk_that_stays_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Full(monkeypatch, 4, float("inf"))
+    callback = EasinessCallback(tmp_path, run="only", online=False, at_steps=(0, 2))
+    message = refused(OSError, callback, max_epochs=1, steps=7)
+    assert "Step 2 of series 'train-probe' was not written into" in message
+    assert "(No space left on device)" in message
+    record = EasinessRecord.load(tmp_path)
+    assert record.steps.tolist() == [0]
+    assert record.loss.isfinite().all()
+
+
+def test_a_full_disk_when_the_fit_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits to be written is tried once more."""
+
+    class Fails(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            if batch_idx == 5:
+                raise ArithmeticError("on purpose")
+            return super().training_step(batch, batch_idx)
+
+    Full(monkeypatch, 4, 4)
+    callback = EasinessCallback(tmp_path, run="only", online=False, at_steps=(0, 2))
+    with pytest.warns(UserWarning, match="could not write step 2"), pytest.raises(ArithmeticError, match="on purpose"):
+        trainer(callbacks=[callback], max_epochs=1).fit(Fails(), loader())
+    assert EasinessRecord.load(tmp_path).steps.tolist() == [0, 2]
+
+
+# ---------------------------------------------------------------------------------------------- stopped by an error
+
+
+class SavesOnException(Checkpoint):
+    """As ModelCheckpoint(save_on_exception=True); Lightning calls it after us."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("when", ["step", "before us", "after us"])
+def test_a_checkpoint_that_is_saved_on_an_exception(when: str, tmp_path: Path) -> None:
+    """It holds the online sums of the examples that training is done with, each once after the fit is resumed."""
+
+    class Fails(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            if when == "step" and batch_idx == 4 and armed:
+                raise ArithmeticError("on purpose")
+            return loss
+
+    class FailsToo(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if when != "step" and batch_idx == 4 and armed:
+                raise ArithmeticError("on purpose")
+
+    def fit(ckpt_path: Path | None = None) -> None:
+        observer = EasinessCallback(tmp_path / "easiness", run="only")
+        callbacks = [FailsToo(), observer] if when == "before us" else [observer, FailsToo()]
+        if ckpt_path is None:
+            callbacks.append(SavesOnException(tmp_path / "failed.ckpt"))
+        fit = trainer(callbacks=callbacks, max_epochs=1, enable_checkpointing=ckpt_path is None)
+        fit.fit(Fails(), loader(shuffle=False), ckpt_path=ckpt_path)
+
+    saved, armed = tmp_path / "failed.ckpt", True
+    with pytest.raises(ArithmeticError):
+        fit()
+    state = torch.load(saved, weights_only=True)["callbacks"]
+    count = next(value for key, value in state.items() if "Easiness" in key)["sums"][-1]
+    done = 4 if when == "step" else 5
+    assert count.tolist() == [1.0] * done * 8 + [0.0] * (53 - done * 8)
+    armed = False
+    fit(saved)
+    record = EasinessRecord.load(tmp_path / "easiness", series="train-online")
+    # a plain loader begins anew, so that the first batches come again; Lightning knows how many are left
+    assert record.count.sum() == done * 8 + (7 - done) * 8

@@ -1,0 +1,251 @@
+"""What one batch tells of its examples, and the sums of an epoch."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lightning_easiness.observation import BatchReader, EpochSums, find_logits, unpack_batch
+from tests.plain_forward import expected
+
+# ---------------------------------------------------------------------------------------------- batches
+
+Pair = collections.namedtuple("Pair", ["picture", "kind"])
+
+
+@pytest.mark.parametrize(
+    ("batch", "inputs", "target"),
+    [
+        ((1, 2), 1, 2),
+        ([1, 2, 3, 4], 1, 2),
+        (Pair(1, 2), 1, 2),
+        ({"image": 1, "label": 2}, 1, 2),
+        ({"meta": 0, "pixel_values": 1, "labels": 2}, 1, 2),
+        ({"x": 1, "y": 2}, 1, 2),
+        ({"y": 2, "target": 3, "data": 1}, 1, 3),
+        (collections.OrderedDict(features=1, classes=2), 1, 2),
+        # keywords for the model where nothing is known as the inputs
+        ({"input_ids": 1, "attention_mask": 0, "labels": 2}, {"input_ids": 1, "attention_mask": 0}, 2),
+    ],
+)
+def test_unpack_batch(batch: Any, inputs: Any, target: Any) -> None:
+    assert unpack_batch(batch) == (inputs, target)
+
+
+@pytest.mark.parametrize(
+    ("batch", "found"),
+    [
+        (torch.zeros(2), "a Tensor"),
+        ([], "a list of 0 items"),
+        ((1,), "a tuple of 1 item"),
+        ({"b": 1, "a": 2}, "a dict with the keys ['a', 'b']"),
+        ({"image": 1}, "a dict with the keys ['image']"),
+        (None, "a NoneType"),
+        ("xy", "a str"),
+    ],
+)
+def test_a_batch_that_cannot_be_unpacked(batch: Any, found: str) -> None:
+    with pytest.raises(TypeError) as error:
+        unpack_batch(batch)
+    assert str(error.value) == (
+        f"EasinessCallback cannot tell inputs from targets in {found}; pass batch_fn, a function that takes the batch"
+        " and returns (inputs, targets)."
+    )
+
+
+Output = collections.namedtuple("Output", ["loss", "logits"])
+LOGITS = torch.arange(6.0).reshape(2, 3)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        LOGITS,
+        (LOGITS, torch.zeros(1)),
+        [LOGITS],
+        {"loss": torch.zeros(()), "logits": LOGITS},
+        {"out": LOGITS, "aux": torch.zeros(2, 3)},
+        {"preds": torch.zeros(2), "logits": LOGITS},
+        SimpleNamespace(logits=LOGITS),
+        Output(torch.zeros(()), LOGITS),  # the name counts for more than the place
+    ],
+)
+def test_find_logits(output: Any) -> None:
+    assert find_logits(output) is LOGITS
+
+
+@pytest.mark.parametrize(
+    "output", [None, (), [], "logits", (1, LOGITS), {"logits": 3}, {"z": LOGITS}, SimpleNamespace(logits="none")]
+)
+def test_no_logits(output: Any) -> None:
+    assert find_logits(output) is None
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    return (prediction - target).square().mean(1)
+
+
+class TestBatchReader:
+    def test_prediction(self) -> None:
+        assert BatchReader().prediction("nothing") is None
+        assert BatchReader(loss_fn=squared_error).prediction("for the loss alone") == "for the loss alone"
+        assert BatchReader(logits_fn=lambda output: output[1]).prediction((0, LOGITS)) is LOGITS
+
+    def test_loss_name(self) -> None:
+        assert BatchReader().loss_name == "cross_entropy"
+        assert BatchReader(loss_fn=squared_error).loss_name == "squared_error"
+        assert BatchReader(loss_fn=functools.partial(squared_error)).loss_name == "partial"
+        assert BatchReader(loss_fn=nn.MSELoss(reduction="none")).loss_name == "MSELoss"
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        size=st.integers(0, 6),
+        classes=st.integers(2, 5),
+        dtype=st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16]),
+        kind=st.sampled_from([torch.int64, torch.int32, torch.uint8]),
+        column=st.booleans(),
+        seed=st.integers(0, 2**31),
+    )
+    def test_observe(
+        self, size: int, classes: int, dtype: torch.dtype, kind: torch.dtype, column: bool, seed: int
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        logits = (4 * torch.randn(size, classes, generator=generator)).to(dtype)
+        target = torch.randint(classes, (size,), generator=generator).to(kind)
+        shown = target[:, None] if column else target
+        observed = BatchReader().observe(logits, shown, size, full=True)
+        assert observed.keys() == {"target", "loss", "correct", "margin", "sample_easiness", "el2n"}
+        assert {values.shape for values in observed.values()} == {(size,)}
+        assert (observed["target"].dtype, observed["correct"].dtype) == (torch.int64, torch.bool)
+        assert observed["target"].tolist() == target.tolist()
+        for position in range(size):
+            plain = expected(logits[position].double().tolist(), int(target[position]))
+            for name, value in plain.items():
+                tolerance = 2e-4 if name == "sample_easiness" else 1e-5
+                assert float(observed[name][position]) == pytest.approx(value, abs=tolerance), name
+        few = BatchReader().observe(logits, shown, size, full=False)
+        assert few.keys() == {"target", "loss", "correct", "margin"}
+
+    @pytest.mark.parametrize("shape", [(3,), (3, 1)])
+    def test_one_logit_is_two_classes(self, shape: tuple[int, ...]) -> None:
+        logits, target = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1, 1, 0])
+        observed = BatchReader().observe(logits.reshape(shape), target, 3, full=True)
+        torch.testing.assert_close(observed["margin"], torch.tensor([2.0, -1.0, -0.5]))
+        plain = nn.functional.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
+        torch.testing.assert_close(observed["loss"], plain)
+        assert observed["correct"].tolist() == [True, False, False]
+
+    def test_targets_out_of_range_pass_through(self) -> None:
+        """The device must not be stopped in a step; they are reported when the pass is over."""
+        observed = BatchReader().observe(torch.zeros(2, 3), torch.tensor([-100, 7]), 2, full=True)
+        assert observed["target"].tolist() == [-100, 7]
+        assert observed["loss"].isfinite().all()
+
+    def test_nothing_is_kept_of_the_graph(self) -> None:
+        logits = torch.zeros(2, 3, requires_grad=True)
+        for reader in (BatchReader(), BatchReader(loss_fn=squared_error)):
+            target = torch.tensor([0, 1]) if reader.loss_fn is None else LOGITS
+            observed = reader.observe(logits * 2, target, 2, full=True)
+            assert not any(values.requires_grad for values in observed.values())
+
+    @pytest.mark.parametrize("shape", [(), (3, 2), (0, 2)])
+    def test_another_batch_size(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(
+            ValueError, match=r"output has the shape .* holds 2 examples, so losses cannot be matched to"
+        ):
+            BatchReader().observe(torch.zeros(shape), torch.tensor([0, 1]), 2, full=True)
+
+    @pytest.mark.parametrize(
+        ("prediction", "target", "described"),
+        [
+            (torch.zeros(2, 3), torch.zeros(2), "output torch.float32 (2, 3) and targets torch.float32 (2,)"),
+            (
+                torch.zeros(2, 3, 4),
+                torch.zeros(2).long(),
+                "output torch.float32 (2, 3, 4) and targets torch.int64 (2,)",
+            ),
+            (torch.zeros(2, 3).long(), torch.zeros(2).long(), "output torch.int64 (2, 3) and targets torch.int64 (2,)"),
+            (torch.zeros(2, 3), [0, 1], "output torch.float32 (2, 3) and targets list"),
+            (None, torch.zeros(2).long(), "output NoneType and targets torch.int64 (2,)"),
+        ],
+    )
+    def test_no_classification(self, prediction: Any, target: Any, described: str) -> None:
+        with pytest.raises(TypeError) as error:
+            BatchReader().observe(prediction, target, 2, full=True)
+        assert str(error.value) == (
+            f"EasinessCallback reads logits (B, classes) and class indices (B,); got {described}. Pass logits_fn or"
+            " batch_fn to find them, or loss_fn, a loss for each example, for another task."
+        )
+
+    @pytest.mark.parametrize(("loss_fn", "shape"), [(lambda p, t: (p - t).mean(), "()"), (lambda p, t: 3.0, "float")])
+    def test_a_loss_that_is_not_one_an_example(self, loss_fn: Any, shape: str) -> None:
+        with pytest.raises(ValueError) as error:  # noqa: PT011  (the whole message is compared)
+            BatchReader(loss_fn=loss_fn).observe(torch.zeros(2), torch.zeros(2), 2, full=True)
+        assert str(error.value) == (
+            f"loss_fn (<lambda>) must return one loss an example, shape (2,); got {shape}. Use reduction='none' and"
+            " average over everything but the first dimension."
+        )
+
+
+# ---------------------------------------------------------------------------------------------- the sums of an epoch
+
+values = st.floats(-100, 100, width=32) | st.just(math.nan)
+batches = st.lists(st.lists(st.tuples(st.integers(0, 9), values, st.booleans(), values), max_size=6), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=batches, merge_every=st.integers(1, 4))
+def test_sums_against_a_dict_of_lists(steps: list[list[tuple[int, float, bool, float]]], merge_every: int) -> None:
+    sums = EpochSums(10)
+    sums._MERGE_EVERY = merge_every
+    seen: dict[int, list[tuple[float, bool, float]]] = collections.defaultdict(list)
+    for step in steps:
+        index, loss, correct, margin = ([entry[column] for entry in step] for column in range(4))
+        observed = {
+            "loss": torch.tensor(loss, dtype=torch.float32),
+            "correct": torch.tensor(correct, dtype=torch.bool),
+            "margin": torch.tensor(margin, dtype=torch.float32),
+            "target": torch.tensor(index, dtype=torch.int64) + 1,
+        }
+        sums.add(torch.tensor(index, dtype=torch.int64), observed)
+        for key, *entry in step:
+            seen[key].append(tuple(entry))  # type: ignore[arg-type]
+    totals, target = sums.totals()
+    fields = EpochSums.means(totals, ("loss", "correct", "margin"))
+    assert fields["count"].tolist() == [len(seen[key]) for key in range(10)]
+    assert fields["count"].dtype == torch.int32
+    for key in range(10):
+        entries = seen[key]
+        if not entries:
+            assert fields["loss"][key].isnan()
+            assert fields["margin"][key].isnan()
+            assert not fields["correct"][key]
+            assert target[key] == -1
+            continue
+        assert target[key] == key + 1
+        assert bool(fields["correct"][key]) == (sum(entry[1] for entry in entries) * 2 >= len(entries))
+        for name, column in (("loss", 0), ("margin", 2)):
+            mean = math.fsum(entry[column] for entry in entries) / len(entries)
+            assert float(fields[name][key]) == pytest.approx(mean, abs=1e-3, nan_ok=True)
+    sums.clear()
+    assert int(sums.totals()[0].sum()) == 0
+    assert sums.totals()[1].tolist() == [-1] * 10
+
+
+def test_sums_of_a_loss_alone() -> None:
+    sums = EpochSums(3)
+    sums.add(torch.tensor([2, 2]), {"loss": torch.tensor([1.0, 2.0], dtype=torch.float64)})
+    totals, target = sums.totals()
+    fields = EpochSums.means(totals, ("loss",))
+    assert fields.keys() == {"loss", "count"}
+    torch.testing.assert_close(fields["loss"], torch.tensor([math.nan, math.nan, 1.5]), equal_nan=True)
+    assert target.tolist() == [-1, -1, -1]

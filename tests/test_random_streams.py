@@ -1,0 +1,98 @@
+"""Random streams are given back as they were."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Subset
+
+from lightning_easiness.random_streams import OwnGenerators, read_streams, restore_streams
+from tests.small import streams
+
+# ---------------------------------------------------------------------------------------------- random streams
+
+
+def own_generators() -> list[Any]:
+    return [
+        torch.Generator().manual_seed(1),
+        np.random.default_rng(2),
+        np.random.Generator(np.random.MT19937(3)),
+        np.random.RandomState(4),
+        random.Random(5),
+    ]
+
+
+def draw(generator: Any) -> float:
+    if isinstance(generator, torch.Generator):
+        return float(torch.randn((), generator=generator))
+    if isinstance(generator, random.Random):
+        return generator.gauss(0, 1)
+    return float(generator.standard_normal())
+
+
+@pytest.mark.parametrize("position", range(5))
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda generator: SimpleNamespace(noise=generator),
+        lambda generator: SimpleNamespace(transforms=[nn.Identity(), {"noise": (generator,)}]),
+        lambda generator: Subset(SimpleNamespace(deep=SimpleNamespace(noise=generator)), [0]),  # type: ignore[arg-type]
+        lambda generator: {"a set": {SimpleNamespace}, "one": generator, "again": generator},
+    ],
+)
+def test_own_generators_are_given_back(position: int, hold: Any) -> None:
+    generator = own_generators()[position]
+    draw(generator)  # a second number may wait in the generator
+    data = hold(generator)
+    first = []
+    with OwnGenerators(data):
+        first += [draw(generator) for _ in range(3)]
+    second = []
+    with pytest.raises(ArithmeticError), OwnGenerators(data):  # noqa: PT012
+        second += [draw(generator) for _ in range(3)]
+        raise ArithmeticError
+    assert first == second == [draw(generator) for _ in range(3)]
+
+
+def test_own_generators_of_data_that_holds_itself() -> None:
+    data = SimpleNamespace(rows=list(range(10**6)), pictures=np.zeros(10**6), more=torch.zeros(10**6))
+    data.me, data.noise = data, random.Random(1)
+    with OwnGenerators(data):
+        first = data.noise.random()
+    assert first == data.noise.random()
+
+
+def draws() -> list[float]:
+    return [
+        float(torch.rand(())),
+        float(torch.randn(())),
+        random.random(),
+        random.gauss(0, 1),
+        float(np.random.rand()),  # noqa: NPY002
+        float(np.random.randn()),  # noqa: NPY002
+    ]
+
+
+def test_streams_round_trip(tmp_path: Path) -> None:
+    """Also through a checkpoint that holds no pickle, and where a second normal number waits in a stream."""
+    before = read_streams()
+    random.gauss(0, 1)
+    np.random.randn()  # noqa: NPY002
+    state = read_streams()
+    at_once = streams()
+    torch.save(state, tmp_path / "streams.pt")
+    first = draws()
+    restore_streams(state)
+    assert streams() == at_once
+    assert draws() == first
+    restore_streams(torch.load(tmp_path / "streams.pt", weights_only=True))
+    assert streams() == at_once
+    assert draws() == first
+    restore_streams(before)

@@ -1,0 +1,397 @@
+"""Seeded repeats: what is trained, skipped, gone on with and refused. Kills are in test_repeats_killed.py."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from torch.utils.data import DataLoader
+
+from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
+from lightning_easiness.run_folder import is_complete
+from lightning_easiness.store import RunWriter
+from tests.made_runs import whole
+from tests.repeated_runs import OwnGenerators, Validated, observed
+from tests.small import Net, Points, loader, streams, trainer
+
+STEPS = 7  # 53 examples in batches of 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast_collection() -> Iterator[None]:
+    """A run ends by collecting garbage, and to look through all that is imported takes longer than its training."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def data() -> DataLoader:
+    return loader(Points(augment=True))
+
+
+def repeat(folder: Path, seeds: Any = (1,), **changes: Any) -> EasinessRecord:
+    arguments = {"make_trainer": trainer, "make_module": Net, "datamodule": data, "progress": False, **changes}
+    return repeat_fit(seeds=seeds, dirpath=folder, **arguments)
+
+
+def with_callbacks(*callbacks: Callback, **options: Any) -> Any:
+    return lambda: trainer(callbacks=[*callbacks], **options)
+
+
+class CrashesOnce(Net):
+    """Raises in its second epoch, the first time that one of its kind is trained."""
+
+    error: BaseException | None
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == 1 and type(self).error is not None:
+            error, type(self).error = type(self).error, None
+            raise error
+
+
+def crashes_once(error: BaseException | None = None) -> type[CrashesOnce]:
+    return type("Crashes", (CrashesOnce,), {"error": error or ArithmeticError("on purpose")})
+
+
+# ------------------------------------------------------------------ runs and their numbers
+
+
+def test_a_run_for_each_seed(tmp_path: Path) -> None:
+    record = repeat(tmp_path, range(3))
+    assert (record.runs, record.seeds) == (["seed-0", "seed-1", "seed-2"], [0, 1, 2])
+    assert record.series == "train-probe"
+    assert record.steps.tolist() == [STEPS, 2 * STEPS]
+    assert record.num_examples == 53
+    assert all(is_complete(tmp_path / run) for run in record.runs)
+    for left, right in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(record.loss[left], record.loss[right]), "each seed is another training"
+
+
+def test_single_seed_calls_merge_into_the_same_record(tmp_path: Path) -> None:
+    together = repeat(tmp_path / "together", (1, 2))
+    torch.rand(7)  # wherever the caller's streams are
+    for seed in (2, 1):
+        repeat(tmp_path / "apart", (seed,))
+    assert observed(tmp_path / "apart") == observed(tmp_path / "together")
+    merged = EasinessRecord.load(tmp_path / "apart")
+    assert merged.seeds == together.seeds == [1, 2]
+    assert torch.equal(merged.loss, together.loss)
+
+
+def test_a_seed_reproduces_its_run(tmp_path: Path) -> None:
+    for folder, seed in (("a", 1), ("b", 2), ("c", 1)):
+        repeat(tmp_path / folder, (seed,))
+    assert observed(tmp_path / "c") == observed(tmp_path / "a")
+    assert not torch.equal(EasinessRecord.load(tmp_path / "a").loss, EasinessRecord.load(tmp_path / "b").loss)
+
+
+@pytest.mark.parametrize("make", [lambda: loader(generator=torch.Generator().manual_seed(7)), OwnGenerators])
+def test_generators_of_shared_data_begin_each_run_as_they_were(tmp_path: Path, make: Any) -> None:
+    made = make()
+    shared = made if isinstance(made, DataLoader) else loader(made)
+    repeat(tmp_path / "together", (1, 2), datamodule=shared)
+    repeat(tmp_path / "apart", (2,), datamodule=shared)
+    assert observed(tmp_path / "apart" / "seed-2") == observed(tmp_path / "together" / "seed-2")
+
+
+def test_the_record_is_of_the_seeds_asked_for_in_their_order(tmp_path: Path) -> None:
+    repeat(tmp_path, (1, 2))
+    assert repeat(tmp_path, (2, 1)).seeds == [2, 1]
+    assert repeat(tmp_path, (2,)).seeds == [2]
+
+
+def test_agreement_of_real_repeats(tmp_path: Path) -> None:
+    agreement = repeat(tmp_path, range(4)).agreement()
+    assert agreement.num_runs == 4
+    assert 0.3 < agreement.half_agreement < agreement.full_agreement < agreement.extrapolated[8] < 1
+
+
+def test_a_probe_is_optional(tmp_path: Path) -> None:
+    online = with_callbacks(EasinessCallback(probe=None))
+    for _ in range(2):  # trained, and then complete before
+        record = repeat(tmp_path, make_trainer=online)
+        assert record.series == "train-online"
+        assert (record.count == 1).all()
+
+
+# ------------------------------------------------------------------ the caller's things
+
+
+def test_the_callers_streams_and_environment_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "77")
+    monkeypatch.delenv("PL_SEED_WORKERS", raising=False)
+    shared = loader(OwnGenerators())
+    own = shared.dataset.noise.get_state()
+    before = streams()
+    for module, error in (
+        (Net, None),
+        (crashes_once(), ArithmeticError),
+        (crashes_once(KeyboardInterrupt()), SystemExit),
+    ):
+        if error is None:
+            repeat(tmp_path / "whole", make_module=module, datamodule=shared)
+        else:
+            with pytest.raises(error):
+                repeat(tmp_path / error.__name__, make_module=module, datamodule=shared)
+        assert streams() == before
+        assert torch.equal(shared.dataset.noise.get_state(), own)
+        assert os.environ["PL_GLOBAL_SEED"] == "77"
+        assert "PL_SEED_WORKERS" not in os.environ
+
+
+def test_a_checkpoint_of_the_users_is_as_without_repeat_fit(tmp_path: Path) -> None:
+    keep = ModelCheckpoint(tmp_path / "kept")
+    repeat(tmp_path / "runs", make_trainer=with_callbacks(keep, enable_checkpointing=True))
+    saved = torch.load(keep.best_model_path, weights_only=True)
+    assert [name.split("{")[0] for name in saved["callbacks"]] == ["EasinessCallback", "ModelCheckpoint"]
+
+
+def test_no_worker_lives_on(tmp_path: Path) -> None:
+    repeat(tmp_path, make_trainer=lambda: trainer(max_epochs=1), datamodule=lambda: loader(num_workers=1))
+    assert multiprocessing.active_children() == []
+
+
+def test_the_bar_counts_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        repeat(tmp_path, (1, 2), progress=True)
+        assert "Runs: 100%" in capsys.readouterr().err
+    repeat(tmp_path, (1, 2))
+    assert "Runs" not in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ factories and data
+
+
+def test_factories_may_take_the_seed(tmp_path: Path) -> None:
+    given: dict[str, list[int]] = {"trainer": [], "module": []}
+
+    def make_trainer(seed: int) -> Trainer:
+        given["trainer"].append(seed)
+        return trainer()
+
+    def make_module(width: int = 16, *, seed: int) -> Net:
+        given["module"].append(seed)
+        return Net()
+
+    repeat(tmp_path, (4, 2), make_trainer=make_trainer, make_module=make_module)
+    assert given == {"trainer": [4, 2], "module": [4, 2]}
+
+
+def test_the_trainers_own_observer_keeps_its_options(tmp_path: Path) -> None:
+    observer = EasinessCallback("elsewhere", at_steps=(0, 3), every_n_epochs=2, online=False, run="mine")
+    record = repeat(tmp_path / "runs", (1, 2), make_trainer=with_callbacks(observer))  # one object in two Trainers
+    assert record.steps.tolist() == [0, 3, 2 * STEPS]
+    assert record.runs == ["seed-1", "seed-2"]
+    assert [path.name for path in sorted((tmp_path / "runs" / "seed-1").iterdir()) if path.is_dir()] == ["train-probe"]
+    assert not Path("elsewhere").exists()
+
+
+class Data(LightningDataModule):
+    def train_dataloader(self) -> DataLoader:
+        return data()
+
+
+class HoldsItsData(Net):
+    def train_dataloader(self) -> DataLoader:
+        return data()
+
+
+@pytest.mark.parametrize("given", [data(), data, Data(), Data, lambda: Data(), None], ids=str)
+def test_data_of_each_kind(tmp_path: Path, given: Any) -> None:
+    repeat(tmp_path / "plain")
+    repeat(tmp_path / "given", datamodule=given, make_module=HoldsItsData if given is None else Net)
+    assert observed(tmp_path / "given") == observed(tmp_path / "plain")
+
+
+# ------------------------------------------------------------------ what is refused
+
+
+def message_of(kind: type[Exception], folder: Path, **arguments: Any) -> str:
+    with pytest.raises(kind) as caught:
+        repeat(folder, **arguments)
+    return str(caught.value)
+
+
+def test_seeds_that_are_none_or_double(tmp_path: Path) -> None:
+    assert message_of(ValueError, tmp_path, seeds=[]) == (
+        "The `seeds` of repeat_fit are empty; give one for each run, as range(10)."
+    )
+    assert message_of(ValueError, tmp_path, seeds=[1, 2, 1]) == (
+        "The `seeds` of repeat_fit must differ, as a run each; got [1, 2, 1]."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_observers(tmp_path: Path) -> None:
+    two = with_callbacks(EasinessCallback(), EasinessCallback(probe="val"))
+    assert message_of(ValueError, tmp_path, make_trainer=two) == (
+        "The Trainer of repeat_fit has 2 EasinessCallbacks, but a run has one record; give it one."
+    )
+
+
+@pytest.mark.parametrize(("name", "made"), [("make_trainer", trainer()), ("make_module", Net())])
+def test_an_object_that_was_trained_already(tmp_path: Path, name: str, made: Any) -> None:
+    assert message_of(ValueError, tmp_path, seeds=(1, 2), **{name: lambda: made}) == (
+        f"The `{name}` of repeat_fit returned the same {type(made).__name__} for a second run, which would go on from"
+        " the first; let it make a new one at each call."
+    )
+    assert not is_complete(tmp_path / "seed-2")
+
+
+def test_a_trial_run(tmp_path: Path) -> None:
+    assert message_of(ValueError, tmp_path, make_trainer=lambda: trainer(fast_dev_run=True)) == (
+        "The Trainer of repeat_fit has fast_dev_run, which writes no record; try things out with trainer.fit(...), or"
+        " with few `seeds`, max_epochs and limit_train_batches in another `dirpath`."
+    )
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from filelock import FileLock
+Path(sys.argv[1]).mkdir(parents=True)
+with FileLock(Path(sys.argv[1]) / ".lock"):
+    print("held", flush=True)
+    input()
+"""
+
+
+@pytest.mark.multiprocess
+def test_a_run_that_another_process_trains(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "seed-2")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        message = (
+            f"Another callback is writing to run 'seed-2' in '{tmp_path}'; give one of them another `run` or `dirpath`."
+        )
+        with pytest.raises(RuntimeError, match=whole(message)):
+            repeat(tmp_path, (1, 2))
+        other.communicate("\n")
+    assert is_complete(tmp_path / "seed-1")
+    assert repeat(tmp_path, (1, 2)).seeds == [1, 2]
+
+
+# ------------------------------------------------------------------ runs that are there already
+
+
+def never() -> LightningModule:
+    raise AssertionError("a complete run is not trained again")
+
+
+def test_complete_runs_are_skipped(tmp_path: Path) -> None:
+    first = repeat(tmp_path, (1, 2))
+    before = observed(tmp_path)
+    again = repeat(tmp_path, (1, 2), make_module=never, make_trainer=never, datamodule=never)
+    assert torch.equal(again.loss, first.loss)
+    more = repeat(tmp_path, (1, 2, 3))
+    assert more.seeds == [1, 2, 3]
+    assert {name: content for name, content in observed(tmp_path).items() if "seed-3" not in name} == before
+
+
+def test_a_run_that_another_process_completes_in_the_meantime_is_skipped(tmp_path: Path) -> None:
+    repeat(tmp_path / "other", (2,))
+
+    def make_module(seed: int) -> Net:
+        assert seed == 1
+        shutil.copytree(tmp_path / "other" / "seed-2", tmp_path / "runs" / "seed-2")
+        return Net()
+
+    assert repeat(tmp_path / "runs", (1, 2), make_module=make_module).seeds == [1, 2]
+
+
+@pytest.mark.parametrize("error", [ArithmeticError("on purpose"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
+def test_a_run_that_failed_goes_on(tmp_path: Path, error: BaseException) -> None:
+    module = crashes_once(error)
+    with pytest.raises((ArithmeticError, SystemExit)):
+        repeat(tmp_path / "failed", make_module=module)
+    assert not is_complete(tmp_path / "failed" / "seed-1")
+    assert (tmp_path / "failed" / "seed-1" / "resume.ckpt").exists()
+    repeat(tmp_path / "failed", make_module=module)
+    repeat(tmp_path / "whole")
+    assert observed(tmp_path / "failed") == observed(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:500], lambda content: b"?" * 999])
+def test_a_damaged_resume_file(tmp_path: Path, damage: Any) -> None:
+    module = crashes_once()
+    with pytest.raises(ArithmeticError):
+        repeat(tmp_path / "damaged", make_module=module)
+    resume = tmp_path / "damaged" / "seed-1" / "resume.ckpt"
+    resume.write_bytes(damage(resume.read_bytes()))
+    before = observed(tmp_path / "damaged")
+    assert len(before) == 4  # a checkpoint and the targets of two series
+    pattern = (
+        rf"^'{re.escape(str(resume))}' is damaged, or holds more than tensors and plain types, as hyperparameters may"
+        r" \(\w+\); its run starts again\.$"
+    )
+    with pytest.warns(UserWarning, match=pattern):
+        repeat(tmp_path / "damaged", make_module=module)
+    after = observed(tmp_path / "damaged")
+    assert {name: after[name] for name in before} == before, "nothing is lost"
+    repeat(tmp_path / "whole")
+    assert after == observed(tmp_path / "whole")
+
+
+# ------------------------------------------------------------------ training that ends early
+
+
+class RunsOutOfTime(Net):
+    """Says in its third batch that its time is over."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        if batch_idx == 2:
+            timer = next(callback for callback in self.trainer.callbacks if isinstance(callback, Timer))
+            timer.load_state_dict({"time_elapsed": {"train": 1e9}})
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_time_limit_completes_the_run(tmp_path: Path) -> None:
+    limited = with_callbacks(max_time=timedelta(days=1), max_epochs=9)
+    record = repeat(tmp_path, make_trainer=limited, make_module=RunsOutOfTime)
+    assert record.steps.tolist() == [3]  # the epoch that was cut short is observed
+    assert EasinessRecord.load(tmp_path, "train-online").count.sum() == 3 * 8
+    repeat(tmp_path, make_module=never)
+
+
+class Tempted(Validated):
+    """A module whose validation loss stops falling at once, or only later, by the seed."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("stop", -float(min(self.current_epoch, self.seed)))
+
+
+def test_runs_that_stop_early_are_stacked_where_all_were_observed(tmp_path: Path) -> None:
+    def make_trainer() -> Trainer:
+        return trainer(max_epochs=9, callbacks=[EarlyStopping("stop", patience=1)])
+
+    with pytest.warns(UserWarning, match=whole("Left out: checkpoints that not all runs hold: steps 21, 28.")):
+        record = repeat(tmp_path, (0, 2), make_trainer=make_trainer, make_module=Tempted)
+    assert record.steps.tolist() == [STEPS, 2 * STEPS]
+    assert EasinessRecord.load(tmp_path / "seed-2").steps.tolist() == [STEPS, 2 * STEPS, 3 * STEPS, 4 * STEPS]
+
+
+def test_a_run_with_no_training_is_not_complete(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        repeat(tmp_path, make_trainer=lambda: trainer(max_epochs=0))
+    assert not is_complete(tmp_path / "seed-1")
+    with RunWriter(tmp_path, "seed-1"):
+        pass
+    assert repeat(tmp_path).num_checkpoints == 2

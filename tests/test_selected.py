@@ -1,0 +1,388 @@
+"""A selected data set, and a user's loader over it: each parameter survives."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import pickle
+from collections import namedtuple
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+    get_worker_info,
+)
+
+from lightning_easiness.loaders import UserDatasetInWorker, num_examples
+from lightning_easiness.selected import SelectedDataset, example_indices, known_target, replace_label, whole
+from lightning_easiness.selected_loader import check_selectable, select_from
+from tests.small import Points
+
+KEPT = torch.tensor([2, 3, 5, 7, 11, 13, 17])
+Pair = namedtuple("Pair", "x y")
+
+
+class Numbers(Dataset):
+    """Example i is i."""
+
+    classes = ("a", "b")
+
+    def __init__(self, size: int = 20) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> int:
+        assert 0 <= index < self.size
+        return index
+
+
+class Lists(Numbers):
+    """Is asked for whole batches."""
+
+    def __getitem__(self, indices: Any) -> Tensor:
+        return torch.tensor(indices)
+
+
+class Fetches(Numbers):
+    asked: tuple[int, ...] = ()
+
+    def __getitems__(self, indices: list[int]) -> list[int]:
+        self.asked = tuple(indices)
+        return indices
+
+
+# ---------------------------------------------------------------------------------------------------- the data set
+
+
+def test_positions_and_indices() -> None:
+    selected = SelectedDataset(Numbers(), KEPT)
+    assert len(selected) == 7
+    assert [selected[position] for position in range(7)] == KEPT.tolist()
+    assert selected[-1] == 17
+    assert selected.__getitems__([0, 6]) == [2, 17]
+    assert selected.classes == ("a", "b")
+    assert whole(selected) is selected.dataset
+    assert num_examples(selected) == 20
+    assert example_indices(selected, [1, 2]).tolist() == [3, 5]
+    assert int(example_indices(selected, 1)) == 3
+    assert example_indices(selected, torch.tensor([6])).tolist() == [17]
+    assert example_indices(Numbers(), [1, 2]) == [1, 2]
+    again = pickle.loads(pickle.dumps(selected))
+    assert again[3] == 7
+    with pytest.raises(AttributeError):
+        _ = selected.nothing
+
+
+def test_a_data_set_that_fetches_lists_is_asked_for_lists() -> None:
+    dataset = Fetches()
+    loader = select_from(DataLoader(dataset, batch_size=4), SelectedDataset(dataset, KEPT))
+    assert [batch.tolist() for batch in loader] == [[2, 3, 5, 7], [11, 13, 17]]
+    assert dataset.asked == (11, 13, 17)
+
+
+def test_a_data_set_of_whole_batches() -> None:
+    dataset = Lists()
+    sampler = BatchSampler(SequentialSampler(dataset), 4, drop_last=True)
+    loader = select_from(DataLoader(dataset, sampler=sampler, batch_size=None), SelectedDataset(dataset, KEPT))
+    assert [batch.tolist() for batch in loader] == [[2, 3, 5, 7]]
+    relabelled = SelectedDataset(dataset, KEPT, target=torch.ones(20, dtype=torch.int64))
+    with pytest.raises(TypeError, match="Lists is asked for whole batches, whose labels cannot be replaced one by one"):
+        relabelled[[0, 1]]
+
+
+ITEMS: dict[str, tuple[Any, Any]] = {
+    "tuple": (("x", 1, "z"), ("x", 3, "z")),
+    "list": (["x", 1], ["x", 3]),
+    "named tuple": (Pair("x", 1), Pair("x", 3)),
+    "mapping": ({"image": "x", "label": 1}, {"image": "x", "label": 3}),
+    "tensor": (("x", torch.tensor(1)), ("x", torch.tensor(3))),
+    "tensor of one": (("x", torch.tensor([1.0])), ("x", torch.tensor([3.0]))),
+    "numpy scalar": (("x", np.int32(1)), ("x", np.int32(3))),
+    "numpy array": (("x", np.array(1)), ("x", np.array(3))),
+    "float": (("x", 1.0), ("x", 3.0)),
+}
+
+
+@pytest.mark.parametrize("case", ITEMS)
+def test_a_label_is_replaced_by_one_of_its_type(case: str) -> None:
+    item, expected = ITEMS[case]
+    before = repr(item)
+    replaced = replace_label(item, 3)
+    assert repr(replaced) == repr(expected)
+    assert type(replaced) is type(item)
+    assert repr(item) == before, "the data set's own item stays"
+
+
+@pytest.mark.parametrize("item", [1, "xy", {"a": 1}, ("x",), ("x", torch.zeros(4)), ("x", "cat")])
+def test_a_label_that_cannot_be_replaced(item: Any) -> None:
+    with pytest.raises(TypeError, match=r"give the selection replace_fn, a function that takes an item and a label"):
+        replace_label(item, 1)
+
+
+def test_only_labels_that_are_given_are_replaced() -> None:
+    points = Points(20)
+    target = torch.full((20,), -1)
+    target[5] = 9
+    selected = SelectedDataset(points, KEPT, target)
+    assert [selected[position][1] for position in range(7)] == [9 if i == 5 else int(points.y[i]) for i in KEPT]
+    assert [y for _, y in selected.__getitems__([2, 3])] == [9, int(points.y[7])]
+    mine = SelectedDataset(points, KEPT, target, replace_fn=lambda item, label: (label, *item))
+    assert mine[2][0] == 9
+
+
+def test_bad_selections() -> None:
+    with pytest.raises(IndexError, match=r"The `indices` of SelectedDataset must be in \[0, 20\)"):
+        SelectedDataset(Numbers(), torch.tensor([20]))
+    with pytest.raises(ValueError, match=r"The `target` of SelectedDataset must have shape \(20,\), a label for each"):
+        SelectedDataset(Numbers(), KEPT, torch.zeros(7, dtype=torch.int64))
+
+
+def test_labels_that_a_data_set_lists() -> None:
+    class Listed(Numbers):
+        def __init__(self, **attributes: Any) -> None:
+            super().__init__(3)
+            vars(self).update(attributes)
+
+    for value in ([2, 0, 1], torch.tensor([2, 0, 1]), np.array([2, 0, 1], dtype=np.uint8), (2, 0, 1)):
+        assert known_target(Listed(targets=value)).tolist() == [2, 0, 1]
+        assert known_target(Subset(Listed(labels=value), [2, 0])).tolist() == [1, 2]
+    unknown = [
+        Listed(),
+        Listed(targets=[1, 2]),
+        Listed(targets=["cat", "dog", "eel"]),
+        Listed(targets=[0.5, 1.0, 2.0]),
+        Listed(targets=[[1], [2], [3]]),
+        Listed(targets=[1, 2, 3], target_transform=abs),
+        TensorDataset(torch.zeros(3)),
+        ConcatDataset([Numbers(3)]),
+        range(3),
+    ]
+    assert [known_target(dataset) for dataset in unknown] == [None] * len(unknown)
+
+
+# ------------------------------------------------------------------------------------------------------- the loader
+
+
+def set_up(worker_id: int) -> None:
+    """The worker sees the user's data set."""
+    info = get_worker_info()
+    assert info is not None
+    assert isinstance(info.dataset, Numbers)
+    info.dataset.size = 1000  # as users open files or seed here
+
+
+# each parameter of DataLoader with a value that is not its default
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "batch_size": {"batch_size": 3},
+    "shuffle": {"shuffle": True},
+    "sampler": {"sampler": RandomSampler(range(20), replacement=True)},
+    "batch_sampler": {"batch_sampler": BatchSampler(SequentialSampler(range(20)), 3, drop_last=True)},
+    "num_workers": {"num_workers": 1},
+    "collate_fn": {"collate_fn": list},
+    "pin_memory": {"pin_memory": True},
+    "drop_last": {"drop_last": True, "batch_size": 3},
+    "timeout": {"timeout": 60, "num_workers": 1},
+    "worker_init_fn": {"worker_init_fn": set_up, "num_workers": 1},
+    "multiprocessing_context": {"multiprocessing_context": multiprocessing.get_context("fork"), "num_workers": 1},
+    "generator": {"generator": torch.Generator().manual_seed(5), "shuffle": True},
+    "prefetch_factor": {"prefetch_factor": 5, "num_workers": 1},
+    "persistent_workers": {"persistent_workers": True, "num_workers": 1},
+    "pin_memory_device": {"pin_memory_device": "cuda"},
+    "in_order": {"in_order": False},
+}
+MADE_ANEW = {"dataset", "sampler", "batch_sampler", "shuffle", "worker_init_fn"}
+
+
+def test_every_parameter_of_a_loader_is_tried() -> None:
+    """A parameter that a later torch adds fails here, until it is tried below."""
+    parameters = set(inspect.signature(DataLoader.__init__).parameters) - {"self", "dataset"}
+    assert parameters <= set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.filterwarnings("ignore:.*pin_memory_device.*")
+def test_every_parameter_of_a_loader_survives(name: str) -> None:
+    if name not in inspect.signature(DataLoader.__init__).parameters:
+        pytest.skip("not in this torch")
+    dataset = Numbers()
+    loader = DataLoader(dataset, **PARAMETERS[name])
+    before = dict(vars(loader))
+    made = select_from(loader, SelectedDataset(dataset, KEPT))
+    assert vars(loader) == before
+    assert type(made) is DataLoader
+    assert made is not loader
+    for attribute in set(inspect.signature(DataLoader.__init__).parameters) - MADE_ANEW - {"self"}:
+        assert getattr(made, attribute) == getattr(loader, attribute), attribute
+    for attribute in ("sampler", "batch_sampler"):
+        assert type(getattr(made, attribute)) is type(getattr(loader, attribute))
+    if name == "worker_init_fn":
+        assert isinstance(made.worker_init_fn, UserDatasetInWorker)
+        assert made.worker_init_fn.worker_init_fn is set_up
+    if not made.pin_memory:
+        replaces = name == "sampler"
+        drawn = [int(index) for batch in made for index in batch]
+        assert set(drawn) <= set(KEPT.tolist())
+        assert len(drawn) == (6 if name in ("drop_last", "batch_sampler") else 7)
+        assert replaces or len(set(drawn)) == len(drawn)
+
+
+def reference(dataset: Dataset, **options: Any) -> list[list[int]]:
+    torch.manual_seed(3)
+    return [batch.tolist() for batch in DataLoader(Subset(dataset, KEPT.tolist()), **options)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"shuffle": True}, {"shuffle": True, "drop_last": True}, {"shuffle": True, "num_workers": 2}],
+    ids=str,
+)
+@pytest.mark.parametrize("generator", [False, True])
+def test_the_order_is_that_of_a_subset(options: dict[str, Any], generator: bool) -> None:
+    def streams() -> dict[str, Any]:
+        return {"generator": torch.Generator().manual_seed(8)} if generator else {}
+
+    dataset = Numbers()
+    expected = reference(dataset, batch_size=3, **options, **streams())
+    made = select_from(DataLoader(dataset, batch_size=3, **options, **streams()), SelectedDataset(dataset, KEPT))
+    torch.manual_seed(3)
+    assert [batch.tolist() for batch in made] == expected
+
+
+class Loud(DataLoader):
+    """A loader of the user's own, with an argument and an attribute of its own."""
+
+    def __init__(self, dataset: Any, volume: int, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.volume = volume
+
+    def __iter__(self) -> Iterator[Any]:
+        return (batch * self.volume for batch in super().__iter__())
+
+
+def test_a_loader_class_of_the_users_own() -> None:
+    dataset = Numbers()
+    made = select_from(Loud(dataset, 10, batch_size=4), SelectedDataset(dataset, KEPT))
+    assert type(made) is Loud
+    assert [batch.tolist() for batch in made] == [[20, 30, 50, 70], [110, 130, 170]]
+
+
+def test_workers_of_the_users_loader_are_not_shared() -> None:
+    dataset = Numbers()
+    loader = DataLoader(dataset, num_workers=1, persistent_workers=True, batch_size=10)
+    assert sum(len(batch) for batch in loader) == 20
+    made = select_from(loader, SelectedDataset(dataset, KEPT))
+    for _ in range(2):
+        assert [int(index) for batch in made for index in batch] == KEPT.tolist()
+    assert sum(len(batch) for batch in loader) == 20
+
+
+class Odd(Sampler[int]):
+    """Draws odd examples; knows what to draw from a selection when it is told to."""
+
+    def __init__(self, positions: list[int]) -> None:
+        self.positions = positions
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.positions)
+
+
+class Knowing(Odd):
+    def for_selection(self, selected: SelectedDataset) -> Odd:
+        return Odd([position for position, index in enumerate(selected.indices.tolist()) if index % 2])
+
+
+class Backwards(BatchSampler):
+    def __iter__(self) -> Iterator[list[int]]:
+        return reversed(list(super().__iter__()))
+
+
+class BackwardsToo(Backwards):
+    def for_selection(self, selected: SelectedDataset) -> Backwards:
+        return Backwards(SequentialSampler(selected), self.batch_size, self.drop_last)
+
+
+def drawn(loader: DataLoader) -> list[int]:
+    made = select_from(loader, SelectedDataset(loader.dataset, KEPT))
+    return [int(index) for batch in made for index in batch]
+
+
+def test_samplers() -> None:
+    dataset = Numbers()
+    weights = torch.zeros(20)
+    weights[[3, 7, 4]] = 1.0
+    weighted = WeightedRandomSampler(weights, 40, replacement=True)
+    assert set(drawn(DataLoader(dataset, sampler=weighted))) == {3, 7}
+    assert len(drawn(DataLoader(dataset, sampler=weighted))) == 14, "of 40 draws the share that 7 of 20 are"
+    assert weighted.num_samples == 40
+    fixed = RandomSampler(dataset, replacement=True, num_samples=40)
+    assert len(drawn(DataLoader(dataset, sampler=fixed))) == 14
+    assert sorted(drawn(DataLoader(dataset, sampler=SubsetRandomSampler([0, 3, 17, 19, 2])))) == [2, 3, 17]
+    shares = [DistributedSampler(dataset, 2, rank, shuffle=True, seed=4, drop_last=True) for rank in (0, 1)]
+    for sampler in shares:
+        sampler.set_epoch(5)
+    made = [drawn(DataLoader(dataset, sampler=sampler)) for sampler in shares]
+    assert len(made[0]) == len(made[1]) == 3
+    assert len({*made[0], *made[1]} & set(KEPT.tolist())) == 6
+    assert drawn(DataLoader(dataset, sampler=Knowing([1]))) == [3, 5, 7, 11, 13, 17]
+    backwards = BackwardsToo(SequentialSampler(dataset), 4, drop_last=False)
+    assert drawn(DataLoader(dataset, batch_sampler=backwards)) == [11, 13, 17, 2, 3, 5, 7]
+
+
+def test_samplers_that_cannot_be_kept() -> None:
+    dataset = Numbers()
+    message = (
+        "EasinessDataModule does not know what Odd would draw from a part of the data set; give it a method"
+        " `for_selection(selected)` that returns a sampler of positions 0 to len(selected) - 1"
+        " (`selected.indices` are their examples), or use shuffle=True."
+    )
+    with pytest.raises(TypeError) as error:
+        drawn(DataLoader(dataset, sampler=Odd([1])))
+    assert str(error.value) == message
+    with pytest.raises(TypeError, match="what Backwards would draw"):
+        drawn(DataLoader(dataset, batch_sampler=Backwards(SequentialSampler(dataset), 4, drop_last=False)))
+
+
+class Stream(IterableDataset):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(3))
+
+
+@pytest.mark.parametrize(
+    ("loader", "message"),
+    [
+        ([DataLoader(Numbers())], "EasinessDataModule selects from one train DataLoader; got list. Return one"),
+        (DataLoader(Stream()), "EasinessDataModule cannot select from Stream, whose examples have no index; use a map"),
+        (DataLoader(SelectedDataset(Numbers(), KEPT)), "what another EasinessDataModule has selected"),
+    ],
+    ids=["list", "stream", "selected"],
+)
+def test_loaders_that_cannot_be_selected_from(loader: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        check_selectable(loader)
+
+
+def test_a_custom_collate_function_sees_the_selected() -> None:
+    dataset = Numbers()
+    loader = DataLoader(dataset, batch_size=4, collate_fn=lambda items: default_collate([10 * item for item in items]))
+    made = select_from(loader, SelectedDataset(dataset, KEPT))
+    assert [batch.tolist() for batch in made] == [[20, 30, 50, 70], [110, 130, 170]]

@@ -1,0 +1,269 @@
+"""The rules themselves: what they choose, what they refuse, and that each choice is alike wherever it is made."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_easiness import Ablation, Keep, Relabel, Scores, Selection
+from lightning_easiness.functional import ablate
+from lightning_easiness.selections import SelectionState, checked_indices, checked_labels, filled_up
+from tests.selecting import HighestLoss, Sizes, scores
+from tests.small import Points
+
+STATE = SelectionState(53, target=Points().y, observed={"loss": torch.rand(53)})
+
+# one of each, for the contracts that all keep
+RULES: dict[str, Callable[[], Selection]] = {
+    "Keep": lambda: Keep([3, 1, 4]),
+    **{
+        f"Ablation {remove} {sampling}": lambda remove=remove, sampling=sampling: Ablation(
+            scores(), 0.3, remove, sampling
+        )
+        for remove in ("easy", "hard", "random")
+        for sampling in ("proportional", "beta", "top", "stratified", "window")
+    },
+    "Ablation balanced": lambda: Ablation(scores(), 0.3, class_balanced=True),
+    "Relabel": lambda: Relabel(scores(), 0.3),
+    "HighestLoss": lambda: HighestLoss(0.3),
+    "Sizes": lambda: Sizes([10]),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_rule_chooses_alike_and_touches_no_stream(name: str) -> None:
+    before = torch.get_rng_state()
+    rule = RULES[name]()
+    chosen = checked_indices(name, rule.select(STATE), 53)
+    labels = checked_labels(name, rule.labels(STATE), 53)
+    for other in (RULES[name](), copy.deepcopy(rule), pickle.loads(pickle.dumps(rule))):
+        assert torch.equal(checked_indices(name, other.select(STATE), 53), chosen)
+        again = checked_labels(name, other.labels(STATE), 53)
+        assert (again is None and labels is None) or torch.equal(again, labels)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("remove", ["easy", "hard", "random"])
+@pytest.mark.parametrize("higher_is_easier", [True, False])
+def test_an_ablation_is_the_function_with_the_direction_of_the_scores(remove: str, higher_is_easier: bool) -> None:
+    given = scores(higher_is_easier=higher_is_easier)
+    rule = Ablation(given, 0.4, remove=remove, sampling="top", seed=3)
+    expected = ablate(given.values, 0.4, remove, "top", higher_is_easier, 3)
+    assert torch.equal(rule.select(STATE), expected)
+    if remove == "easy":  # values grow with the index
+        assert rule.select(STATE).tolist() == (list(range(32)) if higher_is_easier else list(range(21, 53)))
+
+
+def test_ties_of_an_ablation_are_broken_by_the_scores_tie_breaker() -> None:
+    tied = Scores(
+        torch.ones(4), torch.ones(4), True, torch.zeros(4).long(), "count", tie_breaker=torch.tensor([4.0, 1, 3, 2])
+    )
+    assert Ablation(tied, 0.5, "easy", "top").select(SelectionState(4)).tolist() == [0, 2]
+
+
+def test_a_random_baseline_is_of_equal_size() -> None:
+    sizes = {len(Ablation(scores(), 0.37, remove=remove).select(STATE)) for remove in ("easy", "hard", "random")}
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("which", ["easy", "hard", "random"])
+def test_relabelled_are_those_that_an_ablation_removes(which: str) -> None:
+    for sampling in ("beta", "proportional", "top"):
+        rule = Relabel(scores(), 0.3, which=which, noise="next_class", sampling=sampling, seed=2)
+        kept = Ablation(scores(), 0.3, remove=which, sampling=sampling, seed=2).select(STATE)
+        assert sorted([*kept.tolist(), *rule.chosen_indices.tolist()]) == list(range(53))
+        assert torch.equal(rule.changed_indices, rule.chosen_indices), "the next class is always another one"
+        assert torch.equal(rule.new_labels[rule.chosen_indices], (Points().y[rule.chosen_indices] + 1) % 4)
+        assert torch.equal(rule.new_labels[kept], Points().y[kept])
+        assert torch.equal(rule.target, Points().y), "the true labels"
+        assert rule.select(STATE).tolist() == list(range(53))
+        assert torch.equal(rule.labels(STATE), rule.new_labels)
+
+
+def test_uniform_noise_may_be_the_true_label() -> None:
+    big = scores(4000)
+    rule = Relabel(big, 0.5, which="random", noise="uniform")
+    share = len(rule.changed_indices) / len(rule.chosen_indices)
+    assert len(rule.chosen_indices) == 2000
+    assert share == pytest.approx(0.75, abs=0.04), "4 classes"
+    assert set(rule.changed_indices.tolist()) <= set(rule.chosen_indices.tolist())
+
+
+def test_given_labels() -> None:
+    noise = torch.full((53,), 2)
+    noise[50:] = -1
+    rule = Relabel(scores(), 0.2, which="hard", sampling="top", noise=noise)
+    assert rule.chosen_indices.tolist() == list(range(42, 53))
+    expected = Points().y.clone()
+    expected[42:50] = 2
+    assert torch.equal(rule.new_labels, expected)
+
+
+def test_scores_from_a_folder(tmp_path: Path) -> None:
+    from lightning_easiness import EasinessCallback, EasinessRecord
+    from tests.small import Net, loader, trainer
+
+    trainer(callbacks=[EasinessCallback(tmp_path)], max_epochs=1).fit(Net(), loader())
+    given = EasinessRecord.load(tmp_path).score("el2n")
+    for folder in (tmp_path, str(tmp_path)):
+        rule = Ablation(folder, 0.3, score="el2n")
+        assert torch.equal(rule.select(STATE), Ablation(given, 0.3).select(STATE))
+        assert len(Relabel(folder, 0.3).chosen_indices) == 16
+
+
+def nan_scores() -> Scores:
+    given = scores()
+    given.values[7] = torch.nan
+    return given
+
+
+def unlabelled() -> Scores:
+    return scores(target=torch.where(torch.arange(53) == 9, -1, Points().y))
+
+
+BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "ratio of one": (lambda: Ablation(scores(), 1.0), ValueError, "The `ratio` of ablate must be in [0, 1); got 1.0"),
+    "ratio below 0": (lambda: Relabel(scores(), -0.1), ValueError, "The `ratio` of ablate must be in [0, 1); got -0.1"),
+    "remove": (lambda: Ablation(scores(), 0.1, "medium"), ValueError, "The `remove` of ablate must be 'easy', 'hard'"),
+    "which": (
+        lambda: Relabel(scores(), 0.1, "medium"),
+        ValueError,
+        "The `which` of Relabel must be 'easy', 'hard' or 'random'; got 'medium'.",
+    ),
+    "noise": (lambda: Relabel(scores(), 0.1, noise="some"), ValueError, "The `noise` of relabel must be 'uniform' or"),
+    "NaN": (
+        lambda: Ablation(nan_scores(), 0.1),
+        ValueError,
+        "The `scores` of Ablation hold 1 NaN of 53, the first at example 7, which can be neither kept nor removed by",
+    ),
+    "weights all zero": (
+        lambda: Ablation(Scores(torch.zeros(4), torch.zeros(4), False, torch.zeros(4).long(), "mean_loss"), 0.5),
+        ValueError,
+        "The `values` of ablate must give some example a difficulty above 0",
+    ),
+    "a tensor": (
+        lambda: Ablation(torch.rand(4), 0.5),
+        TypeError,
+        "The `scores` of Ablation must be Scores, as record.score('mean_loss') returns, or the folder of a record; got",
+    ),
+    "unknown label": (
+        lambda: Relabel(unlabelled(), 0.5),
+        ValueError,
+        "The `scores` of Relabel do not know the label of example 9; record a probe, which sees all.",
+    ),
+    "label out of range": (
+        lambda: Relabel(scores(), 0.5, num_classes=3),
+        ValueError,
+        "The `target` of relabel must be in [0, 3), the classes; got 3",
+    ),
+    "given label out of range": (
+        lambda: Relabel(scores(), 0.5, noise=torch.full((53,), 7), num_classes=4),
+        ValueError,
+        "Relabel gives example 0 the label 7, but there are 4 classes.",
+    ),
+    "given labels too few": (
+        lambda: Relabel(scores(), 0.5, noise=torch.zeros(5, dtype=torch.int64)),
+        ValueError,
+        "Relabel must give its labels as integers (53,), one for each example; got torch.int64 (5,).",
+    ),
+    "other length": (
+        lambda: Relabel(scores(), 0.5).select(SelectionState(54)),
+        ValueError,
+        "The `scores` of Relabel are of 53 examples, but the data set holds 54, so an index names another example;",
+    ),
+    "other labels": (
+        lambda: Ablation(scores(), 0.5).select(SelectionState(53, target=(Points().y + 1) % 4)),
+        ValueError,
+        "The `scores` of Ablation are of another data set: example 0 has the label",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arguments(case: str) -> None:
+    make, kind, message = BAD[case]
+    with pytest.raises(kind) as error:
+        make()
+    assert str(error.value).startswith(message)
+
+
+def test_labels_that_are_not_known_are_not_compared() -> None:
+    target = torch.where(torch.arange(53) % 2 == 0, -1, Points().y)
+    assert len(Ablation(scores(), 0.5).select(SelectionState(53, target=target))) == 26
+    assert len(Ablation(unlabelled(), 0.5).select(STATE)) == 26
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([3, 1], [1, 3]),
+        (torch.tensor([3, 1], dtype=torch.int32), [1, 3]),
+        (torch.tensor([False, True, False, True]), [1, 3]),
+        (range(2), [0, 1]),
+    ],
+)
+def test_indices_in_any_shape_that_says_the_same(given: Any, expected: list[int]) -> None:
+    checked = checked_indices("Rule", given, 4)
+    assert checked.tolist() == expected
+    assert checked.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ([], ValueError, "Rule keeps none of 4 examples; keep at least one."),
+        (torch.zeros(4, dtype=torch.bool), ValueError, "Rule keeps none of 4 examples; keep at least one."),
+        ([4], ValueError, "Rule keeps example 4, but examples are numbered 0 to 3."),
+        ([-1, 2], ValueError, "Rule keeps example -1, but examples are numbered 0 to 3."),
+        ([2, 2], ValueError, "Rule keeps example 2 more than once; drop repeats with .unique()."),
+        ([0.5], TypeError, "Rule must choose by indices (n,) or a bool mask (4,); got torch.float32 (1,)."),
+        (torch.tensor([True]), TypeError, "Rule must choose by indices (n,) or a bool mask (4,); got torch.bool (1,)."),
+        (
+            torch.zeros(2, 2),
+            ValueError,
+            "Rule must choose by indices (n,) or a bool mask (4,); got torch.float32 (2, 2).",
+        ),
+    ],
+)
+def test_indices_that_are_none(given: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind) as error:
+        checked_indices("Rule", given, 4)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("kept", "minimum", "size"), [([1], 4, 4), ([1, 2], 2, 2), ([0, 1, 2], 2, 3), ([3], 99, 5)])
+def test_filled_up(kept: list[int], minimum: int, size: int) -> None:
+    made = filled_up(torch.tensor(kept), 5, minimum, torch.Generator().manual_seed(1))
+    assert len(made) == size
+    assert set(kept) <= set(made.tolist())
+    assert made.tolist() == sorted(set(made.tolist()))
+
+
+def test_a_rule_of_the_users_own_is_ten_lines() -> None:
+    import inspect
+
+    from tests import selecting
+
+    lines = [line for line in inspect.getsource(selecting.HighestLoss).splitlines() if line.strip()]
+    assert len(lines) <= 10
+
+
+def test_streams_of_epochs_differ_and_repeat() -> None:
+    def draw(seed: int, epoch: int) -> Tensor:
+        return torch.rand(3, generator=SelectionState(5, epoch=epoch, seed=seed).generator())
+
+    assert torch.equal(draw(1, 2), draw(1, 2))
+    assert len({tuple(draw(seed, epoch).tolist()) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_unknown_labels_are_refused_in_a_rules_labels() -> None:
+    assert checked_labels("Rule", None, 3) is None
+    with pytest.raises(ValueError, match="Rule must give its labels as integers"):
+        checked_labels("Rule", torch.rand(3), 3)
