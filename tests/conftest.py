@@ -21,3 +21,11 @@ _NOISE = (
 def pytest_configure(config: pytest.Config) -> None:
     for entry in _NOISE:
         config.addinivalue_line("filterwarnings", entry)
+
+
+@pytest.fixture(autouse=True)
+def no_seed_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`seed_everything` leaves the seed in the environment, where the next test's run would take its name from."""
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "")  # so that it is put back after the test, whoever sets it
+        monkeypatch.delenv(name)

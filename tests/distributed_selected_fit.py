@@ -6,6 +6,7 @@ python -m tests.distributed_selected_fit <strategy> <number of processes> <folde
 from __future__ import annotations
 
 import sys
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def resumed(folder: Path) -> None:
     """Stopped in the second epoch's middle; the first epoch has one batch a process of at least three."""
     sizes = [12, 48, 24]
     keeper = ModelCheckpoint(folder / "kept", filename="{step}", every_n_train_steps=1, save_top_k=-1)
-    first_steps = 12 // (4 * STRATEGY["devices"]) + 1
+    first_steps = ceil(12 / (4 * STRATEGY["devices"])) + 1
     options = {"callbacks": [keeper], "enable_checkpointing": True, "max_epochs": 3}
     fit(folder, EasinessDataModule(ToldBase(batch_size=4), Sizes(sizes)), "whole", **options)
     path = folder / "kept" / f"step={first_steps}.ckpt"

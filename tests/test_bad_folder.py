@@ -195,7 +195,7 @@ def test_a_checkpoint_that_is_saved_on_an_exception(when: str, tmp_path: Path) -
     with pytest.raises(ArithmeticError):
         fit()
     state = torch.load(saved, weights_only=True)["callbacks"]
-    count = next(value for key, value in state.items() if "Easiness" in key)["sums"][-1]
+    count = next(value for key, value in state.items() if "Easiness" in key)["online"]["sums"][-1]
     done = 4 if when == "step" else 5
     assert count.tolist() == [1.0] * done * 8 + [0.0] * (53 - done * 8)
     armed = False

@@ -13,6 +13,7 @@ from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, K
 from tests.small import Net, loader, trainer
 
 pytest.importorskip("jsonargparse")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:jsonargparse")
 
 QUIET = [
     "--seed_everything=false",

@@ -163,10 +163,10 @@ def test_training_is_untouched(fits: dict[str, Path]) -> None:
 def test_the_state_in_an_epochs_middle_holds_every_ranks_sums(fits: dict[str, Path]) -> None:
     states = torch.load(fits["ddp 2"] / "resumed" / "resumed-kept" / "step=6.ckpt", weights_only=True)["callbacks"]
     state = next(value for key, value in states.items() if "Easiness" in key)
-    count = state["sums"][-1]
+    count = state["online"]["sums"][-1]
     assert count.sum() == 2 * 7 * 2  # two processes, batches of seven, two of them
     assert count.max() == 1
-    assert torch.equal(state["target"] >= 0, count > 0)
+    assert torch.equal(state["online"]["target"] >= 0, count > 0)
 
 
 def test_resumed_equals_never_stopped(fits: dict[str, Path]) -> None:

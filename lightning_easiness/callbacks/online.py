@@ -1,0 +1,163 @@
+"""Online observation: what the training forward shows of each example, in one fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from lightning_easiness.callbacks.checks import check_length, check_step, only_loader
+from lightning_easiness.callbacks.taps import LoaderTap, LogitsTap
+from lightning_easiness.loaders import IndexSource, check_index, lost_indices, num_examples
+from lightning_easiness.observation import ONLINE_FIELDS, BatchReader, EpochSums, Observation, count_classes
+
+SERIES = "train-online"
+
+
+class OnlineObserver:
+    """Keeps each example's loss, correctness and margin from the steps that train on it, until its epoch ends.
+
+    Args:
+        trainer: whose fit is observed. Its train loaders are followed from now on, until `close`.
+        pl_module: the module that is trained.
+        reader: turns batches and outputs into observations.
+    """
+
+    def __init__(self, trainer: Trainer, pl_module: LightningModule, reader: BatchReader) -> None:
+        check_step(pl_module)
+        self._trainer = trainer
+        self._reader = reader
+        self._source = IndexSource()
+        self._loader_tap = LoaderTap(trainer, self._source)
+        self._logits_tap: LogitsTap | None = None
+        self._sums: EpochSums | None = None
+        self._restored: tuple[Tensor, Tensor] | None = None
+        self._index: Tensor | None = None
+        self._target: Any = None
+        self._num_classes: int | None = None
+
+    @property
+    def num_examples(self) -> int:
+        """N of the data set; 0 before training starts."""
+        return 0 if self._sums is None else self._sums.num_examples
+
+    def listen(self, pl_module: LightningModule, module: str | None) -> None:
+        """Listens to the module that returns the logits, or to the submodule of this name."""
+        self._logits_tap = LogitsTap(pl_module, module, self._reader.prediction)
+
+    def start(self) -> None:
+        """Begins or goes on with an epoch, when the train loader is known."""
+        self._sums = EpochSums(num_examples(self._loader().dataset))
+        if self._restored is not None:
+            known = self._restored[0].shape[1]
+            check_length(self.num_examples, f"the epoch that training resumes in was begun with {known}", known)
+
+    def check_loader(self) -> None:
+        """Sees to it that a loader that was reloaded is still of the same data set."""
+        if self._sums is not None:
+            known = self.num_examples
+            check_length(num_examples(self._loader().dataset), f"{known} when training began", known)
+
+    def begin_batch(self, batch: Any) -> None:
+        """Takes the indices and targets of the batch that training begins with."""
+        if self._logits_tap is None or self._sums is None:
+            return
+        self._index = self._source.take()
+        if self._index is None:
+            raise TypeError(lost_indices(self._trainer.train_dataloader))
+        check_index(self._index, self._sums.num_examples)
+        _, self._target = self._reader.batch_fn(batch)  # now, as a training step may take its batch apart
+        self._reader.check_target(self._target, len(self._index))
+        self._logits_tap.arm()
+
+    def end_batch(self, skipped: bool) -> None:
+        """Takes in the batch at hand, or leaves it where training skipped it, perhaps before it called the model."""
+        if not skipped:
+            self._keep()
+        else:
+            self.keep_finished()
+            self._index = self._target = None
+
+    def keep_finished(self) -> None:
+        """Takes in the batch at hand unless training is still at it, or skipped it: a resumed fit then repeats it."""
+        if self._logits_tap is None or not self._logits_tap.heard:
+            return
+        batches: Any = self._trainer.fit_loop.epoch_loop.batch_progress.current
+        if batches.processed == batches.ready:
+            self._keep()
+
+    def end_epoch(self, epoch: int) -> Observation | None:
+        """Returns what the epoch showed, on all processes together, and forgets it; None before training starts."""
+        totals = self._totals()
+        if totals is None or self._sums is None:
+            return None
+        sums, target = totals
+        self._sums.clear()
+        self._restored = None
+        names = tuple(name for name in ONLINE_FIELDS if name == "loss" or self._num_classes is not None)
+        return Observation(
+            series=SERIES,
+            step=self._trainer.global_step,
+            epoch=epoch,
+            fields=EpochSums.means(sums, names),
+            target=target if bool((target >= 0).any()) else None,
+            num_classes=self._num_classes,
+            loss_name=self._reader.loss_name,
+        )
+
+    def state(self, epoch_is_open: bool) -> dict[str, Any]:
+        """The epoch so far, over all processes, as tensors and plain types."""
+        self.keep_finished()
+        state: dict[str, Any] = {"num_classes": self._num_classes}
+        if epoch_is_open and (totals := self._totals()) is not None:
+            state["sums"], state["target"] = totals
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on with the epoch that `state` is of."""
+        self._num_classes = state["num_classes"]
+        if "sums" in state:
+            self._restored = (state["sums"].cpu(), state["target"].cpu())
+
+    def close(self, keep_sums: bool = False) -> None:
+        """Takes the taps off. The sums may be kept for a checkpoint that is saved after an exception."""
+        self._loader_tap.remove()
+        if self._logits_tap is not None:
+            self._logits_tap.remove()
+            self._logits_tap = None
+        if not keep_sums:
+            self._sums = None
+        self._source = IndexSource()  # it holds the last iterator, whose workers would live on
+        self._index = self._target = None
+
+    def _loader(self) -> Any:
+        return only_loader(self._trainer.train_dataloader, "train")
+
+    def _keep(self) -> None:
+        """Takes the batch in, once. A checkpoint may ask for it before the batch's end reaches the callback."""
+        if self._index is None or self._logits_tap is None or self._sums is None:
+            return
+        index, target, self._index, self._target = self._index, self._target, None, None
+        with torch.no_grad():
+            prediction = self._logits_tap.take(len(index))
+            observed = self._reader.observe(prediction, target, len(index), full=False)
+        self._sums.add(index, observed)
+        if self._num_classes is None and "margin" in observed:
+            self._num_classes = count_classes(prediction)
+
+    def _totals(self) -> tuple[Tensor, Tensor] | None:
+        """Sums (4, N) and targets (N,) of the epoch so far, over all processes and what was restored."""
+        if self._sums is None:
+            return None
+        sums, target = self._sums.totals()
+        seen = torch.stack([(target + 1) * (target >= 0), (target >= 0).long()])
+        strategy, device = self._trainer.strategy, self._trainer.strategy.root_device
+        sums = strategy.reduce(sums.to(device), reduce_op="sum").cpu()
+        seen = strategy.reduce(seen.to(device), reduce_op="sum").cpu()
+        target = torch.where(seen[1] > 0, seen[0] // seen[1].clamp(min=1) - 1, -1)
+        if self._restored is not None:
+            sums = sums + self._restored[0]
+            target = torch.where(target >= 0, target, self._restored[1])
+        return sums, target
