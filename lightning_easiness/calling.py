@@ -54,12 +54,13 @@ def call_module(module: nn.Module, inputs: Any, signature_of: nn.Module | None =
         inputs: of a batch.
         signature_of: the module that has the user's `forward`, where `module` is a wrapper around it.
     """
+    if not isinstance(inputs, (Mapping, tuple, list)):
+        return module(inputs)
     forward = inspect.signature((signature_of or module).forward)
-    if isinstance(inputs, Mapping) and _takes_keywords(forward, inputs):
-        return module(**inputs)
-    if type(inputs) in (tuple, list) and not _binds(forward, [inputs]) and _binds(forward, inputs):
-        return module(*inputs)
-    return module(inputs)
+    if isinstance(inputs, Mapping):
+        return module(**inputs) if _takes_keywords(forward, inputs) else module(inputs)
+    several = type(inputs) in (tuple, list) and not _binds(forward, [inputs]) and _binds(forward, inputs)
+    return module(*inputs) if several else module(inputs)
 
 
 def _parameters(module: nn.Module) -> set[int]:

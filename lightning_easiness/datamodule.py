@@ -138,6 +138,8 @@ class EasinessDataModule(LightningDataModule):
             self._choice = self._check_restored(self._restored, loader)
         elif self._choice is None or self._choice.epoch != epoch or self._choice.num_examples != len(loader.dataset):  # type: ignore[arg-type]
             assert self._chooser is not None
+            if self._restored is not None:
+                _end_restored_epoch(self.trainer, len(loader))
             self._restored = None
             self._choice = self._chooser.choose(self.trainer, loader, epoch)
         return self._choice
@@ -213,6 +215,18 @@ class EasinessDataModule(LightningDataModule):
             super().__setattr__(name, value)
         else:  # as a batch size finder sets `trainer.datamodule.batch_size`
             setattr(held, name, value)
+
+
+def _end_restored_epoch(trainer: Any, most_batches: int) -> None:
+    """Lets a fit that is resumed after an epoch's very last batch begin the next epoch at its first batch.
+
+    Lightning compares the number of batches that are done with the length of the next epoch, and would go on within it
+    where that one is longer.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    if getattr(loop, "restarted_on_train_batch_end", False):
+        done = loop.batch_progress.current
+        done.completed = max(done.completed, most_batches)
 
 
 class _Loaders(LightningDataModule):

@@ -161,6 +161,11 @@ class IndexSource:
         """Drops the indices of batches that were fetched and not used."""
         self._waiting.pop(iterator, None)
 
+    def clear(self) -> None:
+        """Lets go of the iterator, whose workers would live on."""
+        self._current = None
+        self._waiting.clear()
+
     def take(self) -> Tensor | None:
         """Returns the indices (B,) int64 on the CPU of the next batch in use, or None when no loader is followed."""
         waiting = self._waiting.get(self._current) if self._current is not None else None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from lightning_utilities.core.inheritance import get_all_subclasses
+from torch.utils.data import BatchSampler, DataLoader
 
 pytest.register_assert_rewrite("tests.plain_forward", "tests.refusing")
 
@@ -29,3 +33,20 @@ def no_seed_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.setenv(name, "")  # so that it is put back after the test, whoever sets it
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def without_lightnings_traces() -> Iterator[None]:
+    """Lightning patches loader classes while it asks for a loader, and leaves them so when that raises an error."""
+    names = ("__init__", "__setattr__", "__delattr__")
+    classes = get_all_subclasses(DataLoader) | get_all_subclasses(BatchSampler) | {DataLoader, BatchSampler}
+    before = {kind: {name: vars(kind)[name] for name in names if name in vars(kind)} for kind in classes}
+    yield
+    for kind, methods in before.items():
+        for name in names:
+            if f"__old{name}" in vars(kind):
+                delattr(kind, f"__old{name}")
+            if name in methods:
+                setattr(kind, name, methods[name])
+            elif name in vars(kind):
+                delattr(kind, name)

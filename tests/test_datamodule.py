@@ -447,6 +447,19 @@ def test_resumed_at_an_epochs_end_goes_on_with_the_next(tmp_path: Path) -> None:
     assert set(resumed.epoch(2)) == set(whole.epoch(2))
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize("sizes", [[16, 40, 24], [40, 16, 24]], ids=["longer", "shorter"])
+def test_resumed_after_an_epochs_last_batch_trains_all_of_the_next(sizes: list[int], tmp_path: Path) -> None:
+    """A checkpoint of that moment is of an epoch that is over, and the next one has another length."""
+    keeper = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
+    for path in (None, tmp_path / f"step={sizes[0] // 8}.ckpt"):
+        module = Traces()
+        fit = trainer(max_epochs=3, callbacks=[keeper], enable_checkpointing=True)
+        fit.fit(module, datamodule=EasinessDataModule(ToldBase(), Sizes(sizes)), ckpt_path=path)
+        assert [len(module.epoch(epoch)) for epoch in (1, 2)] == sizes[1:]
+        assert fit.global_step == sum(sizes) // 8
+
+
 def test_resumed_with_another_data_set(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     with pytest.raises(InterruptedError):

@@ -13,7 +13,6 @@ from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, K
 from tests.small import Net, loader, trainer
 
 pytest.importorskip("jsonargparse")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:jsonargparse")
 
 QUIET = [
     "--seed_everything=false",
@@ -30,6 +29,8 @@ QUIET = [
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     from lightning.pytorch.cli import LightningCLI
+
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of what LightningCLI calls
 
     def called(*arguments: str) -> Any:
         monkeypatch.setattr(sys, "argv", ["train.py", "fit", *QUIET, *arguments])

@@ -71,7 +71,13 @@ def check(folder: Path, module: Traces, size: int) -> EasinessRecord:
     return record
 
 
-def observe(folder: Path, data: DataLoader, module: Traces | None = None, others: tuple[Callback, ...] = (), **options: Any) -> EasinessRecord:  # fmt: skip
+def observe(
+    folder: Path,
+    data: DataLoader,
+    module: Traces | None = None,
+    others: tuple[Callback, ...] = (),
+    **options: Any,
+) -> EasinessRecord:
     module = module or Traces()
     trainer(callbacks=[*others, EasinessCallback(folder, probe=None)], **options).fit(module, data)
     assert module.trace

@@ -160,8 +160,13 @@ def test_a_checkpoint_of_the_users_is_as_without_repeat_fit(tmp_path: Path) -> N
 
 
 def test_no_worker_lives_on(tmp_path: Path) -> None:
-    repeat(tmp_path, make_trainer=lambda: trainer(max_epochs=1), datamodule=lambda: loader(num_workers=1))
-    assert multiprocessing.active_children() == []
+    fit = trainer(max_epochs=1, callbacks=[EasinessCallback(tmp_path)])
+    gc.disable()
+    try:
+        fit.fit(Net(), loader(num_workers=1))
+        assert multiprocessing.active_children() == []
+    finally:
+        gc.enable()
 
 
 def test_the_bar_counts_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -323,6 +328,17 @@ def test_a_run_that_failed_goes_on(tmp_path: Path, error: BaseException) -> None
     repeat(tmp_path / "failed", make_module=module)
     repeat(tmp_path / "whole")
     assert observed(tmp_path / "failed") == observed(tmp_path / "whole")
+
+
+def test_a_run_goes_on_where_its_folder_was_moved_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    observing = {"make_trainer": lambda: trainer(callbacks=[EasinessCallback(at_steps=(STEPS,))])}
+    with pytest.raises(ArithmeticError):
+        repeat(Path("before"), make_module=crashes_once(), **observing)
+    Path("before").rename("after")
+    repeat(tmp_path / "after", **observing)
+    repeat(tmp_path / "whole", **observing)
+    assert observed(tmp_path / "after") == observed(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:500], lambda content: b"?" * 999])

@@ -11,8 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from lightning_easiness.random_streams import OwnGenerators
 from lightning_easiness.run_folder import is_complete
 from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, observed, repeat
 
@@ -77,6 +80,17 @@ def test_setups_are_hard_enough(whole) -> None:
     steps = {setup: sum("online/step" in name for name in whole(setup)) for setup in SETUPS}
     assert steps.pop("early stopping") == 3  # and not 9, so there is something to stop
     assert set(steps.values()) == {4}
+
+
+@pytest.mark.parametrize("kind", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64", "RandomState"])
+def test_numpys_generators_fit_in_the_file(kind: str, tmp_path: Path) -> None:
+    made = getattr(np.random, kind)(3)
+    generator = made if kind == "RandomState" else np.random.Generator(made)
+    generator.standard_normal(3)
+    torch.save(OwnGenerators([generator]).read(), tmp_path / "states")
+    drawn = generator.standard_normal(5).tolist()
+    OwnGenerators([generator]).restore(torch.load(tmp_path / "states", weights_only=True))
+    assert generator.standard_normal(5).tolist() == drawn
 
 
 def test_separate_processes_find_the_same(killed: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class EasinessCallback(Callback):
         dirpath: str | os.PathLike[str] = "easiness",
         every_n_epochs: int = 1,
         at_steps: Sequence[int] = (),
-        probe: Literal["train", "val"] | DataLoader[Any] | None = "train",
+        probe: Literal["train", "val"] | DataLoader | None = "train",  # type: ignore[type-arg]  # for LightningCLI
         online: bool = True,
         patterns: Mapping[str, Pattern] | None = None,
         *,
@@ -102,6 +102,8 @@ class EasinessCallback(Callback):
         self.by_class = by_class
         self.num_images = num_images
         self._reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn)
+        # of the arguments as they were given: repeat_fit sets a folder, which may be another when a run is resumed
+        self._state_key = self._generate_state_key(dirpath=str(dirpath), run=run, series=self.series)
         self._last_fit = (0, 0)  # the Trainer and the step at which it ended
         self._forget()
 
@@ -289,7 +291,7 @@ class EasinessCallback(Callback):
     @property
     @override
     def state_key(self) -> str:
-        return self._generate_state_key(dirpath=str(self.dirpath), run=self.run, series=self.series)
+        return self._state_key
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class OnlineObserver:
             self._logits_tap = None
         if not keep_sums:
             self._sums = None
-        self._source = IndexSource()  # it holds the last iterator, whose workers would live on
+        self._source.clear()
         self._index = self._target = None
 
     def _loader(self) -> Any:

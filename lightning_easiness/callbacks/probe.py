@@ -75,16 +75,17 @@ class Probe:
         )
         total = len(batches) if limit is None else min(limit, len(batches))
         columns = {series: _Columns(num_examples(self.dataset), pl_module.device) for series in self._views}
+        forward = self._forward_of(trainer, pl_module)
         with _at_rest(trainer, pl_module), _untouched_streams(loader, self.dataset):
             items = zip(range(total), _with_bar(trainer, loader, total), strict=False)
             for position, (index, batch) in items:
                 start = None if batches.is_padding(position) else int(index[0])
-                for series, values in self._observe(trainer, pl_module, batch, len(index)).items():
+                for series, values in self._observe(trainer, pl_module, forward, batch, len(index)).items():
                     columns[series].write(start, values)
         return [self._finish(trainer, series, held, epoch) for series, held in columns.items()]
 
     def _observe(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, size: int
+        self, trainer: Trainer, pl_module: LightningModule, forward: Callable[[Any], Any], batch: Any, size: int
     ) -> dict[str, dict[str, Tensor]]:
         batch = trainer.precision_plugin.convert_input(batch)
         batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
@@ -94,7 +95,7 @@ class Probe:
         for series, pattern in self._views.items():
             shown = inputs if pattern is None else pattern(inputs)
             with trainer.precision_plugin.forward_context():
-                output = self._forward(trainer, pl_module, shown)
+                output = forward(shown)
             prediction = self._reader.prediction(output)
             if self._num_classes is None:
                 self._reader.warn_of_probabilities(prediction)
@@ -102,21 +103,28 @@ class Probe:
             observed[series] = self._reader.observe(prediction, target, size, full=True)
         return observed
 
-    def _forward(self, trainer: Trainer, pl_module: LightningModule, inputs: Any) -> Any:
+    def _forward_of(self, trainer: Trainer, pl_module: LightningModule) -> Callable[[Any], Any]:
+        """Finds out once a pass how inputs become the model's output."""
+        whole = _gathering(trainer, pl_module)
         if self._module is None:
             name = candidate_modules(pl_module)[0]
             part = pl_module.get_submodule(name)
-            return call_module(part if name else _gathering(trainer, pl_module), inputs, signature_of=part)
-        # a part deep inside, as a head, does not take the batch's inputs: call the whole and listen to the part
+            return lambda inputs: call_module(part if name else whole, inputs, signature_of=part)
         part = pl_module.get_submodule(self._module)
-        heard: list[Any] = []
-        handle = part.register_forward_hook(lambda module, args, output: heard.append(output))
-        try:
-            if defines_forward(pl_module):
-                call_module(_gathering(trainer, pl_module), inputs, signature_of=pl_module)
+        if not defines_forward(pl_module):
+            return lambda inputs: call_module(part, inputs)
+
+        def listening(inputs: Any) -> Any:
+            # a part deep inside, as a head, does not take the batch's inputs: call the whole and listen to the part
+            heard: list[Any] = []
+            handle = part.register_forward_hook(lambda module, args, output: heard.append(output))
+            try:
+                call_module(whole, inputs, signature_of=pl_module)
+            finally:
+                handle.remove()
             return heard[0] if heard else call_module(part, inputs)
-        finally:
-            handle.remove()
+
+        return listening
 
     def _finish(self, trainer: Trainer, series: str, columns: _Columns, epoch: int | None) -> Observation:
         fields, target = columns.reduced(trainer)

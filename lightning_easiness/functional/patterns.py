@@ -44,8 +44,8 @@ def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator |
     """Images cut into tiles that are put back in random order: tile_size in (0, 1], 1 leaves the image as it is.
 
     Each image is shuffled by its own draw, all its channels alike. 1 / `tile_size`, rounded, is the number of tiles a
-    side; a tile's height and width are rounded down to whole pixels, at least one. Where tiles do not fill the image, they start at the
-    top left and the strips at the bottom and the right stay in place.
+    side; a tile's height and width are rounded down to whole pixels, at least one. Where tiles do not fill the image,
+    they start at the top left, and what is left over at the bottom and at the right stays in place.
 
     Args:
         images: Any dtype, shape (N, C, H, W).

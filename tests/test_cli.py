@@ -1,0 +1,209 @@
+"""EasinessCallback from LightningCLI: options on the command line and in YAML, and fits that run with them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_easiness import EasinessCallback, EasinessRecord
+from tests.small import Net, Points, loader
+
+pytest.importorskip("jsonargparse")
+
+QUIET = [
+    "--seed_everything=5",
+    "--trainer.accelerator=cpu",
+    "--trainer.devices=1",
+    "--trainer.logger=false",
+    "--trainer.enable_checkpointing=false",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.max_epochs=2",
+]
+STEPS = 7  # 53 examples in batches of 8
+
+
+class Data(LightningDataModule):
+    def train_dataloader(self) -> DataLoader:
+        return loader()
+
+    def val_dataloader(self) -> DataLoader:
+        return loader(Points(20, seed=5), shuffle=False)
+
+
+class ElevenPoints(Points):
+    def __init__(self) -> None:
+        super().__init__(11)
+
+
+class SaysMore(Net):
+    """Its training step sees an output that only the user knows how to read."""
+
+    def forward(self, x: Tensor) -> Any:
+        return {"answer": self.net(x)}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self(batch[0])["answer"], batch[1])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        pass
+
+
+def read_answer(output: dict[str, Tensor]) -> Tensor:
+    return output["answer"]
+
+
+def swapped(batch: Any) -> tuple[Any, Any]:
+    return batch[0].flip(1), batch[1]
+
+
+def negated(inputs: Tensor) -> Tensor:
+    return -inputs
+
+
+def absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
+    return (prediction.argmax(1) - target).abs().float()
+
+
+@pytest.fixture
+def fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    from lightning.pytorch.cli import LightningCLI
+
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of what LightningCLI calls
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")  # so that what the CLI sets is undone
+    monkeypatch.chdir(tmp_path)
+
+    def called(*arguments: str, model: type[Net] = Net, **options: Any) -> Any:
+        monkeypatch.setattr(sys, "argv", ["train.py", "fit", *QUIET, *arguments])
+        return LightningCLI(model, Data, **{"save_config_callback": None, **options})
+
+    return called
+
+
+def observer(cli: Any) -> EasinessCallback:
+    (found,) = (callback for callback in cli.trainer.callbacks if isinstance(callback, EasinessCallback))
+    return found
+
+
+ADD = "--trainer.callbacks+=lightning_easiness.EasinessCallback"
+
+
+def test_without_options(fit: Callable[..., Any], tmp_path: Path) -> None:
+    cli = fit(ADD)
+    record = EasinessRecord.load(tmp_path / "easiness")
+    assert (record.runs, record.seeds) == (["seed-5"], [5])
+    assert record.steps.tolist() == [STEPS, 2 * STEPS]
+    defaults = {name: value for name, value in vars(EasinessCallback()).items() if not name.startswith("_")}
+    assert {name: vars(observer(cli))[name] for name in defaults} == defaults
+
+
+def test_options_on_the_command_line(fit: Callable[..., Any], tmp_path: Path) -> None:
+    fit(
+        ADD,
+        "--trainer.callbacks.dirpath=runs",
+        "--trainer.callbacks.every_n_epochs=2",
+        "--trainer.callbacks.at_steps=[0,3]",
+        "--trainer.callbacks.probe=val",
+        "--trainer.callbacks.online=false",
+        "--trainer.callbacks.patterns={negated: tests.test_cli.negated}",
+        "--trainer.callbacks.run=mine",
+        "--trainer.callbacks.module=net",
+        "--trainer.callbacks.batch_fn=tests.test_cli.swapped",
+        "--trainer.callbacks.probe_batch_size=20",
+        "--trainer.callbacks.num_images=0",
+    )
+    record = EasinessRecord.load(tmp_path / "runs", "val-probe")
+    assert record.runs == ["mine"]
+    assert record.steps.tolist() == [0, 3, 2 * STEPS]
+    assert record.num_examples == 20
+    assert EasinessRecord.load(tmp_path / "runs", "val-probe-negated").steps.tolist() == [0, 3, 2 * STEPS]
+    assert not (tmp_path / "runs" / "mine" / "train-online").exists()
+
+
+def test_no_probe_and_two_of_them(fit: Callable[..., Any], tmp_path: Path) -> None:
+    fit(ADD, "--trainer.callbacks.probe=null", ADD, "--trainer.callbacks.dirpath=other")
+    assert EasinessRecord.load(tmp_path / "easiness", "train-online").num_checkpoints == 2
+    assert not (tmp_path / "easiness" / "seed-5" / "train-probe").exists()
+    assert EasinessRecord.load(tmp_path / "other").num_checkpoints == 2
+
+
+YAML = """
+trainer:
+  callbacks:
+    - class_path: lightning_easiness.EasinessCallback
+      init_args:
+        dirpath: from_yaml
+        at_steps: [0, 5]
+        patterns: {negated: tests.test_cli.negated, reversed: torch.neg}
+        logits_fn: tests.test_cli.read_answer
+        loss_fn: tests.test_cli.absolute_error
+        exist_ok: true
+        by_class: true
+"""
+
+
+def test_yaml(fit: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(YAML)
+    for _ in range(2):  # it may be run again, as exist_ok says
+        cli = fit("--config=config.yaml", model=SaysMore)
+    assert observer(cli).patterns == {"negated": negated, "reversed": torch.neg}
+    record = EasinessRecord.load(tmp_path / "from_yaml")
+    assert record.loss_name == "absolute_error"
+    assert record.steps.tolist() == [0, 5, STEPS, 2 * STEPS]
+    assert set(record.loss.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0}
+    negative, reverse = (
+        EasinessRecord.load(tmp_path / "from_yaml", f"train-probe-{name}") for name in ("negated", "reversed")
+    )
+    assert torch.equal(negative.loss, reverse.loss)
+    assert not torch.equal(negative.loss, record.loss)
+
+
+LOADER = """
+trainer:
+  callbacks:
+    - class_path: lightning_easiness.EasinessCallback
+      init_args:
+        online: false
+        probe:
+          class_path: torch.utils.data.DataLoader
+          init_args:
+            dataset: tests.test_cli.ElevenPoints
+            batch_size: 4
+"""
+
+
+def test_a_loader_in_yaml(fit: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(LOADER)
+    fit("--config=config.yaml")
+    assert EasinessRecord.load(tmp_path / "easiness", "loader-probe").num_examples == 11
+
+
+def test_the_config_that_was_saved_runs_again(fit: Callable[..., Any], tmp_path: Path) -> None:
+    from lightning.pytorch.cli import SaveConfigCallback
+
+    saving = {"save_config_callback": SaveConfigCallback}
+    fit(ADD, "--trainer.callbacks.at_steps=[0,3]", "--trainer.default_root_dir=first", **saving)
+    fit("--config=first/config.yaml", "--trainer.callbacks.dirpath=again")
+    first, again = (EasinessRecord.load(tmp_path / folder) for folder in ("easiness", "again"))
+    assert first.steps.tolist() == [0, 3, STEPS, 2 * STEPS]
+    assert torch.equal(again.loss, first.loss)
+
+
+def test_a_wrong_option_is_named(fit: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    for option, complaint in (
+        ("every_n_epoch=2", "every_n_epoch"),
+        ("probe=test", "probe"),
+        ("at_steps=-1", "at_steps"),
+    ):
+        with pytest.raises(SystemExit):
+            fit(ADD, f"--trainer.callbacks.{option}")
+        assert complaint in capsys.readouterr().err
