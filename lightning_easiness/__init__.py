@@ -10,6 +10,7 @@ from lightning_easiness.__about__ import __version__
 
 if TYPE_CHECKING:
     from lightning_easiness.callbacks import EasinessCallback
+    from lightning_easiness.compression import StepwiseCompression
     from lightning_easiness.datamodule import EasinessDataModule
     from lightning_easiness.record import EasinessRecord
     from lightning_easiness.repeats import repeat_fit
@@ -25,6 +26,7 @@ _HOMES = {
     "Relabel": "lightning_easiness.selections",
     "Scores": "lightning_easiness.scores",
     "Selection": "lightning_easiness.selections",
+    "StepwiseCompression": "lightning_easiness.compression",
     "repeat_fit": "lightning_easiness.repeats",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "Relabel",
     "Scores",
     "Selection",
+    "StepwiseCompression",
     "__version__",
     "repeat_fit",
 ]

@@ -334,7 +334,8 @@ def ordered_loader(
     Where examples were selected, these are all of the user's data set, under their own labels.
 
     It keeps what the user's loader says of how to load (workers, collate function, pinning, timeouts, start method) and
-    has a random stream of its own. Read it inside `isolate_rng` and `OwnGenerators`: what the data set draws is fixed.
+    has a random stream of its own. Read it inside `isolated_streams` and `OwnGenerators`: what the data set draws is
+    fixed.
 
     Args:
         loader: the user's loader.

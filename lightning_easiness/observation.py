@@ -165,7 +165,9 @@ class BatchReader:
     def _classification(self, logits: Tensor, target: Tensor, full: bool) -> dict[str, Tensor]:
         # a target out of range would abort the whole device; it is clamped here and reported when the pass is over
         target = target.clamp(0, logits.shape[1] - 1)
-        observed = {"correct": logits.argmax(1) == target, "margin": margin(logits, target)}
+        margins = margin(logits, target)
+        # argmax takes NaN for the largest, which would make a model that diverged right on one class
+        observed = {"correct": (logits.argmax(1) == target) & ~margins.isnan(), "margin": margins}
         if self.loss_fn is None:
             observed["loss"] = F.cross_entropy(logits, target, reduction="none")
         if full:
@@ -266,17 +268,17 @@ class EpochSums:
         """Adds up what was taken.
 
         Returns:
-            sums (4, N) float32 of loss, correct, margin (zero where not recorded) and count, and target (N,) int64, -1
-            where not seen. On the CPU.
+            sums (4, N) float64, in which order and cuts leave no trace, of loss, correct, margin (zero where not
+            recorded) and count, and target (N,) int64, -1 where not seen. On the CPU.
         """
-        sums = torch.zeros(len(ONLINE_FIELDS) + 1, self.num_examples)
+        sums = torch.zeros(len(ONLINE_FIELDS) + 1, self.num_examples, dtype=torch.float64)
         target = torch.full((self.num_examples,), -1, dtype=torch.int64)
         if self._index:
             index = torch.cat(self._index)
             for row, name in enumerate(ONLINE_FIELDS):
                 if name in self._values:
-                    sums[row].index_add_(0, index, torch.cat(self._values[name]).float().cpu())
-            sums[-1].index_add_(0, index, torch.ones(len(index)))
+                    sums[row].index_add_(0, index, torch.cat(self._values[name]).cpu().double())
+            sums[-1].index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
             if "target" in self._values:
                 target[index] = torch.cat(self._values["target"]).cpu()
         return sums, target
@@ -290,7 +292,7 @@ class EpochSums:
         """Turns sums into what a record keeps: means over the times that an example was seen, NaN where it was not."""
         count = sums[-1]
         unseen = torch.where(count > 0, 1.0, torch.nan)
-        means = {name: sums[ONLINE_FIELDS.index(name)] / count.clamp(min=1) * unseen for name in names}
+        means = {name: (sums[ONLINE_FIELDS.index(name)] / count.clamp(min=1) * unseen).float() for name in names}
         if "correct" in means:
             means["correct"] = means["correct"] >= 0.5
         return {**means, "count": count.to(torch.int32)}

@@ -16,8 +16,8 @@ from torch import Tensor
 def set_streams(state: int) -> None:
     """Sets Python's, numpy's and torch's CPU stream, which data sets draw augmentations from.
 
-    For worker processes, and inside `isolate_rng`, which gives the training its streams back. The device's streams are
-    left alone: data sets do not use them, and setting them would synchronise with the device.
+    For worker processes, and inside `isolated_streams`, which gives the training its streams back. The device's streams
+    are left alone: data sets do not use them, and setting them would synchronise with the device.
     """
     torch.default_generator.manual_seed(state)
     random.seed(state)

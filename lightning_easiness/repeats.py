@@ -28,7 +28,8 @@ from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.calling import is_named
 from lightning_easiness.random_streams import OwnGenerators, isolated_streams, read_streams, restore_streams
 from lightning_easiness.record import EasinessRecord
-from lightning_easiness.run_folder import is_complete
+from lightning_easiness.run_folder import checkpoint_paths, is_complete
+from lightning_easiness.stacking import check_same_data, read_runs
 from lightning_easiness.store import RunWriter
 
 _RESUME_FILE = "resume.ckpt"
@@ -63,8 +64,8 @@ def repeat_fit(
         The record of these seeds' runs, of the series that the callback probes.
 
     Raises:
-        ValueError: no seed, or one twice; a factory that returns the same object again; a Trainer with several
-            EasinessCallbacks, or with fast_dev_run, which writes no record.
+        ValueError: no seed, or one twice; runs that are of different data sets; a factory that returns the same object
+            again; a Trainer with several EasinessCallbacks, or with fast_dev_run, which writes no record.
         RuntimeError: another process is training one of the seeds into the same folder.
     """
     seeds = _check_seeds(seeds)
@@ -72,12 +73,13 @@ def repeat_fit(
     series = "train-probe"
     fitted: WeakSet[Any] = WeakSet()
     place = 2 if sys.stderr.isatty() else 0  # below the Trainer's own bars
-    with _own_seeding(), tqdm(total=len(seeds), desc="Runs", unit="run", position=place, disable=not progress) as bar:
+    with own_seeding(), tqdm(total=len(seeds), desc="Runs", unit="run", position=place, disable=not progress) as bar:
         for seed in seeds:
             run = folder / run_name(seed)
             if not is_complete(run):  # asked only now, as another process may have trained it in the meantime
                 series = _fit_once(make_trainer, make_module, datamodule, seed, folder, fitted)
                 gc.collect()  # a finished Trainer is held by reference cycles, and so is its device memory
+                _check_same_data(folder, series, seeds[: seeds.index(seed) + 1])
             if is_complete(run):
                 (run / _RESUME_FILE).unlink(missing_ok=True)
             bar.update()
@@ -165,6 +167,19 @@ def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
     return observer
 
 
+def _check_same_data(folder: Path, series: str, seeds: list[int]) -> None:
+    """Raises a ValueError once a second run is of another data set, not when all are trained."""
+    names = [run_name(seed) for seed in seeds if checkpoint_paths(folder / run_name(seed), series)]
+    runs, _ = read_runs(folder, series, names) if names else ([], [])
+    try:
+        check_same_data(runs)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} All runs of repeat_fit must train on the same examples: where the data are split at random, fix"
+            " the split, as random_split(..., generator=torch.Generator().manual_seed(0))."
+        ) from None
+
+
 def _series_in(run_folder: Path, series: str) -> str:
     """The series that was asked for, or where every run was complete before, the one that these runs hold."""
     held = [path.name for path in run_folder.glob("*") if path.is_dir()]
@@ -174,7 +189,7 @@ def _series_in(run_folder: Path, series: str) -> str:
 
 
 @contextmanager
-def _own_seeding() -> Iterator[None]:
+def own_seeding() -> Iterator[None]:
     """Seeding a run sets global streams and the environment; both are the caller's again afterwards."""
     names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
     before = {name: os.environ.get(name) for name in names}
@@ -239,9 +254,8 @@ class _Resume(Checkpoint):
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._resumed = checkpoint["callbacks"][self.state_key]
-        trainer.should_stop = self._resumed[
-            "should_stop"
-        ]  # else a run that was stopped early would train an epoch more
+        # else a run that was stopped early, and killed before it was complete, would train an epoch more
+        trainer.should_stop = self._resumed["should_stop"]
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -87,11 +87,12 @@ def _reader(file: CheckpointFile, field: str) -> _Reader:
 
 
 def _unseen(file: CheckpointFile) -> Tensor:
+    unseen = torch.zeros(file.num_examples, dtype=torch.bool)
     if "count" in file.fields:
-        return file.read("count") == 0
+        unseen |= file.read("count") == 0
     if "loss" in file.fields:
-        return file.read("loss").isnan()
-    return torch.zeros(file.num_examples, dtype=torch.bool)
+        unseen |= file.read("loss").isnan()
+    return unseen
 
 
 def _apply(definition: ScoreDefinition, inputs: Sequence[Tensor], options: Mapping[str, Any]) -> Tensor:

@@ -198,7 +198,7 @@ def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[st
     Raises:
         ValueError: the runs share no checkpoint, or are not of one data set, loss and number of classes.
     """
-    _check_same_data(runs)
+    check_same_data(runs)
     judges = [run for run in runs if run.info.complete] or list(runs)
     shared = set(judges[0].steps).intersection(*(run.steps for run in judges))
     if not shared:
@@ -271,7 +271,10 @@ def same_seeds(runs: Sequence[RecordedSeries]) -> list[str]:
     return sentences
 
 
-def _check_same_data(runs: Sequence[RecordedSeries]) -> None:
+def check_same_data(runs: Sequence[RecordedSeries]) -> None:
+    """Raise a ValueError that names two runs of different data sets, losses or numbers of classes."""
+    if not runs:
+        return
     first = runs[0]
     for run in runs:
         if run.num_examples != first.num_examples:

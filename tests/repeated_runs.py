@@ -1,4 +1,4 @@
-"""Repeats that die in the middle, for test_repeats_killed.py.
+"""What the tests of repeat_fit train, and repeats that die in the middle, for test_repeats_killed.py.
 
 python -m tests.repeated_runs <folder>: starts each of CASES in a process of its own that kills itself at its moment,
 and a process for each of SEPARATE_SEEDS that lives.
@@ -11,12 +11,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.callbacks import EarlyStopping
@@ -67,6 +68,21 @@ class OwnGenerators(Points):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         x, y = super().__getitem__(index)
         return x + torch.rand(8, generator=self.noise) + float(sum(one.normal() for one in self.shift)), y
+
+
+class CrashesOnce(Net):
+    """Raises in its second epoch, the first time that one of its kind is trained."""
+
+    error: BaseException | None
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == 1 and type(self).error is not None:
+            error, type(self).error = type(self).error, None
+            raise error
+
+
+def crashes_once(error: BaseException | None = None) -> type[CrashesOnce]:
+    return type("Crashes", (CrashesOnce,), {"error": error or ArithmeticError("on purpose")})
 
 
 class Data(LightningDataModule):
@@ -138,6 +154,14 @@ CASES = [
     ("max_steps", "before the run is complete"),
     ("early stopping", "before the run is complete"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast_collection() -> Iterator[None]:
+    """A run ends by collecting garbage, and to look through all that is imported takes longer than its training."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Kill(Callback):

@@ -188,7 +188,8 @@ def test_an_unknown_module(tmp_path: Path) -> None:
 def test_a_module_that_the_step_never_calls(tmp_path: Path) -> None:
     assert refused(RuntimeError, EasinessCallback(tmp_path, module="net"), module=TwoParts(), steps=1) == (
         "The training step gave EasinessCallback no output to read: it never called 'net'. Pass the name of the"
-        " submodule that returns the logits, module='net', or online=False."
+        " submodule that returns the logits, module='net', or online=False; a call of .forward() itself is not seen, so"
+        " call the module, self(x)."
     )
 
 

@@ -39,9 +39,11 @@ class Data(LightningDataModule):
         return loader(Points(20, seed=5), shuffle=False)
 
 
-class ElevenPoints(Points):
-    def __init__(self) -> None:
-        super().__init__(11)
+class FewPoints(DataLoader):
+    """A loader of plain arguments: jsonargparse cannot make the data set that torch's DataLoader takes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(Points(size), batch_size=4)
 
 
 class SaysMore(Net):
@@ -174,10 +176,8 @@ trainer:
       init_args:
         online: false
         probe:
-          class_path: torch.utils.data.DataLoader
-          init_args:
-            dataset: tests.test_cli.ElevenPoints
-            batch_size: 4
+          class_path: tests.test_cli.FewPoints
+          init_args: {size: 11}
 """
 
 

@@ -241,6 +241,25 @@ def test_sums_against_a_dict_of_lists(steps: list[list[tuple[int, float, bool, f
     assert sums.totals()[1].tolist() == [-1] * 10
 
 
+def test_sums_do_not_depend_on_where_an_epoch_is_cut() -> None:
+    losses = torch.rand(30, 8, generator=torch.Generator().manual_seed(0))
+
+    def total(rows: Tensor) -> Tensor:
+        sums = EpochSums(8)
+        for row in rows:
+            sums.add(torch.arange(8), {"loss": row})
+        return sums.totals()[0]
+
+    whole = EpochSums.means(total(losses), ("loss",))["loss"]
+    for cut in range(1, 30):
+        assert torch.equal(EpochSums.means(total(losses[cut:]) + total(losses[:cut]), ("loss",))["loss"], whole)
+
+
+def test_an_output_of_nan_is_never_right() -> None:
+    logits = torch.full((4, 3), torch.nan)
+    assert not BatchReader().observe(logits, torch.tensor([0, 1, 2, 0]), 4, full=True)["correct"].any()
+
+
 def test_sums_of_a_loss_alone() -> None:
     sums = EpochSums(3)
     sums.add(torch.tensor([2, 2]), {"loss": torch.tensor([1.0, 2.0], dtype=torch.float64)})

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import BatchSizeFinder
 from torch import Tensor, nn
 from torch.utils.data import (
     BatchSampler,
@@ -212,9 +213,31 @@ def test_nan_losses_are_recorded_as_such(tmp_path: Path) -> None:
         record = EasinessRecord.load(tmp_path, series=series)
         assert torch.equal(record.loss[0, -1].isnan(), expected)
         assert record.num_nan.tolist() == [int(expected.sum())] * record.num_checkpoints
+        assert not record.correct[0, -1][expected].any()
+        with pytest.warns(UserWarning, match="examples have no count"):
+            assert torch.equal(record.score("count").values.isnan(), expected)
     with pytest.warns(UserWarning, match=f"{int(expected.sum())} of 53 examples have no mean_loss"):
         scores = record.score("mean_loss")
     assert not set(scores.hardest(1.0).tolist()) & set(expected.nonzero().flatten().tolist())
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize("max_trials", [1, 2])
+def test_a_tuner_that_loads_validation_while_it_trains(tmp_path: Path, max_trials: int) -> None:
+    class Tuned(Net):
+        batch_size = 4
+
+        def train_dataloader(self) -> DataLoader[Any]:
+            return DataLoader(Points(52), self.batch_size, shuffle=True)
+
+        def val_dataloader(self) -> DataLoader[Any]:
+            return DataLoader(Points(52, seed=1), self.batch_size)
+
+    callbacks = [EasinessCallback(tmp_path / "easiness"), BatchSizeFinder(max_trials=max_trials)]
+    trainer(callbacks=callbacks, max_epochs=2, default_root_dir=tmp_path).fit(Tuned())
+    record = EasinessRecord.load(tmp_path / "easiness", series="train-online")
+    assert torch.equal(record.target, Points(52).y)  # each under its own index
+    assert record.count.sum(-1).tolist() == [[52, 52]]
 
 
 class Child(Net):

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,16 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, random_split
 
 from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
 from lightning_easiness.run_folder import is_complete
 from lightning_easiness.store import RunWriter
 from tests.made_runs import whole
-from tests.repeated_runs import OwnGenerators, Validated, observed
+from tests.repeated_runs import OwnGenerators, Validated, crashes_once, fast_collection, observed  # noqa: F401
 from tests.small import Net, Points, loader, streams, trainer
 
 STEPS = 7  # 53 examples in batches of 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fast_collection() -> Iterator[None]:
-    """A run ends by collecting garbage, and to look through all that is imported takes longer than its training."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def data() -> DataLoader:
@@ -49,21 +40,6 @@ def repeat(folder: Path, seeds: Any = (1,), **changes: Any) -> EasinessRecord:
 
 def with_callbacks(*callbacks: Callback, **options: Any) -> Any:
     return lambda: trainer(callbacks=[*callbacks], **options)
-
-
-class CrashesOnce(Net):
-    """Raises in its second epoch, the first time that one of its kind is trained."""
-
-    error: BaseException | None
-
-    def on_train_epoch_start(self) -> None:
-        if self.current_epoch == 1 and type(self).error is not None:
-            error, type(self).error = type(self).error, None
-            raise error
-
-
-def crashes_once(error: BaseException | None = None) -> type[CrashesOnce]:
-    return type("Crashes", (CrashesOnce,), {"error": error or ArithmeticError("on purpose")})
 
 
 # ------------------------------------------------------------------ runs and their numbers
@@ -254,6 +230,16 @@ def test_an_object_that_was_trained_already(tmp_path: Path, name: str, made: Any
         " the first; let it make a new one at each call."
     )
     assert not is_complete(tmp_path / "seed-2")
+
+
+def test_data_that_each_run_splits_anew(tmp_path: Path) -> None:
+    def split() -> DataLoader:
+        return loader(random_split(Points(), [40, 13])[0])  # by the run's seed
+
+    message = message_of(ValueError, tmp_path, seeds=(1, 2, 3), datamodule=split)
+    assert "Runs 'seed-1' and 'seed-2' are of different data sets" in message
+    assert "fix the split" in message
+    assert not (tmp_path / "seed-3").exists(), "known after the second run"
 
 
 def test_a_trial_run(tmp_path: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import torch
 
 from lightning_easiness.random_streams import OwnGenerators
 from lightning_easiness.run_folder import is_complete
-from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, observed, repeat
+from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, fast_collection, observed, repeat  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.multiprocess, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")]
@@ -29,14 +27,6 @@ def run_script(*arguments: object) -> str:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fast_collection() -> Iterator[None]:
-    """A run ends by collecting garbage, and to look through all that is imported takes longer than its training."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

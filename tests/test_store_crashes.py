@@ -42,7 +42,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytes
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(os if what == "mkdir" else checkpoint_file, what, refuse, raising=False)
+    monkeypatch.setattr(Path if what == "mkdir" else checkpoint_file, what, refuse, raising=False)
     message = CANNOT.format(errno.EACCES, tmp_path, "Permission denied")
     with pytest.raises(PermissionError, match=whole(message)):
         RunWriter(tmp_path, "a")

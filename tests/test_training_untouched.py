@@ -202,3 +202,21 @@ def test_deep_copies_are_not_needed(tmp_path: Path) -> None:
             raise copy.Error("on purpose")
 
     trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Net(), loader(Uncopyable()))
+
+
+def test_buffers_that_change_in_eval_mode_too(tmp_path: Path) -> None:
+    class Counts(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(x)
+
+    calls = []
+    for callbacks in ([], [EasinessCallback(tmp_path)]):
+        module = Counts()
+        trainer(callbacks=callbacks).fit(module, loader())
+        calls.append(int(module.calls))
+    assert calls[0] == calls[1] == 14

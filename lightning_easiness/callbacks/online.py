@@ -153,9 +153,10 @@ class OnlineObserver:
             return None
         sums, target = self._sums.totals()
         seen = torch.stack([(target + 1) * (target >= 0), (target >= 0).long()])
-        strategy, device = self._trainer.strategy, self._trainer.strategy.root_device
-        sums = strategy.reduce(sums.to(device), reduce_op="sum").cpu()
-        seen = strategy.reduce(seen.to(device), reduce_op="sum").cpu()
+        if self._trainer.world_size > 1:  # some devices, which are always alone, know no float64
+            strategy, device = self._trainer.strategy, self._trainer.strategy.root_device
+            sums = strategy.reduce(sums.to(device), reduce_op="sum").cpu()
+            seen = strategy.reduce(seen.to(device), reduce_op="sum").cpu()
         target = torch.where(seen[1] > 0, seen[0] // seen[1].clamp(min=1) - 1, -1)
         if self._restored is not None:
             sums = sums + self._restored[0]

@@ -215,15 +215,15 @@ def _at_rest(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
 
 @contextmanager
 def _same_buffers(pl_module: LightningModule) -> Iterator[None]:
-    """Lends rank 0's buffers to all ranks: running statistics differ by rank, and results must not."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not distributed or torch.distributed.get_world_size() == 1:
-        yield
-        return
+    """Lends rank 0's buffers to all ranks, as running statistics differ by rank and results must not; gives all back.
+
+    Also of one process: a module may count its calls, or keep what it saw, in eval mode too.
+    """
     buffers = [buffer for buffer in pl_module.buffers() if buffer.numel()]
     kept = [buffer.clone() for buffer in buffers]
-    for buffer in buffers:
-        torch.distributed.broadcast(buffer, src=0)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for buffer in buffers:
+            torch.distributed.broadcast(buffer, src=0)
     try:
         yield
     finally:

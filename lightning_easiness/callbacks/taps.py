@@ -29,11 +29,15 @@ class LoaderTap:
 
     def __call__(self, dataloader: object) -> object:
         """Follows a loader of the training and passes every loader on."""
-        if self._active and self._trainer.training:
+        if self._active and self._trainer.training and self._loads_training():
             self._unfollow()  # a reload brings a new one
             follow(dataloader, self._source)
             self._followed.append(dataloader)
         return self._previous(dataloader)
+
+    def _loads_training(self) -> bool:
+        # a tuner, as BatchSizeFinder, loads validation too while it trains, right after the loaders of the training
+        return self._trainer.train_dataloader is None or bool(self._trainer.fit_loop._should_reload_train_dl)
 
     def remove(self) -> None:
         """Takes the tap off. Taps of other callbacks may lie over it: the last one to go takes off all of them."""
@@ -96,7 +100,8 @@ class LogitsTap:
             listened = " and ".join(repr(name) if name else "the LightningModule's forward" for name in self._names)
             raise RuntimeError(
                 f"The training step gave EasinessCallback no output to read: it never called {listened}. Pass the name"
-                " of the submodule that returns the logits, module='net', or online=False."
+                " of the submodule that returns the logits, module='net', or online=False; a call of .forward() itself"
+                " is not seen, so call the module, self(x)."
             )
         return next((seen for seen in found if _first_size(seen) == size), found[0])
 

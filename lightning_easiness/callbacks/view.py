@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from lightning_easiness.calling import is_named
 from lightning_easiness.functional import rank_by_easiness
 from lightning_easiness.pictures import NoPictureError
-from lightning_easiness.random_streams import OwnGenerators
+from lightning_easiness.random_streams import OwnGenerators, isolated_streams
 from lightning_easiness.views import class_namer, histogram, in_digits, picture_sheet
 
 _HISTOGRAM_FIELDS = ("loss", "margin", "sample_easiness", "el2n")
@@ -104,7 +103,7 @@ def log_sheets(
     for end, shown in (("hardest", order.flip(0)[:num_images]), ("easiest", order[:num_images])):
         captions = _captions(shown, loss, target, name)
         title = f"{end.capitalize()} of {len(order):,} by loss at step {step:,}\n{series}: index, label, loss"
-        with isolate_rng(), OwnGenerators(dataset):
+        with isolated_streams(), OwnGenerators(dataset):
             sheet = _sheet(dataset, shown.tolist(), captions, title)
         if sheet is None:
             return
@@ -165,7 +164,6 @@ def _picture_writer(logger: Logger) -> Callable[[str, Tensor, int], object] | No
 
 
 def _sheet(dataset: Any, shown: Sequence[int], captions: Sequence[str], title: str) -> Tensor | None:
-    # Caught here, since isolate_rng() gives nothing back after an exception.
     try:
         return picture_sheet(dataset, shown, captions, title=title)
     except NoPictureError as error:

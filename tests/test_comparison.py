@@ -1,0 +1,119 @@
+"""A comparison of selections: its table, its figure, what is trained once, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from lightning_easiness.compression import compare_selections, draw_comparison
+from tests.made_runs import whole
+from tests.small import trainer
+from tests.test_compression import Counts, Data, Logs, fast_collection, never
+
+__all__ = ["fast_collection"]  # the fixture
+
+
+def compare(folder: Path, **changes: Any) -> list[dict[str, Any]]:
+    arguments = {"make_trainer": trainer, "make_module": Logs, "datamodule": Data(), "ratios": (0.1, 0.2)}
+    arguments |= {"seeds": (1, 2), "dirpath": folder, "metric": "val_loss", "progress": False}
+    return compare_selections(**{**arguments, **changes})
+
+
+def test_a_comparison(tmp_path: Path) -> None:
+    with pytest.raises(ArithmeticError):
+        compare(tmp_path / "killed", make_module=Counts(12))
+    rest = Counts()
+    rows = compare(tmp_path / "killed", make_module=rest)
+    assert rest.made == 20 + 4 - 11, "20 fits for the table and 4 that measure, of which 11 were complete"
+    made = Counts()
+    assert compare(tmp_path / "whole", make_module=made) == rows
+    assert made.made == 24
+    assert [row["method"] for row in rows[::2]] == ["random", "easy", "hard", "stepwise", "stratified"]
+    assert [(row["ratio"], row["num_kept"], row["updates"]) for row in rows[:2]] == [(0.1, 48, 12), (0.2, 42, 12)]
+    assert len({row["mean"] for row in rows}) == 10
+    assert compare(tmp_path / "whole", make_module=never, methods=("stepwise", "random"))[:2] == rows[:2]
+    one = json.loads((tmp_path / "whole/results/validate-epochs/easy-0.2/seed-1.json").read_text())
+    other = json.loads((tmp_path / "whole/results/validate-epochs/easy-0.2/seed-2.json").read_text())
+    values = torch.tensor([run["metrics"]["val_loss"] for run in (one, other)], dtype=torch.float64)
+    assert rows[3]["mean"] == pytest.approx(float(values.mean()))
+    assert rows[3]["spread"] == pytest.approx(float(values.std()))
+
+
+def test_the_table_and_the_figure(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = compare(tmp_path, methods=("random",), seeds=(1,), metric="test_loss", evaluate="test")
+    with open(tmp_path / "comparison-epochs-test_loss.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [float(row["mean"]) for row in table] == [row["mean"] for row in rows]
+    assert [row["spread"] for row in table] == ["", ""], "of one seed"
+    figure = draw_comparison(rows, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+    assert figure.axes[0].get_ylabel() == "test_loss"
+
+
+def test_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    message = "draw_comparison needs matplotlib: install it with pip install 'lightning-easiness[plots]'."
+    with pytest.raises(ImportError, match=whole(message)):
+        draw_comparison([{"method": "random"}])
+    with pytest.raises(ValueError, match="The `rows` of draw_comparison are empty"):
+        draw_comparison([])
+
+
+def test_a_ratio_below_a_step_and_more_ratios_later(tmp_path: Path) -> None:
+    first = compare(tmp_path, methods=("stepwise",), ratios=(0.05,), seeds=(1,))
+    both = compare(tmp_path, methods=("stepwise",), ratios=(0.15, 0.05), seeds=(1,))
+    assert both[:1] == [{**first[0], "spread": both[0]["spread"]}]
+    assert [row["num_kept"] for row in both] == [53 - 3, 53 - 8]
+
+
+def test_equal_numbers_of_updates(tmp_path: Path) -> None:
+    def make_trainer(max_steps: int = -1) -> Trainer:
+        return trainer(max_steps=max_steps, max_epochs=2 if max_steps < 0 else -1)
+
+    rows = compare(tmp_path, make_trainer=make_trainer, methods=("random",), ratios=(0.5,), equal="updates")
+    assert [row["updates"] for row in rows] == [14]
+    with pytest.raises(TypeError, match="takes no `max_steps`, which equal='updates' gives it"):
+        compare(tmp_path, make_trainer=lambda: trainer(), equal="updates")
+    with pytest.raises(ValueError, match="for max_steps=14 made 8 updates; let it return"):
+        compare(
+            tmp_path / "limited",
+            make_trainer=lambda max_steps=-1: trainer(max_steps=max_steps),
+            ratios=(0.5,),
+            equal="updates",
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ratios": ()}, "The `ratios` of compare_selections are empty; give at least one."),
+        ({"ratios": (0.0,)}, "The `ratios` of compare_selections must be in (0, 1); got 0.0: 30 % to remove is 0.3."),
+        (
+            {"methods": ("middle",)},
+            (
+                "The `methods` of compare_selections must be 'random' or 'easy' or 'hard' or 'stepwise' or"
+                " 'stratified'; got 'middle'."
+            ),
+        ),
+        ({"seeds": ()}, "The `seeds` of compare_selections are empty; give one for each run, as range(10)."),
+        ({"equal": "time"}, "The `equal` of compare_selections must be 'epochs' or 'updates'; got 'time'."),
+        (
+            {"metric": "val_acc"},
+            (
+                "The `metric` of compare_selections must be one that the module logs in validate; got 'val_acc', but"
+                " there are: 'val_loss'."
+            ),
+        ),
+    ],
+)
+def test_bad_comparisons(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=whole(message)):
+        compare(tmp_path, **changes)
