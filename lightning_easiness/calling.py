@@ -43,6 +43,17 @@ def is_named(value: object, class_name: str) -> bool:
     return any(base.__name__ == class_name for base in type(value).__mro__)
 
 
+def steps_made(trainer: Any) -> int:
+    """Optimizer steps made so far: Lightning's count, or the batches where it counts none.
+
+    Lightning does not see the steps of raw optimizers, `self.optimizers(use_pl_optimizer=False)`; by its count all
+    epochs would be at step 0.
+    """
+    if trainer.global_step or trainer.lightning_module.automatic_optimization:
+        return int(trainer.global_step)
+    return int(trainer.fit_loop.total_batch_idx) + 1
+
+
 def call_module(module: nn.Module, inputs: Any, signature_of: nn.Module | None = None) -> Any:
     """Calls a module as its `forward` says.
 

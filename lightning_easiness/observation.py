@@ -106,7 +106,8 @@ class BatchReader:
         """The name that the record keeps of the loss."""
         if self.loss_fn is None:
             return "cross_entropy"
-        return getattr(self.loss_fn, "__name__", type(self.loss_fn).__name__)
+        named = getattr(self.loss_fn, "func", self.loss_fn)  # what a functools.partial is of
+        return getattr(named, "__name__", type(named).__name__)
 
     def prediction(self, output: Any) -> Any:
         """Returns the logits in a model's output; the output itself where only the user's loss can read it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 from lightning_utilities.core.inheritance import get_all_subclasses
 from torch.utils.data import BatchSampler, DataLoader
 
@@ -23,6 +24,7 @@ _NOISE = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)  # as in the processes that tests start: sums of several threads differ in the last bit
     for entry in _NOISE:
         config.addinivalue_line("filterwarnings", entry)
 

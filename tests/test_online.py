@@ -270,3 +270,22 @@ def test_a_named_submodule(tmp_path: Path) -> None:
     record = EasinessRecord.load(tmp_path, series="train-online")
     assert record.loss.mean() == pytest.approx(1.4, abs=0.5)
     assert record.count.sum() == 53
+
+
+def test_epochs_of_raw_optimizers_are_told_apart(tmp_path: Path) -> None:
+    """Lightning counts no steps of theirs, so that every epoch would be at step 0."""
+
+    class Raw(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+            optimizer = self.optimizers(use_pl_optimizer=False)
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            optimizer.step()
+
+    trainer(callbacks=[EasinessCallback(tmp_path, at_steps=(0, 3))]).fit(Raw(), loader())
+    assert EasinessRecord.load(tmp_path).steps.tolist() == [0, 3, 7, 14]
+    assert EasinessRecord.load(tmp_path, series="train-online").epochs.tolist() == [0, 1]

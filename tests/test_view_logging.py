@@ -232,3 +232,13 @@ def test_loggers_with_log_image_get_the_sheets():
     logger = Pictures()
     log_sheets([logger], Augmented(), {"loss": LOSS}, TARGET, 7, "train-probe")
     assert logger.shown == [("easiness/train-probe/hardest", ["RGB"], 7), ("easiness/train-probe/easiest", ["RGB"], 7)]
+
+
+def test_a_picture_that_cannot_be_read_now_stops_nothing(board):
+    class Flaky(Augmented):
+        def __getitem__(self, index):
+            raise OSError("the network drive is away")
+
+    fields = {"loss": torch.rand(12)}
+    with pytest.warns(UserWarning, match=r"Pictures could not be read \(OSError: the network drive is away\)"):
+        log_sheets([board], Flaky(), fields, None, 1, "train-probe", 3)

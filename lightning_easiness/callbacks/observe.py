@@ -24,7 +24,7 @@ from lightning_easiness.callbacks.online import OnlineObserver
 from lightning_easiness.callbacks.probe import Pattern, Probe, check_targets
 from lightning_easiness.callbacks.recorder import RunRecorder, trial_batches
 from lightning_easiness.callbacks.view import log_observation, log_sheets
-from lightning_easiness.calling import candidate_modules
+from lightning_easiness.calling import candidate_modules, steps_made
 from lightning_easiness.loaders import check_indexable, num_examples
 from lightning_easiness.observation import BatchReader, Observation, find_logits, unpack_batch
 
@@ -132,7 +132,7 @@ class EasinessCallback(Callback):
         if stage != "fit":
             return
         self._close()
-        goes_on = self._last_fit == (id(trainer), trainer.global_step) and trainer.global_step > 0
+        goes_on = self._last_fit == (id(trainer), steps_made(trainer)) and steps_made(trainer) > 0
         run_name, probed_step = self._run_name, self._probed_step
         self._forget()
         if goes_on:  # a further fit() of the same Trainer
@@ -167,13 +167,13 @@ class EasinessCallback(Callback):
         if 0 <= self._open_epoch < trainer.current_epoch:
             # resumed from a checkpoint that was written after an epoch's last batch and before its end was observed
             self._end_epoch(trainer, pl_module, self._open_epoch)
-        if trainer.global_step in self.at_steps:  # 0, or resumed from a checkpoint written just before the probe
+        if steps_made(trainer) in self.at_steps:  # 0, or resumed from a checkpoint written just before the probe
             self._run_probe(trainer, pl_module)
-        self._last_step = trainer.global_step
+        self._last_step = steps_made(trainer)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._last_fit = (id(trainer), trainer.global_step)
+        self._last_fit = (id(trainer), steps_made(trainer))
         if self._recorder is not None:
             self._recorder.complete()
 
@@ -218,9 +218,9 @@ class EasinessCallback(Callback):
         if self._online is not None:
             self._online.end_batch(skipped=not outputs and pl_module.automatic_optimization)
         # several optimizers may make several steps in a batch
-        if any(self._last_step < step <= trainer.global_step for step in self.at_steps):
+        if any(self._last_step < step <= steps_made(trainer) for step in self.at_steps):
             self._run_probe(trainer, pl_module)
-        self._last_step = trainer.global_step
+        self._last_step = steps_made(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -254,7 +254,7 @@ class EasinessCallback(Callback):
         )
 
     def _run_probe(self, trainer: Trainer, pl_module: LightningModule, epoch: int | None = None) -> None:
-        if self._probe is None or self._probed_step == trainer.global_step:
+        if self._probe is None or self._probed_step == steps_made(trainer):
             return
         trial = trial_batches(trainer) or None
         for observation in self._probe.run(trainer, pl_module, epoch=epoch, limit=trial):
@@ -269,7 +269,7 @@ class EasinessCallback(Callback):
                     observation.series,
                     self.num_images,
                 )
-        self._probed_step = trainer.global_step
+        self._probed_step = steps_made(trainer)
 
     def _record(self, trainer: Trainer, observation: Observation) -> None:
         check_targets(observation)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_easiness.callbacks.checks import check_length, check_step, only_loader
 from lightning_easiness.callbacks.taps import LoaderTap, LogitsTap
+from lightning_easiness.calling import steps_made
 from lightning_easiness.loaders import IndexSource, check_index, lost_indices, num_examples
 from lightning_easiness.observation import ONLINE_FIELDS, BatchReader, EpochSums, Observation, count_classes
 
@@ -99,7 +100,7 @@ class OnlineObserver:
         names = tuple(name for name in ONLINE_FIELDS if name == "loss" or self._num_classes is not None)
         return Observation(
             series=SERIES,
-            step=self._trainer.global_step,
+            step=steps_made(self._trainer),
             epoch=epoch,
             fields=EpochSums.means(sums, names),
             target=target if bool((target >= 0).any()) else None,

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_easiness.calling import call_module, candidate_modules, defines_forward, is_named
+from lightning_easiness.calling import call_module, candidate_modules, defines_forward, is_named, steps_made
 from lightning_easiness.loaders import IndexedBatch, num_examples, ordered_loader
 from lightning_easiness.observation import PROBE_FIELDS, BatchReader, Observation, count_classes
 from lightning_easiness.random_streams import OwnGenerators, isolated_streams
@@ -130,7 +130,7 @@ class Probe:
         fields, target = columns.reduced(trainer)
         observation = Observation(
             series=series,
-            step=trainer.global_step,
+            step=steps_made(trainer),
             epoch=trainer.current_epoch if epoch is None else epoch,
             fields=fields,
             target=target,

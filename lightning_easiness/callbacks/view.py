@@ -168,7 +168,9 @@ def _sheet(dataset: Any, shown: Sequence[int], captions: Sequence[str], title: s
         return picture_sheet(dataset, shown, captions, title=title)
     except NoPictureError as error:
         _warn_once(f"{error} Numbers and histograms are logged without pictures.")
-        return None
+    except Exception as error:  # pictures are for show: a file that cannot be read now stops no training
+        _warn_once(f"Pictures could not be read ({type(error).__name__}: {error}); the rest is logged without them.")
+    return None
 
 
 def _captions(shown: Tensor, loss: Tensor, target: Tensor | None, name: Callable[[int], str]) -> list[str]:
