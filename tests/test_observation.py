@@ -103,7 +103,7 @@ class TestBatchReader:
     def test_loss_name(self) -> None:
         assert BatchReader().loss_name == "cross_entropy"
         assert BatchReader(loss_fn=squared_error).loss_name == "squared_error"
-        assert BatchReader(loss_fn=functools.partial(squared_error)).loss_name == "partial"
+        assert BatchReader(loss_fn=functools.partial(squared_error)).loss_name == "squared_error"
         assert BatchReader(loss_fn=nn.MSELoss(reduction="none")).loss_name == "MSELoss"
 
     @settings(max_examples=60, deadline=None)
