@@ -42,6 +42,10 @@ from tests.small import Net, Points, loader, trainer
             "EasinessCallback(probe=None, online=False) observes nothing; turn one of them on.",
         ),
         (
+            {"probe": None, "patterns": {"grey": abs}},
+            "The `patterns` of EasinessCallback are for the probe, but probe=None; turn it on.",
+        ),
+        (
             {"every_n_epochs": 0},
             "The `probe` of EasinessCallback never runs: set `every_n_epochs` or `at_steps`, or probe=None.",
         ),

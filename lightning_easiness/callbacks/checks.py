@@ -21,6 +21,7 @@ def check_arguments(
     online: bool,
     probe_batch_size: int | None,
     run: str | None,
+    patterns: Mapping[str, Pattern] | None,
 ) -> None:
     """Raises a ValueError that names the argument of EasinessCallback that is out of its range."""
     if not isinstance(every_n_epochs, int) or every_n_epochs < 0:
@@ -40,6 +41,8 @@ def check_arguments(
         raise ValueError(
             "The `probe` of EasinessCallback never runs: set `every_n_epochs` or `at_steps`, or probe=None."
         )
+    if probe is None and patterns:
+        raise ValueError("The `patterns` of EasinessCallback are for the probe, but probe=None; turn it on.")
     if probe_batch_size is not None and probe_batch_size < 1:
         raise ValueError(f"The `probe_batch_size` of EasinessCallback must be >= 1; got {probe_batch_size!r}.")
     if run is not None and (not run or Path(run).name != run or run.startswith(".")):

@@ -87,7 +87,7 @@ class EasinessCallback(Callback):
         by_class: bool = False,
         num_images: int = 25,
     ) -> None:
-        check_arguments(every_n_epochs, at_steps, probe, online, probe_batch_size, run)
+        check_arguments(every_n_epochs, at_steps, probe, online, probe_batch_size, run, patterns)
         check_patterns(patterns or {})
         self.dirpath = Path(dirpath)
         self.every_n_epochs = every_n_epochs
