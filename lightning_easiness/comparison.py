@@ -24,9 +24,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.calling import is_named
 from lightning_easiness.checkpoint_file import write_whole
 from lightning_easiness.datamodule import EasinessDataModule
+from lightning_easiness.loaders import num_examples
 from lightning_easiness.random_streams import OwnGenerators
 from lightning_easiness.repeats import own_seeding, run_name
 from lightning_easiness.selections import Ablation, Keep, Selection, SelectionState
@@ -95,15 +97,17 @@ class Comparison:
             seed_everything(seed, workers=True, verbose=False)
             module: LightningModule = _call(self.compression.make_module, seed=seed)
             trainer: Trainer = _call(self.compression.make_trainer, **given)
+            _leave_out_observers(trainer)
             data = with_selection(self.compression.datamodule, selection)
             data = data if isinstance(data, EasinessDataModule) else data()
             with OwnGenerators(data):
                 trainer.fit(module, datamodule=data)
                 _check_trained(trainer, max_steps)
                 updates, chosen = trainer.global_step, data.selected_indices
+                num_kept = num_examples(trainer.train_dataloader.dataset) if chosen is None else len(chosen)
                 found = getattr(trainer, self.evaluate)(module, datamodule=data, verbose=False)
         metrics = {name: float(value) for of_loader in found for name, value in of_loader.items()}
-        return {"metrics": metrics, "num_kept": None if chosen is None else len(chosen), "updates": updates}
+        return {"metrics": metrics, "num_kept": num_kept, "updates": updates}
 
 
 class _Random(Selection):
@@ -142,6 +146,8 @@ def row(method: str, ratio: float, metric: str, equal: str, results: Sequence[di
 def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str] | None = None) -> Any:
     """Draws the metric against the share removed, a line a method with bars of one spread: Figure 4 of the 2019 paper.
 
+    What training on everything reaches is a dotted line.
+
     Args:
         rows: as `compare_selections` returns them.
         path: where the picture is saved, in the format that its name ends in; None to not save it.
@@ -163,7 +169,10 @@ def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]
         ) from error
     figure = figures.Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for method in dict.fromkeys(row["method"] for row in rows):
+    for row in rows:
+        if row["method"] == "everything":
+            axes.axhline(row["mean"], color="grey", linestyle=":", label="everything")
+    for method in dict.fromkeys(row["method"] for row in rows if row["method"] != "everything"):
         line = sorted((row for row in rows if row["method"] == method), key=lambda row: row["ratio"])
         ratios, means, spreads = ([row[name] for row in line] for name in ("ratio", "mean", "spread"))
         spreads = [0.0 if spread != spread else spread for spread in spreads]  # of a single seed
@@ -228,6 +237,12 @@ def is_writer() -> bool:
 
 def _call(factory: Callable[..., Any], **given: Any) -> Any:
     return factory(**{name: value for name, value in given.items() if takes(factory, name)})
+
+
+def _leave_out_observers(trainer: Trainer) -> None:
+    """A run for the table is not observed: it has no place in the record of the runs that measure."""
+    callbacks: Any = trainer
+    callbacks.callbacks = [one for one in trainer.callbacks if not isinstance(one, EasinessCallback)]
 
 
 def _check_trained(trainer: Trainer, max_steps: int | None) -> None:

@@ -207,10 +207,10 @@ def compare_selections(
 ) -> list[dict[str, Any]]:
     """Trains on what each method keeps at each ratio, under each seed, and tabulates a metric: Figure 4 of 2019.
 
-    Compare with "random" first; it is trained first. "easy" and "hard" remove in one shot by the proportional rule of
-    2019, "stepwise" is `StepwiseCompression`, "stratified" is coverage-centric selection. All go by the mean loss under
-    the same seeds, measured once, in `dirpath/stepwise`. One-shot methods draw anew under each seed, so that their
-    spread is also that of the draw; "stepwise" keeps one set a ratio.
+    Compare with "random" first; it is trained first, after everything, which is the first row. "easy" and "hard" remove
+    in one shot by the proportional rule of 2019, "stepwise" is `StepwiseCompression`, "stratified" is coverage-centric
+    selection. All go by the mean loss under the same seeds, measured once, in `dirpath/stepwise`. One-shot methods draw
+    anew under each seed, so that their spread is also that of the draw; "stepwise" keeps one set a ratio.
 
     A smaller data set has fewer updates an epoch. `equal="epochs"` trains with the Trainer as it is; `equal="updates"`
     gives each run the number of updates that a run on everything makes, as the argument `max_steps` of `make_trainer`:
@@ -218,7 +218,8 @@ def compare_selections(
         def make_trainer(max_steps=-1):
             return Trainer(max_steps=max_steps, max_epochs=30 if max_steps < 0 else -1)
 
-    Killed, it goes on; a run for the table that was under way starts again. Results are in `dirpath/results`, a file a
+    Killed, it goes on; a run for the table that was under way starts again. An EasinessCallback of the Trainer observes
+    the runs that measure, and is left out of those for the table. Results are in `dirpath/results`, a file a
     run with all metrics, and the table in `dirpath/comparison-<equal>-<metric>.csv`.
 
     Args:
@@ -238,8 +239,9 @@ def compare_selections(
         progress: show bars.
 
     Returns:
-        A row for each method and ratio, random first: "method", "ratio", "num_kept", "metric", "mean", "spread" (sample
-        standard deviation over seeds, NaN for one), "num_seeds", "equal" and "updates" (mean number of a run).
+        A row for "everything", then one for each method and ratio, random first: "method", "ratio", "num_kept",
+        "metric", "mean", "spread" (sample standard deviation over seeds, NaN for one), "num_seeds", "equal" and
+        "updates" (mean number of a run).
 
     Raises:
         ValueError: an argument is out of its range; `metric` is not logged.
@@ -267,8 +269,9 @@ def compare_selections(
     comparison = Comparison(compression, folder / "results", metric, evaluate, hardest_dropped)
     max_steps = comparison.result("everything", 0.0, listed[0], None)["updates"] if equal == "updates" else None
     rows = []
-    with tqdm(total=len(methods) * len(ratios) * len(listed), desc="Fits", unit="fit", disable=not progress) as bar:
-        for method, ratio in ((method, ratio) for method in methods for ratio in ratios):
+    cells = [("everything", 0.0), *((method, ratio) for method in methods for ratio in ratios)]
+    with tqdm(total=len(cells) * len(listed), desc="Fits", unit="fit", disable=not progress) as bar:
+        for method, ratio in cells:
             found = []
             for one in listed:
                 found.append(comparison.result(method, ratio, one, max_steps))

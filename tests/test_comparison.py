@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from lightning_easiness import EasinessCallback
 from lightning_easiness.compression import compare_selections, draw_comparison
 from tests.made_runs import whole
 from tests.small import trainer
@@ -31,14 +32,16 @@ def test_a_comparison(tmp_path: Path) -> None:
         compare(tmp_path / "killed", make_module=Counts(12))
     rest = Counts()
     rows = compare(tmp_path / "killed", make_module=rest)
-    assert rest.made == 20 + 4 - 11, "20 fits for the table and 4 that measure, of which 11 were complete"
+    assert rest.made == 22 + 4 - 11, "22 fits for the table and 4 that measure, of which 11 were complete"
     made = Counts()
     assert compare(tmp_path / "whole", make_module=made) == rows
-    assert made.made == 24
+    assert made.made == 26
+    first = rows.pop(0)
+    assert (first["method"], first["ratio"], first["num_kept"], first["updates"]) == ("everything", 0.0, 53, 14)
     assert [row["method"] for row in rows[::2]] == ["random", "easy", "hard", "stepwise", "stratified"]
     assert [(row["ratio"], row["num_kept"], row["updates"]) for row in rows[:2]] == [(0.1, 48, 12), (0.2, 42, 12)]
     assert len({row["mean"] for row in rows}) == 10
-    assert compare(tmp_path / "whole", make_module=never, methods=("stepwise", "random"))[:2] == rows[:2]
+    assert compare(tmp_path / "whole", make_module=never, methods=("stepwise", "random"))[1:3] == rows[:2]
     one = json.loads((tmp_path / "whole/results/validate-epochs/easy-0.2/seed-1.json").read_text())
     other = json.loads((tmp_path / "whole/results/validate-epochs/easy-0.2/seed-2.json").read_text())
     values = torch.tensor([run["metrics"]["val_loss"] for run in (one, other)], dtype=torch.float64)
@@ -52,10 +55,19 @@ def test_the_table_and_the_figure(tmp_path: Path) -> None:
     with open(tmp_path / "comparison-epochs-test_loss.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert [float(row["mean"]) for row in table] == [row["mean"] for row in rows]
-    assert [row["spread"] for row in table] == ["", ""], "of one seed"
+    assert [row["spread"] for row in table] == ["", "", ""], "of one seed"
     figure = draw_comparison(rows, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
     assert figure.axes[0].get_ylabel() == "test_loss"
+
+
+def test_runs_for_the_table_are_not_observed(tmp_path: Path) -> None:
+    def observed() -> Trainer:
+        return trainer(callbacks=[EasinessCallback(tmp_path / "own", run="same")])
+
+    compare(tmp_path, make_trainer=observed, methods=("random", "easy"), ratios=(0.5,), seeds=(1,))
+    assert not (tmp_path / "own").exists()
+    assert [path.name for path in (tmp_path / "stepwise").iterdir() if path.is_dir()] == ["step-1"]
 
 
 def test_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +80,8 @@ def test_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_ratio_below_a_step_and_more_ratios_later(tmp_path: Path) -> None:
-    first = compare(tmp_path, methods=("stepwise",), ratios=(0.05,), seeds=(1,))
-    both = compare(tmp_path, methods=("stepwise",), ratios=(0.15, 0.05), seeds=(1,))
+    first = compare(tmp_path, methods=("stepwise",), ratios=(0.05,), seeds=(1,))[1:]
+    both = compare(tmp_path, methods=("stepwise",), ratios=(0.15, 0.05), seeds=(1,))[1:]
     assert both[:1] == [{**first[0], "spread": both[0]["spread"]}]
     assert [row["num_kept"] for row in both] == [53 - 3, 53 - 8]
 
@@ -79,7 +91,7 @@ def test_equal_numbers_of_updates(tmp_path: Path) -> None:
         return trainer(max_steps=max_steps, max_epochs=2 if max_steps < 0 else -1)
 
     rows = compare(tmp_path, make_trainer=make_trainer, methods=("random",), ratios=(0.5,), equal="updates")
-    assert [row["updates"] for row in rows] == [14]
+    assert [row["updates"] for row in rows] == [14, 14]
     with pytest.raises(TypeError, match="takes no `max_steps`, which equal='updates' gives it"):
         compare(tmp_path, make_trainer=lambda: trainer(), equal="updates")
     with pytest.raises(ValueError, match="for max_steps=14 made 8 updates; let it return"):
