@@ -12,21 +12,35 @@ if TYPE_CHECKING:
     from lightning_easiness.callbacks import EasinessCallback
     from lightning_easiness.compression import StepwiseCompression
     from lightning_easiness.datamodule import EasinessDataModule
+    from lightning_easiness.label_issues import LabelIssues, find_label_issues
+    from lightning_easiness.losses import SampleEasinessLoss
+    from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
+    from lightning_easiness.module import SELModule
     from lightning_easiness.record import EasinessRecord
     from lightning_easiness.repeats import repeat_fit
+    from lightning_easiness.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.scores import Scores
-    from lightning_easiness.selections import Ablation, Keep, Relabel, Selection
+    from lightning_easiness.selection import Selection
+    from lightning_easiness.selections import Ablation, Keep, Relabel
 
 _HOMES = {
     "Ablation": "lightning_easiness.selections",
     "EasinessCallback": "lightning_easiness.callbacks",
     "EasinessDataModule": "lightning_easiness.datamodule",
     "EasinessRecord": "lightning_easiness.record",
+    "ExpectedSampleEasinessError": "lightning_easiness.metrics",
     "Keep": "lightning_easiness.selections",
+    "LabelIssues": "lightning_easiness.label_issues",
+    "MatchingRate": "lightning_easiness.metrics",
+    "MediumSampleRate": "lightning_easiness.metrics",
     "Relabel": "lightning_easiness.selections",
+    "SELModule": "lightning_easiness.module",
+    "SampleEasinessLoss": "lightning_easiness.losses",
+    "SampleEasinessTraining": "lightning_easiness.sample_easiness_training",
     "Scores": "lightning_easiness.scores",
-    "Selection": "lightning_easiness.selections",
+    "Selection": "lightning_easiness.selection",
     "StepwiseCompression": "lightning_easiness.compression",
+    "find_label_issues": "lightning_easiness.label_issues",
     "repeat_fit": "lightning_easiness.repeats",
 }
 
@@ -35,12 +49,20 @@ __all__ = [
     "EasinessCallback",
     "EasinessDataModule",
     "EasinessRecord",
+    "ExpectedSampleEasinessError",
     "Keep",
+    "LabelIssues",
+    "MatchingRate",
+    "MediumSampleRate",
     "Relabel",
+    "SELModule",
+    "SampleEasinessLoss",
+    "SampleEasinessTraining",
     "Scores",
     "Selection",
     "StepwiseCompression",
     "__version__",
+    "find_label_issues",
     "repeat_fit",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_easiness.callbacks.probe import Probe
+from lightning_easiness.calling import steps_made
 from lightning_easiness.loaders import examples_per_batch
 from lightning_easiness.observation import BatchReader, Observation
 from lightning_easiness.selected import known_target
-from lightning_easiness.selections import Selection, SelectionState, checked_indices, checked_labels, filled_up
+from lightning_easiness.selection import (
+    Selection,
+    SelectionState,
+    checked_indices,
+    checked_labels,
+    checked_weights,
+    filled_up,
+)
 
 _MOST_CLASSES_LOGGED = 100
 
@@ -31,16 +39,18 @@ class Choice:
         num_examples: N, of the whole data set.
         kept: indices of the examples, ascending, int64 (n,).
         labels: new labels, int64 (N,), negative where an example keeps its own; None for no new ones.
+        weights: of the examples' losses, float32 (N,); None for equal ones.
     """
 
     epoch: int
     num_examples: int
     kept: Tensor
-    labels: Tensor | None
+    labels: Tensor | None = None
+    weights: Tensor | None = None
 
     @property
     def is_everything(self) -> bool:
-        """Whether the user's data set is trained on as it is."""
+        """Whether the user's data set is trained on as it is, perhaps with weights."""
         return len(self.kept) == self.num_examples and self.labels is None
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,14 +59,15 @@ class Choice:
         mask[self.kept.numpy()] = True
         state: dict[str, Any] = {"epoch": self.epoch, "num_examples": self.num_examples}
         state["kept"] = torch.from_numpy(np.packbits(mask))
-        return state if self.labels is None else {**state, "labels": self.labels}
+        given = {"labels": self.labels, "weights": self.weights}
+        return {**state, **{name: values for name, values in given.items() if values is not None}}
 
     @staticmethod
     def from_state_dict(state: dict[str, Any]) -> Choice:
         """Reads what `state_dict` returned."""
         mask = np.unpackbits(state["kept"].cpu().numpy(), count=state["num_examples"])
         kept = torch.from_numpy(mask.nonzero()[0].astype(np.int64))
-        return Choice(state["epoch"], state["num_examples"], kept, state.get("labels"))
+        return Choice(state["epoch"], state["num_examples"], kept, state.get("labels"), state.get("weights"))
 
 
 class Chooser:
@@ -81,6 +92,8 @@ class Chooser:
         self.selection = selection
         self._reader, self._module, self._batch_size = reader, module, batch_size
         self._check_target = check_target
+        self._latest: Observation | None = None
+        self.remembered: dict[str, Tensor] = {}  # field -> (N,), what was last seen
 
     @property
     def name(self) -> str:
@@ -98,27 +111,65 @@ class Chooser:
         started = time.perf_counter()
         size = len(loader.dataset)  # type: ignore[arg-type]
         state = self._state(trainer, loader, size, epoch)
-        kept = checked_indices(self.name, self.selection.select(state), size)
+        may_be_empty = self.selection.every_epoch  # it is filled up then
+        kept = checked_indices(self.name, self.selection.select(state), size, may_be_empty=may_be_empty)
         labels = checked_labels(self.name, self.selection.labels(state), size)
-        kept, labels = _same_in_all_processes(trainer, kept, labels, size)
-        kept, added = self._enough(trainer, loader, kept, state)
-        choice = Choice(epoch, size, kept, labels)
+        weights = checked_weights(self.name, self.selection.weights(state), size)
+        choice = _same_in_all_processes(trainer, Choice(epoch, size, kept, labels, weights))
+        kept, added = self._enough(trainer, loader, choice.kept, state)
+        choice = replace(choice, kept=kept)
         target = state.target if state.target is not None else self.selection.target
         self._tell(trainer, choice, target, added, time.perf_counter() - started)
         return choice
 
+    def listen(self, observation: Observation) -> None:
+        """Takes in what the Trainer's EasinessCallback observed."""
+        if observation.series == "train-probe":
+            self._latest = observation
+        elif observation.series == "train-online" and self.selection.online:
+            self._remember(observation)
+
+    def probe(self, loader: DataLoader[Any]) -> Probe:
+        """Makes what looks at the examples of a loader."""
+        return Probe("train", loader, self._reader, module=self._module, batch_size=self._batch_size)
+
     def _state(self, trainer: Trainer | None, loader: DataLoader[Any], size: int, epoch: int) -> SelectionState:
-        observation = self._observe(trainer, loader) if self.selection.needs_observation else None
+        state = SelectionState(
+            num_examples=size,
+            epoch=epoch,
+            seed=self.selection.seed,
+            max_epochs=None if trainer is None else trainer.max_epochs,
+        )
+        observation = self._observe(trainer, loader) if self.selection.looks_before(state) else None
         target = known_target(loader.dataset) if self._check_target else None
         if observation is not None and observation.target is not None:
             target = observation.target
-        return SelectionState(
-            num_examples=size,
-            epoch=epoch,
+        return replace(
+            state,
             target=target if target is not None or self._check_target else self.selection.target,
-            observed=None if observation is None else observation.fields,
-            seed=self.selection.seed,
+            observed=self._observed(observation, size),
         )
+
+    def _observed(self, observation: Observation | None, size: int) -> dict[str, Tensor] | None:
+        if not self.selection.remembers:
+            return None if observation is None else observation.fields
+        if observation is not None:
+            self._remember(observation)
+        if any(len(values) != size for values in self.remembered.values()):
+            self.remembered = {}  # of another data set
+        return dict(self.remembered) or None
+
+    def _remember(self, observation: Observation) -> None:
+        count = observation.fields.get("count")
+        for name in self.selection.remembers:
+            values = observation.fields.get(name)
+            if values is None:
+                continue
+            known = self.remembered.get(name)
+            if known is None or len(known) != len(values):
+                known = torch.full_like(values, torch.nan)
+            seen = ~values.isnan() if count is None else (count > 0) & ~values.isnan()
+            self.remembered[name] = torch.where(seen, values, known)
 
     def _observe(self, trainer: Trainer | None, loader: DataLoader[Any]) -> Observation:
         if trainer is None:
@@ -126,9 +177,17 @@ class Chooser:
                 f"{self.name} chooses by what the model makes of the examples, so its train_dataloader() is to be had"
                 " inside trainer.fit(...) alone."
             )
-        probe = Probe("train", loader, self._reader, module=self._module, batch_size=self._batch_size)
+        latest, self._latest = self._latest, None
+        if latest is not None and latest.step == steps_made(trainer) and self._is_of(latest, loader):
+            return latest  # the callback has just looked, at these weights
         trial = int(trainer.fast_dev_run) or None  # type: ignore[attr-defined]
-        return probe.run(trainer, trainer.lightning_module, limit=trial)[0]
+        return self.probe(loader).run(trainer, trainer.lightning_module, limit=trial)[0]
+
+    def _is_of(self, observation: Observation, loader: DataLoader[Any]) -> bool:
+        """Whether the callback observed the data set at hand, and what the selection asks for."""
+        sizes = {len(values) for values in observation.fields.values()}
+        asked = self.selection.remembers or ("loss",)
+        return sizes == {len(loader.dataset)} and all(name in observation.fields for name in asked)  # type: ignore[arg-type]
 
     def _enough(
         self, trainer: Trainer | None, loader: DataLoader[Any], kept: Tensor, state: SelectionState
@@ -193,16 +252,11 @@ def _validation_batches(trainer: Trainer | None) -> int:
     return interval if isinstance(interval, int) and not isinstance(interval, bool) else 0
 
 
-def _same_in_all_processes(
-    trainer: Trainer | None, kept: Tensor, labels: Tensor | None, size: int
-) -> tuple[Tensor, Tensor | None]:
+def _same_in_all_processes(trainer: Trainer | None, choice: Choice) -> Choice:
     """Rank 0's choice: a rule of the user's own may draw from a stream that differs by rank."""
     if trainer is None or trainer.world_size == 1:
-        return kept, labels
-    chosen = Choice(0, size, kept, labels).state_dict()
-    chosen = trainer.strategy.broadcast(chosen)
-    choice = Choice.from_state_dict(chosen)
-    return choice.kept, choice.labels
+        return choice
+    return Choice.from_state_dict(trainer.strategy.broadcast(choice.state_dict()))
 
 
 def _class_shares(choice: Choice, target: Tensor | None) -> dict[int, float]:

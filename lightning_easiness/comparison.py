@@ -31,7 +31,8 @@ from lightning_easiness.datamodule import EasinessDataModule
 from lightning_easiness.loaders import num_examples
 from lightning_easiness.random_streams import OwnGenerators
 from lightning_easiness.repeats import own_seeding, run_name
-from lightning_easiness.selections import Ablation, Keep, Selection, SelectionState
+from lightning_easiness.selection import Selection, SelectionState
+from lightning_easiness.selections import Ablation, Keep
 
 if TYPE_CHECKING:
     from lightning_easiness.compression import StepwiseCompression
@@ -104,7 +105,7 @@ class Comparison:
                 trainer.fit(module, datamodule=data)
                 _check_trained(trainer, max_steps)
                 updates, chosen = trainer.global_step, data.selected_indices
-                num_kept = num_examples(trainer.train_dataloader.dataset) if chosen is None else len(chosen)
+                num_kept = len(chosen) if chosen is not None else _num_examples(trainer)
                 found = getattr(trainer, self.evaluate)(module, datamodule=data, verbose=False)
         metrics = {name: float(value) for of_loader in found for name, value in of_loader.items()}
         return {"metrics": metrics, "num_kept": num_kept, "updates": updates}
@@ -241,8 +242,13 @@ def _call(factory: Callable[..., Any], **given: Any) -> Any:
 
 def _leave_out_observers(trainer: Trainer) -> None:
     """A run for the table is not observed: it has no place in the record of the runs that measure."""
-    callbacks: Any = trainer
-    callbacks.callbacks = [one for one in trainer.callbacks if not isinstance(one, EasinessCallback)]
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks[:] = [one for one in callbacks if not isinstance(one, EasinessCallback)]
+
+
+def _num_examples(trainer: Trainer) -> int:
+    loader: Any = trainer.train_dataloader
+    return num_examples(loader.dataset)
 
 
 def _check_trained(trainer: Trainer, max_steps: int | None) -> None:

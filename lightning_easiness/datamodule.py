@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lightning_easiness.batch_work import BatchWork, check_consumers
+from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.choice import Choice, Chooser
 from lightning_easiness.observation import BatchReader, find_logits, unpack_batch
 from lightning_easiness.selected import SelectedDataset
 from lightning_easiness.selected_loader import check_selectable, select_from
-from lightning_easiness.selections import Selection
+from lightning_easiness.selection import Selection
 
 
 class _Forwarded:
@@ -102,14 +104,17 @@ class EasinessDataModule(LightningDataModule):
         check_target: bool = True,
     ) -> None:
         super().__init__()
-        reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn)
         self.selection = _check_selection(selection)
+        sigma2 = 1e-4 if selection is None else selection.sigma2
+        reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn, sigma2)
         self._chooser = (
             None if selection is None else Chooser(selection, reader, module, probe_batch_size, check_target)
         )
         self._choice: Choice | None = None
         self._restored: Choice | None = None
         self._reloading: Any = None  # the Trainer that is made to reload its loaders each epoch
+        self._batch_work: BatchWork | None = None
+        self._heard: EasinessCallback | None = None  # the callback that tells what it observes
         self.datamodule = _as_datamodule(datamodule, val_dataloaders)
 
     # ------------------------------------------------------------------ the training data
@@ -120,7 +125,14 @@ class EasinessDataModule(LightningDataModule):
         if self._chooser is None:
             return loader
         check_selectable(loader)
+        if self.trainer is not None and self.selection is not None:
+            check_consumers(self.selection, self.trainer.lightning_module)
+        self._log_shares_of_batches()
+        if self.selection is not None and self.selection.per_batch:
+            return loader
         choice = self._choose(loader)
+        if self._batch_work is not None:
+            self._batch_work.weights = choice.weights
         if choice.is_everything:
             return loader
         replace_fn = None if self.selection is None else self.selection.replace_fn
@@ -166,6 +178,9 @@ class EasinessDataModule(LightningDataModule):
         if stage != "fit":
             return
         self._choice = self._restored = None
+        if self.selection is not None and self.trainer is not None:
+            self.selection.check(self.trainer)
+            self._take_part(self.trainer, self.selection)
         if self._is_made_again and self.trainer is not None and not self.trainer.reload_dataloaders_every_n_epochs:
             self._reloading = self.trainer
             self.trainer.reload_dataloaders_every_n_epochs = 1
@@ -180,7 +195,32 @@ class EasinessDataModule(LightningDataModule):
         self._restore_trainer()
         self.datamodule.on_exception(exception)
 
+    def _take_part(self, trainer: Any, selection: Selection) -> None:
+        """Listens to the Trainer's EasinessCallback, and works on batches, where the selection asks for it."""
+        assert self._chooser is not None
+        if selection.needs_observation or selection.online:
+            callbacks = [one for one in trainer.callbacks if isinstance(one, EasinessCallback)]
+            self._heard = _heard_callback(selection, callbacks)
+        if self._heard is not None:
+            self._heard.subscribe(self._chooser.listen, selection.remembers if selection.online else ())
+        if selection.per_batch or selection.weighs:
+            self._batch_work = BatchWork(trainer, selection, self._chooser.probe)
+
+    def _log_shares_of_batches(self) -> None:
+        """Logs the share of the examples that was kept in the batches of an epoch that is over."""
+        seen, kept = self._batch_work.take_shares() if self._batch_work is not None else (0, 0)
+        if seen and self.trainer is not None and self.trainer.is_global_zero:
+            for logger in self.trainer.loggers:
+                logger.log_metrics({"easiness/selected_share": kept / seen}, step=self.trainer.global_step)
+
     def _restore_trainer(self) -> None:
+        if self._heard is not None and self._chooser is not None:
+            self._heard.unsubscribe(self._chooser.listen)
+            self._heard = None
+        if self._batch_work is not None:
+            self._log_shares_of_batches()
+            self._batch_work.close()
+            self._batch_work = None
         if self._reloading is not None:
             self._reloading.reload_dataloaders_every_n_epochs = 0
             self._reloading = None
@@ -193,6 +233,8 @@ class EasinessDataModule(LightningDataModule):
         choice = self._choice
         if self.selection is not None and (self.selection.every_epoch or self.selection.needs_observation) and choice:
             state["selection"] = choice.state_dict()
+        if self._chooser is not None and self._chooser.remembered:
+            state["remembered"] = dict(self._chooser.remembered)
         return state
 
     @override
@@ -201,6 +243,8 @@ class EasinessDataModule(LightningDataModule):
             self.datamodule.load_state_dict(state_dict["datamodule"])
         if "selection" in state_dict:
             self._restored = Choice.from_state_dict(state_dict["selection"])
+        if "remembered" in state_dict and self._chooser is not None:
+            self._chooser.remembered = {name: values.cpu() for name, values in state_dict["remembered"].items()}
 
     # ------------------------------------------------------------------ whatever else the wrapped one has
 
@@ -265,6 +309,24 @@ def _as_datamodule(datamodule: Any, val_dataloaders: Any) -> LightningDataModule
             " own val_dataloader()."
         )
     return datamodule
+
+
+def _heard_callback(selection: Selection, callbacks: list[EasinessCallback]) -> EasinessCallback | None:
+    """The callback of the Trainer whose observations serve the selection.
+
+    Raises:
+        ValueError: the selection lives by what is observed online, and there is none that does so, or with another
+            noise.
+    """
+    name = type(selection).__name__
+    usable = [one for one in callbacks if one.sigma2 == selection.sigma2 and (one.online or not selection.online)]
+    if selection.online and not usable:
+        raise ValueError(
+            f"{name} with online=True goes by what an EasinessCallback sees in training, and the Trainer has none with"
+            f" online=True and sigma2={selection.sigma2}: add EasinessCallback(probe=None, sigma2={selection.sigma2})"
+            " to its callbacks."
+        )
+    return usable[0] if usable else None
 
 
 def _check_selection(selection: Any) -> Selection | None:

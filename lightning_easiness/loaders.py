@@ -166,6 +166,12 @@ class IndexSource:
         self._current = None
         self._waiting.clear()
 
+    def narrow(self, kept: Tensor) -> None:
+        """Notes that of the next batch in use only the examples at these positions are left."""
+        waiting = self._waiting.get(self._current) if self._current is not None else None
+        if waiting:
+            waiting[0] = waiting[0][kept]
+
     def take(self) -> Tensor | None:
         """Returns the indices (B,) int64 on the CPU of the next batch in use, or None when no loader is followed."""
         waiting = self._waiting.get(self._current) if self._current is not None else None
@@ -202,6 +208,13 @@ def unfollow(loader: Any, source: IndexSource) -> None:
             loader.__class__ = type(loader).__mro__[1]
             loader._iterator = None
             del loader.__dict__[_SOURCES]
+
+
+def narrow(loader: Any, kept: Tensor, told_by: IndexSource) -> None:
+    """Tells all but one who follow a loader which examples of the batch at hand, which is not taken yet, are left."""
+    for source in loader.__dict__.get(_SOURCES, []):
+        if source is not told_by:
+            source.narrow(kept)
 
 
 def plain_copy(loader: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,17 +136,18 @@ class BatchReader:
                 " online=False and probe=DataLoader(...), and if the targets are elsewhere, `batch_fn`."
             )
 
-    def observe(self, prediction: Any, target: Any, size: int, *, full: bool) -> dict[str, Tensor]:
+    def observe(self, prediction: Any, target: Any, size: int, *, fields: Collection[str]) -> dict[str, Tensor]:
         """Computes one value an example, without synchronising with the device.
 
         Args:
             prediction: (B, K) logits, (B,) or (B, 1) for two classes; anything that `loss_fn` takes where there is one.
             target: (B,) class indices; anything that `loss_fn` takes where there is one.
             size: the number of examples that the loader put into the batch, B.
-            full: all of PROBE_FIELDS, else ONLINE_FIELDS.
+            fields: which of PROBE_FIELDS to compute.
 
         Returns:
-            name -> (B,), float32, `correct` bool, and "target" int64 where targets are class indices.
+            name -> (B,), float32, `correct` bool, and "target" int64 where targets are class indices. "loss" is always
+            there; the others where there are logits and class indices.
         """
         observed: dict[str, Tensor] = {}
         labels = _class_indices(target, size)
@@ -160,10 +161,10 @@ class BatchReader:
         elif logits is None:
             raise TypeError(_not_classification(prediction, target))
         if logits is not None and labels is not None:
-            observed.update(self._classification(logits, labels, full))
+            observed.update(self._classification(logits, labels, fields))
         return observed
 
-    def _classification(self, logits: Tensor, target: Tensor, full: bool) -> dict[str, Tensor]:
+    def _classification(self, logits: Tensor, target: Tensor, fields: Collection[str]) -> dict[str, Tensor]:
         # a target out of range would abort the whole device; it is clamped here and reported when the pass is over
         target = target.clamp(0, logits.shape[1] - 1)
         margins = margin(logits, target)
@@ -171,8 +172,9 @@ class BatchReader:
         observed = {"correct": (logits.argmax(1) == target) & ~margins.isnan(), "margin": margins}
         if self.loss_fn is None:
             observed["loss"] = F.cross_entropy(logits, target, reduction="none")
-        if full:
+        if "sample_easiness" in fields:
             observed["sample_easiness"] = sample_easiness(logits, target, sigma2=self.sigma2)
+        if "el2n" in fields:
             observed["el2n"] = el2n(logits, target)
         return observed
 
@@ -249,6 +251,7 @@ class EpochSums:
     """
 
     num_examples: int
+    names: tuple[str, ...] = ONLINE_FIELDS
     _index: list[Tensor] = field(default_factory=list)
     _values: dict[str, list[Tensor]] = field(default_factory=dict)
     _merged: int = 0  # tensors at the head of each list that hold many steps
@@ -269,14 +272,14 @@ class EpochSums:
         """Adds up what was taken.
 
         Returns:
-            sums (4, N) float64, in which order and cuts leave no trace, of loss, correct, margin (zero where not
+            sums (F + 1, N) float64, in which order and cuts leave no trace, of the fields `names` (zero where not
             recorded) and count, and target (N,) int64, -1 where not seen. On the CPU.
         """
-        sums = torch.zeros(len(ONLINE_FIELDS) + 1, self.num_examples, dtype=torch.float64)
+        sums = torch.zeros(len(self.names) + 1, self.num_examples, dtype=torch.float64)
         target = torch.full((self.num_examples,), -1, dtype=torch.int64)
         if self._index:
             index = torch.cat(self._index)
-            for row, name in enumerate(ONLINE_FIELDS):
+            for row, name in enumerate(self.names):
                 if name in self._values:
                     sums[row].index_add_(0, index, torch.cat(self._values[name]).cpu().double())
             sums[-1].index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
@@ -290,10 +293,15 @@ class EpochSums:
 
     @staticmethod
     def means(sums: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
-        """Turns sums into what a record keeps: means over the times that an example was seen, NaN where it was not."""
+        """Turns sums into what a record keeps: means over the times that an example was seen, NaN where it was not.
+
+        Args:
+            sums: (F + 1, N), of the F fields `names` and count.
+            names: of the rows.
+        """
         count = sums[-1]
         unseen = torch.where(count > 0, 1.0, torch.nan)
-        means = {name: (sums[ONLINE_FIELDS.index(name)] / count.clamp(min=1) * unseen).float() for name in names}
+        means = {name: (row / count.clamp(min=1) * unseen).float() for name, row in zip(names, sums[:-1], strict=True)}
         if "correct" in means:
             means["correct"] = means["correct"] >= 0.5
         return {**means, "count": count.to(torch.int32)}

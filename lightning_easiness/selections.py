@@ -1,15 +1,12 @@
-"""Which examples an epoch trains on, and under which labels: one decision, `select(state)`.
+"""Selections that are made once, before training: removing, relabelling and keeping examples.
 
-A rule of your own is a class with that one method; see `Selection`. Whatever rule it is, compare it with the random one
-of equal size first: `Ablation(scores, ratio, remove="random")`.
+Whatever the rule is, compare it with the random one of equal size first: `Ablation(scores, ratio, remove="random")`.
 """
 
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,72 +15,9 @@ from typing_extensions import override
 
 from lightning_easiness import functional
 from lightning_easiness.scores import Scores
+from lightning_easiness.selection import Selection, SelectionState, check_labels
 
 Sampling = Literal["proportional", "beta", "top", "stratified", "window"]
-
-
-@dataclass(frozen=True)
-class SelectionState:
-    """What a selection may go by. It is the same in every process.
-
-    Attributes:
-        num_examples: N, of the whole data set.
-        epoch: that is selected for; 0 where the selection is made once.
-        target: labels of all examples, int64 (N,), -1 where not known; None when none are known.
-        observed: where the selection needs it, what a probe saw at the current weights: "loss", "correct", "margin",
-            "sample_easiness" and "el2n", (N,) each, on the CPU; else None.
-        seed: of the selection.
-    """
-
-    num_examples: int
-    epoch: int = 0
-    target: Tensor | None = None
-    observed: Mapping[str, Tensor] | None = None
-    seed: int = 0
-
-    def generator(self) -> torch.Generator:
-        """A random stream for this epoch's decision, from the seed and the epoch: the same in every process."""
-        return torch.Generator().manual_seed((self.seed * 0x9E3779B97F4A7C15 + self.epoch) % 2**63)
-
-
-class Selection(ABC):
-    """One decision: which examples of the whole data set to train on.
-
-    Attributes:
-        every_epoch: decide before each epoch; else once, before training.
-        needs_observation: look at all examples at the current weights before each decision: costs a forward pass.
-        minimum: a decision for an epoch that keeps fewer examples is filled up with random ones; by default to one
-            batch a process, as a fit ends when an epoch has no batch. One more a process is added where the last batch
-            would hold a single example, which batch norm refuses.
-        target: labels of all examples as far as the selection knows them, (N,), or None.
-        seed: of whatever it draws.
-        replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
-
-    Example:
-        >>> class EasyFirst(Selection):
-        ...     every_epoch = needs_observation = True
-        ...
-        ...     def select(self, state):
-        ...         share = min(1.0, 0.2 * (1 + state.epoch))
-        ...         return functional.easiest(state.observed["loss"], share, higher_is_easier=False)
-        >>> EasyFirst().select(SelectionState(4, observed={"loss": torch.tensor([0.1, 2.0, 0.3, 0.2])}))
-        tensor([0])
-    """
-
-    every_epoch: bool = False
-    needs_observation: bool = False
-    minimum: int | None = None
-    target: Tensor | None = None
-    seed: int = 0
-    replace_fn: Callable[[Any, int], Any] | None = None
-
-    @abstractmethod
-    def select(self, state: SelectionState) -> Tensor:
-        """Returns the indices of the examples to train on, int64 (n,) in any order, or a bool mask (N,)."""
-
-    def labels(self, state: SelectionState) -> Tensor | None:
-        """Returns labels to train with, integers (N,), negative where an example keeps its own; None to keep all."""
-        return None
 
 
 class Keep(Selection):
@@ -241,7 +175,7 @@ class Relabel(Selection):
 
     def _relabelled(self, noise: str | Tensor, num_classes: int | None) -> Tensor:
         if isinstance(noise, Tensor):
-            _check_labels("Relabel", noise, len(self.scores), num_classes)
+            check_labels("Relabel", noise, len(self.scores), num_classes)
             chosen = torch.zeros(len(noise), dtype=torch.bool)
             chosen[self.chosen_indices] = True
             given = noise.to("cpu", torch.int64)
@@ -262,69 +196,6 @@ class Relabel(Selection):
     @override
     def labels(self, state: SelectionState) -> Tensor:
         return self.new_labels
-
-
-def checked_indices(owner: str, indices: Any, num_examples: int) -> Tensor:
-    """Returns what a selection chose as ascending indices, int64 (n,), on the CPU.
-
-    Raises:
-        TypeError: it is neither integers nor a mask.
-        ValueError: it is empty, names an example twice, or one that is not there.
-    """
-    chosen = torch.as_tensor(indices).detach().cpu()
-    if chosen.dtype == torch.bool and chosen.shape == (num_examples,):
-        chosen = chosen.nonzero()[:, 0]
-    if chosen.ndim != 1:
-        raise ValueError(f"{owner} must choose by indices (n,) or a bool mask ({num_examples},); got {_seen(chosen)}.")
-    if not chosen.numel():
-        raise ValueError(f"{owner} keeps none of {num_examples} examples; keep at least one.")
-    if chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool:
-        raise TypeError(f"{owner} must choose by indices (n,) or a bool mask ({num_examples},); got {_seen(chosen)}.")
-    ordered = chosen.long().sort().values
-    if int(ordered[0]) < 0 or int(ordered[-1]) >= num_examples:
-        wrong = int(ordered[0]) if int(ordered[0]) < 0 else int(ordered[-1])
-        raise ValueError(f"{owner} keeps example {wrong}, but examples are numbered 0 to {num_examples - 1}.")
-    twice = ordered[1:][ordered.diff() == 0]
-    if len(twice):
-        raise ValueError(f"{owner} keeps example {int(twice[0])} more than once; drop repeats with .unique().")
-    return ordered
-
-
-def filled_up(kept: Tensor, num_examples: int, minimum: int, generator: torch.Generator) -> Tensor:
-    """Adds random ones of the other examples to `kept` until there are `minimum`.
-
-    Example:
-        >>> len(filled_up(torch.tensor([1]), 10, 4, torch.Generator()))
-        4
-    """
-    missing = min(minimum, num_examples) - len(kept)
-    if missing <= 0:
-        return kept
-    left = torch.ones(num_examples, dtype=torch.bool)
-    left[kept] = False
-    rest = left.nonzero()[:, 0]
-    drawn = rest[torch.randperm(len(rest), generator=generator)[:missing]]
-    return torch.cat([kept, drawn]).sort().values
-
-
-def checked_labels(owner: str, labels: Any, num_examples: int) -> Tensor | None:
-    """Returns a selection's labels as int64 (N,) on the CPU, None where it replaces none."""
-    if labels is None:
-        return None
-    _check_labels(owner, labels, num_examples, None)
-    return labels.detach().to("cpu", torch.int64)  # type: ignore[no-any-return]
-
-
-def _check_labels(owner: str, labels: Any, num_examples: int, num_classes: int | None) -> None:
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape != (num_examples,):
-        raise ValueError(
-            f"{owner} must give its labels as integers ({num_examples},), one for each example; got {_seen(labels)}."
-        )
-    if num_classes is not None and int(labels.max()) >= num_classes:
-        raise ValueError(
-            f"{owner} gives example {int(labels.argmax())} the label {int(labels.max())}, but there are {num_classes}"
-            " classes."
-        )
 
 
 def _scores(owner: str, scores: Any, name: str) -> Scores:
@@ -364,7 +235,3 @@ def _check_same_data(owner: str, scores: Scores, state: SelectionState) -> None:
             f" {len(scores)}; give scores of this data set, or check_target=False if it lists other labels than it"
             " hands out."
         )
-
-
-def _seen(value: Any) -> str:
-    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

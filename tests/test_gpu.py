@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, seed_everything
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessCallback, EasinessRecord
-from lightning_easiness.observation import BatchReader, EpochSums
+from lightning_easiness.observation import ONLINE_FIELDS, PROBE_FIELDS, BatchReader, EpochSums
 from tests.functional.test_purity import CALLS
 from tests.plain_forward import check, eval_forward
 from tests.small import Net, Points, loader, trainer
@@ -96,7 +96,7 @@ class TestNoStepWaits:
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(5):
-                sums.add(torch.arange(8), BatchReader().observe(logits, target, 8, full=False))
+                sums.add(torch.arange(8), BatchReader().observe(logits, target, 8, fields=ONLINE_FIELDS))
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert sums.totals()[0][-1, :8].tolist() == [5.0] * 8
@@ -107,7 +107,7 @@ class TestNoStepWaits:
 def test_an_observation_reads_nothing_back(shape: tuple[int, ...], full: bool) -> None:
     """On any machine: tensors on the meta device have no values, so reading one back is an error."""
     logits, target = torch.empty(shape, device="meta"), torch.empty(8, dtype=torch.int64, device="meta")
-    observed = BatchReader().observe(logits, target, 8, full=full)
+    observed = BatchReader().observe(logits, target, 8, fields=PROBE_FIELDS if full else ONLINE_FIELDS)
     assert {values.device.type for values in observed.values()} == {"meta"}
     assert {values.shape for values in observed.values()} == {(8,)}
 

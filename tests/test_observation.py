@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_easiness.observation import BatchReader, EpochSums, find_logits, unpack_batch
+from lightning_easiness.observation import (
+    ONLINE_FIELDS,
+    PROBE_FIELDS,
+    BatchReader,
+    EpochSums,
+    find_logits,
+    unpack_batch,
+)
 from tests.plain_forward import expected
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -122,7 +129,7 @@ class TestBatchReader:
         logits = (4 * torch.randn(size, classes, generator=generator)).to(dtype)
         target = torch.randint(classes, (size,), generator=generator).to(kind)
         shown = target[:, None] if column else target
-        observed = BatchReader().observe(logits, shown, size, full=True)
+        observed = BatchReader().observe(logits, shown, size, fields=PROBE_FIELDS)
         assert observed.keys() == {"target", "loss", "correct", "margin", "sample_easiness", "el2n"}
         assert {values.shape for values in observed.values()} == {(size,)}
         assert (observed["target"].dtype, observed["correct"].dtype) == (torch.int64, torch.bool)
@@ -132,13 +139,13 @@ class TestBatchReader:
             for name, value in plain.items():
                 tolerance = 2e-4 if name == "sample_easiness" else 1e-5
                 assert float(observed[name][position]) == pytest.approx(value, abs=tolerance), name
-        few = BatchReader().observe(logits, shown, size, full=False)
+        few = BatchReader().observe(logits, shown, size, fields=ONLINE_FIELDS)
         assert few.keys() == {"target", "loss", "correct", "margin"}
 
     @pytest.mark.parametrize("shape", [(3,), (3, 1)])
     def test_one_logit_is_two_classes(self, shape: tuple[int, ...]) -> None:
         logits, target = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1, 1, 0])
-        observed = BatchReader().observe(logits.reshape(shape), target, 3, full=True)
+        observed = BatchReader().observe(logits.reshape(shape), target, 3, fields=PROBE_FIELDS)
         torch.testing.assert_close(observed["margin"], torch.tensor([2.0, -1.0, -0.5]))
         plain = nn.functional.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
         torch.testing.assert_close(observed["loss"], plain)
@@ -146,7 +153,7 @@ class TestBatchReader:
 
     def test_targets_out_of_range_pass_through(self) -> None:
         """The device must not be stopped in a step; they are reported when the pass is over."""
-        observed = BatchReader().observe(torch.zeros(2, 3), torch.tensor([-100, 7]), 2, full=True)
+        observed = BatchReader().observe(torch.zeros(2, 3), torch.tensor([-100, 7]), 2, fields=PROBE_FIELDS)
         assert observed["target"].tolist() == [-100, 7]
         assert observed["loss"].isfinite().all()
 
@@ -154,7 +161,7 @@ class TestBatchReader:
         logits = torch.zeros(2, 3, requires_grad=True)
         for reader in (BatchReader(), BatchReader(loss_fn=squared_error)):
             target = torch.tensor([0, 1]) if reader.loss_fn is None else LOGITS
-            observed = reader.observe(logits * 2, target, 2, full=True)
+            observed = reader.observe(logits * 2, target, 2, fields=PROBE_FIELDS)
             assert not any(values.requires_grad for values in observed.values())
 
     @pytest.mark.parametrize("shape", [(), (3, 2), (0, 2)])
@@ -162,7 +169,7 @@ class TestBatchReader:
         with pytest.raises(
             ValueError, match=r"output has the shape .* holds 2 examples, so losses cannot be matched to"
         ):
-            BatchReader().observe(torch.zeros(shape), torch.tensor([0, 1]), 2, full=True)
+            BatchReader().observe(torch.zeros(shape), torch.tensor([0, 1]), 2, fields=PROBE_FIELDS)
 
     @pytest.mark.parametrize(
         ("prediction", "target", "described"),
@@ -180,7 +187,7 @@ class TestBatchReader:
     )
     def test_no_classification(self, prediction: Any, target: Any, described: str) -> None:
         with pytest.raises(TypeError) as error:
-            BatchReader().observe(prediction, target, 2, full=True)
+            BatchReader().observe(prediction, target, 2, fields=PROBE_FIELDS)
         assert str(error.value) == (
             f"EasinessCallback reads logits (B, classes) and class indices (B,); got {described}. Pass logits_fn or"
             " batch_fn to find them, or loss_fn, a loss for each example, for another task."
@@ -189,7 +196,7 @@ class TestBatchReader:
     @pytest.mark.parametrize(("loss_fn", "shape"), [(lambda p, t: (p - t).mean(), "()"), (lambda p, t: 3.0, "float")])
     def test_a_loss_that_is_not_one_an_example(self, loss_fn: Any, shape: str) -> None:
         with pytest.raises(ValueError) as error:  # noqa: PT011  (the whole message is compared)
-            BatchReader(loss_fn=loss_fn).observe(torch.zeros(2), torch.zeros(2), 2, full=True)
+            BatchReader(loss_fn=loss_fn).observe(torch.zeros(2), torch.zeros(2), 2, fields=PROBE_FIELDS)
         assert str(error.value) == (
             f"loss_fn (<lambda>) must return one loss an example, shape (2,); got {shape}. Use reduction='none' and"
             " average over everything but the first dimension."
@@ -245,7 +252,7 @@ def test_sums_do_not_depend_on_where_an_epoch_is_cut() -> None:
     losses = torch.rand(30, 8, generator=torch.Generator().manual_seed(0))
 
     def total(rows: Tensor) -> Tensor:
-        sums = EpochSums(8)
+        sums = EpochSums(8, ("loss",))
         for row in rows:
             sums.add(torch.arange(8), {"loss": row})
         return sums.totals()[0]
@@ -257,11 +264,11 @@ def test_sums_do_not_depend_on_where_an_epoch_is_cut() -> None:
 
 def test_an_output_of_nan_is_never_right() -> None:
     logits = torch.full((4, 3), torch.nan)
-    assert not BatchReader().observe(logits, torch.tensor([0, 1, 2, 0]), 4, full=True)["correct"].any()
+    assert not BatchReader().observe(logits, torch.tensor([0, 1, 2, 0]), 4, fields=PROBE_FIELDS)["correct"].any()
 
 
 def test_sums_of_a_loss_alone() -> None:
-    sums = EpochSums(3)
+    sums = EpochSums(3, ("loss",))
     sums.add(torch.tensor([2, 2]), {"loss": torch.tensor([1.0, 2.0], dtype=torch.float64)})
     totals, target = sums.totals()
     fields = EpochSums.means(totals, ("loss",))

@@ -34,7 +34,7 @@ from measuring import (
 )
 from torch import Tensor
 
-from lightning_easiness.observation import BatchReader, EpochSums
+from lightning_easiness.observation import ONLINE_FIELDS, BatchReader, EpochSums
 
 try:
     from aum import AUMCalculator
@@ -70,7 +70,7 @@ class Training:
             if number % self._steps_per_epoch == 0:
                 self.sums.clear()
             logits, target, index = self.steps[number % POOL]
-            self.sums.add(index, self._reader.observe(logits, target, len(index), full=False))
+            self.sums.add(index, self._reader.observe(logits, target, len(index), fields=ONLINE_FIELDS))
         self._done += num_steps
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -23,10 +25,18 @@ from lightning_easiness.callbacks.checks import (
 from lightning_easiness.callbacks.online import OnlineObserver
 from lightning_easiness.callbacks.probe import Pattern, Probe, check_targets
 from lightning_easiness.callbacks.recorder import RunRecorder, trial_batches
+from lightning_easiness.callbacks.usage import UsageMeter
 from lightning_easiness.callbacks.view import log_observation, log_sheets
 from lightning_easiness.calling import candidate_modules, steps_made
 from lightning_easiness.loaders import check_indexable, num_examples
-from lightning_easiness.observation import BatchReader, Observation, find_logits, unpack_batch
+from lightning_easiness.observation import (
+    ONLINE_FIELDS,
+    PROBE_FIELDS,
+    BatchReader,
+    Observation,
+    find_logits,
+    unpack_batch,
+)
 
 
 class EasinessCallback(Callback):
@@ -57,6 +67,10 @@ class EasinessCallback(Callback):
             its file. A Trainer that resumes from a Lightning checkpoint goes on in its run without it.
         by_class: log histograms for each class too.
         num_images: pictures on a sheet of the easiest and hardest; 0 for no sheets.
+        sigma2: noise variance of sample easiness.
+
+    Attributes:
+        usage: the share of the data that each epoch trained on and its seconds, with their averages (ADU, ART).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -86,6 +100,7 @@ class EasinessCallback(Callback):
         exist_ok: bool = False,
         by_class: bool = False,
         num_images: int = 25,
+        sigma2: float = 1e-4,
     ) -> None:
         check_arguments(every_n_epochs, at_steps, probe, online, probe_batch_size, run, patterns)
         check_patterns(patterns or {})
@@ -101,7 +116,11 @@ class EasinessCallback(Callback):
         self.exist_ok = exist_ok
         self.by_class = by_class
         self.num_images = num_images
-        self._reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn)
+        self.sigma2 = sigma2
+        self.usage = UsageMeter()
+        self._reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn, sigma2)
+        self._listeners: list[Callable[[Observation], None]] = []
+        self._also_online: tuple[str, ...] = ()
         # of the arguments as they were given: repeat_fit sets a folder, which may be another when a run is resumed
         self._state_key = self._generate_state_key(dirpath=str(dirpath), run=run, series=self.series)
         self._last_fit = (0, 0)  # the Trainer and the step at which it ended
@@ -117,6 +136,31 @@ class EasinessCallback(Callback):
         self._open_epoch = -1  # the epoch whose end is still to be observed
         self._probed_step = -1
         self._last_step = 0
+        self._validation_began = 0.0
+        self.usage = UsageMeter()
+
+    def subscribe(self, listener: Callable[[Observation], None], online: Sequence[str] = ()) -> None:
+        """Lets a function hear of every observation, in every process, as soon as it is complete.
+
+        Args:
+            listener: is called with each `Observation`: the series, the step, and a value an example of each field.
+            online: fields to observe from the training forward too, from the next fit on: "sample_easiness", "el2n".
+
+        Raises:
+            ValueError: a field is no such field.
+        """
+        for name in online:
+            if name not in PROBE_FIELDS:
+                raise ValueError(f"EasinessCallback observes {', '.join(PROBE_FIELDS)}, but no {name!r}.")
+        self._listeners.append(listener)
+        added = (name for name in online if name not in (*ONLINE_FIELDS, *self._also_online))
+        self._also_online = (*self._also_online, *added)
+
+    def unsubscribe(self, listener: Callable[[Observation], None]) -> None:
+        """Calls a function no more; what was observed for it alone is observed no more either from the next fit on."""
+        self._listeners = [one for one in self._listeners if one != listener]
+        if not self._listeners:
+            self._also_online = ()
 
     @property
     def series(self) -> str:
@@ -138,7 +182,8 @@ class EasinessCallback(Callback):
         if goes_on:  # a further fit() of the same Trainer
             self._run_name, self._probed_step = run_name, probed_step
         if self.online:
-            self._online = OnlineObserver(trainer, pl_module, self._reader)
+            names = (*ONLINE_FIELDS, *self._also_online)
+            self._online = OnlineObserver(trainer, pl_module, self._reader, names)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -153,6 +198,7 @@ class EasinessCallback(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         sizes = {}
+        self.usage.start()
         if self._online is not None:
             if self._restored is not None:
                 self._online.restore(self._restored)
@@ -170,9 +216,11 @@ class EasinessCallback(Callback):
         if steps_made(trainer) in self.at_steps:  # 0, or resumed from a checkpoint written just before the probe
             self._run_probe(trainer, pl_module)
         self._last_step = steps_made(trainer)
+        self.usage.start()
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tell_usage(trainer)
         self._last_fit = (id(trainer), steps_made(trainer))
         if self._recorder is not None:
             self._recorder.complete()
@@ -228,11 +276,46 @@ class EasinessCallback(Callback):
 
     def _end_epoch(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         observation = self._online.end_epoch(epoch) if self._online is not None else None
+        self._note_usage(trainer, observation)
         if observation is not None:
             self._record(trainer, observation)
         if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
             self._run_probe(trainer, pl_module, epoch)
         self._open_epoch = -1
+
+    # ------------------------------------------------------------------ data use and run time
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validation_began = time.perf_counter()
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.usage.leave_out(time.perf_counter() - self._validation_began)
+
+    def _note_usage(self, trainer: Trainer, online: Observation | None) -> None:
+        if online is not None:
+            share = float((online.fields["count"] > 0).float().mean())
+        else:
+            dataset = getattr(trainer.train_dataloader, "dataset", None)
+            share = len(dataset) / num_examples(dataset) if hasattr(dataset, "__len__") else 1.0  # type: ignore[arg-type]
+        self.usage.end_epoch(share)
+        if trainer.is_global_zero and not trial_batches(trainer):
+            seconds = self.usage.epoch_seconds[-1]
+            for logger in trainer.loggers:
+                metrics = {"easiness/data_use": share, "easiness/epoch_seconds": seconds}
+                logger.log_metrics(metrics, step=steps_made(trainer))
+
+    def _tell_usage(self, trainer: Trainer) -> None:
+        """What training by a selection saved: said once, and only where one was at work."""
+        selection = getattr(getattr(trainer, "datamodule", None), "selection", None)
+        first = getattr(selection, "early_epochs", 0)
+        epochs = len(self.usage.data_use) - first
+        if selection is None or epochs < 1:
+            return
+        use, seconds = self.usage.average_data_use(first), self.usage.average_epoch_seconds(first)
+        after = f" after the {first} early ones" if first else ""
+        rank_zero_info(f"Average data use {use:.1%} and {seconds:.2f} s an epoch over {epochs} epochs{after}.")
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -257,7 +340,9 @@ class EasinessCallback(Callback):
         if self._probe is None or self._probed_step == steps_made(trainer):
             return
         trial = trial_batches(trainer) or None
-        for observation in self._probe.run(trainer, pl_module, epoch=epoch, limit=trial):
+        with nullcontext() if self._listeners else self.usage.paused():  # listeners select by it
+            observations = self._probe.run(trainer, pl_module, epoch=epoch, limit=trial)
+        for observation in observations:
             self._record(trainer, observation)
             if trainer.is_global_zero and self.num_images and not trial:
                 log_sheets(
@@ -273,6 +358,8 @@ class EasinessCallback(Callback):
 
     def _record(self, trainer: Trainer, observation: Observation) -> None:
         check_targets(observation)
+        for listener in self._listeners:
+            listener(observation)
         if self._recorder is None or not trainer.is_global_zero or trial_batches(trainer):
             return
         self._recorder.add(observation)
@@ -301,6 +388,7 @@ class EasinessCallback(Callback):
             "open_epoch": self._open_epoch,
             "probed_step": self._probed_step,
             "online": online,
+            "usage": self.usage.state_dict(),
         }
 
     @override
@@ -309,3 +397,4 @@ class EasinessCallback(Callback):
         self._open_epoch = state_dict["open_epoch"]
         self._probed_step = state_dict["probed_step"]
         self._restored = state_dict["online"]
+        self.usage.load_state_dict(state_dict["usage"])

@@ -24,12 +24,20 @@ class OnlineObserver:
         trainer: whose fit is observed. Its train loaders are followed from now on, until `close`.
         pl_module: the module that is trained.
         reader: turns batches and outputs into observations.
+        names: the fields to observe, "loss" first.
     """
 
-    def __init__(self, trainer: Trainer, pl_module: LightningModule, reader: BatchReader) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        reader: BatchReader,
+        names: tuple[str, ...] = ONLINE_FIELDS,
+    ) -> None:
         check_step(pl_module)
         self._trainer = trainer
         self._reader = reader
+        self._names = names
         self._source = IndexSource()
         self._loader_tap = LoaderTap(trainer, self._source)
         self._logits_tap: LogitsTap | None = None
@@ -50,7 +58,7 @@ class OnlineObserver:
 
     def start(self) -> None:
         """Begins or goes on with an epoch, when the train loader is known."""
-        self._sums = EpochSums(num_examples(self._loader().dataset))
+        self._sums = EpochSums(num_examples(self._loader().dataset), self._names)
         if self._restored is not None:
             known = self._restored[0].shape[1]
             check_length(self.num_examples, f"the epoch that training resumes in was begun with {known}", known)
@@ -95,14 +103,15 @@ class OnlineObserver:
         if totals is None or self._sums is None:
             return None
         sums, target = totals
+        means = EpochSums.means(sums, self._names)
         self._sums.clear()
         self._restored = None
-        names = tuple(name for name in ONLINE_FIELDS if name == "loss" or self._num_classes is not None)
+        known = ("loss", "count") if self._num_classes is None else means
         return Observation(
             series=SERIES,
             step=steps_made(self._trainer),
             epoch=epoch,
-            fields=EpochSums.means(sums, names),
+            fields={name: means[name] for name in known},
             target=target if bool((target >= 0).any()) else None,
             num_classes=self._num_classes,
             loss_name=self._reader.loss_name,
@@ -114,13 +123,17 @@ class OnlineObserver:
         state: dict[str, Any] = {"num_classes": self._num_classes}
         if epoch_is_open and (totals := self._totals()) is not None:
             state["sums"], state["target"] = totals
+            state["names"] = list(self._names)
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on with the epoch that `state` is of."""
         self._num_classes = state["num_classes"]
         if "sums" in state:
-            self._restored = (state["sums"].cpu(), state["target"].cpu())
+            held = dict(zip((*state["names"], "count"), state["sums"].cpu(), strict=True))
+            unknown = torch.full_like(held["count"], torch.nan)  # of a field that was not asked for then
+            sums = torch.stack([held.get(name, unknown) for name in (*self._names, "count")])
+            self._restored = (sums, state["target"].cpu())
 
     def close(self, keep_sums: bool = False) -> None:
         """Takes the taps off. The sums may be kept for a checkpoint that is saved after an exception."""
@@ -143,13 +156,13 @@ class OnlineObserver:
         index, target, self._index, self._target = self._index, self._target, None, None
         with torch.no_grad():
             prediction = self._logits_tap.take(len(index))
-            observed = self._reader.observe(prediction, target, len(index), full=False)
+            observed = self._reader.observe(prediction, target, len(index), fields=self._names)
         self._sums.add(index, observed)
         if self._num_classes is None and "margin" in observed:
             self._num_classes = count_classes(prediction)
 
     def _totals(self) -> tuple[Tensor, Tensor] | None:
-        """Sums (4, N) and targets (N,) of the epoch so far, over all processes and what was restored."""
+        """Sums (F + 1, N) and targets (N,) of the epoch so far, over all processes and what was restored."""
         if self._sums is None:
             return None
         sums, target = self._sums.totals()

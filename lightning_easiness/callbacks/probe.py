@@ -84,6 +84,19 @@ class Probe:
                     columns[series].write(start, values)
         return [self._finish(trainer, series, held, epoch) for series, held in columns.items()]
 
+    def look(self, trainer: Trainer, pl_module: LightningModule, batch: Any, size: int) -> dict[str, Tensor]:
+        """Observes one batch of `size` examples that is on the device already; in this process alone.
+
+        Returns:
+            name -> (B,) on the device, as `BatchReader.observe` returns them.
+        """
+        forward = self._forward_of(trainer, pl_module)
+        with _at_rest(trainer, pl_module), isolated_streams():
+            inputs, target = self._reader.batch_fn(batch)
+            with trainer.precision_plugin.forward_context():
+                output = forward(inputs)
+            return self._reader.observe(self._reader.prediction(output), target, size, fields=PROBE_FIELDS)
+
     def _observe(
         self, trainer: Trainer, pl_module: LightningModule, forward: Callable[[Any], Any], batch: Any, size: int
     ) -> dict[str, dict[str, Tensor]]:
@@ -100,7 +113,7 @@ class Probe:
             if self._num_classes is None:
                 self._reader.warn_of_probabilities(prediction)
             self._num_classes = count_classes(prediction)
-            observed[series] = self._reader.observe(prediction, target, size, full=True)
+            observed[series] = self._reader.observe(prediction, target, size, fields=PROBE_FIELDS)
         return observed
 
     def _forward_of(self, trainer: Trainer, pl_module: LightningModule) -> Callable[[Any], Any]:

@@ -130,3 +130,35 @@ class LogitsTap:
 
 def _first_size(prediction: Any) -> int | None:
     return prediction.shape[0] if isinstance(prediction, Tensor) and prediction.ndim > 0 else None
+
+
+class BatchTap:
+    """Stands in for `strategy.batch_to_device`, the last call before a training step; may change training batches.
+
+    Args:
+        trainer: whose training batches.
+        change: takes the batch and returns the one to train on.
+    """
+
+    def __init__(self, trainer: Trainer, change: Callable[[Any], Any]) -> None:
+        self._trainer = trainer
+        self._change = change
+        self._active = True
+        self._previous: Callable[..., Any] = trainer.strategy.batch_to_device
+        trainer.strategy.batch_to_device = self  # type: ignore[method-assign]
+
+    def __call__(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Moves a batch to the device, and lets a training batch be changed."""
+        moved = self._previous(batch, *args, **kwargs)
+        # a probe within the training is no training; for a batch that is None Lightning calls no training step
+        return self._change(moved) if self._active and self._trainer.training and moved is not None else moved
+
+    def remove(self) -> None:
+        """Takes the tap off; another one that was put on later still passes batches through this one, unchanged."""
+        self._active = False
+        strategy = self._trainer.strategy
+        if strategy.__dict__.get("batch_to_device") is self:
+            if self._previous == type(strategy).batch_to_device.__get__(strategy):
+                del strategy.__dict__["batch_to_device"]
+            else:
+                strategy.batch_to_device = self._previous  # type: ignore[method-assign]

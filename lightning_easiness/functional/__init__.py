@@ -23,6 +23,18 @@ from lightning_easiness.functional.easiness import (
     mean_loss_easiness,
     rank_by_easiness,
 )
+from lightning_easiness.functional.label_issues import (
+    flag_by_threshold,
+    judge_by_threshold,
+    normalized_margin,
+    refine_by_sample_easiness,
+    self_confidence,
+    suggest_labels,
+    threshold_examples,
+    threshold_of,
+)
+from lightning_easiness.functional.label_noise import corrupt_labels
+from lightning_easiness.functional.levels import in_levels, in_levels_by_loss
 from lightning_easiness.functional.patterns import interpolate_grey, radial_mask, shuffle_tiles
 from lightning_easiness.functional.sample_easiness import (
     easiness_level,
@@ -30,35 +42,52 @@ from lightning_easiness.functional.sample_easiness import (
     medium_sample_rate,
     sample_easiness,
 )
+from lightning_easiness.functional.sample_easiness_loss import sample_easiness_loss
 from lightning_easiness.functional.selection import ablate, relabel
+from lightning_easiness.functional.two_groups import TwoGroups, split_by_gap, split_by_mixture
 from lightning_easiness.functional.weighted_sampling import weighted_sample
 
 __all__ = [
+    "TwoGroups",
     "ablate",
     "area_under_margin",
     "confidence",
     "correctness",
+    "corrupt_labels",
     "count_easiness",
     "easiest",
     "easiness_level",
     "el2n",
     "expected_sample_easiness_error",
     "extrapolate_agreement",
+    "flag_by_threshold",
     "forgetting_events",
     "fraction_to_count",
     "hardest",
+    "in_levels",
+    "in_levels_by_loss",
     "interpolate_grey",
+    "judge_by_threshold",
     "margin",
     "matching_rate",
     "mean_loss_easiness",
     "medium_sample_rate",
+    "normalized_margin",
     "radial_mask",
     "rank_by_easiness",
     "rank_correlation",
+    "refine_by_sample_easiness",
     "relabel",
     "sample_easiness",
+    "sample_easiness_loss",
+    "self_confidence",
     "shuffle_tiles",
+    "split_by_gap",
+    "split_by_mixture",
     "split_half_agreement",
+    "suggest_labels",
+    "threshold_examples",
+    "threshold_of",
     "variability",
     "weighted_sample",
 ]

@@ -1,0 +1,143 @@
+"""How long does it take to make the loader for a new epoch's selection, beside the start of the loader's own workers?
+
+Each time, `EasinessDataModule.train_dataloader()` is asked for the loader of another epoch, as a Trainer does at each
+epoch's start: the choice is checked, counted by class, logged and turned into a loader. What the rule itself needs to
+decide is not part of it: the indices are drawn beforehand. In turns with it, a plain loader over the same data starts
+two workers, in order, so that no shuffling is counted, until they run (no batch is waited for). The first should be no
+more than the second, at any size of the data set.
+
+The rule hands out its choice in the forms that users write: a mask, ascending indices, and indices in random order, as
+`hardest` returns them.
+
+    python examples/benchmarks/selection_rebuild.py
+    python examples/benchmarks/selection_rebuild.py --examples 1000000 --pairs 15
+    OMP_NUM_THREADS=1 python examples/benchmarks/selection_rebuild.py   # one thread, as the tests have it
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from functools import partial
+from itertools import count
+
+import torch
+from lightning.pytorch import Trainer
+from measuring import (
+    Clock,
+    Pair,
+    begin,
+    in_turns,
+    load,
+    median_ratio,
+    peak_memory_mib,
+    spread_of_ratios,
+    verdict,
+)
+from models import NUM_CLASSES, quiet_trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_easiness import EasinessDataModule, Selection
+from lightning_easiness.selections import SelectionState
+
+LIMIT = 1.0
+KEPT = 0.7
+FORMS = ("mask", "ascending", "random order")
+
+
+class Drawn(Selection):
+    """Two choices that were drawn beforehand, in turns."""
+
+    every_epoch = True
+
+    def __init__(self, num_examples: int, form: str) -> None:
+        self.choices = [self._draw(num_examples, form, seed) for seed in (0, 1)]
+
+    @staticmethod
+    def _draw(num_examples: int, form: str, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        kept = torch.randperm(num_examples, generator=generator)[: int(KEPT * num_examples)]
+        if form == "mask":
+            mask = torch.zeros(num_examples, dtype=torch.bool)
+            mask[kept] = True
+            return mask
+        return kept.sort().values if form == "ascending" else kept
+
+    def select(self, state: SelectionState) -> Tensor:
+        return self.choices[state.epoch % 2]
+
+
+def made_data(num_examples: int) -> TensorDataset:
+    """Examples of next to no size, as only their number matters here."""
+    labels = torch.randint(NUM_CLASSES, (num_examples,), generator=torch.Generator().manual_seed(0))
+    return TensorDataset(torch.zeros(num_examples, 1), labels)
+
+
+class Rebuilding:
+    """Asks for the loaders of one epoch after the other."""
+
+    def __init__(self, loader: DataLoader, form: str) -> None:
+        self.trainer: Trainer = quiet_trainer(accelerator="cpu")
+        self.datamodule = EasinessDataModule(loader, Drawn(len(loader.dataset), form))
+        self.datamodule.trainer = self.trainer
+        self.epochs = count()
+
+    def rebuild(self) -> DataLoader:
+        epoch = next(self.epochs)
+        self.trainer.fit_loop.epoch_progress.current.completed = epoch  # what `trainer.current_epoch` reads
+        loader = self.datamodule.train_dataloader()
+        assert self.trainer.current_epoch == epoch, "the choice of another epoch would be taken again"
+        return loader
+
+
+class WorkerStart:
+    """Starts a loader's workers, and ends them outside of what is measured."""
+
+    def __init__(self, loader: DataLoader, clock: Clock) -> None:
+        self.loader, self.clock = loader, clock
+
+    def seconds(self) -> float:
+        kept = []
+        return self.clock.time(lambda: kept.append(iter(self.loader)))
+
+
+def measure(num_examples: int, arguments: argparse.Namespace) -> None:
+    dataset = made_data(num_examples)
+    options = {"batch_size": arguments.batch_size, "num_workers": arguments.workers}
+    clock = Clock(arguments.clock)
+    start = WorkerStart(DataLoader(dataset, **options), clock)
+    start.seconds()  # what only the first start waits for
+    for form in arguments.form:
+        rebuilding = Rebuilding(DataLoader(dataset, shuffle=True, **options), form)
+        rebuilding.rebuild()  # what only the first rebuild waits for
+        pairs = in_turns(partial(clock.time, rebuilding.rebuild), start.seconds, arguments.pairs)
+        report(num_examples, form, pairs)
+
+
+def report(num_examples: int, form: str, pairs: list[Pair]) -> None:
+    rebuild, start = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
+    print(
+        f"{num_examples:>11,} examples  {form:12s}  rebuild {rebuild:8.2f} ms, worker start {start:7.2f} ms;"
+        f" {len(pairs)} pairs, rebuild / start {spread_of_ratios(pairs)}; {verdict(median_ratio(pairs), LIMIT)};"
+        f" peak {peak_memory_mib():.0f} MiB; {load()}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, nargs="+", default=[50_000, 1_000_000, 10_000_000])
+    parser.add_argument("--form", choices=FORMS, nargs="+", default=list(FORMS))
+    parser.add_argument("--pairs", type=int, default=9, help="default: %(default)s")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what to measure; see measuring.py")
+    arguments = parser.parse_args()
+    begin("cpu")
+    for num_examples in arguments.examples:
+        measure(num_examples, arguments)
+
+
+if __name__ == "__main__":
+    main()

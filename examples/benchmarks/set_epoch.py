@@ -1,0 +1,133 @@
+"""What does an epoch of SET cost beside a classic one, with its selection?
+
+Trains one model whose epochs take turns: a classic epoch on everything, then one (three, for rescoring every third) by
+SET, each timed from the end of the epoch before, so that the pass over the data, the choice and the new loader count.
+Which examples are medium depends on the model, so a fixed share of the data stands for them here; all that SET does to
+find its own is done. Reported are the medians of SET / classic of neighbouring epochs:
+
+- a pass before each epoch: target <= 0.36 at a share of 5 %
+- a pass before each third epoch: <= 0.15
+- online scores, no pass: <= 1.03 x the share of the data
+- with SEL in the loss / without: <= 1.03
+
+    python examples/benchmarks/set_epoch.py
+    python examples/benchmarks/set_epoch.py --accelerator gpu --examples 50000 --batch-size 128 --share 0.02
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from measuring import Clock, Pair, add_common_arguments, begin, load, median_ratio, spread_of_ratios, verdict
+from models import ARCHITECTURES, Classifier, image_loader, quiet_trainer, synthetic_images
+from torch import Tensor, nn
+
+from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasinessTraining, SELModule
+from lightning_easiness.selection import SelectionState
+
+
+class TakesTurns(SampleEasinessTraining):
+    """SET with a classic epoch before every `cycle` epochs, on a share of the data that does not hang on the model."""
+
+    def __init__(self, share: float, cycle: int, **options: Any) -> None:
+        super().__init__(early_epochs=1, **options)
+        self.share, self.cycle = share, cycle
+
+    def is_classic(self, epoch: int) -> bool:
+        return epoch % (self.cycle + 1) == 0
+
+    def looks_before(self, state: SelectionState) -> bool:
+        # the first epoch after a classic one, if there are passes at all
+        return self.rescore_every_n_epochs is not None and state.epoch % (self.cycle + 1) == 1
+
+    def select(self, state: SelectionState) -> Tensor:
+        super().select(state)  # what it costs
+        if self.is_classic(state.epoch):
+            return torch.arange(state.num_examples)
+        return torch.randperm(state.num_examples, generator=state.generator())[: round(self.share * state.num_examples)]
+
+
+class EpochTimes(Callback):
+    """The seconds of each epoch, from the end of the one before."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.ends = clock, []
+
+    def on_train_start(self, *args: Any) -> None:
+        self.ends.append(self.clock())
+
+    def on_train_epoch_end(self, *args: Any) -> None:
+        self.ends.append(self.clock())
+
+    def seconds(self) -> list[float]:
+        return [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
+
+
+class WithSEL(SELModule, Classifier):
+    """Adds SEL in odd epochs."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x)
+        loss = nn.functional.cross_entropy(logits, y)
+        return loss + self.sel(logits, y) if self.current_epoch % 2 else loss
+
+
+def epochs_of(module: Classifier, data: Any, epochs: int, arguments: argparse.Namespace) -> list[float]:
+    times = EpochTimes(Clock(arguments.clock, arguments.accelerator))
+    with tempfile.TemporaryDirectory() as folder:
+        watch = EasinessCallback(folder, probe=None, num_images=0)
+        trainer = quiet_trainer(accelerator=arguments.accelerator, max_epochs=epochs, callbacks=[watch, times])
+        trainer.fit(module, datamodule=data)
+    return times.seconds()
+
+
+def pairs_of(seconds: list[float], cycle: int) -> list[Pair]:
+    """(mean SET epoch, the classic epoch before), without the first round, which warms up."""
+    rounds = [seconds[start : start + cycle + 1] for start in range(0, len(seconds), cycle + 1)][1:]
+    return [Pair(statistics.fmean(one[1:]), one[0]) for one in rounds if len(one) == cycle + 1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=ARCHITECTURES, default="resnet18")
+    parser.add_argument("--examples", type=int, default=1280)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--share", type=float, default=0.05)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=0)
+    add_common_arguments(parser)
+    arguments = parser.parse_args()
+    begin(arguments.accelerator)
+    dataset = synthetic_images(arguments.model, arguments.examples)
+    options = {"batch_size": arguments.batch_size, "workers": arguments.workers, "accelerator": arguments.accelerator}
+    share = arguments.share
+    cases = {
+        "a pass before each epoch": (1, 0.36, {}),
+        "a pass before each third epoch": (3, 0.15, {"rescore_every_n_epochs": 3}),
+        f"online scores, {share:.0%} of the data": (2, 1.03 * share, {"online": True, "rescore_every_n_epochs": None}),
+        "online scores, half of the data": (2, 1.03 * 0.5, {"online": True, "rescore_every_n_epochs": None}),
+    }
+    for name, (cycle, limit, training) in cases.items():
+        torch.manual_seed(0)
+        selection = TakesTurns(0.5 if "half" in name else share, cycle, **training)
+        data = EasinessDataModule(image_loader(dataset, shuffle=True, **options), selection)
+        module = Classifier(ARCHITECTURES[arguments.model].make())
+        seconds = epochs_of(module, data, (arguments.pairs + 1) * (cycle + 1), arguments)
+        pairs = pairs_of(seconds, cycle)
+        print(f"SET / classic, {name}: {spread_of_ratios(pairs)}   {verdict(median_ratio(pairs), limit)}", flush=True)
+    torch.manual_seed(0)
+    module = WithSEL(ARCHITECTURES[arguments.model].make())
+    data = EasinessDataModule(image_loader(dataset, shuffle=True, **options))
+    pairs = pairs_of(epochs_of(module, data, 2 * (arguments.pairs + 1), arguments), 1)
+    print(f"with SEL / without: {spread_of_ratios(pairs)}   {verdict(median_ratio(pairs), 1.03)}")
+    print(f"\n{load()} at the end")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Wrong labels as one of two groups in a score, without a second training: two rules, each with its assumption.
+
+Both can be told a limit: for a margin 0, as a label that the model prefers to all others is not called wrong.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.functional._checks import check_floating, check_per_example, exact_dtype
+
+_LEAST_EXAMPLES = 10  # fewer show no two groups
+_MOST_POINTS = 2**14  # that EM works on: more examples are averaged in blocks of neighbours
+_LEAST_VARIANCE = 1e-3  # of a bell, as a part of the variance of all: one example alone is no bell
+_STARTS = (0.05, 0.2, 0.5)  # shares of the harder group that EM starts from, besides that of the gap
+_MOST_STEPS = 1000
+_TOLERANCE = 1e-9  # of the mean log-likelihood from one step to the next
+
+
+class TwoGroups(NamedTuple):
+    """How a score falls into a harder and an easier group; all but `flagged` float64 (float32 on Apple's devices).
+
+    Attributes:
+        flagged: In the harder group, bool, shape (N,); False where the score is NaN.
+        threshold: Shape (): the easiest value that is flagged, so that `flagged` is "at least as hard as that"; where
+            nothing is, an infinity that no value reaches.
+        share: Estimated share of the harder group among the known, shape (); 0 where there is none.
+        posterior: Probability to be in the harder group, shape (N,), never rising towards easier values; 0 and 1 by the
+            gap rule. NaN where the score is NaN.
+    """
+
+    flagged: Tensor
+    threshold: Tensor
+    share: Tensor
+    posterior: Tensor
+
+
+def split_by_mixture(values: Tensor, higher_is_easier: bool = True, limit: float | None = None) -> TwoGroups:
+    """Harder and easier group by a mixture of two Gaussians: wrong labels ASSUMED to be the harder of two bells.
+
+    Expectation maximisation in float64 from four fixed starts, the likeliest end taken: no randomness. An example is
+    flagged where it belongs to the harder bell with probability 1/2 or more. A wide bell would reclaim values beyond
+    the narrow one; instead, the posterior never rises towards easier values, and never falls towards harder ones, from
+    the middle of the harder bell on.
+
+    Nothing is flagged where there are not two bells: where one fits as well by the Bayesian information criterion,
+    where all values are equal, or with fewer than 10 known. The assumption fails where clean examples are skewed
+    towards hard: their tail then counts as wrong, and `share` is too high. A `limit` bounds that.
+
+    More than 16,384 values are averaged in blocks of neighbours for the fit; the posterior is that of each value.
+
+    Args:
+        values: One value an example, floating point, shape (N,). NaN means unknown; infinite counts as the most extreme
+            of the finite.
+        higher_is_easier: Direction of `values`.
+        limit: What is easier than this is in the easier group, whatever the fit says; None for no limit.
+
+    Returns:
+        See `TwoGroups`; on the device of `values`.
+
+    Raises:
+        TypeError: If `values` is no floating point tensor, or `higher_is_easier` no bool.
+        ValueError: If `values` has another shape, or `limit` is NaN.
+
+    Example:
+        >>> import torch
+        >>> wrong, right = torch.linspace(-3, -1, 20), torch.linspace(3, 9, 80)
+        >>> groups = split_by_mixture(torch.cat([right, wrong]))
+        >>> groups.flagged.nonzero()[:, 0].tolist() == list(range(80, 100)), round(float(groups.share), 2)
+        (True, 0.2)
+    """
+    easiness, known = _as_easiness("split_by_mixture", values, higher_is_easier, limit)
+    ordered, order = easiness.sort()
+    posterior = _posterior(ordered)
+    return _result(values, known, easiness, posterior[order.argsort()], higher_is_easier, limit)
+
+
+def split_by_gap(values: Tensor, higher_is_easier: bool = True, limit: float | None = None) -> TwoGroups:
+    """Harder and easier group by the best cut: two groups ASSUMED, of similar spread and not too unequal size.
+
+    The cut for which the variance within both groups is least: "A Threshold Selection Method from Gray-Level
+    Histograms" (Otsu, 1979), on the values themselves in place of a histogram. It always finds two groups, up to half
+    of the examples where there is but one, and is drawn to the larger group where wrong labels are few.
+
+    Args:
+        values: One value an example, floating point, shape (N,). NaN means unknown; infinite counts as the most extreme
+            of the finite.
+        higher_is_easier: Direction of `values`.
+        limit: What is easier than this is in the easier group, whatever the fit says; None for no limit.
+
+    Returns:
+        See `TwoGroups`; on the device of `values`. Nothing is flagged where all values are equal, or fewer than 10
+        known.
+
+    Raises:
+        TypeError: If `values` is no floating point tensor, or `higher_is_easier` no bool.
+        ValueError: If `values` has another shape, or `limit` is NaN.
+
+    Example:
+        >>> import torch
+        >>> loss = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.2, 0.4, 0.1, 0.2, 3.0, 2.5])
+        >>> split_by_gap(loss, higher_is_easier=False).threshold
+        tensor(2.5000, dtype=torch.float64)
+    """
+    easiness, known = _as_easiness("split_by_gap", values, higher_is_easier, limit)
+    ordered, order = easiness.sort()
+    hard = torch.zeros_like(ordered)
+    if _can_be_split(ordered):
+        hard[: _best_cut(ordered)] = 1
+    return _result(values, known, easiness, hard[order.argsort()], higher_is_easier, limit)
+
+
+def _as_easiness(owner: str, values: Tensor, higher_is_easier: bool, limit: float | None) -> tuple[Tensor, Tensor]:
+    """Return the known values, float64 on the CPU, high is easy and finite; and which they are, bool (N,)."""
+    values = check_floating(owner, "values", values)
+    check_per_example(owner, "values", values)
+    if not isinstance(higher_is_easier, bool):
+        raise TypeError(f"The `higher_is_easier` of {owner} must be True or False; got {higher_is_easier!r}.")
+    if limit is not None and math.isnan(limit):
+        raise ValueError(f"The `limit` of {owner} must be a number or None; got {limit}.")
+    exact = values.detach().cpu().double()
+    known = ~exact.isnan()
+    easiness = exact[known] if higher_is_easier else -exact[known]
+    finite = easiness[easiness.isfinite()]
+    if len(finite) == 0:
+        return torch.zeros_like(easiness), known
+    return easiness.clamp(finite.min(), finite.max()), known
+
+
+def _result(
+    values: Tensor, known: Tensor, easiness: Tensor, posterior: Tensor, higher_is_easier: bool, limit: float | None
+) -> TwoGroups:
+    if limit is not None:
+        posterior = posterior.masked_fill(easiness > (limit if higher_is_easier else -limit), 0)
+    in_group = posterior >= 0.5
+    threshold = easiness[in_group].max() if bool(in_group.any()) else torch.tensor(-math.inf, dtype=torch.float64)
+    flagged = torch.zeros(len(known), dtype=torch.bool)
+    flagged[known] = in_group
+    everywhere = torch.full((len(known),), math.nan, dtype=torch.float64)
+    everywhere[known] = posterior
+    share = posterior.mean() if len(posterior) else torch.zeros((), dtype=torch.float64)
+    device, dtype = values.device, exact_dtype(values)
+    return TwoGroups(
+        flagged.to(device),
+        (threshold if higher_is_easier else -threshold).to(device, dtype),
+        share.to(device, dtype),
+        everywhere.to(device, dtype),
+    )
+
+
+def _can_be_split(ordered: Tensor) -> bool:
+    return len(ordered) >= _LEAST_EXAMPLES and bool(ordered[0] < ordered[-1])
+
+
+def _best_cut(ordered: Tensor) -> int:
+    """Return how many of the ascending values are in the lower group; equal values are never parted."""
+    number = len(ordered)
+    below = torch.arange(1, number, dtype=torch.float64)
+    sums = (ordered - ordered.mean()).cumsum(0)[:-1]  # centred, so that large numbers do not cancel
+    between = sums.square() / (below * (number - below))
+    between[ordered[1:] == ordered[:-1]] = -1
+    return int(between.argmax()) + 1
+
+
+def _posterior(ordered: Tensor) -> Tensor:
+    """Return the probability to be in the lower bell for each of the ascending values; zeros where there is none."""
+    nothing = torch.zeros_like(ordered)
+    if not _can_be_split(ordered):
+        return nothing
+    scaled = (ordered - ordered.mean()) / ordered.std(correction=0)
+    if not bool(scaled.isfinite().all()):  # values so near to each other that their variance is 0
+        return nothing
+    bells = _fit(*_blocks(scaled), cut=_best_cut(scaled) / len(scaled))
+    one_bell = -0.5 * (math.log(2 * math.pi) + 1)
+    # Three numbers more describe two bells; each costs log(N) / 2.
+    if (bells.log_likelihood - one_bell) * len(scaled) <= 1.5 * math.log(len(scaled)):
+        return nothing
+    return _never_rising(_responsibility(scaled, bells), int(torch.searchsorted(scaled, bells.mean[0])))
+
+
+class _Bells(NamedTuple):
+    """Two bells, that of the lower mean first; `log_likelihood` is the mean of all examples."""
+
+    weight: Tensor
+    mean: Tensor
+    variance: Tensor
+    log_likelihood: float
+
+
+def _blocks(ordered: Tensor) -> tuple[Tensor, Tensor]:
+    """Return at most `_MOST_POINTS` points and their weights, which sum to 1."""
+    size = -(-len(ordered) // _MOST_POINTS)
+    parts = torch.split(ordered, size)
+    if size == 1:
+        return ordered, torch.full_like(ordered, 1 / len(ordered))
+    points = torch.stack([part.mean() for part in (parts[:-1] if len(parts[-1]) < size else parts)])
+    weights = torch.full_like(points, size / len(ordered))
+    if len(parts[-1]) < size:
+        points = torch.cat([points, parts[-1].mean()[None]])
+        weights = torch.cat([weights, torch.tensor([len(parts[-1]) / len(ordered)], dtype=torch.float64)])
+    return points, weights
+
+
+def _fit(points: Tensor, weights: Tensor, cut: float) -> _Bells:
+    """Fit two bells to weighted ascending points by EM, from all starts at once; the likeliest is returned."""
+    position = weights.cumsum(0) - weights / 2
+    lower = torch.stack([(position < start).double() for start in (*_STARTS, cut)])
+    before = torch.full((len(lower),), -math.inf, dtype=torch.float64)
+    for _ in range(_MOST_STEPS):
+        # (start, bell, point): the share of each point in each bell
+        shares = torch.stack([lower, 1 - lower], 1) * weights
+        weight = shares.sum(2).clamp(min=1e-12)
+        mean = (shares * points).sum(2) / weight
+        variance = (shares * (points - mean.unsqueeze(2)).square()).sum(2) / weight
+        variance = variance.clamp(min=_LEAST_VARIANCE)
+        log_density = _log_density(points, weight, mean, variance)
+        total = log_density.logsumexp(1)
+        lower = (log_density[:, 0] - total).exp()
+        likelihood = total @ weights
+        if bool(((likelihood - before).abs() < _TOLERANCE).all()):
+            break
+        before = likelihood
+    best = int(likelihood.argmax())
+    by_mean = mean[best].argsort()
+    return _Bells(weight[best][by_mean], mean[best][by_mean], variance[best][by_mean], float(likelihood[best]))
+
+
+def _log_density(points: Tensor, weight: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Return the log of weight times density, with one dimension more at the end for the points."""
+    distance = (points - mean.unsqueeze(-1)).square() / variance.unsqueeze(-1)
+    return weight.log().unsqueeze(-1) - 0.5 * (distance + (2 * math.pi * variance).log().unsqueeze(-1))
+
+
+def _responsibility(points: Tensor, bells: _Bells) -> Tensor:
+    return _log_density(points, bells.weight, bells.mean, bells.variance).softmax(0)[0]
+
+
+def _never_rising(posterior: Tensor, middle: int) -> Tensor:
+    """Return the posterior of ascending values made monotone on both sides of the position of the lower mean."""
+    middle = min(middle, len(posterior) - 1)
+    above = posterior[middle:].cummin(0).values
+    below = posterior[: middle + 1].flip(0).cummax(0).values.flip(0)
+    return torch.cat([below[:-1], above])

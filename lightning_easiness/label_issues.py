@@ -1,0 +1,243 @@
+"""`find_label_issues`: which labels are probably wrong, as a table with the most suspicious first."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_easiness import functional
+from lightning_easiness.label_rules import Verdict, exactly, judge, judge_thresholds
+from lightning_easiness.label_sources import PROBABILITY_SCORES, Source, Suspicion, read_source, tie_of
+from lightning_easiness.label_table import LabelIssues
+from lightning_easiness.scores import Scores, get_score
+
+__all__ = ["LabelIssues", "find_label_issues"]
+
+
+def find_label_issues(
+    record: Source | Sequence[Source],
+    score: str = "area_under_margin",
+    *,
+    rule: Literal["mixture", "gap", "threshold"] | float = "mixture",
+    checkpoint: int = -1,
+    probabilities: Tensor | None = None,
+    threshold_indices: Tensor | Sequence[Tensor] | None = None,
+    percentile: float = 99.0,
+    num_suspects: int | None = None,
+    refine: Literal["easy", "hard"] | None = None,
+    easiness: Tensor | None = None,
+    tol: float = 5e-4,
+    target: Tensor | None = None,
+    series: str | None = None,
+    seed: int = 0,
+) -> LabelIssues:
+    """Find the labels that are probably wrong, from what was recorded in training.
+
+    The rules, each with what it assumes:
+
+    - "mixture": wrong labels are the harder of two Gaussian bells; see `functional.split_by_mixture`. No second
+      training. Too many are flagged where clean examples are skewed towards hard.
+    - "gap": two groups of similar spread and not too unequal size; see `functional.split_by_gap`.
+    - "threshold": wrong labels look like examples that were given a class that does not exist. Needs a run, or two,
+      trained with `functional.threshold_examples`; assumes nothing of the score's distribution.
+    - a share of the judged examples, such as 0.05: the hardest of them, exactly as many.
+
+    By the mixture and the gap rule a label that the model preferred to all others is never called wrong: no area under
+    the margin (or margin) above 0, and no normalized margin above 0.5.
+
+    Args:
+        record: a record; scores; the folder that EasinessCallback wrote, of which the online series is taken for scores
+            of the whole training, such as the area under the margin, and else the probe; or for `rule="threshold"` a
+            list of such, one for each run of the protocol.
+        score: name of a registered score that ranks difficulty; or "self_confidence" or "normalized_margin", which are
+            taken from `probabilities`.
+        rule: see above.
+        checkpoint: index in the record; scores of the whole training end there.
+        probabilities: averaged over training or runs, or out of sample, floating point `(N, K)`: for suggested labels.
+            With a last column for the threshold class, that is taken out.
+        threshold_indices: for "threshold": the examples that were given the class that does not exist, of each run.
+        percentile: for "threshold": of the scores of the threshold examples.
+        num_suspects: call exactly so many wrong, the hardest, whatever `rule` says.
+        refine: AUM-SE: keep a flag only where sample easiness at the given label is "easy", or "hard"; see
+            `functional.refine_by_sample_easiness`.
+        easiness: sample easiness at the given label `(N,)`, for `refine`; by default that of the record, or of the
+            probe in the folder.
+        tol: for `refine`.
+        target: labels as they are now, integers `(N,)`, -1 where not known: compared with those that were trained on.
+        series: of a folder, which to take; of a record, that its margins are meant though they are not online.
+        seed: decides what is left of ties.
+
+    Returns:
+        The table. Examples that were never seen, or were threshold examples in each run, are in its `unseen` alone, and
+        a `UserWarning` says how many.
+
+    Raises:
+        TypeError: `record` is of another type.
+        ValueError: the record lacks what is asked for, as online margins; there is one class; labels have changed since
+            they were trained on; the threshold class is a real one; or an argument is out of range.
+
+    Example:
+        >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
+        >>> scores = Scores(margins, margins * torch.nan, True, target=torch.arange(72) % 3, name="area_under_margin")
+        >>> find_label_issues(scores, rule=0.05).flagged
+        tensor([60, 61, 62, 63])
+    """
+    _check_choices(score, rule, num_suspects, refine)
+    wanted: Tensor | Literal["read"] | None = None
+    if refine is not None:
+        wanted = "read" if easiness is None else easiness
+    sources = [record] if isinstance(record, (str, os.PathLike)) or not isinstance(record, Sequence) else list(record)
+    found = [
+        read_source(source, score, checkpoint, series=series, probabilities=probabilities, easiness=wanted, seed=seed)
+        for source in sources
+    ]
+    by_threshold = rule == "threshold"
+    if len(found) == 0 or (len(found) > 1 and not by_threshold):
+        raise ValueError(
+            f"The `record` of find_label_issues must be one with rule={rule!r}; got {len(found)}: put runs into one "
+            "with EasinessRecord.merge()."
+        )
+    if by_threshold:
+        verdict = judge_thresholds(found, threshold_indices, percentile)
+    else:
+        verdict = judge(found[0].scores, rule, tie_of(found[0].scores.name), seed)
+    classes = _num_classes(found, by_threshold)
+    verdict = replace(verdict, given=_current_target(verdict.given, target))
+    _check_classes(verdict.given, classes)
+    known = None if probabilities is None else _probabilities(probabilities, len(verdict.given), classes, by_threshold)
+    ties = found[0].scores.tie_breaker
+    if num_suspects is not None:
+        verdict = exactly(verdict, num_suspects, ties, seed)
+    if refine is not None:
+        verdict = _refined(verdict, found, refine, tol)
+    _warn_of_unseen(verdict)
+    return _table(verdict, found[0].scores, known, seed)
+
+
+def _check_choices(score: str, rule: object, num_suspects: int | None, refine: str | None) -> None:
+    if score not in PROBABILITY_SCORES and not get_score(score).ranks_difficulty:
+        raise ValueError(
+            f"The `score` of find_label_issues must rank difficulty, but neither end of '{score}' is hard: take "
+            "'area_under_margin'."
+        )
+    is_share = isinstance(rule, float) and 0 < rule < 1
+    if not is_share and rule not in ("mixture", "gap", "threshold"):
+        raise ValueError(
+            f"The `rule` of find_label_issues must be 'mixture', 'gap', 'threshold' or a share in (0, 1); got {rule!r}."
+        )
+    if num_suspects is not None and num_suspects < 0:
+        raise ValueError(f"The `num_suspects` of find_label_issues must be at least 0; got {num_suspects}.")
+    if refine not in (None, "easy", "hard"):
+        raise ValueError(f"The `refine` of find_label_issues must be 'easy', 'hard' or None; got {refine!r}.")
+
+
+def _num_classes(found: Sequence[Suspicion], by_threshold: bool) -> int | None:
+    known = next((suspicion.num_classes for suspicion in found if suspicion.num_classes), None)
+    return known - 1 if known is not None and by_threshold else known
+
+
+def _check_classes(given: Tensor, num_classes: int | None) -> None:
+    labels = given[given >= 0]
+    one = len(given) > 1 and len(labels) > 0 and int(labels.min()) == int(labels.max())
+    if num_classes == 1 or one:
+        raise ValueError(
+            "find_label_issues needs labels of two classes or more; all are of class "
+            f"{int(labels[0]) if one else 0}: of one class no label is wrong."
+        )
+
+
+def _current_target(given: Tensor, target: Tensor | None) -> Tensor:
+    """The labels that were trained on, filled in where only `target` knows them."""
+    if target is None:
+        return given
+    now = torch.as_tensor(target).detach().cpu()
+    if now.shape != given.shape or now.is_floating_point():
+        raise ValueError(
+            f"The `target` of find_label_issues must be integers ({len(given)},), a label for each example that was "
+            f"recorded; got {now.dtype} {tuple(now.shape)}: is this another data set?"
+        )
+    now = now.long().clamp(min=-1)
+    changed = ((given >= 0) & (now >= 0) & (given != now)).nonzero()[:, 0]
+    if len(changed):
+        first = int(changed[0])
+        raise ValueError(
+            f"{len(changed)} of {len(given)} labels are not those that were trained on: example {first} has the label "
+            f"{int(now[first])} now and {int(given[first])} in the record; train again, or give the labels of then."
+        )
+    return torch.where(given >= 0, given, now)
+
+
+def _probabilities(probabilities: Tensor, number: int, num_classes: int | None, by_threshold: bool) -> Tensor:
+    """The averaged probabilities of the real classes, on the CPU."""
+    known: Tensor = probabilities.detach().cpu()
+    if by_threshold and num_classes is not None and known.shape[1:] == (num_classes + 1,):
+        known = known[:, :-1] / known[:, :-1].sum(1, keepdim=True)
+    if known.ndim != 2 or len(known) != number or num_classes not in (None, known.shape[1]):
+        raise ValueError(
+            f"The `probabilities` of find_label_issues must have shape (N, K) = ({number}, {num_classes or 'K'}); got "
+            f"{tuple(known.shape)}: give a row for each example of the data set."
+        )
+    return known
+
+
+def _refined(verdict: Verdict, found: Sequence[Suspicion], reading: Literal["easy", "hard"], tol: float) -> Verdict:
+    """The verdict with fewer flags, by sample easiness at the given label in the runs that judge an example."""
+    rows = [suspicion.easiness for suspicion in found if suspicion.easiness is not None]
+    for row in rows:
+        if row.shape != verdict.given.shape:
+            raise ValueError(
+                f"The `easiness` of find_label_issues must have shape ({len(verdict.given)},), a value for each "
+                f"example that was recorded; got {tuple(row.shape)}."
+            )
+    stacked = torch.stack([row.detach().cpu() for row in rows])
+    easiness = stacked.masked_fill(~verdict.judges, torch.nan).nanmean(0)
+    flagged = functional.refine_by_sample_easiness(verdict.flagged, easiness, reading, tol)
+    return replace(
+        verdict,
+        flagged=flagged,
+        explanation=f"{verdict.explanation} Of {int(verdict.flagged.sum())} flags {int(flagged.sum())} are left, where "
+        f"sample easiness at the given label is {reading}.",
+    )
+
+
+def _warn_of_unseen(verdict: Verdict) -> None:
+    unseen = int(verdict.score.isnan().sum())
+    if unseen:
+        warnings.warn(
+            f"{unseen} of {len(verdict.score)} examples could not be judged, as training never saw them under their "
+            "own label: they are in `unseen` of the table, neither clean nor wrong.",
+            stacklevel=3,
+        )
+
+
+def _table(verdict: Verdict, scores: Scores, probabilities: Tensor | None, seed: int) -> LabelIssues:
+    order = verdict.hardest_first(scores.tie_breaker, seed)
+    # Stable: what the refinement calls clean comes after what it leaves, each by score.
+    order = order[(~verdict.flagged[order]).long().argsort(stable=True)]
+    given = verdict.given
+    suggested = torch.full_like(given, -1)
+    if probabilities is not None:
+        suggested = functional.suggest_labels(probabilities, given)
+    return LabelIssues(
+        index=order,
+        given=given[order],
+        suggested=suggested[order],
+        score=verdict.score[order],
+        spread=verdict.spread[order],
+        posterior=verdict.posterior[order],
+        is_issue=verdict.flagged[order],
+        unseen=verdict.score.isnan().nonzero()[:, 0],
+        threshold=verdict.threshold,
+        rule=verdict.rule,
+        estimated_share=verdict.share,
+        score_name=scores.name,
+        higher_is_easier=scores.higher_is_easier,
+        num_examples=len(given),
+        explanation=f"{scores!r}. {verdict.explanation}",
+        probabilities=probabilities,
+        fingerprint=scores.fingerprint,
+    )

@@ -1,0 +1,191 @@
+"""What a report on labels is made from: one score an example, from scores, a record or a folder of runs."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, Union
+
+import torch
+from torch import Tensor
+
+from lightning_easiness import functional
+from lightning_easiness.record import EasinessRecord
+from lightning_easiness.scores import Scores, get_score
+
+Source: TypeAlias = Union[Scores, EasinessRecord, str, "os.PathLike[str]"]
+
+ONLINE, PROBE = "train-online", "train-probe"
+
+#: Scores from averaged probabilities: function, and the value at which the given label ties with another, if any.
+PROBABILITY_SCORES = {
+    "self_confidence": (functional.self_confidence, None),
+    "normalized_margin": (functional.normalized_margin, 0.5),
+}
+_TIES = {"area_under_margin": 0.0, "margin": 0.0, "normalized_margin": 0.5}
+_ONLINE_ONLY = "area_under_margin"
+_HOW_TO_RECORD = "EasinessCallback(online=True), its default, records it"
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """One score of one series, and what is known of its labels.
+
+    Attributes:
+        scores: the score, with its direction, labels and ties.
+        num_classes: K, None where not known.
+        series: which the score is of; None for scores whose series is not known.
+        easiness: sample easiness at the given label `(N,)`, where it was asked for.
+    """
+
+    scores: Scores
+    num_classes: int | None
+    series: str | None
+    easiness: Tensor | None
+
+
+def tie_of(score: str) -> float | None:
+    """The value of a score at which the given label ties with another; None where the score has none."""
+    return _TIES.get(score)
+
+
+def read_source(
+    source: Source,
+    score: str,
+    checkpoint: int,
+    *,
+    series: str | None,
+    probabilities: Tensor | None,
+    easiness: Tensor | Literal["read"] | None,
+    seed: int,
+) -> Suspicion:
+    """Read the score of one source.
+
+    Args:
+        source: scores, which are taken as they are; a record; or the folder of runs.
+        score: name of a registered score or of one in `PROBABILITY_SCORES`.
+        checkpoint: index in the series.
+        series: of a folder, which to load; None for the one that suits the score.
+        probabilities: averaged probabilities `(N, K)`, where the score needs them.
+        easiness: sample easiness `(N,)`, "read" to take it from the source, None where it is not needed.
+        seed: decides what is left of ties.
+
+    Raises:
+        TypeError: `source` is none of these.
+        ValueError: the source does not hold what is needed.
+        FileNotFoundError: there is no such folder, or no run in it.
+    """
+    record = _open(source, score, series)
+    if isinstance(record, Scores):
+        if easiness == "read":
+            raise _no_easiness("Scores hold one score")
+        return Suspicion(record, None, None, easiness)
+    scores = _score(record, score, checkpoint, probabilities, seed)
+    if isinstance(easiness, str):
+        easiness = _easiness(source, record, scores, checkpoint)
+    return Suspicion(scores, record.num_classes, record.series, easiness)
+
+
+def _open(source: Source, score: str, series: str | None) -> Scores | EasinessRecord:
+    if isinstance(source, Scores):
+        return source
+    if isinstance(source, EasinessRecord):
+        _check_series(source, score, series)
+        return source
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            "The `record` of find_label_issues must be an EasinessRecord, Scores, the folder that EasinessCallback "
+            f"wrote, or a list of such, one a run of the threshold protocol; got {type(source).__name__}."
+        )
+    path = Path(source)
+    if series is not None:
+        return EasinessRecord.load(path, series)
+    trajectory = score not in PROBABILITY_SCORES and get_score(score).per == "trajectory"
+    first, second = (ONLINE, PROBE) if trajectory else (PROBE, ONLINE)
+    try:
+        return EasinessRecord.load(path, first)
+    except FileNotFoundError as error:
+        try:
+            other = EasinessRecord.load(path, second)
+        except FileNotFoundError:
+            raise error from None
+    if score == _ONLINE_ONLY:
+        raise ValueError(
+            f"The area under the margin is taken from training itself, but no run in '{path}' holds the series "
+            f"'{ONLINE}': {_HOW_TO_RECORD}; or take series='{PROBE}', whose margins are those at fixed weights."
+        )
+    return other
+
+
+def _check_series(record: EasinessRecord, score: str, series: str | None) -> None:
+    wanted = ONLINE if series is None and score == _ONLINE_ONLY else series
+    if wanted is None or record.series == wanted:
+        return
+    if series is not None:
+        raise ValueError(
+            f"The `record` of find_label_issues is of series '{record.series}', but series='{series}' was asked for: "
+            "load that one."
+        )
+    raise ValueError(
+        f"The area under the margin is taken from training itself, but this record is of series '{record.series}': "
+        f"give EasinessRecord.load(path, '{ONLINE}') ({_HOW_TO_RECORD}), or series='{record.series}' to take its "
+        "margins all the same."
+    )
+
+
+def _score(record: EasinessRecord, score: str, checkpoint: int, probabilities: Tensor | None, seed: int) -> Scores:
+    if score in PROBABILITY_SCORES:
+        return _score_of_probabilities(record, score, probabilities, seed)
+    if score == _ONLINE_ONLY and record.series == ONLINE and "margin" not in record.fields:
+        raise ValueError(
+            f"The area under the margin needs field 'margin', but series '{ONLINE}' holds {', '.join(record.fields)}: "
+            "the margin is recorded where EasinessCallback sees logits (N, K); see its `logits_fn` and `module`."
+        )
+    with warnings.catch_warnings():
+        # The report says itself, and better, which examples were never seen.
+        warnings.filterwarnings("ignore", message=r"\d+ of \d+ examples have no ")
+        return record.score(score, checkpoint, seed=seed)
+
+
+def _score_of_probabilities(record: EasinessRecord, score: str, probabilities: Tensor | None, seed: int) -> Scores:
+    if probabilities is None:
+        raise ValueError(
+            f"Score '{score}' needs `probabilities`, averaged over training or out of sample, (N, K); got None: give "
+            "them, or take score='area_under_margin'."
+        )
+    function, _ = PROBABILITY_SCORES[score]
+    target = record.target
+    values = function(probabilities.detach().cpu(), target)
+    return Scores(
+        values=values,
+        spread=torch.full_like(values, torch.nan),
+        higher_is_easier=True,
+        target=target,
+        name=score,
+        num_runs=record.num_runs,
+        fingerprint=record.fingerprint,
+        seed=seed,
+    )
+
+
+def _easiness(source: Source, record: EasinessRecord, scores: Scores, checkpoint: int) -> Tensor:
+    """Sample easiness at the moment of the score: of the record itself, or of the probe in the same folder."""
+    if "sample_easiness" in record.fields:
+        return record.score("sample_easiness", checkpoint).values
+    if isinstance(source, EasinessRecord):
+        raise _no_easiness(f"series '{record.series}' holds {', '.join(record.fields)}")
+    assert not isinstance(source, Scores)
+    try:
+        probe = EasinessRecord.load(Path(source), PROBE)
+    except FileNotFoundError as error:
+        raise _no_easiness(str(error).rstrip(".")) from None
+    last = checkpoint == -1 or scores.step is None
+    index = checkpoint if last else probe.checkpoint_at(step=scores.step)
+    return probe.score("sample_easiness", index).values
+
+
+def _no_easiness(why: str) -> ValueError:
+    return ValueError(
+        f"`refine` needs the sample easiness of each example, but {why}: give "
+        f"easiness=EasinessRecord.load(path).score('sample_easiness').values, of series '{PROBE}'."
+    )

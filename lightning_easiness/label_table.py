@@ -1,0 +1,205 @@
+"""`LabelIssues`: examples by how suspicious their labels are, as a table that goes to other tools."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_easiness.tables import Columns, import_for_tables, to_pandas, write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ROWS = ("index", "given", "suggested", "score", "spread", "posterior", "is_issue")
+_SHOWN = 10
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LabelIssues:
+    """Examples by how suspicious their labels are, most suspicious first. Made by `find_label_issues`.
+
+    Attributes:
+        index: the examples, int64 `(M,)`: all that could be judged.
+        given: their labels, int64 `(M,)`, -1 where not known.
+        suggested: labels to give instead, int64 `(M,)`, -1 where not known; of use where `is_issue`.
+        score: `(M,)`, in the direction of `higher_is_easier`.
+        spread: of the score over runs, `(M,)`, NaN for one run.
+        posterior: probability that the label is wrong, `(M,)`, as far as the rule gives one, else NaN.
+        is_issue: whether the label is called wrong, bool `(M,)`.
+        unseen: examples that could not be judged, int64 `(U,)`, ascending: neither clean nor wrong.
+        threshold: the easiest score that the rule calls wrong.
+        rule: how the threshold was found: "mixture", "gap", "threshold" or "share".
+        estimated_share: of wrong labels among the judged.
+        score_name: name of the score.
+        higher_is_easier: direction of the score.
+        num_examples: N, the length of the data set.
+        explanation: how all this came about, in sentences.
+        probabilities: averaged probabilities `(N, K)` in the order of the data set, None where not known.
+        fingerprint: names the data set.
+
+    Example:
+        >>> from lightning_easiness.scores import Scores
+        >>> from lightning_easiness.label_issues import find_label_issues
+        >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
+        >>> scores = Scores(margins, margins * torch.nan, True, target=torch.arange(72) % 3, name="area_under_margin")
+        >>> issues = find_label_issues(scores)
+        >>> issues
+        LabelIssues(12 of 72 labels called wrong by 'mixture': area_under_margin <= -2; 16.7 % estimated wrong)
+        >>> issues.flagged[:3], len(issues)
+        (tensor([60, 61, 62]), 72)
+        >>> print(issues.head(2))
+        index  given  suggested   score  spread  posterior  is_issue
+           60      0          -      -4       -          1       yes
+           61      1          -  -3.818       -          1       yes
+    """
+
+    index: Tensor
+    given: Tensor
+    suggested: Tensor
+    score: Tensor
+    spread: Tensor
+    posterior: Tensor
+    is_issue: Tensor
+    unseen: Tensor
+    threshold: float
+    rule: str
+    estimated_share: float
+    score_name: str
+    higher_is_easier: bool
+    num_examples: int
+    explanation: str = ""
+    probabilities: Tensor | None = None
+    fingerprint: str = ""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __repr__(self) -> str:
+        sign = "<=" if self.higher_is_easier else ">="
+        unseen = f"; {len(self.unseen)} not judged" if len(self.unseen) else ""
+        return (
+            f"LabelIssues({int(self.is_issue.sum())} of {len(self)} labels called wrong by '{self.rule}': "
+            f"{self.score_name} {sign} {self.threshold:.4g}; {100 * self.estimated_share:.1f} % "
+            f"estimated wrong{unseen})"
+        )
+
+    def __str__(self) -> str:
+        """The first rows as text."""
+        shown = self.head(_SHOWN)
+        columns = [[name, *_as_cells(getattr(shown, name))] for name in _ROWS]
+        widths = [max(map(len, column)) for column in columns]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            for row in zip(*columns, strict=True)
+        ]
+        if len(self) > _SHOWN:
+            lines.append(f"... and {len(self) - _SHOWN} more")
+        return "\n".join(lines)
+
+    @property
+    def flagged(self) -> Tensor:
+        """Examples whose label is called wrong, int64 `(n,)`, most suspicious first."""
+        return self.index[self.is_issue]
+
+    def head(self, n: int = _SHOWN) -> "LabelIssues":
+        """The `n` most suspicious rows.
+
+        Raises:
+            ValueError: `n` is negative.
+        """
+        if n < 0:
+            raise ValueError(f"The `n` of head() must be at least 0; got {n}.")
+        return replace(self, **{name: getattr(self, name)[:n] for name in _ROWS})
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Table with index "index" and columns given, suggested, score, spread, posterior and is_issue, in this order.
+
+        `attrs` of the table say the score, its direction, the rule, the threshold and the estimated share.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        table = to_pandas(self._columns(), index="index", caller="LabelIssues.to_pandas()")
+        about = ("score_name", "higher_is_easier", "rule", "threshold", "estimated_share", "num_examples")
+        table.attrs = {attribute: getattr(self, attribute) for attribute in (*about, "fingerprint")}
+        return table
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the rows, most suspicious first; empty where not known. Needs no pandas."""
+        write_csv(path, self._columns())
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write the table of `to_pandas` as Parquet.
+
+        Raises:
+            ImportError: pandas or pyarrow is not installed.
+        """
+        for package in ("pandas", "pyarrow"):
+            import_for_tables(package, "LabelIssues.to_parquet()")
+        self.to_pandas().to_parquet(path, engine="pyarrow")
+
+    def to_cleanlab(self) -> dict[str, NDArray[Any]]:
+        """What cleanlab's `find_label_issues` and Datalab take: "labels" `(n,)` and "pred_probs" `(n, K)`, where known.
+
+        A row for each judged example, in the order of the data set: row r is example `issues.index.sort().values[r]`,
+        which is r itself where all were judged.
+
+        Raises:
+            ValueError: a label or a probability of a judged example is not known.
+        """
+        order = self.index.argsort()
+        labels = self.given[order]
+        if bool((labels < 0).any()):
+            raise ValueError(
+                f"cleanlab takes a label for each example; that of example {int(self.index[order][labels < 0][0])} is "
+                "not known: give `target` to find_label_issues()."
+            )
+        bridge = {"labels": labels.numpy()}
+        if self.probabilities is not None:
+            rows = self.probabilities[self.index[order]]
+            if bool(rows.isnan().any()):
+                unknown = self.index[order][rows.isnan().any(1)]
+                raise ValueError(
+                    f"cleanlab takes probabilities of each example; those of example {int(unknown[0])} are NaN."
+                )
+            bridge["pred_probs"] = rows.numpy()
+        return bridge
+
+    def to_columns(self) -> dict[str, list[Any]]:
+        """Plain lists with one value for each example of the data set, in its order; None where not known.
+
+        As FiftyOne's `dataset.set_values(name, values)` takes them. "rank" is 1 for the most suspicious.
+
+        Raises:
+            ValueError: this is a part of the table, as of `head()`.
+        """
+        if len(self) + len(self.unseen) != self.num_examples:
+            raise ValueError("to_columns() needs the whole table: call it on what find_label_issues() returned.")
+        columns = {name: values for name, values in self._columns().items() if name != "index"}
+        columns["rank"] = np.arange(1, len(self) + 1)
+        places = self.index.tolist()
+        plain: dict[str, list[Any]] = {}
+        for name, values in columns.items():
+            plain[name] = [None] * self.num_examples
+            for place, value in zip(places, values.tolist(), strict=True):
+                plain[name][place] = None if value != value else value
+        return plain
+
+    def _columns(self) -> Columns:
+        columns: dict[str, NDArray[Any]] = {name: getattr(self, name).numpy() for name in _ROWS}
+        for name in ("given", "suggested"):
+            columns[name] = np.ma.masked_array(columns[name], mask=columns[name] < 0)
+        return columns
+
+
+def _as_cells(values: Tensor) -> list[str]:
+    """What is known of a column as text, "-" for what is not."""
+    if values.dtype == torch.bool:
+        return ["yes" if value else "no" for value in values.tolist()]
+    if values.is_floating_point():
+        return ["-" if value != value else f"{value:.4g}" for value in values.tolist()]
+    return ["-" if value < 0 else str(value) for value in values.tolist()]

@@ -1,0 +1,270 @@
+"""Losses that know of sample easiness, and of the weights that a selection gives to examples."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from lightning_easiness.functional import sample_easiness_loss
+from lightning_easiness.functional._checks import check_target_range, is_integer
+from lightning_easiness.functional.sample_easiness_loss import DEFAULT_FLOOR, check_reduction, check_settings
+
+
+class WeighsExamples:
+    """Mixin for what reduces a loss an example to one number: takes in the weights of a selection.
+
+    A selection that leaves examples out can give more weight to some that stay, so that the gradient of an epoch is in
+    expectation that of all examples. `EasinessDataModule` puts the weights of the batch at hand into `sample_weight` of
+    every `WeighsExamples` in the LightningModule (itself or a part of it) before each training batch. They count while
+    training alone: what is in `eval()` weighs all examples alike.
+
+    Attributes:
+        sample_weight: One weight an example of the batch at hand, shape (B,), or None, which weighs all alike.
+        sample_weight_used: Whether the weights were asked for while training; who sets `sample_weight` sets it back.
+
+    Example:
+        >>> import torch
+        >>> loss = WeighsExamples()
+        >>> loss.sample_weight = torch.tensor([1.0, 4.0])
+        >>> loss.weighted_mean(torch.tensor([0.5, 1.0]))
+        tensor(2.2500)
+    """
+
+    sample_weight: Tensor | None = None
+    sample_weight_used: bool = False
+
+    def weighted(self, losses: Tensor) -> Tensor:
+        """Multiply the loss of each example by the example's weight.
+
+        Args:
+            losses: Losses of the batch at hand, floating point, shape (B,).
+
+        Returns:
+            Shape (B,), dtype and device of `losses`.
+
+        Raises:
+            ValueError: If `losses` is not of shape (B,), or there is another number of weights.
+        """
+        if losses.ndim != 1:
+            raise ValueError(
+                f"The `losses` of {type(self).__name__} must have shape (B,), one loss an example; got shape "
+                f'{tuple(losses.shape)}: compute the loss with reduction="none".'
+            )
+        weight = self._weight_of(len(losses))
+        return losses if weight is None else losses * weight.to(losses)
+
+    def weighted_mean(self, losses: Tensor) -> Tensor:
+        """Mean of the weighted losses: the sum of w * loss over B.
+
+        Not divided by the sum of the weights: the weights of a selection then make the gradient of an epoch that of all
+        examples, in expectation.
+
+        Args:
+            losses: Losses of the batch at hand, floating point, shape (B,).
+
+        Returns:
+            Shape (), dtype and device of `losses`.
+
+        Raises:
+            ValueError: If `losses` is not of shape (B,), or there is another number of weights.
+        """
+        return self.weighted(losses).mean()
+
+    def _weight_of(self, num_examples: int) -> Tensor | None:
+        """Return the weights of the batch at hand, None outside training."""
+        if not getattr(self, "training", True):
+            return None
+        self.sample_weight_used = True
+        weight = self.sample_weight
+        if weight is not None and weight.shape != (num_examples,):
+            raise ValueError(
+                f"The `sample_weight` of {type(self).__name__} must have shape ({num_examples},), one weight an "
+                f"example of the losses; got shape {tuple(weight.shape)}: give the losses of the whole batch, in its "
+                "order."
+            )
+        return weight
+
+
+class SampleEasinessLoss(WeighsExamples, nn.Module):
+    """Cross-entropy + weight * SEL, in place of `torch.nn.CrossEntropyLoss`.
+
+    SEL is the sample easiness-based loss of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural
+    Networks", equation 2, and the sum its equation 3: see `functional.sample_easiness_loss`. Class weights and what is
+    ignored count for both terms; label smoothing is of the cross-entropy alone. With a `weight` of 0 values and
+    gradients are those of `torch.nn.CrossEntropyLoss`. Learns nothing.
+
+    Weights of a selection (`WeighsExamples`) multiply the loss of each example, under every reduction; the mean is then
+    not divided by their sum.
+
+    Args:
+        weight: Weight of SEL, at least 0; lambda in the paper, which uses 0.1.
+        sigma2: Variance of the noise on each probability, above 0.
+        floor: Least log P that counts in SEL, below 0; None for no floor.
+        class_weight: Weight of each class, finite numbers, shape (K,): the `weight` of `torch.nn.CrossEntropyLoss`.
+            None weighs all classes alike.
+        ignore_index: Target that counts for nothing.
+        label_smoothing: As in `torch.nn.CrossEntropyLoss`, in [0, 1].
+        reduction: "mean", which divides by the summed class weights of what is not ignored, "sum" or "none".
+
+    Raises:
+        TypeError: If `weight` is a tensor.
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> loss = SampleEasinessLoss(weight=0.1)
+        >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 0.0, -9.0]])
+        >>> loss(logits, torch.tensor([0, 0]))
+        tensor(0.3993)
+    """
+
+    class_weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: float = 0.1,
+        sigma2: float = 1e-4,
+        floor: float | None = DEFAULT_FLOOR,
+        *,
+        class_weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: Literal["mean", "sum", "none"] = "mean",
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        if isinstance(weight, Tensor):
+            raise TypeError(
+                f"The `weight` of {owner} must be a number, the weight of SEL; got a tensor of shape "
+                f"{tuple(weight.shape)}: the weights of classes are its `class_weight`."
+            )
+        check_weight(owner, "weight", weight)
+        check_settings(owner, sigma2, floor)
+        check_reduction(owner, reduction)
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"The `label_smoothing` of {owner} must be in [0, 1]; got {label_smoothing}.")
+        self.weight = weight
+        self.sigma2 = sigma2
+        self.floor = floor
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        self.reduction = reduction
+        self.register_buffer("class_weight", _class_weight(owner, class_weight))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss.
+
+        Args:
+            logits: Floating point, shape (N, K), (K,) or (N, K, d1, ...), K >= 2.
+            target: Class indices in [0, K) or `ignore_index`, integers, shape (N,), () or (N, d1, ...).
+
+        Returns:
+            Shape (), or that of `target` for "none"; dtype of the cross-entropy. The mean is NaN where everything is
+            ignored.
+
+        Raises:
+            TypeError: If `target` holds anything but integers.
+            ValueError: If a shape is wrong, a target on the CPU is out of range, or there is another number of weights
+                than examples or of class weights than classes.
+        """
+        target = self._checked(logits, target)
+        weight = self._weight_of(len(logits) if logits.ndim > 1 else 1)
+        if weight is None:
+            return self._loss(logits, target, self.reduction)
+        # One weight an example, in front of whatever positions an example has.
+        losses = self._loss(logits, target, "none")
+        losses = losses * weight.to(losses).reshape(target.shape[:1] + (1,) * (target.ndim - 1))
+        if self.reduction == "none":
+            return losses
+        return losses.sum() if self.reduction == "sum" else losses.sum() / self._counted(target, losses.dtype).sum()
+
+    def extra_repr(self) -> str:
+        """Return the settings that say which loss this is."""
+        return f"weight={self.weight}, sigma2={self.sigma2}, floor={self.floor}, reduction={self.reduction!r}"
+
+    def _checked(self, logits: Tensor, target: Tensor) -> Tensor:
+        owner = type(self).__name__
+        if not is_integer(target):
+            raise TypeError(
+                f"The `target` of {owner} must hold integer class indices; got {target.dtype}: sample easiness needs "
+                "one true class, so add functional.sample_easiness_loss() at .argmax(1) to the cross-entropy of soft "
+                "targets, and convert anything else with .long()."
+            )
+        if not logits.ndim or target.shape != logits.shape[:1] * (logits.ndim > 1) + logits.shape[2:]:
+            raise ValueError(
+                f"The `target` of {owner} must have the shape of `logits` without its classes, (N,) for (N, K) and "
+                f"(N, d1, ...) for (N, K, d1, ...); got {tuple(target.shape)} for {tuple(logits.shape)}: turn one-hot "
+                "labels into indices with .argmax(1)."
+            )
+        num_classes = logits.shape[min(logits.ndim - 1, 1)]
+        if self.class_weight is not None and len(self.class_weight) != num_classes:
+            raise ValueError(
+                f"The `class_weight` of {owner} must have shape (K,) = ({num_classes},), as many as the classes of "
+                f"`logits`; got {len(self.class_weight)}: give one weight a class."
+            )
+        return target.long()
+
+    def _loss(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
+        loss = self._cross_entropy(logits, target, reduction)
+        if self.weight == 0:
+            return loss
+        return loss + (self.weight * self._sample_easiness_loss(logits, target, reduction)).to(loss.dtype)
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
+        try:
+            return cross_entropy(
+                logits,
+                target,
+                self.class_weight,
+                ignore_index=self.ignore_index,
+                reduction=reduction,
+                label_smoothing=self.label_smoothing,
+            )
+        except (IndexError, RuntimeError):
+            check_target_range(type(self).__name__, _rows(logits), target[target != self.ignore_index])
+            raise
+
+    def _sample_easiness_loss(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
+        rows = _rows(logits)
+        # What is ignored stands for class 0, and is taken out again.
+        classes = torch.where(target == self.ignore_index, 0, target)
+        losses = sample_easiness_loss(rows, classes.flatten(), self.sigma2, self.floor, "none").view(target.shape)
+        counted = self._counted(target, losses.dtype)
+        # Not by multiplication alone: what is ignored may be NaN.
+        losses = torch.where(counted == 0, 0, losses) * counted
+        if reduction == "none":
+            return losses
+        return losses.sum() if reduction == "sum" else losses.sum() / counted.sum()
+
+    def _counted(self, target: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the weight of the class at each target, 0 where it is ignored."""
+        kept = target != self.ignore_index
+        if self.class_weight is None:
+            return kept.to(dtype)
+        return self.class_weight.to(dtype)[torch.where(kept, target, 0)] * kept
+
+
+def _rows(logits: Tensor) -> Tensor:
+    """Return logits of shape (N, K), (K,) or (N, K, d1, ...) as rows of classes."""
+    return logits.movedim(1, -1).flatten(0, -2) if logits.ndim > 1 else logits.unsqueeze(0)
+
+
+def check_weight(owner: str, name: str, value: float) -> None:
+    """Raise ValueError unless the weight of SEL is finite and at least 0."""
+    if not 0 <= value < torch.inf:
+        raise ValueError(f"The `{name}` of {owner} must be a finite number of at least 0; got {value}: take 0.1.")
+
+
+def _class_weight(owner: str, class_weight: Tensor | Sequence[float] | None) -> Tensor | None:
+    if class_weight is None:
+        return None
+    if not isinstance(class_weight, Tensor):
+        class_weight = torch.tensor(class_weight, dtype=torch.get_default_dtype())
+    if class_weight.ndim != 1 or not class_weight.is_floating_point():
+        raise ValueError(
+            f"The `class_weight` of {owner} must be a floating point tensor of shape (K,), one weight a class; got "
+            f"{class_weight.dtype} of shape {tuple(class_weight.shape)}: convert it with .float()."
+        )
+    return class_weight

@@ -1,0 +1,141 @@
+"""Modules, loops and callbacks that the tests of SampleEasinessTraining in fits share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor, nn
+
+from lightning_easiness import EasinessDataModule, Selection
+from lightning_easiness.losses import SampleEasinessLoss, WeighsExamples
+from tests.selecting import Base, Told, Traces
+from tests.small import trainer
+
+SIGMA2 = 1e-3  # with Adam and this noise a few epochs have examples of all three levels
+TOL = 5e-4
+
+
+class ToldBase(Base):
+    def setup(self, stage: str) -> None:
+        self.train = Told(self.n)
+
+
+class Weighs(WeighsExamples, Traces):
+    """Weighs its losses, and keeps what each batch was: epoch, indices, losses and weights of its examples."""
+
+    def __init__(self, optimizer: str = "adam") -> None:
+        super().__init__(optimizer)
+        self.steps: list[tuple[int, list[int], Tensor, Tensor | None]] = []
+
+    def losses_of(self, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(self(batch[0]), batch[1], reduction="none")
+
+    def keep(self, batch: Any, losses: Tensor, weight: Tensor | None) -> None:
+        indices = batch[0][:, 8].long().tolist()
+        self.batches.append((self.current_epoch, indices, batch[1].tolist()))
+        self.steps.append((self.current_epoch, indices, losses.detach(), weight))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        losses = self.losses_of(batch)
+        self.keep(batch, losses, self.sample_weight)
+        return self.weighted_mean(losses)
+
+    def weight_of(self, epoch: int) -> dict[int, float]:
+        """Example -> the weight that it came with in an epoch."""
+        given = {}
+        for at, indices, _, weight in self.steps:
+            if at == epoch:
+                given.update(zip(indices, [1.0] * len(indices) if weight is None else weight.tolist(), strict=True))
+        return given
+
+
+class HasLoss(Traces):
+    """Its loss is a submodule that takes weights; the module itself does not."""
+
+    def __init__(self, optimizer: str = "adam") -> None:
+        super().__init__(optimizer)
+        self.criterion = SampleEasinessLoss(weight=0)
+        self.weights: list[Tensor | None] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.batches.append((self.current_epoch, batch[0][:, 8].long().tolist(), batch[1].tolist()))
+        self.weights.append(self.criterion.sample_weight)
+        return self.criterion(self(batch[0]), batch[1])
+
+
+class Before(Callback):
+    """Keeps the weights and the selection that each epoch begins with."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Tensor]] = []
+        self.selected: list[list[int]] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert pl_module.training
+        self.states.append({name: value.clone() for name, value in pl_module.state_dict().items()})
+        indices = trainer.datamodule.selected_indices
+        self.selected.append([] if indices is None else indices.tolist())
+
+
+def fit(
+    selection: Selection | None, module: LightningModule, callbacks: Any = (), data: Any = None, **options: Any
+) -> Before:
+    """Trains on a selection from 53 examples that tell their indices."""
+    before = Before()
+    wrapped = options.pop("wrapped", {})
+    ckpt_path = options.pop("ckpt_path", None)
+    made = trainer(callbacks=[*callbacks, before], **{"max_epochs": 5, **options})
+    made.fit(module, datamodule=EasinessDataModule(data or ToldBase(), selection, **wrapped), ckpt_path=ckpt_path)
+    return before
+
+
+def seeded(module_class: Any = Traces, seed: int = 3, optimizer: str = "adam") -> Any:
+    seed_everything(seed, verbose=False)
+    return module_class(optimizer)
+
+
+# -------------------------------------------------------------------------------------------------- a slow reference
+
+
+def logits_at(state: dict[str, Tensor], module_class: Any = Traces, size: int = 53) -> Tensor:
+    """The model's outputs in eval mode, at weights that were kept, in float64."""
+    module = module_class()
+    module.load_state_dict(state)
+    with torch.no_grad():
+        return module.double().eval()(Told(size).x.double())
+
+
+def easiness_loop(logits: Tensor, target: Tensor, sigma2: float = SIGMA2) -> list[float]:
+    """E = prod over j != i of P(h_i > h_j), one example and one class at a time: equation 1."""
+    found = []
+    for row, true in zip(logits.tolist(), target.tolist(), strict=True):
+        powers = [math.exp(value - max(row)) for value in row]
+        h = [power / math.fsum(powers) for power in powers]
+        product = 1.0
+        for other in range(len(row)):
+            if other != true:
+                # the difference of two noises of variance sigma2 has the variance 2 sigma2
+                product *= 0.5 * (1 + math.erf((h[true] - h[other]) / math.sqrt(2 * sigma2) / math.sqrt(2)))
+        found.append(product)
+    return found
+
+
+def loss_loop(logits: Tensor, target: Tensor) -> list[float]:
+    return [
+        math.log(math.fsum(math.exp(value - row[true]) for value in row))
+        for row, true in zip(logits.tolist(), target.tolist(), strict=True)
+    ]
+
+
+def level_of(easiness: float, tol: float = TOL) -> str:
+    if easiness <= tol:
+        return "hard"
+    return "easy" if easiness >= 1 - tol else "medium"
+
+
+def assert_clear(easiness: list[float], tol: float = TOL) -> None:
+    """None is so near to an end of a level that float32 and float64 could differ."""
+    assert min(min(abs(value - tol), abs(value - 1 + tol)) for value in easiness) > 2e-6

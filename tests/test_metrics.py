@@ -1,0 +1,490 @@
+"""The metrics over batches and processes against slow references over all examples at once."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+import lightning_easiness
+from lightning_easiness import functional
+from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
+from tests.distributed_metrics import NUM_EXAMPLES, SIGMA2, examples, make_metrics, measure, update
+from tests.functional import loss_references
+from tests.functional import references as reference
+
+ROOT = Path(__file__).parent.parent
+TIME_LIMIT = 120  # seconds; a machine under load takes a minute
+SIZES = [1, 7, 20, 61]  # of a batch: divisors of 61 examples or not
+
+ERRORS = pytest.mark.parametrize("kind", [MediumSampleRate, ExpectedSampleEasinessError])
+
+
+def wanted_easiness(sigma2: float = SIGMA2) -> list[float]:
+    logits, target, _, _ = examples()
+    return reference.sample_easiness(logits.tolist(), target.tolist(), sigma2)
+
+
+def wanted_error(easiness: list[float], num_bins: int = 5) -> float:
+    logits, target, _, _ = examples()
+    correct = (logits.argmax(1) == target).tolist()
+    return reference.expected_sample_easiness_error(easiness, correct, num_bins, False)
+
+
+def ends(values: Tensor, fraction: float, easiest: bool, higher_is_easier: bool) -> set[int]:
+    order = sorted(range(len(values)), key=lambda index: float(values[index]), reverse=higher_is_easier == easiest)
+    return set(order[: reference.fraction_to_count(fraction, len(values))])
+
+
+def wanted() -> dict[str, float]:
+    """What the metrics of `make_metrics` come to over all examples."""
+    easiness, (_, _, a, b) = wanted_easiness(), examples()
+    return {
+        "medium_sample_rate": reference.medium_sample_rate(easiness, 5e-4),
+        "sample_easiness_error": wanted_error(easiness),
+        "matching_rate": reference.matching_rate(*(ends(values, 0.2, True, False) for values in (a, b))),
+        "matching_rate of indices": reference.matching_rate(*(ends(values, 0.2, False, False) for values in (a, b))),
+    }
+
+
+def batches(size: int) -> tuple[Tensor, ...]:
+    return torch.arange(NUM_EXAMPLES).split(size)
+
+
+# ------------------------------------------------------------------------------------------------- batches
+
+
+def test_the_examples_say_something() -> None:
+    numbers = wanted()
+    assert all(0.01 < value < 0.99 for value in numbers.values())
+    assert numbers["matching_rate"] != numbers["matching_rate of indices"]
+    levels = reference.easiness_level(wanted_easiness(), 5e-4)
+    assert min(levels.count(level) for level in range(3)) >= 3
+    near = [min(abs(value - edge) for edge in (5e-4, 1 - 5e-4, 0.2, 0.4, 0.6, 0.8)) for value in wanted_easiness()]
+    assert min(near) > 1e-5, "none that rounding may move"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_batches_make_no_difference(size: int) -> None:
+    metrics = make_metrics()
+    for batch in batches(size):
+        update(metrics, batch)
+    found = {name: float(metric.compute()) for name, metric in metrics.items()}
+    assert found == pytest.approx(wanted(), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_they_are_the_functions_over_all_examples(size: int) -> None:
+    logits, target, a, b = examples()
+    easiness, correct = functional.sample_easiness(logits, target, SIGMA2), logits.argmax(1) == target
+    metrics = make_metrics()
+    for batch in batches(size):
+        update(metrics, batch)
+    rate, error, matching, _ = (metric.compute() for metric in metrics.values())
+    torch.testing.assert_close(rate, functional.medium_sample_rate(easiness))
+    torch.testing.assert_close(error, functional.expected_sample_easiness_error(easiness, correct))
+    sets = [functional.easiest(values, 0.2, False) for values in (a, b)]
+    torch.testing.assert_close(matching, functional.matching_rate(*sets))
+
+
+def test_an_error_over_batches_is_not_the_mean_of_their_errors() -> None:
+    metric, logits, target = ExpectedSampleEasinessError(), torch.zeros(2, 2), torch.tensor([0, 1])
+    assert metric(logits[:1], target[:1]).item() == pytest.approx(0.5), "right, where easiness says one half"
+    assert metric(logits[1:], target[1:]).item() == pytest.approx(0.5), "wrong, where easiness says one half"
+    assert metric.compute().item() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("sigma2", [1e-2, 1e-4, 1e-6])
+def test_the_variance_counts(sigma2: float) -> None:
+    logits, target, _, _ = examples()
+    easiness = wanted_easiness(sigma2)
+    rate, error = MediumSampleRate(sigma2), ExpectedSampleEasinessError(sigma2=sigma2)
+    assert rate(logits, target).item() == pytest.approx(reference.medium_sample_rate(easiness, 5e-4))
+    assert error(logits, target).item() == pytest.approx(wanted_error(easiness), rel=1e-3, abs=1e-5)
+
+
+def test_the_defaults_are_those_of_the_paper() -> None:
+    logits, target, _, _ = examples()
+    easiness = wanted_easiness(1e-4)
+    assert MediumSampleRate()(logits, target).item() == pytest.approx(reference.medium_sample_rate(easiness, 5e-4))
+    found = ExpectedSampleEasinessError()(logits, target).item()
+    assert found == pytest.approx(wanted_error(easiness), rel=1e-3)
+
+
+def test_tolerance_and_number_of_bins_count() -> None:
+    logits, target, _, _ = examples()
+    easiness = wanted_easiness()
+    for tol in (0.0, 0.01, 0.3):
+        found = MediumSampleRate(SIGMA2, tol)(logits.double(), target)
+        if tol:
+            assert found.item() == pytest.approx(reference.medium_sample_rate(easiness, tol), rel=1e-6)
+        else:
+            assert found > MediumSampleRate(SIGMA2, 0.01)(logits, target)
+    for num_bins in (1, 3, 20):
+        found = ExpectedSampleEasinessError(num_bins, SIGMA2)(logits, target)
+        assert found.item() == pytest.approx(wanted_error(easiness, num_bins), rel=1e-4)
+
+
+@ERRORS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_types(kind: Any, dtype: torch.dtype) -> None:
+    logits, target, _, _ = examples()
+    metric = kind(sigma2=SIGMA2)
+    for rows, labels in zip(logits.to(dtype).split(9), target.split(9), strict=True):
+        metric.update(rows, labels.int())
+    easiness = functional.sample_easiness(logits.to(dtype), target, SIGMA2)
+    if kind is MediumSampleRate:
+        expected = functional.medium_sample_rate(easiness)
+    else:
+        correct = logits.to(dtype).argmax(1) == target
+        expected = functional.expected_sample_easiness_error(easiness, correct)
+    assert metric.compute().item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_many_batches_lose_nothing() -> None:
+    """Sums of a hundred thousand easinesses of one half in float32 would stray."""
+    metric = ExpectedSampleEasinessError(num_bins=1)
+    logits = torch.zeros(50_000, 2)
+    for _ in range(4):
+        metric.update(logits, torch.zeros(50_000, dtype=torch.int64))
+    assert metric.compute().item() == pytest.approx(0.5, rel=1e-6)
+    rate = MediumSampleRate()
+    for _ in range(4):
+        rate.update(logits, torch.zeros(50_000, dtype=torch.int64))
+    assert rate.compute().item() == 1
+
+
+@ERRORS
+def test_an_unknown_output_is_left_out(kind: Any) -> None:
+    logits, target, _, _ = examples()
+    clean, holed = kind(sigma2=SIGMA2), kind(sigma2=SIGMA2)
+    clean.update(logits, target)
+    spoilt = torch.full((3, logits.shape[1]), math.nan)
+    holed.update(torch.cat([logits, spoilt]), torch.cat([target, torch.zeros(3, dtype=torch.int64)]))
+    torch.testing.assert_close(holed.compute(), clean.compute())
+
+
+@ERRORS
+def test_an_empty_batch_changes_nothing(kind: Any) -> None:
+    logits, target, _, _ = examples()
+    metric = kind(sigma2=SIGMA2)
+    metric.update(logits, target)
+    before = metric.compute()
+    metric.update(logits[:0], target[:0])
+    assert torch.equal(metric.compute(), before)
+
+
+@ERRORS
+def test_no_examples_have_no_number(kind: Any) -> None:
+    metric = kind()
+    metric.update(torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
+    assert metric.compute().isnan()
+
+
+# ----------------------------------------------------------------------------------------- matching rate
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("directions", [True, False, (True, False), (False, True)])
+@pytest.mark.parametrize("end", ["easiest", "hardest"])
+def test_matching_rate_of_either_end_and_direction(fraction: float, directions: Any, end: Any) -> None:
+    _, _, a, b = examples()
+    metric = MatchingRate(fraction, higher_is_easier=directions, end=end)
+    for batch in batches(7):
+        metric.update(a[batch], b[batch])
+    of_a, of_b = directions if isinstance(directions, tuple) else (directions, directions)
+    sets = ends(a, fraction, end == "easiest", of_a), ends(b, fraction, end == "easiest", of_b)
+    assert metric.compute().item() == pytest.approx(reference.matching_rate(*sets))
+
+
+def test_a_tenth_is_the_default() -> None:
+    _, _, a, b = examples()
+    metric = MatchingRate(higher_is_easier=True)
+    metric.update(a, b)
+    sets = [ends(values, 0.1, True, True) for values in (a, b)]
+    assert metric.compute().item() == pytest.approx(reference.matching_rate(*sets))
+
+
+def test_an_example_that_comes_again_counts_once() -> None:
+    _, _, a, b = examples()
+    metric = MatchingRate(0.2, higher_is_easier=False)
+    index = torch.randperm(NUM_EXAMPLES, generator=torch.Generator().manual_seed(0))
+    for batch in index.split(10):
+        metric.update(a[batch], b[batch], batch + 1000)
+    metric.update(a[:30], b[:30], torch.arange(30) + 1000)
+    sets = [ends(values, 0.2, True, False) for values in (a, b)]
+    assert metric.compute().item() == pytest.approx(reference.matching_rate(*sets))
+
+
+def test_the_order_of_batches_makes_no_difference_to_a_matching_rate() -> None:
+    _, _, a, b = examples()
+    found = []
+    for order in (range(6), reversed(range(6))):
+        metric = MatchingRate(0.3, higher_is_easier=True)
+        parts = torch.arange(60).split(10)
+        for part in order:
+            metric.update(a[parts[part]], b[parts[part]])
+        found.append(metric.compute().item())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("end", ["easiest", "hardest"])
+def test_unknown_values_are_in_no_set(end: Any) -> None:
+    a = torch.tensor([math.nan, 0.1, 0.2, 0.3, 0.4, math.nan])
+    b = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 9.0])
+    metric = MatchingRate(1 / 3, higher_is_easier=False, end=end)
+    metric.update(a, b)
+    pick = functional.easiest if end == "easiest" else functional.hardest
+    assert metric.compute().item() == pytest.approx(
+        functional.matching_rate(pick(a, 1 / 3, False), pick(b, 1 / 3, False)).item()
+    )
+
+
+# ----------------------------------------------------------------------------------- torchmetrics' contract
+
+
+def test_which_way_is_better() -> None:
+    assert MediumSampleRate.higher_is_better is False, "low is a decided model"
+    assert ExpectedSampleEasinessError.higher_is_better is False
+    assert MatchingRate.higher_is_better is True
+    assert not any(metric.is_differentiable for metric in make_metrics().values())
+
+
+@pytest.mark.parametrize("name", ["MediumSampleRate", "ExpectedSampleEasinessError", "MatchingRate"])
+def test_they_are_public(name: str) -> None:
+    assert name in lightning_easiness.__all__
+    assert issubclass(getattr(lightning_easiness, name), Metric)
+
+
+@pytest.mark.parametrize("name", list(make_metrics()))
+class TestContract:
+    def test_a_batchs_value_and_the_totals(self, name: str) -> None:
+        """`forward` gives the batch's own value and adds it to the total."""
+        _, _, a, b = examples()
+        logits, target, _, _ = examples()
+        metric, alone = make_metrics()[name], make_metrics()[name]
+        for batch in batches(20):
+            inputs = (logits[batch], target[batch]) if "matching" not in name else (a[batch], b[batch])
+            alone.reset()
+            alone.update(*inputs)
+            torch.testing.assert_close(metric(*inputs), alone.compute())
+        assert metric.compute().item() == pytest.approx(wanted()[name], rel=1e-4)
+        assert metric.compute().shape == ()
+
+    def test_reset(self, name: str) -> None:
+        metrics = make_metrics()
+        update(metrics, torch.arange(10))
+        metrics[name].compute()
+        metrics[name].reset()
+        for batch in batches(9):
+            update(metrics, batch)
+        assert metrics[name].compute().item() == pytest.approx(wanted()[name], rel=1e-4)
+
+    def test_a_copy_goes_on(self, name: str) -> None:
+        metrics = make_metrics()
+        update(metrics, torch.arange(30))
+        copies = {other: metric.clone() for other, metric in metrics.items()}
+        if name:
+            copies[name] = pickle.loads(pickle.dumps(metrics[name]))
+        update(copies, torch.arange(30, NUM_EXAMPLES))
+        assert copies[name].compute().item() == pytest.approx(wanted()[name], rel=1e-4)
+
+    def test_merged_states(self, name: str) -> None:
+        first, second = make_metrics(), make_metrics()
+        update(first, torch.arange(25))
+        update(second, torch.arange(25, NUM_EXAMPLES))
+        if not hasattr(first[name], "merge_state"):
+            pytest.skip("an older torchmetrics")
+        first[name].merge_state(second[name])
+        assert first[name].compute().item() == pytest.approx(wanted()[name], rel=1e-4)
+
+    def test_no_persistent_state(self, name: str) -> None:
+        metrics = make_metrics()
+        update(metrics, torch.arange(25))
+        assert metrics[name].state_dict() == {}
+
+    def test_gradients_are_not_kept(self, name: str) -> None:
+        logits, target, a, b = examples()
+        inputs = (logits, target) if "matching" not in name else (a, b)
+        metric = make_metrics()[name]
+        metric.update(inputs[0].requires_grad_(), inputs[1])
+        assert not metric.compute().requires_grad
+        for state in metric.metric_state.values():
+            parts = state if isinstance(state, list) else [state]
+            assert not any(part.requires_grad for part in parts)
+
+    def test_plot(self, name: str) -> None:
+        matplotlib = pytest.importorskip("matplotlib")
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        metrics = make_metrics()
+        update(metrics, torch.arange(NUM_EXAMPLES))
+        figure, axes = metrics[name].plot()
+        assert axes is not None
+        plt.close(figure)
+
+
+def test_a_collection() -> None:
+    logits, target, _, _ = examples()
+    collection = MetricCollection([MediumSampleRate(SIGMA2), ExpectedSampleEasinessError(sigma2=SIGMA2)], prefix="val/")
+    for batch in batches(10):
+        collection.update(logits[batch], target[batch])
+    found = {name: float(value) for name, value in collection.compute().items()}
+    assert found == pytest.approx(
+        {
+            "val/MediumSampleRate": wanted()["medium_sample_rate"],
+            "val/ExpectedSampleEasinessError": wanted()["sample_easiness_error"],
+        },
+        rel=1e-4,
+    )
+
+
+@ERRORS
+def test_the_state_does_not_grow(kind: Any) -> None:
+    logits, target, _, _ = examples()
+    metric = kind()
+    sizes = []
+    for _ in range(3):
+        metric.update(logits, target)
+        sizes.append(sum(state.numel() for state in metric.metric_state.values()))
+    assert sizes[0] == sizes[2] < 30
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+
+def refused(error: Any, call: Any, name: str) -> str:
+    with pytest.raises(error) as caught:
+        call()
+    message = str(caught.value)
+    assert message.startswith(f"The `{name}` of "), message
+    assert message.endswith("."), message
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (MediumSampleRate, "sigma2", 0.0),
+        (MediumSampleRate, "sigma2", math.nan),
+        (MediumSampleRate, "tol", -0.1),
+        (MediumSampleRate, "tol", 0.5),
+        (ExpectedSampleEasinessError, "num_bins", 0),
+        (ExpectedSampleEasinessError, "sigma2", -1e-4),
+        (MatchingRate, "fraction", 0.0),
+        (MatchingRate, "fraction", 1.5),
+        (MatchingRate, "end", "best"),
+    ],
+)
+def test_bad_options_are_refused_where_they_are_given(kind: Any, name: str, value: Any) -> None:
+    options = {"higher_is_easier": True} if kind is MatchingRate else {}
+    message = refused(ValueError, lambda: kind(**{**options, name: value}), name)
+    assert "got " in message
+    assert kind.__name__ in message
+
+
+def test_a_direction_is_never_guessed() -> None:
+    with pytest.raises(TypeError, match="higher_is_easier"):
+        MatchingRate(0.1)  # type: ignore[call-arg]
+
+
+@ERRORS
+def test_bad_batches(kind: Any) -> None:
+    metric, logits, target = kind(), torch.rand(4, 3), torch.tensor([0, 1, 2, 0])
+    refused(ValueError, lambda: metric.update(logits[:, :1], target), "logits")
+    refused(ValueError, lambda: metric.update(logits, target[:2]), "target")
+    refused(TypeError, lambda: metric.update(logits.long(), target), "logits")
+    refused(TypeError, lambda: metric.update(logits, target.float()), "target")
+    for outside in (3, -1, -100):
+        message = refused(ValueError, lambda: metric.update(logits, torch.tensor([0, outside, 1, 1])), "target")  # noqa: B023
+        assert f"got {outside}" in message
+    metric.update(logits, target)
+    assert metric.compute().isfinite(), "a refused batch leaves nothing behind"
+    fresh = kind()
+    fresh.update(logits, target)
+    assert torch.equal(metric.compute(), fresh.compute())
+
+
+def test_bad_batches_of_a_matching_rate() -> None:
+    metric, a = MatchingRate(higher_is_easier=True), torch.rand(4)
+    refused(ValueError, lambda: metric.update(a, a[:2]), "b")
+    refused(ValueError, lambda: metric.update(a[None], a[None]), "a")
+    refused(ValueError, lambda: metric.update(a, a, torch.arange(3)), "index")
+    refused(TypeError, lambda: metric.update(a, a, torch.rand(4)), "index")
+    refused(TypeError, lambda: metric.update(a.tolist(), a), "a")
+
+
+# ---------------------------------------------------------------------------------------- several processes
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes kept."""
+    folder = tmp_path_factory.mktemp("processes")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "MASTER_"))}
+    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.distributed_metrics", "ddp_fork", "2", str(folder)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-5000:]
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+class TestProcesses:
+    def test_two_processes_give_the_numbers_of_one(self, processes: list[dict[str, Any]]) -> None:
+        alone = measure(0, 1)
+        assert {name: alone[name] for name in wanted()} == pytest.approx(wanted(), rel=1e-4)
+        for kept in processes:
+            assert kept["metrics"] == pytest.approx(alone, rel=1e-6)
+
+    def test_a_process_without_examples(self, processes: list[dict[str, Any]]) -> None:
+        for kept in processes:
+            assert kept["first"] == pytest.approx({name: wanted()[name] for name in kept["first"]}, rel=1e-4)
+
+    def test_a_module_logs_the_numbers_of_all_processes(self, processes: list[dict[str, Any]]) -> None:
+        assert processes[0]["logged"] == processes[1]["logged"]
+        for stage, prefix, epoch in (("train", "", 1), ("val", "val_", 1)):
+            entries = [entry for kept in processes for entry in kept["seen"] if (entry[0], entry[1]) == (stage, epoch)]
+            assert len(entries) == (6 if stage == "train" else 4)
+            logits, target = torch.cat([entry[2] for entry in entries]), torch.cat([entry[3] for entry in entries])
+            easiness = reference.sample_easiness(logits.tolist(), target.tolist(), SIGMA2)
+            correct = (logits.argmax(1) == target).tolist()
+            losses = [
+                loss_references.sample_easiness_loss(row, label, SIGMA2)
+                for row, label in zip(logits.tolist(), target.tolist(), strict=True)
+            ]
+            logged = processes[0]["logged"][epoch]
+            numbers = {
+                "sel": math.fsum(losses) / len(losses),
+                "medium_sample_rate": reference.medium_sample_rate(easiness, 5e-4),
+                "sample_easiness_error": reference.expected_sample_easiness_error(easiness, correct, 5, False),
+            }
+            for name, number in numbers.items():
+                assert logged[f"easiness/{prefix}{name}"] == pytest.approx(number, rel=1e-3, abs=1e-5), (stage, name)
+
+    def test_the_schedule_and_the_weights_are_the_same_in_all(self, processes: list[dict[str, Any]]) -> None:
+        assert [logged["easiness/sel_weight"] for logged in processes[0]["logged"]] == [0.0, 0.5]
+        for kept in processes:
+            assert {float(entry[4]) == 0 for entry in kept["seen"] if entry[:2] == ("train", 0)} == {True}
+            assert {float(entry[4]) > 0 for entry in kept["seen"] if entry[:2] == ("train", 1)} == {True}
+        first, second = (kept["weights"] for kept in processes)
+        assert all(torch.equal(first[name], second[name]) for name in first)
