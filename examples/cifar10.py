@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningDataModule
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 MEAN, DEVIATION = (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)
 
 
@@ -62,3 +63,13 @@ class CifarData(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         return DataLoader(self.test, 1000)
+
+
+def cifar_cnn() -> nn.Module:
+    """Three convolutions and a linear layer, 68,426 parameters: a network that a CPU can train."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 5, stride=2, padding=2), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64 * 4 * 4, 10),
+    )  # fmt: skip

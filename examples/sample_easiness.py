@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cifar10 import CifarData, cifar_cnn
 from fashion_mnist import FashionData, small_cnn
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
@@ -241,16 +242,6 @@ def compare_set(data: LightningDataModule) -> str:
     return table(rows, ["accuracy", "auroc", "msr", "ese", "data_use", "epoch_seconds", "examples"])
 
 
-def cifar_cnn() -> nn.Module:
-    """Three strided convolutions and a linear layer: a network that a CPU trains in a minute."""
-    return nn.Sequential(
-        nn.Conv2d(3, 32, 5, stride=2, padding=2), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(64, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(128 * 4 * 4, 10),
-    )  # fmt: skip
-
-
 MODELS: dict[str, Callable[[], nn.Module]] = {"fashion": small_cnn, "cifar10": cifar_cnn}
 TABLES = {"sel": compare_sel, "set": compare_set, "search": search_sel}
 
@@ -258,8 +249,6 @@ TABLES = {"sel": compare_sel, "set": compare_set, "search": search_sel}
 def load() -> LightningDataModule:
     if ARGUMENTS.data == "fashion":
         return FashionData(ARGUMENTS.data_root, ARGUMENTS.size)
-    from cifar10 import CifarData
-
     return CifarData(ARGUMENTS.data_root, ARGUMENTS.size)
 
 

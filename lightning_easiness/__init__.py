@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lightning_easiness.scores import Scores
     from lightning_easiness.selection import Selection
     from lightning_easiness.selections import Ablation, Keep, Relabel
+    from lightning_easiness.threshold_runs import ThresholdExamples, ThresholdRuns
 
 _HOMES = {
     "Ablation": "lightning_easiness.selections",
@@ -40,6 +41,8 @@ _HOMES = {
     "Scores": "lightning_easiness.scores",
     "Selection": "lightning_easiness.selection",
     "StepwiseCompression": "lightning_easiness.compression",
+    "ThresholdExamples": "lightning_easiness.threshold_runs",
+    "ThresholdRuns": "lightning_easiness.threshold_runs",
     "find_label_issues": "lightning_easiness.label_issues",
     "repeat_fit": "lightning_easiness.repeats",
 }
@@ -61,6 +64,8 @@ __all__ = [
     "Scores",
     "Selection",
     "StepwiseCompression",
+    "ThresholdExamples",
+    "ThresholdRuns",
     "__version__",
     "find_label_issues",
     "repeat_fit",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
 from lightning_easiness.callbacks.probe import Probe
-from lightning_easiness.callbacks.taps import BatchTap, LoaderTap
+from lightning_easiness.callbacks.taps import LoaderTap, StrategyTap
 from lightning_easiness.loaders import IndexSource, lost_indices, narrow
 from lightning_easiness.losses import WeighsExamples
 from lightning_easiness.selection import Selection, SelectionState, checked_indices, checked_weights, filled_up
@@ -29,61 +31,79 @@ class BatchWork:
 
     def __init__(self, trainer: Trainer, selection: Selection, make_probe: Callable[[Any], Probe]) -> None:
         self.weights: Tensor | None = None  # (N,), of the epoch
-        self.num_seen = self.num_kept = 0
+        self._num_seen = self._num_kept = 0
+        self._epoch = -1
         self._trainer, self._selection = trainer, selection
         self._make_probe = make_probe
         self._probe: Probe | None = None
         self._waits_for_use: list[WeighsExamples] = []
         self._source = IndexSource()
         self._loader_tap = LoaderTap(trainer, self._source)
-        self._batch_tap = BatchTap(trainer, self._work)
+        # the last call before a training step, and the step itself
+        self._batch_tap = StrategyTap(trainer, "batch_to_device", self._work)
+        self._step_tap = StrategyTap(trainer, "training_step", self._note_step)
 
     def close(self) -> None:
         """Takes the taps off and the weights back."""
-        self._loader_tap.remove()
-        self._batch_tap.remove()
+        self._log_share()
+        for tap in (self._loader_tap, self._batch_tap, self._step_tap):
+            tap.remove()
         self._source.clear()
         for consumer in consumers(self._trainer.lightning_module):
             _take_back(consumer)
 
-    def take_shares(self) -> tuple[int, int]:
-        """Returns how many examples came in batches, and how many were kept, since it was last asked."""
-        counts = self.num_seen, self.num_kept
-        self.num_seen = self.num_kept = 0
-        return counts
+    @property
+    def share(self) -> float | None:
+        """The share of the examples that was kept in the batches of this epoch; None where batches stay whole."""
+        return self._num_kept / self._num_seen if self._num_seen else None
+
+    def _log_share(self) -> None:
+        if self.share is not None and self._trainer.is_global_zero:
+            for logger in self._trainer.loggers:
+                logger.log_metrics({"easiness/selected_share": self.share}, step=self._trainer.global_step)
+        self._num_seen = self._num_kept = 0
 
     def _work(self, batch: Any) -> Any:
+        # a probe within the training is no training; for a batch that is None Lightning calls no training step
+        if not self._trainer.training or batch is None:
+            return batch
+        if self._trainer.current_epoch != self._epoch:
+            self._log_share()
+            self._epoch = self._trainer.current_epoch
         index = self._source.take()
         if index is None:
             raise TypeError(lost_indices(self._trainer.train_dataloader))
         self._check_used()
         weights = None if self.weights is None else self.weights[index]
         if self._selection.per_batch:
-            self.num_seen += len(index)
             batch, weights, size = self._narrowed(batch, len(index))
-            self.num_kept += size
+            self._num_seen += len(index)
+            self._num_kept += size
         if self._selection.weighs:
             self._hand_out(weights)
         return batch
 
     def _narrowed(self, batch: Any, size: int) -> tuple[Any, Tensor | None, int]:
         selection, name = self._selection, type(self._selection).__name__
-        number = self._trainer.fit_loop.epoch_loop.batch_idx
+        number = self._trainer.fit_loop.epoch_loop.batch_idx + 1  # it is counted only when it is begun
         state = SelectionState(
             size, self._trainer.current_epoch, None, None, selection.seed, self._trainer.max_epochs, number
         )
         if not selection.looks_before(state):
             return batch, None, size
         observed = self._look(batch, size)
+        least = min(selection.minimum or _LEAST_IN_A_BATCH, size)
         target = observed.pop("target", None)
-        state = SelectionState(size, state.epoch, target, observed, state.seed, state.max_epochs, number)
+        state = replace(state, target=target, observed=observed, enough=lambda count: max(count, least))
         kept = checked_indices(name, selection.select(state), size, may_be_empty=True)
-        kept = filled_up(kept, size, selection.minimum or _LEAST_IN_A_BATCH, state.generator())
+        kept = filled_up(kept, size, least, state.generator())
         weights = checked_weights(name, selection.weights(state), size)
+        if weights is not None:
+            weights = weights[kept] * (len(kept) / size)  # the mean is to be one over the whole batch
         if len(kept) == size:
             return batch, weights, size
         narrow(self._trainer.train_dataloader, kept, told_by=self._source)
-        return rows_of(batch, kept, size), None if weights is None else weights[kept], len(kept)
+        return rows_of(batch, kept, size), weights, len(kept)
 
     def _look(self, batch: Any, size: int) -> dict[str, Tensor]:
         if self._probe is None:
@@ -100,6 +120,11 @@ class BatchWork:
         if weights is None:
             self._waits_for_use = []
 
+    def _note_step(self, output: Any) -> Any:
+        if output is None and self._trainer.lightning_module.automatic_optimization:
+            self._waits_for_use = []  # the step skipped the batch
+        return output
+
     def _check_used(self) -> None:
         waiting, self._waits_for_use = self._waits_for_use, []
         if waiting and not any(consumer.sample_weight_used for consumer in waiting):
@@ -110,7 +135,13 @@ class BatchWork:
 
 
 def check_consumers(selection: Selection, module: LightningModule) -> None:
-    """Raises a TypeError where a selection gives weights and nothing in the module takes them."""
+    """Raises a TypeError where a selection gives weights, or narrows batches, and the module takes neither."""
+    works = selection.per_batch or selection.weighs
+    if works and is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
+        raise TypeError(
+            f"{type(selection).__name__} works on each batch, but the training_step of {type(module).__name__} takes"
+            " batches off a `dataloader_iter` by itself; let it take (batch, batch_idx)."
+        )
     if selection.weighs and not consumers(module):
         raise TypeError(
             f"{type(selection).__name__} gives weights to the examples, but nothing in {type(module).__name__} takes"

@@ -1,5 +1,7 @@
 """One checkpoint on disk: a safetensors file that is written whole and opened by its header alone.
 
+Beside the checkpoints of a series, and written alike, are its targets, and the probabilities averaged so far.
+
 safetensors, because it holds no pickle, is mapped instead of read, and knows its own length: a file that was cut off
 is noticed when its header is opened, before any value is used.
 """
@@ -32,6 +34,7 @@ FIELDS: dict[str, torch.dtype] = {
 FORMAT_VERSION = 1
 CHECKPOINT_FORMAT = "lightning_easiness.checkpoint"
 TARGETS_FORMAT = "lightning_easiness.targets"
+PROBABILITIES_FORMAT = "lightning_easiness.probabilities"
 UNKNOWN_TARGET = -1
 _TEMPORARY_PREFIX = ".tmp-"
 _STORED = {torch.float32: "F32", torch.int32: "I32", torch.bool: "U8"}  # safetensors' names
@@ -132,6 +135,14 @@ def write_targets(path: Path, target: Tensor, identity: str) -> None:
     write_whole(path, safetensors.numpy.save({"target": np.ascontiguousarray(target.numpy())}, _as_text(metadata)))
 
 
+def write_probabilities(path: Path, probabilities: Tensor, count: Tensor, *, step: int, epoch: int) -> None:
+    """Write averaged probabilities, float16 `(N, K)`, and the times that each example was seen, int32 `(N,)`."""
+    metadata = {"format": PROBABILITIES_FORMAT, "format_version": FORMAT_VERSION, "step": step, "epoch": epoch}
+    metadata |= {"num_examples": len(probabilities), "num_classes": probabilities.shape[1]}
+    arrays = {"probabilities": np.ascontiguousarray(probabilities.numpy()), "count": count.numpy()}
+    write_whole(path, safetensors.numpy.save(arrays, _as_text(metadata)))
+
+
 def _as_text(metadata: Mapping[str, object]) -> dict[str, str]:
     return {key: "" if value is None else str(value) for key, value in metadata.items()}
 
@@ -226,6 +237,45 @@ class TargetsFile:
         with _opened(self.path, "pt") as file:
             target: Tensor = file.get_tensor("target")
         return target
+
+
+@dataclass(frozen=True)
+class ProbabilitiesFile:
+    """What the header of a file of averaged probabilities says; the values stay on disk until `read`."""
+
+    path: Path
+    step: int
+    epoch: int
+    num_examples: int
+    num_classes: int
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ProbabilitiesFile":
+        """Read and check the header of the file at `path`.
+
+        Raises:
+            RecordFileError: the file is truncated, foreign, damaged or of a newer format.
+        """
+        path = Path(path)
+        with _opened(path, "numpy") as file:
+            metadata = _checked_metadata(file, path, PROBABILITIES_FORMAT)
+            with _sound_header(path):
+                numbers = (int(metadata[name]) for name in ("step", "epoch", "num_examples", "num_classes"))
+                header = cls(path, *numbers)
+                for name, dtype, shape in (
+                    ("probabilities", "F16", [header.num_examples, header.num_classes]),
+                    ("count", "I32", [header.num_examples]),
+                ):
+                    part = file.get_slice(name)
+                    if part.get_dtype() != dtype or part.get_shape() != shape:
+                        raise ValueError(f"{name!r} is not {dtype} of shape {shape}")
+        return header
+
+    def read(self, name: str = "probabilities") -> Tensor:
+        """Map "probabilities", float16 `(N, K)`, NaN where an example was not seen, or "count", int32 `(N,)`."""
+        with _opened(self.path, "pt") as file:
+            values: Tensor = file.get_tensor(name)
+        return values
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +15,13 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.callbacks.probe import Probe
 from lightning_easiness.calling import steps_made
 from lightning_easiness.loaders import examples_per_batch
 from lightning_easiness.observation import BatchReader, Observation
 from lightning_easiness.selected import known_target
+from lightning_easiness.selected_loader import drawable
 from lightning_easiness.selection import (
     Selection,
     SelectionState,
@@ -93,6 +97,8 @@ class Chooser:
         self._reader, self._module, self._batch_size = reader, module, batch_size
         self._check_target = check_target
         self._latest: Observation | None = None
+        self._heard: EasinessCallback | None = None
+        self._target: tuple[Any, Tensor | None] = (None, None)  # of the data set that it was read off
         self.remembered: dict[str, Tensor] = {}  # field -> (N,), what was last seen
 
     @property
@@ -110,21 +116,27 @@ class Chooser:
         """
         started = time.perf_counter()
         size = len(loader.dataset)  # type: ignore[arg-type]
-        state = self._state(trainer, loader, size, epoch)
+        state = replace(self._state(trainer, loader, size, epoch), enough=self._enough(trainer, loader))
         may_be_empty = self.selection.every_epoch  # it is filled up then
         kept = checked_indices(self.name, self.selection.select(state), size, may_be_empty=may_be_empty)
         labels = checked_labels(self.name, self.selection.labels(state), size)
         weights = checked_weights(self.name, self.selection.weights(state), size)
         choice = _same_in_all_processes(trainer, Choice(epoch, size, kept, labels, weights))
-        kept, added = self._enough(trainer, loader, choice.kept, state)
+        kept, added = self._completed(loader, choice.kept, state)
         choice = replace(choice, kept=kept)
         target = state.target if state.target is not None else self.selection.target
         self._tell(trainer, choice, target, added, time.perf_counter() - started)
         return choice
 
+    def begin(self, heard: EasinessCallback | None) -> None:
+        """Forgets an earlier fit, and learns of the callback whose observations serve this one."""
+        self._latest, self._heard, self.remembered = None, heard, {}
+
     def listen(self, observation: Observation) -> None:
         """Takes in what the Trainer's EasinessCallback observed."""
-        if observation.series == "train-probe":
+        heard = self._heard
+        reads_alike = heard is not None and heard.reader == self._reader and heard.module == self._module
+        if observation.series == "train-probe" and reads_alike:
             self._latest = observation
         elif observation.series == "train-online" and self.selection.online:
             self._remember(observation)
@@ -141,7 +153,7 @@ class Chooser:
             max_epochs=None if trainer is None else trainer.max_epochs,
         )
         observation = self._observe(trainer, loader) if self.selection.looks_before(state) else None
-        target = known_target(loader.dataset) if self._check_target else None
+        target = self._known_target(loader.dataset) if self._check_target else None
         if observation is not None and observation.target is not None:
             target = observation.target
         return replace(
@@ -149,6 +161,11 @@ class Chooser:
             target=target if target is not None or self._check_target else self.selection.target,
             observed=self._observed(observation, size),
         )
+
+    def _known_target(self, dataset: Any) -> Tensor | None:
+        if self._target[0] is not dataset:  # reading a list of millions takes a second
+            self._target = (dataset, known_target(dataset))
+        return self._target[1]
 
     def _observed(self, observation: Observation | None, size: int) -> dict[str, Tensor] | None:
         if not self.selection.remembers:
@@ -179,6 +196,8 @@ class Chooser:
             )
         latest, self._latest = self._latest, None
         if latest is not None and latest.step == steps_made(trainer) and self._is_of(latest, loader):
+            assert self._heard is not None
+            self._heard.usage.count(latest.seconds)  # what else was left out, as a look for the record
             return latest  # the callback has just looked, at these weights
         trial = int(trainer.fast_dev_run) or None  # type: ignore[attr-defined]
         return self.probe(loader).run(trainer, trainer.lightning_module, limit=trial)[0]
@@ -189,23 +208,43 @@ class Chooser:
         asked = self.selection.remembers or ("loss",)
         return sizes == {len(loader.dataset)} and all(name in observation.fields for name in asked)  # type: ignore[arg-type]
 
-    def _enough(
-        self, trainer: Trainer | None, loader: DataLoader[Any], kept: Tensor, state: SelectionState
-    ) -> tuple[Tensor, int]:
-        """Sees to it that each process has a batch, as a fit ends at an epoch without one."""
+    def _enough(self, trainer: Trainer | None, loader: DataLoader[Any]) -> Callable[[int], int]:
+        """How many examples there must be, as a fit ends at an epoch without a batch for each process."""
         world_size = 1 if trainer is None else trainer.world_size
         batch = examples_per_batch(loader) * world_size
+        if not self.selection.every_epoch:
+            # what is chosen once stays as it is, and is refused where it is too little
+            return lambda count: batch if loader.drop_last else 1
+        least = batch if self.selection.minimum is None else self.selection.minimum
+        least = max(least, _batches_asked_for(trainer) * batch, batch * bool(loader.drop_last))
+
+        def enough(count: int) -> int:
+            needed = max(count, least)
+            if batch > world_size and not loader.drop_last and 0 < needed % batch <= world_size:
+                needed += world_size  # else the last batch of a process would hold one example
+            return min(needed, len(loader.dataset))  # type: ignore[arg-type]
+
+        return enough
+
+    def _completed(self, loader: DataLoader[Any], kept: Tensor, state: SelectionState) -> tuple[Tensor, int]:
+        """Adds random examples where there are too few for an epoch, or refuses what was chosen once and for all."""
+        among = drawable(loader)
+        if among is not None:
+            kept = kept[among[kept]]
+        needed = state.enough(len(kept))
         if self.selection.every_epoch:
-            minimum = batch if self.selection.minimum is None else self.selection.minimum
-            minimum = max(len(kept), minimum, _validation_batches(trainer) * batch)
-            if batch > world_size and not loader.drop_last and 0 < minimum % batch <= world_size:
-                minimum += world_size  # else the last batch of a process would hold one example
-            enough = filled_up(kept, state.num_examples, minimum, state.generator())
-            return enough, len(enough) - len(kept)
-        if loader.drop_last and len(kept) < batch <= state.num_examples:
+            completed = filled_up(kept, state.num_examples, needed, state.generator(), among)
+            return completed, len(completed) - len(kept)
+        if not len(kept):
+            raise ValueError(
+                f"{self.name} keeps no example that the loader's {type(loader.sampler).__name__} draws; select from its"
+                " examples, or drop the sampler."
+            )
+        if len(kept) < needed <= state.num_examples:
+            processes = needed // examples_per_batch(loader)
             raise ValueError(
                 f"{self.name} keeps {len(kept)} of {state.num_examples} examples, but with drop_last=True an epoch of"
-                f" {world_size} process{'es' if world_size > 1 else ''} takes {batch} at least; keep more, or set"
+                f" {processes} process{'es' if processes > 1 else ''} takes {needed} at least; keep more, or set"
                 " drop_last=False or a smaller batch_size."
             )
         return kept, 0
@@ -213,7 +252,7 @@ class Chooser:
     def _tell(self, trainer: Trainer | None, choice: Choice, target: Tensor | None, added: int, seconds: float) -> None:
         shares = _class_shares(choice, target)
         missing = _missing(shares)
-        if missing and not self.selection.every_epoch:
+        if missing and not self.selection.every_epoch:  # another epoch may have it; the line below says so
             rank_zero_warn(
                 f"{self.name} keeps {missing}, so that cannot be learnt; keep some, as class_balanced=True does.",
                 category=UserWarning,
@@ -244,12 +283,19 @@ def _missing(shares: dict[int, float]) -> str:
     return f"no example of class{'es' if len(lost) > 1 else ''} {named}"
 
 
-def _validation_batches(trainer: Trainer | None) -> int:
-    """Batches that an epoch must have, as Lightning stops where it has fewer than an integer `val_check_interval`."""
-    if trainer is None or trainer.check_val_every_n_epoch is None or trainer.limit_val_batches == 0:
+def _batches_asked_for(trainer: Trainer | None) -> int:
+    """Batches that an epoch must have: Lightning stops where a limit or an interval of the Trainer is not met."""
+    if trainer is None:
         return 0
+    least = 0
+    limit = trainer.limit_train_batches
+    if isinstance(limit, float) and 0 < limit < 1:
+        least = math.ceil(1 / limit)
     interval = trainer.val_check_interval
-    return interval if isinstance(interval, int) and not isinstance(interval, bool) else 0
+    validates = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
+    if validates and isinstance(interval, int) and not isinstance(interval, bool):
+        least = max(least, interval)
+    return least
 
 
 def _same_in_all_processes(trainer: Trainer | None, choice: Choice) -> Choice:
@@ -261,11 +307,12 @@ def _same_in_all_processes(trainer: Trainer | None, choice: Choice) -> Choice:
 
 def _class_shares(choice: Choice, target: Tensor | None) -> dict[int, float]:
     """Class -> share of its examples that are kept, by their true labels."""
-    if target is None or not bool((target >= 0).any()):
+    if target is None or not len(target) or int(target.max()) < 0:
         return {}
-    known = target[target >= 0]
-    chosen = target[choice.kept]
-    total = torch.bincount(known)
-    kept = torch.bincount(chosen[chosen >= 0], minlength=len(total))
-    classes = total.nonzero()[:, 0].tolist()
-    return {label: float(kept[label] / total[label]) for label in classes}
+    # one count of (class, kept or not), with what has no label in front
+    pairs = (target.clamp(min=-1) + 1).mul_(2)
+    pairs[choice.kept] += 1
+    dropped, kept = torch.bincount(pairs, minlength=2 * (int(target.max()) + 2)).view(-1, 2)[1:].T
+    total = (dropped + kept).double()
+    classes = total.nonzero()[:, 0]
+    return dict(zip(classes.tolist(), (kept[classes] / total[classes]).tolist(), strict=True))

@@ -20,6 +20,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from safetensors import SafetensorError
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -27,6 +28,7 @@ from tqdm.auto import tqdm
 from lightning_easiness import functional
 from lightning_easiness.checkpoint_file import write_whole
 from lightning_easiness.comparison import Comparison, agreed, draw_comparison, is_writer, row, takes, with_selection
+from lightning_easiness.datamodule import EasinessDataModule
 from lightning_easiness.record import EasinessRecord
 from lightning_easiness.repeats import repeat_fit, run_name
 from lightning_easiness.run_folder import is_complete
@@ -261,6 +263,7 @@ def compare_selections(
             "The `make_trainer` of compare_selections takes no `max_steps`, which equal='updates' gives it; let it"
             " return Trainer(max_steps=max_steps, max_epochs=-1, ...), or take equal='epochs'."
         )
+    _check_evaluates(datamodule, evaluate)
     folder = Path(dirpath)
     arguments = (make_trainer, make_module, datamodule, max(step, *ratios), step, listed, folder / "stepwise")
     compression = StepwiseCompression(*arguments, seed=seed, progress=progress)
@@ -355,6 +358,16 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         named = " or ".join(map(repr, choices))
         raise ValueError(f"The `{name}` of compare_selections must be {named}; got {value!r}.")
+
+
+def _check_evaluates(datamodule: Any, evaluate: str) -> None:
+    data = with_selection(datamodule, None)
+    hook = "val_dataloader" if evaluate == "validate" else "test_dataloader"
+    if isinstance(data, EasinessDataModule) and not is_overridden(hook, data):
+        raise ValueError(
+            f"compare_selections evaluates each run with evaluate={evaluate!r}, but the `datamodule` has no {hook}();"
+            " give a LightningDataModule that has one, or EasinessDataModule(loader, val_dataloaders=...)."
+        )
 
 
 def _check_methods(methods: Sequence[str], ratios: Sequence[float]) -> tuple[list[str], list[float]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -14,9 +17,9 @@ from lightning_easiness.batch_work import BatchWork, check_consumers
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.choice import Choice, Chooser
 from lightning_easiness.observation import BatchReader, find_logits, unpack_batch
-from lightning_easiness.selected import SelectedDataset
-from lightning_easiness.selected_loader import check_selectable, select_from
-from lightning_easiness.selection import Selection
+from lightning_easiness.selected import SelectedDataset, try_label
+from lightning_easiness.selected_loader import check_batches, check_selectable, select_from
+from lightning_easiness.selection import Selection, check_selection
 
 
 class _Forwarded:
@@ -37,6 +40,29 @@ class _Forwarded:
             setattr(instance.datamodule, self._name, value)
 
 
+class _ForwardedValidation(_Forwarded):
+    """The wrapped datamodule's validation loaders, which stay what they are where training loaders alone are reloaded.
+
+    The function that is looked up is a wrapper, which Lightning looks through when it asks what is overridden.
+    """
+
+    @override
+    def __get__(self, instance: Any, owner: type) -> Any:
+        hook = super().__get__(instance, owner)
+        if instance is None or instance.__dict__.get("_reloading") is None:
+            return hook
+
+        @wraps(hook)
+        def kept() -> Any:
+            trainer, every = instance._reloading
+            held = instance._val_loaders
+            if held is None or (every and trainer.current_epoch >= held[0] + every):
+                held = instance._val_loaders = (trainer.current_epoch, hook())
+            return held[1]
+
+        return kept
+
+
 class EasinessDataModule(LightningDataModule):
     """Trains on what a selection chooses from a datamodule's training data, and is that datamodule in all else.
 
@@ -49,9 +75,10 @@ class EasinessDataModule(LightningDataModule):
     under its true label.
 
     A selection for every epoch is made before the epoch's loader, at the current weights, alike in all processes; the
-    Trainer then reloads its loaders each epoch, or as often as its own `reload_dataloaders_every_n_epochs` says. A fit
-    that is resumed within an epoch keeps the epoch's selection. Learning-rate schedules that ask for
-    `trainer.estimated_stepping_batches` take all epochs to be as long as the first.
+    Trainer then reloads its train loader each epoch; a choice holds for as many epochs as the Trainer's own
+    `reload_dataloaders_every_n_epochs` says. A fit that is resumed within an epoch keeps the epoch's selection.
+    Learning-rate schedules that ask for `trainer.estimated_stepping_batches` take all epochs to be as long as the
+    first: let such a schedule step once an epoch.
 
     Args:
         datamodule: a LightningDataModule with one train DataLoader over a map-style data set; or that DataLoader.
@@ -77,7 +104,7 @@ class EasinessDataModule(LightningDataModule):
 
     # the hooks of a datamodule, and what Lightning reads off it
     prepare_data: Any = _Forwarded()
-    val_dataloader: Any = _Forwarded()
+    val_dataloader: Any = _ForwardedValidation()
     test_dataloader: Any = _Forwarded()
     predict_dataloader: Any = _Forwarded()
     on_before_batch_transfer: Any = _Forwarded()
@@ -104,7 +131,7 @@ class EasinessDataModule(LightningDataModule):
         check_target: bool = True,
     ) -> None:
         super().__init__()
-        self.selection = _check_selection(selection)
+        self.selection = check_selection("EasinessDataModule", selection)
         sigma2 = 1e-4 if selection is None else selection.sigma2
         reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn, sigma2)
         self._chooser = (
@@ -112,7 +139,8 @@ class EasinessDataModule(LightningDataModule):
         )
         self._choice: Choice | None = None
         self._restored: Choice | None = None
-        self._reloading: Any = None  # the Trainer that is made to reload its loaders each epoch
+        self._reloading: Any = None  # the Trainer that is made to reload its loaders each epoch, and how often it would
+        self._val_loaders: Any = None  # the epoch and the loaders that hold meanwhile
         self._batch_work: BatchWork | None = None
         self._heard: EasinessCallback | None = None  # the callback that tells what it observes
         self.datamodule = _as_datamodule(datamodule, val_dataloaders)
@@ -127,34 +155,56 @@ class EasinessDataModule(LightningDataModule):
         check_selectable(loader)
         if self.trainer is not None and self.selection is not None:
             check_consumers(self.selection, self.trainer.lightning_module)
-        self._log_shares_of_batches()
         if self.selection is not None and self.selection.per_batch:
             return loader
+        if self._is_made_again and self._choice is None:
+            # a sampler that cannot be kept is better known now than at the first epoch that is no longer on everything
+            select_from(loader, SelectedDataset(loader.dataset, torch.arange(len(loader.dataset))))
         choice = self._choose(loader)
         if self._batch_work is not None:
             self._batch_work.weights = choice.weights
-        if choice.is_everything:
-            return loader
-        replace_fn = None if self.selection is None else self.selection.replace_fn
-        return select_from(loader, SelectedDataset(loader.dataset, choice.kept, choice.labels, replace_fn))
+        return loader if choice.is_everything else self._selected(loader, choice)
+
+    def _selected(self, loader: DataLoader[Any], choice: Choice) -> DataLoader[Any]:
+        assert self.selection is not None
+        selected = SelectedDataset(loader.dataset, choice.kept, choice.labels, self.selection.replace_fn)
+        if choice.labels is not None:
+            try_label(selected)
+        made = select_from(loader, selected)
+        check_batches(type(self.selection).__name__, made, self.trainer)
+        return made
 
     @property
     def selected_indices(self) -> Tensor | None:
         """The examples of the latest selection, ascending, int64 (n,); None before the first."""
         return None if self._choice is None else self._choice.kept
 
+    @property
+    def share_of_batches(self) -> float | None:
+        """The share of this epoch's examples so far that a selection `per_batch` kept, in this process; else None."""
+        return None if self._batch_work is None else self._batch_work.share
+
     def _choose(self, loader: DataLoader[Any]) -> Choice:
         epoch = self.trainer.current_epoch if self.trainer is not None and self._is_made_again else 0
-        if self._restored is not None and epoch <= self._restored.epoch:
+        if self._restored is not None and epoch < self._restored.epoch + self._rhythm:
             # that epoch goes on; or its number is not restored yet, as loaders may be asked for before
             self._choice = self._check_restored(self._restored, loader)
-        elif self._choice is None or self._choice.epoch != epoch or self._choice.num_examples != len(loader.dataset):  # type: ignore[arg-type]
+        elif self._choice is None or not self._holds(self._choice, epoch, loader):
             assert self._chooser is not None
             if self._restored is not None:
                 _end_restored_epoch(self.trainer, len(loader))
             self._restored = None
             self._choice = self._chooser.choose(self.trainer, loader, epoch)
         return self._choice
+
+    def _holds(self, choice: Choice, epoch: int, loader: DataLoader[Any]) -> bool:
+        same_data = choice.num_examples == len(loader.dataset)  # type: ignore[arg-type]
+        return same_data and choice.epoch <= epoch < choice.epoch + self._rhythm
+
+    @property
+    def _rhythm(self) -> int:
+        """For how many epochs a choice holds: as many as the Trainer was told to keep its loaders."""
+        return max(1, self._reloading[1]) if self._reloading is not None else 1
 
     @property
     def _is_made_again(self) -> bool:
@@ -181,8 +231,8 @@ class EasinessDataModule(LightningDataModule):
         if self.selection is not None and self.trainer is not None:
             self.selection.check(self.trainer)
             self._take_part(self.trainer, self.selection)
-        if self._is_made_again and self.trainer is not None and not self.trainer.reload_dataloaders_every_n_epochs:
-            self._reloading = self.trainer
+        if self._is_made_again and self.trainer is not None:
+            self._reloading = (self.trainer, self.trainer.reload_dataloaders_every_n_epochs)
             self.trainer.reload_dataloaders_every_n_epochs = 1
 
     @override
@@ -201,29 +251,23 @@ class EasinessDataModule(LightningDataModule):
         if selection.needs_observation or selection.online:
             callbacks = [one for one in trainer.callbacks if isinstance(one, EasinessCallback)]
             self._heard = _heard_callback(selection, callbacks)
+        self._chooser.begin(self._heard)
         if self._heard is not None:
             self._heard.subscribe(self._chooser.listen, selection.remembers if selection.online else ())
         if selection.per_batch or selection.weighs:
             self._batch_work = BatchWork(trainer, selection, self._chooser.probe)
-
-    def _log_shares_of_batches(self) -> None:
-        """Logs the share of the examples that was kept in the batches of an epoch that is over."""
-        seen, kept = self._batch_work.take_shares() if self._batch_work is not None else (0, 0)
-        if seen and self.trainer is not None and self.trainer.is_global_zero:
-            for logger in self.trainer.loggers:
-                logger.log_metrics({"easiness/selected_share": kept / seen}, step=self.trainer.global_step)
 
     def _restore_trainer(self) -> None:
         if self._heard is not None and self._chooser is not None:
             self._heard.unsubscribe(self._chooser.listen)
             self._heard = None
         if self._batch_work is not None:
-            self._log_shares_of_batches()
             self._batch_work.close()
             self._batch_work = None
         if self._reloading is not None:
-            self._reloading.reload_dataloaders_every_n_epochs = 0
-            self._reloading = None
+            trainer, own = self._reloading
+            trainer.reload_dataloaders_every_n_epochs = own
+            self._reloading = self._val_loaders = None
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -232,7 +276,7 @@ class EasinessDataModule(LightningDataModule):
             state["datamodule"] = wrapped
         choice = self._choice
         if self.selection is not None and (self.selection.every_epoch or self.selection.needs_observation) and choice:
-            state["selection"] = choice.state_dict()
+            state["selection"] = {"rule": type(self.selection).__name__, **choice.state_dict()}
         if self._chooser is not None and self._chooser.remembered:
             state["remembered"] = dict(self._chooser.remembered)
         return state
@@ -241,10 +285,21 @@ class EasinessDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if "datamodule" in state_dict:
             self.datamodule.load_state_dict(state_dict["datamodule"])
-        if "selection" in state_dict:
+        if "selection" in state_dict and self._is_of_this_rule(state_dict["selection"]["rule"]):
             self._restored = Choice.from_state_dict(state_dict["selection"])
         if "remembered" in state_dict and self._chooser is not None:
             self._chooser.remembered = {name: values.cpu() for name, values in state_dict["remembered"].items()}
+
+    def _is_of_this_rule(self, rule: str) -> bool:
+        ours = type(self.selection).__name__
+        selection = self.selection
+        if rule == ours and selection is not None and (selection.every_epoch or selection.needs_observation):
+            return True
+        rank_zero_warn(
+            f"The checkpoint holds a choice of {rule}, which does not count for {ours}: it chooses anew.",
+            category=UserWarning,
+        )
+        return False
 
     # ------------------------------------------------------------------ whatever else the wrapped one has
 
@@ -327,12 +382,3 @@ def _heard_callback(selection: Selection, callbacks: list[EasinessCallback]) -> 
             " to its callbacks."
         )
     return usable[0] if usable else None
-
-
-def _check_selection(selection: Any) -> Selection | None:
-    if selection is not None and not isinstance(selection, Selection):
-        raise TypeError(
-            "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got"
-            f" {type(selection).__name__}."
-        )
-    return selection

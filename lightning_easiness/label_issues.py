@@ -54,11 +54,12 @@ def find_label_issues(
             of the whole training, such as the area under the margin, and else the probe; or for `rule="threshold"` a
             list of such, one for each run of the protocol.
         score: name of a registered score that ranks difficulty; or "self_confidence" or "normalized_margin", which are
-            taken from `probabilities`.
+            taken from averaged probabilities: `probabilities`, or those of the record.
         rule: see above.
         checkpoint: index in the record; scores of the whole training end there.
-        probabilities: averaged over training or runs, or out of sample, floating point `(N, K)`: for suggested labels.
-            With a last column for the threshold class, that is taken out.
+        probabilities: averaged over training or runs, or out of sample, floating point `(N, K)`: for suggested labels
+            and other tools. With a last column for the threshold class, that is taken out. By default those of the
+            record, where EasinessCallback(probabilities=True) wrote them; none for scores.
         threshold_indices: for "threshold": the examples that were given the class that does not exist, of each run.
         percentile: for "threshold": of the scores of the threshold examples.
         num_suspects: call exactly so many wrong, the hardest, whatever `rule` says.
@@ -108,7 +109,7 @@ def find_label_issues(
     classes = _num_classes(found, by_threshold)
     verdict = replace(verdict, given=_current_target(verdict.given, target))
     _check_classes(verdict.given, classes)
-    known = None if probabilities is None else _probabilities(probabilities, len(verdict.given), classes, by_threshold)
+    known = _known_probabilities(probabilities, found, verdict, classes, by_threshold)
     ties = found[0].scores.tie_breaker
     if num_suspects is not None:
         verdict = exactly(verdict, num_suspects, ties, seed)
@@ -169,6 +170,28 @@ def _current_target(given: Tensor, target: Tensor | None) -> Tensor:
             f"{int(now[first])} now and {int(given[first])} in the record; train again, or give the labels of then."
         )
     return torch.where(given >= 0, given, now)
+
+
+def _known_probabilities(
+    probabilities: Tensor | None,
+    found: Sequence[Suspicion],
+    verdict: Verdict,
+    num_classes: int | None,
+    by_threshold: bool,
+) -> Tensor | None:
+    """The averaged probabilities that were given, or those of the records that judge an example; None without."""
+    number = len(verdict.given)
+    if probabilities is not None:
+        return _probabilities(probabilities, number, num_classes, by_threshold)
+    recorded = [suspicion.probabilities for suspicion in found]
+    rows = [_probabilities(one, number, num_classes, by_threshold) for one in recorded if one is not None]
+    if len(rows) < len(found):
+        return None
+    if not by_threshold:
+        return rows[0]
+    # a run has learnt that its own threshold examples are of no class
+    own = [row.masked_fill(~judges.unsqueeze(1), torch.nan) for row, judges in zip(rows, verdict.judges, strict=True)]
+    return torch.stack(own).nanmean(0)
 
 
 def _probabilities(probabilities: Tensor, number: int, num_classes: int | None, by_threshold: bool) -> Tensor:

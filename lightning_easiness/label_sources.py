@@ -36,12 +36,14 @@ class Suspicion:
         num_classes: K, None where not known.
         series: which the score is of; None for scores whose series is not known.
         easiness: sample easiness at the given label `(N,)`, where it was asked for.
+        probabilities: averaged over training, `(N, K)`, where they were recorded.
     """
 
     scores: Scores
     num_classes: int | None
     series: str | None
     easiness: Tensor | None
+    probabilities: Tensor | None = None
 
 
 def tie_of(score: str) -> float | None:
@@ -66,7 +68,7 @@ def read_source(
         score: name of a registered score or of one in `PROBABILITY_SCORES`.
         checkpoint: index in the series.
         series: of a folder, which to load; None for the one that suits the score.
-        probabilities: averaged probabilities `(N, K)`, where the score needs them.
+        probabilities: averaged probabilities `(N, K)`; None to take those of the source, where it has them.
         easiness: sample easiness `(N,)`, "read" to take it from the source, None where it is not needed.
         seed: decides what is left of ties.
 
@@ -75,7 +77,7 @@ def read_source(
         ValueError: the source does not hold what is needed.
         FileNotFoundError: there is no such folder, or no run in it.
     """
-    record = _open(source, score, series)
+    record = _open(source, score, series, online_first=probabilities is None)
     if isinstance(record, Scores):
         if easiness == "read":
             raise _no_easiness("Scores hold one score")
@@ -83,10 +85,12 @@ def read_source(
     scores = _score(record, score, checkpoint, probabilities, seed)
     if isinstance(easiness, str):
         easiness = _easiness(source, record, scores, checkpoint)
-    return Suspicion(scores, record.num_classes, record.series, easiness)
+    if probabilities is None and record.has_probabilities:
+        probabilities = record.probabilities()
+    return Suspicion(scores, record.num_classes, record.series, easiness, probabilities)
 
 
-def _open(source: Source, score: str, series: str | None) -> Scores | EasinessRecord:
+def _open(source: Source, score: str, series: str | None, online_first: bool) -> Scores | EasinessRecord:
     if isinstance(source, Scores):
         return source
     if isinstance(source, EasinessRecord):
@@ -100,8 +104,9 @@ def _open(source: Source, score: str, series: str | None) -> Scores | EasinessRe
     path = Path(source)
     if series is not None:
         return EasinessRecord.load(path, series)
-    trajectory = score not in PROBABILITY_SCORES and get_score(score).per == "trajectory"
-    first, second = (ONLINE, PROBE) if trajectory else (PROBE, ONLINE)
+    # averaged probabilities are those of the training, under the labels that were trained with
+    online_first = online_first if score in PROBABILITY_SCORES else get_score(score).per == "trajectory"
+    first, second = (ONLINE, PROBE) if online_first else (PROBE, ONLINE)
     try:
         return EasinessRecord.load(path, first)
     except FileNotFoundError as error:
@@ -135,7 +140,7 @@ def _check_series(record: EasinessRecord, score: str, series: str | None) -> Non
 
 def _score(record: EasinessRecord, score: str, checkpoint: int, probabilities: Tensor | None, seed: int) -> Scores:
     if score in PROBABILITY_SCORES:
-        return _score_of_probabilities(record, score, probabilities, seed)
+        return _score_of_probabilities(record, score, checkpoint, probabilities, seed)
     if score == _ONLINE_ONLY and record.series == ONLINE and "margin" not in record.fields:
         raise ValueError(
             f"The area under the margin needs field 'margin', but series '{ONLINE}' holds {', '.join(record.fields)}: "
@@ -147,18 +152,22 @@ def _score(record: EasinessRecord, score: str, checkpoint: int, probabilities: T
         return record.score(score, checkpoint, seed=seed)
 
 
-def _score_of_probabilities(record: EasinessRecord, score: str, probabilities: Tensor | None, seed: int) -> Scores:
-    if probabilities is None:
-        raise ValueError(
-            f"Score '{score}' needs `probabilities`, averaged over training or out of sample, (N, K); got None: give "
-            "them, or take score='area_under_margin'."
-        )
+def _score_of_probabilities(
+    record: EasinessRecord, score: str, checkpoint: int, probabilities: Tensor | None, seed: int
+) -> Scores:
     function, _ = PROBABILITY_SCORES[score]
     target = record.target
-    values = function(probabilities.detach().cpu(), target)
+    if probabilities is None:
+        _check_recorded(record, score, checkpoint)
+        values = function(record.probabilities(), target)
+        # a run at a time, as R x N x K may not fit into memory
+        alone = [function(record.select_runs([run]).probabilities(), target) for run in range(record.num_runs)]
+    else:
+        values = function(probabilities.detach().cpu(), target)
+        alone = [values]
     return Scores(
         values=values,
-        spread=torch.full_like(values, torch.nan),
+        spread=torch.stack(alone).std(0) if len(alone) > 1 else torch.full_like(values, torch.nan),
         higher_is_easier=True,
         target=target,
         name=score,
@@ -166,6 +175,20 @@ def _score_of_probabilities(record: EasinessRecord, score: str, probabilities: T
         fingerprint=record.fingerprint,
         seed=seed,
     )
+
+
+def _check_recorded(record: EasinessRecord, score: str, checkpoint: int) -> None:
+    if not record.has_probabilities:
+        raise ValueError(
+            f"Score '{score}' needs `probabilities`, averaged over training or out of sample, (N, K), and the record "
+            "holds none: train with EasinessCallback(probabilities=True), give them, or take "
+            "score='area_under_margin'."
+        )
+    if checkpoint not in (-1, record.num_checkpoints - 1):
+        raise ValueError(
+            f"Score '{score}' is taken from probabilities averaged over all of training; got checkpoint={checkpoint}: "
+            "take -1, or score='area_under_margin', which may end anywhere."
+        )
 
 
 def _easiness(source: Source, record: EasinessRecord, scores: Scores, checkpoint: int) -> Tensor:

@@ -52,8 +52,8 @@ class WeighsExamples:
                 f"The `losses` of {type(self).__name__} must have shape (B,), one loss an example; got shape "
                 f'{tuple(losses.shape)}: compute the loss with reduction="none".'
             )
-        weight = self._weight_of(len(losses))
-        return losses if weight is None else losses * weight.to(losses)
+        self._mark_used()
+        return self._weighted(losses)
 
     def weighted_mean(self, losses: Tensor) -> Tensor:
         """Mean of the weighted losses: the sum of w * loss over B.
@@ -72,11 +72,19 @@ class WeighsExamples:
         """
         return self.weighted(losses).mean()
 
+    def _mark_used(self) -> None:
+        """Note that the loss of the examples themselves, and not a term beside it, asks for weights."""
+        if getattr(self, "training", True):
+            self.sample_weight_used = True
+
+    def _weighted(self, losses: Tensor) -> Tensor:
+        weight = self._weight_of(len(losses))
+        return losses if weight is None else losses * weight.to(losses)
+
     def _weight_of(self, num_examples: int) -> Tensor | None:
         """Return the weights of the batch at hand, None outside training."""
         if not getattr(self, "training", True):
             return None
-        self.sample_weight_used = True
         weight = self.sample_weight
         if weight is not None and weight.shape != (num_examples,):
             raise ValueError(
@@ -170,6 +178,7 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
                 than examples or of class weights than classes.
         """
         target = self._checked(logits, target)
+        self._mark_used()
         weight = self._weight_of(len(logits) if logits.ndim > 1 else 1)
         if weight is None:
             return self._loss(logits, target, self.reduction)
@@ -243,7 +252,10 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         kept = target != self.ignore_index
         if self.class_weight is None:
             return kept.to(dtype)
-        return self.class_weight.to(dtype)[torch.where(kept, target, 0)] * kept
+        classes = torch.where(kept, target, 0)
+        # index_select, as indexing by a tensor without dimensions would read it on the host
+        weight = self.class_weight.to(dtype).index_select(0, classes.flatten()).view(classes.shape)
+        return weight * kept
 
 
 def _rows(logits: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ LOGITS_KEYS = ("logits", "logit", "output", "out", "y_hat", "preds")
 
 ONLINE_FIELDS = ("loss", "correct", "margin")
 PROBE_FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
+PROBABILITIES = "probabilities"  # a row an example, float16 (B, K): summed, and no field of a record
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Observation:
         target: (N,) int64, -1 where the example was not seen yet; None when targets are no class indices.
         num_classes: of the logits, None without them.
         loss_name: "cross_entropy" or the name of the user's function.
+        seconds: that the pass took; 0 for what is observed in passing.
     """
 
     series: str
@@ -42,6 +44,7 @@ class Observation:
     target: Tensor | None
     num_classes: int | None
     loss_name: str
+    seconds: float = 0.0
 
 
 def unpack_batch(batch: Any) -> tuple[Any, Any]:
@@ -143,11 +146,11 @@ class BatchReader:
             prediction: (B, K) logits, (B,) or (B, 1) for two classes; anything that `loss_fn` takes where there is one.
             target: (B,) class indices; anything that `loss_fn` takes where there is one.
             size: the number of examples that the loader put into the batch, B.
-            fields: which of PROBE_FIELDS to compute.
+            fields: which of PROBE_FIELDS and PROBABILITIES to compute.
 
         Returns:
-            name -> (B,), float32, `correct` bool, and "target" int64 where targets are class indices. "loss" is always
-            there; the others where there are logits and class indices.
+            name -> (B,), float32, `correct` bool, and "target" int64 where targets are class indices; PROBABILITIES
+            float16 (B, K). "loss" is always there; the others where there are logits and class indices.
         """
         observed: dict[str, Tensor] = {}
         labels = _class_indices(target, size)
@@ -176,6 +179,8 @@ class BatchReader:
             observed["sample_easiness"] = sample_easiness(logits, target, sigma2=self.sigma2)
         if "el2n" in fields:
             observed["el2n"] = el2n(logits, target)
+        if PROBABILITIES in fields:
+            observed[PROBABILITIES] = logits.softmax(1).half()
         return observed
 
 
@@ -243,6 +248,36 @@ def _not_classification(prediction: Any, target: Any) -> str:
 
 
 @dataclass
+class StepList:
+    """What steps showed of their examples, in order. Nothing is read back from the device."""
+
+    index: list[Tensor] = field(default_factory=list)
+    values: dict[str, list[Tensor]] = field(default_factory=dict)
+    _merged: int = 0  # tensors at the head of each list that hold many steps
+
+    def add(self, index: Tensor, observed: Mapping[str, Tensor], merge_every: int = 1024) -> None:
+        """Takes one batch: indices (B,) on the CPU and values (B,) or (B, K) on any device.
+
+        Args:
+            index: of the examples.
+            observed: name -> values.
+            merge_every: steps that become one tensor, as many small ones on the device waste memory.
+        """
+        self.index.append(index)
+        for name, values in observed.items():
+            self.values.setdefault(name, []).append(values)
+        if len(self.index) - self._merged >= merge_every:
+            # only the steps since the last time: copying all of the epoch again would make a step cost more and more
+            for parts in (self.index, *self.values.values()):
+                parts[self._merged :] = [torch.cat(parts[self._merged :])]
+            self._merged += 1
+
+    def clear(self) -> None:
+        """Forgets the steps."""
+        self.index, self.values, self._merged = [], {}, 0
+
+
+@dataclass
 class EpochSums:
     """Sums of what the training forward showed of each example in one epoch, of one process.
 
@@ -252,21 +287,12 @@ class EpochSums:
 
     num_examples: int
     names: tuple[str, ...] = ONLINE_FIELDS
-    _index: list[Tensor] = field(default_factory=list)
-    _values: dict[str, list[Tensor]] = field(default_factory=dict)
-    _merged: int = 0  # tensors at the head of each list that hold many steps
-    _MERGE_EVERY = 1024  # steps; many small tensors on the device waste memory
+    _steps: StepList = field(default_factory=StepList)
+    _MERGE_EVERY = 1024
 
     def add(self, index: Tensor, observed: Mapping[str, Tensor]) -> None:
         """Takes one batch: indices (B,) on the CPU and (B,) values on any device."""
-        self._index.append(index)
-        for name, values in observed.items():
-            self._values.setdefault(name, []).append(values)
-        if len(self._index) - self._merged >= self._MERGE_EVERY:
-            # only the steps since the last time: copying all of the epoch again would make a step cost more and more
-            for parts in (self._index, *self._values.values()):
-                parts[self._merged :] = [torch.cat(parts[self._merged :])]
-            self._merged += 1
+        self._steps.add(index, observed, self._MERGE_EVERY)
 
     def totals(self) -> tuple[Tensor, Tensor]:
         """Adds up what was taken.
@@ -277,19 +303,19 @@ class EpochSums:
         """
         sums = torch.zeros(len(self.names) + 1, self.num_examples, dtype=torch.float64)
         target = torch.full((self.num_examples,), -1, dtype=torch.int64)
-        if self._index:
-            index = torch.cat(self._index)
+        if self._steps.index:
+            index, values = torch.cat(self._steps.index), self._steps.values
             for row, name in enumerate(self.names):
-                if name in self._values:
-                    sums[row].index_add_(0, index, torch.cat(self._values[name]).cpu().double())
+                if name in values:
+                    sums[row].index_add_(0, index, torch.cat(values[name]).cpu().double())
             sums[-1].index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
-            if "target" in self._values:
-                target[index] = torch.cat(self._values["target"]).cpu()
+            if "target" in values:
+                target[index] = torch.cat(values["target"]).cpu()
         return sums, target
 
     def clear(self) -> None:
         """Forgets the epoch."""
-        self._index, self._values, self._merged = [], {}, 0
+        self._steps.clear()
 
     @staticmethod
     def means(sums: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:

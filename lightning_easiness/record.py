@@ -12,10 +12,11 @@ from torch import Tensor
 from lightning_easiness import functional
 from lightning_easiness.agreement import Agreement
 from lightning_easiness.checkpoint_file import FIELDS, fingerprint
+from lightning_easiness.probabilities import have_probabilities, read_probabilities
+from lightning_easiness.saving import save_runs
 from lightning_easiness.scores import ScoreDefinition, Scores, get_score
 from lightning_easiness.scoring import score_runs, stack_rows
 from lightning_easiness.stacking import RecordedSeries, merged_target, read_runs, same_seeds, stack, with_own_names
-from lightning_easiness.store import RunWriter
 
 __all__ = ["EasinessRecord"]
 
@@ -27,6 +28,7 @@ class EasinessRecord:
 
     Example:
         >>> import tempfile
+        >>> from lightning_easiness.store import RunWriter
         >>> folder = tempfile.mkdtemp()
         >>> for seed, loss in enumerate(([0.1, 2.0, 0.7], [0.3, 1.0, 0.9])):
         ...     with RunWriter(folder, f"seed-{seed}", seed=seed) as writer:
@@ -116,21 +118,7 @@ class EasinessRecord:
             FileExistsError: `dirpath` holds checkpoints of a run of that name.
             OSError: it cannot be written to.
         """
-        for run in self._runs:
-            with RunWriter(dirpath, run.name, seed=run.info.seed, versions=run.info.versions) as writer:
-                target = run.target()
-                for file in run.checkpoints:
-                    writer.append(
-                        self.series,
-                        step=file.step,
-                        epoch=file.epoch,
-                        target=target,
-                        fields={field: file.read(field) for field in file.fields},
-                        num_classes=file.num_classes,
-                        loss=file.loss,
-                    )
-                if run.info.complete:
-                    writer.complete()
+        save_runs(self._runs, self.series, dirpath)
 
     # ------------------------------------------------------------------ what it holds
 
@@ -265,6 +253,29 @@ class EasinessRecord:
             for row, file in zip(rows, run.checkpoints, strict=True):
                 row.copy_(file.read(name))
         return values
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether each run holds averaged probabilities of these examples."""
+        return have_probabilities(self._runs, self.series)
+
+    def probabilities(self, *, per_run: bool = False) -> Tensor:
+        """Softmax of each example, averaged over all epochs of training, whatever checkpoint the record ends at.
+
+        They are what EasinessCallback(probabilities=True) records of the training forward, in the series "train-online"
+        and "train-probe", which are of the same examples.
+
+        Args:
+            per_run: keep the runs apart.
+
+        Returns:
+            Averaged over the runs that saw an example, float32 `(N, K)`, or `(R, N, K)`; a row adds up to 1, and is NaN
+            where an example was never seen.
+
+        Raises:
+            ValueError: a run holds none, they are of other examples, or a file is damaged.
+        """
+        return read_probabilities(self._runs, self.series, per_run)
 
     def checkpoint_at(self, *, step: int | None = None, epoch: int | None = None) -> int:
         """Index of the checkpoint at a step, or of the last one in an epoch, for `field` and `score`.

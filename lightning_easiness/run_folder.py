@@ -1,8 +1,11 @@
 """What the folder of a run holds: `run.json`, and in a folder a series the targets and a file a checkpoint.
 
+The online series may also hold the probabilities averaged over all epochs so far, in one file that is replaced whole.
+
 seed-0/run.json                                      who wrote it, with which seed, whether training came to its end
 seed-0/train-probe/targets.safetensors               class of each example, -1 where not known yet
 seed-0/train-probe/step-000000000120.safetensors     what was observed of each example at one checkpoint
+seed-0/train-online/probabilities.safetensors        softmax of each example, averaged over the training so far
 """
 
 import json
@@ -16,6 +19,8 @@ from lightning_easiness.checkpoint_file import CheckpointFile, RecordFileError, 
 RUN_FORMAT = "lightning_easiness.run"
 RUN_FILE = "run.json"
 TARGETS_FILE = "targets.safetensors"
+PROBABILITIES_FILE = "probabilities.safetensors"
+ONLINE_SERIES = "train-online"
 _CHECKPOINT_NAME = re.compile(r"step-(\d{12,})\.safetensors")
 
 
@@ -93,6 +98,11 @@ def open_targets(run_dir: Path, series: str) -> TargetsFile:
         RecordFileError: the file is missing, truncated, foreign, damaged or of a newer format.
     """
     return TargetsFile.open(run_dir / series / TARGETS_FILE)
+
+
+def probabilities_path(run_dir: Path) -> Path:
+    """The file of the averaged probabilities of a run, which need not be there."""
+    return run_dir / ONLINE_SERIES / PROBABILITIES_FILE
 
 
 def checkpoint_name(step: int) -> str:

@@ -94,7 +94,7 @@ class SampleEasinessTraining(Selection):
         chosen = self._of_the_levels(state)
         if self.others_share:
             others = (~chosen).nonzero()[:, 0]
-            drawn = torch.randperm(len(others), generator=state.generator())[: self._num_drawn(len(others))]
+            drawn = torch.randperm(len(others), generator=state.generator())[: self._num_drawn(chosen, state)]
             chosen[others[drawn]] = True
         return chosen.nonzero()[:, 0]
 
@@ -103,8 +103,8 @@ class SampleEasinessTraining(Selection):
         if not self.others_share or self._takes_everything(state):
             return None
         chosen = self._of_the_levels(state)
-        others = int((~chosen).sum())
-        return torch.where(chosen, 1.0, others / max(1, self._num_drawn(others)))
+        others = len(chosen) - int(chosen.sum())
+        return torch.where(chosen, 1.0, others / max(1, self._num_drawn(chosen, state)))
 
     @override
     def looks_before(self, state: SelectionState) -> bool:
@@ -114,7 +114,14 @@ class SampleEasinessTraining(Selection):
 
     @override
     def check(self, trainer: Trainer) -> None:
-        epochs = trainer.max_epochs
+        epochs, holds = trainer.max_epochs, getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
+        every = self.rescore_every_n_epochs
+        if holds > 1 and every is not None and every > 1 and (every % holds or self.early_epochs % holds):
+            raise ValueError(
+                f"The Trainer's reload_dataloaders_every_n_epochs={holds} lets a choice hold for {holds} epochs, so the"
+                f" `early_epochs` ({self.early_epochs}) and `rescore_every_n_epochs` ({every}) of"
+                " SampleEasinessTraining must be multiples of it; or leave it at 0."
+            )
         if epochs is None or epochs < 0:
             if self.final_epochs:
                 raise ValueError(
@@ -140,8 +147,12 @@ class SampleEasinessTraining(Selection):
             return functional.in_levels_by_loss(observed["loss"], easiness, self.levels, self.tol)
         return functional.in_levels(easiness, self.levels, self.tol)
 
-    def _num_drawn(self, others: int) -> int:
-        return functional.fraction_to_count(self.others_share, others)
+    def _num_drawn(self, chosen: Tensor, state: SelectionState) -> int:
+        """How many of the others: the share, or more where there would be too few examples in all."""
+        count = int(chosen.sum())
+        others = len(chosen) - count
+        share = functional.fraction_to_count(self.others_share, others)
+        return min(others, state.enough(count + share) - count)
 
     def _takes_everything(self, state: SelectionState) -> bool:
         # nothing is observed, too, where `online` alone tells, and training has not begun
@@ -168,8 +179,10 @@ class SampleEasinessTraining(Selection):
                 f"The `others_share` of {owner} must be in [0, 1); got {self.others_share}: half of them is 0.5, and"
                 " with all of them nothing is selected."
             )
-        if not self.sigma2 > 0:
-            raise ValueError(f"The `sigma2` of {owner} must be above 0; got {self.sigma2}.")
+        if not 0 < self.sigma2 < float("inf"):
+            raise ValueError(f"The `sigma2` of {owner} must be a finite number above 0; got {self.sigma2}.")
+        if self.minimum is not None and self.minimum < 1:
+            raise ValueError(f"The `minimum` of {owner} must be at least 1 example; got {self.minimum}.")
         if not 0 <= self.tol < 0.5:
             raise ValueError(f"The `tol` of {owner} must be in [0, 0.5); got {self.tol}.")
         if self.rescore_every_n_epochs is None and not self.online:

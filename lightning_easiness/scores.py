@@ -1,17 +1,17 @@
 """One number an example: the registry of scores, and `Scores`, which carries the numbers with their direction."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_easiness import functional
+from lightning_easiness.built_in_scores import BUILT_IN_SCORES
+from lightning_easiness.score_definition import ScoreDefinition
 from lightning_easiness.tables import Columns, import_for_tables, to_pandas, write_csv
 
 if TYPE_CHECKING:
@@ -20,40 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["SCORES", "ScoreDefinition", "Scores", "get_score", "register_score"]
 
 
-@dataclass(frozen=True)
-class ScoreDefinition:
-    """How a score is computed from what was recorded, and how to read it.
-
-    Attributes:
-        name: the name for `EasinessRecord.score`.
-        function: takes one tensor a field, in the order of `fields`, and options as keywords; returns `(N,)`. All are
-            floats, NaN where an example was not seen; so `correct` is 1 right, 0 wrong, NaN not seen.
-        fields: fields of the record that `function` takes.
-        per: "checkpoint": `function` takes `(R, N)`, all runs at one checkpoint. "trajectory": it takes `(C, n)`, one
-            run, a block of examples, all checkpoints up to the one asked for; the score is the mean over runs. It must
-            treat examples apart: at a million examples the blocks keep memory flat.
-        higher_is_easier: the direction.
-        range: lowest and highest value that can be.
-        paper: where the score comes from.
-        doc: one sentence for people who choose a score.
-        loss: name of the recorded loss that the score needs, None for any.
-        ranks_difficulty: False for a score of which neither end is "easy", such as variability.
-    """
-
-    name: str
-    function: Callable[..., Tensor]
-    fields: tuple[str, ...]
-    per: Literal["checkpoint", "trajectory"]
-    higher_is_easier: bool
-    range: tuple[float, float]
-    paper: str
-    doc: str
-    loss: str | None = None
-    ranks_difficulty: bool = True
-
-
 #: All scores by name.
-SCORES: dict[str, ScoreDefinition] = {}
+SCORES: dict[str, ScoreDefinition] = {definition.name: definition for definition in BUILT_IN_SCORES}
 
 
 def register_score(definition: ScoreDefinition) -> ScoreDefinition:
@@ -63,6 +31,7 @@ def register_score(definition: ScoreDefinition) -> ScoreDefinition:
         ValueError: the name is taken, or `per` is neither "checkpoint" nor "trajectory".
 
     Example:
+        >>> from math import inf
         >>> worst = ScoreDefinition(
         ...     name="worst_loss", function=lambda loss: loss.amax(0), fields=("loss",), per="checkpoint",
         ...     higher_is_easier=False, range=(0.0, inf), paper="", doc="Largest loss of all runs.",
@@ -242,144 +211,3 @@ class Scores:
                 "they are in neither easiest() nor hardest().",
                 stacklevel=stacklevel + 1,
             )
-
-
-# ------------------------------------------------------------------------------------------------- scores built in
-
-
-def _mean(values: Tensor) -> Tensor:
-    return values.mean(0)
-
-
-def _count(correct: Tensor) -> Tensor:
-    counts = functional.count_easiness(correct == 1)
-    return counts.masked_fill(correct.isnan().any(0), torch.nan)
-
-
-def _forgetting_events(correct: Tensor) -> Tensor:
-    # where an example was not seen nothing was forgotten: the state in which it was seen last goes on
-    seen = ~correct.isnan()
-    checkpoint = torch.arange(len(correct)).unsqueeze(1)
-    last_seen = torch.where(seen, checkpoint, 0).cummax(0).values
-    events = functional.forgetting_events(correct.gather(0, last_seen) == 1)
-    return events.float().masked_fill(~seen.any(0), torch.nan)
-
-
-def _correctness(correct: Tensor) -> Tensor:
-    return correct.nanmean(0)
-
-
-_EASINESS_2018 = "Empirical Study of Easy and Hard Examples in CNN Training, 2018, eq. 1"
-_EASINESS_2019 = "Empirical Study of Easy and Hard Examples in CNN Training (Kishida and Nakayama, 2019), eq. 1"
-_SAMPLE_EASINESS = "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks, eq. 1"
-_MARGIN = "Identifying Mislabeled Data using the Area Under the Margin Ranking (Pleiss et al., 2020)"
-_EL2N = "Deep Learning on a Data Diet: Finding Important Examples Early in Training (Paul et al., 2021)"
-_FORGETTING = "An Empirical Study of Example Forgetting during Deep Neural Network Learning (Toneva et al., 2019)"
-_DATA_MAPS = "Dataset Cartography: Mapping and Diagnosing Datasets with Training Dynamics (Swayamdipta et al., 2020)"
-
-for _definition in (
-    ScoreDefinition(
-        name="mean_loss",
-        function=functional.mean_loss_easiness,
-        fields=("loss",),
-        per="checkpoint",
-        higher_is_easier=False,
-        range=(-inf, inf),  # from 0 for cross-entropy, but a loss of the user's may be anything
-        paper=_EASINESS_2019,
-        doc="Mean loss over runs.",
-    ),
-    ScoreDefinition(
-        name="count",
-        function=_count,
-        fields=("correct",),
-        per="checkpoint",
-        higher_is_easier=True,
-        range=(0.0, 1.0),
-        paper=_EASINESS_2018,
-        doc="Number of runs that classify the example correctly, over the largest such number.",
-    ),
-    ScoreDefinition(
-        name="margin",
-        function=_mean,
-        fields=("margin",),
-        per="checkpoint",
-        higher_is_easier=True,
-        range=(-inf, inf),
-        paper=_MARGIN,
-        doc="Mean over runs of the target logit less the largest other logit.",
-    ),
-    ScoreDefinition(
-        name="sample_easiness",
-        function=_mean,
-        fields=("sample_easiness",),
-        per="checkpoint",
-        higher_is_easier=True,
-        range=(0.0, 1.0),
-        paper=_SAMPLE_EASINESS,
-        doc="Mean over runs of the probability that the true class wins against each other class under noise.",
-    ),
-    ScoreDefinition(
-        name="el2n",
-        function=_mean,
-        fields=("el2n",),
-        per="checkpoint",
-        higher_is_easier=False,
-        range=(0.0, sqrt(2.0)),
-        paper=_EL2N,
-        doc="Mean over runs of the distance of the predicted probabilities from the one-hot label.",
-    ),
-    ScoreDefinition(
-        name="area_under_margin",
-        function=functional.area_under_margin,
-        fields=("margin",),
-        per="trajectory",
-        higher_is_easier=True,
-        range=(-inf, inf),
-        paper=_MARGIN,
-        doc="Mean margin over the checkpoints at which the example was seen.",
-    ),
-    ScoreDefinition(
-        name="forgetting_events",
-        function=_forgetting_events,
-        fields=("correct",),
-        per="trajectory",
-        higher_is_easier=False,
-        range=(0.0, inf),
-        paper=_FORGETTING,
-        doc="Times that the example goes from correct to wrong; one that is never correct counts every checkpoint.",
-    ),
-    ScoreDefinition(
-        name="confidence",
-        function=functional.confidence,
-        fields=("loss",),
-        per="trajectory",
-        higher_is_easier=True,
-        range=(0.0, 1.0),
-        paper=_DATA_MAPS,
-        doc="Mean probability of the true class over the checkpoints at which the example was seen.",
-        loss="cross_entropy",
-    ),
-    ScoreDefinition(
-        name="variability",
-        function=functional.variability,
-        fields=("loss",),
-        per="trajectory",
-        higher_is_easier=False,
-        range=(0.0, 0.5),
-        paper=_DATA_MAPS,
-        doc="Standard deviation of the probability of the true class over checkpoints; high is ambiguous, not hard.",
-        loss="cross_entropy",
-        ranks_difficulty=False,
-    ),
-    ScoreDefinition(
-        name="correctness",
-        function=_correctness,
-        fields=("correct",),
-        per="trajectory",
-        higher_is_easier=True,
-        range=(0.0, 1.0),
-        paper=_DATA_MAPS,
-        doc="Share of the checkpoints at which the example was seen that classify it correctly.",
-    ),
-):
-    register_score(_definition)

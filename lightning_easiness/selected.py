@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from lightning_easiness.observation import TARGET_KEYS
+from lightning_easiness.random_streams import OwnGenerators, isolated_streams
 
 _TARGET_ATTRIBUTES = ("targets", "target", "labels", "label", "y")
 
@@ -99,6 +100,8 @@ class SelectedDataset(Dataset[Any]):
 def replace_label(item: Any, label: int) -> Any:
     """Returns an item `(x, label, ...)` or a mapping with the usual keys under another label, of the old one's type.
 
+    A label may be a number or a one-hot vector.
+
     Raises:
         TypeError: it is neither, or the old label is no single number.
 
@@ -124,7 +127,18 @@ def replace_label(item: Any, label: int) -> Any:
     )
 
 
+def try_label(selected: SelectedDataset) -> None:
+    """Reads one item whose label is replaced, so that a label that cannot be is known before training starts."""
+    assert selected.target is not None
+    places = (selected.target[selected.indices] >= 0).nonzero()[:1, 0]
+    if len(places):
+        with isolated_streams(), OwnGenerators(selected.dataset):
+            selected[int(places[0])]
+
+
 def _like(old: Any, label: int) -> Any:
+    if isinstance(old, Tensor) and _is_one_hot(old) and label < len(old):
+        return torch.zeros_like(old).index_fill_(0, torch.tensor(label, device=old.device), 1)
     if isinstance(old, Tensor) and old.numel() == 1:
         return torch.full_like(old, label)
     if isinstance(old, np.ndarray) and old.size == 1:
@@ -135,6 +149,10 @@ def _like(old: Any, label: int) -> Any:
         f"A label that is a {type(old).__name__} cannot be replaced by a class; give the selection replace_fn, a"
         " function that takes an item and a label."
     )
+
+
+def _is_one_hot(label: Tensor) -> bool:
+    return label.ndim == 1 and len(label) > 1 and bool((label != 0).sum() == 1) and bool(label.sum() == 1)
 
 
 def whole(dataset: Any) -> Any:

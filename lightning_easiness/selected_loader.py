@@ -86,6 +86,36 @@ def select_from(loader: DataLoader[Any], selected: SelectedDataset) -> DataLoade
     return clone  # type: ignore[no-any-return]
 
 
+def drawable(loader: DataLoader[Any]) -> Tensor | None:
+    """The examples that a loader's sampler can draw, bool (N,); None for all."""
+    sampler: Any = loader.sampler
+    if type(loader.batch_sampler) is not BatchSampler and isinstance(loader.batch_sampler, BatchSampler):
+        return None  # of the user's own
+    mask = torch.zeros(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
+    if type(sampler) is SubsetRandomSampler:
+        mask[torch.as_tensor(sampler.indices, dtype=torch.int64)] = True
+        return mask
+    if type(sampler) is WeightedRandomSampler:
+        mask[sampler.weights.nonzero()[:, 0]] = True
+        return mask
+    return None
+
+
+def check_batches(owner: str, loader: DataLoader[Any], trainer: Any) -> None:
+    """Raises a ValueError where a loader over a selection gives no batch, at which Lightning would end the fit."""
+    try:
+        found = len(loader)
+    except TypeError:
+        return
+    processes = 1 if trainer is None else trainer.world_size
+    if found < 1:
+        raise ValueError(
+            f"What {owner} keeps, {len(loader.dataset)} examples, gives no batch with the loader's sampler, batch_size"  # type: ignore[arg-type]
+            f" and drop_last{'' if processes == 1 else f' on {processes} processes'}; keep more, or set drop_last=False"
+            " or a smaller batch_size."
+        )
+
+
 def _replace_saved(clone: DataLoader[Any], dataset: Any, selected: SelectedDataset) -> None:
     """Lets Lightning, when it makes the loader again, make it over the selection too."""
     held = clone.__dict__

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -29,6 +30,8 @@ class SelectionState:
         seed: of the selection.
         max_epochs: of the fit; None where it has no such end.
         batch: for a selection `per_batch`, the number of the batch in its epoch; all else here is of that batch.
+        enough: number chosen -> number needed, so that there is a batch for each process and the minimum is met. What
+            `select` leaves missing is drawn afterwards; a rule that gives weights had better see to it itself.
     """
 
     num_examples: int
@@ -38,6 +41,7 @@ class SelectionState:
     seed: int = 0
     max_epochs: int | None = None
     batch: int | None = None
+    enough: Callable[[int], int] = field(default=int, compare=False)
 
     def generator(self) -> torch.Generator:
         """A random stream for this decision, from the seed, the epoch and the batch: the same in every process."""
@@ -121,29 +125,65 @@ def checked_indices(owner: str, indices: Any, num_examples: int, *, may_be_empty
         TypeError: it is neither integers nor a mask.
         ValueError: it is empty, names an example twice, or one that is not there.
     """
-    chosen = torch.as_tensor(indices).detach().cpu()
+    chosen = _as_tensor(owner, indices, num_examples)
     if chosen.dtype == torch.bool and chosen.shape == (num_examples,):
-        chosen = chosen.nonzero()[:, 0]
-    if chosen.ndim != 1:
-        raise ValueError(f"{owner} must choose by indices (n,) or a bool mask ({num_examples},); got {_seen(chosen)}.")
-    if not chosen.numel() and may_be_empty:
-        return chosen.long()
-    if not chosen.numel():
+        mask = chosen.numpy()
+    else:
+        mask = _mask_of(owner, chosen, num_examples)
+    kept = torch.from_numpy(np.flatnonzero(mask))
+    if not len(kept) and not may_be_empty:
         raise ValueError(f"{owner} keeps none of {num_examples} examples; keep at least one.")
+    return kept
+
+
+def _as_tensor(owner: str, indices: Any, num_examples: int) -> Tensor:
+    try:
+        return torch.as_tensor(indices).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{owner} must choose by indices (n,) or a bool mask ({num_examples},); got {_seen(indices)}: let select()"
+            " return a tensor, of topk(...) and sort(...) the second result."
+        ) from None
+
+
+def _mask_of(owner: str, chosen: Tensor, num_examples: int) -> Any:
+    """The mask of some indices: sorting millions of them would take longer than all else here."""
+    asked = f"{owner} must choose by indices (n,) or a bool mask ({num_examples},); got {_seen(chosen)}"
+    mask = np.zeros(num_examples, dtype=bool)
+    if chosen.ndim == 2 and chosen.shape[1] == 1:
+        raise ValueError(f"{asked}: of nonzero() take [:, 0].")
+    if chosen.ndim != 1:
+        raise ValueError(f"{asked}.")
+    if not chosen.numel():
+        return mask
     if chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool:
-        raise TypeError(f"{owner} must choose by indices (n,) or a bool mask ({num_examples},); got {_seen(chosen)}.")
-    ordered = chosen.long().sort().values
-    if int(ordered[0]) < 0 or int(ordered[-1]) >= num_examples:
-        wrong = int(ordered[0]) if int(ordered[0]) < 0 else int(ordered[-1])
+        raise TypeError(f"{asked}.")
+    index = chosen.long().numpy()
+    lowest, highest = int(index.min()), int(index.max())
+    if lowest < 0 or highest >= num_examples:
+        wrong = lowest if lowest < 0 else highest
         raise ValueError(f"{owner} keeps example {wrong}, but examples are numbered 0 to {num_examples - 1}.")
-    twice = ordered[1:][ordered.diff() == 0]
-    if len(twice):
-        raise ValueError(f"{owner} keeps example {int(twice[0])} more than once; drop repeats with .unique().")
-    return ordered
+    mask[index] = True
+    if np.count_nonzero(mask) != len(index):
+        if len(index) == num_examples and highest <= 1:
+            raise ValueError(f"{asked} of zeros and ones: make a mask of it with .bool().")
+        ordered = np.sort(index)
+        twice = int(ordered[1:][ordered[1:] == ordered[:-1]][0])
+        raise ValueError(f"{owner} keeps example {twice} more than once; drop repeats with .unique().")
+    return mask
 
 
-def filled_up(kept: Tensor, num_examples: int, minimum: int, generator: torch.Generator) -> Tensor:
+def filled_up(
+    kept: Tensor, num_examples: int, minimum: int, generator: torch.Generator, among: Tensor | None = None
+) -> Tensor:
     """Adds random ones of the other examples to `kept` until there are `minimum`.
+
+    Args:
+        kept: ascending indices (n,).
+        num_examples: N.
+        minimum: how many there are to be.
+        generator: of the draw.
+        among: bool (N,), the examples that may be added; None for all.
 
     Example:
         >>> len(filled_up(torch.tensor([1]), 10, 4, torch.Generator()))
@@ -152,7 +192,7 @@ def filled_up(kept: Tensor, num_examples: int, minimum: int, generator: torch.Ge
     missing = min(minimum, num_examples) - len(kept)
     if missing <= 0:
         return kept
-    left = torch.ones(num_examples, dtype=torch.bool)
+    left = torch.ones(num_examples, dtype=torch.bool) if among is None else among.clone()
     left[kept] = False
     rest = left.nonzero()[:, 0]
     drawn = rest[torch.randperm(len(rest), generator=generator)[:missing]]
@@ -197,6 +237,34 @@ def check_labels(owner: str, labels: Any, num_examples: int, num_classes: int | 
             f"{owner} gives example {int(labels.argmax())} the label {int(labels.max())}, but there are {num_classes}"
             " classes."
         )
+
+
+def check_selection(owner: str, selection: Any) -> Selection | None:
+    """Returns a selection, or None, and sees to it that a rule of the user's own is one.
+
+    Raises:
+        TypeError: it is no selection, or something in it is of another kind than `Selection` says.
+        ValueError: its minimum is below 0, or it has one and is made once.
+    """
+    if selection is None:
+        return None
+    if not isinstance(selection, Selection):
+        raise TypeError(
+            f"The `selection` of {owner} must be a Selection, as Ablation(...), or None; got"
+            f" {type(selection).__name__}."
+        )
+    name = type(selection).__name__
+    for method in ("select", "labels", "weights", "looks_before", "check"):
+        if not callable(getattr(selection, method)):
+            raise TypeError(f"`{method}` of {name} must stay a method; keep the values under another name.")
+    if not isinstance(selection.seed, int):
+        raise TypeError(f"The `seed` of {name} must be an integer; got {selection.seed!r}.")
+    least = selection.minimum
+    if least is not None and (not isinstance(least, int) or least < 1):
+        raise ValueError(f"The `minimum` of {name} must be at least 1 example; got {least!r}.")
+    if least is not None and not (selection.every_epoch or selection.per_batch):
+        raise ValueError(f"The `minimum` of {name} is for selections with every_epoch=True, and {name} is made once.")
+    return selection
 
 
 def _seen(value: Any) -> str:

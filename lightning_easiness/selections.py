@@ -175,7 +175,8 @@ class Relabel(Selection):
 
     def _relabelled(self, noise: str | Tensor, num_classes: int | None) -> Tensor:
         if isinstance(noise, Tensor):
-            check_labels("Relabel", noise, len(self.scores), num_classes)
+            known = int(self.target.max()) + 1 if bool((self.target >= 0).all()) else None
+            check_labels("Relabel", noise, len(self.scores), num_classes or known)
             chosen = torch.zeros(len(noise), dtype=torch.bool)
             chosen[self.chosen_indices] = True
             given = noise.to("cpu", torch.int64)

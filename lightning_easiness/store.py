@@ -30,6 +30,7 @@ from lightning_easiness.checkpoint_file import (
     remove_leftovers,
     sync_folder,
     write_checkpoint,
+    write_probabilities,
     write_targets,
     write_whole,
 )
@@ -44,6 +45,7 @@ from lightning_easiness.run_folder import (
     list_series,
     open_checkpoint,
     open_targets,
+    probabilities_path,
     read_run,
 )
 
@@ -151,8 +153,7 @@ class RunWriter:
             RuntimeError: the writer is closed.
             OSError: the checkpoint could not be written; nothing of it stays behind, and what is on disk is whole.
         """
-        if self._closed:
-            raise RuntimeError(f"The writer of run '{self.run}' in '{self.dirpath}' is closed: open a new one.")
+        self._check_open()
         _check_name("series", series)
         if not 0 <= step < 10**12:
             raise ValueError(f"`step` must be in [0, 10^12); got {step}.")
@@ -174,6 +175,33 @@ class RunWriter:
             }
             write_checkpoint(path, values, header)
         return path
+
+    def replace_probabilities(self, probabilities: Tensor, count: Tensor, *, step: int, epoch: int) -> Path:
+        """Write the probabilities averaged over all of the training so far, in place of those before them.
+
+        A file of its own at each checkpoint would hold N x K numbers; until the new one is whole, the old one is there.
+
+        Args:
+            probabilities: float16 `(N, K)`, NaN where an example was not seen.
+            count: times that each example was seen, int32 `(N,)`.
+            step: optimizer updates so far.
+            epoch: the last one in the average.
+
+        Raises:
+            RuntimeError: the writer is closed.
+            OSError: they could not be written; those before them are whole.
+        """
+        self._check_open()
+        path = probabilities_path(self.path)
+        with self._naming_checkpoint(path.parent.name, step):
+            self._unmark_complete()
+            _make_folder(path.parent)
+            write_probabilities(path, probabilities, count, step=step, epoch=epoch)
+        return path
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"The writer of run '{self.run}' in '{self.dirpath}' is closed: open a new one.")
 
     def steps(self, series: str) -> tuple[int, ...]:
         """Steps of the checkpoints of `series` that are on disk, ascending."""

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lightning_easiness.checkpoint_file import ProbabilitiesFile
 from lightning_easiness.record import EasinessRecord
+from lightning_easiness.run_folder import probabilities_path
 from lightning_easiness.scores import Scores
 from lightning_easiness.store import RunWriter
 
@@ -106,6 +108,19 @@ def append_forever(dirpath: Path, log: Path) -> None:
             target = torch.where(torch.arange(50_000) < (step + 1) * 500, 3, -1)
             fields = {"loss": torch.full((50_000,), float(step)), "correct": torch.ones(50_000, dtype=torch.bool)}
             writer.append("train-online", step=step, epoch=0, target=target, fields=fields, num_classes=5)
+            said.write(f"{step}\n")
+
+
+def replace_forever(dirpath: Path, log: Path) -> None:
+    """Go on replacing the averaged probabilities of run "a", and say in `log` the step of each: to be killed."""
+    torch.set_num_threads(1)
+    with RunWriter(dirpath, "a", seed=0, resume=True) as writer, open(log, "a", buffering=1) as said:
+        path = probabilities_path(writer.path)
+        step = ProbabilitiesFile.open(path).step if path.exists() else 0
+        while True:
+            step += 1
+            rows = torch.full((20_000, 10), step % 1000 / 1000).half()
+            writer.replace_probabilities(rows, torch.full((20_000,), step, dtype=torch.int32), step=step, epoch=0)
             said.write(f"{step}\n")
 
 

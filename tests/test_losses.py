@@ -16,6 +16,7 @@ import lightning_easiness
 from lightning_easiness import SampleEasinessLoss
 from lightning_easiness.losses import WeighsExamples
 from tests.functional import loss_references as reference
+from tests.functional.test_sample_easiness_loss import Reads
 
 NUM_CLASSES = 4
 CLASS_WEIGHT = [0.5, 2.0, 1.25, 3.0]
@@ -261,6 +262,21 @@ def test_its_inputs_and_the_global_random_stream_are_left_as_they_were():
     assert torch.equal(logits, given[0])
     assert torch.equal(target, given[1])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("weight", [0, 0.5])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_nothing_is_read_back(weight, shape, reduction):
+    """Also where targets are ignored and examples weighed: a step never waits for its device."""
+    logits, target = case(SHAPES[shape], dtype=torch.float32)
+    options = {"class_weight": torch.tensor(CLASS_WEIGHT), "label_smoothing": 0.1, "reduction": reduction}
+    loss = SampleEasinessLoss(weight, **options)
+    if target.ndim:
+        loss.sample_weight = torch.ones(len(target))
+    logits.requires_grad_()
+    with Reads():
+        loss(logits, target).sum().backward()
 
 
 def test_a_traced_graph_gives_the_same():

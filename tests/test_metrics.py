@@ -21,6 +21,7 @@ from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate
 from tests.distributed_metrics import NUM_EXAMPLES, SIGMA2, examples, make_metrics, measure, update
 from tests.functional import loss_references
 from tests.functional import references as reference
+from tests.functional.test_sample_easiness_loss import Reads
 
 ROOT = Path(__file__).parent.parent
 TIME_LIMIT = 120  # seconds; a machine under load takes a minute
@@ -358,6 +359,18 @@ def test_the_state_does_not_grow(kind: Any) -> None:
         metric.update(logits, target)
         sizes.append(sum(state.numel() for state in metric.metric_state.values()))
     assert sizes[0] == sizes[2] < 30
+
+
+@pytest.mark.parametrize("name", list(make_metrics()))
+def test_an_update_reads_nothing_back(name: str) -> None:
+    """A step never waits for its device."""
+    logits, target, a, b = examples()
+    inputs = (logits, target) if "matching" not in name else (a, b)
+    if "indices" in name:
+        inputs = (*inputs, torch.arange(NUM_EXAMPLES))
+    metrics = make_metrics()
+    with Reads():
+        metrics[name].update(*inputs)
 
 
 # ------------------------------------------------------------------------------------------------ bad input

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, seed_everything
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from lightning_easiness import SELModule
 from lightning_easiness.losses import WeighsExamples
 from tests.functional import loss_references as reference
 from tests.functional import references
+from tests.functional.test_sample_easiness_loss import Reads
 from tests.small import NUM_CLASSES, Points, loader, trainer
 
 TRAINING = ("easiness/sel", "easiness/sel_weight", "easiness/medium_sample_rate", "easiness/sample_easiness_error")
@@ -523,6 +524,58 @@ def test_a_fit_that_was_broken_off_leaves_nothing_in_the_next() -> None:
     kept = fit(module)
     for name, wanted in expected(*of_epoch(module, "train", 0)).items():
         assert kept.of(f"easiness/{name}") == pytest.approx([wanted], rel=1e-3, abs=1e-4), name
+
+
+def test_a_step_reads_nothing_back() -> None:
+    """Also what is logged waits for its device at the epoch's end alone."""
+
+    class Watched(Net):
+        def sel(self, logits: Tensor, target: Tensor) -> Tensor:
+            with Reads():
+                return super().sel(logits, target)
+
+    module = Watched()
+    kept = fit(module, val=loader(Points(9, seed=1), shuffle=False))
+    assert kept.of("easiness/sel")
+
+
+def test_hooks_stay_the_users() -> None:
+    """A module that overrides every hook, and calls none of the mixin's, logs as another does."""
+
+    def nothing(self: Any, *args: Any, **kwargs: Any) -> None: ...
+
+    hooks = [
+        f"on_{stage}_{when}"
+        for stage in (
+            "train",
+            "train_epoch",
+            "train_batch",
+            "validation",
+            "validation_epoch",
+            "validation_batch",
+            "fit",
+        )
+        for when in ("start", "end")
+    ]
+    others = ["setup", "teardown", "on_save_checkpoint", "on_load_checkpoint", "on_before_zero_grad"]
+    kind = type("Overrides", (Net,), dict.fromkeys([*hooks, *others], nothing))
+    module = kind()
+    kept = fit(module, epochs=2, val=loader(Points(9, seed=1), shuffle=False))
+    for epoch in range(2):
+        for stage, prefix in (("train", ""), ("val", "val_")):
+            for name, wanted in expected(*of_epoch(module, stage, epoch)).items():
+                assert kept.of(f"easiness/{prefix}{name}")[epoch] == pytest.approx(wanted, rel=1e-3, abs=1e-4), name
+
+
+@pytest.mark.parametrize(
+    "options", [{"fast_dev_run": 2, "enable_progress_bar": False}, {"barebones": True, "max_epochs": 1}]
+)
+@pytest.mark.filterwarnings("ignore:.*barebones:UserWarning")
+def test_other_ways_to_run(options: dict[str, Any]) -> None:
+    module = Net()
+    made = Trainer(accelerator="cpu", devices=1, **options)
+    made.fit(module, loader(Points(21)))
+    assert module.seen
 
 
 def test_predict() -> None:

@@ -79,6 +79,11 @@ def run_score(name: str, rows: Rows, example: int) -> float:
             return last[name]
         case "area_under_margin":
             return mean(seen["margin"])
+        case "area_under_loss":
+            return mean(seen["loss"])
+        case "early_agreement":
+            early = course["correct"][: max(1, (len(rows) + 1) // 2)]  # the first half, rounded up
+            return mean([float(state) for state in early if state is not None])
         case "forgetting_events":
             return run_forgetting(course["correct"])
         case "confidence":

@@ -22,6 +22,7 @@ def check_arguments(
     probe_batch_size: int | None,
     run: str | None,
     patterns: Mapping[str, Pattern] | None,
+    probabilities: bool,
 ) -> None:
     """Raises a ValueError that names the argument of EasinessCallback that is out of its range."""
     if not isinstance(every_n_epochs, int) or every_n_epochs < 0:
@@ -37,6 +38,10 @@ def check_arguments(
         )
     if probe is None and not online:
         raise ValueError("EasinessCallback(probe=None, online=False) observes nothing; turn one of them on.")
+    if probabilities and not online:
+        raise ValueError(
+            "The `probabilities` of EasinessCallback are taken from the training forward, but online=False; turn it on."
+        )
     if probe is not None and not every_n_epochs and not at_steps:
         raise ValueError(
             "The `probe` of EasinessCallback never runs: set `every_n_epochs` or `at_steps`, or probe=None."

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -25,7 +24,7 @@ from lightning_easiness.callbacks.checks import (
 from lightning_easiness.callbacks.online import OnlineObserver
 from lightning_easiness.callbacks.probe import Pattern, Probe, check_targets
 from lightning_easiness.callbacks.recorder import RunRecorder, trial_batches
-from lightning_easiness.callbacks.usage import UsageMeter
+from lightning_easiness.callbacks.usage import UsageMeter, note_usage, tell_usage
 from lightning_easiness.callbacks.view import log_observation, log_sheets
 from lightning_easiness.calling import candidate_modules, steps_made
 from lightning_easiness.loaders import check_indexable, num_examples
@@ -56,6 +55,10 @@ class EasinessCallback(Callback):
         probe: what the probe reads: "train", "val", a DataLoader, or None for no probe.
         online: observe the training forward.
         patterns: name -> function of the inputs (on the device); each is probed too, as "train-probe-<name>".
+        probabilities: online, average each example's softmax over all epochs, as suggested labels and cleanlab need;
+            see `EasinessRecord.probabilities`. For N examples and K classes it takes 2 N K bytes on the device(s) until
+            an epoch ends, 4 N K in the first process's memory and in each of Lightning's checkpoints, and one file of
+            2 N K on disk, which each epoch replaces.
         run: the run's name under `dirpath`. By default "seed-<n>" after `seed_everything(n)`, else the next "run-<k>".
         module: name of the submodule that returns the logits, as "net" or "model.head". By default the
             LightningModule's `forward`, or its only child with parameters.
@@ -71,6 +74,7 @@ class EasinessCallback(Callback):
 
     Attributes:
         usage: the share of the data that each epoch trained on and its seconds, with their averages (ADU, ART).
+        reader: reads inputs, targets and logits off batches and outputs, by the functions above.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -91,6 +95,7 @@ class EasinessCallback(Callback):
         online: bool = True,
         patterns: Mapping[str, Pattern] | None = None,
         *,
+        probabilities: bool = False,
         run: str | None = None,
         module: str | None = None,
         batch_fn: Callable[[Any], tuple[Any, Any]] | None = None,
@@ -102,7 +107,7 @@ class EasinessCallback(Callback):
         num_images: int = 25,
         sigma2: float = 1e-4,
     ) -> None:
-        check_arguments(every_n_epochs, at_steps, probe, online, probe_batch_size, run, patterns)
+        check_arguments(every_n_epochs, at_steps, probe, online, probe_batch_size, run, patterns, probabilities)
         check_patterns(patterns or {})
         self.dirpath = Path(dirpath)
         self.every_n_epochs = every_n_epochs
@@ -110,6 +115,7 @@ class EasinessCallback(Callback):
         self.probe = probe
         self.online = online
         self.patterns = dict(patterns or {})
+        self.probabilities = probabilities
         self.run = run
         self.module = module
         self.probe_batch_size = probe_batch_size
@@ -118,9 +124,8 @@ class EasinessCallback(Callback):
         self.num_images = num_images
         self.sigma2 = sigma2
         self.usage = UsageMeter()
-        self._reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn, sigma2)
-        self._listeners: list[Callable[[Observation], None]] = []
-        self._also_online: tuple[str, ...] = ()
+        self.reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn, sigma2)
+        self._listeners: list[tuple[Callable[[Observation], None], tuple[str, ...]]] = []
         # of the arguments as they were given: repeat_fit sets a folder, which may be another when a run is resumed
         self._state_key = self._generate_state_key(dirpath=str(dirpath), run=run, series=self.series)
         self._last_fit = (0, 0)  # the Trainer and the step at which it ended
@@ -152,15 +157,11 @@ class EasinessCallback(Callback):
         for name in online:
             if name not in PROBE_FIELDS:
                 raise ValueError(f"EasinessCallback observes {', '.join(PROBE_FIELDS)}, but no {name!r}.")
-        self._listeners.append(listener)
-        added = (name for name in online if name not in (*ONLINE_FIELDS, *self._also_online))
-        self._also_online = (*self._also_online, *added)
+        self._listeners.append((listener, tuple(online)))
 
     def unsubscribe(self, listener: Callable[[Observation], None]) -> None:
         """Calls a function no more; what was observed for it alone is observed no more either from the next fit on."""
-        self._listeners = [one for one in self._listeners if one != listener]
-        if not self._listeners:
-            self._also_online = ()
+        self._listeners = [(one, fields) for one, fields in self._listeners if one != listener]
 
     @property
     def series(self) -> str:
@@ -177,13 +178,14 @@ class EasinessCallback(Callback):
             return
         self._close()
         goes_on = self._last_fit == (id(trainer), steps_made(trainer)) and steps_made(trainer) > 0
-        run_name, probed_step = self._run_name, self._probed_step
+        before = self.state_dict() if goes_on else {}
         self._forget()
         if goes_on:  # a further fit() of the same Trainer
-            self._run_name, self._probed_step = run_name, probed_step
+            self._run_name, self._probed_step = before["run"], before["probed_step"]
+            self._restored = before["online"]
         if self.online:
-            names = (*ONLINE_FIELDS, *self._also_online)
-            self._online = OnlineObserver(trainer, pl_module, self._reader, names)
+            names = tuple(dict.fromkeys((*ONLINE_FIELDS, *(name for _, asked in self._listeners for name in asked))))
+            self._online = OnlineObserver(trainer, pl_module, self.reader, names, self.probabilities)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -194,11 +196,11 @@ class EasinessCallback(Callback):
             check_submodule(pl_module, self.module)
         if self._online is not None:
             self._online.listen(pl_module, self.module)
+        self.usage.start()  # before the first epoch's loader, and its selection, is made
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         sizes = {}
-        self.usage.start()
         if self._online is not None:
             if self._restored is not None:
                 self._online.restore(self._restored)
@@ -216,11 +218,10 @@ class EasinessCallback(Callback):
         if steps_made(trainer) in self.at_steps:  # 0, or resumed from a checkpoint written just before the probe
             self._run_probe(trainer, pl_module)
         self._last_step = steps_made(trainer)
-        self.usage.start()
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._tell_usage(trainer)
+        tell_usage(self.usage, trainer)
         self._last_fit = (id(trainer), steps_made(trainer))
         if self._recorder is not None:
             self._recorder.complete()
@@ -276,9 +277,13 @@ class EasinessCallback(Callback):
 
     def _end_epoch(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         observation = self._online.end_epoch(epoch) if self._online is not None else None
-        self._note_usage(trainer, observation)
-        if observation is not None:
-            self._record(trainer, observation)
+        note_usage(self.usage, trainer, observation)
+        if observation is not None and self._online is not None:
+            with self.usage.paused():
+                self._record(trainer, observation)
+            averages = self._online.averaged_probabilities(epoch)
+            if averages is not None and self._recorder is not None:
+                self._recorder.add(averages)
         if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
             self._run_probe(trainer, pl_module, epoch)
         self._open_epoch = -1
@@ -293,30 +298,6 @@ class EasinessCallback(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.usage.leave_out(time.perf_counter() - self._validation_began)
 
-    def _note_usage(self, trainer: Trainer, online: Observation | None) -> None:
-        if online is not None:
-            share = float((online.fields["count"] > 0).float().mean())
-        else:
-            dataset = getattr(trainer.train_dataloader, "dataset", None)
-            share = len(dataset) / num_examples(dataset) if hasattr(dataset, "__len__") else 1.0  # type: ignore[arg-type]
-        self.usage.end_epoch(share)
-        if trainer.is_global_zero and not trial_batches(trainer):
-            seconds = self.usage.epoch_seconds[-1]
-            for logger in trainer.loggers:
-                metrics = {"easiness/data_use": share, "easiness/epoch_seconds": seconds}
-                logger.log_metrics(metrics, step=steps_made(trainer))
-
-    def _tell_usage(self, trainer: Trainer) -> None:
-        """What training by a selection saved: said once, and only where one was at work."""
-        selection = getattr(getattr(trainer, "datamodule", None), "selection", None)
-        first = getattr(selection, "early_epochs", 0)
-        epochs = len(self.usage.data_use) - first
-        if selection is None or epochs < 1:
-            return
-        use, seconds = self.usage.average_data_use(first), self.usage.average_epoch_seconds(first)
-        after = f" after the {first} early ones" if first else ""
-        rank_zero_info(f"Average data use {use:.1%} and {seconds:.2f} s an epoch over {epochs} epochs{after}.")
-
     # ------------------------------------------------------------------ checkpoints
 
     def _make_probe(self, trainer: Trainer) -> Probe:
@@ -330,7 +311,7 @@ class EasinessCallback(Callback):
         return Probe(
             split,
             loader,
-            self._reader,
+            self.reader,
             module=self.module,
             batch_size=self.probe_batch_size,
             patterns=self.patterns,
@@ -340,25 +321,24 @@ class EasinessCallback(Callback):
         if self._probe is None or self._probed_step == steps_made(trainer):
             return
         trial = trial_batches(trainer) or None
-        with nullcontext() if self._listeners else self.usage.paused():  # listeners select by it
-            observations = self._probe.run(trainer, pl_module, epoch=epoch, limit=trial)
-        for observation in observations:
-            self._record(trainer, observation)
-            if trainer.is_global_zero and self.num_images and not trial:
-                log_sheets(
-                    trainer.loggers,
-                    self._probe.dataset,
-                    observation.fields,
-                    observation.target,
-                    observation.step,
-                    observation.series,
-                    self.num_images,
-                )
+        with self.usage.paused():
+            for observation in self._probe.run(trainer, pl_module, epoch=epoch, limit=trial):
+                self._record(trainer, observation)
+                if trainer.is_global_zero and self.num_images and not trial:
+                    log_sheets(
+                        trainer.loggers,
+                        self._probe.dataset,
+                        observation.fields,
+                        observation.target,
+                        observation.step,
+                        observation.series,
+                        self.num_images,
+                    )
         self._probed_step = steps_made(trainer)
 
     def _record(self, trainer: Trainer, observation: Observation) -> None:
         check_targets(observation)
-        for listener in self._listeners:
+        for listener, _ in self._listeners:
             listener(observation)
         if self._recorder is None or not trainer.is_global_zero or trial_batches(trainer):
             return

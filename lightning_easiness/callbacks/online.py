@@ -12,7 +12,15 @@ from lightning_easiness.callbacks.checks import check_length, check_step, only_l
 from lightning_easiness.callbacks.taps import LoaderTap, LogitsTap
 from lightning_easiness.calling import steps_made
 from lightning_easiness.loaders import IndexSource, check_index, lost_indices, num_examples
-from lightning_easiness.observation import ONLINE_FIELDS, BatchReader, EpochSums, Observation, count_classes
+from lightning_easiness.observation import (
+    ONLINE_FIELDS,
+    PROBABILITIES,
+    BatchReader,
+    EpochSums,
+    Observation,
+    count_classes,
+)
+from lightning_easiness.probabilities import AveragedProbabilities, ProbabilitySums
 
 SERIES = "train-online"
 
@@ -25,6 +33,7 @@ class OnlineObserver:
         pl_module: the module that is trained.
         reader: turns batches and outputs into observations.
         names: the fields to observe, "loss" first.
+        probabilities: average each example's softmax, too, over all epochs.
     """
 
     def __init__(
@@ -33,11 +42,15 @@ class OnlineObserver:
         pl_module: LightningModule,
         reader: BatchReader,
         names: tuple[str, ...] = ONLINE_FIELDS,
+        probabilities: bool = False,
     ) -> None:
         check_step(pl_module)
         self._trainer = trainer
         self._reader = reader
         self._names = names
+        self._asked = (*names, PROBABILITIES) if probabilities else names
+        self._probabilities: ProbabilitySums | None = None
+        self._restored_probabilities: dict[str, Any] | None = None
         self._source = IndexSource()
         self._loader_tap = LoaderTap(trainer, self._source)
         self._logits_tap: LogitsTap | None = None
@@ -62,6 +75,11 @@ class OnlineObserver:
         if self._restored is not None:
             known = self._restored[0].shape[1]
             check_length(self.num_examples, f"the epoch that training resumes in was begun with {known}", known)
+        if PROBABILITIES in self._asked:
+            self._probabilities = ProbabilitySums(self.num_examples, keeps=self._trainer.is_global_zero)
+            if self._restored_probabilities is not None:
+                self._probabilities.restore(self._restored_probabilities)
+                self._restored_probabilities = None
 
     def check_loader(self) -> None:
         """Sees to it that a loader that was reloaded is still of the same data set."""
@@ -117,10 +135,28 @@ class OnlineObserver:
             loss_name=self._reader.loss_name,
         )
 
+    def averaged_probabilities(self, epoch: int) -> AveragedProbabilities | None:
+        """Averages each example's softmax over the training so far, on all processes together.
+
+        Returns:
+            The averages, in the first process; None in others, and where none are asked for.
+        """
+        if self._probabilities is None or self._sums is None:
+            return None
+        self._fold_probabilities()
+        means = self._probabilities.means()
+        if means is None:
+            return None
+        return AveragedProbabilities(steps_made(self._trainer), epoch, means, self._probabilities.count.int())
+
     def state(self, epoch_is_open: bool) -> dict[str, Any]:
-        """The epoch so far, over all processes, as tensors and plain types."""
+        """The epoch so far, and the sums of probabilities, over all processes, as tensors and plain types."""
         self.keep_finished()
         state: dict[str, Any] = {"num_classes": self._num_classes}
+        if self._probabilities is not None:
+            if self._sums is not None:  # else the fit is over, and other processes may not take part any more
+                self._fold_probabilities()
+            state[PROBABILITIES] = self._probabilities.state()
         if epoch_is_open and (totals := self._totals()) is not None:
             state["sums"], state["target"] = totals
             state["names"] = list(self._names)
@@ -129,6 +165,7 @@ class OnlineObserver:
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on with the epoch that `state` is of."""
         self._num_classes = state["num_classes"]
+        self._restored_probabilities = state.get(PROBABILITIES)
         if "sums" in state:
             held = dict(zip((*state["names"], "count"), state["sums"].cpu(), strict=True))
             unknown = torch.full_like(held["count"], torch.nan)  # of a field that was not asked for then
@@ -143,6 +180,8 @@ class OnlineObserver:
             self._logits_tap = None
         if not keep_sums:
             self._sums = None
+            if self._probabilities is not None:
+                self._probabilities.drop_steps()
         self._source.clear()
         self._index = self._target = None
 
@@ -156,10 +195,22 @@ class OnlineObserver:
         index, target, self._index, self._target = self._index, self._target, None, None
         with torch.no_grad():
             prediction = self._logits_tap.take(len(index))
-            observed = self._reader.observe(prediction, target, len(index), fields=self._names)
+            observed = self._reader.observe(prediction, target, len(index), fields=self._asked)
+        if self._probabilities is not None:
+            self._probabilities.add(index, _taken_probabilities(observed))
         self._sums.add(index, observed)
         if self._num_classes is None and "margin" in observed:
             self._num_classes = count_classes(prediction)
+
+    def _fold_probabilities(self) -> None:
+        if self._probabilities is not None:
+            self._probabilities.fold(self._reduced if self._trainer.world_size > 1 else None)
+
+    def _reduced(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        strategy = self._trainer.strategy
+        reduced: Tensor = strategy.reduce(values.to(strategy.root_device), reduce_op="sum")
+        return reduced.cpu()
 
     def _totals(self) -> tuple[Tensor, Tensor] | None:
         """Sums (F + 1, N) and targets (N,) of the epoch so far, over all processes and what was restored."""
@@ -168,11 +219,24 @@ class OnlineObserver:
         sums, target = self._sums.totals()
         seen = torch.stack([(target + 1) * (target >= 0), (target >= 0).long()])
         if self._trainer.world_size > 1:  # some devices, which are always alone, know no float64
-            strategy, device = self._trainer.strategy, self._trainer.strategy.root_device
-            sums = strategy.reduce(sums.to(device), reduce_op="sum").cpu()
-            seen = strategy.reduce(seen.to(device), reduce_op="sum").cpu()
+            sums, seen = self._reduced(sums), self._reduced(seen)
         target = torch.where(seen[1] > 0, seen[0] // seen[1].clamp(min=1) - 1, -1)
         if self._restored is not None:
             sums = sums + self._restored[0]
             target = torch.where(target >= 0, target, self._restored[1])
         return sums, target
+
+
+def _taken_probabilities(observed: dict[str, Tensor]) -> Tensor:
+    """Takes the probabilities out of what was observed.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if PROBABILITIES not in observed:
+        raise ValueError(
+            "EasinessCallback(probabilities=True) averages the softmax of logits (B, classes) of examples that have a"
+            " class each, and the training step shows no such logits and targets; see `logits_fn`, `module` and"
+            " `batch_fn`, or set probabilities=False."
+        )
+    return observed.pop(PROBABILITIES)

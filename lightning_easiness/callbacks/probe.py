@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,6 +75,7 @@ class Probe:
         loader, batches = ordered_loader(
             self._loader, batch_size=self._batch_size, rank=trainer.global_rank, world_size=trainer.world_size
         )
+        began = time.perf_counter()
         total = len(batches) if limit is None else min(limit, len(batches))
         columns = {series: _Columns(num_examples(self.dataset), pl_module.device) for series in self._views}
         forward = self._forward_of(trainer, pl_module)
@@ -82,7 +85,8 @@ class Probe:
                 start = None if batches.is_padding(position) else int(index[0])
                 for series, values in self._observe(trainer, pl_module, forward, batch, len(index)).items():
                     columns[series].write(start, values)
-        return [self._finish(trainer, series, held, epoch) for series, held in columns.items()]
+        found = [self._finish(trainer, series, held, epoch) for series, held in columns.items()]
+        return [replace(observation, seconds=time.perf_counter() - began) for observation in found]
 
     def look(self, trainer: Trainer, pl_module: LightningModule, batch: Any, size: int) -> dict[str, Tensor]:
         """Observes one batch of `size` examples that is on the device already; in this process alone.
@@ -90,12 +94,21 @@ class Probe:
         Returns:
             name -> (B,) on the device, as `BatchReader.observe` returns them.
         """
-        forward = self._forward_of(trainer, pl_module)
         with _at_rest(trainer, pl_module), isolated_streams():
-            inputs, target = self._reader.batch_fn(batch)
-            with trainer.precision_plugin.forward_context():
-                output = forward(inputs)
-            return self._reader.observe(self._reader.prediction(output), target, size, fields=PROBE_FIELDS)
+            prediction, target = self._predict(trainer, pl_module, batch)
+            return self._reader.observe(prediction, target, size, fields=PROBE_FIELDS)
+
+    def count_outputs(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> int | None:
+        """Counts the classes that the module tells apart, on a batch that is on the device already; None without."""
+        with _at_rest(trainer, pl_module), isolated_streams():
+            return count_classes(self._predict(trainer, pl_module, batch)[0])
+
+    def _predict(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[Any, Any]:
+        """What the module makes of a batch that is on the device already, and its targets."""
+        inputs, target = self._reader.batch_fn(batch)
+        with trainer.precision_plugin.forward_context():
+            output = self._forward_of(trainer, pl_module)(inputs)
+        return self._reader.prediction(output), target
 
     def _observe(
         self, trainer: Trainer, pl_module: LightningModule, forward: Callable[[Any], Any], batch: Any, size: int

@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 
 from lightning_easiness.callbacks.checks import check_length
 from lightning_easiness.observation import Observation
+from lightning_easiness.probabilities import AveragedProbabilities
 from lightning_easiness.store import RunWriter, checkpoint_paths, open_targets
 
 
@@ -29,7 +30,7 @@ class RunRecorder:
         self._run = run
         self._exist_ok = exist_ok
         self._writer: RunWriter | None = None
-        self._unwritten: list[Observation] = []
+        self._unwritten: list[Observation | AveragedProbabilities] = []
 
     def open(self, trainer: Trainer, sizes: Mapping[str, int]) -> str | None:
         """Claims the run's folder on rank 0; all ranks fail together where that fails.
@@ -49,11 +50,14 @@ class RunRecorder:
             raise RuntimeError(problem)
         return name
 
-    def add(self, observation: Observation) -> None:
-        """Writes a checkpoint, after those that are still to be written."""
-        if self._writer is not None:
-            self._unwritten.append(observation)
-            self.write_waiting()
+    def add(self, observation: Observation | AveragedProbabilities) -> None:
+        """Writes a checkpoint, after those that are still to be written; or probabilities in place of the last ones."""
+        if self._writer is None:
+            return
+        if isinstance(observation, AveragedProbabilities):  # which are large, and of which only the latest matter
+            self._unwritten = [one for one in self._unwritten if isinstance(one, Observation)]
+        self._unwritten.append(observation)
+        self.write_waiting()
 
     def write_waiting(self, last_chance: bool = False) -> None:
         """Writes what is not on disk yet. A disk that is full for a while costs no checkpoint and stops no training."""
@@ -111,7 +115,12 @@ class RunRecorder:
                 check_length(size, f"series '{series}' of run '{path.name}' in '{self._dirpath}' has {known}", known)
 
 
-def _append(writer: RunWriter, observation: Observation) -> None:
+def _append(writer: RunWriter, observation: Observation | AveragedProbabilities) -> None:
+    if isinstance(observation, AveragedProbabilities):
+        writer.replace_probabilities(
+            observation.probabilities, observation.count, step=observation.step, epoch=observation.epoch
+        )
+        return
     writer.append(
         observation.series,
         step=observation.step,

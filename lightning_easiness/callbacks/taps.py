@@ -132,33 +132,33 @@ def _first_size(prediction: Any) -> int | None:
     return prediction.shape[0] if isinstance(prediction, Tensor) and prediction.ndim > 0 else None
 
 
-class BatchTap:
-    """Stands in for `strategy.batch_to_device`, the last call before a training step; may change training batches.
+class StrategyTap:
+    """Stands in for a method of the Trainer's strategy, and may change what it returns.
 
     Args:
-        trainer: whose training batches.
-        change: takes the batch and returns the one to train on.
+        trainer: whose strategy.
+        method: the method's name.
+        change: takes what the method returned and returns what the caller gets.
     """
 
-    def __init__(self, trainer: Trainer, change: Callable[[Any], Any]) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Trainer, method: str, change: Callable[[Any], Any]) -> None:
+        self._strategy, self._method = trainer.strategy, method
         self._change = change
         self._active = True
-        self._previous: Callable[..., Any] = trainer.strategy.batch_to_device
-        trainer.strategy.batch_to_device = self  # type: ignore[method-assign]
+        self._previous: Callable[..., Any] = getattr(trainer.strategy, method)
+        setattr(trainer.strategy, method, self)
 
-    def __call__(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Moves a batch to the device, and lets a training batch be changed."""
-        moved = self._previous(batch, *args, **kwargs)
-        # a probe within the training is no training; for a batch that is None Lightning calls no training step
-        return self._change(moved) if self._active and self._trainer.training and moved is not None else moved
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the method, and lets its result be changed."""
+        result = self._previous(*args, **kwargs)
+        return self._change(result) if self._active else result
 
     def remove(self) -> None:
-        """Takes the tap off; another one that was put on later still passes batches through this one, unchanged."""
+        """Takes the tap off; another one that was put on later still passes results through this one, unchanged."""
         self._active = False
-        strategy = self._trainer.strategy
-        if strategy.__dict__.get("batch_to_device") is self:
-            if self._previous == type(strategy).batch_to_device.__get__(strategy):
-                del strategy.__dict__["batch_to_device"]
-            else:
-                strategy.batch_to_device = self._previous  # type: ignore[method-assign]
+        if self._strategy.__dict__.get(self._method) is not self:
+            return
+        if self._previous == getattr(type(self._strategy), self._method).__get__(self._strategy):
+            del self._strategy.__dict__[self._method]
+        else:
+            setattr(self._strategy, self._method, self._previous)

@@ -8,6 +8,14 @@ from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from lightning_easiness.callbacks.recorder import trial_batches
+from lightning_easiness.calling import steps_made
+from lightning_easiness.loaders import num_examples
+from lightning_easiness.observation import Observation
+
 
 class UsageMeter:
     """Notes the share of the data and the seconds of each epoch; what happens inside `paused` is not counted.
@@ -25,29 +33,44 @@ class UsageMeter:
         self.data_use: list[float] = []
         self.epoch_seconds: list[float] = []
         self._started = 0.0
-        self._paused = 0.0
+        self._paused = 0.0  # of the seconds since then, those that do not count
+        self._carried = 0.0  # seconds of the epoch from before a fit was stopped
+        self._is_paused = False
 
     def start(self) -> None:
         """An epoch begins now, its selection with it."""
         self._started, self._paused = time.perf_counter(), 0.0
 
+    @property
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started - self._paused + self._carried
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Leaves out what only looks on, as validation and a probe for the record."""
-        began = time.perf_counter()
+        if self._is_paused:
+            yield
+            return
+        began, self._is_paused = time.perf_counter(), True
         try:
             yield
         finally:
+            self._is_paused = False
             self._paused += time.perf_counter() - began
 
     def leave_out(self, seconds: float) -> None:
         """Leaves out what was measured elsewhere."""
         self._paused += seconds
 
+    def count(self, seconds: float) -> None:
+        """Counts, for the epoch at hand, what was left out before and turned out to serve it."""
+        self._carried += seconds
+
     def end_epoch(self, share: float) -> None:
         """The epoch is over; the next begins."""
         self.data_use.append(share)
-        self.epoch_seconds.append(time.perf_counter() - self._started - self._paused)
+        self.epoch_seconds.append(self._seconds)
+        self._carried = 0.0
         self.start()
 
     def average_data_use(self, first_epoch: int = 0) -> float:
@@ -60,8 +83,43 @@ class UsageMeter:
 
     def state_dict(self) -> dict[str, Any]:
         """The epochs so far, as plain types."""
-        return {"data_use": list(self.data_use), "epoch_seconds": list(self.epoch_seconds)}
+        open_seconds = self._seconds if self._started else 0.0
+        return {
+            "data_use": list(self.data_use),
+            "epoch_seconds": list(self.epoch_seconds),
+            "open_seconds": open_seconds,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a state."""
         self.data_use, self.epoch_seconds = list(state["data_use"]), list(state["epoch_seconds"])
+        self._carried = state["open_seconds"]
+
+
+def note_usage(meter: UsageMeter, trainer: Trainer, online: Observation | None) -> None:
+    """Ends the meter's epoch and logs it; `online` is what was observed in it, where that is known."""
+    of_batches = getattr(getattr(trainer, "datamodule", None), "share_of_batches", None)
+    if online is not None:
+        share = float((online.fields["count"] > 0).float().mean())
+    elif of_batches is not None:
+        share = of_batches
+    else:
+        dataset = getattr(trainer.train_dataloader, "dataset", None)
+        share = len(dataset) / num_examples(dataset) if hasattr(dataset, "__len__") else 1.0  # type: ignore[arg-type]
+    meter.end_epoch(share)
+    if trainer.is_global_zero and not trial_batches(trainer):
+        metrics = {"easiness/data_use": share, "easiness/epoch_seconds": meter.epoch_seconds[-1]}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=steps_made(trainer))
+
+
+def tell_usage(meter: UsageMeter, trainer: Trainer) -> None:
+    """Says what training by a selection saved: once, and only where one was at work."""
+    selection = getattr(getattr(trainer, "datamodule", None), "selection", None)
+    first = getattr(selection, "early_epochs", 0)
+    epochs = len(meter.data_use) - first
+    if selection is None or epochs < 1:
+        return
+    use, seconds = meter.average_data_use(first), meter.average_epoch_seconds(first)
+    after = f" after the {first} early ones" if first else ""
+    rank_zero_info(f"Average data use {use:.1%} and {seconds:.2f} s an epoch over {epochs} epochs{after}.")

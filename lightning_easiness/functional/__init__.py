@@ -7,9 +7,11 @@ from lightning_easiness.functional.agreement import (
     split_half_agreement,
 )
 from lightning_easiness.functional.dynamics import (
+    area_under_loss,
     area_under_margin,
     confidence,
     correctness,
+    early_agreement,
     el2n,
     forgetting_events,
     margin,
@@ -50,11 +52,13 @@ from lightning_easiness.functional.weighted_sampling import weighted_sample
 __all__ = [
     "TwoGroups",
     "ablate",
+    "area_under_loss",
     "area_under_margin",
     "confidence",
     "correctness",
     "corrupt_labels",
     "count_easiness",
+    "early_agreement",
     "easiest",
     "easiness_level",
     "el2n",

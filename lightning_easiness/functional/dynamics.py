@@ -8,8 +8,10 @@ from lightning_easiness.functional._checks import (
     check_floating,
     check_logits,
     check_rows,
+    check_same_length,
     check_target_range,
 )
+from lightning_easiness.functional.easiness import fraction_to_count
 
 
 def margin(logits: Tensor, target: Tensor) -> Tensor:
@@ -71,6 +73,71 @@ def area_under_margin(margin: Tensor) -> Tensor:
     margin = check_floating("area_under_margin", "margin", margin)
     check_rows("area_under_margin", "margin", margin, row="checkpoint")
     return margin.nanmean(dim=0)
+
+
+def area_under_loss(loss: Tensor) -> Tensor:
+    """Mean loss over checkpoints: in [0, inf) for cross-entropy, LOW is easy, the highest may be labelled wrong.
+
+    The criterion of "O2U-Net: A Simple Noisy Label Detection Approach for Deep Neural Networks" (Huang et al., 2019),
+    which there is averaged over a training with a cyclical learning rate.
+
+    Args:
+        loss: Loss at each checkpoint, floating point, shape (C, N). NaN where an example was not seen.
+
+    Returns:
+        Shape (N,), float32 (float64 for a float64 `loss`): the mean over the checkpoints that are not NaN, and NaN for
+        an example that was never seen.
+
+    Raises:
+        TypeError: If `loss` is no floating point tensor.
+        ValueError: If `loss` has another shape, or no checkpoint.
+
+    Example:
+        >>> import torch
+        >>> area_under_loss(torch.tensor([[1.0, 0.5], [3.0, float("nan")]]))
+        tensor([2.0000, 0.5000])
+    """
+    loss = check_floating("area_under_loss", "loss", loss)
+    check_rows("area_under_loss", "loss", loss, row="checkpoint")
+    return loss.nanmean(dim=0)
+
+
+def early_agreement(correct: Tensor, early: float = 0.5, seen: Tensor | None = None) -> Tensor:
+    """Share of the early checkpoints at which the model agrees with the given label: in [0, 1], 1 is easiest.
+
+    A network learns what most labels say before it learns wrong ones by heart, as "Early-Learning Regularization
+    Prevents Memorization of Noisy Labels" (Liu et al., 2020) shows, so that later agreement says less of a label.
+
+    Args:
+        correct: Whether each example is classified as its label says, bool or integers 0 and 1, shape (C, N), in the
+            order of training.
+        early: Share of the checkpoints that count, the first ones, in (0, 1]; rounded half up, at least one.
+        seen: Whether each example was seen at each checkpoint, bool, shape (C, N); others do not count. None: all were.
+
+    Returns:
+        Shape (N,), float32; NaN where an example was not seen early.
+
+    Raises:
+        TypeError: If `correct` is neither bool nor integer.
+        ValueError: If a shape is wrong, there is no checkpoint, `correct` has values other than 0 and 1, or `early` is
+            out of range.
+
+    Example:
+        >>> import torch
+        >>> early_agreement(torch.tensor([[True, False], [True, False], [True, True], [True, True]]))
+        tensor([1., 0.])
+    """
+    owner = "early_agreement"
+    correct = check_correct(owner, correct)
+    check_rows(owner, "correct", correct, row="checkpoint")
+    if not 0 < early <= 1:
+        raise ValueError(f"The `early` of {owner} must be in (0, 1]; got {early}: the first half is 0.5.")
+    if seen is None:
+        seen = torch.ones_like(correct)
+    check_same_length(owner, "seen", seen, "correct", correct)
+    number = fraction_to_count(early, len(correct))
+    first, counted = correct[:number] & seen[:number], seen[:number]
+    return first.sum(0) / counted.sum(0)
 
 
 def forgetting_events(correct: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.functional._checks import check_floating, check_per_example, check_same_length
-from lightning_easiness.functional.sample_easiness import EASY, HARD, MEDIUM, easiness_level
+from lightning_easiness.functional.sample_easiness import EASY, HARD, MEDIUM, levels_of
 
 Level = Literal["hard", "medium", "easy"] | tuple[float, float]
 
@@ -16,17 +16,21 @@ _LEVELS = {"hard": HARD, "medium": MEDIUM, "easy": EASY}
 
 def check_levels(owner: str, levels: Sequence[Level]) -> None:
     """Raises a ValueError unless levels are some of "hard", "medium" and "easy", or intervals in [0, 1]."""
-    if isinstance(levels, str) or not len(levels):
+    if isinstance(levels, str) or not isinstance(levels, Sequence) or not len(levels):
         raise ValueError(f'The `levels` of {owner} must be a sequence of levels, as ("medium",); got {levels!r}.')
     for level in levels:
-        if isinstance(level, str) and level in _LEVELS:
-            continue
-        if not isinstance(level, str) and len(level) == 2 and 0 <= level[0] <= level[1] <= 1:
+        if (isinstance(level, str) and level in _LEVELS) or _is_interval(level):
             continue
         raise ValueError(
             f'The `levels` of {owner} must be "hard", "medium" or "easy", or intervals (low, high) of sample easiness'
             f" in [0, 1]; got {level!r}."
         )
+
+
+def _is_interval(level: object) -> bool:
+    if isinstance(level, str) or not isinstance(level, Sequence) or len(level) != 2:
+        return False
+    return all(isinstance(end, (int, float)) for end in level) and 0 <= level[0] <= level[1] <= 1
 
 
 def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = 5e-4) -> Tensor:
@@ -53,7 +57,7 @@ def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: floa
         (tensor([False,  True,  True, False]), tensor([False, False,  True,  True]))
     """
     check_levels("in_levels", levels)
-    level = easiness_level(easiness, tol)
+    level = levels_of("in_levels", easiness, tol)
     inside = easiness.isnan()
     for asked in levels:
         if isinstance(asked, str):
@@ -99,7 +103,7 @@ def in_levels_by_loss(
             f'The `levels` of {owner} must be "hard", "medium" or "easy", as the loss has no interval of its own; got'
             f" {list(levels)!r}."
         )
-    level = easiness_level(easiness, tol)
+    level = levels_of(owner, easiness, tol)
     unknown = loss.isnan() | (level < 0)
     order = loss.masked_fill(unknown, -torch.inf).argsort(descending=True, stable=True)
     # as many of each level as by easiness, hardest first

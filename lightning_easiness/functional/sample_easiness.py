@@ -181,7 +181,7 @@ def easiness_level(easiness: Tensor, tol: float = 5e-4) -> Tensor:
         >>> easiness_level(torch.tensor([0.0001, 0.4, 0.9999]))
         tensor([0, 1, 2])
     """
-    return _levels("easiness_level", easiness, tol)
+    return levels_of("easiness_level", easiness, tol)
 
 
 def medium_sample_rate(easiness: Tensor, tol: float = 5e-4) -> Tensor:
@@ -205,12 +205,13 @@ def medium_sample_rate(easiness: Tensor, tol: float = 5e-4) -> Tensor:
         >>> medium_sample_rate(torch.tensor([0.0, 0.4, 1.0, 1.0]))
         tensor(0.2500)
     """
-    level = _levels("medium_sample_rate", easiness, tol)
+    level = levels_of("medium_sample_rate", easiness, tol)
     dtype = torch.float64 if easiness.dtype == torch.float64 else torch.float32
     return (level == MEDIUM).sum().to(dtype) / (level != UNKNOWN).sum().to(dtype)
 
 
-def _levels(owner: str, easiness: Tensor, tol: float) -> Tensor:
+def levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
+    """Return `easiness_level` under the name of the function that asks, for use inside the package."""
     easiness = check_floating(owner, "easiness", easiness)
     check_per_example(owner, "easiness", easiness)
     if not 0 <= tol < 0.5:

@@ -160,6 +160,15 @@ def correctness(correct: Rows) -> list[float]:
     return [float(Fraction(sum(map(bool, answers)), len(answers))) for answers in columns(correct)]
 
 
+def early_agreement(correct: Rows, early: float, seen: Rows) -> list[float]:
+    number = fraction_to_count(early, len(correct))
+    shares = []
+    for answers, known in zip(columns(correct), columns(seen), strict=True):
+        counted = [bool(answer) for answer, is_known in list(zip(answers, known, strict=True))[:number] if is_known]
+        shares.append(float(Fraction(sum(counted), len(counted))) if counted else math.nan)
+    return shares
+
+
 # sample easiness
 
 

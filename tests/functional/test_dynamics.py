@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_easiness.functional import (
+    area_under_loss,
     area_under_margin,
     confidence,
     correctness,
+    early_agreement,
     el2n,
     forgetting_events,
     margin,
@@ -182,6 +184,48 @@ def test_an_example_never_seen_has_no_place_on_the_data_map():
         known, unknown = statistic(loss).unbind()
         assert known.isfinite()
         assert unknown.isnan()
+
+
+# early learning, and the mean loss over training
+
+
+@moderate
+@given(matrices(holes))
+def test_area_under_loss_is_the_mean_over_the_checkpoints_that_saw_the_example(loss):
+    assert_matches(area_under_loss(loss), reference.area_under_margin(loss.tolist()), loss.dtype)
+
+
+@moderate
+@given(answers(), st.data())
+def test_early_agreement_is_the_share_of_the_first_checkpoints_that_were_seen(correct, data):
+    early = data.draw(st.sampled_from([0.01, 0.3, 0.5, 0.7, 1.0]))
+    flags = st.lists(st.booleans(), min_size=correct.numel(), max_size=correct.numel())
+    seen = torch.tensor(data.draw(flags), dtype=torch.bool).reshape(correct.shape)
+    share = early_agreement(correct, early, seen)
+    assert share.dtype == torch.float32
+    wanted = reference.early_agreement(correct.tolist(), early, seen.tolist())
+    assert share.tolist() == pytest.approx(wanted, rel=1e-6, nan_ok=True)
+    everything = reference.early_agreement(correct.tolist(), early, torch.ones_like(seen).tolist())
+    assert early_agreement(correct, early).tolist() == pytest.approx(everything, rel=1e-6)
+
+
+@pytest.mark.parametrize(("early", "share"), [(0.2, 1.0), (0.5, 2 / 3), (0.6, 2 / 3), (1.0, 0.4)])
+def test_early_agreement_by_hand(early, share):
+    story = torch.tensor([[True], [False], [True], [False], [False]])
+    assert early_agreement(story, early).tolist() == pytest.approx([share])
+
+
+def test_what_early_agreement_refuses():
+    correct = torch.ones(4, 3, dtype=torch.bool)
+    for early in (0.0, 1.5, -0.5, math.nan):
+        with pytest.raises(
+            ValueError, match=rf"^The `early` of early_agreement must be in \(0, 1\]; got {early}: the fir"
+        ):
+            early_agreement(correct, early)
+    with pytest.raises(ValueError, match=r"^The `seen` of early_agreement must have the shape of `correct`, \(4, 3\)"):
+        early_agreement(correct, seen=correct[:2])
+    with pytest.raises(ValueError, match=r"^The `correct` of early_agreement must have shape \(checkpoints, N\)"):
+        early_agreement(correct[0])
 
 
 # errors

@@ -1,0 +1,112 @@
+"""Train on what matters now: an ordinary module by SET, in five changed lines, beside classic training.
+
+The changed lines are numbered. Of scikit-learn's handwritten digits, two early epochs take everything. Then each epoch
+takes the medium examples, which noise could tip, and a drawn half of the others, which weigh twice, so that nothing is
+forgotten and no gradient is biased; easiness is learnt from the training forward itself. No download, under a minute on
+two CPU cores.
+
+    python examples/train_faster.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+import warnings
+
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset, random_split
+
+from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasinessTraining, SELModule
+
+
+class Classifier(SELModule, LightningModule):  # 1: SELModule in front
+    """An ordinary module otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Sequential(
+            nn.Conv2d(1, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(64, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(512, 10),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        return self.weighted_mean(nn.functional.cross_entropy(self(x), y, reduction="none"))  # 2: a loss an example
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        x, y = batch
+        self.log("accuracy", (self(x).argmax(1) == y).float().mean(), on_epoch=True)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        optimizer = torch.optim.Adam(self.parameters(), lr=2e-3)
+        # a step each epoch: epochs have different numbers of batches
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.trainer.max_epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
+def digits() -> tuple[TensorDataset, TensorDataset]:
+    data = load_digits()
+    images = torch.tensor(data.images, dtype=torch.float32).div(16).unsqueeze(1)
+    whole = TensorDataset(images, torch.tensor(data.target))
+    train, test = random_split(whole, [1297, 500], generator=torch.Generator().manual_seed(0))
+    return train, test
+
+
+def train(seed: int, epochs: int, selects: bool) -> tuple[float, float, float]:
+    """Returns accuracy, average data use and average seconds of an epoch."""
+    seed_everything(seed, verbose=False)
+    train_set, test_set = digits()
+    loader = DataLoader(train_set, batch_size=64, shuffle=True)
+    selection = None
+    if selects:
+        selection = SampleEasinessTraining(  # 3: what to train on
+            early_epochs=2, others_share=0.5, final_epochs=2, online=True, rescore_every_n_epochs=None
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        watch = EasinessCallback(folder, probe=None, num_images=0)  # 4: sees what training sees
+        trainer = Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            callbacks=[watch],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        module = Classifier()
+        trainer.fit(module, datamodule=EasinessDataModule(loader, selection))  # 5: the loader, wrapped
+        accuracy = trainer.test(module, DataLoader(test_set, batch_size=500), verbose=False)[0]["accuracy"]
+    return accuracy, watch.usage.average_data_use(), watch.usage.average_epoch_seconds()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=12)
+    arguments = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*num_workers.*")
+
+    print("              accuracy        data use  seconds an epoch")
+    for name, selects in (("classic", False), ("SET, unbiased", True)):
+        found = [train(seed, arguments.epochs, selects) for seed in range(arguments.seeds)]
+        accuracy, use, seconds = zip(*found, strict=True)
+        spread = statistics.stdev(accuracy) if len(accuracy) > 1 else float("nan")
+        print(
+            f"{name:13s} {statistics.fmean(accuracy):.3f} +- {spread:.3f}  {statistics.fmean(use):8.0%}"
+            f"  {statistics.fmean(seconds):.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

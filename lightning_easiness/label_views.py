@@ -1,0 +1,111 @@
+"""Suspicious labels as pictures: what was given, what the model would say, side by side with the example."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.label_table import LabelIssues
+from lightning_easiness.views import class_namer, histogram, in_digits, picture_sheet
+
+
+def suspects_sheet(
+    dataset: Any,
+    issues: LabelIssues,
+    num_images: int = 25,
+    class_names: Sequence[str] | None = None,
+    *,
+    given: int | None = None,
+    thumbnail: int = 112,
+) -> Tensor:
+    """Draws the most suspicious examples with the label that they have and the one that is suggested.
+
+    Args:
+        dataset: the data set that was trained on, as in `views.picture_sheet`.
+        issues: from `find_label_issues`.
+        num_images: pictures on the sheet, most suspicious first.
+        class_names: words for the labels 0, 1, ...; default "label 0" and so on.
+        given: show those with this label alone.
+        thumbnail: as in `views.picture_sheet`.
+
+    Returns:
+        uint8 (3, H, W).
+
+    Raises:
+        ValueError: the data set has another length than what was judged, there are too few class names, or no example
+            is left to show.
+        NoPictureError: none of the examples is a picture.
+
+    Example:
+        >>> from lightning_easiness import Scores, find_label_issues
+        >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
+        >>> scores = Scores(margins, margins * torch.nan, True, target=torch.arange(72) % 3, name="area_under_margin")
+        >>> suspects_sheet(torch.rand(72, 1, 8, 8), find_label_issues(scores), num_images=4).shape[0]
+        3
+    """
+    if len(dataset) != issues.num_examples:
+        raise ValueError(
+            f"The `dataset` of suspects_sheet has {len(dataset)} examples, but {issues.num_examples} were judged; give"
+            " the data set that was trained on."
+        )
+    if num_images < 1:
+        raise ValueError(f"The `num_images` of suspects_sheet must be at least 1; got {num_images}.")
+    name = class_namer(class_names, torch.cat([issues.given, issues.suggested]))
+    rows = torch.arange(len(issues)) if given is None else (issues.given == given).nonzero()[:, 0]
+    if not len(rows):
+        asked = "" if given is None else f" with the label {given}"
+        raise ValueError(f"No example{asked} was judged, so suspects_sheet has nothing to show.")
+    shown = rows[:num_images]
+    captions = [_caption(issues, int(row), name) for row in shown]
+    flagged = int(issues.is_issue.sum())
+    among = "" if given is None else f" of those called {name(given)}"
+    title = (
+        f"The {len(shown)} most suspicious labels{among}\n"
+        f"index, given label -> suggested one, {issues.score_name.replace('_', ' ')}; {flagged:,} of {len(issues):,}"
+        f" are called wrong by the rule '{issues.rule}', * marks them"
+    )
+    return picture_sheet(dataset, issues.index[shown].tolist(), captions, title=title, thumbnail=thumbnail)
+
+
+def write_suspects(
+    dataset: Any,
+    issues: LabelIssues,
+    log_dir: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] | None = None,
+    num_images: int = 25,
+) -> None:
+    """Writes the sheet of suspects, the histogram of the score and the share that is called wrong for TensorBoard.
+
+    Args:
+        dataset: as in `suspects_sheet`.
+        issues: from `find_label_issues`.
+        log_dir: made where it is missing.
+        class_names: as in `suspects_sheet`.
+        num_images: as in `suspects_sheet`.
+
+    Raises:
+        ValueError: as `suspects_sheet` raises it; nothing has been written then.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # slow to load
+
+    sheet = suspects_sheet(dataset, issues, num_images, class_names)
+    bins = histogram(issues.score)
+    with SummaryWriter(os.fspath(log_dir)) as writer:
+        writer.add_image("easiness/label_issues/suspects", sheet)
+        writer.add_text("easiness/label_issues", issues.explanation)
+        writer.add_scalar("easiness/label_issues/share_called_wrong", float(issues.is_issue.float().mean()))
+        if bins is not None:
+            writer.add_histogram_raw(f"easiness/label_issues/{issues.score_name}", **bins, global_step=0)
+
+
+def _caption(issues: LabelIssues, row: int, name: Any) -> str:
+    suggested = int(issues.suggested[row])
+    instead = "" if suggested < 0 else f" -> {name(suggested)}"
+    mark = " *" if issues.is_issue[row] else ""
+    labels = f"{name(int(issues.given[row]))}{instead}"
+    return f"#{int(issues.index[row])}{mark}\n{labels}\n{in_digits(float(issues.score[row]))}"

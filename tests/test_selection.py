@@ -1,0 +1,385 @@
+"""The pure checks of what a selection gives: against slow references, and each message as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lightning_easiness import Ablation, EasinessDataModule, Keep, Relabel, SampleEasinessTraining, Selection
+from lightning_easiness.choice import Choice, _batches_asked_for, _class_shares
+from lightning_easiness.selection import (
+    SelectionState,
+    check_selection,
+    checked_indices,
+    checked_labels,
+    checked_weights,
+    filled_up,
+)
+from tests.selecting import Base, scores
+from tests.small import Points
+
+ASKED = "Rule must choose by indices (n,) or a bool mask (53,); got "
+RESULT = ": let select() return a tensor, of topk(...) and sort(...) the second result."
+
+
+def slowly_checked(values: list[int], size: int, may_be_empty: bool, dtype: str) -> list[int] | str:
+    """What is kept, or the message, by the definition and one value at a time."""
+    outside = [value for value in values if not 0 <= value < size]
+    twice = [value for value in values if values.count(value) > 1]
+    if min(outside, default=0) < 0:
+        return f"Rule keeps example {min(outside)}, but examples are numbered 0 to {size - 1}."
+    if outside:
+        return f"Rule keeps example {max(outside)}, but examples are numbered 0 to {size - 1}."
+    if twice and len(values) == size and set(values) <= {0, 1}:
+        return (
+            f"Rule must choose by indices (n,) or a bool mask ({size},); got {dtype} ({size},) of zeros and ones: make"
+            " a mask of it with .bool()."
+        )
+    if twice:
+        return f"Rule keeps example {min(twice)} more than once; drop repeats with .unique()."
+    if not values and not may_be_empty:
+        return f"Rule keeps none of {size} examples; keep at least one."
+    return sorted(values)
+
+
+FORMS = {
+    "torch.int64": torch.tensor,
+    "torch.int32": lambda values: torch.tensor(values, dtype=torch.int32),
+    "torch.int16": lambda values: torch.tensor(values, dtype=torch.int16),
+}
+
+
+@st.composite
+def chosen(draw: Any) -> tuple[list[int], int]:
+    """Some integers, of which most are indices and some are not, or zeros and ones."""
+    size = draw(st.integers(1, 9))
+    lowest, highest = draw(st.sampled_from([(0, size - 1), (-2, size + 1), (0, 1)]))
+    values = st.integers(lowest, highest)
+    if draw(st.booleans()) and highest == size - 1:
+        return draw(st.permutations(range(size)))[: draw(st.integers(0, size))], size
+    length = size if highest == 1 else draw(st.integers(0, size + 2))
+    return draw(st.lists(values, min_size=length, max_size=length)), size
+
+
+@settings(max_examples=300, deadline=None)
+@given(chosen(), st.booleans(), st.sampled_from(sorted(FORMS)))
+def test_indices_against_a_slow_reference(case: tuple[list[int], int], may_be_empty: bool, form: str) -> None:
+    values, size = case
+    expected = slowly_checked(values, size, may_be_empty, form)
+    given_values = FORMS[form](values) if values else []
+    before = given_values.clone() if isinstance(given_values, Tensor) else []
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match="Rule") as error:
+            checked_indices("Rule", given_values, size, may_be_empty=may_be_empty)
+        assert str(error.value) == expected
+    else:
+        kept = checked_indices("Rule", given_values, size, may_be_empty=may_be_empty)
+        assert (kept.tolist(), kept.dtype) == (expected, torch.int64)
+    assert not len(before) or torch.equal(before, given_values), "what the rule gave is left as it is"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_masks_against_a_slow_reference(mask: list[bool]) -> None:
+    expected = [index for index, keeps in enumerate(mask) if keeps]
+    for form in (torch.tensor(mask), np.array(mask), mask):
+        assert checked_indices("Rule", form, len(mask), may_be_empty=True).tolist() == expected
+    if not expected:
+        with pytest.raises(ValueError, match="Rule keeps none of"):
+            checked_indices("Rule", torch.tensor(mask), len(mask))
+
+
+MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
+    "None": (lambda: None, TypeError, f"{ASKED}NoneType{RESULT}"),
+    "topk": (lambda: torch.rand(53).topk(5), TypeError, f"{ASKED}topk{RESULT}"),
+    "sort": (lambda: torch.rand(53).sort(), TypeError, f"{ASKED}sort{RESULT}"),
+    "a set": (lambda: {1, 2}, TypeError, f"{ASKED}set{RESULT}"),
+    "a name": (lambda: "easy", TypeError, f"{ASKED}str{RESULT}"),
+    "a share": (lambda: 0.5, ValueError, f"{ASKED}torch.float32 ()."),
+    "nonzero": (
+        lambda: (torch.arange(53) < 7).nonzero(),
+        ValueError,
+        f"{ASKED}torch.int64 (7, 1): of nonzero() take [:, 0].",
+    ),
+    "numpy's where": (lambda: np.where(np.arange(53) < 7), ValueError, f"{ASKED}torch.int64 (1, 7)."),
+    "zeros and ones": (
+        lambda: torch.arange(53) % 2,
+        ValueError,
+        f"{ASKED}torch.int64 (53,) of zeros and ones: make a mask of it with .bool().",
+    ),
+    "zeros and ones, bytes": (
+        lambda: (torch.arange(53) % 2).byte(),
+        ValueError,
+        f"{ASKED}torch.uint8 (53,) of zeros and ones: make a mask of it with .bool().",
+    ),
+    "floats": (lambda: torch.arange(5.0), TypeError, f"{ASKED}torch.float32 (5,)."),
+    "a mask of another size": (lambda: torch.ones(50).bool(), TypeError, f"{ASKED}torch.bool (50,)."),
+    "repeats": (
+        lambda: torch.tensor([4, 9, 7, 9, 7]),
+        ValueError,
+        "Rule keeps example 7 more than once; drop repeats with .unique().",
+    ),
+    "too large": (
+        lambda: torch.tensor([1, 60, 53]),
+        ValueError,
+        "Rule keeps example 60, but examples are numbered 0 to 52.",
+    ),
+    "negative": (
+        lambda: torch.tensor([1, -1, 99]),
+        ValueError,
+        "Rule keeps example -1, but examples are numbered 0 to 52.",
+    ),
+    "nothing": (lambda: torch.zeros(53).bool(), ValueError, "Rule keeps none of 53 examples; keep at least one."),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Creating a tensor from a list of numpy.ndarrays")
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_in_what_is_chosen(mistake: str) -> None:
+    make, kind, message = MISTAKES[mistake]
+    with pytest.raises(kind) as error:
+        checked_indices("Rule", make(), 53)
+    assert str(error.value) == message
+
+
+# ------------------------------------------------------------------------------------------------ filling up
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_what_is_filled_up_comes_from_what_may_be_added(data: Any) -> None:
+    size = data.draw(st.integers(1, 15))
+    among = torch.tensor(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
+    kept = torch.tensor(sorted(data.draw(st.sets(st.integers(0, size - 1)))), dtype=torch.int64)
+    minimum = data.draw(st.integers(0, size + 3))
+    free = set(among.nonzero()[:, 0].tolist()) - set(kept.tolist())
+    asked = among.clone()
+    made = filled_up(kept, size, minimum, torch.Generator().manual_seed(size), among)
+    assert torch.equal(among, asked)
+    assert made.tolist() == sorted(set(made.tolist()))
+    assert set(kept.tolist()) <= set(made.tolist()) <= set(kept.tolist()) | free
+    assert len(made) == len(kept) + min(len(free), max(0, min(minimum, size) - len(kept)))
+    again = filled_up(kept, size, minimum, torch.Generator().manual_seed(size), among)
+    assert torch.equal(made, again)
+    if bool(among.all()):
+        assert torch.equal(made, filled_up(kept, size, minimum, torch.Generator().manual_seed(size)))
+
+
+# ------------------------------------------------------------------------------------------------ shares of classes
+
+
+def shares_slowly(kept: list[int], target: list[int]) -> dict[int, float]:
+    shares = {}
+    for label in sorted({label for label in target if label >= 0}):
+        ours = [index for index, one in enumerate(target) if one == label]
+        shares[label] = sum(index in kept for index in ours) / len(ours)
+    return shares
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(-2, 6), min_size=1, max_size=20), st.data())
+def test_class_shares_against_a_loop(target: list[int], data: Any) -> None:
+    kept = sorted(data.draw(st.sets(st.integers(0, len(target) - 1))))
+    given_target = torch.tensor(target)
+    found = _class_shares(Choice(0, len(target), torch.tensor(kept, dtype=torch.int64)), given_target)
+    assert found == pytest.approx(shares_slowly(kept, target))
+    assert list(found) == sorted(found)
+    assert given_target.tolist() == target, "the labels are left as they are"
+    assert all(type(label) is int and type(share) is float for label, share in found.items())
+
+
+def test_class_shares_where_no_label_is_known() -> None:
+    choice = Choice(0, 3, torch.tensor([0, 2]))
+    for target in (None, torch.full((3,), -1), torch.zeros(0, dtype=torch.int64)):
+        assert _class_shares(choice, target) == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8])
+def test_class_shares_of_labels_of_any_integer_type(dtype: torch.dtype) -> None:
+    """A rule's own `target` may be of the type that the files hold."""
+    target = torch.tensor([0, 120, 120, 7], dtype=dtype)
+    assert _class_shares(Choice(0, 4, torch.tensor([1, 3])), target) == {0: 0.0, 7: 1.0, 120: 0.5}
+
+
+# ------------------------------------------------------------------------------------------------ batches asked for
+
+
+class FakeTrainer:
+    check_val_every_n_epoch: int | None = 1
+    val_check_interval: float | int = 1.0
+    limit_val_batches: float | int = 1.0
+
+    def __init__(self, limit: float | int = 1.0, **changes: Any) -> None:
+        self.limit_train_batches = limit
+        vars(self).update(changes)
+
+
+def asked_for(*arguments: Any, **changes: Any) -> int:
+    return _batches_asked_for(FakeTrainer(*arguments, **changes))  # type: ignore[arg-type]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.floats(0.001, 0.999), st.integers(2, 999).map(lambda n: 1 / n)))
+@example(1 / 49)
+def test_a_limit_of_a_share_is_met(limit: float) -> None:
+    """By Lightning's own arithmetic: int(batches * limit) is one at least; at most a batch too much is asked."""
+    least = asked_for(limit)
+    assert int(least * limit) >= 1
+    assert int((least - 2) * limit) < 1
+
+
+def test_what_asks_for_no_batches() -> None:
+    assert _batches_asked_for(None) == 0
+    assert asked_for() == asked_for(7) == asked_for(0.0) == asked_for(0) == asked_for(1) == 0
+    assert asked_for(val_check_interval=5) == 5
+    assert asked_for(val_check_interval=0.2) == asked_for(val_check_interval=True) == 0
+    assert asked_for(val_check_interval=5, check_val_every_n_epoch=None) == 0
+    assert asked_for(val_check_interval=5, limit_val_batches=0) == 0
+    assert asked_for(0.25, val_check_interval=3) == 4
+    assert asked_for(0.5, val_check_interval=3) == 3
+    assert asked_for(0.5, val_check_interval=3, limit_val_batches=0.0) == 2
+
+
+# --------------------------------------------------------------------------------------------- rules of the user's own
+
+
+class Mine(Selection):
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+    def select(self, state: SelectionState) -> Tensor:
+        return torch.arange(20)
+
+
+def method(name: str) -> str:
+    return f"`{name}` of Mine must stay a method; keep the values under another name."
+
+
+NO_RULES: dict[str, tuple[Any, type[Exception], str]] = {
+    "labels": (lambda: Mine(labels=torch.zeros(53).long()), TypeError, method("labels")),
+    "weights": (lambda: Mine(weights=torch.ones(53)), TypeError, method("weights")),
+    "select": (lambda: Mine(select=[1, 2]), TypeError, method("select")),
+    "looks_before": (lambda: Mine(looks_before=True), TypeError, method("looks_before")),
+    "check": (lambda: Mine(check=None), TypeError, method("check")),
+    "no seed": (lambda: Mine(seed=None), TypeError, "The `seed` of Mine must be an integer; got None."),
+    "a seed in words": (lambda: Mine(seed="1"), TypeError, "The `seed` of Mine must be an integer; got '1'."),
+    "a negative minimum": (
+        lambda: Mine(minimum=-3, every_epoch=True),
+        ValueError,
+        "The `minimum` of Mine must be a number of examples; got -3.",
+    ),
+    "a minimum that is a share": (
+        lambda: Mine(minimum=0.5, every_epoch=True),
+        ValueError,
+        "The `minimum` of Mine must be a number of examples; got 0.5.",
+    ),
+    "a minimum of what is made once": (
+        lambda: Mine(minimum=30),
+        ValueError,
+        "The `minimum` of Mine is for selections with every_epoch=True, and Mine is made once.",
+    ),
+    "a class": (
+        lambda: Mine,
+        TypeError,
+        "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got ABCMeta.",
+    ),
+    "indices": (
+        lambda: range(9),
+        TypeError,
+        "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got range.",
+    ),
+    "a function": (
+        lambda: lambda state: torch.arange(9),
+        TypeError,
+        "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got function.",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", NO_RULES)
+def test_mistakes_in_a_rule_are_known_when_it_is_given(mistake: str) -> None:
+    make, kind, message = NO_RULES[mistake]
+    with pytest.raises(kind) as error:
+        EasinessDataModule(Base(), make())
+    assert str(error.value) == message
+
+
+def test_rules_that_are_fine() -> None:
+    assert check_selection("EasinessDataModule", None) is None
+    for rule in (
+        Mine(),
+        Mine(seed=-1),
+        Mine(minimum=0, every_epoch=True),
+        Mine(minimum=300, every_epoch=True),
+        Mine(minimum=4, per_batch=True),
+        Keep([1]),
+        Ablation(scores(), 0.5),
+        Relabel(scores(), 0.5),
+        SampleEasinessTraining(minimum=30),
+        SampleEasinessTraining(per="batch", minimum=3),
+    ):
+        assert check_selection("EasinessDataModule", rule) is rule
+
+
+# ------------------------------------------------------------------------------------------------ labels and weights
+
+
+GIVEN = "Mine must give its labels as integers (4,), one for each example; got "
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0] * 4, f"{GIVEN}list."),
+        (torch.zeros(4), f"{GIVEN}torch.float32 (4,)."),
+        (torch.zeros(3).long(), f"{GIVEN}torch.int64 (3,)."),
+        (torch.zeros(4, 1).long(), f"{GIVEN}torch.int64 (4, 1)."),
+    ],
+)
+def test_mistakes_in_labels(labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match="Mine") as error:
+        checked_labels("Mine", labels, 4)
+    assert str(error.value) == message
+
+
+def test_labels_and_weights_as_they_come() -> None:
+    labels = checked_labels("Mine", torch.tensor([1, -1, 0, 2], dtype=torch.int32), 4)
+    assert (labels.tolist(), labels.dtype) == ([1, -1, 0, 2], torch.int64)
+    weights = checked_weights("Mine", torch.tensor([1, 0, 2, 3], dtype=torch.float64), 4)
+    assert (weights.tolist(), weights.dtype) == ([1, 0, 2, 3], torch.float32)
+    assert checked_weights("Mine", None, 4) is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0] * 4, "Mine must give its weights as (4,), one for each example; got list."),
+        (torch.ones(3), "Mine must give its weights as (4,), one for each example; got torch.float32 (3,)."),
+        (torch.tensor([1, -2.0, 0, 1]), "Mine must give weights that are finite and not negative; got -2.0."),
+        (torch.tensor([1, torch.nan, 0, 1]), "Mine must give weights that are finite and not negative; got nan."),
+        (torch.tensor([1, torch.inf, 0, 1]), "Mine must give weights that are finite and not negative; got inf."),
+    ],
+)
+def test_mistakes_in_weights(weights: Any, message: str) -> None:
+    with pytest.raises(ValueError, match="Mine") as error:
+        checked_weights("Mine", weights, 4)
+    assert str(error.value) == message
+
+
+def test_given_labels_out_of_range_name_the_number_of_classes() -> None:
+    """Also where it was not told: the scores know all labels."""
+    noise = torch.zeros(53, dtype=torch.int64)
+    noise[[5, 11]] = 9
+    for options in ({}, {"num_classes": 4}):
+        with pytest.raises(ValueError, match="Relabel gives") as error:
+            Relabel(scores(), 0.3, noise=noise, **options)
+        assert str(error.value) == "Relabel gives example 5 the label 9, but there are 4 classes."
+    assert len(Relabel(scores(), 0.3, noise=noise, num_classes=10).new_labels) == 53
+    unknown = torch.where(torch.arange(53) == 40, -1, Points().y)
+    assert len(Relabel(scores(target=unknown), 0.3, noise=noise).new_labels) == 53, "there may be more classes"

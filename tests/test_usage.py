@@ -1,0 +1,314 @@
+"""Average data use (ADU) and run time (ART), by a clock of the tests' own; and who hears what the callback observes."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+
+from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, SampleEasinessTraining
+from lightning_easiness.callbacks import observe, usage
+from lightning_easiness.callbacks.usage import UsageMeter
+from lightning_easiness.observation import Observation
+from tests.selecting import Sizes, Traces
+from tests.set_fits import SIGMA2, ToldBase, fit, seeded
+from tests.small import Net, Points, loader, trainer
+from tests.test_selection_resume import Resumable
+
+SIZE, BATCHES = 53, 7
+STEP, VALIDATION, LOOK = 1.0, 100.0, 10_000.0  # seconds that a batch takes
+
+
+class Clock:
+    """Stands still but for what the tests say."""
+
+    def __init__(self) -> None:
+        self.now = 1e6
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    for module in (usage, observe):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=made.perf_counter))
+    return made
+
+
+# ------------------------------------------------------------------------------------------------------- the meter
+
+
+def test_seconds_of_an_epoch_without_what_only_looks_on(clock: Clock) -> None:
+    meter = UsageMeter()
+    clock.now += 5  # before it begins
+    meter.start()
+    clock.now += 1
+    with meter.paused():
+        clock.now += 100
+    clock.now += 2
+    meter.leave_out(0.5)
+    meter.end_epoch(1.0)
+    clock.now += 4
+    meter.end_epoch(0.25)
+    with suppress(ArithmeticError), meter.paused():
+        clock.now += 10
+        raise ArithmeticError
+    clock.now += 8
+    meter.end_epoch(0.5)
+    assert meter.epoch_seconds == pytest.approx([2.5, 4, 8])
+    assert meter.data_use == [1.0, 0.25, 0.5]
+
+
+def test_averages_from_an_epoch_on(clock: Clock) -> None:
+    meter = UsageMeter()
+    assert math.isnan(meter.average_data_use())
+    assert math.isnan(meter.average_epoch_seconds())
+    meter.start()
+    for share, seconds in ((1.0, 10), (0.5, 4), (0.25, 2)):
+        clock.now += seconds
+        meter.end_epoch(share)
+    assert meter.average_data_use() == pytest.approx(1.75 / 3)
+    assert meter.average_data_use(1) == pytest.approx(0.375)
+    assert meter.average_epoch_seconds(1) == pytest.approx(3)
+    assert math.isnan(meter.average_data_use(3))
+    assert math.isnan(meter.average_epoch_seconds(3))
+
+
+def test_the_state_is_plain_and_goes_on(clock: Clock) -> None:
+    meter, other = UsageMeter(), UsageMeter()
+    meter.start()
+    clock.now += 3
+    meter.end_epoch(1.0)
+    state = json.loads(json.dumps(meter.state_dict()))
+    clock.now += 3
+    meter.end_epoch(0.5)
+    assert len(state["data_use"]) == 1
+    other.load_state_dict(state)
+    other.start()
+    clock.now += 5
+    other.end_epoch(0.25)
+    assert (other.data_use, other.epoch_seconds) == ([1.0, 0.25], [3.0, 5.0])
+
+
+# -------------------------------------------------------------------------------------------------------- in a fit
+
+
+class Takes(Traces):
+    """Each training step takes a second, each of validation 100, each forward pass of a look 10,000."""
+
+    clock: Clock
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training and not self.validates:
+            self.clock.now += LOOK
+        return super().forward(x)
+
+    validates = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.clock.now += STEP
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.clock.now += VALIDATION
+        self.validates = True
+        super().validation_step(batch, batch_idx)
+        self.validates = False
+
+
+def takes(clock: Clock) -> Takes:
+    module = seeded(Takes)
+    module.clock = clock
+    return module
+
+
+def training(**options: Any) -> SampleEasinessTraining:
+    return SampleEasinessTraining(**{"early_epochs": 2, "sigma2": SIGMA2, **options})
+
+
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 0.5}, {"val_check_interval": 3}], ids=str)
+@pytest.mark.parametrize("online", [True, False])
+def test_validation_and_probes_of_the_record_are_left_out(
+    online: bool, options: dict[str, Any], clock: Clock, tmp_path: Path
+) -> None:
+    callback = EasinessCallback(tmp_path, at_steps=(0, 3), online=online)
+    fit(None, takes(clock), [callback], max_epochs=2, **options)
+    assert callback.usage.epoch_seconds == pytest.approx([BATCHES * STEP] * 2)
+    assert callback.usage.data_use == [1.0, 1.0]
+
+
+def test_a_selection_is_a_part_of_its_epoch(clock: Clock, tmp_path: Path) -> None:
+    module = takes(clock)
+    callback = EasinessCallback(tmp_path, probe=None, sigma2=SIGMA2)
+    fit(training(), module, [callback])
+    steps = [len([1 for at, _, _ in module.batches if at == epoch]) * STEP for epoch in range(5)]
+    selected = [BATCHES * LOOK * (epoch >= 2) for epoch in range(5)]
+    assert callback.usage.epoch_seconds == pytest.approx([a + b for a, b in zip(steps, selected, strict=True)])
+
+
+def test_the_first_epochs_selection_is_a_part_of_it(clock: Clock, tmp_path: Path) -> None:
+    module = takes(clock)
+    callback = EasinessCallback(tmp_path, probe=None, sigma2=SIGMA2)
+    fit(training(early_epochs=0), module, [callback], max_epochs=1)
+    assert callback.usage.epoch_seconds == pytest.approx([len(module.batches) * STEP + BATCHES * LOOK])
+
+
+def test_a_probe_that_a_selection_goes_by_is_a_part_of_the_epoch_and_no_other_is(clock: Clock, tmp_path: Path) -> None:
+    module = takes(clock)
+    callback = EasinessCallback(tmp_path, sigma2=SIGMA2)
+    fit(training(rescore_every_n_epochs=2), module, [callback])
+    steps = [len([1 for at, _, _ in module.batches if at == epoch]) * STEP for epoch in range(5)]
+    selected = [BATCHES * LOOK * (epoch in (2, 4)) for epoch in range(5)]
+    assert callback.usage.epoch_seconds == pytest.approx([a + b for a, b in zip(steps, selected, strict=True)])
+
+
+def test_probes_beside_an_online_selection_are_of_the_record(clock: Clock, tmp_path: Path) -> None:
+    module = takes(clock)
+    callback = EasinessCallback(tmp_path, sigma2=SIGMA2)
+    fit(training(online=True, rescore_every_n_epochs=None, early_epochs=1), module, [callback])
+    steps = [len([1 for at, _, _ in module.batches if at == epoch]) * STEP for epoch in range(5)]
+    assert callback.usage.epoch_seconds == pytest.approx(steps)
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_the_share_of_the_data_that_each_epoch_trains_on(online: bool, clock: Clock, tmp_path: Path) -> None:
+    callback = EasinessCallback(tmp_path, online=online)
+    sizes = [53, 20, 8, 53, 30]
+    fit(Sizes(sizes), takes(clock), [callback])
+    assert callback.usage.data_use == [pytest.approx(size / SIZE) for size in sizes]
+    assert callback.usage.average_data_use(1) == pytest.approx(sum(sizes[1:]) / 4 / SIZE)
+
+
+def test_what_is_repeated_counts_once_and_what_is_cut_off_does_not(clock: Clock, tmp_path: Path) -> None:
+    module = takes(clock)
+    callback = EasinessCallback(tmp_path, probe=None)
+    fit(Sizes([53, 53]), module, [callback], max_epochs=2, limit_train_batches=3)
+    assert callback.usage.data_use == [pytest.approx(24 / SIZE)] * 2
+    drawn = torch.utils.data.RandomSampler(Points(), replacement=True, num_samples=40)
+    again = EasinessCallback(tmp_path / "again", probe=None)
+    trainer(max_epochs=1, callbacks=[again]).fit(Net(), loader(shuffle=False, sampler=drawn))
+    online = EasinessRecord.load(tmp_path / "again", series="train-online")
+    assert again.usage.data_use == [pytest.approx(int((online.count[0, 0] > 0).sum()) / SIZE)]
+    assert again.usage.data_use[0] < 40 / SIZE
+
+
+def test_logged_each_epoch_and_told_at_the_end(clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    module = takes(clock)
+    logger = CSVLogger(tmp_path, name="", version="")
+    callback = EasinessCallback(tmp_path / "record", probe=None, sigma2=SIGMA2)
+    fit(training(), module, [callback], logger=logger)
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    table = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
+    for name, values in (("data_use", callback.usage.data_use), ("epoch_seconds", callback.usage.epoch_seconds)):
+        logged = [float(row[f"easiness/{name}"]) for row in table if row[f"easiness/{name}"]]
+        assert logged == pytest.approx(values)
+    use, seconds = callback.usage.average_data_use(2), callback.usage.average_epoch_seconds(2)
+    told = [record.getMessage() for record in caplog.records if "Average data use" in record.getMessage()]
+    expected = f"Average data use {use:.1%} and {seconds:.2f} s an epoch over 3 epochs after the 2 early ones."
+    assert told == [expected]
+
+
+def test_nothing_is_told_where_nothing_is_selected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    fit(None, seeded(), [EasinessCallback(tmp_path)], max_epochs=1)
+    assert not [record for record in caplog.records if "Average data use" in record.getMessage()]
+
+
+class Stop(Callback):
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.step = path, step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *batch: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            raise InterruptedError("stopped on purpose")
+
+
+@pytest.mark.parametrize("step", [3, 7, 8, 10])
+@pytest.mark.parametrize("online", [True, False])
+def test_resumed_is_as_never_stopped(online: bool, step: int, clock: Clock, tmp_path: Path) -> None:
+    """Within an epoch and at the very end of one, of epochs of 7, 3 and 5 batches: its seconds are of all of it."""
+    sizes = [53, 20, 40]
+
+    def run(name: str, others: Any = (), ckpt_path: Path | None = None) -> UsageMeter:
+        callback = EasinessCallback(tmp_path / name, run="only", online=online)
+        data = EasinessDataModule(Resumable(), Sizes(sizes))
+        made = trainer(max_epochs=3, callbacks=[*others, callback])
+        made.fit(takes(clock), datamodule=data, ckpt_path=ckpt_path)
+        return callback.usage
+
+    saved = tmp_path / "a.ckpt"
+    with pytest.raises(InterruptedError):
+        run("stopped", [Stop(saved, step)])
+    clock.now += 1e9  # until somebody resumes it
+    resumed, whole = run("stopped", ckpt_path=saved), run("whole")
+    assert resumed.data_use == whole.data_use == [pytest.approx(size / SIZE) for size in sizes]
+    assert resumed.epoch_seconds == pytest.approx(whole.epoch_seconds)
+
+
+def test_a_fit_begins_anew(clock: Clock, tmp_path: Path) -> None:
+    callback = EasinessCallback(tmp_path)
+    for epochs in (3, 2):
+        fit(None, takes(clock), [callback], max_epochs=epochs)
+        assert callback.usage.epoch_seconds == pytest.approx([BATCHES * STEP] * epochs)
+        callback.run, callback.exist_ok = "other", True
+
+
+# ---------------------------------------------------------------------------------------------- who hears of it
+
+
+class Hears:
+    def __init__(self) -> None:
+        self.heard: list[Observation] = []
+
+    def __call__(self, observation: Observation) -> None:
+        self.heard.append(observation)
+
+
+def test_a_listener_hears_each_observation_complete(tmp_path: Path) -> None:
+    callback, first, second = EasinessCallback(tmp_path, at_steps=(0,)), Hears(), Hears()
+    callback.subscribe(first, ("sample_easiness", "el2n"))
+    callback.subscribe(second)
+    fit(None, seeded(), [callback], max_epochs=2)
+    told = [(one.series, one.step) for one in first.heard]
+    assert told == [
+        ("train-probe", 0),
+        *(("train-online", 7), ("train-probe", 7)),
+        *(("train-online", 14), ("train-probe", 14)),
+    ]
+    assert [(one.series, one.step) for one in second.heard] == told
+    for one in first.heard:
+        assert {"loss", "correct", "margin", "sample_easiness", "el2n"} <= set(one.fields)
+        assert {values.shape for values in one.fields.values()} == {(SIZE,)}
+    record = EasinessRecord.load(tmp_path, series="train-online")
+    assert torch.equal(record.loss[0, 0], first.heard[1].fields["loss"])
+
+
+def test_who_unsubscribes_hears_no_more(tmp_path: Path) -> None:
+    callback, first, second = EasinessCallback(tmp_path, probe=None), Hears(), Hears()
+    callback.subscribe(first, ("sample_easiness",))
+    callback.subscribe(second)
+    callback.unsubscribe(first)
+    callback.unsubscribe(Hears())  # nobody
+    fit(None, seeded(), [callback], max_epochs=1, data=ToldBase())
+    assert not first.heard
+    (one,) = second.heard
+    assert set(one.fields) == {"loss", "correct", "margin", "count"}, "what was for the first alone is seen no more"
+
+
+def test_a_field_that_is_none() -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011  (the whole message is compared)
+        EasinessCallback().subscribe(Hears(), ("aum",))
+    assert str(error.value) == ("EasinessCallback observes loss, correct, margin, sample_easiness, el2n, but no 'aum'.")
