@@ -163,7 +163,7 @@ class ProbabilitySums:
         ordered, order = index.sort()
         for block in _blocks(self.num_examples, rows.shape[1]):
             low, high = torch.searchsorted(ordered, torch.tensor([block.start, block.stop])).tolist()
-            units = rows[order[low:high]].float().mul_(_UNITS).round_().to(dtype)
+            units = rows.index_select(0, order[low:high]).float().mul_(_UNITS).round_().to(dtype)
             sums = torch.zeros(block.stop - block.start, rows.shape[1], dtype=dtype)
             yield block, sums.index_add_(0, ordered[low:high] - block.start, units)
 

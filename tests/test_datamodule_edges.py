@@ -167,7 +167,7 @@ def test_without_a_selection_all_is_trained_on_after_one(of_sizes: Path) -> None
 # --------------------------------------------------------------------------------------- fits that do not end early
 
 
-@pytest.mark.parametrize("minimum", [0, 1, 4])
+@pytest.mark.parametrize("minimum", [1, 4])
 def test_a_minimum_below_a_batch_under_drop_last(minimum: int) -> None:
     data = EasinessDataModule(ToldBase(drop_last=True), Sizes([53, 3, 40, 1], minimum=minimum))
     module, made = fit(data, max_epochs=4)

@@ -288,8 +288,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
             " nothing is selected."
         ),
     ),
-    "sigma2": ({"sigma2": 0.0}, f"The `sigma2` of {OWNER} must be above 0; got 0.0."),
-    "sigma2 of NaN": ({"sigma2": math.nan}, f"The `sigma2` of {OWNER} must be above 0; got nan."),
+    "sigma2": ({"sigma2": 0.0}, f"The `sigma2` of {OWNER} must be a finite number above 0; got 0.0."),
+    "sigma2 of NaN": ({"sigma2": math.nan}, f"The `sigma2` of {OWNER} must be a finite number above 0; got nan."),
     "tol": ({"tol": 0.5}, f"The `tol` of {OWNER} must be in [0, 0.5); got 0.5."),
     "tol below 0": ({"tol": -1e-4}, f"The `tol` of {OWNER} must be in [0, 0.5); got -0.0001."),
     "no easiness ever": (

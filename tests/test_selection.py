@@ -269,15 +269,20 @@ NO_RULES: dict[str, tuple[Any, type[Exception], str]] = {
     "check": (lambda: Mine(check=None), TypeError, method("check")),
     "no seed": (lambda: Mine(seed=None), TypeError, "The `seed` of Mine must be an integer; got None."),
     "a seed in words": (lambda: Mine(seed="1"), TypeError, "The `seed` of Mine must be an integer; got '1'."),
+    "a minimum of none": (
+        lambda: Mine(minimum=0, every_epoch=True),
+        ValueError,
+        "The `minimum` of Mine must be at least 1 example; got 0.",
+    ),
     "a negative minimum": (
         lambda: Mine(minimum=-3, every_epoch=True),
         ValueError,
-        "The `minimum` of Mine must be a number of examples; got -3.",
+        "The `minimum` of Mine must be at least 1 example; got -3.",
     ),
     "a minimum that is a share": (
         lambda: Mine(minimum=0.5, every_epoch=True),
         ValueError,
-        "The `minimum` of Mine must be a number of examples; got 0.5.",
+        "The `minimum` of Mine must be at least 1 example; got 0.5.",
     ),
     "a minimum of what is made once": (
         lambda: Mine(minimum=30),
@@ -315,7 +320,7 @@ def test_rules_that_are_fine() -> None:
     for rule in (
         Mine(),
         Mine(seed=-1),
-        Mine(minimum=0, every_epoch=True),
+        Mine(minimum=1, every_epoch=True),
         Mine(minimum=300, every_epoch=True),
         Mine(minimum=4, per_batch=True),
         Keep([1]),

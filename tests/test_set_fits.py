@@ -356,10 +356,18 @@ def test_the_record_of_an_online_training_counts_what_was_trained_on(tmp_path: P
             assert float(online.field("sample_easiness")[0, epoch, i]) == pytest.approx(easiness, abs=1e-3)
 
 
-def test_a_trainer_that_reloads_when_no_pass_is_made_still_selects() -> None:
-    """Loaders anew before 0, 2 and 4, passes before 1, 3 and 5: the easiness must become known all the same."""
+def test_a_trainer_that_would_reload_when_no_pass_is_made_is_refused() -> None:
+    """Loaders anew before 0, 2 and 4, passes before 1, 3 and 5: the easiness would never be known."""
     module = seeded()
-    fit(training(early_epochs=1, rescore_every_n_epochs=2), module, max_epochs=6, reload_dataloaders_every_n_epochs=2)
+    with pytest.raises(ValueError, match="must be multiples of it; or leave it at 0"):
+        fit(
+            training(early_epochs=1, rescore_every_n_epochs=2),
+            module,
+            max_epochs=6,
+            reload_dataloaders_every_n_epochs=2,
+        )
+    assert not module.batches
+    fit(training(early_epochs=2, rescore_every_n_epochs=2), module, max_epochs=6, reload_dataloaders_every_n_epochs=2)
     assert [len(module.epoch(epoch)) < SIZE for epoch in (2, 4)] == [True, True]
 
 

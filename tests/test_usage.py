@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, SampleEasinessTraining
-from lightning_easiness.callbacks import observe, usage
+from lightning_easiness.callbacks import observe, probe, usage
 from lightning_easiness.callbacks.usage import UsageMeter
 from lightning_easiness.observation import Observation
 from tests.selecting import Sizes, Traces
@@ -41,7 +41,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (usage, observe):
+    for module in (usage, observe, probe):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=made.perf_counter))
     return made
 
