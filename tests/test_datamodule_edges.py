@@ -152,6 +152,13 @@ def test_a_choice_of_another_rule_does_not_count_for_one_that_is_made_once(rule:
         assert sorted(module.epoch(2)) == list(range(20, 44))
 
 
+def test_a_rule_of_that_name_that_is_made_once_by_now_chooses_anew(of_sizes: Path) -> None:
+    once = type("Sizes", (Keep,), {})(range(20, 44))
+    with pytest.warns(UserWarning, match="holds a choice of Sizes, which does not count for Sizes"):
+        module, _ = fit(EasinessDataModule(ToldBase(), once), max_epochs=3, ckpt_path=of_sizes)
+    assert sorted(module.epoch(2)) == list(range(20, 44))
+
+
 def test_a_choice_of_the_same_rule_counts_and_nothing_is_said(of_sizes: Path, recwarn: pytest.WarningsRecorder) -> None:
     data = EasinessDataModule(ToldBase(), Sizes([24, 24]))
     fit(data, ckpt_path=of_sizes)

@@ -2,13 +2,89 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def fashion_root(tmp_path: Path) -> Path:
+    """Noise in the place of Fashion-MNIST, in its file format."""
+    folder = tmp_path / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    for split, size in (("train", 300), ("t10k", 50)):
+        images = torch.randint(256, (size, 28, 28), generator=generator, dtype=torch.uint8)
+        labels = (torch.arange(size) % 10).to(torch.uint8)
+        header = struct.pack(">4B3i", 0, 0, 8, 3, size, 28, 28)
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(header + images.numpy().tobytes())
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">4Bi", 0, 0, 8, 1, size) + labels.numpy().tobytes()
+        )
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_compress(fashion_root: Path, tmp_path: Path) -> None:
+    options = ["--data-root", str(fashion_root), "--output", str(tmp_path / "out"), "--epochs", "1", "--seeds", "2"]
+    printed = run("compress.py", *options, "--ratios", "0.5")
+    for equal in ("epochs", "updates"):
+        table = (tmp_path / "out" / f"equal_{equal}.md").read_text()
+        assert table.strip() in printed
+        assert [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:] == [
+            "random", "easy", "hard", "stepwise", "stratified", "*updates*",
+        ]  # fmt: skip
+        assert (tmp_path / "out" / f"equal_{equal}.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["sel", "set"])
+def test_sample_easiness(fashion_root: Path, tmp_path: Path, table: str) -> None:
+    options = ["--data-root", str(fashion_root), "--output", str(tmp_path / "out"), "--epochs", "3", "--seeds", "1"]
+    run("sample_easiness.py", table, *options, "--early-epochs", "1")
+    rows = (tmp_path / "out" / f"{table}.md").read_text().splitlines()[2:]
+    assert len(rows) == {"sel": 7, "set": 15}[table]
+    if table == "set":
+        uses = {row.split("|")[1].strip(): float(row.split("|")[6]) for row in rows}
+        assert uses["classic"] == 100
+        assert min(uses.values()) < 50
+
+
+@pytest.mark.slow
+def test_suspects_of_fashion_mnist(fashion_root: Path, tmp_path: Path) -> None:
+    options = ["--data-root", str(fashion_root), "--output", str(tmp_path / "out"), "--epochs", "2", "--seeds", "1"]
+    run("label_issues.py", "--labels", "fashion", *options)
+    assert {"suspects.csv", "suspects.png", "tensorboard"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.slow
+def test_train_faster() -> None:
+    pytest.importorskip("sklearn")
+    rows = run("train_faster.py", "--seeds", "1", "--epochs", "6").splitlines()
+    uses = [float(row.split("%")[0].split()[-1]) for row in rows if row.startswith(("classic", "SET"))]
+    assert uses[0] == 100
+    assert 50 < uses[1] < 95, "two early and two final epochs, and about half of the others"
+
+
+def test_the_floor(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    printed = run("sel_floor.py", "--output", str(tmp_path / "floor.png"))
+    steepest = [float(line.split("steepest")[1].split()[0]) for line in printed.splitlines()]
+    assert steepest == sorted(steepest, reverse=True)
+    assert (tmp_path / "floor.png").stat().st_size > 5000
 
 
 @pytest.mark.slow

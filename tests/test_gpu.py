@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, seed_everything
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessCallback, EasinessRecord
-from lightning_easiness.observation import ONLINE_FIELDS, PROBE_FIELDS, BatchReader, EpochSums
+from lightning_easiness.observation import ONLINE_FIELDS, PROBABILITIES, PROBE_FIELDS, BatchReader, EpochSums
 from tests.functional.test_purity import CALLS
 from tests.plain_forward import check, eval_forward
 from tests.small import Net, Points, loader, trainer
@@ -79,8 +79,9 @@ class TestNoStepWaits:
         ],
         ids=["plain", "pinned", "bf16-mixed", "accumulation"],
     )
-    def test_online(self, data: dict[str, Any], options: dict[str, Any], tmp_path: Path) -> None:
-        observer = EasinessCallback(tmp_path, probe=None)
+    @pytest.mark.parametrize("probabilities", [False, True])
+    def test_online(self, data: dict[str, Any], options: dict[str, Any], probabilities: bool, tmp_path: Path) -> None:
+        observer = EasinessCallback(tmp_path, probe=None, probabilities=probabilities)
         fit(Silent(), StepBegins(), observer, StepEnds(), data=loader(**data), **options)
         count = EasinessRecord.load(tmp_path, series="train-online").count
         assert torch.equal(count, torch.ones_like(count))
@@ -110,6 +111,8 @@ def test_an_observation_reads_nothing_back(shape: tuple[int, ...], full: bool) -
     observed = BatchReader().observe(logits, target, 8, fields=PROBE_FIELDS if full else ONLINE_FIELDS)
     assert {values.device.type for values in observed.values()} == {"meta"}
     assert {values.shape for values in observed.values()} == {(8,)}
+    rows = BatchReader().observe(logits, target, 8, fields=("loss", PROBABILITIES))[PROBABILITIES]
+    assert (rows.device.type, rows.dtype, len(rows), rows.ndim) == ("meta", torch.float16, 8, 2)
 
 
 # ------------------------------------------------------------------------------------- training is untouched

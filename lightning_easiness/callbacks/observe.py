@@ -281,9 +281,9 @@ class EasinessCallback(Callback):
         if observation is not None and self._online is not None:
             with self.usage.paused():
                 self._record(trainer, observation)
-            averages = self._online.averaged_probabilities(epoch)
-            if averages is not None and self._recorder is not None:
-                self._recorder.add(averages)
+                averages = self._online.averaged_probabilities(epoch)
+                if averages is not None and self._recorder is not None:
+                    self._recorder.add(averages)
         if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
             self._run_probe(trainer, pl_module, epoch)
         self._open_epoch = -1
