@@ -44,6 +44,7 @@ class Choice:
         kept: indices of the examples, ascending, int64 (n,).
         labels: new labels, int64 (N,), negative where an example keeps its own; None for no new ones.
         weights: of the examples' losses, float32 (N,); None for equal ones.
+        num_left_out: examples that the loader's own sampler never draws, so that none of them is in `kept`.
     """
 
     epoch: int
@@ -51,17 +52,24 @@ class Choice:
     kept: Tensor
     labels: Tensor | None = None
     weights: Tensor | None = None
+    num_left_out: int = 0
 
     @property
     def is_everything(self) -> bool:
         """Whether the user's data set is trained on as it is, perhaps with weights."""
-        return len(self.kept) == self.num_examples and self.labels is None
+        return len(self.kept) == self.num_drawable and self.labels is None
+
+    @property
+    def num_drawable(self) -> int:
+        """How many examples training on everything would draw."""
+        return self.num_examples - self.num_left_out
 
     def state_dict(self) -> dict[str, Any]:
         """The choice as tensors and plain types, eight examples a byte."""
         mask = np.zeros(self.num_examples, dtype=bool)
         mask[self.kept.numpy()] = True
         state: dict[str, Any] = {"epoch": self.epoch, "num_examples": self.num_examples}
+        state["num_left_out"] = self.num_left_out
         state["kept"] = torch.from_numpy(np.packbits(mask))
         given = {"labels": self.labels, "weights": self.weights}
         return {**state, **{name: values for name, values in given.items() if values is not None}}
@@ -71,7 +79,8 @@ class Choice:
         """Reads what `state_dict` returned."""
         mask = np.unpackbits(state["kept"].cpu().numpy(), count=state["num_examples"])
         kept = torch.from_numpy(mask.nonzero()[0].astype(np.int64))
-        return Choice(state["epoch"], state["num_examples"], kept, state.get("labels"), state.get("weights"))
+        given = state.get("labels"), state.get("weights"), state["num_left_out"]
+        return Choice(state["epoch"], state["num_examples"], kept, *given)
 
 
 class Chooser:
@@ -122,8 +131,10 @@ class Chooser:
         labels = checked_labels(self.name, self.selection.labels(state), size)
         weights = checked_weights(self.name, self.selection.weights(state), size)
         choice = _same_in_all_processes(trainer, Choice(epoch, size, kept, labels, weights))
-        kept, added = self._completed(loader, choice.kept, state)
-        choice = replace(choice, kept=kept)
+        among = drawable(loader)
+        kept, added = self._completed(loader, choice.kept, state, among)
+        left_out = 0 if among is None else size - int(among.sum())
+        choice = replace(choice, kept=kept, num_left_out=left_out)
         target = state.target if state.target is not None else self.selection.target
         self._tell(trainer, choice, target, added, time.perf_counter() - started)
         return choice
@@ -226,9 +237,10 @@ class Chooser:
 
         return enough
 
-    def _completed(self, loader: DataLoader[Any], kept: Tensor, state: SelectionState) -> tuple[Tensor, int]:
+    def _completed(
+        self, loader: DataLoader[Any], kept: Tensor, state: SelectionState, among: Tensor | None
+    ) -> tuple[Tensor, int]:
         """Adds random examples where there are too few for an epoch, or refuses what was chosen once and for all."""
-        among = drawable(loader)
         if among is not None:
             kept = kept[among[kept]]
         needed = state.enough(len(kept))
@@ -257,7 +269,7 @@ class Chooser:
                 f"{self.name} keeps {missing}, so that cannot be learnt; keep some, as class_balanced=True does.",
                 category=UserWarning,
             )
-        count, size = len(choice.kept), choice.num_examples
+        count, size = len(choice.kept), choice.num_drawable
         epoch = f"Epoch {choice.epoch}" + ("" if self.selection.every_epoch else " and after")
         rank_zero_info(
             f"{epoch}: {self.name} trains on {count} of {size} examples ({count / size:.1%})"
@@ -291,6 +303,7 @@ def _batches_asked_for(trainer: Trainer | None) -> int:
     limit = trainer.limit_train_batches
     if isinstance(limit, float) and 0 < limit < 1:
         least = math.ceil(1 / limit)
+        least += int(least * limit) < 1  # as 49 * (1 / 49) is less than 1
     interval = trainer.val_check_interval
     validates = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
     if validates and isinstance(interval, int) and not isinstance(interval, bool):
@@ -310,7 +323,7 @@ def _class_shares(choice: Choice, target: Tensor | None) -> dict[int, float]:
     if target is None or not len(target) or int(target.max()) < 0:
         return {}
     # one count of (class, kept or not), with what has no label in front
-    pairs = (target.clamp(min=-1) + 1).mul_(2)
+    pairs = (target.long().clamp(min=-1) + 1).mul_(2)
     pairs[choice.kept] += 1
     dropped, kept = torch.bincount(pairs, minlength=2 * (int(target.max()) + 2)).view(-1, 2)[1:].T
     total = (dropped + kept).double()

@@ -192,7 +192,7 @@ class EasinessDataModule(LightningDataModule):
         elif self._choice is None or not self._holds(self._choice, epoch, loader):
             assert self._chooser is not None
             if self._restored is not None:
-                _end_restored_epoch(self.trainer, len(loader))
+                _end_restored_epoch(self.trainer, loader)
             self._restored = None
             self._choice = self._chooser.choose(self.trainer, loader, epoch)
         return self._choice
@@ -285,14 +285,14 @@ class EasinessDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if "datamodule" in state_dict:
             self.datamodule.load_state_dict(state_dict["datamodule"])
-        if "selection" in state_dict and self._is_of_this_rule(state_dict["selection"]["rule"]):
+        if "selection" in state_dict and self._is_of_this_rule(state_dict["selection"].get("rule")):
             self._restored = Choice.from_state_dict(state_dict["selection"])
         if "remembered" in state_dict and self._chooser is not None:
             self._chooser.remembered = {name: values.cpu() for name, values in state_dict["remembered"].items()}
 
-    def _is_of_this_rule(self, rule: str) -> bool:
-        ours = type(self.selection).__name__
+    def _is_of_this_rule(self, rule: str | None) -> bool:
         selection = self.selection
+        ours = "training on everything" if selection is None else type(selection).__name__
         if rule == ours and selection is not None and (selection.every_epoch or selection.needs_observation):
             return True
         rank_zero_warn(
@@ -316,7 +316,7 @@ class EasinessDataModule(LightningDataModule):
             setattr(held, name, value)
 
 
-def _end_restored_epoch(trainer: Any, most_batches: int) -> None:
+def _end_restored_epoch(trainer: Any, loader: DataLoader[Any]) -> None:
     """Lets a fit that is resumed after an epoch's very last batch begin the next epoch at its first batch.
 
     Lightning compares the number of batches that are done with the length of the next epoch, and would go on within it
@@ -325,7 +325,10 @@ def _end_restored_epoch(trainer: Any, most_batches: int) -> None:
     loop = trainer.fit_loop.epoch_loop
     if getattr(loop, "restarted_on_train_batch_end", False):
         done = loop.batch_progress.current
-        done.completed = max(done.completed, most_batches)
+        try:
+            done.completed = max(done.completed, len(loader))
+        except TypeError:  # a sampler that does not tell its length: no epoch is known to be longer
+            return
 
 
 class _Loaders(LightningDataModule):

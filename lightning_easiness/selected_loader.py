@@ -53,7 +53,7 @@ def select_from(loader: DataLoader[Any], selected: SelectedDataset) -> DataLoade
     """Makes a loader over `selected` that is the user's in all else.
 
     A random sampler draws from the selection by the same generator, a weighted one by the weights of the selected; one
-    that was given a number of draws makes the share of it that the selection is of the data set. A subset sampler
+    that was given a number of draws makes the share of it that the selection is of what can be drawn. A subset sampler
     draws from those of its subset that are selected. A sampler or batch sampler of the user's own is asked for one: its
     method `for_selection(selected)` returns a sampler of positions 0 to n - 1.
 
@@ -89,16 +89,17 @@ def select_from(loader: DataLoader[Any], selected: SelectedDataset) -> DataLoade
 def drawable(loader: DataLoader[Any]) -> Tensor | None:
     """The examples that a loader's sampler can draw, bool (N,); None for all."""
     sampler: Any = loader.sampler
-    if type(loader.batch_sampler) is not BatchSampler and isinstance(loader.batch_sampler, BatchSampler):
-        return None  # of the user's own
+    if type(loader.batch_sampler) is BatchSampler:
+        sampler = loader.batch_sampler.sampler
+    elif type(sampler) is BatchSampler:
+        sampler = sampler.sampler
     mask = torch.zeros(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
     if type(sampler) is SubsetRandomSampler:
         mask[torch.as_tensor(sampler.indices, dtype=torch.int64)] = True
         return mask
     if type(sampler) is WeightedRandomSampler:
         mask[sampler.weights.nonzero()[:, 0]] = True
-        return mask
-    return None
+    return None if mask.all() or not mask.any() else mask
 
 
 def check_batches(owner: str, loader: DataLoader[Any], trainer: Any) -> None:
@@ -153,12 +154,12 @@ def _random(sampler: RandomSampler, selected: SelectedDataset) -> RandomSampler:
     clone = copy.copy(sampler)
     clone.data_source = selected
     if sampler._num_samples is not None:
-        clone._num_samples = _share(sampler._num_samples, selected)
+        clone._num_samples = _share(sampler._num_samples, len(selected), len(selected.dataset))
     return clone
 
 
-def _share(num_samples: int, selected: SelectedDataset) -> int:
-    return max(1, round(num_samples * len(selected) / len(selected.dataset)))
+def _share(num_samples: int, selected: int, of: int) -> int:
+    return max(1, round(num_samples * selected / of))
 
 
 def _batches(sampler: BatchSampler, selected: SelectedDataset) -> BatchSampler:
@@ -176,7 +177,9 @@ def _weighted(sampler: WeightedRandomSampler, selected: SelectedDataset) -> Weig
     clone = copy.copy(sampler)
     weights: Tensor = sampler.weights
     clone.weights = weights[selected.indices]
-    clone.num_samples = _share(sampler.num_samples, selected)
+    # what has no weight is never drawn, selected or not
+    drawable = int(clone.weights.count_nonzero()), int(weights.count_nonzero())
+    clone.num_samples = _share(sampler.num_samples, *drawable)
     return clone
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, Keep, Relabel
+from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, Keep, Relabel, SampleEasinessTraining
 from tests.small import Net, loader, trainer
 
 pytest.importorskip("jsonargparse")
@@ -96,3 +96,46 @@ def test_a_rule_of_the_users_own(run: Callable[..., Any]) -> None:
         "--data.selection.share=0.4",
     )
     assert len(cli.datamodule.selected_indices) == 21
+
+
+SET_YAML = """
+data:
+  class_path: lightning_easiness.EasinessDataModule
+  init_args:
+    datamodule:
+      class_path: tests.selecting.Base
+      init_args: {n: 53}
+    selection:
+      class_path: lightning_easiness.SampleEasinessTraining
+      init_args:
+        levels: [easy, [0.2, 0.8]]
+        early_epochs: 1
+        by: sample_easiness
+        rescore_every_n_epochs: 2
+        minimum: 20
+trainer:
+  max_epochs: 3
+"""
+
+
+def test_sample_easiness_training_in_yaml(tmp_path: Path, run: Callable[..., Any]) -> None:
+    (tmp_path / "config.yaml").write_text(SET_YAML)
+    cli = run(f"--config={tmp_path / 'config.yaml'}", "--trainer.max_epochs=3")
+    selection = cli.datamodule.selection
+    assert isinstance(selection, SampleEasinessTraining)
+    assert (selection.levels, selection.rescore_every_n_epochs) == (("easy", (0.2, 0.8)), 2)
+    assert 7 < cli.trainer.global_step <= 3 * 7
+
+
+def test_sample_easiness_training_on_the_command_line(run: Callable[..., Any]) -> None:
+    cli = run(
+        "--data=lightning_easiness.EasinessDataModule",
+        "--data.datamodule=tests.selecting.Base",
+        "--data.selection=lightning_easiness.SampleEasinessTraining",
+        "--data.selection.levels=[medium,hard]",
+        "--data.selection.early_epochs=1",
+        "--data.selection.per=batch",
+        "--trainer.max_epochs=2",
+    )
+    assert cli.datamodule.selection.per_batch
+    assert cli.trainer.global_step == 14

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import lightning_easiness
 from lightning_easiness.scores import SCORES
 from tests.small import Net, loader, trainer
 
@@ -32,9 +33,12 @@ class PictureNet(Net):
 
 def test_every_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for name in lightning_easiness.__all__:  # loaded now, with the real Trainer in their annotations
+        getattr(lightning_easiness, name)
     monkeypatch.setattr("lightning.pytorch.Trainer", trainer)
     data = Pictures()
     names: dict[str, Any] = {"YourModule": PictureNet, "your_loader": loader(data), "your_dataset": data}
+    names["your_val_loader"] = loader(Pictures(), shuffle=False)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(blocks) >= 3
     for block in blocks:
