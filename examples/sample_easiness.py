@@ -98,6 +98,9 @@ class InfoBatch(Selection):
         return torch.where(self._low(state), 1 / (1 - self.share), 1.0)
 
 
+_THIRD = "unbiased, a third, one early epoch, online"
+
+
 def methods(early: int) -> dict[str, tuple[Callable[[], Selection] | None, dict[str, Any]]]:
     """Name -> (selection, settings of SEL)."""
 
@@ -108,7 +111,8 @@ def methods(early: int) -> dict[str, tuple[Callable[[], Selection] | None, dict[
     return {
         "classic": (None, {}),
         "stop after the early epochs": (None, {}),
-        "classic, seconds of SET": (None, {}),
+        "classic, seconds of SET (MO)": (None, {}),
+        f"classic, work of {_THIRD}": (None, {}),
         "SET (MO)": (set_(), {}),
         "L-SET": (set_(by="loss"), {}),
         "SEL-SET": (set_(), {"weight": 0.1}),
@@ -121,6 +125,12 @@ def methods(early: int) -> dict[str, tuple[Callable[[], Selection] | None, dict[
         "unbiased, online": (set_(**unbiased, online=True, rescore_every_n_epochs=None), {}),
         "unbiased hard and medium, online": (
             set_("medium", "hard", others_share=0.4, final_epochs=1, online=True, rescore_every_n_epochs=None),
+            {},
+        ),
+        _THIRD: (
+            lambda: SampleEasinessTraining(
+                ("medium",), 1, others_share=1 / 3, final_epochs=1, online=True, rescore_every_n_epochs=None
+            ),
             {},
         ),
         "InfoBatch": (InfoBatch, {}),
@@ -231,13 +241,16 @@ def compare_set(data: LightningDataModule) -> str:
     epochs, early = ARGUMENTS.epochs, ARGUMENTS.early_epochs
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in methods(early)}
     for seed in range(ARGUMENTS.seeds):
-        for name, (make, sel) in sorted(methods(early).items(), key=lambda item: "seconds of" in item[0]):
+        controls_last = sorted(methods(early).items(), key=lambda item: item[0].startswith("classic, "))
+        for name, (make, sel) in controls_last:
             length = epochs
             if name.startswith("stop"):
                 length = early
-            elif "seconds of" in name:
+            elif name.startswith("classic, seconds"):
                 classic, chosen = rows["classic"][seed], rows["SET (MO)"][seed]
                 length = max(1, round(chosen["total_seconds"] / classic["epoch_seconds"]))
+            elif name.startswith("classic, work"):
+                length = max(1, round(rows[_THIRD][seed]["examples"]))
             rows[name].append(kept_fit(f"set {name}", data, make, seed, length, **sel))
     return table(rows, ["accuracy", "auroc", "msr", "ese", "data_use", "epoch_seconds", "examples"])
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
@@ -31,7 +32,7 @@ class BatchWork:
 
     def __init__(self, trainer: Trainer, selection: Selection, make_probe: Callable[[Any], Probe]) -> None:
         self.weights: Tensor | None = None  # (N,), of the epoch
-        self._num_seen = self._num_kept = 0
+        self._num_seen = self._num_kept = self._num_added = 0
         self._epoch = -1
         self._trainer, self._selection = trainer, selection
         self._make_probe = make_probe
@@ -59,9 +60,15 @@ class BatchWork:
 
     def _log_share(self) -> None:
         if self.share is not None and self._trainer.is_global_zero:
+            rank_zero_info(
+                f"Epoch {self._epoch}: {type(self._selection).__name__} trained on {self.share:.1%} of the batches'"
+                f" {self._num_seen} examples"
+                + (f"; {self._num_added} of them at random, up to the minimum" if self._num_added else "")
+                + "."
+            )
             for logger in self._trainer.loggers:
                 logger.log_metrics({"easiness/selected_share": self.share}, step=self._trainer.global_step)
-        self._num_seen = self._num_kept = 0
+        self._num_seen = self._num_kept = self._num_added = 0
 
     def _work(self, batch: Any) -> Any:
         # a probe within the training is no training; for a batch that is None Lightning calls no training step
@@ -74,13 +81,14 @@ class BatchWork:
         if index is None:
             raise TypeError(lost_indices(self._trainer.train_dataloader))
         self._check_used()
-        weights = None if self.weights is None else self.weights[index]
+        weights, share = None if self.weights is None else self.weights[index], 1.0
         if self._selection.per_batch:
             batch, weights, size = self._narrowed(batch, len(index))
             self._num_seen += len(index)
             self._num_kept += size
+            share = size / len(index)  # a mean is to be one over the whole batch
         if self._selection.weighs:
-            self._hand_out(weights)
+            self._hand_out(weights, share)
         return batch
 
     def _narrowed(self, batch: Any, size: int) -> tuple[Any, Tensor | None, int]:
@@ -96,10 +104,10 @@ class BatchWork:
         target = observed.pop("target", None)
         state = replace(state, target=target, observed=observed, enough=lambda count: max(count, least))
         kept = checked_indices(name, selection.select(state), size, may_be_empty=True)
+        self._num_added += max(0, least - len(kept))
         kept = filled_up(kept, size, least, state.generator())
         weights = checked_weights(name, selection.weights(state), size)
-        if weights is not None:
-            weights = weights[kept] * (len(kept) / size)  # the mean is to be one over the whole batch
+        weights = None if weights is None else weights[kept]
         if len(kept) == size:
             return batch, weights, size
         narrow(self._trainer.train_dataloader, kept, told_by=self._source)
@@ -111,12 +119,13 @@ class BatchWork:
         seen = self._probe.look(self._trainer, self._trainer.lightning_module, batch, size)
         return {name: values.cpu() for name, values in seen.items()}
 
-    def _hand_out(self, weights: Tensor | None) -> None:
+    def _hand_out(self, weights: Tensor | None, share: float) -> None:
         module = self._trainer.lightning_module
         self._waits_for_use = consumers(module)
         for consumer in self._waits_for_use:
             consumer.sample_weight = None if weights is None else weights.to(module.device, non_blocking=True)
             consumer.sample_weight_used = False
+            consumer.batch_share = share
         if weights is None:
             self._waits_for_use = []
 
@@ -156,7 +165,7 @@ def consumers(module: Any) -> list[WeighsExamples]:
 
 
 def _take_back(consumer: WeighsExamples) -> None:
-    for name in ("sample_weight", "sample_weight_used"):
+    for name in ("sample_weight", "sample_weight_used", "batch_share"):
         if name in vars(consumer):
             delattr(consumer, name)
 

@@ -107,6 +107,7 @@ class Chooser:
         self._check_target = check_target
         self._latest: Observation | None = None
         self._heard: EasinessCallback | None = None
+        self._has_heard = False
         self._target: tuple[Any, Tensor | None] = (None, None)  # of the data set that it was read off
         self.remembered: dict[str, Tensor] = {}  # field -> (N,), what was last seen
 
@@ -142,6 +143,7 @@ class Chooser:
     def begin(self, heard: EasinessCallback | None) -> None:
         """Forgets an earlier fit, and learns of the callback whose observations serve this one."""
         self._latest, self._heard, self.remembered = None, heard, {}
+        self._has_heard = False
 
     def listen(self, observation: Observation) -> None:
         """Takes in what the Trainer's EasinessCallback observed."""
@@ -150,6 +152,7 @@ class Chooser:
         if observation.series == "train-probe" and reads_alike:
             self._latest = observation
         elif observation.series == "train-online" and self.selection.online:
+            self._has_heard = True
             self._remember(observation)
 
     def probe(self, loader: DataLoader[Any]) -> Probe:
@@ -162,6 +165,7 @@ class Chooser:
             epoch=epoch,
             seed=self.selection.seed,
             max_epochs=None if trainer is None else trainer.max_epochs,
+            is_known=bool(self.remembered),
         )
         observation = self._observe(trainer, loader) if self.selection.looks_before(state) else None
         target = self._known_target(loader.dataset) if self._check_target else None
@@ -185,7 +189,9 @@ class Chooser:
             self._remember(observation)
         if any(len(values) != size for values in self.remembered.values()):
             self.remembered = {}  # of another data set
-        return dict(self.remembered) or None
+        if self.remembered or observation is not None or self._has_heard:
+            return dict(self.remembered)  # perhaps without what the rule goes by, which it then says
+        return None
 
     def _remember(self, observation: Observation) -> None:
         count = observation.fields.get("count")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import torch
@@ -16,51 +15,11 @@ from typing_extensions import override
 from lightning_easiness.batch_work import BatchWork, check_consumers
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.choice import Choice, Chooser
+from lightning_easiness.forwarding import Forwarded, ForwardedValidation, as_datamodule
 from lightning_easiness.observation import BatchReader, find_logits, unpack_batch
 from lightning_easiness.selected import SelectedDataset, try_label
 from lightning_easiness.selected_loader import check_batches, check_selectable, select_from
 from lightning_easiness.selection import Selection, check_selection
-
-
-class _Forwarded:
-    """A hook or an attribute that is the wrapped datamodule's.
-
-    What is looked up is the wrapped one's own bound method, so that Lightning, which asks by its code whether a hook is
-    overridden, gets the answer that the user's datamodule would give.
-    """
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Any, owner: type) -> Any:
-        return getattr(LightningDataModule if instance is None else instance.datamodule, self._name)
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        if "datamodule" in instance.__dict__:  # else LightningDataModule.__init__ sets a default
-            setattr(instance.datamodule, self._name, value)
-
-
-class _ForwardedValidation(_Forwarded):
-    """The wrapped datamodule's validation loaders, which stay what they are where training loaders alone are reloaded.
-
-    The function that is looked up is a wrapper, which Lightning looks through when it asks what is overridden.
-    """
-
-    @override
-    def __get__(self, instance: Any, owner: type) -> Any:
-        hook = super().__get__(instance, owner)
-        if instance is None or instance.__dict__.get("_reloading") is None:
-            return hook
-
-        @wraps(hook)
-        def kept() -> Any:
-            trainer, every = instance._reloading
-            held = instance._val_loaders
-            if held is None or (every and trainer.current_epoch >= held[0] + every):
-                held = instance._val_loaders = (trainer.current_epoch, hook())
-            return held[1]
-
-        return kept
 
 
 class EasinessDataModule(LightningDataModule):
@@ -103,19 +62,19 @@ class EasinessDataModule(LightningDataModule):
     """
 
     # the hooks of a datamodule, and what Lightning reads off it
-    prepare_data: Any = _Forwarded()
-    val_dataloader: Any = _ForwardedValidation()
-    test_dataloader: Any = _Forwarded()
-    predict_dataloader: Any = _Forwarded()
-    on_before_batch_transfer: Any = _Forwarded()
-    transfer_batch_to_device: Any = _Forwarded()
-    on_after_batch_transfer: Any = _Forwarded()
-    trainer: Any = _Forwarded()
-    prepare_data_per_node: Any = _Forwarded()
-    allow_zero_length_dataloader_with_multiple_devices: Any = _Forwarded()
-    hparams: Any = _Forwarded()
-    hparams_initial: Any = _Forwarded()
-    _log_hyperparams: Any = _Forwarded()
+    prepare_data: Any = Forwarded()
+    val_dataloader: Any = ForwardedValidation()
+    test_dataloader: Any = Forwarded()
+    predict_dataloader: Any = Forwarded()
+    on_before_batch_transfer: Any = Forwarded()
+    transfer_batch_to_device: Any = Forwarded()
+    on_after_batch_transfer: Any = Forwarded()
+    trainer: Any = Forwarded()
+    prepare_data_per_node: Any = Forwarded()
+    allow_zero_length_dataloader_with_multiple_devices: Any = Forwarded()
+    hparams: Any = Forwarded()
+    hparams_initial: Any = Forwarded()
+    _log_hyperparams: Any = Forwarded()
 
     def __init__(
         self,
@@ -139,11 +98,12 @@ class EasinessDataModule(LightningDataModule):
         )
         self._choice: Choice | None = None
         self._restored: Choice | None = None
+        self._first_count: int | None = None  # examples of the first epoch
         self._reloading: Any = None  # the Trainer that is made to reload its loaders each epoch, and how often it would
         self._val_loaders: Any = None  # the epoch and the loaders that hold meanwhile
         self._batch_work: BatchWork | None = None
         self._heard: EasinessCallback | None = None  # the callback that tells what it observes
-        self.datamodule = _as_datamodule(datamodule, val_dataloaders)
+        self.datamodule = as_datamodule(datamodule, val_dataloaders)
 
     # ------------------------------------------------------------------ the training data
 
@@ -160,7 +120,12 @@ class EasinessDataModule(LightningDataModule):
         if self._is_made_again and self._choice is None:
             # a sampler that cannot be kept is better known now than at the first epoch that is no longer on everything
             select_from(loader, SelectedDataset(loader.dataset, torch.arange(len(loader.dataset))))
+        if self._is_made_again and self._choice is not None and self._choice.epoch == 0:  # once, at the second epoch
+            _warn_of_schedules(self.trainer)
+        if self._is_asked_early:
+            return self._of_first_size(loader)
         choice = self._choose(loader)
+        self._first_count = len(choice.kept) if self._first_count is None else self._first_count
         if self._batch_work is not None:
             self._batch_work.weights = choice.weights
         return loader if choice.is_everything else self._selected(loader, choice)
@@ -186,8 +151,7 @@ class EasinessDataModule(LightningDataModule):
 
     def _choose(self, loader: DataLoader[Any]) -> Choice:
         epoch = self.trainer.current_epoch if self.trainer is not None and self._is_made_again else 0
-        if self._restored is not None and epoch < self._restored.epoch + self._rhythm:
-            # that epoch goes on; or its number is not restored yet, as loaders may be asked for before
+        if self._restored is not None and epoch < self._restored.epoch + self._rhythm:  # that epoch goes on
             self._choice = self._check_restored(self._restored, loader)
         elif self._choice is None or not self._holds(self._choice, epoch, loader):
             assert self._chooser is not None
@@ -196,6 +160,20 @@ class EasinessDataModule(LightningDataModule):
             self._restored = None
             self._choice = self._chooser.choose(self.trainer, loader, epoch)
         return self._choice
+
+    @property
+    def _is_asked_early(self) -> bool:
+        """Whether a fit is being resumed, and asks for a loader before it knows of its epoch: to count steps."""
+        restored = self._restored
+        return restored is not None and self._is_made_again and self.trainer.current_epoch < restored.epoch
+
+    def _of_first_size(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        """A loader as long as that of the first epoch, so that a schedule is planned as it was when the fit began."""
+        assert self._restored is not None
+        restored = self._check_restored(self._restored, loader)
+        if self._first_count is None or self._first_count >= restored.num_drawable:
+            return loader
+        return select_from(loader, SelectedDataset(loader.dataset, torch.arange(self._first_count)))
 
     def _holds(self, choice: Choice, epoch: int, loader: DataLoader[Any]) -> bool:
         same_data = choice.num_examples == len(loader.dataset)  # type: ignore[arg-type]
@@ -227,7 +205,7 @@ class EasinessDataModule(LightningDataModule):
         self.datamodule.setup(stage)
         if stage != "fit":
             return
-        self._choice = self._restored = None
+        self._choice = self._restored = self._first_count = None
         if self.selection is not None and self.trainer is not None:
             self.selection.check(self.trainer)
             self._take_part(self.trainer, self.selection)
@@ -276,7 +254,8 @@ class EasinessDataModule(LightningDataModule):
             state["datamodule"] = wrapped
         choice = self._choice
         if self.selection is not None and (self.selection.every_epoch or self.selection.needs_observation) and choice:
-            state["selection"] = {"rule": type(self.selection).__name__, **choice.state_dict()}
+            rule = {"rule": type(self.selection).__name__, "first_count": self._first_count}
+            state["selection"] = {**rule, **choice.state_dict()}
         if self._chooser is not None and self._chooser.remembered:
             state["remembered"] = dict(self._chooser.remembered)
         return state
@@ -287,6 +266,7 @@ class EasinessDataModule(LightningDataModule):
             self.datamodule.load_state_dict(state_dict["datamodule"])
         if "selection" in state_dict and self._is_of_this_rule(state_dict["selection"].get("rule")):
             self._restored = Choice.from_state_dict(state_dict["selection"])
+            self._first_count = state_dict["selection"]["first_count"]
         if "remembered" in state_dict and self._chooser is not None:
             self._chooser.remembered = {name: values.cpu() for name, values in state_dict["remembered"].items()}
 
@@ -331,44 +311,6 @@ def _end_restored_epoch(trainer: Any, loader: DataLoader[Any]) -> None:
             return
 
 
-class _Loaders(LightningDataModule):
-    """Loaders as a datamodule."""
-
-    def __init__(self, train: DataLoader[Any], val: Any) -> None:
-        super().__init__()
-        self._train = train
-        if val is not None:  # else Lightning must see no validation loader
-            self.val_dataloader = _Given(val).get  # type: ignore[method-assign]
-
-    @override
-    def train_dataloader(self) -> DataLoader[Any]:
-        return self._train
-
-
-class _Given:
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def get(self) -> Any:
-        return self._value
-
-
-def _as_datamodule(datamodule: Any, val_dataloaders: Any) -> LightningDataModule:
-    if isinstance(datamodule, DataLoader):
-        return _Loaders(datamodule, val_dataloaders)
-    if not isinstance(datamodule, LightningDataModule):
-        raise TypeError(
-            "The `datamodule` of EasinessDataModule must be a LightningDataModule or the train DataLoader; got"
-            f" {type(datamodule).__name__}."
-        )
-    if val_dataloaders is not None:
-        raise TypeError(
-            f"EasinessDataModule takes `val_dataloaders` beside a train DataLoader; {type(datamodule).__name__} has its"
-            " own val_dataloader()."
-        )
-    return datamodule
-
-
 def _heard_callback(selection: Selection, callbacks: list[EasinessCallback]) -> EasinessCallback | None:
     """The callback of the Trainer whose observations serve the selection.
 
@@ -385,3 +327,15 @@ def _heard_callback(selection: Selection, callbacks: list[EasinessCallback]) -> 
             " to its callbacks."
         )
     return usable[0] if usable else None
+
+
+def _warn_of_schedules(trainer: Any) -> None:
+    """Warns of a schedule that knows its number of steps, and steps with the batches, whose number now changes."""
+    for config in [] if trainer is None or trainer.strategy is None else trainer.lr_scheduler_configs:
+        if config.interval == "step" and getattr(config.scheduler, "total_steps", None):
+            rank_zero_warn(
+                f"{type(config.scheduler).__name__} steps with each batch and was made for"
+                f" {config.scheduler.total_steps} steps, but the epochs of a selection differ in length: let it step"
+                " once an epoch, interval='epoch'.",
+                category=UserWarning,
+            )

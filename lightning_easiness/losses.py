@@ -22,6 +22,8 @@ class WeighsExamples:
 
     Attributes:
         sample_weight: One weight an example of the batch at hand, shape (B,), or None, which weighs all alike.
+        batch_share: Share of the batch that a selection left in it. Means are multiplied by it, as one over the whole
+            batch is meant.
         sample_weight_used: Whether the weights were asked for while training; who sets `sample_weight` sets it back.
 
     Example:
@@ -34,6 +36,7 @@ class WeighsExamples:
 
     sample_weight: Tensor | None = None
     sample_weight_used: bool = False
+    batch_share: float = 1.0
 
     def weighted(self, losses: Tensor) -> Tensor:
         """Multiply the loss of each example by the example's weight.
@@ -70,7 +73,7 @@ class WeighsExamples:
         Raises:
             ValueError: If `losses` is not of shape (B,), or there is another number of weights.
         """
-        return self.weighted(losses).mean()
+        return self.weighted(losses).mean() * self.batch_share
 
     def _mark_used(self) -> None:
         """Note that the loss of the examples themselves, and not a term beside it, asks for weights."""
@@ -104,7 +107,8 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
     gradients are those of `torch.nn.CrossEntropyLoss`. Learns nothing.
 
     Weights of a selection (`WeighsExamples`) multiply the loss of each example, under every reduction; the mean is then
-    not divided by their sum.
+    not divided by their sum. With class weights too, it is divided by those of the examples that are there, so that the
+    gradients of an epoch no longer add up to those of all examples where levels and classes go together.
 
     Args:
         weight: Weight of SEL, at least 0; lambda in the paper, which uses 0.1.
@@ -187,7 +191,9 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         losses = losses * weight.to(losses).reshape(target.shape[:1] + (1,) * (target.ndim - 1))
         if self.reduction == "none":
             return losses
-        return losses.sum() if self.reduction == "sum" else losses.sum() / self._counted(target, losses.dtype).sum()
+        if self.reduction == "sum":
+            return losses.sum()
+        return losses.sum() * self.batch_share / self._counted(target, losses.dtype).sum()
 
     def extra_repr(self) -> str:
         """Return the settings that say which loss this is."""

@@ -26,7 +26,9 @@ class SampleEasinessTraining(Selection):
     `others_share`: of the other levels a share r is drawn anew each epoch and weighs 1 / r, so that the gradients of an
     epoch add up, in expectation, to those of all examples; with `final_epochs` on everything at the end:
 
-        SampleEasinessTraining(early_epochs=2, others_share=0.5, final_epochs=2, online=True)
+        SampleEasinessTraining(
+            early_epochs=2, others_share=0.5, final_epochs=2, online=True, rescore_every_n_epochs=None
+        )
 
     The weights reach the loss through `SELModule.weighted_mean` or `SampleEasinessLoss`.
 
@@ -41,7 +43,8 @@ class SampleEasinessTraining(Selection):
         rescore_every_n_epochs: make the pass before every so many epochs; in between, what was found holds. None, with
             `online`, for no pass at all.
         online: learn the easiness of what is trained on from the training forward, through the EasinessCallback of the
-            Trainer, which must have one.
+            Trainer, which must have one. Without passes and without `others_share`, an example that is not trained on
+            is never seen again, so that there are ever fewer.
         sigma2: noise variance of sample easiness.
         tol: distance from 0 and from 1 that still counts as hard and as easy.
         minimum: examples an epoch (or a batch) at least; what is missing is drawn. See `Selection`.
@@ -110,18 +113,15 @@ class SampleEasinessTraining(Selection):
     def looks_before(self, state: SelectionState) -> bool:
         if self._is_on_everything(state) or self.rescore_every_n_epochs is None:
             return False
-        return self.per_batch or (state.epoch - self.early_epochs) % self.rescore_every_n_epochs == 0
+        if self.per_batch or not state.is_known:
+            return True
+        return (state.epoch - self.early_epochs) % self.rescore_every_n_epochs == 0
 
     @override
     def check(self, trainer: Trainer) -> None:
-        epochs, holds = trainer.max_epochs, getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
-        every = self.rescore_every_n_epochs
-        if holds > 1 and every is not None and every > 1 and (every % holds or self.early_epochs % holds):
-            raise ValueError(
-                f"The Trainer's reload_dataloaders_every_n_epochs={holds} lets a choice hold for {holds} epochs, so the"
-                f" `early_epochs` ({self.early_epochs}) and `rescore_every_n_epochs` ({every}) of"
-                " SampleEasinessTraining must be multiples of it; or leave it at 0."
-            )
+        self._check_limit(trainer)
+        self._check_rhythm(trainer)
+        epochs = trainer.max_epochs
         if epochs is None or epochs < 0:
             if self.final_epochs:
                 raise ValueError(
@@ -133,6 +133,33 @@ class SampleEasinessTraining(Selection):
                 f"SampleEasinessTraining has early_epochs={self.early_epochs} and final_epochs={self.final_epochs} on"
                 f" everything, but the Trainer trains for {epochs}, so that nothing is ever selected; set"
                 " `early_epochs` lower, as a tenth or a fifth of all epochs."
+            )
+
+    def _check_rhythm(self, trainer: Trainer) -> None:
+        holds = getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
+        if holds <= 1:
+            return
+        begins = 0 if trainer.max_epochs is None else trainer.max_epochs - self.final_epochs
+        moments = {"early_epochs": self.early_epochs, "rescore_every_n_epochs": self.rescore_every_n_epochs or 0}
+        if (self.rescore_every_n_epochs or 1) == 1:
+            del moments["rescore_every_n_epochs"]  # each choice is made anew
+        if self.final_epochs:
+            moments["epoch at which `final_epochs` begin"] = begins
+        for name, moment in moments.items():
+            if moment % holds:
+                named = f"`{name}`" if "`" not in name else name
+                raise ValueError(
+                    f"The Trainer's reload_dataloaders_every_n_epochs={holds} lets a choice hold for {holds} epochs, so"
+                    f" the {named} of SampleEasinessTraining, {moment}, must be a multiple of it; or leave it at 0."
+                )
+
+    def _check_limit(self, trainer: Trainer) -> None:
+        limit = getattr(trainer, "limit_train_batches", 1.0)
+        is_count = isinstance(limit, int) and not isinstance(limit, bool) and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if is_count and self.others_share:
+            raise ValueError(
+                f"The Trainer's limit_train_batches={limit} is as many batches of fewer examples, so that weights would"
+                " make too much of them; give the limit as a share of the epoch, as 0.5."
             )
 
     def _of_the_levels(self, state: SelectionState) -> Tensor:
@@ -171,6 +198,10 @@ class SampleEasinessTraining(Selection):
                 raise ValueError(f"The `{name}` of {owner} must be {choices[0]!r} or {choices[1]!r}; got {value!r}.")
         if self.by == "loss" and not all(isinstance(level, str) for level in self.levels):
             raise ValueError(f"The `levels` of {owner} must be names where by='loss'; got {self.levels!r}.")
+        for name in ("early_epochs", "final_epochs", "rescore_every_n_epochs", "minimum"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int):
+                raise ValueError(f"The `{name}` of {owner} must be a whole number, and no share; got {value!r}.")
         for name in ("early_epochs", "final_epochs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"The `{name}` of {owner} must be at least 0; got {getattr(self, name)}.")

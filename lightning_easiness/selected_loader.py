@@ -158,7 +158,7 @@ def _random(sampler: RandomSampler, selected: SelectedDataset) -> RandomSampler:
     return clone
 
 
-def _share(num_samples: int, selected: int, of: int) -> int:
+def _share(num_samples: int, selected: float, of: float) -> int:
     return max(1, round(num_samples * selected / of))
 
 
@@ -177,9 +177,10 @@ def _weighted(sampler: WeightedRandomSampler, selected: SelectedDataset) -> Weig
     clone = copy.copy(sampler)
     weights: Tensor = sampler.weights
     clone.weights = weights[selected.indices]
-    # what has no weight is never drawn, selected or not
-    drawable = int(clone.weights.count_nonzero()), int(weights.count_nonzero())
-    clone.num_samples = _share(sampler.num_samples, *drawable)
+    # each example is drawn as often as before
+    clone.num_samples = _share(sampler.num_samples, float(clone.weights.sum()), float(weights.sum()))
+    if not sampler.replacement:
+        clone.num_samples = min(clone.num_samples, int(clone.weights.count_nonzero()))
     return clone
 
 

@@ -30,6 +30,7 @@ class SelectionState:
         seed: of the selection.
         max_epochs: of the fit; None where it has no such end.
         batch: for a selection `per_batch`, the number of the batch in its epoch; all else here is of that batch.
+        is_known: whether there is anything that a selection which `remembers` could go by without a look.
         enough: number chosen -> number needed, so that there is a batch for each process and the minimum is met. What
             `select` leaves missing is drawn afterwards; a rule that gives weights had better see to it itself.
     """
@@ -41,6 +42,7 @@ class SelectionState:
     seed: int = 0
     max_epochs: int | None = None
     batch: int | None = None
+    is_known: bool = True
     enough: Callable[[int], int] = field(default=int, compare=False)
 
     def generator(self) -> torch.Generator:

@@ -218,6 +218,8 @@ def test_weights_of_examples_count_in_training_alone(kind: Any) -> None:
     losses = [mean_sel(logits[[i]], target[[i]], sigma2=1e-4) for i in range(6)]
     wanted = math.fsum(loss * weight for loss, weight in zip(losses, given, strict=True)) / 6
     assert module.sel(logits, target).item() == pytest.approx(0.1 * wanted, rel=1e-9)
+    assert module.sample_weight_used is False, "a term beside the loss does not tell that the loss takes the weights"
+    module.weighted_mean(torch.zeros(6, dtype=torch.float64))
     assert module.sample_weight_used is True
     if isinstance(module, nn.Module):
         module.eval()

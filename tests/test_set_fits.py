@@ -359,7 +359,7 @@ def test_the_record_of_an_online_training_counts_what_was_trained_on(tmp_path: P
 def test_a_trainer_that_would_reload_when_no_pass_is_made_is_refused() -> None:
     """Loaders anew before 0, 2 and 4, passes before 1, 3 and 5: the easiness would never be known."""
     module = seeded()
-    with pytest.raises(ValueError, match="must be multiples of it; or leave it at 0"):
+    with pytest.raises(ValueError, match="must be a multiple of it; or leave it at 0"):
         fit(
             training(early_epochs=1, rescore_every_n_epochs=2),
             module,

@@ -96,8 +96,8 @@ def pairs_of(seconds: list[float], cycle: int) -> list[Pair]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=ARCHITECTURES, default="resnet18")
-    parser.add_argument("--examples", type=int, default=1280)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--examples", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=16, help="an epoch has one batch at least")
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0)

@@ -125,6 +125,20 @@ def _as_indices(owner: str, target: Tensor) -> Tensor:
     return target.long()
 
 
+def check_probabilities(owner: str, name: str, values: Tensor) -> None:
+    """Raise ValueError for rows that are no probabilities, if they are on the CPU; NaN rows pass."""
+    if values.device.type != "cpu":
+        return
+    values = values.detach()
+    total = values.sum(1)
+    wrong = ((values < 0).any(1) | ((total - 1).abs() > 1e-2)).nonzero()[:, 0]
+    if len(wrong):
+        raise ValueError(
+            f"The `{name}` of {owner} must hold probabilities that add up to 1 in each row; got a sum of"
+            f" {float(total[wrong[0]]):g} in row {int(wrong[0])}: leave out probabilities=True for logits."
+        )
+
+
 def check_target_range(owner: str, logits: Tensor, target: Tensor) -> None:
     """Raise ValueError for a target outside [0, K), if it is on the CPU.
 

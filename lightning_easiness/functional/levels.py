@@ -105,7 +105,10 @@ def in_levels_by_loss(
         )
     level = levels_of(owner, easiness, tol)
     unknown = loss.isnan() | (level < 0)
-    order = loss.masked_fill(unknown, -torch.inf).argsort(descending=True, stable=True)
+    # ties fall at random, always alike, and never by index
+    shuffled = torch.randperm(len(loss), generator=torch.Generator().manual_seed(0)).to(loss.device)
+    ranked_loss = loss.masked_fill(unknown, -torch.inf)[shuffled]
+    order = shuffled[ranked_loss.argsort(descending=True, stable=True)]
     # as many of each level as by easiness, hardest first
     by_rank = level.masked_fill(unknown, EASY + 1).sort().values
     ranked = torch.empty_like(level).scatter_(0, order, by_rank)

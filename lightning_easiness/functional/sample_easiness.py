@@ -14,6 +14,7 @@ from lightning_easiness.functional._checks import (
     check_logits,
     check_per_example,
     check_positive,
+    check_probabilities,
     check_same_length,
     check_target_range,
     exact_dtype,
@@ -33,6 +34,7 @@ def sample_easiness(
     num_draws: int = 1000,
     generator: torch.Generator | None = None,
     probabilities: bool = False,
+    per_class: bool = False,
 ) -> Tensor:
     """Chance that the true class wins over every other class under noise: in [0, 1], 1 is easiest.
 
@@ -51,9 +53,10 @@ def sample_easiness(
         generator: Source of the noise of "monte_carlo", on any device; default: a new one with seed 0, so that equal
             calls give equal numbers. The global random stream is not touched.
         probabilities: Whether `logits` already holds probabilities.
+        per_class: Return P(h_i > h_j) for each class j, 1 at the true class i, of which E is the product.
 
     Returns:
-        Shape (N,), float32 (float64 for float64 `logits`). NaN where a logit is NaN or +inf.
+        Shape (N,), or (N, K) with `per_class`; float32 (float64 for float64 `logits`). NaN where a logit is NaN or +inf.
 
     Raises:
         TypeError: If `logits` is not floating point or `target` is not integer.
@@ -73,18 +76,23 @@ def sample_easiness(
         raise ValueError(f'The `method` of sample_easiness must be "exact" or "monte_carlo"; got {method!r}.')
     try:
         if method == "exact":
-            return _exact(logits, target, sigma2, probabilities)
-        return _monte_carlo(logits, target, sigma2, probabilities, num_draws, generator)
+            easiness = _exact(logits, target, sigma2, probabilities, per_class)
+        else:
+            wins = _monte_carlo(logits, target, sigma2, probabilities, num_draws, generator)
+            easiness = wins if per_class else wins.prod(1)
     except RuntimeError:
         check_target_range("sample_easiness", logits, target)
         raise
+    if probabilities:
+        check_probabilities("sample_easiness", "logits", logits)
+    return easiness
 
 
-def _exact(logits: Tensor, target: Tensor, sigma2: float, probabilities: bool) -> Tensor:
-    chunks = [
-        log_sample_easiness_vector(rows, true, sigma2, probabilities=probabilities).sum(1).exp()
-        for rows, true in _row_chunks(logits, target)
-    ]
+def _exact(logits: Tensor, target: Tensor, sigma2: float, probabilities: bool, per_class: bool) -> Tensor:
+    chunks = []
+    for rows, true in _row_chunks(logits, target):
+        log_wins = log_sample_easiness_vector(rows, true, sigma2, probabilities=probabilities)
+        chunks.append((log_wins if per_class else log_wins.sum(1)).exp())
     return torch.cat(chunks)
 
 
@@ -101,7 +109,7 @@ def _monte_carlo(
     chunks = []
     for rows, true in _row_chunks(logits, target):
         h = rows if probabilities else rows.softmax(1)
-        chunks.append(_product_of_wins(h, true, math.sqrt(sigma2), num_draws, generator))
+        chunks.append(_share_of_wins(h, true, math.sqrt(sigma2), num_draws, generator))
     return torch.cat(chunks)
 
 
@@ -142,8 +150,8 @@ def log_sample_easiness_vector(logits: Tensor, target: Tensor, sigma2: float, *,
     return log_wins
 
 
-def _product_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int, generator: torch.Generator) -> Tensor:
-    """Product over classes j of the share of draws in which noisy h_i is above noisy h_j."""
+def _share_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int, generator: torch.Generator) -> Tensor:
+    """For each class j the share of draws in which noisy h_i is above noisy h_j, 1 at the true class i."""
     index = target.unsqueeze(1)
     true = h.gather(1, index)
     wins = torch.zeros(h.shape, dtype=torch.int64, device=h.device)
@@ -155,7 +163,7 @@ def _product_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int
         wins += (true + noise[0] > h + noise[1]).sum(0)
     share = (wins.to(h.dtype) / num_draws).scatter(1, index, 1.0)
     # NaN wins no comparison; without this an unknown would pass for the hardest.
-    return torch.where(h.isnan().any(1), torch.nan, share.prod(1))
+    return torch.where(h.isnan().any(1, keepdim=True), torch.nan, share)
 
 
 def easiness_level(easiness: Tensor, tol: float = 5e-4) -> Tensor:

@@ -5,7 +5,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightning_easiness.functional._checks import check_logits, check_positive, check_target_range
+from lightning_easiness.functional._checks import (
+    check_logits,
+    check_positive,
+    check_probabilities,
+    check_target_range,
+)
 from lightning_easiness.functional.sample_easiness import log_sample_easiness_vector
 
 DEFAULT_FLOOR = math.log(1e-7)
@@ -64,6 +69,8 @@ def sample_easiness_loss(
     except RuntimeError:
         check_target_range(owner, logits, target)
         raise
+    if probabilities:
+        check_probabilities(owner, "logits", logits)
     losses = loss_of_log_wins(log_wins, floor)
     if reduction == "none":
         return losses

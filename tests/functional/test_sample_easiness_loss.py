@@ -255,11 +255,13 @@ def test_the_gradient_is_zero_where_all_is_floored():
 
 def test_a_floored_term_leaves_the_gradient_of_the_others():
     """With probabilities each term has its own output: the floored one's slope is zero, the other's as if alone."""
-    outputs = torch.tensor([[0.2, 0.7, 0.1, 0.21]], dtype=torch.float64)
+    outputs = torch.tensor([[0.2, 0.5, 0.1, 0.2]], dtype=torch.float64)
     gradient = gradient_of(outputs, FIRST, sigma2=1e-3, probabilities=True)[0].tolist()
     assert gradient[1] == 0
-    alone = gradient_of(outputs[:, [0, 2, 3]], FIRST, sigma2=1e-3, probabilities=True)[0].tolist()
-    assert [gradient[0], gradient[2], gradient[3]] == pytest.approx(alone, rel=1e-12)
+    whole = gradient_of(outputs, FIRST, sigma2=1e-3, floor=None, probabilities=True)[0].tolist()
+    assert whole[1] > 0
+    assert gradient[2:] == pytest.approx(whole[2:], rel=1e-12)
+    assert gradient[0] == pytest.approx(-gradient[2] - gradient[3], rel=1e-12)
     assert gradient[0] < 0 < min(gradient[2], gradient[3])
 
 
