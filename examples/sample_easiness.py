@@ -81,8 +81,8 @@ class InfoBatch(Selection):
     every_epoch = online = weighs = True
     remembers = ("loss",)
 
-    def __init__(self, share: float = 0.5, final_share: float = 0.125) -> None:
-        self.share, self.final_share = share, final_share
+    def __init__(self, seed: int = 0, share: float = 0.5, final_share: float = 0.125) -> None:
+        self.seed, self.share, self.final_share = seed, share, final_share
 
     def _low(self, state: Any) -> Tensor:
         if state.observed is None or state.epoch >= (1 - self.final_share) * state.max_epochs:
@@ -101,11 +101,11 @@ class InfoBatch(Selection):
 _THIRD = "unbiased, a third, one early epoch, online"
 
 
-def methods(early: int) -> dict[str, tuple[Callable[[], Selection] | None, dict[str, Any]]]:
+def methods(early: int, seed: int) -> dict[str, tuple[Callable[[], Selection] | None, dict[str, Any]]]:
     """Name -> (selection, settings of SEL)."""
 
     def set_(*levels: str, **options: Any) -> Callable[[], Selection]:
-        return lambda: SampleEasinessTraining(levels or ("medium",), early, **options)
+        return lambda: SampleEasinessTraining(levels or ("medium",), early, seed=seed, **options)
 
     unbiased = {"others_share": 0.5, "final_epochs": 1}
     return {
@@ -129,11 +129,11 @@ def methods(early: int) -> dict[str, tuple[Callable[[], Selection] | None, dict[
         ),
         _THIRD: (
             lambda: SampleEasinessTraining(
-                ("medium",), 1, others_share=1 / 3, final_epochs=1, online=True, rescore_every_n_epochs=None
+                ("medium",), 1, others_share=1 / 3, final_epochs=1, online=True, rescore_every_n_epochs=None, seed=seed
             ),
             {},
         ),
-        "InfoBatch": (InfoBatch, {}),
+        "InfoBatch": (lambda: InfoBatch(seed), {}),
     }
 
 
@@ -239,9 +239,9 @@ def search_sel(data: LightningDataModule) -> str:
 def compare_set(data: LightningDataModule) -> str:
     """Tables 2 and 3: SET, its variants, and the controls."""
     epochs, early = ARGUMENTS.epochs, ARGUMENTS.early_epochs
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in methods(early)}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in methods(early, 0)}
     for seed in range(ARGUMENTS.seeds):
-        controls_last = sorted(methods(early).items(), key=lambda item: item[0].startswith("classic, "))
+        controls_last = sorted(methods(early, seed).items(), key=lambda item: item[0].startswith("classic, "))
         for name, (make, sel) in controls_last:
             length = epochs
             if name.startswith("stop"):

@@ -70,7 +70,7 @@ def train(seed: int, epochs: int, selects: bool) -> tuple[float, float, float]:
     selection = None
     if selects:
         selection = SampleEasinessTraining(  # 3: what to train on
-            early_epochs=2, others_share=0.5, final_epochs=2, online=True, rescore_every_n_epochs=None
+            early_epochs=2, others_share=0.5, final_epochs=2, online=True, rescore_every_n_epochs=None, seed=seed
         )
     with tempfile.TemporaryDirectory() as folder:
         watch = EasinessCallback(folder, probe=None, num_images=0)  # 4: sees what training sees
