@@ -328,10 +328,14 @@ def _class_shares(choice: Choice, target: Tensor | None) -> dict[int, float]:
     """Class -> share of its examples that are kept, by their true labels."""
     if target is None or not len(target) or int(target.max()) < 0:
         return {}
-    # one count of (class, kept or not), with what has no label in front
-    pairs = (target.long().clamp(min=-1) + 1).mul_(2)
-    pairs[choice.kept] += 1
-    dropped, kept = torch.bincount(pairs, minlength=2 * (int(target.max()) + 2)).view(-1, 2)[1:].T
-    total = (dropped + kept).double()
+    highest, front = int(target.max()), int(target.min()) < 0
+    if front:  # what has no label comes in front
+        target = target.long().clamp(min=-1) + 1
+    # one count of (class, kept or not), in as few bytes an example as do: there may be millions
+    pairs = target.to(torch.uint8 if highest < 126 else torch.int64) * 2
+    kept = torch.zeros_like(pairs)
+    kept[choice.kept] = 1
+    counts = torch.bincount(pairs.add_(kept), minlength=2 * (highest + 1 + front)).view(-1, 2)[int(front) :]
+    total = counts.sum(1).double()
     classes = total.nonzero()[:, 0]
-    return dict(zip(classes.tolist(), (kept[classes] / total[classes]).tolist(), strict=True))
+    return dict(zip(classes.tolist(), (counts[classes, 1] / total[classes]).tolist(), strict=True))
