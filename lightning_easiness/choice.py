@@ -126,7 +126,7 @@ class Chooser:
         """
         started = time.perf_counter()
         size = len(loader.dataset)  # type: ignore[arg-type]
-        state = replace(self._state(trainer, loader, size, epoch), enough=self._enough(trainer, loader))
+        state = replace(self._state(trainer, loader, size, epoch), enough=self.enough(trainer, loader))
         may_be_empty = self.selection.every_epoch  # it is filled up then
         kept = checked_indices(self.name, self.selection.select(state), size, may_be_empty=may_be_empty)
         labels = checked_labels(self.name, self.selection.labels(state), size)
@@ -225,7 +225,7 @@ class Chooser:
         asked = self.selection.remembers or ("loss",)
         return sizes == {len(loader.dataset)} and all(name in observation.fields for name in asked)  # type: ignore[arg-type]
 
-    def _enough(self, trainer: Trainer | None, loader: DataLoader[Any]) -> Callable[[int], int]:
+    def enough(self, trainer: Trainer | None, loader: DataLoader[Any]) -> Callable[[int], int]:
         """How many examples there must be, as a fit ends at an epoch without a batch for each process."""
         world_size = 1 if trainer is None else trainer.world_size
         batch = examples_per_batch(loader) * world_size

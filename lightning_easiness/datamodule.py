@@ -98,7 +98,9 @@ class EasinessDataModule(LightningDataModule):
         )
         self._choice: Choice | None = None
         self._restored: Choice | None = None
-        self._first_count: int | None = None  # examples of the first epoch
+        self._first: Choice | None = None  # of the first epoch; None, in a fit that is resumed, for everything
+        self._is_resumed = False
+        self._has_warned = False
         self._reloading: Any = None  # the Trainer that is made to reload its loaders each epoch, and how often it would
         self._val_loaders: Any = None  # the epoch and the loaders that hold meanwhile
         self._batch_work: BatchWork | None = None
@@ -120,12 +122,14 @@ class EasinessDataModule(LightningDataModule):
         if self._is_made_again and self._choice is None:
             # a sampler that cannot be kept is better known now than at the first epoch that is no longer on everything
             select_from(loader, SelectedDataset(loader.dataset, torch.arange(len(loader.dataset))))
-        if self._is_made_again and self._choice is not None and self._choice.epoch == 0:  # once, at the second epoch
+        if self._is_made_again and self._choice is not None and not self._has_warned:  # at the second epoch
+            self._has_warned = True
             _warn_of_schedules(self.trainer)
         if self._is_asked_early:
             return self._of_first_size(loader)
         choice = self._choose(loader)
-        self._first_count = len(choice.kept) if self._first_count is None else self._first_count
+        if self._first is None and not self._is_resumed:
+            self._first = choice
         if self._batch_work is not None:
             self._batch_work.weights = choice.weights
         return loader if choice.is_everything else self._selected(loader, choice)
@@ -135,7 +139,8 @@ class EasinessDataModule(LightningDataModule):
         selected = SelectedDataset(loader.dataset, choice.kept, choice.labels, self.selection.replace_fn)
         if choice.labels is not None:
             try_label(selected)
-        made = select_from(loader, selected)
+        assert self._chooser is not None
+        made = select_from(loader, selected, self._chooser.enough(self.trainer, loader))
         check_batches(type(self.selection).__name__, made, self.trainer)
         return made
 
@@ -170,10 +175,8 @@ class EasinessDataModule(LightningDataModule):
     def _of_first_size(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         """A loader as long as that of the first epoch, so that a schedule is planned as it was when the fit began."""
         assert self._restored is not None
-        restored = self._check_restored(self._restored, loader)
-        if self._first_count is None or self._first_count >= restored.num_drawable:
-            return loader
-        return select_from(loader, SelectedDataset(loader.dataset, torch.arange(self._first_count)))
+        self._check_restored(self._restored, loader)
+        return loader if self._first is None or self._first.is_everything else self._selected(loader, self._first)
 
     def _holds(self, choice: Choice, epoch: int, loader: DataLoader[Any]) -> bool:
         same_data = choice.num_examples == len(loader.dataset)  # type: ignore[arg-type]
@@ -205,7 +208,8 @@ class EasinessDataModule(LightningDataModule):
         self.datamodule.setup(stage)
         if stage != "fit":
             return
-        self._choice = self._restored = self._first_count = None
+        self._choice = self._restored = self._first = None
+        self._is_resumed = False
         if self.selection is not None and self.trainer is not None:
             self.selection.check(self.trainer)
             self._take_part(self.trainer, self.selection)
@@ -254,8 +258,9 @@ class EasinessDataModule(LightningDataModule):
             state["datamodule"] = wrapped
         choice = self._choice
         if self.selection is not None and (self.selection.every_epoch or self.selection.needs_observation) and choice:
-            rule = {"rule": type(self.selection).__name__, "first_count": self._first_count}
-            state["selection"] = {**rule, **choice.state_dict()}
+            state["selection"] = {"rule": type(self.selection).__name__, **choice.state_dict()}
+            if self._first is not None and not self._first.is_everything:
+                state["first_selection"] = self._first.state_dict()
         if self._chooser is not None and self._chooser.remembered:
             state["remembered"] = dict(self._chooser.remembered)
         return state
@@ -266,7 +271,9 @@ class EasinessDataModule(LightningDataModule):
             self.datamodule.load_state_dict(state_dict["datamodule"])
         if "selection" in state_dict and self._is_of_this_rule(state_dict["selection"].get("rule")):
             self._restored = Choice.from_state_dict(state_dict["selection"])
-            self._first_count = state_dict["selection"]["first_count"]
+            self._is_resumed = True
+            if "first_selection" in state_dict:
+                self._first = Choice.from_state_dict(state_dict["first_selection"])
         if "remembered" in state_dict and self._chooser is not None:
             self._chooser.remembered = {name: values.cpu() for name, values in state_dict["remembered"].items()}
 
@@ -336,6 +343,6 @@ def _warn_of_schedules(trainer: Any) -> None:
             rank_zero_warn(
                 f"{type(config.scheduler).__name__} steps with each batch and was made for"
                 f" {config.scheduler.total_steps} steps, but the epochs of a selection differ in length: let it step"
-                " once an epoch, interval='epoch'.",
+                " once an epoch, interval='epoch', and give it the number of epochs.",
                 category=UserWarning,
             )

@@ -74,6 +74,11 @@ class _Given:
 
 
 def as_datamodule(datamodule: Any, val_dataloaders: Any) -> LightningDataModule:
+    """Returns a datamodule as it is, and a train loader, perhaps with validation loaders, as one.
+
+    Raises:
+        TypeError: it is neither; `val_dataloaders` beside a datamodule.
+    """
     if isinstance(datamodule, DataLoader):
         return _Loaders(datamodule, val_dataloaders)
     if not isinstance(datamodule, LightningDataModule):

@@ -73,7 +73,11 @@ class WeighsExamples:
         Raises:
             ValueError: If `losses` is not of shape (B,), or there is another number of weights.
         """
-        return self.weighted(losses).mean() * self.batch_share
+        return self.weighted(losses).mean() * self._share_of_batch
+
+    @property
+    def _share_of_batch(self) -> float:
+        return self.batch_share if getattr(self, "training", True) else 1.0
 
     def _mark_used(self) -> None:
         """Note that the loss of the examples themselves, and not a term beside it, asks for weights."""
@@ -193,7 +197,7 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
             return losses
         if self.reduction == "sum":
             return losses.sum()
-        return losses.sum() * self.batch_share / self._counted(target, losses.dtype).sum()
+        return losses.sum() * self._share_of_batch / self._counted(target, losses.dtype).sum()
 
     def extra_repr(self) -> str:
         """Return the settings that say which loss this is."""

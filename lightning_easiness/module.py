@@ -102,7 +102,7 @@ class SELModule(WeighsExamples):
             _log(self, stage, weight, losses.detach(), easiness, logits.argmax(1) == target, kept.sum())
         if weight == 0:
             return logits.new_zeros(())
-        mean: Tensor = self._weighted(losses).sum() * self.batch_share / kept.sum()
+        mean: Tensor = self._weighted(losses).sum() * self._share_of_batch / kept.sum()
         return weight * mean
 
     @_uncompiled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -119,21 +120,22 @@ class SampleEasinessTraining(Selection):
 
     @override
     def check(self, trainer: Trainer) -> None:
-        self._check_limit(trainer)
-        self._check_rhythm(trainer)
-        epochs = trainer.max_epochs
+        epochs, is_trial = trainer.max_epochs, bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
         if epochs is None or epochs < 0:
             if self.final_epochs:
                 raise ValueError(
                     "The `final_epochs` of SampleEasinessTraining need a Trainer with max_epochs, as else it is not"
                     " known which the last epochs are; set max_epochs, or final_epochs=0."
                 )
-        elif self.early_epochs + self.final_epochs >= epochs and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        elif self.early_epochs + self.final_epochs >= epochs and not is_trial:
             raise ValueError(
                 f"SampleEasinessTraining has early_epochs={self.early_epochs} and final_epochs={self.final_epochs} on"
                 f" everything, but the Trainer trains for {epochs}, so that nothing is ever selected; set"
                 " `early_epochs` lower, as a tenth or a fifth of all epochs."
             )
+        if not (self.per_batch or is_trial):
+            self._check_limit(trainer)
+            self._check_rhythm(trainer)
 
     def _check_rhythm(self, trainer: Trainer) -> None:
         holds = getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
@@ -155,8 +157,7 @@ class SampleEasinessTraining(Selection):
 
     def _check_limit(self, trainer: Trainer) -> None:
         limit = getattr(trainer, "limit_train_batches", 1.0)
-        is_count = isinstance(limit, int) and not isinstance(limit, bool) and not trainer.fast_dev_run  # type: ignore[attr-defined]
-        if is_count and self.others_share:
+        if isinstance(limit, int) and not isinstance(limit, bool) and self.others_share:
             raise ValueError(
                 f"The Trainer's limit_train_batches={limit} is as many batches of fewer examples, so that weights would"
                 " make too much of them; give the limit as a share of the epoch, as 0.5."
@@ -200,7 +201,7 @@ class SampleEasinessTraining(Selection):
             raise ValueError(f"The `levels` of {owner} must be names where by='loss'; got {self.levels!r}.")
         for name in ("early_epochs", "final_epochs", "rescore_every_n_epochs", "minimum"):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, int):
+            if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
                 raise ValueError(f"The `{name}` of {owner} must be a whole number, and no share; got {value!r}.")
         for name in ("early_epochs", "final_epochs"):
             if getattr(self, name) < 0:

@@ -49,7 +49,9 @@ def check_selectable(loader: Any) -> None:
         )
 
 
-def select_from(loader: DataLoader[Any], selected: SelectedDataset) -> DataLoader[Any]:
+def select_from(
+    loader: DataLoader[Any], selected: SelectedDataset, enough: Callable[[int], int] = int
+) -> DataLoader[Any]:
     """Makes a loader over `selected` that is the user's in all else.
 
     A random sampler draws from the selection by the same generator, a weighted one by the weights of the selected; one
@@ -60,6 +62,7 @@ def select_from(loader: DataLoader[Any], selected: SelectedDataset) -> DataLoade
     Args:
         loader: the user's, left as it is.
         selected: a part of the loader's data set.
+        enough: number of draws -> number needed, for a weighted sampler, which may draw less than there is to draw.
 
     Raises:
         TypeError: the loader has a sampler of which it is not known what it would draw from a part.
@@ -79,6 +82,7 @@ def select_from(loader: DataLoader[Any], selected: SelectedDataset) -> DataLoade
         changed["batch_sampler"] = _for_selection(loader.batch_sampler, selected)
     else:
         changed["sampler"] = _for_selection(loader.sampler, selected)
+    _draw_enough(changed, enough)
     if loader.worker_init_fn is not None:
         changed["worker_init_fn"] = UserDatasetInWorker(loader.worker_init_fn)
     clone.__dict__.update(changed)  # DataLoader refuses to set some of these
@@ -156,6 +160,13 @@ def _random(sampler: RandomSampler, selected: SelectedDataset) -> RandomSampler:
     if sampler._num_samples is not None:
         clone._num_samples = _share(sampler._num_samples, len(selected), len(selected.dataset))
     return clone
+
+
+def _draw_enough(made: dict[str, Any], enough: Callable[[int], int]) -> None:
+    for holder in (made["sampler"], getattr(made["batch_sampler"], "sampler", None)):
+        sampler: Any = holder.sampler if type(holder) is BatchSampler else holder
+        if type(sampler) is WeightedRandomSampler and sampler.replacement:
+            sampler.num_samples = max(sampler.num_samples, enough(sampler.num_samples))
 
 
 def _share(num_samples: int, selected: float, of: float) -> int:

@@ -35,7 +35,8 @@ from lightning_easiness import (
     Selection,
 )
 from lightning_easiness.compression import compare_selections
-from lightning_easiness.selected import known_target, replace_label
+from lightning_easiness.selected import SelectedDataset, known_target, replace_label
+from lightning_easiness.selected_loader import select_from
 from lightning_easiness.selection import SelectionState
 from tests.selecting import Base, HighestLoss, Sizes, Told, Traces, scores
 from tests.small import Net, Points, loader, streams, trainer
@@ -286,9 +287,13 @@ def test_a_selection_that_gives_no_batch() -> None:
     few = RandomSampler(range(53), num_samples=16)
     data = EasinessDataModule(over(few, drop_last=True), Keep(range(10)))
     assert refusal(ValueError, data) == NO_BATCH.format("Keep", 10)
-    weighted = WeightedRandomSampler(torch.ones(53), 16)
-    data = EasinessDataModule(over(weighted, drop_last=True), Sizes([10, 53]))
-    assert refusal(ValueError, data) == NO_BATCH.format("Sizes", 10)
+    weighted = WeightedRandomSampler(torch.ones(53), 16)  # draws as many more as it takes
+    made = select_from(
+        DataLoader(Told(), 8, sampler=weighted, drop_last=True),
+        SelectedDataset(Told(), torch.arange(10)),
+        enough=lambda count: max(8, count),
+    )
+    assert (len(made), weighted.num_samples) == (1, 16)
 
 
 class Wholes(BatchSampler):

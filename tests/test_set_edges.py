@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from lightning_easiness import (
     EasinessCallback,
@@ -23,7 +23,7 @@ from lightning_easiness import (
 from lightning_easiness.functional import in_levels_by_loss, sample_easiness, sample_easiness_loss
 from lightning_easiness.selected import SelectedDataset
 from lightning_easiness.selected_loader import select_from
-from lightning_easiness.selection import SelectionState
+from lightning_easiness.selection import Selection, SelectionState
 from tests.selecting import Base, Told, Traces
 from tests.set_fits import SIGMA2, ToldBase, Weighs, fit, seeded
 from tests.small import Points, loader, trainer
@@ -51,6 +51,7 @@ class Scheduled(Plain):
 
     def __init__(self) -> None:
         super().__init__()
+        self.net[1] = nn.Identity()  # no batch norm, which refuses a last batch of one
         self.rates: list[tuple[int, float]] = []
 
     def configure_optimizers(self) -> Any:
@@ -168,14 +169,19 @@ def test_a_task_without_easiness_is_refused_when_it_is_first_selected_for(
 # ------------------------------------------------------------------------------------------------ weights of a batch
 
 
+def surely() -> nn.Module:
+    """A classifier to which few examples are medium."""
+    net = nn.Linear(8, 4)
+    net.load_state_dict({name: 6 * value for name, value in net.state_dict().items()})
+    return net
+
+
 class Steady(SELModule, Weighs):
     """Has neither dropout nor batch norm and never learns, so that only the draws of the others vary."""
 
     def __init__(self, optimizer: str = "adam") -> None:
         super().__init__(optimizer)
-        self.net = nn.Linear(8, 4)
-        with torch.no_grad():
-            self.net.weight.mul_(6)
+        self.net = surely()
         self.criterion = SampleEasinessLoss(weight=0.1, sigma2=SIGMA2)
         self.shares: list[float] = []
         self.found: dict[str, list[tuple[float, float]]] = {}
@@ -198,7 +204,7 @@ class Steady(SELModule, Weighs):
             whole = whole + 0.1 * self.losses_by_sel(self.before, reduction, SIGMA2)
             pairs[reduction] = (self.criterion(self(batch[0]), batch[1]), whole)
         for name, (ours, theirs) in pairs.items():
-            self.found.setdefault(name, []).append((float(ours), float(theirs)))
+            self.found.setdefault(name, []).append((float(ours.detach()), float(theirs.detach())))
         return pairs["weighted_mean"][0]
 
     def losses_by_sel(self, batch: Any, reduction: Any, sigma2: float = 1e-4) -> Tensor:
@@ -233,15 +239,20 @@ def test_validation_knows_nothing_of_the_share_of_a_batch() -> None:
     found = []
 
     class Validates(SELModule, Weighs):
+        def __init__(self, optimizer: str) -> None:
+            super().__init__(optimizer)
+            self.net = surely()
+
         def validation_step(self, batch: Any, batch_idx: int) -> None:
             losses = nn.functional.cross_entropy(self(batch[0]), batch[1], reduction="none")
             sel = 0.1 * sample_easiness_loss(self(batch[0]), batch[1])
-            found.append((self.batch_share, float(self.weighted_mean(losses)), float(losses.mean())))
-            found.append((self.batch_share, float(self.sel(self(batch[0]), batch[1])), float(sel)))
+            found.append((float(self.weighted_mean(losses)), float(losses.mean())))
+            found.append((float(self.sel(self(batch[0]), batch[1])), float(sel)))
 
-    fit(training(early_epochs=0, per="batch", others_share=0.3), seeded(Validates), max_epochs=1)
-    assert len(found) > 6
-    assert [ours for _, ours, _ in found] == pytest.approx([theirs for _, _, theirs in found])
+    module = seeded(Validates)
+    fit(training(early_epochs=0, per="batch", others_share=0.3), module, max_epochs=1)
+    assert sum(len(losses) for _, _, losses, _ in module.steps) < SIZE
+    assert [ours for ours, _ in found] == pytest.approx([theirs for _, theirs in found])
 
 
 # ------------------------------------------------------------------------------------------------- weighted samplers
@@ -286,16 +297,26 @@ def test_weights_and_a_weighted_sampler_leave_the_expected_sum() -> None:
     assert abs(float(found.mean()) - expected) < 4 * error
 
 
-@pytest.mark.parametrize("limits", [{}, {"limit_train_batches": 0.5}], ids=["whole", "half"])
-def test_light_examples_still_give_an_epoch_its_batches(limits: dict[str, Any]) -> None:
-    """Medium examples that a weighted sampler hardly draws: the minimum is one of draws, too."""
-    module = seeded(Weighs, optimizer="sgd")
-    sampler = WeightedRandomSampler(torch.full((SIZE,), 1.0).index_fill(0, torch.arange(16), 1e-3), SIZE)
-    given = loader(Told(SIZE), sampler=sampler, shuffle=None, drop_last=True)
-    rule = training(early_epochs=1, minimum=16)
-    rule._of_the_levels = lambda state: torch.arange(SIZE) < 16
-    made = trainer(max_epochs=3, **limits)
-    made.fit(module, datamodule=EasinessDataModule(given, rule))
+class First(Selection):
+    """Everything, then the first examples."""
+
+    every_epoch = True
+
+    def select(self, state: SelectionState) -> Tensor:
+        return torch.arange(16 if state.epoch else SIZE)
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [({}, {}), ({"drop_last": True}, {}), ({"drop_last": True}, {"limit_train_batches": 0.5})],
+    ids=["whole", "drop-last", "half"],
+)
+def test_light_examples_still_give_an_epoch_its_batches(options: dict[str, Any], limits: dict[str, Any]) -> None:
+    """Kept examples that a weighted sampler hardly draws: an epoch has a batch, and no last batch of one."""
+    module = seeded(Weighs)
+    chances = torch.ones(SIZE).index_fill(0, torch.arange(16), 1e-3)
+    given = loader(Told(SIZE), sampler=WeightedRandomSampler(chances, SIZE), shuffle=None, **options)
+    trainer(max_epochs=3, **limits).fit(module, datamodule=EasinessDataModule(given, First()))
     assert {epoch for epoch, *_ in module.steps} == {0, 1, 2}
 
 
@@ -410,7 +431,7 @@ def test_a_trial_has_no_rhythm() -> None:
 
 def test_a_fit_without_a_last_epoch_is_told_so_whatever_its_rhythm() -> None:
     options = {"max_epochs": -1, "max_steps": 30, "reload_dataloaders_every_n_epochs": 2}
-    found = whole_message(ValueError, fit, training(early_epochs=2, final_epochs=1), seeded(Weighs), **options)
+    found = whole_message(ValueError, fit, training(early_epochs=2, final_epochs=2), seeded(Weighs), **options)
     assert "need a Trainer with max_epochs" in found
 
 
@@ -526,10 +547,11 @@ def test_a_schedule_with_a_number_of_steps_is_warned_of_once(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(rule, seeded(kind), max_epochs=6, reload_dataloaders_every_n_epochs=holds)
-    told = [str(one.message) for one in caught if "OneCycleLR" in str(one.message)]
+    told = [str(one.message) for one in caught if "steps with each batch" in str(one.message)]
     expected = (
         "OneCycleLR steps with each batch and was made for 900 steps, but the epochs of a selection differ in length:"
-        " let it step once an epoch, interval='epoch'."
+        " let it step once an epoch, interval='epoch', and give it the number of"
+        " epochs."
     )
     assert told == [expected] * times
 
@@ -541,14 +563,10 @@ def test_batches_without_a_medium_example_say_what_filled_them(caplog: pytest.Lo
     lines = [record.getMessage() for record in caplog.records if "of the batches'" in record.getMessage()]
     assert lines[0] == "Epoch 0: SampleEasinessTraining trained on 100.0% of the batches' 53 examples."
     caplog.clear()
-
-    class Without(SampleEasinessTraining):
-        def _of_the_levels(self, state: SelectionState) -> Tensor:
-            return torch.zeros(state.num_examples, dtype=torch.bool)
-
-    fit(Without(early_epochs=1, per="batch"), seeded(Weighs), max_epochs=2)
+    fit(training(per="batch", sigma2=1e-14), seeded(Weighs), max_epochs=2)
     lines = [record.getMessage() for record in caplog.records if "of the batches'" in record.getMessage()]
+    rule = "SampleEasinessTraining trained on"
     assert lines == [
-        "Epoch 0: Without trained on 100.0% of the batches' 53 examples.",
-        "Epoch 1: Without trained on 26.4% of the batches' 53 examples; 14 of them at random, up to the minimum.",
+        f"Epoch 0: {rule} 100.0% of the batches' 53 examples.",
+        f"Epoch 1: {rule} 26.4% of the batches' 53 examples; 14 of them at random, up to the minimum.",
     ]

@@ -56,7 +56,8 @@ def sample_easiness(
         per_class: Return P(h_i > h_j) for each class j, 1 at the true class i, of which E is the product.
 
     Returns:
-        Shape (N,), or (N, K) with `per_class`; float32 (float64 for float64 `logits`). NaN where a logit is NaN or +inf.
+        Shape (N,), or (N, K) with `per_class`; float32 (float64 for float64 `logits`). NaN, in all of its row, where a
+        logit is NaN or +inf.
 
     Raises:
         TypeError: If `logits` is not floating point or `target` is not integer.
@@ -92,7 +93,10 @@ def _exact(logits: Tensor, target: Tensor, sigma2: float, probabilities: bool, p
     chunks = []
     for rows, true in _row_chunks(logits, target):
         log_wins = log_sample_easiness_vector(rows, true, sigma2, probabilities=probabilities)
-        chunks.append((log_wins if per_class else log_wins.sum(1)).exp())
+        if per_class:
+            chunks.append(log_wins.exp().masked_fill(rows.isnan().any(1, keepdim=True), torch.nan))
+        else:
+            chunks.append(log_wins.sum(1).exp())
     return torch.cat(chunks)
 
 
