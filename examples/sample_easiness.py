@@ -133,6 +133,18 @@ def methods(early: int, seed: int) -> dict[str, tuple[Callable[[], Selection] | 
             ),
             {},
         ),
+        "unbiased hard and medium, a fifth, one early epoch, online": (
+            lambda: SampleEasinessTraining(
+                ("medium", "hard"),
+                1,
+                others_share=0.2,
+                final_epochs=1,
+                online=True,
+                rescore_every_n_epochs=None,
+                seed=seed,
+            ),
+            {},
+        ),
         "InfoBatch": (lambda: InfoBatch(seed), {}),
     }
 

@@ -56,7 +56,7 @@ def test_sample_easiness(fashion_root: Path, tmp_path: Path, table: str) -> None
     options = ["--data-root", str(fashion_root), "--output", str(tmp_path / "out"), "--epochs", "3", "--seeds", "1"]
     run("sample_easiness.py", table, *options, "--early-epochs", "1")
     rows = (tmp_path / "out" / f"{table}.md").read_text().splitlines()[2:]
-    assert len(rows) == {"sel": 7, "set": 17}[table]
+    assert len(rows) == {"sel": 7, "set": 18}[table]
     if table == "set":
         uses = {row.split("|")[1].strip(): float(row.split("|")[6]) for row in rows}
         assert uses["classic"] == 100
