@@ -177,6 +177,7 @@ def rows_of(batch: Any, kept: Tensor, size: int) -> Any:
         TypeError: it holds something that is neither; the message names the way out.
 
     Example:
+        >>> import torch
         >>> rows_of((torch.arange(3), {"name": ["a", "b", "c"]}), torch.tensor([0, 2]), 3)
         (tensor([0, 2]), {'name': ['a', 'c']})
     """

@@ -77,6 +77,7 @@ class Selection(ABC):
         replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
 
     Example:
+        >>> from lightning_easiness import functional
         >>> class EasyFirst(Selection):
         ...     every_epoch = needs_observation = True
         ...
