@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 
-from lightning_easiness import EasinessDataModule, Selection
+from lightning_easiness import EasinessDataModule, SampleEasinessTraining, Selection
 from lightning_easiness.losses import SampleEasinessLoss, WeighsExamples
 from tests.selecting import Base, Told, Traces
 from tests.small import trainer
@@ -153,3 +153,7 @@ def level_of(easiness: float, tol: float = TOL) -> str:
 def assert_clear(easiness: list[float], tol: float = TOL) -> None:
     """None is so near to an end of a level that float32 and float64 could differ."""
     assert min(min(abs(value - tol), abs(value - 1 + tol)) for value in easiness) > 5e-7
+
+
+def training(*levels: Any, **options: Any) -> SampleEasinessTraining:
+    return SampleEasinessTraining(levels or ("medium",), **{"early_epochs": 2, "sigma2": SIGMA2, **options})

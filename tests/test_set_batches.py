@@ -31,16 +31,13 @@ from tests.set_fits import (
     level_of,
     logits_at,
     seeded,
+    training,
 )
 
 # `Batches` has the hook to see what is taken out of a batch
 pytestmark = pytest.mark.filterwarnings("ignore:You have overridden `on_before_batch_transfer` in `LightningModule`")
 
 SIZE, EVERYTHING = 53, list(range(53))
-
-
-def training(*levels: Any, **options: Any) -> SampleEasinessTraining:
-    return SampleEasinessTraining(levels or ("medium",), **{"early_epochs": 2, "sigma2": SIGMA2, **options})
 
 
 # ------------------------------------------------------------------------------------------------------- per batch

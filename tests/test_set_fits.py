@@ -25,15 +25,12 @@ from tests.set_fits import (
     logits_at,
     loss_loop,
     seeded,
+    training,
 )
 from tests.small import loader, trainer
 
 BATCH, SIZE = 8, 53
 EVERYTHING = list(range(SIZE))
-
-
-def training(*levels: Any, **options: Any) -> SampleEasinessTraining:
-    return SampleEasinessTraining(levels or ("medium",), **{"early_epochs": 2, "sigma2": SIGMA2, **options})
 
 
 def assert_filled_up(selected: list[int], expected: list[int]) -> None:

@@ -31,6 +31,7 @@ from tests.set_fits import (
     level_of,
     logits_at,
     seeded,
+    training,
 )
 from tests.small import trainer
 
@@ -38,10 +39,6 @@ from tests.small import trainer
 pytestmark = pytest.mark.filterwarnings("ignore:You have overridden `on_before_batch_transfer` in `LightningModule`")
 
 SIZE, EVERYTHING = 53, list(range(53))
-
-
-def training(*levels: Any, **options: Any) -> SampleEasinessTraining:
-    return SampleEasinessTraining(levels or ("medium",), **{"early_epochs": 2, "sigma2": SIGMA2, **options})
 
 
 @pytest.mark.parametrize("workers", [0, 2])

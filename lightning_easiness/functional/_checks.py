@@ -125,17 +125,25 @@ def _as_indices(owner: str, target: Tensor) -> Tensor:
     return target.long()
 
 
-def check_probabilities(owner: str, name: str, values: Tensor) -> None:
-    """Raise ValueError for rows that are no probabilities, if they are on the CPU; NaN rows pass."""
-    if values.device.type != "cpu":
+def improbable_rows(values: Tensor, least: float) -> Tensor:
+    """Return the indices of the rows (N, K) with a value below `least` or a sum that is not 1; NaN rows pass.
+
+    A sum may be off by as much as a mean of half-precision softmax outputs needs.
+    """
+    sums = values.sum(1)
+    return ((values < least).any(1) | ((sums - 1).abs() > 1e-2)).nonzero()[:, 0]
+
+
+def check_outputs_are_probabilities(owner: str, logits: Tensor) -> None:
+    """Raise ValueError where probabilities=True was said of rows that are none, if they are on the CPU."""
+    if logits.device.type != "cpu":
         return
-    values = values.detach()
-    total = values.sum(1)
-    wrong = ((values < 0).any(1) | ((total - 1).abs() > 1e-2)).nonzero()[:, 0]
+    wrong = improbable_rows(logits.detach(), least=0)
     if len(wrong):
+        first = int(wrong[0])
         raise ValueError(
-            f"The `{name}` of {owner} must hold probabilities that add up to 1 in each row; got a sum of"
-            f" {float(total[wrong[0]]):g} in row {int(wrong[0])}: leave out probabilities=True for logits."
+            f"The `logits` of {owner} must hold probabilities that add up to 1 in each row; got a sum of"
+            f" {float(logits[first].detach().sum()):g} in row {first}: leave out probabilities=True for logits."
         )
 
 

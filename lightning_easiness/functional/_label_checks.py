@@ -8,6 +8,7 @@ from lightning_easiness.functional._checks import (
     check_per_example,
     check_same_length,
     check_tensor,
+    improbable_rows,
     is_integer,
 )
 
@@ -56,14 +57,12 @@ def check_probabilities(owner: str, probabilities: Tensor, given: Tensor) -> tup
             f"The `probabilities` of {owner} must have shape (N, K) with K >= 2 classes; got shape "
             f"{tuple(probabilities.shape)}: give the whole softmax output of each example."
         )
-    sums = probabilities.sum(1)
-    # As loose as a mean of half-precision softmax outputs needs.
-    wrong = (probabilities < -1e-3).any(1) | (sums - 1 > 1e-2) | (1 - sums > 1e-2)
-    if bool(wrong.any()):
-        first = int(wrong.nonzero()[0])
+    wrong = improbable_rows(probabilities, least=-1e-3)
+    if len(wrong):
+        first = int(wrong[0])
         raise ValueError(
             f"The `probabilities` of {owner} must be at least 0 and sum to 1 in each row; row {first} sums to "
-            f"{float(sums[first]):g} with a least value of {float(probabilities[first].min()):g}: "
+            f"{float(probabilities[first].sum()):g} with a least value of {float(probabilities[first].min()):g}: "
             "give softmax outputs, as logits.softmax(1)."
         )
     given = check_labels(owner, "given", given, probabilities.shape[1], unknown_too=True)

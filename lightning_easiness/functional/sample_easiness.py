@@ -12,9 +12,9 @@ from lightning_easiness.functional._checks import (
     check_correct,
     check_floating,
     check_logits,
+    check_outputs_are_probabilities,
     check_per_example,
     check_positive,
-    check_probabilities,
     check_same_length,
     check_target_range,
     exact_dtype,
@@ -85,7 +85,7 @@ def sample_easiness(
         check_target_range("sample_easiness", logits, target)
         raise
     if probabilities:
-        check_probabilities("sample_easiness", "logits", logits)
+        check_outputs_are_probabilities("sample_easiness", logits)
     return easiness
 
 

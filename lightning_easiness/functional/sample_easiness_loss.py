@@ -7,8 +7,8 @@ from torch import Tensor
 
 from lightning_easiness.functional._checks import (
     check_logits,
+    check_outputs_are_probabilities,
     check_positive,
-    check_probabilities,
     check_target_range,
 )
 from lightning_easiness.functional.sample_easiness import log_sample_easiness_vector
@@ -70,7 +70,7 @@ def sample_easiness_loss(
         check_target_range(owner, logits, target)
         raise
     if probabilities:
-        check_probabilities(owner, "logits", logits)
+        check_outputs_are_probabilities(owner, logits)
     losses = loss_of_log_wins(log_wins, floor)
     if reduction == "none":
         return losses
