@@ -193,7 +193,9 @@ class ThresholdRuns:
         """
         records, sets = self.run(), self.threshold_indices
         if options.get("refine") is not None and options.get("easiness") is None:
-            options["easiness"] = self._easiness(sets)
+            checkpoint = options.get("checkpoint", -1)
+            step = None if checkpoint == -1 else int(records[0].steps[checkpoint])
+            options["easiness"] = self._easiness(sets, step)
         return find_label_issues(records, score, rule="threshold", threshold_indices=sets, **options)
 
     def _wider(self, seed: int) -> LightningModule:
@@ -218,12 +220,13 @@ class ThresholdRuns:
         if missing:
             raise RuntimeError(f"Run '{missing[0]}' in '{folder}' is not complete: run again to go on with it.")
 
-    def _easiness(self, sets: list[Tensor]) -> Tensor:
-        """Sample easiness at the given label, over the halves in which an example had its own."""
+    def _easiness(self, sets: list[Tensor], step: int | None) -> Tensor:
+        """Sample easiness at the given label, by the halves in which an example had its own, at a step or the last."""
         rows = []
         for folder, indices in zip(self.folders, sets, strict=True):
             record = EasinessRecord.load(folder, "train-probe", map(run_name, self.seeds))
-            values = record.score("sample_easiness").values.clone()
+            checkpoint = -1 if step is None else record.checkpoint_at(step=step)
+            values = record.score("sample_easiness", checkpoint).values.clone()
             values[indices] = torch.nan
             rows.append(values)
         return torch.stack(rows).nanmean(0)

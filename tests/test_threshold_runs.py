@@ -164,17 +164,18 @@ def test_every_way_to_give_data(kind: str, tmp_path: Path) -> None:
     assert torch.equal(issues.given, Points(N).y[issues.index])
 
 
-def test_a_probe_of_the_users_serves_the_refinement(tmp_path: Path) -> None:
+@pytest.mark.parametrize("checkpoint", [-1, 0])
+def test_a_probe_of_the_users_serves_the_refinement(checkpoint: int, tmp_path: Path) -> None:
     def observing() -> Trainer:
         return make_trainer(callbacks=[EasinessCallback(num_images=0)])
 
     protocol = runs(tmp_path, make=observing)
-    plain, refined = protocol.find_label_issues(num_suspects=30), None
+    plain = protocol.find_label_issues(checkpoint=checkpoint, num_suspects=30)
     assert (plain.suggested == -1).all(), "the user's callback averages no probabilities"
-    refined = protocol.find_label_issues(num_suspects=30, refine="hard", tol=0.4)
+    refined = protocol.find_label_issues(checkpoint=checkpoint, num_suspects=30, refine="hard", tol=0.4)
     rows = []
     for folder, indices in zip(protocol.folders, protocol.threshold_indices, strict=True):
-        values = EasinessRecord.load(folder).score("sample_easiness").values.clone()
+        values = EasinessRecord.load(folder).score("sample_easiness", checkpoint).values.clone()
         values[indices] = torch.nan
         rows.append(values)
     hard = torch.stack(rows).nanmean(0) <= 0.4

@@ -1,0 +1,155 @@
+"""AUM and AUM-SE under label noise c -> c + 1: true and false positives as training goes, in both readings.
+
+Moves a share of the labels of CIFAR-10's first pictures to the next class, trains a ResNet in the two runs of the
+threshold protocol, and judges the labels after each epoch: by the area under the margin (AUM), and by AUM with its
+flags refined by sample easiness at the given label. The text of AUM-SE can be read in two ways, a flag is kept where
+the example is easy or where it is hard; both are drawn.
+
+    python examples/aum_se.py --data-root ROOT
+
+`ROOT/cifar10/train/<class>/<index>.jpg` are the pictures. Stopped, it goes on where it was. The table goes to
+OUTPUT/aum_se.md, the figure to OUTPUT/aum_se.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from cifar10 import CifarData, pictures
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from lightning_easiness import EasinessCallback
+from lightning_easiness.functional import corrupt_labels
+from lightning_easiness.threshold_runs import ThresholdRuns
+
+READINGS = {
+    "AUM": None,
+    "AUM-SE, kept where hard": "hard",
+    "AUM-SE, kept where easy": "easy",
+}
+STYLES = {None: ("#000000", "-"), "hard": ("#0072b2", "--"), "easy": ("#d55e00", ":")}
+BLOCKS = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2]}
+
+
+def small_resnet(name: str, num_classes: int) -> ResNet:
+    """A ResNet with a stem of 3 x 3; the small one pools to 8 x 8 at once, which a CPU can train."""
+    model = ResNet(BasicBlock, BLOCKS[name], num_classes=num_classes)
+    fast = name != "resnet18"
+    model.conv1 = nn.Conv2d(3, 64, 3, stride=2 if fast else 1, padding=1, bias=False)
+    model.maxpool = nn.MaxPool2d(2) if fast else nn.Identity()
+    return model
+
+
+class Classifier(LightningModule):
+    """An ordinary LightningModule; pictures are flipped and shifted at random, as it is usual."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.model = small_resnet(ARGUMENTS.model, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        flips = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+        down, right = torch.randint(-4, 5, (2,)).tolist()
+        x = torch.roll(torch.where(flips, x.flip(3), x), (down, right), (2, 3))
+        return nn.functional.cross_entropy(self(x), y)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4, nesterov=True)
+
+
+def make_trainer() -> Trainer:
+    return Trainer(
+        max_epochs=ARGUMENTS.epochs,
+        accelerator=ARGUMENTS.accelerator,
+        devices=1,
+        callbacks=[EasinessCallback(probe="train", num_images=0)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def rates(runs: ThresholdRuns, wrong: Tensor, epoch: int, reading: Any) -> dict[str, float]:
+    """Shares of the wrong and of the right labels that are flagged after an epoch."""
+    issues = runs.find_label_issues(checkpoint=epoch, refine=reading)
+    flagged = torch.zeros(len(wrong), dtype=torch.bool)
+    flagged[issues.flagged] = True
+    return {"TPR": float(flagged[wrong].double().mean()), "FPR": float(flagged[~wrong].double().mean())}
+
+
+def table(rows: dict[str, list[dict[str, float]]], shown: list[int]) -> str:
+    lines = [
+        "| flags | " + " | ".join(f"epoch {epoch + 1}" for epoch in shown) + " |",
+        "| --- " * (len(shown) + 1) + "|",
+    ]
+    for name, found in rows.items():
+        cells = [f"{found[epoch]['TPR']:.1%} / {found[epoch]['FPR']:.1%}" for epoch in shown]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    titles = {"TPR": "wrong labels that are flagged", "FPR": "right labels that are flagged"}
+    for axes, (rate, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        for name, found in rows.items():
+            colour, line = STYLES[READINGS[name]]
+            values = [100 * row[rate] for row in found]
+            axes.plot(range(1, len(values) + 1), values, line, color=colour, label=name, linewidth=2)
+        axes.set(xlabel="epochs", ylabel=f"{rate} (%)", title=title, ylim=(-2, 102))
+        axes.grid(alpha=0.3)
+    figure.axes[1].legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=Path("aum_se_output"))
+    parser.add_argument("--model", choices=tuple(BLOCKS), default="resnet10")
+    parser.add_argument("--size", type=int, default=10_000, help="training examples, the first ones")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--ratio", type=float, default=0.2, help="of labels that are moved to the next class")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--accelerator", default="cpu")
+    return parser.parse_args()
+
+
+def main() -> None:
+    true = pictures(ARGUMENTS.data_root, "train")[1]
+    given = true.clone()
+    given[: ARGUMENTS.size] = corrupt_labels(true[: ARGUMENTS.size], ARGUMENTS.ratio, num_classes=10)
+    data = CifarData(ARGUMENTS.data_root, ARGUMENTS.size, labels=given)
+    wrong = (given != true)[: ARGUMENTS.size]
+    runs = ThresholdRuns(
+        make_trainer, Classifier, data, 10, ARGUMENTS.output / "runs", range(ARGUMENTS.seeds), progress=False
+    )
+    epochs = runs.run()[0].num_checkpoints
+    rows = {name: [rates(runs, wrong, epoch, reading) for epoch in range(epochs)] for name, reading in READINGS.items()}
+    shown = sorted({max(0, round(epochs * part / 4) - 1) for part in (1, 2, 3, 4)})
+    text = f"TPR / FPR, {len(wrong):,} labels, {float(wrong.double().mean()):.1%} moved to the next class\n\n"
+    text += table(rows, shown)
+    print(text)
+    (ARGUMENTS.output / "aum_se.md").write_text(text + "\n", encoding="utf-8")
+    draw(rows, ARGUMENTS.output / "aum_se.png")
+
+
+if __name__ == "__main__":
+    ARGUMENTS = parse()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*num_workers.*|.*logger=False.*")
+    main()
