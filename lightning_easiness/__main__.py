@@ -1,0 +1,8 @@
+"""`python -m lightning_easiness`: the command line."""
+
+import sys
+
+from lightning_easiness.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

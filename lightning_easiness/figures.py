@@ -1,0 +1,285 @@
+"""Figures of a record that need no data set: a score's histogram, its course through training, and the data map.
+
+Colours can be told apart by the colour-blind: blue is easy, vermilion is hard.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_easiness.scores import SCORES, Scores
+
+if TYPE_CHECKING:
+    from lightning_easiness.record import EasinessRecord
+
+__all__ = ["draw_course", "draw_data_map", "draw_histogram"]
+
+_EASY, _HARD, _BETWEEN = "#0072B2", "#D55E00", "#9A9A9A"
+_NUM_BINS = 64
+_MOST_POINTS = 20_000  # of a data map: more hide one another, and take long to draw
+
+
+def draw_histogram(scores: Scores, path: str | os.PathLike[str] | None = None, *, fraction: float = 0.1) -> Any:
+    """Draws how a score is distributed, with the easiest and the hardest fraction in colours.
+
+    A loss, and another score of which low is easy, is drawn on a logarithmic axis where it spans several powers of ten;
+    what is 0 there, or far below all others, stands at its left end.
+
+    Args:
+        scores: one score an example, from `record.score(...)`; what is not finite is left out.
+        path: where the picture is saved, in the format that its name ends in; None to not save it.
+        fraction: of the examples, coloured at each end, in (0, 1].
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: no score is finite, or `fraction` is outside (0, 1].
+
+    Example:
+        >>> loss = torch.linspace(0.1, 2.0, 50)
+        >>> target = torch.zeros(50, dtype=torch.int64)
+        >>> scores = Scores(loss, loss * torch.nan, higher_is_easier=False, target=target, name="mean_loss")
+        >>> draw_histogram(scores).axes[0].get_xlabel()
+        'mean loss, low is easy'
+    """
+    figure, axes = _empty_figure("draw_histogram")
+    values = _finite("draw_histogram", scores)
+    low, edges = values.min(), np.histogram_bin_edges(values, _NUM_BINS)
+    if _spans_powers_of_ten(values, scores):
+        axes.set_xscale("log")
+        low = max(np.min(values[values > 0]), np.quantile(values[values > 0], 0.01) / 1000)
+        edges = np.geomspace(low, values.max(), _NUM_BINS + 1)
+        edges[[0, -1]] = low, values.max()  # powers are rounded, and a value at the end would fall out
+    easiest, hardest = (scores.values[end(fraction)].double().numpy() for end in (scores.easiest, scores.hardest))
+    total, easy, hard = (np.histogram(part.clip(low), edges)[0] for part in (values, easiest, hardest))
+    if total.max() > len(values) / 2:
+        axes.set_yscale("log")  # beside such a bar all others would be flat
+        axes.set_ylim(0.5, 2 * total.max())
+    less, more = ("highest", "lowest") if scores.higher_is_easier else ("lowest", "highest")
+    names = ("easiest", "hardest") if _ranks_difficulty(scores) else (less, more)
+    share = f"{100 * fraction:.3g} %"
+    axes.stairs(total, edges, fill=True, color=_EASY, label=f"{names[0]} {share}")
+    axes.stairs(np.maximum(total - easy, hard), edges, fill=True, color=_BETWEEN)
+    axes.stairs(hard, edges, fill=True, color=_HARD, label=f"{names[1]} {share}")
+    axes.set(xlabel=_axis_label(scores), ylabel="examples", xlim=(edges[0], edges[-1]))
+    less, more = ("more", "less") if scores.higher_is_easier else ("less", "more")
+    axes.set_title(
+        f"{_spoken(scores).capitalize()}: half of {len(values):,} examples have {np.median(values):.3g} or {less},\n"
+        f"the {names[1]} {share} have {hardest[-1]:.3g} or {more} ({_source(scores)})",
+        fontsize="medium",
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    return _saved(figure, path)
+
+
+def draw_course(
+    record: EasinessRecord,
+    name: str = "mean_loss",
+    path: str | os.PathLike[str] | None = None,
+    *,
+    checkpoint: int = -1,
+) -> Any:
+    """Draws how a score goes through training: its mean over examples, its median, and the bands about it.
+
+    Args:
+        record: the record; examples without a finite score at a checkpoint are left out there.
+        name: of the score.
+        path: where the picture is saved, in the format that its name ends in; None to not save it.
+        checkpoint: the last one that is drawn, negative from the end.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: there is a single checkpoint, no such score, the record lacks what it needs, or no score is finite.
+        IndexError: there is no such checkpoint.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_easiness import EasinessRecord
+        >>> from lightning_easiness.store import RunWriter
+        >>> with RunWriter(tempfile.mkdtemp(), "seed-0", seed=0) as writer:
+        ...     for step in (0, 10):
+        ...         fields = {"loss": torch.rand(20)}
+        ...         target = torch.zeros(20, dtype=torch.int64)
+        ...         _ = writer.append("train-probe", step=step, epoch=0, target=target, fields=fields, num_classes=2)
+        >>> draw_course(EasinessRecord.load(writer.path)).axes[0].get_xlabel()
+        'optimizer updates'
+    """
+    figure, axes = _empty_figure("draw_course")
+    last = record.score(name, checkpoint)  # warns of what is not known, once
+    _check_several("draw_course", record, checkpoint)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        before = [record.score(name, index) for index in range(checkpoint % record.num_checkpoints)]
+    courses = [_finite("draw_course", scores) for scores in (*before, last)]
+    levels = np.array([np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)) for values in courses]).T
+    means = np.array([values.mean() for values in courses])
+    drawn = np.concatenate([means, *levels])
+    if _spans_powers_of_ten(drawn, last):
+        axes.set_yscale("log")
+        levels = levels.clip(drawn[drawn > 0].min())
+    steps = record.steps[: len(courses)].numpy()
+    axes.fill_between(steps, levels[0], levels[4], color=_EASY, alpha=0.15, lw=0, label="9 of 10 examples")
+    axes.fill_between(steps, levels[1], levels[3], color=_EASY, alpha=0.3, lw=0, label="the middle half")
+    axes.plot(steps, levels[2], color=_EASY, marker="o", markersize=4, label="median")
+    axes.plot(steps, means, color="black", linestyle="--", marker="s", markersize=4, label="mean")
+    axes.set(xlabel="optimizer updates", ylabel=_axis_label(last))
+    first, end = np.median(courses[0]), np.median(courses[-1])
+    axes.set_title(
+        f"{_spoken(last).capitalize()} of {len(last):,} examples: the median goes from {first:.3g} to {end:.3g},\n"
+        f"the mean from {courses[0].mean():.3g} to {courses[-1].mean():.3g} ({_source(last)})",
+        fontsize="medium",
+    )
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=4)
+    return _saved(figure, path)
+
+
+def draw_data_map(
+    record: EasinessRecord, path: str | os.PathLike[str] | None = None, *, checkpoint: int = -1, seed: int = 0
+) -> Any:
+    """Draws the data map: a point an example, its confidence against its variability, coloured by its correctness.
+
+    From "Dataset Cartography: Mapping and Diagnosing Datasets with Training Dynamics" (Swayamdipta et al., 2020). The
+    dotted line is the largest variability that there can be.
+
+    Args:
+        record: at least two checkpoints with the cross-entropy and whether the prediction was right.
+        path: where the picture is saved, in the format that its name ends in; None to not save it.
+        checkpoint: the last one that counts, negative from the end.
+        seed: of the draw of 20,000 examples, where there are more.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: there is a single checkpoint, the record lacks what is needed, or no example was seen.
+        IndexError: there is no such checkpoint.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_easiness import EasinessRecord
+        >>> from lightning_easiness.store import RunWriter
+        >>> with RunWriter(tempfile.mkdtemp(), "seed-0", seed=0) as writer:
+        ...     for step in (0, 10):
+        ...         fields = {"loss": torch.rand(20), "correct": torch.rand(20) > 0.2}
+        ...         target = torch.zeros(20, dtype=torch.int64)
+        ...         _ = writer.append("train-probe", step=step, epoch=0, target=target, fields=fields, num_classes=2)
+        >>> draw_data_map(EasinessRecord.load(writer.path)).axes[0].get_ylabel()
+        'confidence: mean probability of the label'
+    """
+    figure, axes = _empty_figure("draw_data_map")
+    scores = record.score("confidence", checkpoint)
+    _check_several("draw_data_map", record, checkpoint)
+    confidence = scores.values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what is not known is so for all three, and was said
+        variability, correctness = (record.score(name, checkpoint).values for name in ("variability", "correctness"))
+    known = (confidence + variability + correctness).isfinite().nonzero()[:, 0]
+    if not len(known):
+        raise ValueError("draw_data_map has nothing to draw: no example was seen at any checkpoint.")
+    drawn = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))[:_MOST_POINTS]]
+    drawn = drawn[correctness[drawn].argsort(descending=True, stable=True)]  # the few hard ones on top
+    colours = import_module("matplotlib.colors").LinearSegmentedColormap.from_list("", [_HARD, _BETWEEN, _EASY])
+    x, y, colour = (values[drawn].numpy() for values in (variability, confidence, correctness))
+    size = 14 if len(drawn) < 3000 else 6
+    points = axes.scatter(
+        x, y, c=colour, cmap=colours, vmin=0, vmax=1, s=size, alpha=0.7, linewidths=0, rasterized=True
+    )
+    figure.colorbar(points, ax=axes, label="correctness: share of checkpoints that are right").solids.set_alpha(1)
+    possible = np.linspace(0, 1, 201)
+    axes.plot(np.sqrt(possible * (1 - possible)), possible, color="black", linestyle=":", linewidth=1)
+    axes.set(xlim=(-0.01, 0.53), ylim=(-0.02, 1.02))
+    axes.set(
+        xlabel="variability: its standard deviation over checkpoints",
+        ylabel="confidence: mean probability of the label",
+    )
+    for text, height, end in (("easy", 0.97, 0.4), ("ambiguous", 0.5, 0.485), ("hard", 0.03, 0.4)):
+        axes.text(end, height, text, style="italic", horizontalalignment="right", verticalalignment="center")
+    likely = float((confidence[known] >= 0.5).float().mean())
+    wrong = int((correctness[known] == 0).sum())
+    always = f"{wrong:,} are" if wrong > 1 else "1 is" if wrong else "none is"
+    part = "" if len(drawn) == len(known) else f"; {len(drawn):,} shown"
+    axes.set_title(
+        f"{100 * likely:.1f} % of {len(known):,} examples have a confidence of 0.5 or more,\n"
+        f"{always} wrong at every checkpoint ({_source(scores)}{part})",
+        fontsize="medium",
+    )
+    return _saved(figure, path)
+
+
+# ------------------------------------------------------------------------------------------------------------ parts
+
+
+def _empty_figure(owner: str) -> tuple[Any, Any]:
+    try:
+        figures = import_module("matplotlib.figure")  # without pyplot, which keeps figures and picks a window system
+    except ImportError as error:
+        raise ImportError(
+            f"{owner} needs matplotlib: install it with pip install 'lightning-easiness[plots]'."
+        ) from error
+    figure = figures.Figure(figsize=(7, 4.5), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
+    if path is not None:
+        figure.savefig(os.fspath(path), dpi=150)
+    return figure
+
+
+def _check_several(owner: str, record: EasinessRecord, checkpoint: int) -> None:
+    if checkpoint % record.num_checkpoints == 0:
+        raise ValueError(
+            f"{owner} needs at least 2 checkpoints; got 1: observe more often, as with every_n_epochs=1, or end at a "
+            "later one."
+        )
+
+
+def _finite(owner: str, scores: Scores) -> NDArray[np.float64]:
+    values: Tensor = scores.values.detach().cpu().double()
+    known: NDArray[np.float64] = values[values.isfinite()].numpy()
+    if not len(known):
+        raise ValueError(f"{owner} has nothing to draw: no example has a finite {scores.name}.")
+    return known
+
+
+def _spans_powers_of_ten(values: NDArray[np.float64], scores: Scores) -> bool:
+    """Whether a logarithmic axis shows more. Not of what is high for easy examples: that is most even near its top."""
+    positive = values[values > 0]
+    if scores.higher_is_easier or values.min() < 0 or not len(positive):
+        return False
+    low, high = np.quantile(positive, (0.05, 0.95))
+    return bool(high > 100 * low)
+
+
+def _ranks_difficulty(scores: Scores) -> bool:
+    definition = SCORES.get(scores.name)
+    return definition is None or definition.ranks_difficulty
+
+
+def _axis_label(scores: Scores) -> str:
+    direction = "high" if scores.higher_is_easier else "low"
+    return _spoken(scores) + (f", {direction} is easy" if _ranks_difficulty(scores) else "")
+
+
+def _spoken(scores: Scores) -> str:
+    return scores.name.replace("_", " ")
+
+
+def _source(scores: Scores) -> str:
+    runs = f"{scores.num_runs} run{'' if scores.num_runs == 1 else 's'}"
+    return runs if scores.step is None else f"{runs}, step {scores.step:,}"

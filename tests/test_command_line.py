@@ -1,0 +1,535 @@
+"""The command line: each command says what the library says, and a mistake ends in one sentence."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_easiness import Ablation, EasinessRecord, Keep, find_label_issues, functional
+from lightning_easiness.cli import main
+from lightning_easiness.command_options import SAMPLINGS
+from lightning_easiness.scores import SCORES
+from lightning_easiness.selections import Sampling
+from tests.made_runs import NUM_EXAMPLES, write_run
+from tests.test_label_issues import N as NUM_LABELS
+from tests.test_label_issues import write as write_labelled
+
+ROOT = Path(__file__).parents[1]
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three runs of three checkpoints, observed by a probe and online."""
+    for seed in range(3):
+        write_run(tmp_path / "record", seed)
+        write_run(tmp_path / "record", seed, series="train-online", complete=False)
+    return tmp_path / "record"
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A run that shows eight of sixty labels to be wrong."""
+    for series in ("train-online", "train-probe"):
+        write_labelled(tmp_path / "labelled", series=series)
+    return tmp_path / "labelled"
+
+
+def call(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def error_of(capsys: Output, *arguments: object) -> str:
+    """What is said of a mistake, in one line."""
+    assert main([str(argument) for argument in arguments]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("lightning-easiness: error: ")
+    return told[0].removeprefix("lightning-easiness: error: ")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# ------------------------------------------------------------------ score
+
+
+def test_score_prints_what_was_recorded(folder: Path, capsys: Output) -> None:
+    call("score", folder, "--head", 2)
+    told = capsys.readouterr().out
+    record = EasinessRecord.load(folder)
+    scores = record.score("mean_loss")
+    assert told.startswith(
+        f"{folder}: 3 runs, 3 checkpoints (steps 0 to 240), 37 examples of 5 classes, series train-probe (there is also"
+        " train-online)\nmean_loss at step 240, epoch 2: low is easy. Mean loss over runs.\n"
+    )
+    quantiles = told.splitlines()[5].split()
+    assert quantiles == [f"{np.quantile(scores.values.double(), q):.4g}" for q in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)]
+    assert str(record.agreement()) in told
+    for end in ("easiest", "hardest"):
+        expected = [
+            [str(i), f"{scores.values[i]:.4g}", f"{scores.spread[i]:.4g}", str(i % 5), str(int(scores.ranks[i]))]
+            for i in getattr(scores, end)(1.0)[:2].tolist()
+        ]
+        assert [line.split() for line in told.partition(f"The {end} 2:")[2].splitlines()[2:4]] == expected
+
+
+@pytest.mark.filterwarnings("ignore:9 of 37 examples have no correctness")
+@pytest.mark.filterwarnings("ignore:.*were seen in fewer than all")
+def test_score_takes_the_series_the_checkpoint_and_the_seed(folder: Path, tmp_path: Path) -> None:
+    options = ("--series", "train-online", "--checkpoint", 1, "--seed", 4, "--score", "correctness")
+    call("score", folder, *options, "--hardest", 0.5, "--output", tmp_path / "rows.csv")
+    expected = EasinessRecord.load(folder, "train-online").score("correctness", 1, seed=4).hardest(0.5)
+    assert [int(row["example"]) for row in rows_of(tmp_path / "rows.csv")] == expected.tolist()
+
+
+def test_score_writes_what_the_library_writes(folder: Path, tmp_path: Path) -> None:
+    scores = EasinessRecord.load(folder).score("margin")
+    scores.to_csv(tmp_path / "expected.csv")
+    call("score", folder, "--score", "margin", "--output", tmp_path / "new" / "all.csv")
+    assert (tmp_path / "new" / "all.csv").read_bytes() == (tmp_path / "expected.csv").read_bytes()
+    call("score", folder, "--score", "margin", "--easiest", 0.2, "--output", tmp_path / "some.csv")
+    whole = rows_of(tmp_path / "expected.csv")
+    assert rows_of(tmp_path / "some.csv") == [whole[index] for index in scores.easiest(0.2).tolist()]
+
+
+def test_score_writes_parquet(folder: Path, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    scores = EasinessRecord.load(folder).score("mean_loss")
+    call("score", folder, "--output", tmp_path / "all.parquet")
+    call("score", folder, "--hardest", 0.2, "--output", tmp_path / "some.parquet")
+    expected = scores.to_pandas()
+    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "all.parquet"), expected)
+    some = pandas.read_parquet(tmp_path / "some.parquet")
+    pandas.testing.assert_frame_equal(some, expected.loc[scores.hardest(0.2).tolist()])
+
+
+@pytest.mark.parametrize("arguments", [("--list",), ("--score", "list")])
+def test_the_list_of_scores_is_that_of_the_registry(arguments: tuple[str, ...], capsys: Output) -> None:
+    call("score", *arguments)
+    told = capsys.readouterr().out
+    assert re.findall(r"^(\w+): ", told, flags=re.MULTILINE) == list(SCORES)
+    for definition in SCORES.values():
+        assert definition.doc in told
+        assert definition.paper in told
+    assert "variability: Standard deviation" in told
+    assert told.count("neither end is easy") == 1
+
+
+def test_a_score_of_the_users_own(
+    folder: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scores_of_mine.py").write_text(
+        "from math import inf\n"
+        "from lightning_easiness.scores import ScoreDefinition, register_score\n"
+        "register_score(ScoreDefinition('worst_loss', lambda loss: loss.amax(0), ('loss',), 'checkpoint', False,"
+        " (0.0, inf), '', 'Largest loss of all runs.'))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    try:
+        call("score", folder, "--import", "scores_of_mine", "--score", "worst_loss")
+    finally:
+        SCORES.pop("worst_loss", None)
+    assert "worst_loss at step 240, epoch 2: low is easy. Largest loss of all runs." in capsys.readouterr().out
+    assert error_of(capsys, "score", folder, "--import", "no_such_module") == "No module named 'no_such_module'"
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_folder_of_one_run_and_examples_without_a_score(tmp_path: Path, capsys: Output) -> None:
+    loss = torch.full((NUM_EXAMPLES,), torch.nan)
+    loss[4] = 1.5
+    path = write_run(tmp_path, 0, steps=(7,), fields={"loss": loss}, num_classes=None)
+    call("score", path)
+    told = capsys.readouterr()
+    assert f"{path}: 1 run, 1 checkpoint (step 7), 37 examples, series train-probe\n" in told.out
+    assert "Agreement" not in told.out
+    assert re.search(r"The hardest 1:\n.*\n +4 +1.5 +- +4 +1\n", told.out)
+    assert told.err == (
+        "lightning-easiness: warning: 36 of 37 examples have no mean_loss (NaN in some run): they are in neither"
+        " easiest() nor hardest().\n"
+    )
+
+
+# ------------------------------------------------------------------ select
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ((), {}),
+        (("--remove", "random", "--seed", 3), {"remove": "random", "seed": 3}),
+        (("--sampling", "beta", "--per-class"), {"sampling": "beta", "class_balanced": True}),
+        (("--remove", "hard", "--sampling", "beta"), {"remove": "hard", "sampling": "beta"}),
+        (("--sampling", "top", "--score", "count"), {"sampling": "top", "score": "count"}),
+        (("--sampling", "window", "--hardest-dropped", 0.1), {"sampling": "window", "hardest_dropped": 0.1}),
+        (("--sampling", "stratified", "--num-strata", 3), {"sampling": "stratified", "num_strata": 3}),
+    ],
+)
+def test_select_keeps_what_ablation_keeps(
+    arguments: tuple[object, ...], options: dict[str, Any], folder: Path, capsys: Output
+) -> None:
+    call("select", folder, "--ratio", 0.3, *arguments)
+    told = capsys.readouterr()
+    kept = Ablation(folder, 0.3, **options).kept
+    assert told.out == "".join(f"{index}\n" for index in kept.tolist())
+    assert told.err.startswith("Kept 26 of 37 examples (70.3%), removed ")
+    assert len(told.err.splitlines()) == 1
+
+
+def test_a_selection_goes_into_keep(folder: Path, tmp_path: Path, capsys: Output) -> None:
+    options = ("--ratio", 0.5, "--series", "train-probe", "--checkpoint", 0)
+    expected = Ablation(EasinessRecord.load(folder).score("mean_loss", 0), 0.5).kept
+    for suffix in ("npy", "txt", "csv"):
+        call("select", folder, *options, "--output", tmp_path / "new" / f"kept.{suffix}")
+    assert capsys.readouterr().out == ""
+    found = np.load(tmp_path / "new" / "kept.npy", allow_pickle=False)
+    assert found.dtype == np.int64
+    assert torch.equal(Keep(found).indices, expected)
+    assert np.loadtxt(tmp_path / "new" / "kept.txt", dtype=int).tolist() == expected.tolist()
+    assert [int(row["example"]) for row in rows_of(tmp_path / "new" / "kept.csv")] == expected.tolist()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_class_that_is_lost_is_told(folder: Path, capsys: Output) -> None:
+    call("select", folder, "--ratio", 0.95, "--sampling", "top")
+    told = capsys.readouterr()
+    lost = sorted(set(range(5)) - {int(line) % 5 for line in told.out.split()})
+    assert f"warning: no example of classes {', '.join(map(str, lost))} is kept: see --per-class." in told.err
+
+
+def test_the_samplings_are_those_of_ablation() -> None:
+    assert get_args(Sampling) == SAMPLINGS
+
+
+# ------------------------------------------------------------------ compare
+
+
+def test_compare_gives_the_rates_of_the_library(folder: Path, tmp_path: Path, capsys: Output) -> None:
+    for seed in (5, 6):
+        write_run(tmp_path / "other", seed)
+    call("compare", folder, tmp_path / "other", "--fractions", 0.1, 0.5)
+    told = capsys.readouterr().out
+    records = [EasinessRecord.load(path) for path in (folder, tmp_path / "other")]
+    a, b = (record.score("mean_loss") for record in records)
+    for end in ("easiest", "hardest"):
+        for fraction, count in ((0.1, 4), (0.5, 19)):
+            rate = float(functional.matching_rate(getattr(a, end)(fraction), getattr(b, end)(fraction)))
+            assert re.search(rf"{end} +{fraction} +{count} +{rate:.4f} +{fraction:.4f}\n", told)
+    assert f"Spearman): {float(functional.rank_correlation(a.values, b.values)):.4f}\n" in told
+    for letter, record in zip("AB", records, strict=True):
+        expected = f"{letter} and {record.num_runs} other runs of its kind: {record.agreement().full_agreement:.4f}\n"
+        assert expected in told
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compare_within_a_record(folder: Path, capsys: Output) -> None:
+    record = EasinessRecord.load(folder)
+    loss, margin = record.score("mean_loss"), record.score("margin")
+    call("compare", folder, "--score-b", "margin", "--of", "hardest")
+    told = capsys.readouterr().out
+    assert "easiest" not in told
+    assert f"{float(functional.matching_rate(loss.hardest(0.1), margin.hardest(0.1))):.4f}  0.1000" in told
+    assert f"Spearman): {float(functional.rank_correlation(loss.values, -margin.values)):.4f}\n" in told
+    call("compare", folder, "--checkpoint-b", 0)
+    first = record.score("mean_loss", 0)
+    told = capsys.readouterr().out
+    assert f"Spearman): {float(functional.rank_correlation(loss.values, first.values)):.4f}\n" in told
+    assert f"B and 3 other runs of its kind: {record.agreement(checkpoint=0).full_agreement:.4f}\n" in told
+    call("compare", folder, "--series-b", "train-online")
+    assert "series train-online (there is also train-probe)" in capsys.readouterr().out
+
+
+def test_compare_refuses_other_data(folder: Path, tmp_path: Path, capsys: Output) -> None:
+    write_run(tmp_path / "shorter", 0, num_examples=20)
+    target = torch.arange(NUM_EXAMPLES) % 5
+    target[8:10] = torch.tensor([0, -1])
+    write_run(tmp_path / "relabelled", 0, target=target)
+    told = error_of(capsys, "compare", folder, tmp_path / "shorter")
+    assert told == "A has 37 examples and B 20: compare records of one data set."
+    assert error_of(capsys, "compare", folder, tmp_path / "relabelled") == (
+        "A and B are of different data sets: example 8 has the label 3 in A and 0 in B, and so 1 of 37: compare records"
+        " of one data set."
+    )
+    assert error_of(capsys, "compare", folder).startswith("compare needs a PATH_B; or --score-b, ")
+
+
+# ------------------------------------------------------------------ issues
+
+
+def test_issues_are_those_of_the_library(labelled: Path, tmp_path: Path, capsys: Output) -> None:
+    call("issues", labelled, "--output", tmp_path / "issues.csv", "--head", 3)
+    told = capsys.readouterr().out
+    expected = find_label_issues(labelled)
+    expected.to_csv(tmp_path / "expected.csv")
+    assert (tmp_path / "issues.csv").read_bytes() == (tmp_path / "expected.csv").read_bytes()
+    assert told.startswith(
+        f"{expected.explanation}\n{len(expected.flagged)} of {NUM_LABELS} labels are called wrong.\n"
+    )
+    assert told.splitlines()[3:] == str(expected.head(3)).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (("--rule", "gap"), {"rule": "gap"}),
+        (("--rule", 0.1, "--score", "mean_loss"), {"rule": 0.1, "score": "mean_loss"}),
+        (("--num-suspects", 5, "--seed", 2), {"num_suspects": 5, "seed": 2}),
+        (("--refine", "hard", "--rule", "mixture"), {"refine": "hard", "rule": "mixture"}),
+        (("--series", "train-probe", "--checkpoint", 0), {"series": "train-probe", "checkpoint": 0}),
+    ],
+)
+def test_options_of_issues(
+    arguments: tuple[object, ...], options: dict[str, Any], labelled: Path, tmp_path: Path, capsys: Output
+) -> None:
+    call("issues", labelled, *arguments, "--output", tmp_path / "issues.csv", "--head", 0)
+    expected = find_label_issues(labelled, **options)
+    found = rows_of(tmp_path / "issues.csv")
+    assert [int(row["index"]) for row in found if row["is_issue"] == "True"] == expected.flagged.tolist()
+    assert capsys.readouterr().out.startswith(expected.explanation)
+
+
+def test_issues_write_parquet(labelled: Path, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    call("issues", labelled, "--output", tmp_path / "issues.parquet")
+    expected = find_label_issues(labelled).to_pandas()
+    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "issues.parquet"), expected)
+
+
+def test_labels_of_a_file_are_held_against_the_record(labelled: Path, tmp_path: Path, capsys: Output) -> None:
+    labels = np.arange(NUM_LABELS) % 3
+    np.save(tmp_path / "same.npy", labels)
+    (tmp_path / "same.csv").write_text("name,label\n" + "".join(f"a,{label}\n" for label in labels))
+    (tmp_path / "same.txt").write_text("".join(f"{label}\n" for label in labels))
+    for name in ("same.npy", "same.csv", "same.txt"):
+        call("issues", labelled, "--target", tmp_path / name)
+    capsys.readouterr()
+    np.save(tmp_path / "other.npy", (labels + (labels == 0)).astype(np.uint8))
+    message = error_of(capsys, "issues", labelled, "--target", tmp_path / "other.npy")
+    assert message.startswith(
+        "20 of 60 labels are not those that were trained on: example 0 has the label 1 now and 0 in"
+    )
+
+
+def test_files_that_hold_no_labels(labelled: Path, tmp_path: Path, capsys: Output) -> None:
+    np.save(tmp_path / "float.npy", np.zeros(3))
+    np.save(tmp_path / "pickle.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "two.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "words.txt").write_text("1\ncat\n")
+    for name, message in {
+        "float.npy": "must hold labels, integers (N,); got float64 (3,).",
+        "pickle.npy": "is no .npy file of numbers (",
+        "empty.npy": "is no .npy file of numbers (",
+        "two.csv": "must hold one label a line, or a column 'target' or 'label'; got ['a', 'b'].",
+        "words.txt": "must hold an integer label in each line, -1 where not known (",
+        "missing.npy": "No such file or directory",
+    }.items():
+        assert message in error_of(capsys, "issues", labelled, "--target", tmp_path / name)
+
+
+def test_a_rule_that_needs_two_trainings(labelled: Path, capsys: Output) -> None:
+    assert "half-0" in error_of(capsys, "issues", labelled, "--rule", "threshold")
+
+
+# ------------------------------------------------------------------ view
+
+
+def events(folder: Path) -> EventAccumulator:
+    found = EventAccumulator(str(folder), size_guidance={"images": 0, "histograms": 0})
+    return found.Reload()
+
+
+def test_view_draws_what_needs_no_data(folder: Path, tmp_path: Path, capsys: Output) -> None:
+    pytest.importorskip("matplotlib")
+    call("view", folder, "--output", tmp_path / "a" / "b", "--score", "el2n", "--tensorboard")
+    names = ("el2n_histogram.png", "el2n_course.png", "data_map.png", "tensorboard")
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "a" / "b" / name) for name in names]
+    assert all((tmp_path / "a" / "b" / name).exists() for name in names)
+    histograms = events(tmp_path / "a" / "b" / "tensorboard").Histograms("easiness/el2n")
+    assert [histogram.step for histogram in histograms] == [0, 120, 240]
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3), (1, 8, 8)])
+def test_view_draws_sheets_of_pictures(shape: tuple[int, ...], labelled: Path, tmp_path: Path, capsys: Output) -> None:
+    pytest.importorskip("matplotlib")
+    images = np.random.default_rng(0).integers(256, size=(NUM_LABELS, *shape), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    options = ("--images", tmp_path / "images.npy", "--num-images", 4, "--class-names", "one", "two", "three")
+    call("view", labelled, "--output", tmp_path / "view", *options, "--tensorboard", "--checkpoint", 1)
+    names = {path.name for path in (tmp_path / "view").iterdir()}
+    assert names >= {"mean_loss_easiest.png", "mean_loss_hardest.png", "suspects.png", "mean_loss_histogram.png"}
+    found = events(tmp_path / "view" / "tensorboard")
+    assert {"easiness/mean_loss/hardest", "easiness/label_issues/suspects"} <= set(found.Tags()["images"])
+    assert [histogram.step for histogram in found.Histograms("easiness/mean_loss")] == [0, 120]
+    assert len(capsys.readouterr().out.splitlines()) == len(names)
+
+
+def test_what_a_record_cannot_show_is_told(tmp_path: Path, capsys: Output) -> None:
+    pytest.importorskip("matplotlib")
+    path = write_run(tmp_path, 0, steps=(5,), target=torch.zeros(NUM_EXAMPLES, dtype=torch.int64))
+    np.save(tmp_path / "images.npy", np.zeros((NUM_EXAMPLES, 4, 4), dtype=np.uint8))
+    call("view", path, "--output", tmp_path / "view", "--images", tmp_path / "images.npy")
+    told = capsys.readouterr()
+    drawn = [Path(line).name for line in told.out.splitlines()]
+    assert drawn == ["mean_loss_histogram.png", "mean_loss_easiest.png", "mean_loss_hardest.png"]
+    reasons = [line.partition(": ")[2].split(": ")[0] for line in told.err.splitlines()]
+    assert reasons == ["no mean_loss_course.png", "no data_map.png", "no suspects.png"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_view_without_matplotlib(folder: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    sentence = "draw_histogram needs matplotlib: install it with pip install 'lightning-easiness[plots]'."
+    assert error_of(capsys, "view", folder, "--output", tmp_path / "view") == sentence
+    call("view", folder, "--output", tmp_path / "view", "--tensorboard")
+    told = capsys.readouterr()
+    assert told.err == f"lightning-easiness: warning: {sentence}\n"
+    assert told.out == f"{tmp_path / 'view' / 'tensorboard'}\n"
+
+
+def test_files_that_hold_no_pictures(folder: Path, tmp_path: Path, capsys: Output) -> None:
+    pytest.importorskip("matplotlib")
+    for array in (np.zeros((4, 9), dtype=np.uint8), np.zeros((4, 5, 5, 5), dtype=np.uint8), np.zeros((4, 5, 5), bool)):
+        np.save(tmp_path / "images.npy", array)
+        message = error_of(capsys, "view", folder, "--output", tmp_path, "--images", tmp_path / "images.npy")
+        assert message.endswith(f"of 1, 3 or 4 channels; got {array.dtype} {array.shape}.")
+    np.save(tmp_path / "images.npy", np.zeros((4, 5, 5), dtype=np.uint8))
+    message = error_of(capsys, "view", folder, "--output", tmp_path / "view", "--images", tmp_path / "images.npy")
+    assert "`dataset` has 4 items, but there are scores of 37 examples" in message
+
+
+# ------------------------------------------------------------------ mistakes, and the process
+
+
+@pytest.mark.parametrize(
+    "command", ["score", "select --ratio 0.3", "compare --score-b count", "issues", "view --output x"]
+)
+def test_a_folder_that_is_not_there(command: str, capsys: Output, tmp_path: Path) -> None:
+    name, *options = command.split()
+    assert error_of(capsys, name, tmp_path / "none", *options).startswith(
+        f"'{tmp_path / 'none'}' is no folder: give one"
+    )
+    assert error_of(capsys, name, tmp_path, *options).startswith(f"There is no run in '{tmp_path}'")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mistakes_end_in_one_sentence(folder: Path, capsys: Output) -> None:
+    for message, *arguments in (
+        ("There is no score 'nothing': choose from mean_loss", "score", folder, "--score", "nothing"),
+        ("`checkpoint` must be in [-3, 3); got 3", "score", folder, "--checkpoint", 3),
+        ("score needs the PATH of a record", "score"),
+        ("No run in", "score", folder, "--series", "val-probe"),
+        ("The `fraction` of easiest must be in (0, 1]", "score", folder, "--easiest", 2),
+        ("The `ratio` of ablate must be in [0, 1); got 1.0", "select", folder, "--ratio", 1),
+        (
+            "The `scores` of Ablation hold",
+            "select",
+            folder,
+            "--ratio",
+            0.1,
+            "--series",
+            "train-online",
+            "--score",
+            "count",
+        ),
+    ):
+        assert message in error_of(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("the following arguments are required: --ratio", ["select", "x"]),
+        ("invalid choice: 'best'", ["select", "x", "--ratio", "0.1", "--sampling", "best"]),
+        ("the file must end in .csv or .parquet; got 'x.txt'", ["score", "x", "--output", "x.txt"]),
+        ("not allowed with argument", ["score", "x", "--easiest", "0.1", "--hardest", "0.1"]),
+        ("it must be at least 0; got -1", ["issues", "x", "--head", "-1"]),
+        ("invalid choice: 'train'", ["train"]),
+    ],
+)
+def test_options_that_cannot_be_read(message: str, arguments: list[str], capsys: Output) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_mistake_can_be_traced_and_a_bug_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="There is no score"):
+        main(["score", str(folder), "--score", "nothing", "--traceback"])
+    monkeypatch.setattr(EasinessRecord, "load", lambda *_: {}["a bug"])
+    with pytest.raises(KeyError, match="a bug"):
+        main(["score", str(folder)])
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_file_that_is_left_out_is_told_in_one_line(folder: Path, capsys: Output) -> None:
+    (folder / "seed-1" / "run.json").write_text("{")
+    call("score", folder)
+    told = capsys.readouterr()
+    assert ": 2 runs," in told.out
+    assert re.fullmatch(r"lightning-easiness: warning: Left out: '[^\n]*' is damaged [^\n]*\n", told.err)
+    assert warnings.showwarning.__module__ != "lightning_easiness.cli", "it is put back"
+
+
+def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, **options)
+
+
+def test_python_m_and_the_entry_point(folder: Path, tmp_path: Path) -> None:
+    done = run("-m", "lightning_easiness", "score", folder, "--easiest", 0.2, "--output", tmp_path / "rows.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [int(row["example"]) for row in rows_of(tmp_path / "rows.csv")] == (
+        EasinessRecord.load(folder).score("mean_loss").easiest(0.2).tolist()
+    )
+    done = run("-m", "lightning_easiness", "score", folder / "none")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    scripts = (ROOT / "pyproject.toml").read_text().partition("[project.scripts]\n")[2]
+    assert scripts.startswith('lightning-easiness = "lightning_easiness.cli:main"\n')
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of another kind")
+def test_nobody_reads_on() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "lightning_easiness", "score", "--list"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False, cwd=ROOT)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+_LOADED = """
+import sys
+from lightning_easiness.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print("loaded", *(name for name in ("torch", "numpy", "lightning", "matplotlib", "tensorboard") if name in sys.modules))
+"""
+
+
+def test_no_command_loads_what_it_does_not_need(folder: Path) -> None:
+    def loaded(*arguments: object) -> list[str]:
+        return run("-c", _LOADED, *arguments).stdout.splitlines()[-1].split()[1:]
+
+    assert loaded("--help") == loaded("view", "--help") == loaded("select", folder) == []
+    assert loaded("score", folder) == loaded("compare", folder, "--score-b", "count") == ["torch", "numpy"]

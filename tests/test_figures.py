@@ -1,0 +1,171 @@
+"""Figures of a record: what is drawn is what was recorded, and what cannot be drawn is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_easiness.figures import draw_course, draw_data_map, draw_histogram
+from lightning_easiness.record import EasinessRecord
+from tests.made_runs import NUM_EXAMPLES, make_scores, whole, write_run
+
+pytest.importorskip("matplotlib")
+N = 200
+
+
+def record_of(folder: Path, losses: dict[int, torch.Tensor], seeds: tuple[int, ...] = (0,)) -> EasinessRecord:
+    """A record with these losses by step, correct below log 2; each seed adds a little."""
+    for seed in seeds:
+        for step, loss in losses.items():
+            values = loss + 0.001 * seed
+            fields = {"loss": values, "correct": values < np.log(2)}
+            write_run(folder, seed, steps=(step,), num_examples=len(loss), fields=fields, complete=False)
+    return EasinessRecord.load(folder)
+
+
+def losses(seed: int = 0) -> torch.Tensor:
+    return torch.randn(N, generator=torch.Generator().manual_seed(seed)).mul(2).sub(2).exp()
+
+
+def bars(axes: Any) -> list[tuple[Any, Any]]:
+    return [(patch.get_data().values, patch.get_data().edges) for patch in axes.patches]
+
+
+# ------------------------------------------------------------------ histogram
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_a_histogram_holds_every_example_and_its_ends(higher: bool, tmp_path: Path) -> None:
+    values = torch.randn(N, generator=torch.Generator().manual_seed(1))
+    scores = make_scores(values.tolist(), higher, name="margin")
+    figure = draw_histogram(scores, tmp_path / "histogram.png", fraction=0.2)
+    (total, edges), (not_easy, _), (hard, _) = bars(figure.axes[0])
+    assert total.sum() == N
+    assert (total - not_easy).sum() == hard.sum() == 40
+    assert np.array_equal(total, np.histogram(values.numpy(), edges)[0])
+    assert hard[-1 if higher else 0] == 0
+    assert figure.axes[0].get_xlabel() == f"margin, {'high' if higher else 'low'} is easy"
+    assert (tmp_path / "histogram.png").stat().st_size > 5000
+    assert [text.get_text() for text in figure.legends[0].texts] == ["easiest 20 %", "hardest 20 %"]
+
+
+def test_a_loss_of_several_powers_of_ten_is_drawn_on_a_logarithmic_axis() -> None:
+    values = [0.0, 1e-30, *losses().tolist()]
+    axes = draw_histogram(make_scores(values, False, name="mean_loss")).axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+    counts, edges = bars(axes)[0]
+    assert counts.sum() == len(values), "what is 0 stands at the left end"
+    assert edges[0] > 1e-10
+    assert f"half of {len(values)} examples have {np.median(values):.3g} or less" in axes.get_title()
+
+
+def test_ties_are_in_the_colours_of_what_they_are_called() -> None:
+    axes = draw_histogram(make_scores([1.0] * 90 + [0.5] * 2, name="count")).axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "log"), "one bar holds most"
+    (total, _), (not_easy, _), (hard, _) = bars(axes)
+    assert (total[-1], total[-1] - not_easy[-1], hard[-1], hard[0]) == (90, 9, 7, 2)
+
+
+def test_a_score_without_an_easy_end_has_a_low_and_a_high_one() -> None:
+    figure = draw_histogram(make_scores([0.1, 0.2, 0.3, 0.4], False, name="variability"), fraction=0.25)
+    assert figure.axes[0].get_xlabel() == "variability"
+    assert [text.get_text() for text in figure.legends[0].texts] == ["lowest 25 %", "highest 25 %"]
+
+
+def test_one_value_and_values_that_are_not_finite() -> None:
+    nan, inf = float("nan"), float("inf")
+    axes = draw_histogram(make_scores([nan, inf, 2.0, 2.0], False)).axes[0]
+    assert bars(axes)[0][0].sum() == 2
+    message = "draw_histogram has nothing to draw: no example has a finite margin."
+    with pytest.raises(ValueError, match=whole(message)):
+        draw_histogram(make_scores([nan, nan]))
+
+
+# ------------------------------------------------------------------ course
+
+
+def test_a_course_is_that_of_the_scores(tmp_path: Path) -> None:
+    record = record_of(tmp_path / "record", {0: losses(0), 50: losses(1) / 9, 70: losses(2) / 99}, seeds=(0, 1))
+    figure = draw_course(record, path=tmp_path / "course.pdf")
+    median, mean = figure.axes[0].lines
+    at = [record.score("mean_loss", index).values.double().numpy() for index in range(3)]
+    assert median.get_xdata().tolist() == mean.get_xdata().tolist() == [0, 50, 70]
+    assert median.get_ydata() == pytest.approx([np.median(values) for values in at])
+    assert mean.get_ydata() == pytest.approx([values.mean() for values in at])
+    assert figure.axes[0].get_yscale() == "log"
+    assert "2 runs, step 70" in figure.axes[0].get_title()
+    assert (tmp_path / "course.pdf").read_bytes().startswith(b"%PDF")
+    earlier = draw_course(record, checkpoint=1)
+    assert earlier.axes[0].lines[0].get_xdata().tolist() == [0, 50]
+    assert draw_course(record, "count").axes[0].get_yscale() == "linear"
+
+
+def test_examples_that_were_not_seen_are_told_once(tmp_path: Path) -> None:
+    hidden = losses()
+    hidden[3] = torch.nan
+    record = record_of(tmp_path, {0: hidden, 10: hidden})
+    with pytest.warns(UserWarning, match=f"1 of {N} examples have no mean_loss") as told:
+        draw_course(record)
+    assert len(told) == 1
+
+
+# ------------------------------------------------------------------ data map
+
+
+def test_a_data_map_has_a_point_an_example_in_its_colour(tmp_path: Path) -> None:
+    record = record_of(tmp_path, {step: losses(step) for step in (0, 10, 20)}, seeds=(0, 1))
+    figure = draw_data_map(record, tmp_path / "map.png")
+    points = figure.axes[0].collections[0]
+    drawn = np.column_stack([points.get_offsets(), points.get_array()])
+    names = ("variability", "confidence", "correctness")
+    expected = np.column_stack([record.score(name).values.numpy() for name in names])
+    assert np.array_equal(drawn[np.lexsort(drawn.T)], expected[np.lexsort(expected.T)])
+    assert (np.diff(points.get_array()) <= 0).all(), "the few that are wrong lie on top"
+    likely = float((record.score("confidence").values >= 0.5).float().mean())
+    wrong = int((record.score("correctness").values == 0).sum())
+    assert wrong == 1
+    assert (
+        figure.axes[0].get_title().startswith(f"{100 * likely:.1f} % of {N} examples have a confidence of 0.5 or more")
+    )
+    assert "1 is wrong at every checkpoint (2 runs, step 20)" in figure.axes[0].get_title()
+    assert (tmp_path / "map.png").stat().st_size > 5000
+
+
+def test_a_data_map_of_many_draws_some_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_easiness.figures._MOST_POINTS", 50)
+    record = record_of(tmp_path, {0: losses(0), 10: losses(1)})
+    before = torch.get_rng_state()
+    first, again, other = (draw_data_map(record, seed=seed).axes[0].collections[0].get_offsets() for seed in (0, 0, 1))
+    assert len(first) == 50
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("draw", [draw_course, draw_data_map])
+def test_one_checkpoint_is_no_course(draw: Any, tmp_path: Path) -> None:
+    record = record_of(tmp_path, {0: losses(0), 10: losses(1)})
+    with pytest.raises(ValueError, match=f"{draw.__name__} needs at least 2 checkpoints; got 1: observe more often"):
+        draw(record, checkpoint=-2)
+
+
+def test_what_a_record_lacks_is_said(tmp_path: Path) -> None:
+    write_run(tmp_path, 0, loss="mine")
+    record = EasinessRecord.load(tmp_path)
+    with pytest.raises(ValueError, match="Score 'confidence' needs the loss 'cross_entropy', but 'mine' was recorded"):
+        draw_data_map(record)
+    assert record.num_examples == NUM_EXAMPLES
+    with pytest.raises(ValueError, match="There is no score 'nothing'"):
+        draw_course(record, "nothing")
+
+
+def test_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    message = "draw_histogram needs matplotlib: install it with pip install 'lightning-easiness[plots]'."
+    with pytest.raises(ImportError, match=whole(message)):
+        draw_histogram(make_scores([1.0, 2.0]))
