@@ -1,6 +1,11 @@
 """Whether the seeds are enough: how far the score of some runs agrees with that of as many others."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
+
+from lightning_easiness import functional
 
 
 @dataclass(frozen=True)
@@ -38,3 +43,21 @@ class Agreement:
         lines = [f"{num_runs:>6}  {agreement:>9.3f}  {source}" for num_runs, agreement, source in rows]
         title = f"Agreement of {self.name} with that of as many other runs (Spearman)"
         return "\n".join([title, "  runs  agreement", *lines])
+
+
+def measure_agreement(name: str, alone: Tensor, factor: Sequence[float], *, seed: int, num_splits: int) -> Agreement:
+    """Measure the agreement of random halves of the runs, and extrapolate it.
+
+    Args:
+        name: name of the score.
+        alone: what each run alone would give, `(R, N)`, NaN where it is not known.
+        factor: how many times as many runs to extrapolate to.
+        seed: seed of the random splits.
+        num_splits: number of random splits of the runs into halves.
+    """
+    half = functional.split_half_agreement(alone, seed=seed, num_splits=num_splits)
+    num_runs = len(alone)
+    numbers = [num_runs, *(round(times * num_runs) for times in factor)]
+    # Twice the half is all runs, but for an odd number, where a half is less than that
+    expected = {number: float(functional.extrapolate_agreement(half, number / (num_runs // 2))) for number in numbers}
+    return Agreement(name, num_runs, float(half), expected.pop(num_runs), expected, num_splits)

@@ -55,6 +55,7 @@ BUILT_IN_SCORES = (
         range=(-inf, inf),  # from 0 for cross-entropy, but a loss of the user's may be anything
         paper=_EASINESS_2019,
         doc="Mean loss over runs.",
+        mean_over_runs=True,
     ),
     ScoreDefinition(
         name="count",
@@ -75,6 +76,7 @@ BUILT_IN_SCORES = (
         range=(-inf, inf),
         paper=_MARGIN,
         doc="Mean over runs of the target logit less the largest other logit.",
+        mean_over_runs=True,
     ),
     ScoreDefinition(
         name="sample_easiness",
@@ -85,6 +87,7 @@ BUILT_IN_SCORES = (
         range=(0.0, 1.0),
         paper=_SAMPLE_EASINESS,
         doc="Mean over runs of the probability that the true class wins against each other class under noise.",
+        mean_over_runs=True,
     ),
     ScoreDefinition(
         name="el2n",
@@ -95,6 +98,7 @@ BUILT_IN_SCORES = (
         range=(0.0, sqrt(2.0)),
         paper=_EL2N,
         doc="Mean over runs of the distance of the predicted probabilities from the one-hot label.",
+        mean_over_runs=True,
     ),
     ScoreDefinition(
         name="area_under_margin",
@@ -105,6 +109,17 @@ BUILT_IN_SCORES = (
         range=(-inf, inf),
         paper=_MARGIN,
         doc="Mean margin over the checkpoints at which the example was seen.",
+    ),
+    ScoreDefinition(
+        name="weighted_area_under_margin",
+        function=functional.area_under_margin,
+        fields=("margin",),
+        per="trajectory",
+        higher_is_easier=True,
+        range=(-inf, inf),
+        paper=f"The margin of {_MARGIN}; the weights are of this package",
+        doc="Mean margin over checkpoints, weighted by a (1 - a), where a is the share of examples that are right.",
+        weights=functional.learning_weights,
     ),
     ScoreDefinition(
         name="area_under_loss",

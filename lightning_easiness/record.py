@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_easiness import functional
-from lightning_easiness.agreement import Agreement
+from lightning_easiness.agreement import Agreement, measure_agreement
 from lightning_easiness.checkpoint_file import FIELDS, fingerprint
 from lightning_easiness.probabilities import have_probabilities, read_probabilities
 from lightning_easiness.saving import save_runs
-from lightning_easiness.scores import ScoreDefinition, Scores, get_score
-from lightning_easiness.scoring import score_runs, stack_rows
+from lightning_easiness.scores import Scores, get_score
+from lightning_easiness.scoring import RunScores, mean_over_seen, score_runs, stack_rows
 from lightning_easiness.stacking import RecordedSeries, merged_target, read_runs, same_seeds, stack, with_own_names
 
 __all__ = ["EasinessRecord"]
@@ -60,7 +59,7 @@ class EasinessRecord:
 
         Files that are truncated or foreign are left out with a warning. Runs are stacked at the checkpoints that all
         complete runs share; an incomplete run that lacks one of them is left out with a warning. Where no run is
-        complete, it is the checkpoints that all runs share.
+        complete, it is the checkpoints that all runs share. Others count in scores of a trajectory alone: see `score`.
 
         Args:
             path: the `dirpath` of EasinessCallback, or the folder of one run in it.
@@ -112,13 +111,13 @@ class EasinessRecord:
         return EasinessRecord(chosen, self.series)
 
     def save(self, dirpath: str | Path) -> None:
-        """Write the runs into folders under `dirpath`, in the form that `load` reads.
+        """Write the runs, each with all of its own checkpoints, into folders under `dirpath`, as `load` reads them.
 
         Raises:
             FileExistsError: `dirpath` holds checkpoints of a run of that name.
             OSError: it cannot be written to.
         """
-        save_runs(self._runs, self.series, dirpath)
+        save_runs([run.whole() for run in self._runs], self.series, dirpath)
 
     # ------------------------------------------------------------------ what it holds
 
@@ -295,26 +294,36 @@ class EasinessRecord:
 
     # ------------------------------------------------------------------ scores
 
-    def score(self, name: str, checkpoint: int = -1, *, seed: int = 0, **options: Any) -> Scores:
+    def score(self, name: str, checkpoint: int = -1, *, first: int = 0, seed: int = 0, **options: Any) -> Scores:
         """One number an example: see `lightning_easiness.scores.SCORES` for the names.
 
-        Reads one file a run; for a score of the whole trajectory, one run after the other.
+        Reads one file a run; for a score of the whole trajectory, one run after the other. A trajectory is a run's own:
+        it holds also checkpoints that other runs lack, and the first and last of the record stand for the ends of each
+        run. Where the trajectories differ, a `UserWarning` says so.
+
+        Means and spread are over the runs that saw the example, and a `UserWarning` says how many examples were seen in
+        fewer than all; `count`, a number of runs, is NaN for them. An example that was seen, but of which NaN was
+        recorded, has no score of that checkpoint; its trajectory is that of the others, with a warning.
 
         Args:
             name: name of the score.
             checkpoint: index, negative from the end. Trajectories end there.
+            first: index, negative from the end. Trajectories begin there: `num_checkpoints // 2` for the second half.
             seed: decides what is left of ties in `Scores`.
             options: for the function of the score.
 
         Raises:
-            ValueError: there is no such score, or the record lacks what it needs.
+            ValueError: there is no such score, the record lacks what it needs, or `first` comes after `checkpoint` or
+                is given for a score of one checkpoint.
             IndexError: there is no such checkpoint.
         """
         index = self._index(checkpoint)
-        values, alone = self._values_and_alone(name, index, options)
+        found = self._score_runs(name, index, first, options)
+        _warn(found.told)
+        with_loss = "loss" in self.fields and name != "mean_loss"
         scores = Scores(
-            values=values,
-            spread=alone.std(0) if self.num_runs > 1 else torch.full_like(values, torch.nan),
+            values=found.values,
+            spread=found.spread(),
             higher_is_easier=get_score(name).higher_is_easier,
             target=self.target,
             name=name,
@@ -322,7 +331,7 @@ class EasinessRecord:
             step=int(self.steps[index]),
             epoch=int(self.epochs[index]),
             fingerprint=self.fingerprint,
-            tie_breaker=self.field("loss", index).mean(0) if "loss" in self.fields and name != "mean_loss" else None,
+            tie_breaker=mean_over_seen(self.field("loss", index)) if with_loss else None,
             seed=seed,
         )
         scores.warn_of_nan(stacklevel=2)
@@ -334,6 +343,7 @@ class EasinessRecord:
         checkpoint: int = -1,
         factor: Sequence[float] = (2,),
         *,
+        first: int = 0,
         seed: int = 0,
         num_splits: int = 20,
     ) -> Agreement:
@@ -341,55 +351,44 @@ class EasinessRecord:
 
         Args:
             name: name of the score.
-            checkpoint: index, negative from the end.
+            checkpoint: index, negative from the end, as of `score`.
             factor: how many times as many runs to extrapolate to.
+            first: as of `score`.
             seed: seed of the random splits.
             num_splits: number of random splits of the runs into halves.
 
         Raises:
-            ValueError: the record holds a single run, or lacks what the score needs.
+            ValueError: the record holds a single run, lacks what the score needs, or `first` is refused by `score`.
         """
         if self.num_runs < 2:
             raise ValueError("agreement() needs at least 2 runs; got 1: repeat the training with other seeds.")
-        _, alone = self._values_and_alone(name, self._index(checkpoint), {})
-        half = functional.split_half_agreement(alone, seed=seed, num_splits=num_splits)
-        numbers = [self.num_runs, *(round(times * self.num_runs) for times in factor)]
-        # Twice the half is all runs, but for an odd number, where a half is less than that
-        expected = {
-            number: float(functional.extrapolate_agreement(half, number / (self.num_runs // 2))) for number in numbers
-        }
-        return Agreement(name, self.num_runs, float(half), expected.pop(self.num_runs), expected, num_splits)
+        found = self._score_runs(name, self._index(checkpoint), first, {})
+        return measure_agreement(name, found.alone, factor, seed=seed, num_splits=num_splits)
 
-    def _values_and_alone(self, name: str, index: int, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def _score_runs(self, name: str, index: int, first: int, options: Mapping[str, Any]) -> RunScores:
         definition = get_score(name)
-        self._check_definition(definition)
-        return score_runs(definition, self._runs, index, options)
-
-    def _check_definition(self, definition: ScoreDefinition) -> None:
-        for field in definition.fields:
-            self._check_field(field, f"Score '{definition.name}' needs field '{field}', which")
-        if definition.loss is not None and definition.loss != self.loss_name:
-            raise ValueError(
-                f"Score '{definition.name}' needs the loss '{definition.loss}', but '{self.loss_name}' was recorded: "
-                "observe with the default `loss_fn`, or choose another score."
-            )
+        for field in definition.needs:
+            self._check_field(field, f"Score '{name}' needs field '{field}', which")
+        found = score_runs(definition, self._runs, index, options, self._index(first, "first"))
+        _warn(found.remarks, stacklevel=4)
+        return found
 
     def _check_field(self, name: str, what: str) -> None:
         if name not in self.fields:
             raise ValueError(f"{what} is not in series '{self.series}', which holds {', '.join(self.fields)}.")
 
-    def _index(self, checkpoint: int) -> int:
+    def _index(self, checkpoint: int, argument: str = "checkpoint") -> int:
         count = self.num_checkpoints
         if not -count <= checkpoint < count:
             raise IndexError(
-                f"`checkpoint` must be in [{-count}, {count}); got {checkpoint}: see checkpoint_at(step=...)."
+                f"`{argument}` must be in [{-count}, {count}); got {checkpoint}: see checkpoint_at(step=...)."
             )
         return checkpoint % count
 
 
-def _warn(sentences: Iterable[str]) -> None:
+def _warn(sentences: Iterable[str], stacklevel: int = 3) -> None:
     for sentence in sentences:
-        warnings.warn(sentence, stacklevel=3)
+        warnings.warn(sentence, stacklevel=stacklevel)
 
 
 def _plural(number: int, noun: str) -> str:

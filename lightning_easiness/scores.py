@@ -69,7 +69,8 @@ class Scores:
 
     Attributes:
         values: float `(N,)`; NaN where the score is not known.
-        spread: float `(N,)`, standard deviation (ddof=1) over runs of what each run alone would give; NaN for one run.
+        spread: float `(N,)`, standard deviation (ddof=1) of what each run alone would give, over the runs that saw the
+            example; NaN for one run.
         higher_is_easier: the direction of `values`.
         target: class of each example, int64 `(N,)`, -1 where not known.
         name: name of the score.

@@ -1,7 +1,7 @@
 """A score computed from recorded runs: what its function is given, and what each run alone would give."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,33 +14,77 @@ from lightning_easiness.stacking import RecordedSeries
 _BLOCK = 2**22  # values of a field that a trajectory score is given at once: 16 MiB of float32
 
 
+@dataclass(frozen=True)
+class RunScores:
+    """A score, and what each run alone would give.
+
+    Attributes:
+        values: the score `(N,)`.
+        alone: `(R, N)`, NaN where a run did not see an example, or recorded a NaN of it.
+        unseen: where it is for the former that `alone` is NaN, bool `(R, N)`.
+        remarks: a sentence for each thing to know of the trajectories.
+        told: a sentence on examples whose score is of fewer than all runs, where there are any.
+    """
+
+    values: Tensor
+    alone: Tensor
+    unseen: Tensor
+    remarks: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+    def spread(self) -> Tensor:
+        """Standard deviation (ddof=1) over the runs that saw an example, `(N,)`; NaN for fewer than two."""
+        if len(self.alone) == 1:
+            return torch.full_like(self.values, torch.nan)
+        if not self.unseen.any():
+            return self.alone.std(0)
+        means, squares = mean_over_seen(self.alone, self.unseen), torch.zeros_like(self.values)
+        for row, unseen in zip(self.alone, self.unseen, strict=True):  # a run at a time: R x N is held once
+            squares += (row - means).masked_fill_(unseen, 0).square_()
+        others = (~self.unseen).sum(0) - 1
+        return squares.div_(others).sqrt_().masked_fill_(others < 1, torch.nan)
+
+
 def score_runs(
-    definition: ScoreDefinition, runs: Sequence[RecordedSeries], checkpoint: int, options: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
+    definition: ScoreDefinition,
+    runs: Sequence[RecordedSeries],
+    checkpoint: int,
+    options: Mapping[str, Any],
+    first: int = 0,
+) -> RunScores:
     """Compute a score from one series of several runs.
+
+    The mean over runs is that over those which saw an example: another has nothing to say of it. A NaN that a run
+    recorded of what it saw stays in the mean, as it tells that something went wrong.
 
     Args:
         definition: the score; the runs hold the fields that it needs.
         runs: R runs with the same steps.
         checkpoint: index, not negative. Trajectories end there.
         options: for the function of the score.
-
-    Returns:
-        The score `(N,)`, and what each run alone would give `(R, N)`.
+        first: index, not negative and not above `checkpoint`. Trajectories begin there.
 
     Raises:
-        ValueError: the function does not return one value an example.
+        ValueError: the runs recorded another loss than the score needs, `first` comes after `checkpoint` or is given
+            for a score of one checkpoint, or the function does not return one value an example.
     """
-    if definition.per == "trajectory":
-        alone = torch.stack([_trajectory_score(definition, run, checkpoint, options) for run in runs])
-        return alone.mean(0), alone
-    columns = [[_reader(run.checkpoints[checkpoint], field) for run in runs] for field in definition.fields]
-    inputs = _inputs(columns, slice(None))
-    values = _apply(definition, inputs, options)
-    if len(runs) == 1:
-        return values, values.unsqueeze(0)
-    alone = torch.stack([_apply(definition, [rows[[run]] for rows in inputs], options) for run in range(len(runs))])
-    return values, alone
+    _check_loss(definition, runs[0].loss)
+    _check_first(definition, first, checkpoint)
+    if definition.per == "checkpoint":
+        return _at_a_checkpoint(definition, [run.checkpoints[checkpoint] for run in runs], options)
+    trajectories = [_with_fields(run.trajectory(first, checkpoint), definition.needs) for run in runs]
+    remarks = _of_other_steps(definition, trajectories)
+    alone, unseen = [], []
+    for run, files in zip(runs, trajectories, strict=True):
+        scores, missing, holes = _trajectory_score(definition, files, options)
+        alone.append(scores)
+        unseen.append(missing)
+        if holes:
+            remarks.append(
+                f"{holes} of {len(scores)} examples of run '{run.name}' have a NaN at some of its {len(files)}"
+                f" checkpoints: their {definition.name} is that of the others."
+            )
+    return _over_runs(definition, torch.stack(alone), torch.stack(unseen), remarks)
 
 
 def stack_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -48,29 +92,148 @@ def stack_rows(rows: Sequence[Tensor]) -> Tensor:
     return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(list(rows))
 
 
-_Reader = Callable[[slice], Tensor]
+def mean_over_seen(rows: Tensor, unseen: Tensor | None = None) -> Tensor:
+    """Mean of `(R, N)` over the runs that saw an example: all but `unseen`; where that is not given, all but NaN."""
+    means = rows.mean(0)
+    if unseen is None:
+        return rows.nanmean(0) if means.isnan().any() else means
+    if not unseen.any():
+        return means
+    total = torch.zeros_like(means)
+    for row, missing in zip(rows, unseen, strict=True):  # a run at a time: R x N is held once
+        total += row.masked_fill(missing, 0)
+    return torch.where(unseen.any(0), total / (~unseen).sum(0), means)
+
+
+def _over_runs(
+    definition: ScoreDefinition,
+    alone: Tensor,
+    unseen: Tensor,
+    remarks: Sequence[str] = (),
+    values: Tensor | None = None,
+) -> RunScores:
+    """The mean over runs of a score; where all runs saw an example it is `values`, if given."""
+    means = mean_over_seen(alone, unseen)
+    partly = unseen.any(0) & ~unseen.all(0)
+    values = means if values is None else torch.where(partly, means, values)
+    number = int((partly & ~values.isnan()).sum())
+    sentence = (
+        f"{number} of {len(values)} examples were seen in fewer than all {len(alone)} runs: their {definition.name} is "
+        "the mean over those runs."
+    )
+    return RunScores(values, alone, unseen, tuple(remarks), (sentence,) if number else ())
+
+
+def _check_loss(definition: ScoreDefinition, recorded: str) -> None:
+    if definition.loss not in (None, recorded):
+        raise ValueError(
+            f"Score '{definition.name}' needs the loss '{definition.loss}', but '{recorded}' was recorded: "
+            "observe with the default `loss_fn`, or choose another score."
+        )
+
+
+def _check_first(definition: ScoreDefinition, first: int, checkpoint: int) -> None:
+    if first > 0 and definition.per == "checkpoint":
+        raise ValueError(
+            f"`first` is where a trajectory begins, but score '{definition.name}' is of one checkpoint; got {first}: "
+            "name that one by `checkpoint`."
+        )
+    if first > checkpoint:
+        raise ValueError(
+            f"A trajectory must not begin after its end; got `first` {first} and `checkpoint` {checkpoint}, counted "
+            "from 0: give an earlier `first`."
+        )
+
+
+# -------------------------------------------------------------------------------------------- scores of a checkpoint
+
+
+def _at_a_checkpoint(
+    definition: ScoreDefinition, files: Sequence[CheckpointFile], options: Mapping[str, Any]
+) -> RunScores:
+    columns = [[_reader(file, field) for file in files] for field in definition.fields]
+    inputs = _inputs(columns, slice(None))
+    values = _apply(definition, inputs, options)
+    if len(files) == 1:
+        return RunScores(values, values.unsqueeze(0), values.new_zeros((1, len(values)), dtype=torch.bool))
+    alone = torch.stack([_apply(definition, [rows[[run]] for rows in inputs], options) for run in range(len(files))])
+    unseen = alone.isnan()
+    for missing, file in zip(unseen, files, strict=True):
+        if missing.any():  # a probe, which keeps no count, sees everything
+            missing &= (file.read("count") == 0) if "count" in file.fields else torch.zeros_like(missing)
+    if not definition.mean_over_runs or not unseen.any():
+        return RunScores(values, alone, unseen)
+    return _over_runs(definition, alone, unseen, values=values)
+
+
+# -------------------------------------------------------------------------------------------- scores of a trajectory
+
+
+def _with_fields(files: Sequence[CheckpointFile], fields: Sequence[str]) -> list[CheckpointFile]:
+    """The files that hold all of some fields: those that not all runs share may lack one."""
+    return [file for file in files if set(fields) <= set(file.fields)]
+
+
+def _of_other_steps(definition: ScoreDefinition, trajectories: Sequence[Sequence[CheckpointFile]]) -> list[str]:
+    if len({tuple(file.step for file in files) for files in trajectories}) == 1:
+        return []
+    low, *_, high = sorted(len(files) for files in trajectories)
+    lengths = f"{low}" if low == high else f"{low} to {high}"
+    sentence = (
+        f"The runs were observed at different steps: {definition.name} is taken over all checkpoints of each run, "
+        f"{lengths}, also those that other runs lack; to compare like with like, load runs that match with runs=[...]."
+    )
+    return [sentence]
 
 
 def _trajectory_score(
-    definition: ScoreDefinition, run: RecordedSeries, checkpoint: int, options: Mapping[str, Any]
-) -> Tensor:
-    files = run.checkpoints[: checkpoint + 1]
+    definition: ScoreDefinition, files: Sequence[CheckpointFile], options: Mapping[str, Any]
+) -> tuple[Tensor, Tensor, int]:
+    """The score of one run; where it is NaN as the example was not seen; and how many lack a part that was seen."""
     columns = [[_reader(file, field) for file in files] for field in definition.fields]
+    counts = [file.read("count") if "count" in file.fields else None for file in files]
+    if definition.weights is not None:
+        options = {**options, "weights": definition.weights(torch.stack([_accuracy(file) for file in files]))}
     length = max(1, _BLOCK // len(files))
-    blocks = [slice(start, start + length) for start in range(0, run.num_examples, length)]
-    scores, holes = [], 0
+    blocks = [slice(start, start + length) for start in range(0, files[0].num_examples, length)]
+    scores, unseen, holes = [], [], 0
     for block in blocks:
         inputs = _inputs(columns, block)
-        unknown = inputs[0].isnan()
-        holes += int((unknown.any(0) & ~unknown.all(0)).sum())
         scores.append(_apply(definition, inputs, options))
-    if holes and "count" not in files[0].fields:  # a probe sees everything, so what it did not get is a loss of NaN
-        warnings.warn(
-            f"{holes} of {run.num_examples} examples of run '{run.name}' have a NaN at some of its {len(files)}"
-            f" checkpoints: their {definition.name} is that of the others.",
-            stacklevel=5,
-        )
-    return torch.cat(scores)
+        unknown = inputs[0].isnan()
+        for other in inputs[1:]:
+            unknown |= other.isnan()
+        unseen.append(torch.zeros_like(scores[-1], dtype=torch.bool))
+        gappy = unknown.any(0).nonzero().squeeze(1)
+        if not len(gappy):
+            continue
+        unknown = unknown[:, gappy]
+        seen = _seen(counts, block, gappy)
+        lost = (unknown & seen).any(0)  # what was seen and is not known is a NaN, of the loss or of the outputs
+        holes += int((lost & ~unknown.all(0)).sum())
+        unseen[-1][gappy] = scores[-1][gappy].isnan() & ~seen.all(0) & ~lost
+    return torch.cat(scores), torch.cat(unseen), holes
+
+
+def _accuracy(file: CheckpointFile) -> Tensor:
+    """Share of the examples that were right among those that were seen, (); 0 of none."""
+    seen = ~_unseen(file)
+    return (file.read("correct") & seen).sum() / seen.sum().clamp(min=1)
+
+
+def _seen(counts: Sequence[Tensor | None], block: slice, examples: Tensor) -> Tensor:
+    """Whether some examples of a block were seen at each checkpoint, bool (C, n): a probe, without counts, sees all."""
+    seen = torch.ones(len(counts), len(examples), dtype=torch.bool)
+    for row, count in zip(seen, counts, strict=True):
+        if count is not None:
+            torch.gt(count[block][examples], 0, out=row)
+    return seen
+
+
+# ------------------------------------------------------------------------------------ what the function is given
+
+
+_Reader = Callable[[slice], Tensor]
 
 
 def _inputs(columns: Sequence[Sequence[_Reader]], examples: slice) -> list[Tensor]:

@@ -32,11 +32,15 @@ from lightning_easiness.run_folder import (
 
 @dataclass(frozen=True)
 class RecordedSeries:
-    """One series of one run: the headers of its checkpoints by ascending step, and of its targets, if any."""
+    """One series of one run: the headers of its checkpoints by ascending step, and of its targets, if any.
+
+    `checkpoints` are those at which it is stacked with other runs; `not_shared` are the rest of its own.
+    """
 
     info: RunInfo
     checkpoints: tuple[CheckpointFile, ...]
     targets: TargetsFile | None
+    not_shared: tuple[CheckpointFile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -47,6 +51,20 @@ class RecordedSeries:
     def steps(self) -> tuple[int, ...]:
         """Steps of the checkpoints."""
         return tuple(checkpoint.step for checkpoint in self.checkpoints)
+
+    def trajectory(self, first: int, last: int) -> tuple[CheckpointFile, ...]:
+        """All of its own checkpoints, shared or not, from the shared one of index `first` to that of index `last`.
+
+        Both count. The first and the last shared one stand for the first and the last of its own.
+        """
+        own = sorted((*self.checkpoints, *self.not_shared), key=lambda checkpoint: checkpoint.step)
+        begin = own[0] if first == 0 else self.checkpoints[first]
+        end = own[-1] if last == len(self.checkpoints) - 1 else self.checkpoints[last]
+        return tuple(checkpoint for checkpoint in own if begin.step <= checkpoint.step <= end.step)
+
+    def whole(self) -> "RecordedSeries":
+        """The run by itself, with all of its own checkpoints."""
+        return replace(self, checkpoints=self.trajectory(0, len(self.checkpoints) - 1), not_shared=())
 
     @property
     def num_examples(self) -> int:
@@ -187,10 +205,10 @@ def _nothing_found(path: Path, folders: Sequence[Path], series: str, problems: S
 
 
 def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[str]]:
-    """Cut runs to the checkpoints that they share.
+    """Cut runs to the checkpoints that they share; the others go on as `not_shared`, for what needs a whole trajectory.
 
     What counts is the checkpoints that all complete runs share; an incomplete run that lacks one of them is left out.
-    Where no run is complete, it is the checkpoints that all runs share.
+    Where no run is complete, it is the checkpoints that all runs share. How the runs were cut before is forgotten.
 
     Returns:
         The runs, all with the same steps, and a sentence for each thing left out.
@@ -199,7 +217,8 @@ def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[st
         ValueError: the runs share no checkpoint, or are not of one data set, loss and number of classes.
     """
     check_same_data(runs)
-    judges = [run for run in runs if run.info.complete] or list(runs)
+    runs = [run.whole() for run in runs]
+    judges = [run for run in runs if run.info.complete] or runs
     shared = set(judges[0].steps).intersection(*(run.steps for run in judges))
     if not shared:
         raise ValueError(
@@ -297,7 +316,9 @@ def _other_data(first: RecordedSeries, second: RecordedSeries, what: str) -> str
 
 
 def _cut(run: RecordedSeries, steps: set[int]) -> RecordedSeries:
-    return RecordedSeries(run.info, tuple(c for c in run.checkpoints if c.step in steps), run.targets)
+    shared = tuple(checkpoint for checkpoint in run.checkpoints if checkpoint.step in steps)
+    others = tuple(checkpoint for checkpoint in run.checkpoints if checkpoint.step not in steps)
+    return replace(run, checkpoints=shared, not_shared=others)
 
 
 def _extent(run: RecordedSeries) -> str:

@@ -6,6 +6,7 @@ from lightning_easiness.functional.agreement import (
     rank_correlation,
     split_half_agreement,
 )
+from lightning_easiness.functional.confident_learning import confident_joint, estimate_wrong_share
 from lightning_easiness.functional.dynamics import (
     area_under_loss,
     area_under_margin,
@@ -14,6 +15,7 @@ from lightning_easiness.functional.dynamics import (
     early_agreement,
     el2n,
     forgetting_events,
+    learning_weights,
     margin,
     variability,
 )
@@ -55,6 +57,7 @@ __all__ = [
     "area_under_loss",
     "area_under_margin",
     "confidence",
+    "confident_joint",
     "correctness",
     "corrupt_labels",
     "count_easiness",
@@ -62,6 +65,7 @@ __all__ = [
     "easiest",
     "easiness_level",
     "el2n",
+    "estimate_wrong_share",
     "expected_sample_easiness_error",
     "extrapolate_agreement",
     "flag_by_threshold",
@@ -72,6 +76,7 @@ __all__ = [
     "in_levels_by_loss",
     "interpolate_grey",
     "judge_by_threshold",
+    "learning_weights",
     "margin",
     "matching_rate",
     "mean_loss_easiness",

@@ -7,6 +7,7 @@ from lightning_easiness.functional._checks import (
     check_correct,
     check_floating,
     check_logits,
+    check_per_example,
     check_rows,
     check_same_length,
     check_target_range,
@@ -49,30 +50,78 @@ def margin(logits: Tensor, target: Tensor) -> Tensor:
     return logits.gather(1, index).squeeze(1) - largest_other
 
 
-def area_under_margin(margin: Tensor) -> Tensor:
+def area_under_margin(margin: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean margin over checkpoints: in (-inf, inf), HIGH is easy, the lowest are suspected of a wrong label.
 
-    From "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
+    From "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020), which knows no
+    weights.
 
     Args:
         margin: Margin at each checkpoint, floating point, shape (C, N). NaN where an example was not seen.
+        weights: How much each checkpoint counts, at least 0, floating point, shape (C,), as `learning_weights` gives
+            them; None for all alike.
 
     Returns:
         Shape (N,), float32 (float64 for a float64 `margin`): the mean over the checkpoints that are not NaN, and NaN
-        for an example that was never seen.
+        for an example that was never seen. Where all of these have a weight of 0, they count alike.
 
     Raises:
-        TypeError: If `margin` is no floating point tensor.
-        ValueError: If `margin` has another shape, or no checkpoint.
+        TypeError: If `margin` or `weights` is no floating point tensor.
+        ValueError: If `margin` has another shape, or no checkpoint; if `weights` has another shape, or holds one that
+            is negative or not finite.
 
     Example:
         >>> import torch
         >>> area_under_margin(torch.tensor([[1.0, -2.0], [3.0, float("nan")]]))
         tensor([ 2., -2.])
+        >>> area_under_margin(torch.tensor([[1.0, -2.0], [3.0, float("nan")]]), torch.tensor([0.75, 0.25]))
+        tensor([ 1.5000, -2.0000])
     """
     margin = check_floating("area_under_margin", "margin", margin)
     check_rows("area_under_margin", "margin", margin, row="checkpoint")
-    return margin.nanmean(dim=0)
+    if weights is None:
+        return margin.nanmean(dim=0)
+    weights = check_floating("area_under_margin", "weights", weights)
+    if weights.shape != margin.shape[:1] or not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise ValueError(
+            "The `weights` of area_under_margin must be finite numbers of at least 0, one a checkpoint, "
+            f"({margin.shape[0]},); got {weights.tolist()[:10]} of shape {tuple(weights.shape)}."
+        )
+    column = weights.to(margin).unsqueeze(1)
+    total = (~margin.isnan() * column).sum(0)
+    return torch.where(total > 0, (margin * column).nansum(0) / total, margin.nanmean(dim=0))
+
+
+def learning_weights(accuracy: Tensor) -> Tensor:
+    """Weights of checkpoints by how much the model is still learning: a (1 - a), the variance of being right.
+
+    Before a model has learnt anything its margins tell nothing of labels, and once it is right on all examples, wrong
+    labels have been learnt by heart, too: both weigh nothing, and what is in between most.
+
+    Args:
+        accuracy: Share of the examples that the model gets right under their given labels at each checkpoint, in
+            [0, 1], floating point, shape (C,).
+
+    Returns:
+        Shape (C,), in [0, 0.25], for `area_under_margin`; NaN stays.
+
+    Raises:
+        TypeError: If `accuracy` is no floating point tensor.
+        ValueError: If `accuracy` has another shape, or a value is outside [0, 1].
+
+    Example:
+        >>> import torch
+        >>> learning_weights(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([0.0000, 0.2500, 0.0000])
+    """
+    accuracy = check_floating("learning_weights", "accuracy", accuracy)
+    check_per_example("learning_weights", "accuracy", accuracy)
+    if bool(((accuracy < 0) | (accuracy > 1)).any()):
+        raise ValueError(
+            "The `accuracy` of learning_weights must be in [0, 1], shares of examples; got "
+            f"{float(accuracy.min()):g} to {float(accuracy.max()):g}."
+        )
+    return accuracy * (1 - accuracy)
 
 
 def area_under_loss(loss: Tensor) -> Tensor:

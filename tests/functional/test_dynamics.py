@@ -15,6 +15,7 @@ from lightning_easiness.functional import (
     early_agreement,
     el2n,
     forgetting_events,
+    learning_weights,
     margin,
     variability,
 )
@@ -262,3 +263,48 @@ def test_a_trajectory_has_two_dimensions(shape):
             score(torch.zeros(shape, dtype=torch.bool))
     with pytest.raises(ValueError, match="margin"):
         area_under_margin(torch.zeros(shape))
+
+
+# ------------------------------------------------------------------ weights of checkpoints
+
+
+def weighted_by_loops(margin, weights):
+    means = []
+    for example in range(margin.shape[1]):
+        seen = [(float(m), float(w)) for m, w in zip(margin[:, example], weights, strict=True) if not math.isnan(m)]
+        if sum(w for _, w in seen) == 0:
+            seen = [(m, 1.0) for m, _ in seen]
+        total = math.fsum(w for _, w in seen)
+        means.append(math.fsum(m * w for m, w in seen) / total if seen else math.nan)
+    return torch.tensor(means, dtype=torch.float64)
+
+
+def test_a_weighted_area_is_the_weighted_mean_of_what_was_seen():
+    draws = torch.Generator().manual_seed(3)
+    margin = torch.randn(6, 40, generator=draws, dtype=torch.float64)
+    margin[torch.rand(6, 40, generator=draws) < 0.3] = math.nan
+    margin[:, 5] = math.nan
+    weights = torch.tensor([0.0, 0.2, 0.0, 0.1, 0.25, 0.0])
+    margin[[1, 3, 4], 7] = math.nan  # what is left weighs nothing
+    margin[0, 7] = 2.0
+    found = area_under_margin(margin, weights)
+    torch.testing.assert_close(found, weighted_by_loops(margin, weights), equal_nan=True)
+    torch.testing.assert_close(
+        area_under_margin(margin, torch.full((6,), 0.3)),
+        area_under_margin(margin),
+        equal_nan=True,
+    )
+    assert area_under_margin(margin.float(), weights).dtype == torch.float32
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2.0], [1.0, -1.0, 0.0], [1.0, math.inf, 0.0], [1.0, math.nan, 0.0]])
+def test_weights_that_are_none_are_refused(weights):
+    with pytest.raises(ValueError, match="`weights` of area_under_margin"):
+        area_under_margin(torch.zeros(3, 2), torch.tensor(weights))
+
+
+def test_learning_weighs_what_is_between_nothing_and_all():
+    accuracy = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0])
+    torch.testing.assert_close(learning_weights(accuracy), torch.tensor([0.0, 0.09, 0.25, 0.09, 0.0]))
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
+        learning_weights(torch.tensor([0.5, 50.0]))

@@ -43,6 +43,8 @@ CALLS: dict[str, tuple[list[torch.Tensor], Callable]] = {
     "extrapolate_agreement": ([tensor(1)[0]], lambda agreement: functional.extrapolate_agreement(agreement, 2)),
     "margin": ([tensor(N, K), labels()], functional.margin),
     "area_under_margin": ([tensor(3, N)], functional.area_under_margin),
+    "area_under_margin, weighted": ([tensor(3, N), tensor(3)], functional.area_under_margin),
+    "learning_weights": ([tensor(3)], functional.learning_weights),
     "area_under_loss": ([tensor(3, N)], functional.area_under_loss),
     "early_agreement": (
         [answers(3, N), tensor(3, N) < 0.8],
@@ -71,6 +73,8 @@ CALLS: dict[str, tuple[list[torch.Tensor], Callable]] = {
     "suggest_labels": ([tensor(N, K).softmax(1), labels()], functional.suggest_labels),
     "self_confidence": ([tensor(N, K).softmax(1), labels()], functional.self_confidence),
     "normalized_margin": ([tensor(N, K).softmax(1), labels()], functional.normalized_margin),
+    "confident_joint": ([tensor(N, K).softmax(1), labels()], functional.confident_joint),
+    "estimate_wrong_share": ([tensor(N, K).softmax(1), labels()], functional.estimate_wrong_share),
     "easiness_level": ([tensor(N)], functional.easiness_level),
     "medium_sample_rate": ([tensor(N)], functional.medium_sample_rate),
     "expected_sample_easiness_error": ([tensor(N), answers(N)], functional.expected_sample_easiness_error),
