@@ -65,11 +65,11 @@ class CifarData(LightningDataModule):
         return DataLoader(self.test, 1000)
 
 
-def cifar_cnn() -> nn.Module:
+def cifar_cnn(num_classes: int = 10) -> nn.Module:
     """Three convolutions and a linear layer, 68,426 parameters: a network that a CPU can train."""
     return nn.Sequential(
         nn.Conv2d(3, 32, 5, stride=2, padding=2), nn.BatchNorm2d(32), nn.ReLU(),
         nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64), nn.ReLU(),
         nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(64 * 4 * 4, 10),
+        nn.Flatten(), nn.Linear(64 * 4 * 4, num_classes),
     )  # fmt: skip

@@ -16,12 +16,12 @@ from torchvision.datasets import FashionMNIST
 CLASSES = FashionMNIST.classes
 
 
-def small_cnn() -> nn.Module:
+def small_cnn(num_classes: int = 10) -> nn.Module:
     """Two strided convolutions and a linear layer, 20,842 parameters: 10,000 examples a second on one CPU core."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.BatchNorm2d(16), nn.ReLU(),
         nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
+        nn.Flatten(), nn.Linear(32 * 7 * 7, num_classes),
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
-"""Which labels are wrong? Human labels of CIFAR-10 (CIFAR-10N), found by watching one training, beside cleanlab.
+"""Which labels are wrong? Human labels of CIFAR-10 (CIFAR-10N), found by watching trainings, beside cleanlab.
 
 Trains under a few seeds on labels that people gave, with one callback, ranks the labels by several scores of the
-same runs, and compares with cleanlab's five-fold protocol, same network and epochs. Then trains again without
-what was flagged, and tests on clean labels. A sheet of the top suspects is written beside the table.
+same runs, and compares with the threshold protocol and with cleanlab's five-fold protocol, same network and epochs.
+Then trains again without what was flagged, and tests on clean labels. All is repeated with other seeds and folds. A
+sheet of the top suspects is written beside the table.
 
     python examples/label_issues.py --data-root ROOT --labels worse
 
@@ -16,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -34,30 +34,38 @@ from torch.utils.data import DataLoader, Subset
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 from torchvision.models import resnet18
 
-from lightning_easiness import EasinessCallback, EasinessDataModule, Keep, find_label_issues, repeat_fit
+from lightning_easiness import (
+    EasinessCallback,
+    EasinessDataModule,
+    EasinessRecord,
+    Keep,
+    find_label_issues,
+    repeat_fit,
+)
 from lightning_easiness.label_issues import LabelIssues
 from lightning_easiness.label_views import suspects_sheet, write_suspects
+from lightning_easiness.threshold_runs import ThresholdRuns
 from lightning_easiness.views import save_picture
 
 FOLDS = 5
 
 
-def small_resnet18() -> nn.Module:
+def small_resnet18(num_classes: int) -> nn.Module:
     """ResNet-18 as it is used at 32 x 32."""
-    model = resnet18(num_classes=10)
+    model = resnet18(num_classes=num_classes)
     model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     return model
 
 
-MODELS: dict[str, Callable[[], nn.Module]] = {"cnn": cifar_cnn, "resnet18": small_resnet18, "fashion": small_cnn}
+MODELS: dict[str, Callable[[int], nn.Module]] = {"cnn": cifar_cnn, "resnet18": small_resnet18, "fashion": small_cnn}
 
 
 class Classifier(LightningModule):
     """An ordinary LightningModule; pictures of CIFAR-10 are flipped and shifted at random."""
 
-    def __init__(self, model: nn.Module, epochs: int, augment: bool) -> None:
+    def __init__(self, model: nn.Module, augment: bool) -> None:
         super().__init__()
-        self.model, self.epochs, self.augment = model, epochs, augment
+        self.model, self.augment = model, augment
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
@@ -85,9 +93,10 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def make_module() -> Classifier:
+def make_module(num_classes: int = 10) -> Classifier:
     fashion = ARGUMENTS.labels == "fashion"
-    return Classifier(MODELS["fashion" if fashion else ARGUMENTS.model](), ARGUMENTS.epochs, augment=not fashion)
+    model = MODELS["fashion" if fashion else ARGUMENTS.model](num_classes)
+    return Classifier(model, augment=not fashion)
 
 
 def make_trainer(callbacks: list[Any] | None = None) -> Trainer:
@@ -118,46 +127,38 @@ def kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def watch(data: LightningDataModule) -> float:
-    """Trains under all seeds with the callback; returns the seconds that it took."""
-
-    def train() -> dict[str, Any]:
-        start = time.perf_counter()
-        folder = ARGUMENTS.output / "runs"
-        repeat_fit(watched_trainer, make_module, data, range(ARGUMENTS.seeds), folder, progress=False)
-        return {"seconds": time.perf_counter() - start}
-
-    return kept("watched", train)["seconds"]
+def watched(data: LightningDataModule, repeat: int, alone: bool = False) -> EasinessRecord:
+    """The online record of a repeat's trainings, watched by the callback; or of the first alone."""
+    seeds = range(repeat * ARGUMENTS.seeds, (repeat + 1) * ARGUMENTS.seeds)
+    folder = ARGUMENTS.output / "runs"
+    repeat_fit(watched_trainer, make_module, data, seeds, folder, progress=False)
+    names = [f"seed-{seed}" for seed in seeds]
+    return EasinessRecord.load(folder, "train-online", names[:1] if alone else names)
 
 
-def out_of_sample(data: LightningDataModule, fold: int) -> dict[str, Any]:
+def threshold_runs(data: LightningDataModule, repeat: int) -> ThresholdRuns:
+    folder = ARGUMENTS.output / f"threshold-{repeat}"
+    return ThresholdRuns(make_trainer, make_module, data, 10, folder, [repeat], seed=repeat, progress=False)
+
+
+def out_of_sample(data: LightningDataModule, repeat: int, fold: int) -> dict[str, Any]:
     """One of five trainings on four fifths, and its probabilities for the last."""
-    start = time.perf_counter()
-    place = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0)) % FOLDS
-    seed_everything(fold, workers=True, verbose=False)
+    place = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(repeat)) % FOLDS
+    seed_everything(repeat * FOLDS + fold, workers=True, verbose=False)
     module, trainer = make_module(), make_trainer()
     held_out = (place == fold).nonzero()[:, 0].tolist()
     trainer.fit(module, DataLoader(Subset(data.train, (place != fold).nonzero()[:, 0].tolist()), 128, shuffle=True))
     predicted = torch.cat(trainer.predict(module, DataLoader(Subset(data.train, held_out), 1000)))
-    return {"seconds": time.perf_counter() - start, "index": held_out, "probabilities": predicted.tolist()}
+    return {"index": held_out, "probabilities": predicted.tolist()}
 
 
-def cleanlab_scores(data: LightningDataModule, given: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, float]:
-    """Cleanlab's quality of each label (high is clean), its flags, and the seconds of its five trainings."""
-    from cleanlab.filter import find_label_issues as find_by_confident_learning
-    from cleanlab.rank import get_label_quality_scores
-
-    probabilities, seconds = np.zeros((len(given), 10)), 0.0
+def out_of_sample_probabilities(data: LightningDataModule, repeat: int) -> np.ndarray:
+    """Of each example, by the training that it was held out from: float64 (N, 10)."""
+    probabilities = np.zeros((len(data.train), 10))
     for fold in range(FOLDS):
-        found = kept(f"fold-{fold}", lambda: out_of_sample(data, fold))  # noqa: B023
+        found = kept(f"fold-{repeat}-{fold}", lambda: out_of_sample(data, repeat, fold))  # noqa: B023
         probabilities[found["index"]] = found["probabilities"]
-        seconds += found["seconds"]
-    probabilities /= probabilities.sum(1, keepdims=True)
-    qualities = {
-        method: get_label_quality_scores(given, probabilities, method=method)
-        for method in ("self_confidence", "normalized_margin")
-    }
-    return qualities, find_by_confident_learning(given, probabilities), seconds
+    return probabilities / probabilities.sum(1, keepdims=True)
 
 
 def measured(suspicion: Tensor, wrong: Tensor, flagged: Tensor | None) -> dict[str, float]:
@@ -188,27 +189,58 @@ def suspicion(issues: LabelIssues, size: int) -> Tensor:
     return ranked
 
 
-SCORES = ("area_under_margin", "normalized_margin", "self_confidence", "mean_loss", "confidence", "correctness")
+SCORES = ("area_under_margin", "area_under_loss", "confidence", "correctness", "early_agreement", "self_confidence",
+          "normalized_margin")  # fmt: skip
+COLUMNS = ("AUROC", "AP", "precision at the true rate", "F1", "precision", "recall")
 
 
-def compare(data: LightningDataModule, given: Tensor, wrong: Tensor) -> tuple[str, LabelIssues]:
+def judged(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: int) -> dict[str, dict[str, float]]:
+    """Each way to find what is wrong, and how well it does; "trainings" is its cost, in trainings on all examples."""
     size = len(given)
-    seconds = watch(data)
-    rows: dict[str, tuple[dict[str, float], float]] = {}
-    tables = {name: find_label_issues(ARGUMENTS.output / "runs", name, series="train-online") for name in SCORES}
-    for name, issues in tables.items():
-        rows[f"{name} (ours)"] = measured(suspicion(issues, size), wrong, flags(issues, size)), seconds
-    if not ARGUMENTS.no_cleanlab:
-        qualities, flagged, cost = cleanlab_scores(data, given.numpy())
-        for method, quality in qualities.items():
-            ranking = torch.from_numpy(1 - quality)  # in [0, 1]
-            rows[f"{method} (cleanlab, {FOLDS} folds)"] = measured(ranking, wrong, torch.from_numpy(flagged)), cost
-    columns = ["AUROC", "AP", "precision at the true rate", "F1", "precision", "recall"]
-    lines = ["| score | " + " | ".join(columns) + " | seconds |", "| --- " * (len(columns) + 2) + "|"]
-    for name, (found, cost) in rows.items():
-        cells = [f"{found[column]:.4f}" if column in found else "" for column in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {cost:.0f} |")
-    return "\n".join(lines), tables[ARGUMENTS.default]
+    runs, alone = watched(data, repeat), watched(data, repeat, alone=True)
+    tables = {f"{name}": (find_label_issues(runs, name), ARGUMENTS.seeds) for name in SCORES}
+    late = runs.score("area_under_margin", first=runs.num_checkpoints // 2)
+    known = runs.probabilities()
+    tables["area_under_margin, second half"] = find_label_issues(late, probabilities=known), ARGUMENTS.seeds
+    tables["area_under_margin, one training"] = find_label_issues(alone), 1
+    last = runs.score("mean_loss")
+    tables["mean_loss, last epoch"] = find_label_issues(last, probabilities=known), ARGUMENTS.seeds
+    tables["area_under_margin, threshold protocol"] = threshold_runs(data, repeat).find_label_issues(), 2
+    rows = {
+        name: {**measured(suspicion(issues, size), wrong, flags(issues, size)), "trainings": cost}
+        for name, (issues, cost) in tables.items()
+    }
+    return rows if ARGUMENTS.no_cleanlab else rows | by_cleanlab(data, given, wrong, repeat)
+
+
+def by_cleanlab(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: int) -> dict[str, dict[str, float]]:
+    """Rankings by cleanlab's quality of each label (high is clean), and its filter's flags."""
+    from cleanlab.filter import find_label_issues as find_by_confident_learning
+    from cleanlab.rank import get_label_quality_scores
+
+    labels, probabilities = given.numpy(), out_of_sample_probabilities(data, repeat)
+    flagged = torch.from_numpy(find_by_confident_learning(labels, probabilities))
+    rows = {}
+    for method in ("self_confidence", "normalized_margin"):
+        quality = get_label_quality_scores(labels, probabilities, method=method)
+        ranking = torch.from_numpy(1 - quality)  # in [0, 1]
+        rows[f"cleanlab, {method}"] = {**measured(ranking, wrong, flagged), "trainings": FOLDS - 1}
+    return rows
+
+
+def compare(data: LightningDataModule, given: Tensor, wrong: Tensor) -> str:
+    found = [judged(data, given, wrong, repeat) for repeat in range(ARGUMENTS.repeats)]
+    lines = ["| score | " + " | ".join(COLUMNS) + " | trainings |", "| --- " * (len(COLUMNS) + 2) + "|"]
+    for name in found[0]:
+        rows = [one[name] for one in found]
+        cells = [with_spread([row[column] for row in rows], ".3f") for column in COLUMNS]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {rows[0]['trainings']} |")
+    return "\n".join(lines)
+
+
+def with_spread(values: list[float], form: str) -> str:
+    spread = f" ± {np.std(values, ddof=1):{form}}" if len(values) > 1 else ""
+    return f"{np.mean(values):{form}}{spread}"
 
 
 def retrained(data: LightningDataModule, keep: Tensor | None, seed: int) -> float:
@@ -219,25 +251,26 @@ def retrained(data: LightningDataModule, keep: Tensor | None, seed: int) -> floa
     return trainer.test(module, datamodule=data, verbose=False)[0]["accuracy"]
 
 
-def compare_retrained(data: LightningDataModule, issues: LabelIssues, wrong: Tensor) -> str:
+def compare_retrained(data: LightningDataModule, wrong: Tensor) -> str:
     size = len(wrong)
-    flagged = flags(issues, size)
-    random = torch.randperm(size, generator=torch.Generator().manual_seed(0))[: int((~flagged).sum())]
-    choices = {
-        "all labels as given": None,
-        "as many dropped at random": random,
-        "flagged ones dropped": (~flagged).nonzero()[:, 0],
-        "the truly wrong ones dropped": (~wrong).nonzero()[:, 0],
-    }
+    results: dict[str, list[tuple[int, float]]] = {}
+    for repeat in range(ARGUMENTS.repeats):
+        flagged = flags(find_label_issues(watched(data, repeat)), size)
+        random = torch.randperm(size, generator=torch.Generator().manual_seed(repeat))[: int((~flagged).sum())]
+        choices = {
+            "all labels as given": None,
+            "as many dropped at random": random,
+            "flagged ones dropped": (~flagged).nonzero()[:, 0],
+            "the truly wrong ones dropped": (~wrong).nonzero()[:, 0],
+        }
+        for name, keep in choices.items():
+            label = f"retrained-{name.replace(' ', '-')}-{repeat}"
+            accuracy = kept(label, lambda: {"accuracy": retrained(data, keep, 100 + repeat)})["accuracy"]  # noqa: B023
+            results.setdefault(name, []).append((size if keep is None else len(keep), accuracy))
     lines = ["| trained on | examples | accuracy on clean test labels |", "| --- | --- | --- |"]
-    for name, keep in choices.items():
-        label = f"retrained-{name.replace(' ', '-')}"
-        runs = [
-            kept(f"{label}-{seed}", lambda: {"accuracy": retrained(data, keep, seed)})["accuracy"]  # noqa: B023
-            for seed in range(ARGUMENTS.seeds)
-        ]
-        spread = f" ± {np.std(runs, ddof=1):.1%}" if len(runs) > 1 else ""
-        lines.append(f"| {name} | {size if keep is None else len(keep):,} | {np.mean(runs):.1%}{spread} |")
+    for name, runs in results.items():
+        examples = round(np.mean([number for number, _ in runs]))
+        lines.append(f"| {name} | {examples:,} | {with_spread([accuracy for _, accuracy in runs], '.1%')} |")
     return "\n".join(lines)
 
 
@@ -259,10 +292,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("label_issues_output"))
     parser.add_argument("--size", type=int, help="training examples, the first ones; all by default")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument(
-        "--default", choices=SCORES, default="area_under_margin", help="score of the sheet and the flags"
-    )
+    parser.add_argument("--seeds", type=int, default=2, help="watched trainings of a repeat")
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--no-cleanlab", action="store_true", help="leave the five folds out")
     parser.add_argument("--no-retraining", action="store_true")
     parser.add_argument("--accelerator", default="cpu")
@@ -273,16 +304,17 @@ def main() -> None:
     data, wrong = load()
     given = data.train.tensors[1]
     if wrong is None:
-        watch(data)
-        issues = find_label_issues(ARGUMENTS.output / "runs", ARGUMENTS.default, series="train-online", rule=0.01)
+        issues = find_label_issues(watched(data, 0))
     else:
-        table, issues = compare(data, given, wrong)
-        print(f"\n{len(given):,} labels, {float(wrong.double().mean()):.1%} wrong\n\n{table}\n\n{issues.explanation}\n")
+        table = compare(data, given, wrong)
+        print(f"\n{len(given):,} labels, {float(wrong.double().mean()):.1%} wrong\n\n{table}\n")
         if not ARGUMENTS.no_retraining:
-            retraining = compare_retrained(data, issues, wrong)
+            retraining = compare_retrained(data, wrong)
             table += f"\n\n{retraining}"
             print(retraining)
         (ARGUMENTS.output / "table.md").write_text(table + "\n", encoding="utf-8")
+        issues = find_label_issues(watched(data, 0))
+    print(f"\n{issues.explanation}\n")
     issues.to_csv(ARGUMENTS.output / "suspects.csv")
     names = FASHION_CLASSES if wrong is None else CIFAR_CLASSES
     save_picture(suspects_sheet(data.train, issues, 50, names), ARGUMENTS.output / "suspects.png")

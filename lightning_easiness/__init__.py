@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lightning_easiness.scores import Scores
     from lightning_easiness.selection import Selection
     from lightning_easiness.selections import Ablation, Keep, Relabel
+    from lightning_easiness.threshold_issues import find_threshold_issues
     from lightning_easiness.threshold_runs import ThresholdExamples, ThresholdRuns
 
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
     "ThresholdExamples": "lightning_easiness.threshold_runs",
     "ThresholdRuns": "lightning_easiness.threshold_runs",
     "find_label_issues": "lightning_easiness.label_issues",
+    "find_threshold_issues": "lightning_easiness.threshold_issues",
     "repeat_fit": "lightning_easiness.repeats",
 }
 
@@ -68,6 +70,7 @@ __all__ = [
     "ThresholdRuns",
     "__version__",
     "find_label_issues",
+    "find_threshold_issues",
     "repeat_fit",
 ]
 

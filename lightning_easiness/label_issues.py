@@ -1,28 +1,35 @@
 """`find_label_issues`: which labels are probably wrong, as a table with the most suspicious first."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightning_easiness import functional
-from lightning_easiness.label_rules import Verdict, exactly, judge, judge_thresholds
-from lightning_easiness.label_sources import PROBABILITY_SCORES, Source, Suspicion, read_source, tie_of
+from lightning_easiness.label_rules import Verdict, contradicted, easiest_of, exactly, judge, more_wrong
+from lightning_easiness.label_sources import (
+    Source,
+    Suspicion,
+    read_source,
+    tie_of,
+)
 from lightning_easiness.label_table import LabelIssues
-from lightning_easiness.scores import Scores, get_score
+from lightning_easiness.label_warnings import warn_of_classes, warn_of_what_was_not_judged
+from lightning_easiness.scores import Scores
+from lightning_easiness.threshold_rule import judge_thresholds, judged_scores, mean_over_judges
 
 __all__ = ["LabelIssues", "find_label_issues"]
 
 
 def find_label_issues(
     record: Source | Sequence[Source],
-    score: str = "area_under_margin",
+    score: str | None = None,
     *,
-    rule: Literal["mixture", "gap", "threshold"] | float = "mixture",
+    rule: Literal["confident", "mixture", "gap", "threshold"] | float | None = None,
     checkpoint: int = -1,
     probabilities: Tensor | None = None,
     threshold_indices: Tensor | Sequence[Tensor] | None = None,
@@ -39,6 +46,10 @@ def find_label_issues(
 
     The rules, each with what it assumes:
 
+    - "confident": as many are called wrong as averaged probabilities contradict by confident learning, the hardest by
+      the score; see `functional.estimate_wrong_share`. No second training, nothing assumed of the score's distribution.
+      What the model itself confuses is counted as wrong: of a weak model too many are flagged, and few of one that has
+      learnt wrong labels by heart.
     - "mixture": wrong labels are the harder of two Gaussian bells; see `functional.split_by_mixture`. No second
       training. Too many are flagged where clean examples are skewed towards hard.
     - "gap": two groups of similar spread and not too unequal size; see `functional.split_by_gap`.
@@ -46,7 +57,7 @@ def find_label_issues(
       trained with `functional.threshold_examples`; assumes nothing of the score's distribution.
     - a share of the judged examples, such as 0.05: the hardest of them, exactly as many.
 
-    By the mixture and the gap rule a label that the model preferred to all others is never called wrong: no area under
+    By the first three rules a label that the model preferred to all others is never called wrong: no area under
     the margin (or margin) above 0, and no normalized margin above 0.5.
 
     Args:
@@ -54,15 +65,20 @@ def find_label_issues(
             of the whole training, such as the area under the margin, and else the probe; or for `rule="threshold"` a
             list of such, one for each run of the protocol.
         score: name of a registered score that ranks difficulty; or "self_confidence" or "normalized_margin", which are
-            taken from averaged probabilities: `probabilities`, or those of the record.
-        rule: see above.
-        checkpoint: index in the record; scores of the whole training end there.
+            taken from averaged probabilities: `probabilities`, or those of the record. None for what the given
+            scores are, "area_under_margin" by the threshold rule, and else "weighted_area_under_margin", which also
+            stands a training that goes on until wrong labels are learnt by heart.
+        rule: see above; None for that of "confident" and "mixture" which calls more labels wrong, as each misses where
+            the other sees: the first what was learnt by heart, the second a group that overlaps with the rest. Where no
+            averaged probabilities are known, it is "mixture".
+        checkpoint: index in the record; scores of the whole training end there. For a window that begins later give
+            `record.score(score, checkpoint, first=...)`, with `probabilities=record.probabilities()`.
         probabilities: averaged over training or runs, or out of sample, floating point `(N, K)`: for suggested labels
             and other tools. With a last column for the threshold class, that is taken out. By default those of the
             record, where EasinessCallback(probabilities=True) wrote them; none for scores.
         threshold_indices: for "threshold": the examples that were given the class that does not exist, of each run.
         percentile: for "threshold": of the scores of the threshold examples.
-        num_suspects: call exactly so many wrong, the hardest, whatever `rule` says.
+        num_suspects: call exactly so many wrong, the hardest, whatever `rule` says; its estimate stays.
         refine: AUM-SE: keep a flag only where sample easiness at the given label is "easy", or "hard"; see
             `functional.refine_by_sample_easiness`.
         easiness: sample easiness at the given label `(N,)`, for `refine`; by default that of the record, or of the
@@ -73,8 +89,9 @@ def find_label_issues(
         seed: decides what is left of ties.
 
     Returns:
-        The table. Examples that were never seen, or were threshold examples in each run, are in its `unseen` alone, and
-        a `UserWarning` says how many.
+        The table. Examples that were never seen, had losses of NaN, or were threshold examples in each run, are in its
+        `unseen` alone, and a `UserWarning` says how many. Another one names classes of which most is called wrong,
+        which may be rare or hard ones instead.
 
     Raises:
         TypeError: `record` is of another type.
@@ -87,51 +104,87 @@ def find_label_issues(
         >>> find_label_issues(scores, rule=0.05).flagged
         tensor([60, 61, 62, 63])
     """
-    _check_choices(score, rule, num_suspects, refine)
+    rule = float(rule) if isinstance(rule, Real) else rule
+    check_choices(rule, num_suspects, refine)
+    probabilities = None if probabilities is None else torch.as_tensor(probabilities)
+    by_threshold = rule == "threshold"
     wanted: Tensor | Literal["read"] | None = None
     if refine is not None:
         wanted = "read" if easiness is None else easiness
     sources = [record] if isinstance(record, (str, os.PathLike)) or not isinstance(record, Sequence) else list(record)
-    found = [
-        read_source(source, score, checkpoint, series=series, probabilities=probabilities, easiness=wanted, seed=seed)
-        for source in sources
-    ]
-    by_threshold = rule == "threshold"
+    found = []
+    for source in sources:  # no comprehension, which would be a frame of its own to the warnings
+        found.append(
+            read_source(
+                source,
+                score,
+                checkpoint,
+                series=series,
+                probabilities=probabilities,
+                easiness=wanted,
+                seed=seed,
+                by_threshold=by_threshold,
+            )
+        )
     if len(found) == 0 or (len(found) > 1 and not by_threshold):
         raise ValueError(
-            f"The `record` of find_label_issues must be one with rule={rule!r}; got {len(found)}: put runs into one "
-            "with EasinessRecord.merge()."
+            f"The `record` of find_label_issues must be one, but for rule='threshold'; got {len(found)}: put runs into "
+            "one with EasinessRecord.merge()."
         )
-    if by_threshold:
-        verdict = judge_thresholds(found, threshold_indices, percentile)
+    scores, classes = found[0].scores, _num_classes(found, by_threshold)
+    protocol = judge_thresholds(found, threshold_indices, percentile) if by_threshold else None
+    given = _current_target(scores.target if protocol is None else protocol.given, target)
+    _check_classes(given, classes)
+    known = _known_probabilities(probabilities, found, len(given), classes, protocol)
+    if protocol is not None:
+        verdict = replace(protocol, given=given)
+        scores = judged_scores(found, verdict)
     else:
-        verdict = judge(found[0].scores, rule, tie_of(found[0].scores.name), seed)
-    classes = _num_classes(found, by_threshold)
-    verdict = replace(verdict, given=_current_target(verdict.given, target))
-    _check_classes(verdict.given, classes)
-    known = _known_probabilities(probabilities, found, verdict, classes, by_threshold)
-    ties = found[0].scores.tie_breaker
+        rules = _rules(rule, known, given, found[0], None if probabilities is not None else checkpoint)
+        tie = tie_of(scores.name)
+        verdict = more_wrong([judge(scores, given, one, known, tie, seed) for one in rules])
+        verdict = replace(verdict, explanation=verdict.explanation + contradicted(verdict, tie))
     if num_suspects is not None:
-        verdict = exactly(verdict, num_suspects, ties, seed)
+        verdict = exactly(verdict, num_suspects, scores.tie_breaker, seed)
     if refine is not None:
         verdict = _refined(verdict, found, refine, tol)
-    _warn_of_unseen(verdict)
-    return _table(verdict, found[0].scores, known, seed)
+    warn_of_what_was_not_judged(verdict)
+    warn_of_classes(verdict)
+    return _table(verdict, scores, known, seed)
 
 
-def _check_choices(score: str, rule: object, num_suspects: int | None, refine: str | None) -> None:
-    if score not in PROBABILITY_SCORES and not get_score(score).ranks_difficulty:
+def _rules(
+    rule: str | float | None, known: Tensor | None, given: Tensor, source: Suspicion, checkpoint: int | None
+) -> tuple[str | float, ...]:
+    """The rule that was asked for, or the default ones; `checkpoint` is None where probabilities were given."""
+    whole = checkpoint is None or source.is_last(checkpoint)
+    if rule is None:
+        return ("confident", "mixture") if known is not None and whole and bool((given >= 0).any()) else ("mixture",)
+    if rule == "confident" and known is not None and not whole:
         raise ValueError(
-            f"The `score` of find_label_issues must rank difficulty, but neither end of '{score}' is hard: take "
-            "'area_under_margin'."
+            "rule='confident' takes the recorded probabilities, which are averaged over all of training; got "
+            f"checkpoint={checkpoint}: take -1, give `probabilities`, or take rule='mixture'."
         )
+    return (rule,)
+
+
+def check_choices(rule: object, num_suspects: int | None, refine: str | None) -> None:
+    """See to it that these arguments of `find_label_issues` are possible.
+
+    Raises:
+        ValueError: one is not.
+    """
     is_share = isinstance(rule, float) and 0 < rule < 1
-    if not is_share and rule not in ("mixture", "gap", "threshold"):
+    if not is_share and rule not in (None, "confident", "mixture", "gap", "threshold"):
         raise ValueError(
-            f"The `rule` of find_label_issues must be 'mixture', 'gap', 'threshold' or a share in (0, 1); got {rule!r}."
+            "The `rule` of find_label_issues must be 'confident', 'mixture', 'gap', 'threshold', a share in (0, 1), or "
+            f"None; got {rule!r}."
         )
-    if num_suspects is not None and num_suspects < 0:
-        raise ValueError(f"The `num_suspects` of find_label_issues must be at least 0; got {num_suspects}.")
+    if num_suspects is not None and (not isinstance(num_suspects, Integral) or num_suspects < 0):
+        raise ValueError(
+            f"The `num_suspects` of find_label_issues must be an integer of at least 0; got {num_suspects!r}: a share "
+            "is given as `rule`."
+        )
     if refine not in (None, "easy", "hard"):
         raise ValueError(f"The `refine` of find_label_issues must be 'easy', 'hard' or None; got {refine!r}.")
 
@@ -175,23 +228,21 @@ def _current_target(given: Tensor, target: Tensor | None) -> Tensor:
 def _known_probabilities(
     probabilities: Tensor | None,
     found: Sequence[Suspicion],
-    verdict: Verdict,
+    number: int,
     num_classes: int | None,
-    by_threshold: bool,
+    protocol: Verdict | None,
 ) -> Tensor | None:
     """The averaged probabilities that were given, or those of the records that judge an example; None without."""
-    number = len(verdict.given)
+    by_threshold = protocol is not None
     if probabilities is not None:
         return _probabilities(probabilities, number, num_classes, by_threshold)
-    recorded = [suspicion.probabilities for suspicion in found]
-    rows = [_probabilities(one, number, num_classes, by_threshold) for one in recorded if one is not None]
+    rows = [suspicion.probabilities for suspicion in found if suspicion.probabilities is not None]
     if len(rows) < len(found):
         return None
-    if not by_threshold:
-        return rows[0]
+    if protocol is None:
+        return _probabilities(rows[0], number, num_classes, by_threshold)
     # a run has learnt that its own threshold examples are of no class
-    own = [row.masked_fill(~judges.unsqueeze(1), torch.nan) for row, judges in zip(rows, verdict.judges, strict=True)]
-    return torch.stack(own).nanmean(0)
+    return mean_over_judges(rows, protocol.judges, num_classes)
 
 
 def _probabilities(probabilities: Tensor, number: int, num_classes: int | None, by_threshold: bool) -> Tensor:
@@ -219,22 +270,14 @@ def _refined(verdict: Verdict, found: Sequence[Suspicion], reading: Literal["eas
     stacked = torch.stack([row.detach().cpu() for row in rows])
     easiness = stacked.masked_fill(~verdict.judges, torch.nan).nanmean(0)
     flagged = functional.refine_by_sample_easiness(verdict.flagged, easiness, reading, tol)
+    called = verdict.score[flagged]
     return replace(
         verdict,
         flagged=flagged,
+        threshold=easiest_of(called, verdict.higher_is_easier),
         explanation=f"{verdict.explanation} Of {int(verdict.flagged.sum())} flags {int(flagged.sum())} are left, where "
         f"sample easiness at the given label is {reading}.",
     )
-
-
-def _warn_of_unseen(verdict: Verdict) -> None:
-    unseen = int(verdict.score.isnan().sum())
-    if unseen:
-        warnings.warn(
-            f"{unseen} of {len(verdict.score)} examples could not be judged, as training never saw them under their "
-            "own label: they are in `unseen` of the table, neither clean nor wrong.",
-            stacklevel=3,
-        )
 
 
 def _table(verdict: Verdict, scores: Scores, probabilities: Tensor | None, seed: int) -> LabelIssues:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import functional
-from lightning_easiness.label_sources import Suspicion
 from lightning_easiness.scores import Scores
 
 
@@ -24,7 +23,7 @@ class Verdict:
         posterior: probability to be wrong `(N,)`, NaN where the rule gives none.
         judges: which of the sources judge an example, bool `(R, N)`.
         threshold: the easiest score that is called wrong.
-        share: estimated share of wrong labels among the judged.
+        share: estimated share of wrong labels among the judged, NaN where the rule estimates none.
         rule: its name.
         higher_is_easier: direction of the score.
         explanation: a sentence or two.
@@ -49,26 +48,32 @@ class Verdict:
         )
 
 
-def judge(scores: Scores, rule: str | float, tie: float | None, seed: int) -> Verdict:
+def judge(
+    scores: Scores, given: Tensor, rule: str | float, probabilities: Tensor | None, tie: float | None, seed: int
+) -> Verdict:
     """Judge by one score, without a second training.
 
     Args:
         scores: the score.
-        rule: "mixture", "gap" or a share.
+        given: labels `(N,)`, -1 where not known.
+        rule: "confident", "mixture", "gap" or a share.
+        probabilities: averaged, `(N, K)`, where known.
         tie: value of the score at which the given label ties with another, None where it has none.
         seed: decides what is left of ties.
+
+    Raises:
+        ValueError: the rule needs probabilities or labels that are not known.
     """
     values, higher = scores.values.detach().cpu(), scores.higher_is_easier
-    nothing = torch.full_like(values, torch.nan)
     verdict = Verdict(
         score=values,
         spread=scores.spread,
-        given=scores.target,
+        given=given,
         flagged=torch.zeros(len(values), dtype=torch.bool),
-        posterior=nothing,
+        posterior=torch.full_like(values, torch.nan),
         judges=~values.isnan().unsqueeze(0),
         threshold=-math.inf if higher else math.inf,
-        share=0.0,
+        share=math.nan,
         rule=str(rule),
         higher_is_easier=higher,
         explanation="",
@@ -76,154 +81,108 @@ def judge(scores: Scores, rule: str | float, tie: float | None, seed: int) -> Ve
     if isinstance(rule, float):
         judged = int(verdict.judges.sum())
         count = functional.fraction_to_count(rule, judged) if judged else 0
-        return replace(exactly(verdict, count, scores.tie_breaker, seed), share=rule)
+        return exactly(verdict, count, scores.tie_breaker, seed)
+    if rule == "confident":
+        return _by_confidence(verdict, scores, probabilities, tie, seed)
     split = functional.split_by_mixture if rule == "mixture" else functional.split_by_gap
     groups = split(values, higher, tie)
     return replace(
         verdict,
         flagged=groups.flagged,
-        posterior=groups.posterior.to(values.dtype) if rule == "mixture" else nothing,
+        posterior=groups.posterior.to(values.dtype) if rule == "mixture" else verdict.posterior,
         threshold=float(groups.threshold),
         share=float(groups.share),
         explanation=_explain_groups(scores.name, rule, groups, tie, higher),
     )
 
 
+def more_wrong(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict that calls most labels wrong, the first of equal ones; its explanation tells of the others."""
+    most = max(verdicts, key=lambda verdict: int(verdict.flagged.sum()))
+    others = "".join(
+        f" Rule '{verdict.rule}' would call {int(verdict.flagged.sum())} wrong, which is not more."
+        for verdict in verdicts
+        if verdict is not most
+    )
+    return replace(most, explanation=most.explanation + others)
+
+
+def contradicted(verdict: Verdict, tie: float | None) -> str:
+    """A sentence on how many labels the model does not share, by which the estimate of a rule can be judged."""
+    judged = ~verdict.score.isnan()
+    if tie is None or not bool(judged.any()):
+        return ""
+    values = verdict.score[judged]
+    share = float((values < tie if verdict.higher_is_easier else values > tie).double().mean())
+    doubt = ", more than half: train longer before you trust the report" if share > 0.5 else ""
+    return f" The model prefers another label in {100 * share:.1f} % of examples{doubt}."
+
+
+def _by_confidence(
+    verdict: Verdict, scores: Scores, probabilities: Tensor | None, tie: float | None, seed: int
+) -> Verdict:
+    """The verdict that calls wrong as many as confident learning counts, the hardest by the score."""
+    if probabilities is None:
+        raise ValueError(
+            "rule='confident' needs averaged `probabilities` (N, K), and none are known: train with "
+            "EasinessCallback(probabilities=True), give them, or take rule='mixture'."
+        )
+    labelled = verdict.judges[0] & (verdict.given >= 0)
+    if not bool(labelled.any()):
+        raise ValueError(
+            "rule='confident' needs labels, and none are known: give `target` to find_label_issues(), or take "
+            "rule='mixture'."
+        )
+    shares = functional.estimate_wrong_share(probabilities, verdict.given.masked_fill(~labelled, -1))
+    share = float(shares[verdict.given[labelled]].mean())
+    counted = exactly(verdict, math.floor(share * int(labelled.sum()) + 0.5), scores.tie_breaker, seed)
+    flagged = counted.flagged
+    if tie is not None:
+        flagged = flagged & (verdict.score <= tie if verdict.higher_is_easier else verdict.score >= tie)
+    called, bounded = verdict.score[flagged], _bounded(tie, verdict.higher_is_easier)
+    return replace(
+        counted,
+        flagged=flagged,
+        threshold=easiest_of(called, verdict.higher_is_easier),
+        share=share,
+        rule="confident",
+        explanation=f"Rule 'confident': {100 * share:.1f} % of labels are estimated to be wrong, by confident learning "
+        "from averaged probabilities, which counts what the model confuses as wrong, too, and misses what it has "
+        f"learnt by heart; as many are called wrong, the hardest by {scores.name}{bounded}: {int(flagged.sum())} "
+        "examples.",
+    )
+
+
+def _bounded(tie: float | None, higher_is_easier: bool) -> str:
+    side = "above" if higher_is_easier else "below"
+    return "" if tie is None else f", but nothing {side} {tie:g}, where the model prefers the given label"
+
+
+def easiest_of(called: Tensor, higher_is_easier: bool) -> float:
+    """The easiest of the scores that are called wrong; of none, an infinity that no score reaches."""
+    if len(called) == 0:
+        return -math.inf if higher_is_easier else math.inf
+    return float(called.max() if higher_is_easier else called.min())
+
+
 def exactly(verdict: Verdict, count: int, tie_breaker: Tensor | None, seed: int) -> Verdict:
     """The verdict that calls exactly the hardest `count` wrong; the estimated share stays."""
-    chosen = verdict.hardest_first(tie_breaker, seed)[:count]
+    order = verdict.hardest_first(tie_breaker, seed)
+    if count > len(order):
+        raise ValueError(
+            f"The `num_suspects` of find_label_issues must be at most the {len(order)} examples that could be judged; "
+            f"got {count}."
+        )
+    chosen = order[:count]
     flagged = torch.zeros_like(verdict.flagged)
     flagged[chosen] = True
-    nothing = -math.inf if verdict.higher_is_easier else math.inf
     return replace(
         verdict,
         flagged=flagged,
-        threshold=float(verdict.score[chosen[-1]]) if len(chosen) else nothing,
+        threshold=easiest_of(verdict.score[chosen], verdict.higher_is_easier),
         rule="share",
         explanation=f"Rule 'share': the {len(chosen)} hardest are called wrong, as many as were asked for.",
     )
-
-
-def judge_thresholds(
-    found: Sequence[Suspicion], threshold_indices: Tensor | Sequence[Tensor] | None, percentile: float
-) -> Verdict:
-    """Judge by the runs of the threshold protocol, each of examples that had their own label in it.
-
-    Scores of different runs are moved so that the runs' thresholds meet in their mean.
-
-    Raises:
-        ValueError: the threshold examples are not known, do not have one label of their own, or runs do not fit.
-    """
-    sets = _sets(found, threshold_indices)
-    all_scores = [suspicion.scores for suspicion in found]
-    first = all_scores[0]
-    higher = first.higher_is_easier
-    for scores in all_scores[1:]:
-        if len(scores) != len(first) or scores.name != first.name:
-            raise ValueError(
-                "The records of the threshold protocol must hold the same score of the same data set; got "
-                f"'{first.name}' of {len(first)} and '{scores.name}' of {len(scores)} examples."
-            )
-    values = torch.stack([scores.values.detach().cpu() for scores in all_scores])
-    judgement = functional.judge_by_threshold(values, sets, percentile, higher)
-    own = torch.ones(values.shape, dtype=torch.bool)
-    for row, indices in zip(own, sets, strict=True):
-        row[indices] = False
-    judges = own & ~values.isnan()
-    threshold = judgement.thresholds.mean()
-    excess = judgement.excess
-    flagged = excess <= 0
-    num_judged = int(judges.any(0).sum())
-    listed = " and ".join(f"{value:.4g}" for value in judgement.thresholds.tolist())
-    return Verdict(
-        score=(threshold + (excess if higher else -excess)).to(values.dtype),
-        spread=_spread(all_scores, values, judgement.thresholds, judges),
-        given=_given(all_scores, sets, own),
-        flagged=flagged,
-        posterior=torch.full_like(first.values, torch.nan),
-        judges=judges,
-        threshold=float(threshold),
-        share=int(flagged.sum()) / max(1, num_judged),
-        rule="threshold",
-        higher_is_easier=higher,
-        explanation=f"Rule 'threshold': wrong labels are assumed to look like examples of a class that does not exist; "
-        f"{percentile:g} % of those are as hard as {listed} or harder, in {len(found)} record(s).",
-    )
-
-
-def _sets(found: Sequence[Suspicion], threshold_indices: Tensor | Sequence[Tensor] | None) -> list[Tensor]:
-    """The threshold examples of each run, which must have a class of their own in it."""
-    if threshold_indices is None:
-        raise ValueError(
-            "rule='threshold' needs `threshold_indices`, the examples that were given the class that does not exist, "
-            "as functional.threshold_examples() returns them; got None: give them, or take rule='mixture'."
-        )
-    sets = [threshold_indices] if isinstance(threshold_indices, Tensor) else list(threshold_indices)
-    if len(sets) != len(found):
-        raise ValueError(
-            f"`threshold_indices` must name the examples of each run; got {len(sets)} for {len(found)} record"
-            f"{'s' if len(found) > 1 else ''}: a record holds the runs of one set."
-        )
-    sets = [torch.as_tensor(indices).detach().cpu() for indices in sets]
-    for run, (suspicion, indices) in enumerate(zip(found, sets, strict=True)):
-        _check_own_class(run, suspicion, indices)
-    return sets
-
-
-def _check_own_class(run: int, suspicion: Suspicion, indices: Tensor) -> None:
-    target = suspicion.scores.target
-    marked = torch.zeros(len(target), dtype=torch.bool)
-    if len(indices) == 0 or indices.is_floating_point() or int(indices.min()) < 0 or int(indices.max()) >= len(target):
-        raise ValueError(
-            f"`threshold_indices` of run {run} must be integers in [0, {len(target)}), at least one; got "
-            f"{indices.dtype} {tuple(indices.shape)}."
-        )
-    marked[indices] = True
-    theirs = sorted(set(target[marked & (target >= 0)].tolist()))
-    if len(theirs) != 1:
-        raise ValueError(
-            f"The threshold examples of run {run} must have been trained under one class that does not exist; the "
-            f"record has them under {theirs[:10]}: were these the labels that the run was trained on?"
-        )
-    own = theirs[0]
-    others = (~marked & (target == own)).nonzero()[:, 0]
-    if len(others):
-        raise ValueError(
-            f"The threshold class of run {run} is {own}, but example {int(others[0])} and so {len(others)} in all have "
-            "that label without being threshold examples: give the threshold examples the class K, with real classes "
-            "0 to K - 1 and a model of K + 1 outputs."
-        )
-    if suspicion.num_classes is not None and own != suspicion.num_classes - 1:
-        raise ValueError(
-            f"The threshold class of run {run} is {own}, but the model has {suspicion.num_classes} outputs: it must be "
-            f"the last of them, {suspicion.num_classes - 1}, after all real classes."
-        )
-
-
-def _given(all_scores: Sequence[Scores], sets: Sequence[Tensor], own: Tensor) -> Tensor:
-    """The label of each example in the runs in which it had its own, -1 where there is none."""
-    given = torch.full_like(all_scores[0].target, -1)
-    for scores, row in zip(all_scores, own, strict=True):
-        here = torch.where(row, scores.target, -1)
-        differ = ((given >= 0) & (here >= 0) & (given != here)).nonzero()[:, 0]
-        if len(differ):
-            first = int(differ[0])
-            raise ValueError(
-                f"The records of the threshold protocol are of different labels: example {first} has "
-                f"{int(given[first])} in one and {int(here[first])} in another, and is a threshold example of neither."
-            )
-        given = torch.where(given >= 0, given, here)
-    return given
-
-
-def _spread(all_scores: Sequence[Scores], values: Tensor, thresholds: Tensor, judges: Tensor) -> Tensor:
-    """Standard deviation (ddof=1) over the judging runs of the distance from the threshold; of one, its own spread."""
-    distance = (values.double() - thresholds.unsqueeze(1)).masked_fill(~judges, torch.nan)
-    number = judges.sum(0)
-    squares = (distance - distance.nanmean(0)).square().nansum(0)
-    between = (squares / (number - 1).clamp(min=1)).sqrt()
-    alone = torch.stack([scores.spread.detach().cpu() for scores in all_scores]).masked_fill(~judges, torch.nan)
-    return torch.where(number > 1, between.to(values.dtype), alone.nanmean(0))
 
 
 def _explain_groups(
@@ -234,10 +193,15 @@ def _explain_groups(
         "probability of 1/2 or more is called wrong",
         "gap": "wrong labels are assumed to be a group of similar spread on the hard side of the best cut",
     }[rule]
-    side = "above" if higher_is_easier else "below"
-    bounded = "" if tie is None else f", but nothing {side} {tie:g}, where the model prefers the given label"
+    bounded = _bounded(tie, higher_is_easier)
     if not bool(groups.flagged.any()):
-        return f"Rule '{rule}': {assumed}{bounded}; no such group was found."
+        found = "no such group was found"
+        if float(groups.share) > 0:
+            found = (
+                f"such a group was found, {100 * float(groups.share):.1f} % of labels, but all of it is beyond that: "
+                "where wrong labels were learnt by heart, an earlier `checkpoint` tells more"
+            )
+        return f"Rule '{rule}': {assumed}{bounded}; {found}."
     return (
         f"Rule '{rule}': {assumed}{bounded}: {score} of {float(groups.threshold):.4g} or harder, "
         f"{int(groups.flagged.sum())} examples; {100 * float(groups.share):.1f} % of labels are estimated to be wrong."

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness.record import EasinessRecord
-from lightning_easiness.scores import Scores, get_score
+from lightning_easiness.scores import SCORES, Scores, get_score
 
 Source: TypeAlias = Union[Scores, EasinessRecord, str, "os.PathLike[str]"]
 
@@ -22,8 +22,8 @@ PROBABILITY_SCORES = {
     "self_confidence": (functional.self_confidence, None),
     "normalized_margin": (functional.normalized_margin, 0.5),
 }
-_TIES = {"area_under_margin": 0.0, "margin": 0.0, "normalized_margin": 0.5}
-_ONLINE_ONLY = "area_under_margin"
+_TIES = {"area_under_margin": 0.0, "weighted_area_under_margin": 0.0, "margin": 0.0, "normalized_margin": 0.5}
+_ONLINE_ONLY = ("area_under_margin", "weighted_area_under_margin")
 _HOW_TO_RECORD = "EasinessCallback(online=True), its default, records it"
 
 
@@ -37,6 +37,7 @@ class Suspicion:
         series: which the score is of; None for scores whose series is not known.
         easiness: sample easiness at the given label `(N,)`, where it was asked for.
         probabilities: averaged over training, `(N, K)`, where they were recorded.
+        num_checkpoints: of the series.
     """
 
     scores: Scores
@@ -44,6 +45,11 @@ class Suspicion:
     series: str | None
     easiness: Tensor | None
     probabilities: Tensor | None = None
+    num_checkpoints: int = 1
+
+    def is_last(self, checkpoint: int) -> bool:
+        """Whether this index is that of the last checkpoint."""
+        return checkpoint in (-1, self.num_checkpoints - 1)
 
 
 def tie_of(score: str) -> float | None:
@@ -51,48 +57,94 @@ def tie_of(score: str) -> float | None:
     return _TIES.get(score)
 
 
+def check_ranks(score: str) -> None:
+    """Raise ValueError for a score that is registered and of which neither end is hard, or for none of that name."""
+    if not get_score(score).ranks_difficulty:
+        raise ValueError(
+            f"The `score` of find_label_issues must rank difficulty, but neither end of '{score}' is hard: take "
+            "'area_under_margin'."
+        )
+
+
+def default_score(by_threshold: bool) -> str:
+    """The score of a report that names none: of the threshold protocol that of its paper."""
+    return "area_under_margin" if by_threshold else "weighted_area_under_margin"
+
+
 def read_source(
     source: Source,
-    score: str,
+    score: str | None,
     checkpoint: int,
     *,
     series: str | None,
     probabilities: Tensor | None,
     easiness: Tensor | Literal["read"] | None,
     seed: int,
+    by_threshold: bool = False,
 ) -> Suspicion:
     """Read the score of one source.
 
     Args:
         source: scores, which are taken as they are; a record; or the folder of runs.
-        score: name of a registered score or of one in `PROBABILITY_SCORES`.
+        score: name of a registered score or of one in `PROBABILITY_SCORES`; None for the default, or what the scores
+            are.
         checkpoint: index in the series.
         series: of a folder, which to load; None for the one that suits the score.
         probabilities: averaged probabilities `(N, K)`; None to take those of the source, where it has them.
         easiness: sample easiness `(N,)`, "read" to take it from the source, None where it is not needed.
         seed: decides what is left of ties.
+        by_threshold: whether the score is for the threshold protocol.
 
     Raises:
         TypeError: `source` is none of these.
         ValueError: the source does not hold what is needed.
         FileNotFoundError: there is no such folder, or no run in it.
     """
-    record = _open(source, score, series, online_first=probabilities is None)
-    if isinstance(record, Scores):
+    if isinstance(source, Scores):
+        _check_scores(source, asked=score)
         if easiness == "read":
             raise _no_easiness("Scores hold one score")
-        return Suspicion(record, None, None, easiness)
+        return Suspicion(source, None, None, easiness)
+    score = default_score(by_threshold) if score is None else score
+    if score not in PROBABILITY_SCORES:
+        check_ranks(score)
+    record = _open(source, score, series, online_first=probabilities is None)
+    _warn_of_nan(record, checkpoint)
     scores = _score(record, score, checkpoint, probabilities, seed)
     if isinstance(easiness, str):
         easiness = _easiness(source, record, scores, checkpoint)
     if probabilities is None and record.has_probabilities:
         probabilities = record.probabilities()
-    return Suspicion(scores, record.num_classes, record.series, easiness, probabilities)
+    return Suspicion(scores, record.num_classes, record.series, easiness, probabilities, record.num_checkpoints)
 
 
-def _open(source: Source, score: str, series: str | None, online_first: bool) -> Scores | EasinessRecord:
-    if isinstance(source, Scores):
-        return source
+def _check_scores(scores: Scores, *, asked: str | None) -> None:
+    if asked is not None and asked != scores.name:
+        raise ValueError(
+            f"The `record` of find_label_issues is scores of '{scores.name}', but score='{asked}' was asked for: leave "
+            "`score` out, or give the record."
+        )
+    if scores.name in SCORES:
+        check_ranks(scores.name)
+
+
+def _warn_of_nan(record: EasinessRecord, checkpoint: int) -> None:
+    """Warn of a training that has diverged: scores of the whole training would still be those of before."""
+    if "loss" not in record.fields:
+        return
+    lost = record.field("loss", checkpoint).isnan()
+    if "count" in record.fields:
+        lost &= record.field("count", checkpoint) > 0
+    number = int(lost.any(0).sum())
+    if number:
+        warnings.warn(
+            f"The loss of {number} of {record.num_examples} examples is NaN at the last checkpoint of the report, of "
+            f"series '{record.series}': the training has diverged, and what is judged is the time before.",
+            stacklevel=4,
+        )
+
+
+def _open(source: Source, score: str, series: str | None, online_first: bool) -> EasinessRecord:
     if isinstance(source, EasinessRecord):
         _check_series(source, score, series)
         return source
@@ -114,7 +166,7 @@ def _open(source: Source, score: str, series: str | None, online_first: bool) ->
             other = EasinessRecord.load(path, second)
         except FileNotFoundError:
             raise error from None
-    if score == _ONLINE_ONLY:
+    if score in _ONLINE_ONLY:
         raise ValueError(
             f"The area under the margin is taken from training itself, but no run in '{path}' holds the series "
             f"'{ONLINE}': {_HOW_TO_RECORD}; or take series='{PROBE}', whose margins are those at fixed weights."
@@ -123,7 +175,7 @@ def _open(source: Source, score: str, series: str | None, online_first: bool) ->
 
 
 def _check_series(record: EasinessRecord, score: str, series: str | None) -> None:
-    wanted = ONLINE if series is None and score == _ONLINE_ONLY else series
+    wanted = ONLINE if series is None and score in _ONLINE_ONLY else series
     if wanted is None or record.series == wanted:
         return
     if series is not None:
@@ -141,7 +193,7 @@ def _check_series(record: EasinessRecord, score: str, series: str | None) -> Non
 def _score(record: EasinessRecord, score: str, checkpoint: int, probabilities: Tensor | None, seed: int) -> Scores:
     if score in PROBABILITY_SCORES:
         return _score_of_probabilities(record, score, checkpoint, probabilities, seed)
-    if score == _ONLINE_ONLY and record.series == ONLINE and "margin" not in record.fields:
+    if score in _ONLINE_ONLY and record.series == ONLINE and "margin" not in record.fields:
         raise ValueError(
             f"The area under the margin needs field 'margin', but series '{ONLINE}' holds {', '.join(record.fields)}: "
             "the margin is recorded where EasinessCallback sees logits (N, K); see its `logits_fn` and `module`."
@@ -191,13 +243,14 @@ def _check_recorded(record: EasinessRecord, score: str, checkpoint: int) -> None
         )
 
 
-def _easiness(source: Source, record: EasinessRecord, scores: Scores, checkpoint: int) -> Tensor:
+def _easiness(
+    source: EasinessRecord | str | os.PathLike[str], record: EasinessRecord, scores: Scores, checkpoint: int
+) -> Tensor:
     """Sample easiness at the moment of the score: of the record itself, or of the probe in the same folder."""
     if "sample_easiness" in record.fields:
         return record.score("sample_easiness", checkpoint).values
     if isinstance(source, EasinessRecord):
         raise _no_easiness(f"series '{record.series}' holds {', '.join(record.fields)}")
-    assert not isinstance(source, Scores)
     try:
         probe = EasinessRecord.load(Path(source), PROBE)
     except FileNotFoundError as error:

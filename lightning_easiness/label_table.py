@@ -1,5 +1,6 @@
 """`LabelIssues`: examples by how suspicious their labels are, as a table that goes to other tools."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,10 @@ class LabelIssues:
         posterior: probability that the label is wrong, `(M,)`, as far as the rule gives one, else NaN.
         is_issue: whether the label is called wrong, bool `(M,)`.
         unseen: examples that could not be judged, int64 `(U,)`, ascending: neither clean nor wrong.
-        threshold: the easiest score that the rule calls wrong.
+        threshold: the easiest score that is called wrong.
         rule: how the threshold was found: "mixture", "gap", "threshold" or "share".
-        estimated_share: of wrong labels among the judged.
+        estimated_share: of wrong labels among the judged; NaN where the rule estimates none, as a share that was asked
+            for.
         score_name: name of the score.
         higher_is_easier: direction of the score.
         num_examples: N, the length of the data set.
@@ -81,10 +83,10 @@ class LabelIssues:
     def __repr__(self) -> str:
         sign = "<=" if self.higher_is_easier else ">="
         unseen = f"; {len(self.unseen)} not judged" if len(self.unseen) else ""
+        estimate = "" if math.isnan(self.estimated_share) else f"; {100 * self.estimated_share:.1f} % estimated wrong"
         return (
             f"LabelIssues({int(self.is_issue.sum())} of {len(self)} labels called wrong by '{self.rule}': "
-            f"{self.score_name} {sign} {self.threshold:.4g}; {100 * self.estimated_share:.1f} % "
-            f"estimated wrong{unseen})"
+            f"{self.score_name} {sign} {self.threshold:.4g}{estimate}{unseen})"
         )
 
     def __str__(self) -> str:
@@ -145,6 +147,9 @@ class LabelIssues:
     def to_cleanlab(self) -> dict[str, NDArray[Any]]:
         """What cleanlab's `find_label_issues` and Datalab take: "labels" `(n,)` and "pred_probs" `(n, K)`, where known.
 
+        cleanlab expects probabilities out of sample. Those averaged over training are not: they tell the same early in
+        a training, and less and less as wrong labels are learnt by heart.
+
         A row for each judged example, in the order of the data set: row r is example `issues.index.sort().values[r]`,
         which is r itself where all were judged.
 
@@ -170,7 +175,7 @@ class LabelIssues:
         return bridge
 
     def to_columns(self) -> dict[str, list[Any]]:
-        """Plain lists with one value for each example of the data set, in its order; None where not known.
+        """Plain lists with one value for each example of the data set, in its order; None where it was not judged.
 
         As FiftyOne's `dataset.set_values(name, values)` takes them. "rank" is 1 for the most suspicious.
 

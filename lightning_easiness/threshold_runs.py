@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from typing_extensions import override
 
@@ -22,19 +20,39 @@ from lightning_easiness import functional
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.callbacks.checks import only_loader
 from lightning_easiness.callbacks.probe import Probe
-from lightning_easiness.checkpoint_file import write_whole
+from lightning_easiness.checkpoint_file import fingerprint
 from lightning_easiness.comparison import agreed, is_writer, takes, with_selection
-from lightning_easiness.label_issues import LabelIssues, find_label_issues
+from lightning_easiness.datamodule import EasinessDataModule
+from lightning_easiness.label_issues import LabelIssues
+from lightning_easiness.loaders import num_examples
 from lightning_easiness.observation import Observation
+from lightning_easiness.random_streams import OwnGenerators, isolated_streams, set_streams
 from lightning_easiness.record import EasinessRecord
 from lightning_easiness.repeats import repeat_fit, run_name
 from lightning_easiness.run_folder import ONLINE_SERIES, is_complete
+from lightning_easiness.selected import known_target, whole
 from lightning_easiness.selection import Selection, SelectionState
+from lightning_easiness.threshold_issues import (
+    Needs,
+    check_observed,
+    check_options,
+    check_recorded,
+    find_threshold_issues,
+    needs_of,
+)
+from lightning_easiness.threshold_set import (
+    SET_FILE,
+    arguments_of_draw,
+    check_arguments,
+    check_length,
+    half_folders,
+    lists_others,
+    read_set,
+    read_sets,
+    write_set,
+)
 
-__all__ = ["ThresholdExamples", "ThresholdRuns"]
-
-SET_FILE = "threshold-examples.safetensors"
-_FORMAT = "lightning_easiness.threshold_examples"
+__all__ = ["ThresholdExamples", "ThresholdRuns", "find_threshold_issues"]
 
 
 class ThresholdExamples(Selection):
@@ -66,6 +84,11 @@ class ThresholdExamples(Selection):
     ) -> None:
         self.num_classes, self.part, self.seed, self.replace_fn = num_classes, part, seed, replace_fn
         self.indices(2 * max(2, num_classes))  # raises what is wrong with the arguments
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """What the draw is known by on disk."""
+        return arguments_of_draw(self.num_classes, self.part, self.seed)
 
     def indices(self, num_examples: int) -> Tensor:
         """The examples that get the class K, of a data set of this length: ascending, int64 (n,)."""
@@ -151,25 +174,18 @@ class ThresholdRuns:
     @property
     def folders(self) -> list[Path]:
         """The folders of the two halves."""
-        return [self.dirpath / f"half-{part}" for part in (0, 1)]
+        return half_folders(self.dirpath)
 
     def run(self) -> list[EasinessRecord]:
         """Trains what is not complete on disk, and returns the online record of each half.
 
         Raises:
             ValueError: the module's head is not one wider than the real classes; a real label is the threshold class;
-                `dirpath` holds another draw; the Trainer's callback does not observe online.
+                `dirpath` holds another draw, or runs of another data set; the Trainer's callback does not observe
+                online.
             RuntimeError: a run was not completed.
         """
-        records = []
-        for folder, selection in zip(self.folders, self._selections, strict=True):
-            agreed(lambda folder=folder, selection=selection: _check_claim(folder / SET_FILE, selection))  # type: ignore[misc]
-            data = with_selection(self.datamodule, selection)
-            make_trainer = self._guarded(folder / SET_FILE, selection)
-            repeat_fit(make_trainer, self._wider, data, self.seeds, folder, progress=self.progress)
-            agreed(lambda folder=folder: self._check_complete(folder))  # type: ignore[misc]
-            records.append(EasinessRecord.load(folder, ONLINE_SERIES, map(run_name, self.seeds)))
-        return records
+        return self._run(Needs())
 
     @property
     def threshold_indices(self) -> list[Tensor]:
@@ -178,37 +194,97 @@ class ThresholdRuns:
         Raises:
             RuntimeError: they are not there.
         """
-        sets = [_read_set(folder / SET_FILE) for folder in self.folders]
-        for folder, found in zip(self.folders, sets, strict=True):
-            if found is None:
-                raise RuntimeError(f"There is no '{folder / SET_FILE}' that can be read: call run() first.")
-        return [found[0] for found in sets if found is not None]
+        return read_sets(self.folders)
 
     def find_label_issues(self, score: str = "area_under_margin", **options: Any) -> LabelIssues:
-        """Runs, and judges the labels by both halves: `find_label_issues` with `rule="threshold"`.
+        """Runs, and judges the labels by both halves, as `find_threshold_issues` does from the folder.
 
         Args:
-            score: as there.
-            options: as there.
+            score: as of the function `find_label_issues`.
+            options: as there, but `rule` and `threshold_indices`.
+
+        Raises:
+            TypeError: there is no such option.
+            ValueError: an option is out of range, the runs would not hold what is asked for, or as of `run`.
         """
-        records, sets = self.run(), self.threshold_indices
-        if options.get("refine") is not None and options.get("easiness") is None:
-            checkpoint = options.get("checkpoint", -1)
-            step = None if checkpoint == -1 else int(records[0].steps[checkpoint])
-            options["easiness"] = self._easiness(sets, step)
-        return find_label_issues(records, score, rule="threshold", threshold_indices=sets, **options)
+        check_options(score, options)
+        self._run(needs_of(score, options))
+        return find_threshold_issues(self.dirpath, score, runs=map(run_name, self.seeds), **options)
+
+    def _run(self, needs: Needs) -> list[EasinessRecord]:
+        agreed(lambda: self._check_folders(needs))
+        self._check_data()
+        records = []
+        for folder, selection in zip(self.folders, self._selections, strict=True):
+            data = with_selection(self.datamodule, selection)
+            make_trainer = self._guarded(folder / SET_FILE, selection, needs)
+            repeat_fit(make_trainer, self._wider, data, self.seeds, folder, progress=self.progress)
+            agreed(lambda folder=folder: self._check_complete(folder))  # type: ignore[misc]
+            records.append(record := EasinessRecord.load(folder, ONLINE_SERIES, map(run_name, self.seeds)))
+            agreed(lambda path=folder / SET_FILE, of=record, by=selection: _restore_set(path, of, by))  # type: ignore[misc]
+        return records
+
+    def _check_folders(self, needs: Needs) -> None:
+        """Sees to it that what is on disk came of the same arguments and holds what is needed, before any training."""
+        for folder, selection in zip(self.folders, self._selections, strict=True):
+            check_arguments(folder / SET_FILE, selection.arguments)
+            for run in [folder / run_name(seed) for seed in self.seeds]:
+                if is_complete(run):
+                    check_recorded(run, needs)
+
+    def _check_data(self) -> None:
+        """Sees to it that runs on disk are of the data set that is given, also where nothing is left to train."""
+        paths = [folder / SET_FILE for folder in self.folders]
+        if not agreed(lambda: any(path.exists() for path in paths)):
+            return
+        found = self._look(0)
+        if agreed(lambda: found is not None and self._are_others(paths, found)) and self._look(1) == found:
+            raise ValueError(
+                f"'{self.dirpath}' holds runs that were trained when the data set listed other labels, so they are of"
+                " other data; give ThresholdRuns another `dirpath`, or the labels of then to go on."
+            )
+
+    @staticmethod
+    def _are_others(paths: list[Path], found: tuple[int, str]) -> bool:
+        for path in paths:
+            check_length(path, found[0])
+        return any(lists_others(path, *found) for path in paths)
+
+    def _look(self, stream: int) -> tuple[int, str] | None:
+        """The length of the data set and the fingerprint of the labels that it lists; None where it cannot be had.
+
+        A data set that is split or labelled at random is another one each time, and not to be told from that of then:
+        two looks with different random streams show that.
+        """
+        try:
+            with isolated_streams():
+                set_streams(stream)
+                data = with_selection(self.datamodule, None)
+                data = data if isinstance(data, EasinessDataModule) else data()
+                with OwnGenerators(data):
+                    data.setup("fit")
+                    return _identity(only_loader(data.train_dataloader(), "train").dataset)
+        except Exception as error:  # the user's code, which may need a Trainer
+            warnings.warn(
+                f"The data set of ThresholdRuns cannot be looked at outside of a training ({type(error).__name__}:"
+                f" {error}), so it is not known whether '{self.dirpath}' holds runs of it.",
+                stacklevel=5,
+            )
+            return None
 
     def _wider(self, seed: int) -> LightningModule:
         return _call(self.make_module, seed=seed, num_classes=self.num_classes + 1)  # type: ignore[no-any-return]
 
-    def _guarded(self, path: Path, selection: ThresholdExamples) -> Callable[[int], Trainer]:
+    def _guarded(self, path: Path, selection: ThresholdExamples, needs: Needs) -> Callable[[int], Trainer]:
         def make_trainer(seed: int) -> Trainer:
             trainer: Trainer = _call(self.make_trainer, seed=seed)
             callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
             observers = [one for one in callbacks if isinstance(one, EasinessCallback)]
+            owner = "of your Trainer" if observers else "that ThresholdRuns adds"
             if not observers:
                 observers = [EasinessCallback(probe=None, probabilities=True, num_images=0)]
                 callbacks.insert(0, observers[0])  # before the callbacks that save checkpoints
+            check_observed(needs, owner, observers[0].probe, observers[0].probabilities)
             if not any(isinstance(one, _Guard) for one in callbacks):  # of a Trainer that repeat_fit will refuse
                 callbacks.insert(0, _Guard(observers[0], path, selection))
             return trainer
@@ -220,20 +296,9 @@ class ThresholdRuns:
         if missing:
             raise RuntimeError(f"Run '{missing[0]}' in '{folder}' is not complete: run again to go on with it.")
 
-    def _easiness(self, sets: list[Tensor], step: int | None) -> Tensor:
-        """Sample easiness at the given label, by the halves in which an example had its own, at a step or the last."""
-        rows = []
-        for folder, indices in zip(self.folders, sets, strict=True):
-            record = EasinessRecord.load(folder, "train-probe", map(run_name, self.seeds))
-            checkpoint = -1 if step is None else record.checkpoint_at(step=step)
-            values = record.score("sample_easiness", checkpoint).values.clone()
-            values[indices] = torch.nan
-            rows.append(values)
-        return torch.stack(rows).nanmean(0)
-
 
 class _Guard(Callback):
-    """Writes the set before the first step, and refuses a module or labels that do not fit it.
+    """Writes the set before the first step, and refuses a module, data or labels that do not fit it.
 
     Args:
         observer: the callback that observes the run.
@@ -253,9 +318,8 @@ class _Guard(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loader = only_loader(trainer.train_dataloader, "train")
-        indices = self._selection.indices(len(loader.dataset))  # type: ignore[arg-type]
-        agreed(lambda: _write_set(self._path, indices, len(loader.dataset), self._selection))  # type: ignore[arg-type]
+        size = num_examples(only_loader(trainer.train_dataloader, "train").dataset)
+        agreed(lambda: check_length(self._path, size))
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -263,6 +327,12 @@ class _Guard(Callback):
             return
         self._looked = True
         loader = only_loader(trainer.train_dataloader, "train")
+        self._check_head(trainer, pl_module, batch, loader)
+        identity = _identity(loader.dataset)
+        if is_writer():  # only now: a folder is claimed by what is trained in it
+            write_set(self._path, self._selection.indices(identity[0]), self._selection.arguments, *identity)
+
+    def _check_head(self, trainer: Trainer, pl_module: LightningModule, batch: Any, loader: Any) -> None:
         probe = Probe("train", loader, self._observer.reader, module=self._observer.module)
         outputs, classes = probe.count_outputs(trainer, pl_module, batch), self._selection.num_classes
         if outputs != classes + 1:
@@ -295,49 +365,25 @@ def _check_real(owner: str, target: Tensor, num_classes: int) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------- the set on disk
+def _identity(dataset: Any) -> tuple[int, str]:
+    """The length of a data set, and the fingerprint of the labels that it lists."""
+    everything = whole(dataset)
+    return len(everything), fingerprint(known_target(everything), len(everything))
 
 
-def _about(selection: ThresholdExamples) -> dict[str, str]:
-    return {
-        "format": _FORMAT,
-        "num_classes": str(selection.num_classes),
-        "part": str(selection.part),
-        "seed": str(selection.seed),
-    }
+def _restore_set(path: Path, record: EasinessRecord, selection: ThresholdExamples) -> None:
+    """Draws the set of complete runs again where it was lost.
 
-
-def _check_claim(path: Path, selection: ThresholdExamples) -> None:
-    """Sees to it that a folder holds what came of these arguments."""
-    found = _read_set(path)
-    for name, value in _about(selection).items():
-        if found is not None and found[1].get(name) != value:
-            raise ValueError(
-                f"'{path.parent}' holds runs with {name}={found[1].get(name)}, but `{name}` is {value} now; give"
-                " ThresholdRuns another `dirpath`, or the same arguments to go on."
-            )
-
-
-def _write_set(path: Path, indices: Tensor, num_examples: int, selection: ThresholdExamples) -> None:
-    about = {**_about(selection), "num_examples": str(num_examples)}
-    found = _read_set(path)
-    if found is not None and found[1].get("num_examples") != about["num_examples"]:
+    Raises:
+        ValueError: they were trained with another one.
+    """
+    if read_set(path) is not None or not is_writer():
+        return
+    size = record.num_examples
+    indices, trained = selection.indices(size), (record.target == selection.num_classes).nonzero()[:, 0]
+    if len(trained) == 0 or not bool(torch.isin(trained, indices).all()):
         raise ValueError(
-            f"'{path.parent}' holds runs of {found[1].get('num_examples')} examples, but the data set has"
-            f" {num_examples}, so an index no longer names the same example; give ThresholdRuns another `dirpath`."
+            f"'{path}' is lost, and the runs beside it were not trained with the examples that `num_classes` and `seed`"
+            " of ThresholdRuns draw now; give it the arguments of then, or another `dirpath`."
         )
-    if found is None and is_writer():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, safetensors.torch.save({"indices": indices}, about))
-
-
-def _read_set(path: Path) -> tuple[Tensor, dict[str, str]] | None:
-    """The set and what is said of it; None where there is none that can be read: it is drawn again, and the same."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.get_tensor("indices").clone(), file.metadata() or {}
-    except SafetensorError:
-        warnings.warn(f"'{path}' is damaged, or no set of threshold examples; it is drawn again.", stacklevel=2)
-        return None
+    write_set(path, indices, selection.arguments, size, fingerprint(None, size))

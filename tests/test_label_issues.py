@@ -56,6 +56,10 @@ def probabilities_of(target: Tensor, classes: int = K) -> Tensor:
     return draw / draw.sum(1, keepdim=True)
 
 
+# the percentile of fifteen threshold examples, of which test_threshold_rule.py sees to it that it is warned
+few_examples = pytest.mark.filterwarnings("ignore:The threshold, percentile")
+
+
 # ------------------------------------------------------------------ ranking and flags
 
 
@@ -83,10 +87,122 @@ def test_a_label_that_the_model_prefers_is_not_called_wrong() -> None:
     assert len(find_label_issues(scores_of(values, name="of_mine")).flagged) == len(WRONG)
 
 
+def telling(shift: int = 0) -> Tensor:
+    """Probabilities of a model that contradicts the wrong labels, `shift` of them by mistake."""
+    said = TARGET.clone()
+    said[WRONG[: len(WRONG) - shift]] += 1
+    return torch.nn.functional.one_hot(said % K, K).float() * 0.7 + 0.1
+
+
+def test_the_confident_rule_counts_by_probabilities_and_ranks_by_the_score() -> None:
+    values = margins()
+    issues = find_label_issues(scores_of(values), probabilities=telling(), target=TARGET)
+    assert issues.rule == "confident", "which is the default where probabilities are known"
+    assert issues.flagged.tolist() == values.argsort()[: len(WRONG)].tolist()
+    assert issues.estimated_share == pytest.approx(len(WRONG) / N)
+    assert issues.threshold == pytest.approx(float(values[WRONG].max()))
+    assert issues.posterior.isnan().all()
+    fewer = find_label_issues(scores_of(values), rule="confident", probabilities=telling(3))
+    assert fewer.flagged.tolist() == values.argsort()[: len(WRONG) - 3].tolist()
+    more = find_label_issues(scores_of(values), probabilities=telling(3))
+    assert (more.rule, len(more.flagged)) == ("mixture", len(WRONG)), "the default is what calls more wrong"
+    assert f"Rule 'confident' would call {len(WRONG) - 3} wrong" in more.explanation
+    assert find_label_issues(scores_of(values)).rule == "mixture"
+    assert f"Rule 'confident': {100 * len(WRONG) / N:.1f} % of labels" in issues.explanation
+
+
+def test_what_the_model_prefers_is_told() -> None:
+    values = margins()
+    share = 100 * float((values < 0).double().mean())
+    told = f"The model prefers another label in {share:.1f} % of examples."
+    assert told in find_label_issues(scores_of(values)).explanation
+    assert told in find_label_issues(scores_of(values), probabilities=telling()).explanation
+    assert "train longer" in find_label_issues(scores_of(values - 6)).explanation
+    assert "The model prefers" not in find_label_issues(scores_of(values, name="of_mine")).explanation
+
+
+def test_a_class_that_is_called_wrong_as_a_whole_is_warned_of() -> None:
+    values = margins() + 5
+    rare = (TARGET == 2).nonzero()[:4, 0]
+    target = TARGET.clone()
+    target[TARGET == 2] = 0
+    target[rare] = 2
+    values[rare] = -3.0
+    with pytest.warns(UserWarning, match=r"\(class 2: 4 of 4\), but 6.7 % of all: such a class may be rare or hard"):
+        assert sorted(find_label_issues(scores_of(values, target=target)).flagged.tolist()) == rare.tolist()
+    noisy = torch.linspace(-4, -3, N)
+    noisy[: N // 4] += 8
+    find_label_issues(scores_of(noisy), rule="gap")  # most of each class: no class stands out
+
+
+def test_where_nothing_can_be_judged_an_error_says_so() -> None:
+    with pytest.raises(ValueError, match=f"None of {N} labels can be judged"):
+        find_label_issues(scores_of(torch.full((N,), NAN)))
+
+
+def test_after_a_refinement_the_threshold_is_that_of_what_is_left() -> None:
+    values, easiness = margins(), torch.ones(N)
+    easiness[WRONG[:4]] = 0.0
+    left = find_label_issues(scores_of(values), refine="hard", easiness=easiness)
+    assert left.threshold == pytest.approx(float(values[WRONG[:4]].max()))
+    easiness[:] = 0.5
+    assert find_label_issues(scores_of(values), refine="hard", easiness=easiness).threshold == -math.inf
+
+
+def test_a_score_that_ranks_no_difficulty_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    with pytest.raises(ValueError, match="neither end of 'variability' is hard"):
+        find_label_issues(tmp_path, "variability")
+    with pytest.raises(ValueError, match="There is no score 'aum'"):
+        find_label_issues(tmp_path, "aum")
+
+
+def test_the_score_of_scores_is_theirs() -> None:
+    with pytest.raises(ValueError, match="is scores of 'area_under_margin', but score='self_confidence' was asked"):
+        find_label_issues(scores_of(margins()), "self_confidence")
+    with pytest.raises(ValueError, match="neither end of 'variability' is hard"):
+        find_label_issues(scores_of(margins(), name="variability"))
+    assert find_label_issues(scores_of(margins(), name="of_mine"), "of_mine").score_name == "of_mine"
+
+
+def test_numpy_is_taken() -> None:
+    values, probabilities = margins(), telling()
+    plain = find_label_issues(scores_of(values), rule=0.05, probabilities=probabilities)
+    other = find_label_issues(scores_of(values), rule=np.float32(0.05), probabilities=probabilities.numpy())
+    assert torch.equal(plain.flagged, other.flagged)
+    assert torch.equal(plain.suggested, other.suggested)
+
+
+def test_the_confident_rule_spares_what_the_model_prefers() -> None:
+    values = margins() + 2.8
+    issues = find_label_issues(scores_of(values), probabilities=telling())
+    assert sorted(issues.flagged.tolist()) == [index for index in WRONG if values[index] <= 0]
+    assert issues.threshold == float(values[issues.flagged].max()) <= 0
+    assert issues.estimated_share == pytest.approx(len(WRONG) / N)
+    none = find_label_issues(scores_of(values + 10), probabilities=telling())
+    assert (len(none.flagged), none.threshold) == (0, -math.inf)
+
+
+def test_the_confident_rule_judges_by_what_is_known() -> None:
+    values, target, probabilities = margins(), TARGET.clone(), telling()
+    target[0], probabilities[1], values[2] = -1, NAN, NAN
+    with pytest.warns(UserWarning, match=f"1 of {N} examples could not be judged"):
+        issues = find_label_issues(scores_of(values, target=target), probabilities=probabilities)
+    assert sorted(issues.flagged.tolist()) == WRONG
+    unknown = torch.full_like(TARGET, -1)
+    with pytest.raises(ValueError, match="rule='confident' needs labels"):
+        find_label_issues(scores_of(values, target=unknown), rule="confident", probabilities=telling())
+    assert len(find_label_issues(scores_of(margins(), target=unknown), probabilities=telling(), target=TARGET).flagged)
+    with pytest.raises(ValueError, match=r"rule='confident' needs averaged `probabilities`.*probabilities=True"):
+        find_label_issues(scores_of(margins()), rule="confident")
+
+
 def test_a_share_and_a_number_are_exact_and_ties_are_not_by_index() -> None:
     values = torch.tensor([1.0] * N)
     issues = find_label_issues(scores_of(values), rule=0.1, seed=1)
-    assert (len(issues.flagged), issues.rule, issues.estimated_share) == (6, "share", 0.1)
+    assert (len(issues.flagged), issues.rule) == (6, "share")
+    assert math.isnan(issues.estimated_share), "what was asked for is no estimate"
+    assert "estimated" not in repr(issues)
     assert issues.flagged.tolist() != sorted(issues.flagged.tolist())
     assert not torch.equal(issues.flagged, find_label_issues(scores_of(values), rule=0.1, seed=2).flagged)
     for number in (0, 5, N):
@@ -138,7 +254,8 @@ def test_a_folder_gives_its_online_margins(tmp_path: Path) -> None:
     for seed in (0, 1, 2):
         write(tmp_path, seed, "train-probe", extra={"margin": -margins(seed)})
     for record in (tmp_path, str(tmp_path), EasinessRecord.load(tmp_path, "train-online")):
-        issues = find_label_issues(record)
+        assert find_label_issues(record).score_name == "weighted_area_under_margin"
+        issues = find_label_issues(record, "area_under_margin")
         assert sorted(issues.flagged.tolist()) == WRONG
         torch.testing.assert_close(issues.score, means.mean(0).sort().values)
         torch.testing.assert_close(issues.spread, means.std(0)[issues.index])
@@ -180,7 +297,10 @@ def test_no_warning_but_that_of_the_report(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         issues = find_label_issues(tmp_path)
-    assert [str(warning.message)[:32] for warning in caught] == [f"1 of {N} examples could not be ju"]
+    assert [str(warning.message)[:27] for warning in caught] == [
+        f"The loss of 1 of {N} example",
+        f"1 of {N} examples could not ",
+    ]
     assert caught[0].filename == __file__
     assert issues.unseen.tolist() == [5]
 
@@ -223,6 +343,7 @@ def protocol(num_real: int = K) -> tuple[list[Scores], list[Tensor]]:
     return runs, sets
 
 
+@few_examples
 def test_two_runs_judge_every_example_by_a_run_in_which_it_had_its_own_label() -> None:
     runs, sets = protocol()
     probabilities = torch.full((N, K), 1 / K)
@@ -242,6 +363,7 @@ def test_two_runs_judge_every_example_by_a_run_in_which_it_had_its_own_label() -
     assert torch.equal(issues.is_issue, issues.score <= issues.threshold)
 
 
+@few_examples
 def test_one_run_leaves_its_threshold_examples_apart(tmp_path: Path) -> None:
     runs, sets = protocol()
     extra = {"margin": runs[0].values, "loss": runs[0].values}
@@ -270,6 +392,7 @@ def test_the_threshold_class_must_be_its_own(tmp_path: Path) -> None:
         find_label_issues(tmp_path, rule="threshold", threshold_indices=sets[0])
 
 
+@few_examples
 def test_the_protocol_needs_its_sets() -> None:
     runs, sets = protocol()
     with pytest.raises(ValueError, match="needs `threshold_indices`"):
@@ -278,7 +401,7 @@ def test_the_protocol_needs_its_sets() -> None:
         find_label_issues(runs, rule="threshold", threshold_indices=sets[0])
     with pytest.raises(ValueError, match="disjoint"):
         find_label_issues([runs[0], runs[0]], rule="threshold", threshold_indices=[sets[0], sets[0]])
-    with pytest.raises(ValueError, match="must be one with rule='mixture'; got 2"):
+    with pytest.raises(ValueError, match="must be one, but for rule='threshold'; got 2"):
         find_label_issues(runs)
     other = scores_of(runs[1].values, target=(runs[1].target + 1) % (K + 1))
     other.target[sets[1]] = K
@@ -312,10 +435,9 @@ def test_labels_that_changed_since_training_are_an_error() -> None:
     ("changes", "error", "message"),
     [
         ({"record": 3}, TypeError, "must be an EasinessRecord, Scores, the folder"),
-        ({"record": []}, ValueError, "must be one with rule='mixture'; got 0"),
+        ({"record": []}, ValueError, "must be one, but for rule='threshold'; got 0"),
         ({"record": scores_of(margins(), target=torch.ones(N).long())}, ValueError, "all are of class 1"),
-        ({"score": "variability"}, ValueError, "neither end of 'variability' is hard"),
-        ({"score": "aum"}, ValueError, "There is no score 'aum'"),
+        ({"score": "aum"}, ValueError, "is scores of 'area_under_margin', but score='aum' was asked for"),
         ({"rule": "otsu"}, ValueError, "got 'otsu'"),
         ({"rule": 1.0}, ValueError, "got 1.0"),
         ({"num_suspects": -1}, ValueError, "got -1"),
@@ -335,7 +457,7 @@ def test_bad_arguments_are_named(changes: dict, error: type[Exception], message:
 
 @pytest.fixture
 def issues() -> LabelIssues:
-    return find_label_issues(scores_of(margins()), probabilities=probabilities_of(TARGET))
+    return find_label_issues(scores_of(margins()), rule="mixture", probabilities=probabilities_of(TARGET))
 
 
 def test_the_table_in_pandas_and_parquet(issues: LabelIssues, tmp_path: Path) -> None:

@@ -602,6 +602,12 @@ def test_the_report_takes_the_probabilities_of_the_record(tmp_path: Path) -> Non
             torch.testing.assert_close(issues.spread, alone.std(0)[issues.index], equal_nan=True)
     given = torch.full((37, 5), 0.2)
     assert torch.equal(find_label_issues(record, "confidence", rule=0.2, probabilities=given).probabilities, given)
+    assert "Rule 'confident'" in find_label_issues(record).explanation
+    assert "Rule 'confident'" in find_label_issues(record, checkpoint=0, probabilities=given).explanation
+    early = find_label_issues(record, checkpoint=0)
+    assert "Rule 'confident'" not in early.explanation, "the probabilities are of all of training"
+    with pytest.raises(ValueError, match=r"rule='confident' takes the recorded probabilities.*got checkpoint=0: take"):
+        find_label_issues(record, rule="confident", checkpoint=0)
     with pytest.raises(
         ValueError,
         match=whole(

@@ -1,6 +1,7 @@
 """Wrong labels as one of two groups in a score, without a second training: two rules, each with its assumption.
 
-Both can be told a limit: for a margin 0, as a label that the model prefers to all others is not called wrong.
+Both can be told a limit: for a margin 0, as a label that the model prefers to all others is not called wrong. Both draw
+extreme values in before they look for groups, so that a few of them, however far away, hide none.
 """
 
 import math
@@ -12,6 +13,12 @@ from torch import Tensor
 from lightning_easiness.functional._checks import check_floating, check_per_example, exact_dtype
 
 _LEAST_EXAMPLES = 10  # fewer show no two groups
+_OUTSIDE = 0.005  # of the examples, at least one, are on either side of the central part
+_EXTREME = 1.0  # widths of the central part from it: what is farther is drawn in
+_MARGIN = 0.25  # widths of the central part from it: as far at least are extremes left
+_LEAST_DISTANCE = 2.0  # of two bells, in root mean square standard deviations
+_LEAST_OF_ALIKE = 1.5  # the same where one bell is at most `_ALIKE` times as wide as the other
+_ALIKE = 1.5
 _MOST_POINTS = 2**14  # that EM works on: more examples are averaged in blocks of neighbours
 _LEAST_VARIANCE = 1e-3  # of a bell, as a part of the variance of all: one example alone is no bell
 _STARTS = (0.05, 0.2, 0.5)  # shares of the harder group that EM starts from, besides that of the gap
@@ -23,12 +30,14 @@ class TwoGroups(NamedTuple):
     """How a score falls into a harder and an easier group; all but `flagged` float64 (float32 on Apple's devices).
 
     Attributes:
-        flagged: In the harder group, bool, shape (N,); False where the score is NaN.
+        flagged: In the harder group and not easier than the limit, bool, shape (N,); False where the score is NaN.
         threshold: Shape (): the easiest value that is flagged, so that `flagged` is "at least as hard as that"; where
             nothing is, an infinity that no value reaches.
-        share: Estimated share of the harder group among the known, shape (); 0 where there is none.
+        share: Estimated share of the harder group among the known, shape (), whatever the limit; 0 where there is no
+            such group. Above 0 with nothing flagged: there is one, but all of it is easier than the limit.
         posterior: Probability to be in the harder group, shape (N,), never rising towards easier values; 0 and 1 by the
-            gap rule. NaN where the score is NaN.
+            gap rule, 0 what is easier than the limit, so that `flagged` is where it is 1/2 or more. NaN where the score
+            is NaN.
     """
 
     flagged: Tensor
@@ -46,16 +55,26 @@ def split_by_mixture(values: Tensor, higher_is_easier: bool = True, limit: float
     the middle of the harder bell on.
 
     Nothing is flagged where there are not two bells: where one fits as well by the Bayesian information criterion,
-    where all values are equal, or with fewer than 10 known. The assumption fails where clean examples are skewed
-    towards hard: their tail then counts as wrong, and `share` is too high. A `limit` bounds that.
+    where all values are equal, or with fewer than 10 known. Better than one, two bells fit any group that is not itself
+    a bell: a narrow within a wide one where both tails are heavy, overlapping ones of unequal widths where one tail is
+    long. So they must be apart as well: D = sqrt(2) (m2 - m1) / sqrt(s1^2 + s2^2) >= 2 for means m and standard
+    deviations s; "Detecting bimodality in astronomical datasets" (Ashman, Bird and Zepf, 1994). Where one bell is at
+    most 1.5 times as wide as the other, which a long tail does not give, D >= 1.5 is enough; both 1.5 are ours,
+    measured. The price: wrong labels nearer to the right ones, or spread so wide that they surround them, are not
+    found; losses, whose tail towards hard is long, often show none.
 
-    More than 16,384 values are averaged in blocks of neighbours for the fit; the posterior is that of each value.
+    The assumption still fails where clean examples are two groups themselves, easy and hard, or a group flatter than a
+    bell, such as uniform: the harder part then counts as wrong. A `limit` bounds that.
+
+    For the fit, values farther outside of the central 99 % than these are wide count as the farthest that are not (but
+    stay a quarter of that width outside), and more than 16,384 values are averaged in blocks of neighbours. Flags and
+    threshold are those of the values as they are.
 
     Args:
         values: One value an example, floating point, shape (N,). NaN means unknown; infinite counts as the most extreme
             of the finite.
         higher_is_easier: Direction of `values`.
-        limit: What is easier than this is in the easier group, whatever the fit says; None for no limit.
+        limit: What is easier than this is not flagged, whatever the fit says; None for no limit. The share stays.
 
     Returns:
         See `TwoGroups`; on the device of `values`.
@@ -82,13 +101,14 @@ def split_by_gap(values: Tensor, higher_is_easier: bool = True, limit: float | N
 
     The cut for which the variance within both groups is least: "A Threshold Selection Method from Gray-Level
     Histograms" (Otsu, 1979), on the values themselves in place of a histogram. It always finds two groups, up to half
-    of the examples where there is but one, and is drawn to the larger group where wrong labels are few.
+    of the examples where there is but one, and is drawn to the larger group where wrong labels are few. Extreme values
+    are drawn in as by `split_by_mixture`.
 
     Args:
         values: One value an example, floating point, shape (N,). NaN means unknown; infinite counts as the most extreme
             of the finite.
         higher_is_easier: Direction of `values`.
-        limit: What is easier than this is in the easier group, whatever the fit says; None for no limit.
+        limit: What is easier than this is not flagged, whatever the fit says; None for no limit. The share stays.
 
     Returns:
         See `TwoGroups`; on the device of `values`. Nothing is flagged where all values are equal, or fewer than 10
@@ -108,7 +128,7 @@ def split_by_gap(values: Tensor, higher_is_easier: bool = True, limit: float | N
     ordered, order = easiness.sort()
     hard = torch.zeros_like(ordered)
     if _can_be_split(ordered):
-        hard[: _best_cut(ordered)] = 1
+        hard[: _best_cut(_drawn_in(ordered))] = 1
     return _result(values, known, easiness, hard[order.argsort()], higher_is_easier, limit)
 
 
@@ -132,6 +152,7 @@ def _as_easiness(owner: str, values: Tensor, higher_is_easier: bool, limit: floa
 def _result(
     values: Tensor, known: Tensor, easiness: Tensor, posterior: Tensor, higher_is_easier: bool, limit: float | None
 ) -> TwoGroups:
+    share = posterior.mean() if len(posterior) else torch.zeros((), dtype=torch.float64)
     if limit is not None:
         posterior = posterior.masked_fill(easiness > (limit if higher_is_easier else -limit), 0)
     in_group = posterior >= 0.5
@@ -140,7 +161,6 @@ def _result(
     flagged[known] = in_group
     everywhere = torch.full((len(known),), math.nan, dtype=torch.float64)
     everywhere[known] = posterior
-    share = posterior.mean() if len(posterior) else torch.zeros((), dtype=torch.float64)
     device, dtype = values.device, exact_dtype(values)
     return TwoGroups(
         flagged.to(device),
@@ -152,6 +172,18 @@ def _result(
 
 def _can_be_split(ordered: Tensor) -> bool:
     return len(ordered) >= _LEAST_EXAMPLES and bool(ordered[0] < ordered[-1])
+
+
+def _drawn_in(ordered: Tensor) -> Tensor:
+    """Return the ascending values as 0 to 1 from end to end of the central part, extremes drawn in."""
+    outside = max(1, math.ceil(_OUTSIDE * len(ordered)))
+    low, high = ordered[outside], ordered[-1 - outside]
+    if low == high:  # nearly all are equal: what is not is no extreme, but all there is to see
+        low, high = ordered[0], ordered[-1]
+    central = (ordered - low) / (high - low)
+    # To the farthest that is not extreme, but not onto the central part: they may be a small group.
+    near = central[(central >= -_EXTREME) & (central <= 1 + _EXTREME)]
+    return central.clamp(min(float(near[0]), -_MARGIN), max(float(near[-1]), 1 + _MARGIN))
 
 
 def _best_cut(ordered: Tensor) -> int:
@@ -169,15 +201,18 @@ def _posterior(ordered: Tensor) -> Tensor:
     nothing = torch.zeros_like(ordered)
     if not _can_be_split(ordered):
         return nothing
-    scaled = (ordered - ordered.mean()) / ordered.std(correction=0)
-    if not bool(scaled.isfinite().all()):  # values so near to each other that their variance is 0
+    central = _drawn_in(ordered)
+    scaled = (central - central.mean()) / central.std(correction=0)
+    if not bool(scaled.isfinite().all()):  # from end to end more than the largest number
         return nothing
     bells = _fit(*_blocks(scaled), cut=_best_cut(scaled) / len(scaled))
     one_bell = -0.5 * (math.log(2 * math.pi) + 1)
     # Three numbers more describe two bells; each costs log(N) / 2.
-    if (bells.log_likelihood - one_bell) * len(scaled) <= 1.5 * math.log(len(scaled)):
+    better = (bells.log_likelihood - one_bell) * len(scaled) > 1.5 * math.log(len(scaled))
+    if not better or not _apart(bells):
         return nothing
-    return _never_rising(_responsibility(scaled, bells), int(torch.searchsorted(scaled, bells.mean[0])))
+    posterior = _never_rising(_responsibility(scaled, bells), int(torch.searchsorted(scaled, bells.mean[0])))
+    return posterior if bool((posterior >= 0.5).any()) else nothing
 
 
 class _Bells(NamedTuple):
@@ -187,6 +222,13 @@ class _Bells(NamedTuple):
     mean: Tensor
     variance: Tensor
     log_likelihood: float
+
+
+def _apart(bells: _Bells) -> bool:
+    """Return whether the bells are two groups, rather than the middle and a tail of one that is no bell itself."""
+    distance = (bells.mean[1] - bells.mean[0]) / bells.variance.mean().sqrt()
+    alike = bells.variance.max() <= _ALIKE**2 * bells.variance.min()
+    return bool(distance >= (_LEAST_OF_ALIKE if alike else _LEAST_DISTANCE))
 
 
 def _blocks(ordered: Tensor) -> tuple[Tensor, Tensor]:
