@@ -245,7 +245,8 @@ def test_nothing_easier_than_the_limit_is_flagged(split, higher_is_easier):
     given_values, limit = (values, 0.0) if higher_is_easier else (-values, -0.0)
     free, bounded = split(given_values, higher_is_easier), split(given_values, higher_is_easier, limit)
     assert torch.equal(bounded.flagged, free.flagged & (values <= 0))
-    assert 0 < float(bounded.share) < float(free.share)
+    assert torch.equal(bounded.flagged, bounded.posterior >= 0.5)
+    assert 0 < float(bounded.share) == float(free.share)
     with pytest.raises(ValueError, match="must be a number or None; got nan"):
         split(values, limit=NAN)
 

@@ -1,0 +1,130 @@
+"""The threshold protocol in several processes, for test_threshold_runs_distributed.py; each rank leaves its own files.
+
+python -m tests.distributed_threshold_runs <strategy> <number of processes> <folder> <scenario> ...
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
+
+from lightning_easiness import LabelIssues, ThresholdRuns
+from lightning_easiness.threshold_runs import SET_FILE
+from tests.small import NUM_CLASSES, Net, Points, loader, trainer
+
+STRATEGY: dict[str, Any] = {}
+N, SEEDS, SEED = 61, (3, 4), 7  # an odd number: with two processes one example is trained on twice
+EPOCHS = 3
+PERCENTILE = 75  # of 12 threshold examples a high one is decided by a single one
+WRITTEN: list[str] = []  # the files of sets that this process wrote
+
+
+class Wide(Net):
+    """Told how wide its head is; without batch norm and dropout, whose numbers go by the share of a process."""
+
+    def __init__(self, num_classes: int, lr: float = 0.1) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, num_classes))
+        self.lr = lr
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+def still(num_classes: int) -> Wide:
+    """Its weights stay, so that its margins do not depend on who trains on what."""
+    return Wide(num_classes, lr=0.0)
+
+
+def protocol(folder: Path, make_module: Any = Wide, **options: Any) -> ThresholdRuns:
+    given = {"make_trainer": make_trainer, "seeds": SEEDS, "seed": SEED, "progress": False, **options}
+    data = loader(Points(N), batch_size=4)
+    return ThresholdRuns(make_module=make_module, datamodule=data, num_classes=NUM_CLASSES, dirpath=folder, **given)
+
+
+def make_trainer() -> Trainer:
+    return trainer(**{"max_epochs": EPOCHS, **STRATEGY})
+
+
+def never() -> Trainer:
+    raise AssertionError("what is complete is not trained again")
+
+
+def note(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook: files of sets are written beside and moved to their place."""
+    if event == "os.rename" and str(arguments[1]).endswith(SET_FILE):
+        path = Path(arguments[1])
+        WRITTEN.append(f"{path.parent.name}/{path.name}")
+
+
+def as_plain(issues: LabelIssues) -> dict[str, Any]:
+    """The table as what `torch.load(weights_only=True)` reads."""
+    names = ("index", "given", "suggested", "score", "spread", "is_issue", "unseen", "probabilities", "threshold")
+    return {name: getattr(issues, name) for name in names}
+
+
+def leave(folder: Path, name: str, **content: Any) -> None:
+    rank = getattr(rank_zero_only, "rank", 0)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(content, folder / f"{name}-{rank}.pt")
+
+
+def judged(folder: Path, make_module: Any, name: str, **options: Any) -> None:
+    """Runs, and leaves the table, the sets and how often a Trainer was asked for."""
+    made = []
+
+    def counted() -> Trainer:
+        made.append(1)
+        return make_trainer()
+
+    runs = protocol(folder / "runs", make_module, **{"make_trainer": counted, **options})
+    WRITTEN.clear()
+    issues = runs.find_label_issues(percentile=PERCENTILE)
+    leave(folder, name, **as_plain(issues), sets=runs.threshold_indices, made=len(made), written=list(WRITTEN))
+
+
+def still_weights(folder: Path) -> None:
+    judged(folder, still, "table")
+
+
+def learning(folder: Path) -> None:
+    """And at once again, in the same processes."""
+    judged(folder, Wide, "table")
+    judged(folder, Wide, "again", make_trainer=never)
+
+
+def gone_on(folder: Path) -> None:
+    """The folder holds a part of the runs already."""
+    judged(folder, Wide, "table")
+
+
+def refused(folder: Path) -> None:
+    """Errors reach every process: of another draw or data set in a folder, and of a head that is too narrow."""
+    runs = folder.parent / "learning" / "runs"
+    shorter = protocol(runs, seeds=(9,))
+    shorter.datamodule = loader(Points(N - 8), batch_size=4)
+    narrow = protocol(folder / "narrow", lambda num_classes: Wide(num_classes - 1))
+    for name, bad in {"draw": protocol(runs, seed=SEED + 1), "size": shorter, "head": narrow}.items():
+        try:
+            bad.run()
+        except ValueError as error:
+            leave(folder, name, message=str(error))
+
+
+def main(arguments: list[str]) -> None:
+    torch.set_num_threads(1)
+    sys.addaudithook(note)
+    strategy, devices, folder, *scenarios = arguments
+    STRATEGY.update(strategy=strategy, devices=int(devices))
+    for name in scenarios:
+        globals()[name](Path(folder) / name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

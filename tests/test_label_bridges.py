@@ -1,0 +1,255 @@
+"""A report's way to other tools: cleanlab's layout and cleanlab itself, columns, CSV and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_easiness import EasinessRecord, LabelIssues, Scores, find_label_issues, functional
+from tests.blobs import NUM_CLASSES, Blobs, watched
+from tests.small import loader
+
+N, WRONG, EPOCHS = 400, 40, 8
+COLUMNS = ["given", "suggested", "score", "spread", "posterior", "is_issue"]
+SCORES = ["self_confidence", "normalized_margin"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two watched trainings on blobs of which a tenth of the labels are wrong."""
+    made = tmp_path_factory.mktemp("watched")
+    for seed in (1, 2):
+        watched(Blobs(N, wrong=0.1), made, EPOCHS, seed)
+    return made
+
+
+@pytest.fixture(scope="module")
+def issues(folder: Path) -> LabelIssues:
+    return find_label_issues(folder, rule="mixture")
+
+
+@pytest.fixture(scope="module")
+def partly(tmp_path_factory: pytest.TempPathFactory) -> LabelIssues:
+    """Of a training that never saw the last examples, as its loader drops the last batch and does not shuffle."""
+    made = tmp_path_factory.mktemp("partly")
+    data = loader(Blobs(N, wrong=0.1), batch_size=32, shuffle=False, drop_last=True)
+    watched(data, made, EPOCHS)
+    with pytest.warns(UserWarning, match="16 of 400 examples could not be judged"):
+        return find_label_issues(made, rule="mixture")
+
+
+def in_order(issues: LabelIssues, column: Tensor) -> Tensor:
+    """A column of the table in the order of the data set, of what was judged."""
+    return column[issues.index.argsort()]
+
+
+# ------------------------------------------------------------------ the layout that cleanlab takes
+
+
+def assert_layout(bridge: dict[str, Any], number: int) -> None:
+    assert list(bridge) == ["labels", "pred_probs"]
+    labels, rows = bridge["labels"], bridge["pred_probs"]
+    assert isinstance(labels, np.ndarray)
+    assert isinstance(rows, np.ndarray)
+    assert (labels.shape, labels.dtype) == ((number,), np.dtype(np.int64))
+    assert (rows.shape, rows.dtype) == ((number, NUM_CLASSES), np.dtype(np.float32))
+    assert labels.min() >= 0
+    assert labels.max() < NUM_CLASSES
+    assert np.isfinite(rows).all()
+    assert rows.min() >= 0
+    np.testing.assert_allclose(rows.sum(1), 1, atol=1e-6)
+
+
+def test_the_layout_of_a_whole_data_set(issues: LabelIssues, folder: Path) -> None:
+    bridge = issues.to_cleanlab()
+    assert_layout(bridge, N)
+    assert bridge["labels"].tolist() == Blobs(N, wrong=0.1).y.tolist()
+    assert issues.index.tolist() != sorted(issues.index.tolist()), "the table has another order"
+    record = EasinessRecord.load(folder, "train-online")
+    np.testing.assert_array_equal(bridge["pred_probs"], record.probabilities().numpy())
+
+
+def test_the_layout_where_examples_were_never_seen(partly: LabelIssues) -> None:
+    bridge = partly.to_cleanlab()
+    seen = N // 32 * 32
+    assert partly.unseen.tolist() == list(range(seen, N))
+    assert_layout(bridge, seen)
+    rows = partly.index.sort().values
+    assert bridge["labels"].tolist() == Blobs(N, wrong=0.1).y[rows].tolist()
+    np.testing.assert_array_equal(bridge["pred_probs"], partly.probabilities[rows].numpy())
+
+
+def test_rows_left_out_in_the_middle_keep_the_order() -> None:
+    """Row r is the r-th of the examples that were judged."""
+    values = torch.linspace(3, -3, 20)
+    values[[0, 7, 13]] = math.nan
+    target = torch.arange(20) % NUM_CLASSES
+    rows = torch.rand(20, NUM_CLASSES, generator=torch.Generator().manual_seed(0)) + 0.1
+    rows = rows / rows.sum(1, keepdim=True)
+    scores = Scores(values, values * math.nan, True, target=target, name="area_under_margin")
+    with pytest.warns(UserWarning, match="3 of 20 examples could not be judged"):
+        bridge = find_label_issues(scores, probabilities=rows).to_cleanlab()
+    left = [example for example in range(20) if example not in (0, 7, 13)]
+    assert_layout(bridge, 17)
+    assert bridge["labels"].tolist() == target[left].tolist()
+    np.testing.assert_array_equal(bridge["pred_probs"], rows[left].numpy())
+
+
+def test_what_other_tools_write_does_not_reach_the_table(issues: LabelIssues) -> None:
+    given, rows = issues.given.clone(), issues.probabilities.clone()
+    bridge = issues.to_cleanlab()
+    bridge["labels"][:] = 0
+    bridge["pred_probs"][:] = 0
+    assert torch.equal(issues.given, given)
+    assert torch.equal(issues.probabilities, rows)
+
+
+# ------------------------------------------------------------------ cleanlab itself
+
+
+def test_cleanlab_finds_what_was_made_wrong(issues: LabelIssues) -> None:
+    found = pytest.importorskip("cleanlab.filter").find_label_issues
+    mask = found(**issues.to_cleanlab(), n_jobs=1)
+    wrong = Blobs(N, wrong=0.1).wrong.numpy()
+    assert (mask.shape, mask.dtype, wrong.sum()) == ((N,), np.dtype(bool), WRONG)
+    assert (mask & wrong).sum() >= 0.8 * WRONG
+    assert (mask & wrong).sum() >= 0.8 * mask.sum()
+    ranked = found(**issues.to_cleanlab(), n_jobs=1, return_indices_ranked_by="self_confidence")
+    assert set(ranked) == set(mask.nonzero()[0]), "rows are examples"
+    ours = set(issues.flagged.tolist())
+    assert len(ours & set(ranked.tolist())) >= 0.8 * len(ours), "on such data the two agree"
+
+
+def test_cleanlab_finds_what_was_made_wrong_among_what_was_seen(partly: LabelIssues) -> None:
+    mask = pytest.importorskip("cleanlab.filter").find_label_issues(**partly.to_cleanlab(), n_jobs=1)
+    wrong = Blobs(N, wrong=0.1).wrong[partly.index.sort().values].numpy()
+    assert (mask & wrong).sum() >= 0.8 * wrong.sum()
+    assert (mask & wrong).sum() >= 0.8 * mask.sum()
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_scores_of_the_same_name_are_cleanlabs(score: str, folder: Path) -> None:
+    """cleanlab's normalized margin is (p of the given label - largest other + 1) / 2; here it is the same number."""
+    quality = pytest.importorskip("cleanlab.rank").get_label_quality_scores
+    issues = find_label_issues(folder, score, rule=0.1)
+    theirs = quality(**issues.to_cleanlab(), method=score)
+    np.testing.assert_allclose(in_order(issues, issues.score).numpy(), theirs, rtol=1e-6, atol=1e-7)
+    assert len(np.unique(theirs)) > N // 2
+    assert np.all(np.diff(theirs[issues.index.numpy()]) >= -1e-6), "most suspicious first in both"
+
+
+def test_a_tie_is_where_cleanlab_has_it() -> None:
+    """At 0.5 the given label ties with another, whatever the number of classes."""
+    quality = pytest.importorskip("cleanlab.rank").get_label_quality_scores
+    rows = torch.tensor([[0.4, 0.4, 0.2], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [1.0, 0.0, 0.0]])
+    labels = torch.tensor([0, 1, 2, 0])
+    wanted = [0.5, 0.35, 0.15, 1.0]
+    assert quality(labels.numpy(), rows.numpy(), method="normalized_margin").tolist() == pytest.approx(wanted)
+    assert functional.normalized_margin(rows, labels).tolist() == pytest.approx(wanted)
+
+
+BFLOAT16 = pytest.mark.xfail(raises=TypeError, strict=True, reason="numpy has no bfloat16, and nothing converts it")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, pytest.param(torch.bfloat16, marks=BFLOAT16)], ids=str)
+def test_probabilities_of_any_precision_reach_cleanlab(dtype: torch.dtype, folder: Path) -> None:
+    find = pytest.importorskip("cleanlab.filter").find_label_issues
+    record = EasinessRecord.load(folder, "train-online")
+    rows = record.probabilities().to(dtype)
+    mask = find(**find_label_issues(record, probabilities=rows).to_cleanlab(), n_jobs=1)
+    assert (mask & Blobs(N, wrong=0.1).wrong.numpy()).sum() >= 0.8 * WRONG
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_cleanlabs_datalab_takes_it_too(issues: LabelIssues) -> None:
+    pytest.importorskip("datasets")
+    datalab = pytest.importorskip("cleanlab").Datalab
+    bridge = issues.to_cleanlab()
+    lab = datalab(data={"label": bridge["labels"]}, label_name="label", verbosity=0)
+    lab.find_issues(pred_probs=bridge["pred_probs"], issue_types={"label": {}})
+    found = lab.get_issues("label")
+    assert len(found) == N
+    assert found["given_label"].tolist() == bridge["labels"].tolist()
+    mask, wrong = found["is_label_issue"].to_numpy(), Blobs(N, wrong=0.1).wrong.numpy()
+    assert (mask & wrong).sum() >= 0.8 * WRONG
+    assert (mask & wrong).sum() >= 0.8 * mask.sum()
+
+
+# ------------------------------------------------------------------ tables
+
+
+@pytest.fixture(params=["whole", "partly"])
+def table(request: pytest.FixtureRequest, issues: LabelIssues, partly: LabelIssues) -> LabelIssues:
+    return {"whole": issues, "partly": partly}[request.param]
+
+
+def assert_same_cells(cells: list[Any], column: Tensor) -> None:
+    """What was read of a column: None where the table says that it is not known."""
+    unknown = column.isnan() if column.is_floating_point() else column < 0
+    if column.dtype == torch.bool:
+        unknown = torch.zeros_like(column)
+    assert [cell is None for cell in cells] == unknown.tolist()
+    for cell, value, hidden in zip(cells, column.tolist(), unknown.tolist(), strict=True):
+        assert hidden or cell == value
+
+
+def test_csv_opens_with_the_csv_module_and_holds_each_judged_example_once(table: LabelIssues, tmp_path: Path) -> None:
+    table.to_csv(tmp_path / "issues.csv")
+    with open(tmp_path / "issues.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["index", *COLUMNS]
+    numbers = [int(row["index"]) for row in rows]
+    assert numbers == table.index.tolist(), "most suspicious first"
+    assert sorted([*numbers, *table.unseen.tolist()]) == list(range(N))
+    read = {"given": int, "suggested": int, "is_issue": {"True": True, "False": False}.__getitem__}
+    for name in COLUMNS:
+        kind: Any = read.get(name, lambda text: float(np.float32(text)))
+        assert_same_cells([kind(row[name]) if row[name] else None for row in rows], getattr(table, name))
+
+
+def test_parquet_reads_back_as_the_table(table: LabelIssues, tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table.to_parquet(tmp_path / "issues.parquet")
+    read = parquet.read_table(tmp_path / "issues.parquet").to_pydict()
+    assert set(read) == {"index", *COLUMNS}
+    assert read["index"] == table.index.tolist()
+    for name in COLUMNS:
+        cells = [None if cell is None or cell != cell else cell for cell in read[name]]
+        assert_same_cells(cells, getattr(table, name))
+
+
+def test_columns_join_a_table_of_the_data_set(table: LabelIssues) -> None:
+    pandas = pytest.importorskip("pandas")
+    data = pandas.DataFrame({"name": [f"picture-{example}" for example in range(N)], "label": Blobs(N, wrong=0.1).y})
+    joined = data.assign(**table.to_columns())
+    assert len(joined) == N
+    ranked = joined.dropna(subset="rank").sort_values("rank")
+    assert ranked["name"].tolist() == [f"picture-{example}" for example in table.index.tolist()]
+    assert ranked["rank"].tolist() == list(range(1, len(table) + 1))
+    assert (ranked["label"] == ranked["given"]).all()
+    assert ranked["is_issue"].tolist() == table.is_issue.tolist()
+    assert ranked["suggested"].tolist() == table.suggested.tolist()
+    np.testing.assert_array_equal(ranked["score"].astype("float32"), table.score.numpy())
+    missing = joined[joined["rank"].isna()]
+    assert missing.index.tolist() == table.unseen.tolist()
+    assert missing[["given", "suggested", "score", "posterior", "is_issue"]].isna().all(axis=None)
+    # by key, as a data base would
+    by_key = data.join(table.to_pandas())
+    assert by_key["is_issue"].fillna(False).astype(bool).tolist() == [flag is True for flag in joined["is_issue"]]
+
+
+def test_columns_are_what_fiftyone_takes(table: LabelIssues) -> None:
+    """Lists of plain values as long as the data set, which a JSON writer takes as they are."""
+    columns = table.to_columns()
+    assert set(columns) == {*COLUMNS, "rank"}
+    assert {len(values) for values in columns.values()} == {N}
+    assert json.loads(json.dumps(columns, allow_nan=False)) == columns

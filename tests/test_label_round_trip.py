@@ -1,0 +1,128 @@
+"""The whole way: labels go wrong, a training is watched, the table says which, and what is trained on it is better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_easiness import (
+    EasinessDataModule,
+    EasinessRecord,
+    Keep,
+    LabelIssues,
+    Relabel,
+    Selection,
+    find_label_issues,
+)
+from lightning_easiness.selection import SelectionState
+from tests.blobs import Blobs, accuracy, fitted, watched
+from tests.small import loader
+
+N, WRONG = 400, 60  # 15 %
+WATCHED, EPOCHS = 8, 18  # wrong labels are found before they are learnt by heart
+RULES = [None, "mixture", "gap"]
+
+
+class Noisy:
+    """Blobs of which 15 % of the labels are wrong, a short training that is watched and a longer one that is not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.data = folder, Blobs(N, wrong=0.15)
+        watched(self.data, folder, WATCHED)
+        self.accuracy = accuracy(fitted(self.data, EPOCHS))
+
+    def judged(self, rule: Any) -> tuple[LabelIssues, Tensor]:
+        """The table, and what is flagged as a mask."""
+        issues = find_label_issues(self.folder) if rule is None else find_label_issues(self.folder, rule=rule)
+        flagged = torch.zeros(N, dtype=torch.bool)
+        flagged[issues.flagged] = True
+        return issues, flagged
+
+    def retrained(self, selection: Selection) -> float:
+        """Accuracy of the same longer training, on what is selected."""
+        return accuracy(fitted(EasinessDataModule(loader(self.data, batch_size=32), selection), EPOCHS))
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Noisy:
+    return Noisy(tmp_path_factory.mktemp("noisy"))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_was_made_wrong_is_found(rule: Any, noisy: Noisy) -> None:
+    (issues, flagged), wrong = noisy.judged(rule), noisy.data.wrong
+    assert (int(wrong.sum()), len(issues), len(issues.unseen)) == (WRONG, N, 0)
+    assert torch.equal(issues.given, noisy.data.y[issues.index]), "the labels that were trained on"
+    found = int((flagged & wrong).sum())
+    assert found >= 0.85 * WRONG
+    assert found >= 0.85 * int(flagged.sum())
+    assert issues.estimated_share == pytest.approx(0.15, abs=0.04)
+    rows = issues.is_issue & wrong[issues.index]
+    assert (issues.suggested == noisy.data.truth[issues.index])[rows].float().mean() > 0.9
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_without_what_is_flagged_training_is_better(rule: Any, noisy: Noisy) -> None:
+    kept = (~noisy.judged(rule)[1]).nonzero()[:, 0]
+    assert noisy.retrained(Keep(kept)) > noisy.accuracy + 0.04
+
+
+def test_as_many_dropped_at_random_help_less(noisy: Noisy) -> None:
+    kept = (~noisy.judged(None)[1]).nonzero()[:, 0]
+    drawn = torch.randperm(N, generator=torch.Generator().manual_seed(0))[: len(kept)]
+    assert noisy.retrained(Keep(kept)) > noisy.retrained(Keep(drawn)) + 0.03
+
+
+def corrections(issues: LabelIssues) -> Tensor:
+    """The suggested labels of what is flagged, -1 for the others."""
+    labels = torch.full((N,), -1)
+    labels[issues.flagged] = issues.suggested[issues.is_issue]
+    return labels
+
+
+def hardest(noisy: Noisy, issues: LabelIssues) -> Relabel:
+    """As many of the hardest as are flagged, and so the same."""
+    scores = EasinessRecord.load(noisy.folder, "train-online").score("area_under_margin")
+    share = len(issues.flagged) / N
+    return Relabel(scores, share, which="hard", noise=corrections(issues), sampling="top")
+
+
+def most(noisy: Noisy, issues: LabelIssues) -> Relabel:
+    """Any share that takes in what is flagged, as labels below 0 leave an example its own."""
+    scores = EasinessRecord.load(noisy.folder, "train-online").score("area_under_margin")
+    return Relabel(scores, 0.9, which="hard", noise=corrections(issues), sampling="top")
+
+
+class Corrected(Selection):
+    """A rule of one's own, which needs no score."""
+
+    def __init__(self, new_labels: Tensor) -> None:
+        self.new_labels = new_labels
+
+    def select(self, state: SelectionState) -> Tensor:
+        return torch.arange(state.num_examples)
+
+    def labels(self, state: SelectionState) -> Tensor:
+        return self.new_labels
+
+
+@pytest.mark.parametrize("make", [hardest, most])
+@pytest.mark.parametrize("rule", RULES)
+def test_relabel_takes_the_suggested_labels(rule: Any, make: Any, noisy: Noisy) -> None:
+    issues, flagged = noisy.judged(rule)
+    selection = make(noisy, issues)
+    assert torch.equal(selection.new_labels, torch.where(flagged, corrections(issues), noisy.data.y))
+    assert selection.changed_indices.tolist() == flagged.nonzero()[:, 0].tolist()
+    assert (selection.new_labels == noisy.data.truth).float().mean() > 0.95, "and 85 % before"
+
+
+@pytest.mark.parametrize(
+    "make", [hardest, most, lambda _, issues: Corrected(corrections(issues))], ids=["hardest", "most", "own"]
+)
+def test_under_the_suggested_labels_training_is_better(make: Any, noisy: Noisy) -> None:
+    assert noisy.retrained(make(noisy, noisy.judged(None)[0])) > noisy.accuracy + 0.04
+    assert int(noisy.data.wrong.sum()) == WRONG, "the data set keeps its labels"

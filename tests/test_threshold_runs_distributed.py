@@ -1,0 +1,169 @@
+"""The threshold protocol shared by two processes: gloo on the CPU, started as a user's script starts them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from lightning_easiness import EasinessRecord, functional
+from lightning_easiness.run_folder import is_complete
+from lightning_easiness.threshold_runs import SET_FILE
+from tests.distributed_threshold_runs import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
+from tests.repeated_runs import observed
+from tests.small import NUM_CLASSES, Points
+from tests.test_training_untouched import assert_identical
+
+pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
+
+ROOT = Path(__file__).parent.parent
+TIME_LIMIT = 240  # seconds; a machine under load takes a minute
+RANKS = (0, 1)
+RUNS = [f"seed-{seed}" for seed in SEEDS]
+EITHER = pytest.mark.parametrize("scenario", ["still_weights", "learning"])
+
+
+def start(folder: Path, *scenarios: str) -> None:
+    """Both processes end by themselves, and well."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "MASTER_"))}
+    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.distributed_threshold_runs", "ddp", "2", str(folder), *scenarios],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-5000:]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("two")
+    start(made, "still_weights", "learning", "refused")
+    return made
+
+
+def left(folder: Path, scenario: str, name: str = "table") -> list[dict[str, Any]]:
+    """What each process left, of which none may be missing."""
+    return [torch.load(folder / scenario / f"{name}-{rank}.pt", weights_only=True) for rank in RANKS]
+
+
+def records(folder: Path, scenario: str) -> list[EasinessRecord]:
+    return [EasinessRecord.load(folder / scenario / "runs" / f"half-{part}", "train-online") for part in (0, 1)]
+
+
+@EITHER
+def test_both_processes_end_with_the_same_table_of_each_example(scenario: str, folder: Path) -> None:
+    first, second = left(folder, scenario)
+    for name in ("index", "given", "suggested", "score", "spread", "is_issue", "probabilities", "threshold", "sets"):
+        assert_identical(first[name], second[name], name)
+    assert sorted(first["index"].tolist()) == list(range(N))
+    assert len(first["unseen"]) == 0
+    assert torch.equal(first["given"], Points(N).y[first["index"]]), "each under its own label"
+    assert first["probabilities"].shape == (N, NUM_CLASSES)
+    torch.testing.assert_close(first["probabilities"].sum(1), torch.ones(N))
+    assert not first["score"].isnan().any()
+    assert len(first["score"].unique()) > N // 2
+
+
+@EITHER
+def test_the_halves_are_written_once_with_whole_runs(scenario: str, folder: Path) -> None:
+    runs = folder / scenario / "runs"
+    assert sorted(path.name for path in runs.iterdir()) == ["half-0", "half-1"]
+    for part, half in enumerate(sorted(runs.iterdir())):
+        assert sorted(path.name for path in half.iterdir()) == [*RUNS, SET_FILE]
+        for run in RUNS:
+            assert is_complete(half / run)
+            assert [path.name for path in (half / run).iterdir() if path.is_dir()] == ["train-online"]
+        with safe_open(half / SET_FILE, "pt") as file:
+            assert torch.equal(file.get_tensor("indices"), expected_set(part))
+            assert file.metadata()["num_examples"] == str(N)
+    assert not [path for path in runs.rglob("*") if ".tmp" in path.name]
+    first, second = left(folder, scenario)
+    assert first["written"] == [f"half-{part}/{SET_FILE}" for part in (0, 1)], "once, whatever the number of runs"
+    assert second["written"] == []
+    assert first["made"] == second["made"] == 2 * len(SEEDS)
+
+
+def expected_set(part: int) -> torch.Tensor:
+    return functional.threshold_examples(Points(N).y, NUM_CLASSES, part, SEED)
+
+
+@EITHER
+def test_the_records_hold_both_processes_shares(scenario: str, folder: Path) -> None:
+    for part, record in enumerate(records(folder, scenario)):
+        assert (record.runs, record.num_checkpoints, record.num_classes) == (RUNS, EPOCHS, NUM_CLASSES + 1)
+        assert record.count.min() == 1
+        assert record.count.sum(2).unique().tolist() == [N + 1], "the sampler fills up with one example"
+        expected = Points(N).y
+        expected[expected_set(part)] = NUM_CLASSES
+        assert torch.equal(record.target, expected)
+    for table in left(folder, scenario):
+        assert [indices.tolist() for indices in table["sets"]] == [expected_set(part).tolist() for part in (0, 1)]
+
+
+def test_with_weights_that_stay_one_process_gives_the_same_numbers(folder: Path, tmp_path: Path) -> None:
+    runs = protocol(tmp_path, still, make_trainer=make_trainer)
+    alone, (together, _) = as_plain(runs.find_label_issues(percentile=PERCENTILE)), left(folder, "still_weights")
+    assert_identical(runs.threshold_indices, together["sets"], "the same threshold examples")
+    for name in ("index", "given", "suggested", "is_issue", "unseen"):
+        assert_identical(alone[name], together[name], name)
+    assert alone["is_issue"].sum() > 0
+    for name in ("score", "spread", "probabilities"):
+        torch.testing.assert_close(alone[name], together[name], rtol=1e-5, atol=1e-5)
+    assert alone["threshold"] == pytest.approx(together["threshold"], rel=1e-5)
+    for one, two in zip(runs.run(), records(folder, "still_weights"), strict=True):
+        for field in ("loss", "margin"):
+            torch.testing.assert_close(one.field(field), two.field(field), rtol=1e-3, atol=1e-3)
+
+
+def test_learning_moves_the_weights(folder: Path) -> None:
+    """Else the other comparisons would say little."""
+    margins = [records(folder, scenario)[0].field("margin", -1) for scenario in ("still_weights", "learning")]
+    assert (margins[0] - margins[1]).abs().mean() > 0.1
+
+
+def test_run_again_in_the_same_processes_nothing_is_trained(folder: Path) -> None:
+    for before, after in zip(left(folder, "learning"), left(folder, "learning", "again"), strict=True):
+        assert (after["made"], after["written"]) == (0, [])
+        for name in ("index", "score", "is_issue", "probabilities", "threshold", "sets"):
+            assert_identical(before[name], after[name], name)
+
+
+def test_another_start_skips_the_half_that_is_complete(folder: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "gone_on" / "runs"
+    shutil.copytree(folder / "learning" / "runs", runs)
+    shutil.rmtree(runs / "half-1")
+    kept = {path: path.stat().st_mtime_ns for path in (runs / "half-0").rglob("*.safetensors")}
+    start(tmp_path, "gone_on")
+    assert {path: path.stat().st_mtime_ns for path in (runs / "half-0").rglob("*.safetensors")} == kept
+    tables = left(tmp_path, "gone_on")
+    assert [table["made"] for table in tables] == [len(SEEDS)] * 2
+    assert [table["written"] for table in tables] == [[f"half-1/{SET_FILE}"], []]
+    assert observed(runs) == observed(folder / "learning" / "runs"), "as if it had not been stopped"
+    for name in ("index", "score", "is_issue", "probabilities", "threshold"):
+        assert_identical(tables[0][name], left(folder, "learning")[0][name], name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("draw", "holds runs with seed=7, but `seed` is 8 now; give ThresholdRuns another `dirpath`"),
+        ("size", "holds runs of 61 examples, but the data set has 53"),
+        ("head", "has 4 outputs, but with 4 classes and the one that does not exist it needs 5"),
+    ],
+)
+def test_what_is_refused_is_refused_in_both_processes(name: str, message: str, folder: Path) -> None:
+    first, second = left(folder, "refused", name)
+    assert message in first["message"]
+    assert first["message"] == second["message"]
