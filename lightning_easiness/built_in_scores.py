@@ -163,6 +163,18 @@ BUILT_IN_SCORES = (
         loss="cross_entropy",
     ),
     ScoreDefinition(
+        name="weighted_confidence",
+        function=functional.confidence,
+        fields=("loss",),
+        per="trajectory",
+        higher_is_easier=True,
+        range=(0.0, 1.0),
+        paper=f"{_DATA_MAPS}; the weights are of this package",
+        doc="Mean probability of the true class over checkpoints, weighted as weighted_area_under_margin is.",
+        loss="cross_entropy",
+        weights=functional.learning_weights,
+    ),
+    ScoreDefinition(
         name="variability",
         function=functional.variability,
         fields=("loss",),

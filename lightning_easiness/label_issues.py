@@ -48,8 +48,9 @@ def find_label_issues(
 
     - "confident": as many are called wrong as averaged probabilities contradict by confident learning, the hardest by
       the score; see `functional.estimate_wrong_share`. No second training, nothing assumed of the score's distribution.
-      What the model itself confuses is counted as wrong: of a weak model too many are flagged, and few of one that has
-      learnt wrong labels by heart.
+      The probability of the given label is that of the time of learning, where it was recorded online; see
+      `functional.replace_confidence`. What the model itself confuses is counted as wrong: of a weak model too many are
+      flagged, and few of one that has learnt wrong labels by heart.
     - "mixture": wrong labels are the harder of two Gaussian bells; see `functional.split_by_mixture`. No second
       training. Too many are flagged where clean examples are skewed towards hard.
     - "gap": two groups of similar spread and not too unequal size; see `functional.split_by_gap`.
@@ -135,14 +136,17 @@ def find_label_issues(
     protocol = judge_thresholds(found, threshold_indices, percentile) if by_threshold else None
     given = _current_target(scores.target if protocol is None else protocol.given, target)
     _check_classes(given, classes)
-    known = _known_probabilities(probabilities, found, len(given), classes, protocol)
+    known = opposed = _known_probabilities(probabilities, found, len(given), classes, protocol)
     if protocol is not None:
         verdict = replace(protocol, given=given)
         scores = judged_scores(found, verdict)
     else:
         rules = _rules(rule, known, given, found[0], None if probabilities is not None else checkpoint)
+        learning = found[0].confidence
+        if known is not None and learning is not None:
+            opposed = functional.replace_confidence(known, given, learning)
         tie = tie_of(scores.name)
-        verdict = more_wrong([judge(scores, given, one, known, tie, seed) for one in rules])
+        verdict = more_wrong([judge(scores, given, one, opposed, tie, seed) for one in rules])
         verdict = replace(verdict, explanation=verdict.explanation + contradicted(verdict, tie))
     if num_suspects is not None:
         verdict = exactly(verdict, num_suspects, scores.tie_breaker, seed)

@@ -38,6 +38,8 @@ class Suspicion:
         easiness: sample easiness at the given label `(N,)`, where it was asked for.
         probabilities: averaged over training, `(N, K)`, where they were recorded.
         num_checkpoints: of the series.
+        confidence: probability of the given label while the model was learning, `(N,)`, which belongs to
+            `probabilities`; None where it was not recorded.
     """
 
     scores: Scores
@@ -46,6 +48,7 @@ class Suspicion:
     easiness: Tensor | None
     probabilities: Tensor | None = None
     num_checkpoints: int = 1
+    confidence: Tensor | None = None
 
     def is_last(self, checkpoint: int) -> bool:
         """Whether this index is that of the last checkpoint."""
@@ -113,9 +116,19 @@ def read_source(
     scores = _score(record, score, checkpoint, probabilities, seed)
     if isinstance(easiness, str):
         easiness = _easiness(source, record, scores, checkpoint)
+    confidence = None
     if probabilities is None and record.has_probabilities:
-        probabilities = record.probabilities()
-    return Suspicion(scores, record.num_classes, record.series, easiness, probabilities, record.num_checkpoints)
+        probabilities, confidence = record.probabilities(), _confidence(record)
+    count = record.num_checkpoints
+    return Suspicion(scores, record.num_classes, record.series, easiness, probabilities, count, confidence)
+
+
+def _confidence(record: EasinessRecord) -> Tensor | None:
+    if record.series != ONLINE or record.loss_name != "cross_entropy":
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the score itself has told what there is to tell
+        return record.score("weighted_confidence").values.clamp(0, 1)
 
 
 def _check_scores(scores: Scores, *, asked: str | None) -> None:

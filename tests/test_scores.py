@@ -79,13 +79,13 @@ def run_score(name: str, rows: Rows, example: int) -> float:
             return last[name]
         case "area_under_margin":
             return mean(seen["margin"])
-        case "weighted_area_under_margin":
+        case "weighted_area_under_margin" | "weighted_confidence":
             right = [[state for state in row["correct"] if state is not None] for row in rows]
             shares = [sum(states) / len(states) if states else 0.0 for states in right]
-            pairs = [
-                (m, a * (1 - a)) for m, a in zip(course["margin"], shares, strict=True) if m is not None and m == m
-            ]
-            return sum(m * w for m, w in pairs) / sum(w for _, w in pairs) if pairs else NAN
+            chances = [math.exp(-loss) if loss is not None else None for loss in course["loss"]]
+            what = chances if name == "weighted_confidence" else course["margin"]
+            pairs = [(x, a * (1 - a)) for x, a in zip(what, shares, strict=True) if x is not None and x == x]
+            return sum(x * w for x, w in pairs) / sum(w for _, w in pairs) if pairs else NAN
         case "area_under_loss":
             return mean(seen["loss"])
         case "early_agreement":

@@ -6,7 +6,11 @@ from lightning_easiness.functional.agreement import (
     rank_correlation,
     split_half_agreement,
 )
-from lightning_easiness.functional.confident_learning import confident_joint, estimate_wrong_share
+from lightning_easiness.functional.confident_learning import (
+    confident_joint,
+    estimate_wrong_share,
+    replace_confidence,
+)
 from lightning_easiness.functional.dynamics import (
     area_under_loss,
     area_under_margin,
@@ -87,6 +91,7 @@ __all__ = [
     "rank_correlation",
     "refine_by_sample_easiness",
     "relabel",
+    "replace_confidence",
     "sample_easiness",
     "sample_easiness_loss",
     "self_confidence",

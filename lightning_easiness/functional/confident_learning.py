@@ -3,7 +3,12 @@
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional._checks import exact_dtype
+from lightning_easiness.functional._checks import (
+    check_floating,
+    check_per_example,
+    check_same_length,
+    exact_dtype,
+)
 from lightning_easiness.functional._label_checks import check_probabilities
 
 _BLOCK = 2**22  # probabilities that are worked on at once
@@ -88,3 +93,47 @@ def estimate_wrong_share(probabilities: Tensor, given: Tensor) -> Tensor:
     counted = joint.sum(1)
     wrong = (counted - joint.diagonal()).to(exact_dtype(probabilities))
     return wrong / counted.clamp(min=1)
+
+
+def replace_confidence(probabilities: Tensor, given: Tensor, confidence: Tensor) -> Tensor:
+    """Give each example another probability of its given label, and scale those of the other classes to match.
+
+    Probabilities that were averaged over a training in which labels were learnt by heart say little else in the end.
+    With the probability of the given label from the time of learning, `confidence(loss, learning_weights(accuracy))`,
+    they tell again which other class the model saw.
+
+    Args:
+        probabilities: Floating point, shape (N, K), K >= 2.
+        given: Given labels, integers, shape (N,); below 0 where there is none, whose rows stay.
+        confidence: Probability of the given label in [0, 1], floating point, shape (N,).
+
+    Returns:
+        Shape (N, K), in the dtype of `probabilities` (float32 for half precision); NaN where `confidence` is. Where all
+        of the probability was on the given label, the rest is shared by the other classes alike.
+
+    Raises:
+        TypeError: If a tensor is not floating point, or `given` no integer tensor.
+        ValueError: If a shape is wrong, a label is K or above, a row does not sum to 1, or a confidence is outside
+            [0, 1].
+
+    Example:
+        >>> import torch
+        >>> replace_confidence(torch.tensor([[0.90, 0.08, 0.02]]), torch.tensor([0]), torch.tensor([0.5]))
+        tensor([[0.5000, 0.4000, 0.1000]])
+    """
+    owner = "replace_confidence"
+    probabilities, given = check_probabilities(owner, probabilities, given)
+    confidence = check_floating(owner, "confidence", confidence)
+    check_per_example(owner, "confidence", confidence)
+    check_same_length(owner, "confidence", confidence, "given", given)
+    if bool(((confidence < 0) | (confidence > 1)).any()):
+        raise ValueError(
+            f"The `confidence` of {owner} must be in [0, 1], probabilities; got {float(confidence.min()):g} to "
+            f"{float(confidence.max()):g}."
+        )
+    index, new = given.clamp(min=0).unsqueeze(1), confidence.to(probabilities).unsqueeze(1)
+    others = probabilities.scatter(1, index, 0.0)
+    rest = others.sum(1, keepdim=True)
+    alike = torch.full_like(probabilities, 1 / (probabilities.shape[1] - 1))
+    replaced = (torch.where(rest > 0, others / rest, alike) * (1 - new)).scatter(1, index, new)
+    return torch.where(given.unsqueeze(1) < 0, probabilities, replaced)

@@ -79,17 +79,7 @@ def area_under_margin(margin: Tensor, weights: Tensor | None = None) -> Tensor:
     """
     margin = check_floating("area_under_margin", "margin", margin)
     check_rows("area_under_margin", "margin", margin, row="checkpoint")
-    if weights is None:
-        return margin.nanmean(dim=0)
-    weights = check_floating("area_under_margin", "weights", weights)
-    if weights.shape != margin.shape[:1] or not bool((weights.isfinite() & (weights >= 0)).all()):
-        raise ValueError(
-            "The `weights` of area_under_margin must be finite numbers of at least 0, one a checkpoint, "
-            f"({margin.shape[0]},); got {weights.tolist()[:10]} of shape {tuple(weights.shape)}."
-        )
-    column = weights.to(margin).unsqueeze(1)
-    total = (~margin.isnan() * column).sum(0)
-    return torch.where(total > 0, (margin * column).nansum(0) / total, margin.nanmean(dim=0))
+    return _mean_over_checkpoints("area_under_margin", margin, weights)
 
 
 def learning_weights(accuracy: Tensor) -> Tensor:
@@ -253,7 +243,7 @@ def el2n(logits: Tensor, target: Tensor) -> Tensor:
     return torch.hypot(others.sum(1), torch.linalg.vector_norm(others, dim=1)) / weights.sum(1)
 
 
-def confidence(loss: Tensor) -> Tensor:
+def confidence(loss: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean probability of the true class over checkpoints: in [0, 1], HIGH is easy.
 
     Mean of exp(-loss), one axis of the data maps of "Dataset Cartography: Mapping and Diagnosing Datasets with Training
@@ -261,20 +251,21 @@ def confidence(loss: Tensor) -> Tensor:
 
     Args:
         loss: Cross-entropy at each checkpoint, floating point, shape (C, N); another loss gives no probability.
+        weights: How much each checkpoint counts, as in `area_under_margin`.
 
     Returns:
         Shape (N,), float32 (float64 for a float64 `loss`). Of the checkpoints whose loss is not NaN, NaN without one.
 
     Raises:
-        TypeError: If `loss` is no floating point tensor.
-        ValueError: If `loss` has another shape, or no checkpoint.
+        TypeError: If `loss` or `weights` is no floating point tensor.
+        ValueError: If `loss` has another shape, or no checkpoint; if `weights` are none, as in `area_under_margin`.
 
     Example:
         >>> import torch
         >>> confidence(-torch.tensor([[0.2, 0.9], [0.4, 0.9]]).log())
         tensor([0.3000, 0.9000])
     """
-    return _true_class_probability("confidence", loss).nanmean(dim=0)
+    return _mean_over_checkpoints("confidence", _true_class_probability("confidence", loss), weights)
 
 
 def variability(loss: Tensor) -> Tensor:
@@ -334,3 +325,19 @@ def correctness(correct: Tensor) -> Tensor:
     correct = check_correct("correctness", correct)
     check_rows("correctness", "correct", correct, row="checkpoint")
     return correct.float().mean(dim=0)
+
+
+def _mean_over_checkpoints(owner: str, rows: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean of (C, N) over the checkpoints that are not NaN, weighted where there are weights (C,)."""
+    plain = rows.nanmean(dim=0)
+    if weights is None:
+        return plain
+    weights = check_floating(owner, "weights", weights)
+    if weights.shape != rows.shape[:1] or not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise ValueError(
+            f"The `weights` of {owner} must be finite numbers of at least 0, one a checkpoint, ({rows.shape[0]},); got "
+            f"{weights.flatten().tolist()[:10]} of shape {tuple(weights.shape)}."
+        )
+    column = weights.to(rows).unsqueeze(1)
+    total = (~rows.isnan() * column).sum(0)
+    return torch.where(total > 0, (rows * column).nansum(0) / total, plain)

@@ -93,3 +93,33 @@ def test_wrong_arguments_are_named() -> None:
         confident_joint(torch.full((3, 2), 0.5), torch.tensor([0, 1, 2]))
     with pytest.raises(TypeError, match="integers"):
         confident_joint(torch.full((3, 2), 0.5), torch.zeros(3))
+
+
+# ------------------------------------------------------------------ another confidence
+
+
+def test_another_confidence_leaves_the_order_of_the_other_classes() -> None:
+    probabilities, given = made(50, 5)
+    given[3] = -1
+    new = torch.rand(50, generator=torch.Generator().manual_seed(1))
+    new[7] = math.nan
+    replaced = functional.replace_confidence(probabilities, given, new)
+    for row, label in enumerate(given.tolist()):
+        others = [one for one in range(5) if one != label]
+        if label < 0:
+            assert torch.equal(replaced[row], probabilities[row])
+        elif row == 7:
+            assert replaced[row].isnan().all()
+        else:
+            left = float(1 - new[row]) / sum(float(probabilities[row, one]) for one in others)
+            wanted = [float(probabilities[row, one]) * left for one in others]
+            assert replaced[row, others].tolist() == pytest.approx(wanted, abs=1e-6)
+            assert float(replaced[row, label]) == pytest.approx(float(new[row]))
+
+
+def test_what_was_certain_is_shared_by_the_others() -> None:
+    certain = torch.tensor([[1.0, 0.0, 0.0]])
+    replaced = functional.replace_confidence(certain, torch.tensor([0]), torch.tensor([0.4]))
+    torch.testing.assert_close(replaced, torch.tensor([[0.4, 0.3, 0.3]]))
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
+        functional.replace_confidence(certain, torch.tensor([0]), torch.tensor([1.5]))

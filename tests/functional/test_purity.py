@@ -75,6 +75,8 @@ CALLS: dict[str, tuple[list[torch.Tensor], Callable]] = {
     "normalized_margin": ([tensor(N, K).softmax(1), labels()], functional.normalized_margin),
     "confident_joint": ([tensor(N, K).softmax(1), labels()], functional.confident_joint),
     "estimate_wrong_share": ([tensor(N, K).softmax(1), labels()], functional.estimate_wrong_share),
+    "replace_confidence": ([tensor(N, K).softmax(1), labels(), tensor(N)], functional.replace_confidence),
+    "confidence, weighted": ([tensor(3, N), tensor(3)], functional.confidence),
     "easiness_level": ([tensor(N)], functional.easiness_level),
     "medium_sample_rate": ([tensor(N)], functional.medium_sample_rate),
     "expected_sample_easiness_error": ([tensor(N), answers(N)], functional.expected_sample_easiness_error),
