@@ -189,8 +189,16 @@ def suspicion(issues: LabelIssues, size: int) -> Tensor:
     return ranked
 
 
-SCORES = ("area_under_margin", "area_under_loss", "confidence", "correctness", "early_agreement", "self_confidence",
-          "normalized_margin")  # fmt: skip
+SCORES = (
+    "weighted_area_under_margin",
+    "area_under_margin",
+    "area_under_loss",
+    "confidence",
+    "correctness",
+    "early_agreement",
+    "self_confidence",
+    "normalized_margin",
+)
 COLUMNS = ("AUROC", "AP", "precision at the true rate", "F1", "precision", "recall")
 
 
@@ -198,11 +206,11 @@ def judged(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: int)
     """Each way to find what is wrong, and how well it does; "trainings" is its cost, in trainings on all examples."""
     size = len(given)
     runs, alone = watched(data, repeat), watched(data, repeat, alone=True)
-    tables = {f"{name}": (find_label_issues(runs, name), ARGUMENTS.seeds) for name in SCORES}
+    tables = {name: (find_label_issues(runs, name), ARGUMENTS.seeds) for name in SCORES}
     late = runs.score("area_under_margin", first=runs.num_checkpoints // 2)
     known = runs.probabilities()
     tables["area_under_margin, second half"] = find_label_issues(late, probabilities=known), ARGUMENTS.seeds
-    tables["area_under_margin, one training"] = find_label_issues(alone), 1
+    tables["weighted_area_under_margin, one training"] = find_label_issues(alone), 1
     last = runs.score("mean_loss")
     tables["mean_loss, last epoch"] = find_label_issues(last, probabilities=known), ARGUMENTS.seeds
     tables["area_under_margin, threshold protocol"] = threshold_runs(data, repeat).find_label_issues(), 2

@@ -107,6 +107,36 @@ class LabelIssues:
         """Examples whose label is called wrong, int64 `(n,)`, most suspicious first."""
         return self.index[self.is_issue]
 
+    @property
+    def unflagged(self) -> Tensor:
+        """All other examples, also those that could not be judged, int64, ascending: `Keep(issues.unflagged)`.
+
+        Raises:
+            ValueError: this is a part of the table, as of `head()`.
+        """
+        self._check_whole("unflagged")
+        left = torch.ones(self.num_examples, dtype=torch.bool)
+        left[self.flagged] = False
+        return left.nonzero()[:, 0]
+
+    def corrections(self) -> Tensor:
+        """The suggested label of each flagged example where it is known, -1 for all others: int64 `(N,)`.
+
+        `Keep(torch.arange(issues.num_examples), labels=issues.corrections())` trains with them.
+
+        Raises:
+            ValueError: this is a part of the table, as of `head()`; or no suggestion is known.
+        """
+        self._check_whole("corrections()")
+        if bool((self.suggested < 0).all()):
+            raise ValueError(
+                "corrections() needs suggested labels, and none are known: train with "
+                "EasinessCallback(probabilities=True), or give `probabilities` to find_label_issues()."
+            )
+        labels = torch.full((self.num_examples,), -1)
+        labels[self.flagged] = self.suggested[self.is_issue]
+        return labels
+
     def head(self, n: int = _SHOWN) -> "LabelIssues":
         """The `n` most suspicious rows.
 
@@ -171,7 +201,7 @@ class LabelIssues:
                 raise ValueError(
                     f"cleanlab takes probabilities of each example; those of example {int(unknown[0])} are NaN."
                 )
-            bridge["pred_probs"] = rows.numpy()
+            bridge["pred_probs"] = (rows.float() if rows.dtype == torch.bfloat16 else rows).numpy()  # it has none
         return bridge
 
     def to_columns(self) -> dict[str, list[Any]]:
@@ -182,8 +212,7 @@ class LabelIssues:
         Raises:
             ValueError: this is a part of the table, as of `head()`.
         """
-        if len(self) + len(self.unseen) != self.num_examples:
-            raise ValueError("to_columns() needs the whole table: call it on what find_label_issues() returned.")
+        self._check_whole("to_columns()")
         columns = {name: values for name, values in self._columns().items() if name != "index"}
         columns["rank"] = np.arange(1, len(self) + 1)
         places = self.index.tolist()
@@ -193,6 +222,10 @@ class LabelIssues:
             for place, value in zip(places, values.tolist(), strict=True):
                 plain[name][place] = None if value != value else value
         return plain
+
+    def _check_whole(self, what: str) -> None:
+        if len(self) + len(self.unseen) != self.num_examples:
+            raise ValueError(f"{what} needs the whole table: call it on what find_label_issues() returned.")
 
     def _columns(self) -> Columns:
         columns: dict[str, NDArray[Any]] = {name: getattr(self, name).numpy() for name in _ROWS}

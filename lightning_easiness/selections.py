@@ -21,22 +21,36 @@ Sampling = Literal["proportional", "beta", "top", "stratified", "window"]
 
 
 class Keep(Selection):
-    """Exactly these examples.
+    """Exactly these examples, under other labels where these are given.
 
     Args:
         indices: into the whole data set, each once.
+        labels: to train with, of the whole data set, integers (N,), negative where an example keeps its own, as
+            `LabelIssues.corrections()` gives them; None to keep all.
+        replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
 
     Example:
         >>> Keep([0, 2]).select(SelectionState(num_examples=3))
         tensor([0, 2])
     """
 
-    def __init__(self, indices: Sequence[int] | Tensor) -> None:
-        self.indices = torch.as_tensor(indices)
+    def __init__(
+        self,
+        indices: Sequence[int] | Tensor,
+        labels: Sequence[int] | Tensor | None = None,
+        *,
+        replace_fn: Callable[[Any, int], Any] | None = None,
+    ) -> None:
+        self.indices, self.replace_fn = torch.as_tensor(indices), replace_fn
+        self.new_labels = None if labels is None else torch.as_tensor(labels)
 
     @override
     def select(self, state: SelectionState) -> Tensor:
         return self.indices
+
+    @override
+    def labels(self, state: SelectionState) -> Tensor | None:
+        return self.new_labels
 
 
 class Ablation(Selection):

@@ -156,10 +156,7 @@ def test_a_tie_is_where_cleanlab_has_it() -> None:
     assert functional.normalized_margin(rows, labels).tolist() == pytest.approx(wanted)
 
 
-BFLOAT16 = pytest.mark.xfail(raises=TypeError, strict=True, reason="numpy has no bfloat16, and nothing converts it")
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, pytest.param(torch.bfloat16, marks=BFLOAT16)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16], ids=str)
 def test_probabilities_of_any_precision_reach_cleanlab(dtype: torch.dtype, folder: Path) -> None:
     find = pytest.importorskip("cleanlab.filter").find_label_issues
     record = EasinessRecord.load(folder, "train-online")

@@ -511,6 +511,26 @@ def test_plain_columns_have_one_value_for_each_example(issues: LabelIssues) -> N
         issues.head().to_columns()
 
 
+def test_what_to_train_on_next(issues: LabelIssues) -> None:
+    flagged = set(issues.flagged.tolist())
+    assert issues.unflagged.tolist() == [index for index in range(N) if index not in flagged]
+    corrections = issues.corrections()
+    for index, given, suggested in zip(issues.index, issues.given, issues.suggested, strict=True):
+        assert int(corrections[index]) == (int(suggested) if int(index) in flagged else -1)
+        assert suggested != given
+    values = margins()
+    values[3] = NAN
+    with pytest.warns(UserWarning, match="could not be judged"):
+        part = find_label_issues(scores_of(values), rule="mixture")
+    assert 3 in part.unflagged.tolist(), "neither clean nor wrong: it stays"
+    with pytest.raises(ValueError, match=r"corrections\(\) needs suggested labels"):
+        part.corrections()
+    with pytest.raises(ValueError, match="unflagged needs the whole table"):
+        _ = issues.head(3).unflagged
+    with pytest.raises(ValueError, match=r"corrections\(\) needs the whole table"):
+        issues.head(3).corrections()
+
+
 def test_head_and_text(issues: LabelIssues) -> None:
     head = issues.head(3)
     assert (len(head), len(issues)) == (3, N)

@@ -18,7 +18,6 @@ from lightning_easiness import (
     Selection,
     find_label_issues,
 )
-from lightning_easiness.selection import SelectionState
 from tests.blobs import Blobs, accuracy, fitted, watched
 from tests.small import loader
 
@@ -67,8 +66,9 @@ def test_what_was_made_wrong_is_found(rule: Any, noisy: Noisy) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_without_what_is_flagged_training_is_better(rule: Any, noisy: Noisy) -> None:
-    kept = (~noisy.judged(rule)[1]).nonzero()[:, 0]
-    assert noisy.retrained(Keep(kept)) > noisy.accuracy + 0.04
+    issues, flagged = noisy.judged(rule)
+    assert issues.unflagged.tolist() == (~flagged).nonzero()[:, 0].tolist()
+    assert noisy.retrained(Keep(issues.unflagged)) > noisy.accuracy + 0.04
 
 
 def test_as_many_dropped_at_random_help_less(noisy: Noisy) -> None:
@@ -77,37 +77,21 @@ def test_as_many_dropped_at_random_help_less(noisy: Noisy) -> None:
     assert noisy.retrained(Keep(kept)) > noisy.retrained(Keep(drawn)) + 0.03
 
 
-def corrections(issues: LabelIssues) -> Tensor:
-    """The suggested labels of what is flagged, -1 for the others."""
-    labels = torch.full((N,), -1)
-    labels[issues.flagged] = issues.suggested[issues.is_issue]
-    return labels
-
-
 def hardest(noisy: Noisy, issues: LabelIssues) -> Relabel:
     """As many of the hardest as are flagged, and so the same."""
     scores = EasinessRecord.load(noisy.folder, "train-online").score("area_under_margin")
     share = len(issues.flagged) / N
-    return Relabel(scores, share, which="hard", noise=corrections(issues), sampling="top")
+    return Relabel(scores, share, which="hard", noise=issues.corrections(), sampling="top")
 
 
 def most(noisy: Noisy, issues: LabelIssues) -> Relabel:
     """Any share that takes in what is flagged, as labels below 0 leave an example its own."""
     scores = EasinessRecord.load(noisy.folder, "train-online").score("area_under_margin")
-    return Relabel(scores, 0.9, which="hard", noise=corrections(issues), sampling="top")
+    return Relabel(scores, 0.9, which="hard", noise=issues.corrections(), sampling="top")
 
 
-class Corrected(Selection):
-    """A rule of one's own, which needs no score."""
-
-    def __init__(self, new_labels: Tensor) -> None:
-        self.new_labels = new_labels
-
-    def select(self, state: SelectionState) -> Tensor:
-        return torch.arange(state.num_examples)
-
-    def labels(self, state: SelectionState) -> Tensor:
-        return self.new_labels
+def corrected(_: Noisy, issues: LabelIssues) -> Keep:
+    return Keep(torch.arange(N), labels=issues.corrections())
 
 
 @pytest.mark.parametrize("make", [hardest, most])
@@ -115,14 +99,12 @@ class Corrected(Selection):
 def test_relabel_takes_the_suggested_labels(rule: Any, make: Any, noisy: Noisy) -> None:
     issues, flagged = noisy.judged(rule)
     selection = make(noisy, issues)
-    assert torch.equal(selection.new_labels, torch.where(flagged, corrections(issues), noisy.data.y))
+    assert torch.equal(selection.new_labels, torch.where(flagged, issues.corrections(), noisy.data.y))
     assert selection.changed_indices.tolist() == flagged.nonzero()[:, 0].tolist()
     assert (selection.new_labels == noisy.data.truth).float().mean() > 0.95, "and 85 % before"
 
 
-@pytest.mark.parametrize(
-    "make", [hardest, most, lambda _, issues: Corrected(corrections(issues))], ids=["hardest", "most", "own"]
-)
+@pytest.mark.parametrize("make", [hardest, most, corrected])
 def test_under_the_suggested_labels_training_is_better(make: Any, noisy: Noisy) -> None:
     assert noisy.retrained(make(noisy, noisy.judged(None)[0])) > noisy.accuracy + 0.04
     assert int(noisy.data.wrong.sum()) == WRONG, "the data set keeps its labels"
