@@ -96,7 +96,7 @@ class Classifier(LightningModule):
 def make_module(num_classes: int = 10) -> Classifier:
     fashion = ARGUMENTS.labels == "fashion"
     model = MODELS["fashion" if fashion else ARGUMENTS.model](num_classes)
-    return Classifier(model, augment=not fashion)
+    return Classifier(model, augment=not fashion and not ARGUMENTS.no_augmentation)
 
 
 def make_trainer(callbacks: list[Any] | None = None) -> Trainer:
@@ -302,6 +302,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=2, help="watched trainings of a repeat")
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--no-augmentation", action="store_true", help="so that labels are learnt by heart sooner")
     parser.add_argument("--no-cleanlab", action="store_true", help="leave the five folds out")
     parser.add_argument("--no-retraining", action="store_true")
     parser.add_argument("--accelerator", default="cpu")

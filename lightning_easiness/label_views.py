@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_easiness.label_table import LabelIssues
+from lightning_easiness.selected import known_target
 from lightning_easiness.views import class_namer, histogram, in_digits, picture_sheet
 
 
@@ -37,7 +39,7 @@ def suspects_sheet(
 
     Raises:
         ValueError: the data set has another length than what was judged, there are too few class names, or no example
-            is left to show.
+            is left to show. Where it lists other labels than were judged, a `UserWarning` says so.
         NoPictureError: none of the examples is a picture.
 
     Example:
@@ -47,13 +49,9 @@ def suspects_sheet(
         >>> suspects_sheet(torch.rand(72, 1, 8, 8), find_label_issues(scores), num_images=4).shape[0]
         3
     """
-    if len(dataset) != issues.num_examples:
-        raise ValueError(
-            f"The `dataset` of suspects_sheet has {len(dataset)} examples, but {issues.num_examples} were judged; give"
-            " the data set that was trained on."
-        )
-    if num_images < 1:
-        raise ValueError(f"The `num_images` of suspects_sheet must be at least 1; got {num_images}.")
+    _check_dataset(dataset, issues)
+    if not isinstance(num_images, int) or num_images < 1:
+        raise ValueError(f"The `num_images` of suspects_sheet must be an integer of at least 1; got {num_images}.")
     name = class_namer(class_names, torch.cat([issues.given, issues.suggested]))
     rows = torch.arange(len(issues)) if given is None else (issues.given == given).nonzero()[:, 0]
     if not len(rows):
@@ -69,6 +67,25 @@ def suspects_sheet(
         f" are called wrong by the rule '{issues.rule}', * marks them"
     )
     return picture_sheet(dataset, issues.index[shown].tolist(), captions, title=title, thumbnail=thumbnail)
+
+
+def _check_dataset(dataset: Any, issues: LabelIssues) -> None:
+    """Sees to it that the pictures are those of the examples that were judged, as far as that can be known."""
+    if isinstance(dataset, Sized) and len(dataset) != issues.num_examples:
+        raise ValueError(
+            f"The `dataset` of suspects_sheet has {len(dataset)} examples, but {issues.num_examples} were judged; give"
+            " the data set that was trained on."
+        )
+    listed = known_target(dataset) if isinstance(dataset, Sized) else None
+    if listed is None:
+        return
+    differ = int(((listed[issues.index] != issues.given) & (issues.given >= 0)).sum())
+    if differ:
+        warnings.warn(
+            f"{differ} of {len(issues)} labels that the data set lists are not those that were judged: is it the one"
+            " that was trained on?",
+            stacklevel=3,
+        )
 
 
 def write_suspects(

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from lightning_easiness import LabelIssues, find_label_issues
 from lightning_easiness.drawing import Sheet
@@ -266,7 +267,7 @@ NO_PICTURES = (
             {"dataset": pictures()[:-1]},
             OTHER_LENGTH,
         ),
-        ({"num_images": 0}, "The `num_images` of suspects_sheet must be at least 1; got 0."),
+        ({"num_images": 0}, "The `num_images` of suspects_sheet must be an integer of at least 1; got 0."),
         ({"class_names": ["ant", "bee"]}, "`class_names` must name the labels 0 to 2; got 2 names."),
         ({"given": 7}, "No example with the label 7 was judged, so suspects_sheet has nothing to show."),
         (
@@ -405,3 +406,21 @@ def test_no_global_random_stream_is_touched_and_the_same_is_drawn_twice(tmp_path
     write_suspects(pictures(), issues_of(), tmp_path)
     assert streams() == before
     assert torch.equal(*sheets)
+
+
+def test_another_data_set_of_that_length_is_noticed_by_its_labels() -> None:
+    pictures = torch.rand(N, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    suspects_sheet(TensorDataset(pictures, TARGET), issues_of(), 3)
+    with pytest.warns(UserWarning, match=rf"^{N} of {N} labels that the data set lists are not those that were judged"):
+        suspects_sheet(TensorDataset(pictures, (TARGET + 1) % K), issues_of(), 3)
+
+
+class Unsized:
+    def __getitem__(self, index: int) -> Tensor:
+        return coloured(index)
+
+
+def test_a_data_set_without_a_length_is_read() -> None:
+    assert suspects_sheet(Unsized(), issues_of(), 3).shape[0] == 3
+    with pytest.raises(ValueError, match=r"must be an integer of at least 1; got 2.5"):
+        suspects_sheet(Unsized(), issues_of(), 2.5)  # type: ignore[arg-type]
