@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -68,6 +70,41 @@ def test_suspects_of_fashion_mnist(fashion_root: Path, tmp_path: Path) -> None:
     options = ["--data-root", str(fashion_root), "--output", str(tmp_path / "out"), "--epochs", "2", "--seeds", "1"]
     run("label_issues.py", "--labels", "fashion", *options)
     assert {"suspects.csv", "suspects.png", "tensorboard"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+@pytest.fixture
+def cifar_root(tmp_path: Path) -> Path:
+    """Noise in the place of CIFAR-10 as the examples keep it, with labels of which some are wrong."""
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for split, size in (("train", 120), ("test", 40)):
+        images = torch.randint(256, (size, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        save_file({"images": images, "labels": torch.arange(size) % 10}, folder / f"{split}.safetensors")
+    clean = np.arange(120, dtype=np.uint8) % 10
+    worse = np.where(np.arange(120) % 3 == 0, (clean + 1) % 10, clean).astype(np.uint8)
+    np.savez(folder / "cifar10n-labels.npz", clean=clean, worse=worse, aggregate=clean)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_label_issues_of_people(cifar_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--data-root", str(cifar_root), "--output", str(out), "--epochs", "2", "--seeds", "1", "--no-cleanlab"]
+    run("label_issues.py", "--labels", "worse", *options)
+    lines = (out / "table.md").read_text().splitlines()
+    names = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
+    assert "weighted_area_under_margin" in names
+    assert "flagged ones dropped" in names
+    assert {"suspects.csv", "suspects.png", "tensorboard"} <= {path.name for path in out.iterdir()}
+
+
+@pytest.mark.slow
+def test_aum_se(cifar_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    printed = run("aum_se.py", "--data-root", str(cifar_root), "--output", str(out), "--epochs", "2", "--size", "120")
+    assert (out / "aum_se.md").read_text().strip() in printed
+    assert (out / "aum_se.png").stat().st_size > 5000
 
 
 @pytest.mark.slow
