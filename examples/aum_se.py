@@ -102,6 +102,7 @@ def table(rows: dict[str, list[dict[str, float]]], shown: list[int]) -> str:
 
 def draw(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     titles = {"TPR": "wrong labels that are flagged", "FPR": "right labels that are flagged"}
@@ -111,6 +112,7 @@ def draw(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
             values = [100 * row[rate] for row in found]
             axes.plot(range(1, len(values) + 1), values, line, color=colour, label=name, linewidth=2)
         axes.set(xlabel="epochs", ylabel=f"{rate} (%)", title=title, ylim=(-2, 102))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     figure.axes[1].legend(frameon=False)
     figure.savefig(path, dpi=120)

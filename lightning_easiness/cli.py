@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _TOLD as error:
         if arguments.traceback:
             raise
-        print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
+        more = " (--traceback shows where)" if isinstance(error, (TypeError, IndexError)) else ""
+        print(f"{PROGRAM}: error: {_one_line(error)}{more}", file=sys.stderr)
         return 2
     return 0
 
@@ -186,7 +187,7 @@ def _view(arguments: argparse.Namespace) -> None:
     try:
         _draw(folder / f"{name}_histogram.png", partial(figures.draw_histogram, scores))
         for figure, draw in ((f"{name}_course.png", course), ("data_map.png", data_map)):
-            _draw(folder / figure, draw, may_lack=True)
+            _draw(folder / figure, draw, may_lack=not arguments.traceback)
     except ImportError as error:
         if images is None and not arguments.tensorboard:
             raise
@@ -251,7 +252,7 @@ def _draw_sheets(arguments: argparse.Namespace, scores: Scores, images: Any) -> 
         found.append(find_label_issues(arguments.path, **_given(arguments, "seed")))
         save_picture(suspects_sheet(images, found[0], number, names), path)
 
-    _draw(arguments.output / "suspects.png", draw, may_lack=True)
+    _draw(arguments.output / "suspects.png", draw, may_lack=not arguments.traceback)
     return found[0] if found else None
 
 

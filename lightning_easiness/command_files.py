@@ -17,7 +17,7 @@ from lightning_easiness.label_table import LabelIssues
 from lightning_easiness.scores import Scores
 from lightning_easiness.tables import write_csv
 
-_LABEL_COLUMNS = ("target", "label")
+_LABEL_COLUMNS = ("target", "label", "given")
 
 
 def read_images(path: Path) -> NDArray[Any]:
@@ -40,7 +40,8 @@ def read_images(path: Path) -> NDArray[Any]:
 def read_labels(path: Path) -> Tensor:
     """Reads the label of each example from .npy, or from text with a line for each.
 
-    A .csv file of several columns has one that is named "target" or "label".
+    A .csv file of several columns has one that is named "target", "label" or "given"; a column "example" or "index"
+    says which example a row is of, so that tables of this command line are understood. An empty cell is -1.
 
     Returns:
         int64 (N,).
@@ -61,10 +62,17 @@ def read_labels(path: Path) -> Tensor:
     if column is not None:
         rows = rows[1:]
     elif len(names) != 1:
-        raise ValueError(f"'{path}' must hold one label a line, or a column 'target' or 'label'; got {names}.")
+        raise ValueError(f"'{path}' must hold one label a line, or a column 'target', 'label' or 'given'; got {names}.")
+    place = next((names.index(name) for name in ("example", "index") if name in names), None) if column else None
     try:
-        return torch.tensor([int(row[column or 0]) for row in rows], dtype=torch.int64)
-    except (ValueError, IndexError) as error:
+        found = torch.tensor([int(row[column or 0] or -1) for row in rows], dtype=torch.int64)
+        if place is None:
+            return found
+        order = torch.tensor([int(row[place]) for row in rows])
+        whole = torch.full((int(order.max()) + 1,), -1)
+        whole[order] = found
+        return whole
+    except (ValueError, IndexError, RuntimeError) as error:
         raise ValueError(f"'{path}' must hold an integer label in each line, -1 where not known ({error}).") from error
 
 

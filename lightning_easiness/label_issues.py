@@ -18,7 +18,12 @@ from lightning_easiness.label_sources import (
     tie_of,
 )
 from lightning_easiness.label_table import LabelIssues
-from lightning_easiness.label_warnings import warn_of_classes, warn_of_what_was_not_judged
+from lightning_easiness.label_warnings import (
+    check_any,
+    warn_of_classes,
+    warn_of_labels_learnt_by_heart,
+    warn_of_what_was_not_judged,
+)
 from lightning_easiness.scores import Scores
 from lightning_easiness.threshold_rule import judge_thresholds, judged_scores, mean_over_judges
 
@@ -35,7 +40,7 @@ def find_label_issues(
     threshold_indices: Tensor | Sequence[Tensor] | None = None,
     percentile: float = 99.0,
     num_suspects: int | None = None,
-    refine: Literal["easy", "hard"] | None = None,
+    refine: Literal["easy", "hard"] | bool | None = None,
     easiness: Tensor | None = None,
     tol: float = 5e-4,
     target: Tensor | None = None,
@@ -48,9 +53,9 @@ def find_label_issues(
 
     - "confident": as many are called wrong as averaged probabilities contradict by confident learning, the hardest by
       the score; see `functional.estimate_wrong_share`. No second training, nothing assumed of the score's distribution.
-      The probability of the given label is that of the time of learning, where it was recorded online; see
-      `functional.replace_confidence`. What the model itself confuses is counted as wrong: of a weak model too many are
-      flagged, and few of one that has learnt wrong labels by heart.
+      Where score and probabilities are of the online record, the probability of the given label is that of the time of
+      learning; see `functional.replace_confidence`. What the model itself confuses is counted as wrong: of a weak model
+      too many are flagged, and few of one that soon learns wrong labels by heart, of which a `UserWarning` tells.
     - "mixture": wrong labels are the harder of two Gaussian bells; see `functional.split_by_mixture`. No second
       training. Too many are flagged where clean examples are skewed towards hard.
     - "gap": two groups of similar spread and not too unequal size; see `functional.split_by_gap`.
@@ -70,8 +75,9 @@ def find_label_issues(
             scores are, "area_under_margin" by the threshold rule, and else "weighted_area_under_margin", which also
             stands a training that goes on until wrong labels are learnt by heart.
         rule: see above; None for that of "confident" and "mixture" which calls more labels wrong, as each misses where
-            the other sees: the first what was learnt by heart, the second a group that overlaps with the rest. Where no
-            averaged probabilities are known, it is "mixture".
+            the other sees: the first what was learnt by heart, the second a group that overlaps with the rest. It is
+            "confident" alone for a score that has no value at which the given label ties with another, and "mixture"
+            where no averaged probabilities are known.
         checkpoint: index in the record; scores of the whole training end there. For a window that begins later give
             `record.score(score, checkpoint, first=...)`, with `probabilities=record.probabilities()`.
         probabilities: averaged over training or runs, or out of sample, floating point `(N, K)`: for suggested labels
@@ -80,8 +86,8 @@ def find_label_issues(
         threshold_indices: for "threshold": the examples that were given the class that does not exist, of each run.
         percentile: for "threshold": of the scores of the threshold examples.
         num_suspects: call exactly so many wrong, the hardest, whatever `rule` says; its estimate stays.
-        refine: AUM-SE: keep a flag only where sample easiness at the given label is "easy", or "hard"; see
-            `functional.refine_by_sample_easiness`.
+        refine: AUM-SE: keep a flag only where sample easiness at the given label is "hard", which True is too, or
+            "easy"; see `functional.refine_by_sample_easiness`.
         easiness: sample easiness at the given label `(N,)`, for `refine`; by default that of the record, or of the
             probe in the folder.
         tol: for `refine`.
@@ -96,8 +102,9 @@ def find_label_issues(
 
     Raises:
         TypeError: `record` is of another type.
-        ValueError: the record lacks what is asked for, as online margins; there is one class; labels have changed since
-            they were trained on; the threshold class is a real one; or an argument is out of range.
+        ValueError: the record lacks what is asked for, as online margins; there is one class; no example has a score;
+            labels have changed since they were trained on; the threshold class is a real one; or an argument is out of
+            range.
 
     Example:
         >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
@@ -106,6 +113,7 @@ def find_label_issues(
         tensor([60, 61, 62, 63])
     """
     rule = float(rule) if isinstance(rule, Real) else rule
+    refine = ("hard" if refine else None) if isinstance(refine, bool) else refine
     check_choices(rule, num_suspects, refine)
     probabilities = None if probabilities is None else torch.as_tensor(probabilities)
     by_threshold = rule == "threshold"
@@ -113,20 +121,19 @@ def find_label_issues(
     if refine is not None:
         wanted = "read" if easiness is None else easiness
     sources = [record] if isinstance(record, (str, os.PathLike)) or not isinstance(record, Sequence) else list(record)
-    found = []
-    for source in sources:  # no comprehension, which would be a frame of its own to the warnings
-        found.append(
-            read_source(
-                source,
-                score,
-                checkpoint,
-                series=series,
-                probabilities=probabilities,
-                easiness=wanted,
-                seed=seed,
-                by_threshold=by_threshold,
-            )
+    found = [
+        read_source(
+            source,
+            score,
+            checkpoint,
+            series=series,
+            probabilities=probabilities,
+            easiness=wanted,
+            seed=seed,
+            by_threshold=by_threshold,
         )
+        for source in sources
+    ]
     if len(found) == 0 or (len(found) > 1 and not by_threshold):
         raise ValueError(
             f"The `record` of find_label_issues must be one, but for rule='threshold'; got {len(found)}: put runs into "
@@ -136,6 +143,7 @@ def find_label_issues(
     protocol = judge_thresholds(found, threshold_indices, percentile) if by_threshold else None
     given = _current_target(scores.target if protocol is None else protocol.given, target)
     _check_classes(given, classes)
+    check_any(scores.values)
     known = opposed = _known_probabilities(probabilities, found, len(given), classes, protocol)
     if protocol is not None:
         verdict = replace(protocol, given=given)
@@ -148,6 +156,8 @@ def find_label_issues(
         tie = tie_of(scores.name)
         verdict = more_wrong([judge(scores, given, one, opposed, tie, seed) for one in rules])
         verdict = replace(verdict, explanation=verdict.explanation + contradicted(verdict, tie))
+        if rule is None:
+            warn_of_labels_learnt_by_heart(verdict, tie, found[0].agreed, found[0].learning)
     if num_suspects is not None:
         verdict = exactly(verdict, num_suspects, scores.tie_breaker, seed)
     if refine is not None:
@@ -163,7 +173,11 @@ def _rules(
     """The rule that was asked for, or the default ones; `checkpoint` is None where probabilities were given."""
     whole = checkpoint is None or source.is_last(checkpoint)
     if rule is None:
-        return ("confident", "mixture") if known is not None and whole and bool((given >= 0).any()) else ("mixture",)
+        labelled = (given >= 0) & ~source.scores.values.isnan()
+        if known is None or not whole or not bool(labelled.any()):
+            return ("mixture",)
+        # without a limit a mixture may call most labels wrong, where the model knows little yet
+        return ("confident",) if tie_of(source.scores.name) is None else ("confident", "mixture")
     if rule == "confident" and known is not None and not whole:
         raise ValueError(
             "rule='confident' takes the recorded probabilities, which are averaged over all of training; got "
@@ -172,7 +186,7 @@ def _rules(
     return (rule,)
 
 
-def check_choices(rule: object, num_suspects: int | None, refine: str | None) -> None:
+def check_choices(rule: object, num_suspects: int | None, refine: str | bool | None) -> None:
     """See to it that these arguments of `find_label_issues` are possible.
 
     Raises:
@@ -189,8 +203,10 @@ def check_choices(rule: object, num_suspects: int | None, refine: str | None) ->
             f"The `num_suspects` of find_label_issues must be an integer of at least 0; got {num_suspects!r}: a share "
             "is given as `rule`."
         )
-    if refine not in (None, "easy", "hard"):
-        raise ValueError(f"The `refine` of find_label_issues must be 'easy', 'hard' or None; got {refine!r}.")
+    if refine not in (None, False, True, "easy", "hard"):
+        raise ValueError(
+            f"The `refine` of find_label_issues must be 'easy', 'hard', True, False or None; got {refine!r}."
+        )
 
 
 def _num_classes(found: Sequence[Suspicion], by_threshold: bool) -> int | None:

@@ -41,6 +41,11 @@ class Verdict:
     higher_is_easier: bool
     explanation: str
 
+    def may_be_wrong(self) -> Tensor:
+        """Which examples have a label that could be wrong: all, where no label is known."""
+        known = self.given >= 0
+        return known if bool(known.any()) else ~known
+
     def hardest_first(self, tie_breaker: Tensor | None, seed: int) -> Tensor:
         """The judged examples, hardest first, ties by the tie breaker and then by a draw."""
         return functional.rank_by_easiness(self.score, self.higher_is_easier, tie_breaker=tie_breaker, seed=seed).flip(
@@ -88,7 +93,7 @@ def judge(
     groups = split(values, higher, tie)
     return replace(
         verdict,
-        flagged=groups.flagged,
+        flagged=groups.flagged & verdict.may_be_wrong(),
         posterior=groups.posterior.to(values.dtype) if rule == "mixture" else verdict.posterior,
         threshold=float(groups.threshold),
         share=float(groups.share),
@@ -148,7 +153,7 @@ def _by_confidence(
         rule="confident",
         explanation=f"Rule 'confident': {100 * share:.1f} % of labels are estimated to be wrong, by confident learning "
         "from averaged probabilities, which counts what the model confuses as wrong, too, and misses what it has "
-        f"learnt by heart; as many are called wrong, the hardest by {scores.name}{bounded}: {int(flagged.sum())} "
+        f"soon learnt by heart; as many are called wrong, the hardest by {scores.name}{bounded}: {int(flagged.sum())} "
         "examples.",
     )
 
@@ -168,9 +173,10 @@ def easiest_of(called: Tensor, higher_is_easier: bool) -> float:
 def exactly(verdict: Verdict, count: int, tie_breaker: Tensor | None, seed: int) -> Verdict:
     """The verdict that calls exactly the hardest `count` wrong; the estimated share stays."""
     order = verdict.hardest_first(tie_breaker, seed)
+    order = order[verdict.may_be_wrong()[order]]
     if count > len(order):
         raise ValueError(
-            f"The `num_suspects` of find_label_issues must be at most the {len(order)} examples that could be judged; "
+            f"The `num_suspects` of find_label_issues must be at most the {len(order)} labels that could be judged; "
             f"got {count}."
         )
     chosen = order[:count]

@@ -12,6 +12,8 @@ from torch import Tensor
 from lightning_easiness import functional
 from lightning_easiness.record import EasinessRecord
 from lightning_easiness.scores import SCORES, Scores, get_score
+from lightning_easiness.threshold_set import SET_FILE
+from lightning_easiness.warn_user import warn_user
 
 Source: TypeAlias = Union[Scores, EasinessRecord, str, "os.PathLike[str]"]
 
@@ -40,6 +42,9 @@ class Suspicion:
         num_checkpoints: of the series.
         confidence: probability of the given label while the model was learning, `(N,)`, which belongs to
             `probabilities`; None where it was not recorded.
+        agreed: whether most runs are right at the last checkpoint, bool `(N,)`; None where that was not recorded.
+        learning: index of the last checkpoint at which the model still learnt half as much as ever, by
+            `functional.learning_weights`.
     """
 
     scores: Scores
@@ -49,6 +54,8 @@ class Suspicion:
     probabilities: Tensor | None = None
     num_checkpoints: int = 1
     confidence: Tensor | None = None
+    agreed: Tensor | None = None
+    learning: int | None = None
 
     def is_last(self, checkpoint: int) -> bool:
         """Whether this index is that of the last checkpoint."""
@@ -111,7 +118,7 @@ def read_source(
     score = default_score(by_threshold) if score is None else score
     if score not in PROBABILITY_SCORES:
         check_ranks(score)
-    record = _open(source, score, series, online_first=probabilities is None)
+    record = _open(source, score, series, online_first=probabilities is None, by_threshold=by_threshold)
     _warn_of_nan(record, checkpoint)
     scores = _score(record, score, checkpoint, probabilities, seed)
     if isinstance(easiness, str):
@@ -119,8 +126,26 @@ def read_source(
     confidence = None
     if probabilities is None and record.has_probabilities:
         probabilities, confidence = record.probabilities(), _confidence(record)
-    count = record.num_checkpoints
-    return Suspicion(scores, record.num_classes, record.series, easiness, probabilities, count, confidence)
+    agreed, learning = _learnt(record)
+    return Suspicion(
+        scores,
+        record.num_classes,
+        record.series,
+        easiness,
+        probabilities,
+        record.num_checkpoints,
+        confidence,
+        agreed,
+        learning,
+    )
+
+
+def _learnt(record: EasinessRecord) -> tuple[Tensor | None, int | None]:
+    if record.series != ONLINE or "correct" not in record.fields:
+        return None, None
+    right = [record.field("correct", checkpoint) for checkpoint in range(record.num_checkpoints)]
+    weights = functional.learning_weights(torch.stack([rows.float().mean() for rows in right]))
+    return right[-1].float().mean(0) > 0.5, int((weights >= weights.max() / 2).nonzero()[-1])
 
 
 def _confidence(record: EasinessRecord) -> Tensor | None:
@@ -150,14 +175,14 @@ def _warn_of_nan(record: EasinessRecord, checkpoint: int) -> None:
         lost &= record.field("count", checkpoint) > 0
     number = int(lost.any(0).sum())
     if number:
-        warnings.warn(
+        warn_user(
             f"The loss of {number} of {record.num_examples} examples is NaN at the last checkpoint of the report, of "
-            f"series '{record.series}': the training has diverged, and what is judged is the time before.",
-            stacklevel=4,
+            f"series '{record.series}': the training has diverged, or one of several, and scores of the whole training "
+            "are of the time before."
         )
 
 
-def _open(source: Source, score: str, series: str | None, online_first: bool) -> EasinessRecord:
+def _open(source: Source, score: str, series: str | None, *, online_first: bool, by_threshold: bool) -> EasinessRecord:
     if isinstance(source, EasinessRecord):
         _check_series(source, score, series)
         return source
@@ -167,13 +192,16 @@ def _open(source: Source, score: str, series: str | None, online_first: bool) ->
             f"wrote, or a list of such, one a run of the threshold protocol; got {type(source).__name__}."
         )
     path = Path(source)
+    _check_no_protocol(path, by_threshold)
     if series is not None:
         return EasinessRecord.load(path, series)
     # averaged probabilities are those of the training, under the labels that were trained with
     online_first = online_first if score in PROBABILITY_SCORES else get_score(score).per == "trajectory"
     first, second = (ONLINE, PROBE) if online_first else (PROBE, ONLINE)
     try:
-        return EasinessRecord.load(path, first)
+        record = EasinessRecord.load(path, first)
+        _check_labels_of_probe(path, record)
+        return record
     except FileNotFoundError as error:
         try:
             other = EasinessRecord.load(path, second)
@@ -185,6 +213,33 @@ def _open(source: Source, score: str, series: str | None, online_first: bool) ->
             f"'{ONLINE}': {_HOW_TO_RECORD}; or take series='{PROBE}', whose margins are those at fixed weights."
         )
     return other
+
+
+def _check_labels_of_probe(path: Path, record: EasinessRecord) -> None:
+    """See to it that a probe tells of the labels that were trained on, where those are known."""
+    if record.series != PROBE:
+        return
+    try:
+        trained = EasinessRecord.load(path, ONLINE).target
+    except FileNotFoundError:
+        return
+    differ = int(((record.target >= 0) & (trained >= 0) & (record.target != trained)).sum())
+    if differ:
+        raise ValueError(
+            f"Series '{PROBE}' in '{path}' is of other labels than training for {differ} examples, as after "
+            f"Keep(labels=...): take series='{ONLINE}', which is of those that were trained on, or series='{PROBE}'."
+        )
+
+
+def _check_no_protocol(path: Path, by_threshold: bool) -> None:
+    """See to it that a class that does not exist is not taken for a real one."""
+    whole = (path / "half-0").is_dir()
+    if whole or ((path / SET_FILE).exists() and not by_threshold):
+        folder = path if whole else path.parent
+        raise ValueError(
+            f"'{path}' holds runs of the threshold protocol, in which some examples have a class that does not exist: "
+            f"call find_threshold_issues('{folder}'), or lightning-easiness issues with --rule threshold."
+        )
 
 
 def _check_series(record: EasinessRecord, score: str, series: str | None) -> None:
@@ -268,6 +323,11 @@ def _easiness(
         probe = EasinessRecord.load(Path(source), PROBE)
     except FileNotFoundError as error:
         raise _no_easiness(str(error).rstrip(".")) from None
+    differ = int(((probe.target >= 0) & (scores.target >= 0) & (probe.target != scores.target)).sum())
+    if differ:
+        raise _no_easiness(
+            f"series '{PROBE}' is of other labels than training for {differ} examples, as after Keep(labels=...)"
+        )
     last = checkpoint == -1 or scores.step is None
     index = checkpoint if last else probe.checkpoint_at(step=scores.step)
     return probe.score("sample_easiness", index).values

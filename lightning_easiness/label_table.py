@@ -33,7 +33,7 @@ class LabelIssues:
         is_issue: whether the label is called wrong, bool `(M,)`.
         unseen: examples that could not be judged, int64 `(U,)`, ascending: neither clean nor wrong.
         threshold: the easiest score that is called wrong.
-        rule: how the threshold was found: "mixture", "gap", "threshold" or "share".
+        rule: how the threshold was found: "confident", "mixture", "gap", "threshold" or "share".
         estimated_share: of wrong labels among the judged; NaN where the rule estimates none, as a share that was asked
             for.
         score_name: name of the score.

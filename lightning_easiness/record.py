@@ -1,6 +1,5 @@
 """`EasinessRecord`: what was observed of each example, at each checkpoint, in each run. Mapped from disk, not read."""
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from lightning_easiness.saving import save_runs
 from lightning_easiness.scores import Scores, get_score
 from lightning_easiness.scoring import RunScores, mean_over_seen, score_runs, stack_rows
 from lightning_easiness.stacking import RecordedSeries, merged_target, read_runs, same_seeds, stack, with_own_names
+from lightning_easiness.warn_user import warn_user
 
 __all__ = ["EasinessRecord"]
 
@@ -370,7 +370,7 @@ class EasinessRecord:
         for field in definition.needs:
             self._check_field(field, f"Score '{name}' needs field '{field}', which")
         found = score_runs(definition, self._runs, index, options, self._index(first, "first"))
-        _warn(found.remarks, stacklevel=4)
+        _warn(found.remarks)
         return found
 
     def _check_field(self, name: str, what: str) -> None:
@@ -386,9 +386,9 @@ class EasinessRecord:
         return checkpoint % count
 
 
-def _warn(sentences: Iterable[str], stacklevel: int = 3) -> None:
+def _warn(sentences: Iterable[str]) -> None:
     for sentence in sentences:
-        warnings.warn(sentence, stacklevel=stacklevel)
+        warn_user(sentence)
 
 
 def _plural(number: int, noun: str) -> str:

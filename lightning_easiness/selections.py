@@ -29,6 +29,9 @@ class Keep(Selection):
             `LabelIssues.corrections()` gives them; None to keep all.
         replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
 
+    Raises:
+        TypeError: `labels` is a mask.
+
     Example:
         >>> Keep([0, 2]).select(SelectionState(num_examples=3))
         tensor([0, 2])
@@ -42,7 +45,11 @@ class Keep(Selection):
         replace_fn: Callable[[Any, int], Any] | None = None,
     ) -> None:
         self.indices, self.replace_fn = torch.as_tensor(indices), replace_fn
-        self.new_labels = None if labels is None else torch.as_tensor(labels)
+        self.new_labels = None if labels is None else torch.as_tensor(labels).clone()
+        if self.new_labels is not None and self.new_labels.dtype == torch.bool:
+            raise TypeError(
+                "The `labels` of Keep must be integers (N,), negative to keep an example's own; got a mask."
+            )
 
     @override
     def select(self, state: SelectionState) -> Tensor:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from lightning_easiness.run_folder import RUN_FILE, checkpoint_paths, is_complet
 from lightning_easiness.scores import get_score
 from lightning_easiness.threshold_rule import check_percentile
 from lightning_easiness.threshold_set import half_folders, read_sets
+from lightning_easiness.warn_user import warn_user
 
 __all__ = ["find_threshold_issues"]
 
@@ -96,7 +96,7 @@ def needs_of(score: str, options: Mapping[str, Any]) -> Needs:
     """What a report with these options needs."""
     return Needs(
         score,
-        probe=options.get("refine") is not None and options.get("easiness") is None,
+        probe=options.get("refine") not in (None, False) and options.get("easiness") is None,
         probabilities=score in PROBABILITY_SCORES and options.get("probabilities") is None,
     )
 
@@ -194,10 +194,9 @@ def _complete_runs(folder: Path) -> list[str]:
         raise ValueError(f"No run in '{folder}' is complete: let ThresholdRuns(...).run() go on with it.")
     if len(complete) < len(found):
         left_out = next(path.name for path in found if path.name not in complete)
-        warnings.warn(
+        warn_user(
             f"{len(found) - len(complete)} of {len(found)} runs in '{folder}' are not complete and are left out, the"
-            f" first is '{left_out}': let ThresholdRuns(...).run() go on with it.",
-            stacklevel=3,
+            f" first is '{left_out}': let ThresholdRuns(...).run() go on with it."
         )
     return complete
 

@@ -3,7 +3,6 @@
 From "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
 """
 
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +13,7 @@ from lightning_easiness.checkpoint_file import fingerprint
 from lightning_easiness.label_rules import Verdict
 from lightning_easiness.label_sources import Suspicion
 from lightning_easiness.scores import Scores
+from lightning_easiness.warn_user import warn_user
 
 _BLOCK = 2**22  # probabilities that are worked on at once: 16 MiB of float32
 _TOO_FEW = 30  # threshold examples of which no percentile says much
@@ -159,10 +159,9 @@ def _warn_of_few(number: int, percentile: float) -> None:
     way_out = f"take percentile={int(100 - 100 / number)} or lower, or another rule"
     if number < _TOO_FEW:
         way_out = "take another rule, as find_label_issues(..., rule='confident') on a run without threshold examples"
-    warnings.warn(
+    warn_user(
         f"The threshold, percentile={percentile:g} of {number} threshold examples, is decided by the easiest of them "
-        f"alone, so how many labels are called wrong is a matter of chance: {way_out}.",
-        stacklevel=4,
+        f"alone, so how many labels are called wrong is a matter of chance: {way_out}."
     )
 
 

@@ -6,7 +6,6 @@ From "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Plei
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -51,6 +50,7 @@ from lightning_easiness.threshold_set import (
     read_sets,
     write_set,
 )
+from lightning_easiness.warn_user import warn_user
 
 __all__ = ["ThresholdExamples", "ThresholdRuns", "find_threshold_issues"]
 
@@ -265,10 +265,9 @@ class ThresholdRuns:
                     data.setup("fit")
                     return _identity(only_loader(data.train_dataloader(), "train").dataset)
         except Exception as error:  # the user's code, which may need a Trainer
-            warnings.warn(
+            warn_user(
                 f"The data set of ThresholdRuns cannot be looked at outside of a training ({type(error).__name__}:"
-                f" {error}), so it is not known whether '{self.dirpath}' holds runs of it.",
-                stacklevel=5,
+                f" {error}), so it is not known whether '{self.dirpath}' holds runs of it."
             )
             return None
 

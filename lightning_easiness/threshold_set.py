@@ -8,7 +8,6 @@ half-1/...                                           the same of the second half
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lightning_easiness.checkpoint_file import fingerprint, write_whole
+from lightning_easiness.warn_user import warn_user
 
 SET_FILE = "threshold-examples.safetensors"
 _FORMAT = "lightning_easiness.threshold_examples"
@@ -40,7 +40,7 @@ def read_set(path: Path) -> tuple[Tensor, dict[str, str]] | None:
         with safe_open(path, framework="pt") as file:
             return file.get_tensor("indices").clone(), file.metadata() or {}
     except SafetensorError:
-        warnings.warn(f"'{path}' is damaged, or no set of threshold examples; it is drawn again.", stacklevel=2)
+        warn_user(f"'{path}' is damaged, or no set of threshold examples; it is drawn again.")
         return None
 
 

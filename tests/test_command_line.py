@@ -337,7 +337,7 @@ def test_files_that_hold_no_labels(labelled: Path, tmp_path: Path, capsys: Outpu
         "float.npy": "must hold labels, integers (N,); got float64 (3,).",
         "pickle.npy": "is no .npy file of numbers (",
         "empty.npy": "is no .npy file of numbers (",
-        "two.csv": "must hold one label a line, or a column 'target' or 'label'; got ['a', 'b'].",
+        "two.csv": "must hold one label a line, or a column 'target', 'label' or 'given'; got ['a', 'b'].",
         "words.txt": "must hold an integer label in each line, -1 where not known (",
         "missing.npy": "No such file or directory",
     }.items():

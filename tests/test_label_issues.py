@@ -15,6 +15,7 @@ from torch import Tensor
 from lightning_easiness import LabelIssues, find_label_issues, functional
 from lightning_easiness.record import EasinessRecord
 from lightning_easiness.scores import Scores
+from lightning_easiness.store import RunWriter
 from tests.made_runs import whole, write_run
 
 NAN = math.nan
@@ -138,6 +139,82 @@ def test_a_class_that_is_called_wrong_as_a_whole_is_warned_of() -> None:
 def test_where_nothing_can_be_judged_an_error_says_so() -> None:
     with pytest.raises(ValueError, match=f"None of {N} labels can be judged"):
         find_label_issues(scores_of(torch.full((N,), NAN)))
+
+
+def test_the_better_reading_is_the_default_one() -> None:
+    values, easiness = margins(), torch.ones(N)
+    easiness[WRONG[:4]] = 0.0
+    given: dict = {"rule": "mixture", "easiness": easiness}
+    hard = find_label_issues(scores_of(values), refine="hard", **given)
+    assert torch.equal(find_label_issues(scores_of(values), refine=True, **given).flagged, hard.flagged)
+    plain = find_label_issues(scores_of(values), **given)
+    assert torch.equal(find_label_issues(scores_of(values), refine=False, **given).flagged, plain.flagged)
+    flagged = plain.to_pandas().sort_index()["is_issue"].to_numpy()
+    assert functional.refine_by_sample_easiness(torch.tensor(flagged), easiness).sum() == 4
+
+
+def test_labels_that_are_not_known_are_never_called_wrong() -> None:
+    values, target = margins(), TARGET.clone()
+    target[WRONG[:3]] = -1
+    for options in ({"rule": "mixture"}, {"rule": "gap"}, {"rule": 0.2}, {"probabilities": telling()}):
+        issues = find_label_issues(scores_of(values, target=target), **options)
+        assert set(issues.flagged.tolist()).isdisjoint(WRONG[:3])
+        assert set(WRONG[3:]) <= set(issues.flagged.tolist())
+
+
+def test_without_a_tie_the_default_is_the_confident_rule() -> None:
+    values = margins()
+    assert find_label_issues(scores_of(values, name="of_mine"), probabilities=telling(3)).rule == "confident"
+
+
+def write_by_heart(folder: Path, values: Tensor) -> None:
+    """Margins of two epochs of learning and four in which all is right; probabilities are of the latter."""
+    with RunWriter(folder, "seed-0", seed=0) as writer:
+        for epoch in range(6):
+            margin = values if epoch < 2 else values.abs()
+            fields = {"loss": (-margin).exp().log1p(), "correct": margin > 0, "margin": margin}
+            fields["count"] = torch.ones(N, dtype=torch.int32)
+            about: dict = {"step": epoch + 1, "epoch": epoch, "target": TARGET, "num_classes": K}
+            writer.append("train-online", fields=fields, loss="cross_entropy", **about)
+        rows = torch.nn.functional.one_hot(TARGET, K).half() * 0.97 + 0.01
+        writer.replace_probabilities(rows, torch.full((N,), 6, dtype=torch.int32), step=6, epoch=5)
+        writer.complete()
+
+
+def test_labels_learnt_by_heart_are_warned_of(tmp_path: Path) -> None:
+    one_bell = 1 + torch.randn(N, generator=torch.Generator().manual_seed(0))
+    number = int((one_bell < 0).sum())
+    write_by_heart(tmp_path, one_bell)
+    with pytest.warns(UserWarning, match=rf"^{number} labels that the model contradicted .* checkpoint=1 tells more"):
+        issues = find_label_issues(tmp_path)
+    assert len(issues.flagged) < number
+    find_label_issues(tmp_path, rule="gap")  # who names a rule is not told of another
+
+
+def test_the_weighted_margin_forgets_what_came_after_learning(tmp_path: Path) -> None:
+    values = margins()
+    write_by_heart(tmp_path, values)
+    issues = find_label_issues(tmp_path)
+    torch.testing.assert_close(issues.score, values.sort().values)
+    assert sorted(issues.flagged.tolist()) == WRONG
+    plain = find_label_issues(tmp_path, "area_under_margin", rule="mixture")
+    assert len(plain.flagged) == 0, "in the plain mean four of six epochs say that all is well"
+
+
+def test_a_folder_of_the_protocol_names_its_own_report(tmp_path: Path) -> None:
+    (tmp_path / "half-0").mkdir()
+    with pytest.raises(ValueError, match="call find_threshold_issues"):
+        find_label_issues(tmp_path)
+
+
+def test_a_probe_under_other_labels_is_not_taken_for_the_training(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, series="train-probe", target=(TARGET + 1) % K)
+    with pytest.raises(ValueError, match=f"is of other labels than training for {N} examples"):
+        find_label_issues(tmp_path, "mean_loss")
+    with pytest.raises(ValueError, match=f"is of other labels than training for {N} examples"):
+        find_label_issues(tmp_path, rule=0.2, refine="hard")
+    assert len(find_label_issues(tmp_path, "mean_loss", series="train-probe", rule=0.2))
 
 
 def test_after_a_refinement_the_threshold_is_that_of_what_is_left() -> None:

@@ -229,13 +229,14 @@ def _members(owner: str, threshold_indices: Sequence[Tensor], number: int) -> Te
 
 
 def refine_by_sample_easiness(
-    flagged: Tensor, easiness: Tensor, reading: Literal["easy", "hard"], tol: float = 5e-4
+    flagged: Tensor, easiness: Tensor, reading: Literal["easy", "hard"] = "hard", tol: float = 5e-4
 ) -> Tensor:
     """Keep a flag only where the example is easy, or only where it is hard, at its given label (AUM-SE).
 
     Section 4.3 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks" says that a
     flagged example counts as mislabelled if it is marked as easy, that is with an easiness of 1, and elsewhere that
-    sample easiness finds hard examples. Both readings are here.
+    sample easiness finds hard examples. Both readings are here; the second is the default, as the first keeps hardly a
+    wrong label (`examples/aum_se.py`).
 
     Args:
         flagged: What the area under the margin flags, bool, shape (N,).

@@ -1,0 +1,24 @@
+"""Warnings that point to the user's line, through however many of the package's own functions they come."""
+
+import sys
+import warnings
+from pathlib import Path
+
+_HERE = str(Path(__file__).parent)
+
+
+def warn_user(sentence: str) -> None:
+    """Warn at the first frame outside the package.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     warn_user("Look here.")
+        >>> str(caught[0].message)
+        'Look here.'
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, stacklevel=level)
