@@ -118,7 +118,7 @@ BUILT_IN_SCORES = (
         higher_is_easier=True,
         range=(-inf, inf),
         paper=f"The margin of {_MARGIN}; the weights are of this package",
-        doc="Mean margin over checkpoints, weighted by a (1 - a), where a is the share of examples that are right.",
+        doc="Mean margin over checkpoints, weighted by how much they tell of labels (functional.learning_weights).",
         weights=functional.learning_weights,
     ),
     ScoreDefinition(

@@ -84,7 +84,8 @@ def run_score(name: str, rows: Rows, example: int) -> float:
             shares = [sum(states) / len(states) if states else 0.0 for states in right]
             chances = [math.exp(-loss) if loss is not None else None for loss in course["loss"]]
             what = chances if name == "weighted_confidence" else course["margin"]
-            pairs = [(x, a * (1 - a)) for x, a in zip(what, shares, strict=True) if x is not None and x == x]
+            weights = [(place + 1) * (a * (1 - a)) ** 2 for place, a in enumerate(shares)]
+            pairs = [(x, w) for x, w in zip(what, weights, strict=True) if x is not None and x == x]
             return sum(x * w for x, w in pairs) / sum(w for _, w in pairs) if pairs else NAN
         case "area_under_loss":
             return mean(seen["loss"])

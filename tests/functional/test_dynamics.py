@@ -305,6 +305,9 @@ def test_weights_that_are_none_are_refused(weights):
 
 def test_learning_weighs_what_is_between_nothing_and_all():
     accuracy = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0])
-    torch.testing.assert_close(learning_weights(accuracy), torch.tensor([0.0, 0.09, 0.25, 0.09, 0.0]))
+    wanted = [(t + 1) * (a * (1 - a)) ** 2 for t, a in enumerate([0.0, 0.1, 0.5, 0.9, 1.0])]
+    torch.testing.assert_close(learning_weights(accuracy), torch.tensor(wanted))
+    alike = learning_weights(torch.full((4,), 0.5))
+    assert (alike.diff() > 0).all(), "of two checkpoints that are as good the later one knows more"
     with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
         learning_weights(torch.tensor([0.5, 50.0]))
