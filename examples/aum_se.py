@@ -3,7 +3,8 @@
 Moves a share of the labels of CIFAR-10's first pictures to the next class, trains a ResNet in the two runs of the
 threshold protocol, and judges the labels after each epoch: by the area under the margin (AUM), and by AUM with its
 flags refined by sample easiness at the given label. The text of AUM-SE can be read in two ways, a flag is kept where
-the example is easy or where it is hard; both are drawn.
+the example is easy or where it is hard; both are drawn, and beside them AUM with a threshold so strict that it finds as
+many wrong labels as the second.
 
     python examples/aum_se.py --data-root ROOT
 
@@ -34,7 +35,12 @@ READINGS = {
     "AUM-SE, kept where hard": "hard",
     "AUM-SE, kept where easy": "easy",
 }
-STYLES = {None: ("#000000", "-"), "hard": ("#0072b2", "--"), "easy": ("#d55e00", ":")}
+STYLES = {
+    "AUM": ("#000000", "-"),
+    "AUM-SE, kept where hard": ("#0072b2", "--"),
+    "AUM-SE, kept where easy": ("#d55e00", ":"),
+    "AUM, as strict": ("#888888", "-."),
+}
 BLOCKS = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2]}
 
 
@@ -89,6 +95,14 @@ def rates(runs: ThresholdRuns, wrong: Tensor, epoch: int, reading: Any) -> dict[
     return {"TPR": float(flagged[wrong].double().mean()), "FPR": float(flagged[~wrong].double().mean())}
 
 
+def stricter(runs: ThresholdRuns, wrong: Tensor, epoch: int, recall: float) -> dict[str, float]:
+    """The rates of AUM with a threshold so strict that it flags this share of the wrong labels."""
+    ranked = wrong[runs.find_label_issues(checkpoint=epoch).index]
+    found = ranked.double().cumsum(0) / wrong.sum()
+    count = int((found >= recall).nonzero()[0]) + 1
+    return {"TPR": float(found[count - 1]), "FPR": float((~ranked[:count]).sum() / (~wrong).sum())}
+
+
 def table(rows: dict[str, list[dict[str, float]]], shown: list[int]) -> str:
     lines = [
         "| flags | " + " | ".join(f"epoch {epoch + 1}" for epoch in shown) + " |",
@@ -108,7 +122,7 @@ def draw(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
     titles = {"TPR": "wrong labels that are flagged", "FPR": "right labels that are flagged"}
     for axes, (rate, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         for name, found in rows.items():
-            colour, line = STYLES[READINGS[name]]
+            colour, line = STYLES[name]
             values = [100 * row[rate] for row in found]
             axes.plot(range(1, len(values) + 1), values, line, color=colour, label=name, linewidth=2)
         axes.set(xlabel="epochs", ylabel=f"{rate} (%)", title=title, ylim=(-2, 102))
@@ -142,6 +156,8 @@ def main() -> None:
     )
     epochs = runs.run()[0].num_checkpoints
     rows = {name: [rates(runs, wrong, epoch, reading) for epoch in range(epochs)] for name, reading in READINGS.items()}
+    hard = rows["AUM-SE, kept where hard"]
+    rows["AUM, as strict"] = [stricter(runs, wrong, epoch, hard[epoch]["TPR"]) for epoch in range(epochs)]
     shown = sorted({max(0, round(epochs * part / 4) - 1) for part in (1, 2, 3, 4)})
     text = f"TPR / FPR, {len(wrong):,} labels, {float(wrong.double().mean()):.1%} moved to the next class\n\n"
     text += table(rows, shown)
