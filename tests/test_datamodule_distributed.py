@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import torch
 
 from lightning_easiness import EasinessRecord
 from tests.distributed_selected_fit import KEPT
+from tests.processes import run_script
 from tests.selecting import Told
 from tests.test_training_untouched import assert_identical
 
@@ -31,18 +29,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     made = {}
     for processes in (1, 2, 3):
         made[processes] = tmp_path_factory.mktemp(f"ddp-{processes}")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "MASTER_"))}
-        environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-        command = [sys.executable, "-m", "tests.distributed_selected_fit", "ddp", str(processes)]
-        ended = subprocess.run(
-            [*command, str(made[processes]), *SCENARIOS],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT,
-            check=False,
-        )
+        arguments = "ddp", processes, made[processes], *SCENARIOS
+        ended = run_script("distributed_selected_fit", *arguments, time_limit=TIME_LIMIT)
         assert ended.returncode == 0, ended.stderr[-5000:]
     return made
 

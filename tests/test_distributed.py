@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from lightning_easiness import EasinessRecord
 from tests.distributed_fit import Constant
+from tests.processes import run_script
 from tests.small import Net, Points
 from tests.test_training_untouched import assert_identical
 
@@ -27,17 +27,7 @@ FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the script; it finds a free port by itself."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "MASTER_"))}
-    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(
-        [sys.executable, "-m", "tests.distributed_fit", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT,
-        check=False,
-    )
+    return run_script("distributed_fit", *arguments, time_limit=TIME_LIMIT)
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from tests.distributed_metrics import NUM_EXAMPLES, SIGMA2, examples, make_metri
 from tests.functional import loss_references
 from tests.functional import references as reference
 from tests.functional.test_sample_easiness_loss import Reads
+from tests.processes import run_script
 
 ROOT = Path(__file__).parent.parent
 TIME_LIMIT = 120  # seconds; a machine under load takes a minute
@@ -445,17 +443,7 @@ def test_bad_batches_of_a_matching_rate() -> None:
 def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes kept."""
     folder = tmp_path_factory.mktemp("processes")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "MASTER_"))}
-    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.distributed_metrics", "ddp_fork", "2", str(folder)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT,
-        check=False,
-    )
+    ended = run_script("distributed_metrics", "ddp_fork", 2, folder, time_limit=TIME_LIMIT)
     assert ended.returncode == 0, ended.stderr[-5000:]
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,6 +11,7 @@ import torch
 
 from lightning_easiness import EasinessRecord
 from tests.distributed_set_fit import LEVELS_ONLINE, SHARE, Learns
+from tests.processes import run_script
 from tests.selecting import Told
 from tests.set_fits import SIGMA2, assert_clear, easiness_loop, level_of, logits_at
 from tests.test_training_untouched import assert_identical
@@ -32,19 +30,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     made = {}
     for processes in (1, 2, 3):
         made[processes] = tmp_path_factory.mktemp(f"set-{processes}")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "MASTER_"))}
-        environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-        command = [sys.executable, "-m", "tests.distributed_set_fit", str(processes), str(made[processes])]
-        scenarios = SCENARIOS if processes > 1 else SCENARIOS[:2]
-        ended = subprocess.run(
-            [*command, *scenarios],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT,
-            check=False,
-        )
+        arguments = processes, made[processes], *(SCENARIOS if processes > 1 else SCENARIOS[:2])
+        ended = run_script("distributed_set_fit", *arguments, time_limit=TIME_LIMIT)
         assert ended.returncode == 0, ended.stderr[-5000:]
     return made
 

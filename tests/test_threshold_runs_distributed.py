@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from lightning_easiness import EasinessRecord, functional
 from lightning_easiness.run_folder import is_complete
 from lightning_easiness.threshold_runs import SET_FILE
 from tests.distributed_threshold_runs import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
+from tests.processes import run_script
 from tests.repeated_runs import observed
 from tests.small import NUM_CLASSES, Points
 from tests.test_training_untouched import assert_identical
@@ -32,17 +30,7 @@ EITHER = pytest.mark.parametrize("scenario", ["still_weights", "learning"])
 
 def start(folder: Path, *scenarios: str) -> None:
     """Both processes end by themselves, and well."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "MASTER_"))}
-    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.distributed_threshold_runs", "ddp", "2", str(folder), *scenarios],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT,
-        check=False,
-    )
+    ended = run_script("distributed_threshold_runs", "ddp", 2, folder, *scenarios, time_limit=TIME_LIMIT)
     assert ended.returncode == 0, ended.stderr[-5000:]
 
 
