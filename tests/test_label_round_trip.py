@@ -79,14 +79,14 @@ def test_as_many_dropped_at_random_help_less(noisy: Noisy) -> None:
 
 def hardest(noisy: Noisy, issues: LabelIssues) -> Relabel:
     """As many of the hardest as are flagged, and so the same."""
-    scores = EasinessRecord.load(noisy.folder, "train-online").score("area_under_margin")
+    scores = EasinessRecord.load(noisy.folder, "train-online").score(issues.score_name)
     share = len(issues.flagged) / N
     return Relabel(scores, share, which="hard", noise=issues.corrections(), sampling="top")
 
 
 def most(noisy: Noisy, issues: LabelIssues) -> Relabel:
     """Any share that takes in what is flagged, as labels below 0 leave an example its own."""
-    scores = EasinessRecord.load(noisy.folder, "train-online").score("area_under_margin")
+    scores = EasinessRecord.load(noisy.folder, "train-online").score(issues.score_name)
     return Relabel(scores, 0.9, which="hard", noise=issues.corrections(), sampling="top")
 
 
