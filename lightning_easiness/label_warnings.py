@@ -41,9 +41,9 @@ def warn_of_labels_learnt_by_heart(
     by_heart, flagged = int((beyond & agreed).sum()), int(verdict.flagged.sum())
     if by_heart > max(_MANY * len(verdict.score), flagged):
         warn_user(
-            f"{by_heart} labels that the model contradicted through most of the training are what it says in the end, "
-            f"but {flagged} are called wrong: where wrong labels were learnt by heart, checkpoint={learning} tells "
-            "more, and rule='gap' flags more."
+            f"{by_heart} labels that the model contradicted while it was learning are what it says in the end, but "
+            f"{flagged} are called wrong: wrong labels that were learnt by heart would be among them; "
+            f"checkpoint={learning} shows the time before, and rule='gap' flags more."
         )
 
 

@@ -185,7 +185,9 @@ def test_labels_learnt_by_heart_are_warned_of(tmp_path: Path) -> None:
     one_bell = 1 + torch.randn(N, generator=torch.Generator().manual_seed(0))
     number = int((one_bell < 0).sum())
     write_by_heart(tmp_path, one_bell)
-    with pytest.warns(UserWarning, match=rf"^{number} labels that the model contradicted .* checkpoint=1 tells more"):
+    with pytest.warns(
+        UserWarning, match=rf"^{number} labels that the model contradicted .* checkpoint=1 shows the time"
+    ):
         issues = find_label_issues(tmp_path)
     assert len(issues.flagged) < number
     find_label_issues(tmp_path, rule="gap")  # who names a rule is not told of another
