@@ -12,7 +12,6 @@ import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +27,7 @@ from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.calling import is_named
 from lightning_easiness.checkpoint_file import write_whole
 from lightning_easiness.datamodule import EasinessDataModule
+from lightning_easiness.figures import empty_figure
 from lightning_easiness.loaders import num_examples
 from lightning_easiness.random_streams import OwnGenerators
 from lightning_easiness.repeats import own_seeding, run_name
@@ -162,14 +162,7 @@ def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]
     """
     if not rows:
         raise ValueError("The `rows` of draw_comparison are empty; give those that compare_selections returns.")
-    try:
-        figures = import_module("matplotlib.figure")  # without pyplot, which keeps figures and picks a window system
-    except ImportError as error:
-        raise ImportError(
-            "draw_comparison needs matplotlib: install it with pip install 'lightning-easiness[plots]'."
-        ) from error
-    figure = figures.Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = empty_figure("draw_comparison", width=6)
     for row in rows:
         if row["method"] == "everything":
             axes.axhline(row["mean"], color="grey", linestyle=":", label="everything")

@@ -52,7 +52,7 @@ def draw_histogram(scores: Scores, path: str | os.PathLike[str] | None = None, *
         >>> draw_histogram(scores).axes[0].get_xlabel()
         'mean loss, low is easy'
     """
-    figure, axes = _empty_figure("draw_histogram")
+    figure, axes = empty_figure("draw_histogram")
     values = _finite("draw_histogram", scores)
     low, edges = values.min(), np.histogram_bin_edges(values, _NUM_BINS)
     if _spans_powers_of_ten(values, scores):
@@ -117,7 +117,7 @@ def draw_course(
         >>> draw_course(EasinessRecord.load(writer.path)).axes[0].get_xlabel()
         'optimizer updates'
     """
-    figure, axes = _empty_figure("draw_course")
+    figure, axes = empty_figure("draw_course")
     last = record.score(name, checkpoint)  # warns of what is not known, once
     _check_several("draw_course", record, checkpoint)
     with warnings.catch_warnings():
@@ -181,7 +181,7 @@ def draw_data_map(
         >>> draw_data_map(EasinessRecord.load(writer.path)).axes[0].get_ylabel()
         'confidence: mean probability of the label'
     """
-    figure, axes = _empty_figure("draw_data_map")
+    figure, axes = empty_figure("draw_data_map")
     scores = record.score("confidence", checkpoint)
     _check_several("draw_data_map", record, checkpoint)
     confidence = scores.values
@@ -224,14 +224,19 @@ def draw_data_map(
 # ------------------------------------------------------------------------------------------------------------ parts
 
 
-def _empty_figure(owner: str) -> tuple[Any, Any]:
+def empty_figure(owner: str, width: float = 7) -> tuple[Any, Any]:
+    """A matplotlib Figure of this width in inches and a height of 4.5, and its only axes.
+
+    Raises:
+        ImportError: matplotlib is not installed; the error names `owner`, the function that needs it.
+    """
     try:
         figures = import_module("matplotlib.figure")  # without pyplot, which keeps figures and picks a window system
     except ImportError as error:
         raise ImportError(
             f"{owner} needs matplotlib: install it with pip install 'lightning-easiness[plots]'."
         ) from error
-    figure = figures.Figure(figsize=(7, 4.5), layout="constrained")
+    figure = figures.Figure(figsize=(width, 4.5), layout="constrained")
     return figure, figure.add_subplot()
 
 

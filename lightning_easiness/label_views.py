@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence, Sized
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from lightning_easiness.label_table import LabelIssues
 from lightning_easiness.selected import known_target
 from lightning_easiness.views import class_namer, histogram, in_digits, picture_sheet
+from lightning_easiness.warn_user import warn_user
 
 
 def suspects_sheet(
@@ -81,10 +81,9 @@ def _check_dataset(dataset: Any, issues: LabelIssues) -> None:
         return
     differ = int(((listed[issues.index] != issues.given) & (issues.given >= 0)).sum())
     if differ:
-        warnings.warn(
+        warn_user(
             f"{differ} of {len(issues)} labels that the data set lists are not those that were judged: is it the one"
-            " that was trained on?",
-            stacklevel=3,
+            " that was trained on?"
         )
 
 
