@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_easiness._utils.tables import write_csv
 from lightning_easiness.label_table import LabelIssues
 from lightning_easiness.scores import Scores
-from lightning_easiness.tables import write_csv
 
 _LABEL_COLUMNS = ("target", "label", "given")
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lightning_easiness import functional
+from lightning_easiness._utils.tables import write_csv
 from lightning_easiness.checkpoint_file import write_whole
 from lightning_easiness.comparison import Comparison, agreed, draw_comparison, is_writer, row, takes, with_selection
 from lightning_easiness.datamodule import EasinessDataModule
@@ -33,7 +34,6 @@ from lightning_easiness.record import EasinessRecord
 from lightning_easiness.repeats import repeat_fit, run_name
 from lightning_easiness.run_folder import is_complete
 from lightning_easiness.selections import Keep
-from lightning_easiness.tables import write_csv
 
 __all__ = ["StepwiseCompression", "compare_selections", "draw_comparison"]
 

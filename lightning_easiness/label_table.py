@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_easiness.tables import Columns, import_for_tables, to_pandas, write_csv
+from lightning_easiness._utils.tables import Columns, import_for_tables, to_pandas, write_csv
 
 if TYPE_CHECKING:
     import pandas as pd

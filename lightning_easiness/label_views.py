@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.label_table import LabelIssues
 from lightning_easiness.selected import known_target
 from lightning_easiness.views import class_namer, histogram, in_digits, picture_sheet
-from lightning_easiness.warn_user import warn_user
 
 
 def suspects_sheet(

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.label_rules import Verdict
-from lightning_easiness.warn_user import warn_user
 
 _MOST_CLASSES = 5  # that a warning names
 _MANY = 0.01  # of all examples

@@ -31,7 +31,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from lightning_easiness.random_streams import set_streams
+from lightning_easiness._utils.rng import set_streams
 from lightning_easiness.selected import example_indices, whole
 
 _SINGLE_INDEX_SAMPLERS = {

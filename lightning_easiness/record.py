@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.agreement import Agreement, measure_agreement
 from lightning_easiness.checkpoint_file import FIELDS, fingerprint
 from lightning_easiness.probabilities import have_probabilities, read_probabilities
@@ -15,7 +16,6 @@ from lightning_easiness.saving import save_runs
 from lightning_easiness.scores import Scores, get_score
 from lightning_easiness.scoring import RunScores, mean_over_seen, score_runs, stack_rows
 from lightning_easiness.stacking import RecordedSeries, merged_target, read_runs, same_seeds, stack, with_own_names
-from lightning_easiness.warn_user import warn_user
 
 __all__ = ["EasinessRecord"]
 

@@ -24,9 +24,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from tqdm.auto import tqdm
 from typing_extensions import override
 
+from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, read_streams, restore_streams
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.calling import is_named
-from lightning_easiness.random_streams import OwnGenerators, isolated_streams, read_streams, restore_streams
 from lightning_easiness.record import EasinessRecord
 from lightning_easiness.run_folder import checkpoint_paths, is_complete
 from lightning_easiness.stacking import check_same_data, read_runs

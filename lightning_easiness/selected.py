@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
+from lightning_easiness._utils.rng import OwnGenerators, isolated_streams
 from lightning_easiness.observation import TARGET_KEYS
-from lightning_easiness.random_streams import OwnGenerators, isolated_streams
 
 _TARGET_ATTRIBUTES = ("targets", "target", "labels", "label", "y")
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.label_issues import LabelIssues, check_choices, find_label_issues
 from lightning_easiness.label_sources import ONLINE, PROBABILITY_SCORES, PROBE, check_ranks
 from lightning_easiness.observation import ONLINE_FIELDS
@@ -23,7 +24,6 @@ from lightning_easiness.run_folder import RUN_FILE, checkpoint_paths, is_complet
 from lightning_easiness.scores import get_score
 from lightning_easiness.threshold_rule import check_percentile
 from lightning_easiness.threshold_set import half_folders, read_sets
-from lightning_easiness.warn_user import warn_user
 
 __all__ = ["find_threshold_issues"]
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, set_streams
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.callbacks.checks import only_loader
 from lightning_easiness.callbacks.probe import Probe
@@ -25,7 +27,6 @@ from lightning_easiness.datamodule import EasinessDataModule
 from lightning_easiness.label_issues import LabelIssues
 from lightning_easiness.loaders import num_examples
 from lightning_easiness.observation import Observation
-from lightning_easiness.random_streams import OwnGenerators, isolated_streams, set_streams
 from lightning_easiness.record import EasinessRecord
 from lightning_easiness.repeats import repeat_fit, run_name
 from lightning_easiness.run_folder import ONLINE_SERIES, is_complete
@@ -50,7 +51,6 @@ from lightning_easiness.threshold_set import (
     read_sets,
     write_set,
 )
-from lightning_easiness.warn_user import warn_user
 
 __all__ = ["ThresholdExamples", "ThresholdRuns", "find_threshold_issues"]
 

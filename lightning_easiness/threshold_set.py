@@ -15,8 +15,8 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.checkpoint_file import fingerprint, write_whole
-from lightning_easiness.warn_user import warn_user
 
 SET_FILE = "threshold-examples.safetensors"
 _FORMAT = "lightning_easiness.threshold_examples"

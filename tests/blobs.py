@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lightning_easiness import EasinessCallback, functional
-from lightning_easiness.random_streams import isolated_streams
+from lightning_easiness._utils.rng import isolated_streams
 from tests.small import loader, trainer
 
 NUM_CLASSES, FEATURES = 3, 10

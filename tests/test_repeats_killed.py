@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_easiness.random_streams import OwnGenerators
+from lightning_easiness._utils.rng import OwnGenerators
 from lightning_easiness.run_folder import is_complete
 from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, fast_collection, observed, repeat  # noqa: F401
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import Subset
 
-from lightning_easiness.random_streams import OwnGenerators, read_streams, restore_streams
+from lightning_easiness._utils.rng import OwnGenerators, read_streams, restore_streams
 from tests.small import streams
 
 # ---------------------------------------------------------------------------------------------- random streams
