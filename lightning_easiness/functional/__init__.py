@@ -31,7 +31,8 @@ from lightning_easiness.functional.easiness import (
     mean_loss_easiness,
     rank_by_easiness,
 )
-from lightning_easiness.functional.label_issues import (
+from lightning_easiness.functional.label_noise import corrupt_labels
+from lightning_easiness.functional.label_quality import (
     flag_by_threshold,
     judge_by_threshold,
     normalized_margin,
@@ -41,9 +42,10 @@ from lightning_easiness.functional.label_issues import (
     threshold_examples,
     threshold_of,
 )
-from lightning_easiness.functional.label_noise import corrupt_labels
 from lightning_easiness.functional.levels import in_levels, in_levels_by_loss
+from lightning_easiness.functional.mixture import TwoGroups, split_by_gap, split_by_mixture
 from lightning_easiness.functional.patterns import interpolate_grey, radial_mask, shuffle_tiles
+from lightning_easiness.functional.pruning import ablate, relabel
 from lightning_easiness.functional.sample_easiness import (
     easiness_level,
     expected_sample_easiness_error,
@@ -51,9 +53,7 @@ from lightning_easiness.functional.sample_easiness import (
     sample_easiness,
 )
 from lightning_easiness.functional.sample_easiness_loss import sample_easiness_loss
-from lightning_easiness.functional.selection import ablate, relabel
-from lightning_easiness.functional.two_groups import TwoGroups, split_by_gap, split_by_mixture
-from lightning_easiness.functional.weighted_sampling import weighted_sample
+from lightning_easiness.functional.sampling import weighted_sample
 
 __all__ = [
     "TwoGroups",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.functional.easiness import rank_by_easiness
-from lightning_easiness.functional.weighted_sampling import positions, smallest, uniform_keys, weighted_keys
+from lightning_easiness.functional.sampling import positions, smallest, uniform_keys, weighted_keys
 
 
 @dataclass(frozen=True)
