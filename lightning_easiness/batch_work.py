@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_easiness.callbacks.probe import Probe
 from lightning_easiness.callbacks.taps import LoaderTap, StrategyTap
-from lightning_easiness.loaders import IndexSource, lost_indices, narrow
+from lightning_easiness.data.loaders import IndexSource, lost_indices, narrow
 from lightning_easiness.losses import WeighsExamples
 from lightning_easiness.selection import Selection, SelectionState, checked_indices, checked_weights, filled_up
 

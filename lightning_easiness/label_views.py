@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
+from lightning_easiness.data.subset import known_target
 from lightning_easiness.label_table import LabelIssues
-from lightning_easiness.selected import known_target
 from lightning_easiness.views import class_namer, histogram, in_digits, picture_sheet
 
 

@@ -35,8 +35,8 @@ from lightning_easiness import (
     Selection,
 )
 from lightning_easiness.compression import compare_selections
-from lightning_easiness.selected import SelectedDataset, known_target, replace_label
-from lightning_easiness.selected_loader import select_from
+from lightning_easiness.data.subset import SelectedDataset, known_target, replace_label
+from lightning_easiness.data.subset_loader import select_from
 from lightning_easiness.selection import SelectionState
 from tests.selecting import Base, HighestLoss, Sizes, Told, Traces, scores
 from tests.small import Net, Points, loader, streams, trainer

@@ -20,9 +20,9 @@ from lightning_easiness import (
     SampleEasinessTraining,
     SELModule,
 )
+from lightning_easiness.data.subset import SelectedDataset
+from lightning_easiness.data.subset_loader import select_from
 from lightning_easiness.functional import in_levels_by_loss, sample_easiness, sample_easiness_loss
-from lightning_easiness.selected import SelectedDataset
-from lightning_easiness.selected_loader import select_from
 from lightning_easiness.selection import Selection, SelectionState
 from tests.selecting import Base, Told, Traces
 from tests.set_fits import SIGMA2, ToldBase, Weighs, fit, seeded

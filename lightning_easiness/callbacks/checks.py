@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from torch.utils.data import DataLoader
 
 from lightning_easiness.callbacks.probe import Pattern
-from lightning_easiness.loaders import check_indexable
+from lightning_easiness.data.loaders import check_indexable
 
 
 def check_arguments(

@@ -27,7 +27,7 @@ from lightning_easiness.callbacks.recorder import RunRecorder, trial_batches
 from lightning_easiness.callbacks.usage import UsageMeter, note_usage, tell_usage
 from lightning_easiness.callbacks.view import log_observation, log_sheets
 from lightning_easiness.calling import candidate_modules, steps_made
-from lightning_easiness.loaders import check_indexable, num_examples
+from lightning_easiness.data.loaders import check_indexable, num_examples
 from lightning_easiness.observation import (
     ONLINE_FIELDS,
     PROBE_FIELDS,

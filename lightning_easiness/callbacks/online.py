@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_easiness.callbacks.checks import check_length, check_step, only_loader
 from lightning_easiness.callbacks.taps import LoaderTap, LogitsTap
 from lightning_easiness.calling import steps_made
-from lightning_easiness.loaders import IndexSource, check_index, lost_indices, num_examples
+from lightning_easiness.data.loaders import IndexSource, check_index, lost_indices, num_examples
 from lightning_easiness.observation import (
     ONLINE_FIELDS,
     PROBABILITIES,

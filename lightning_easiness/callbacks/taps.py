@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lightning_easiness.calling import candidate_modules
-from lightning_easiness.loaders import IndexSource, follow, unfollow
+from lightning_easiness.data.loaders import IndexSource, follow, unfollow
 
 
 class LoaderTap:

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_easiness.callbacks.recorder import trial_batches
 from lightning_easiness.calling import steps_made
-from lightning_easiness.loaders import num_examples
+from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.observation import Observation
 
 

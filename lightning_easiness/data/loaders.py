@@ -32,7 +32,7 @@ from torch.utils.data import (
 )
 
 from lightning_easiness._utils.rng import set_streams
-from lightning_easiness.selected import example_indices, whole
+from lightning_easiness.data.subset import example_indices, whole
 
 _SINGLE_INDEX_SAMPLERS = {
     SequentialSampler,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler, default_collate
 
 from lightning_easiness._utils.rng import read_streams, restore_streams
-from lightning_easiness.loaders import IndexSource, OrderedBatches, follow, ordered_loader, unfollow
+from lightning_easiness.data.loaders import IndexSource, OrderedBatches, follow, ordered_loader, unfollow
 from tests.small import Points, loader
 
 # ---------------------------------------------------------------------------------------------- batches in order

@@ -23,8 +23,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from lightning_easiness.loaders import UserDatasetInWorker, plain_copy
-from lightning_easiness.selected import SelectedDataset
+from lightning_easiness.data.loaders import UserDatasetInWorker, plain_copy
+from lightning_easiness.data.subset import SelectedDataset
 
 # where Lightning keeps the arguments of a loader that a hook made, to make it again with a distributed sampler
 _SAVED_ARGS, _SAVED_KWARGS, _SAVED_DATASET = "__pl_saved_args", "__pl_saved_kwargs", "__dataset"

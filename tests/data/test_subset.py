@@ -31,9 +31,9 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from lightning_easiness.loaders import UserDatasetInWorker, num_examples
-from lightning_easiness.selected import SelectedDataset, example_indices, known_target, replace_label, whole
-from lightning_easiness.selected_loader import check_selectable, select_from
+from lightning_easiness.data.loaders import UserDatasetInWorker, num_examples
+from lightning_easiness.data.subset import SelectedDataset, example_indices, known_target, replace_label, whole
+from lightning_easiness.data.subset_loader import check_selectable, select_from
 from tests.small import Points
 
 KEPT = torch.tensor([2, 3, 5, 7, 11, 13, 17])
