@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning_easiness.record import EasinessRecord
     from lightning_easiness.repeats import repeat_fit
     from lightning_easiness.sample_easiness_training import SampleEasinessTraining
-    from lightning_easiness.scores import Scores
+    from lightning_easiness.scores.scores import Scores
     from lightning_easiness.selection import Selection
     from lightning_easiness.selections import Ablation, Keep, Relabel
     from lightning_easiness.threshold_issues import find_threshold_issues
@@ -39,7 +39,7 @@ _HOMES = {
     "SELModule": "lightning_easiness.module",
     "SampleEasinessLoss": "lightning_easiness.losses",
     "SampleEasinessTraining": "lightning_easiness.sample_easiness_training",
-    "Scores": "lightning_easiness.scores",
+    "Scores": "lightning_easiness.scores.scores",
     "Selection": "lightning_easiness.selection",
     "StepwiseCompression": "lightning_easiness.compression",
     "ThresholdExamples": "lightning_easiness.threshold_runs",

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_easiness.scores import SCORES, Scores
+from lightning_easiness.scores.scores import SCORES, Scores
 
 if TYPE_CHECKING:
     from lightning_easiness.record import EasinessRecord

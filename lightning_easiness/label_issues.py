@@ -24,7 +24,7 @@ from lightning_easiness.label_warnings import (
     warn_of_labels_learnt_by_heart,
     warn_of_what_was_not_judged,
 )
-from lightning_easiness.scores import Scores
+from lightning_easiness.scores.scores import Scores
 from lightning_easiness.threshold_rule import judge_thresholds, judged_scores, mean_over_judges
 
 __all__ = ["LabelIssues", "find_label_issues"]

@@ -44,7 +44,7 @@ class LabelIssues:
         fingerprint: names the data set.
 
     Example:
-        >>> from lightning_easiness.scores import Scores
+        >>> from lightning_easiness.scores.scores import Scores
         >>> from lightning_easiness.label_issues import find_label_issues
         >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
         >>> scores = Scores(margins, margins * torch.nan, True, target=torch.arange(72) % 3, name="area_under_margin")

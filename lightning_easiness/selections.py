@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
-from lightning_easiness.scores import Scores
+from lightning_easiness.scores.scores import Scores
 from lightning_easiness.selection import Selection, SelectionState, check_labels
 
 Sampling = Literal["proportional", "beta", "top", "stratified", "window"]

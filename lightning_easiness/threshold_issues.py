@@ -21,7 +21,7 @@ from lightning_easiness.label_sources import ONLINE, PROBABILITY_SCORES, PROBE, 
 from lightning_easiness.observation import ONLINE_FIELDS
 from lightning_easiness.record import EasinessRecord
 from lightning_easiness.run_folder import RUN_FILE, checkpoint_paths, is_complete, probabilities_path
-from lightning_easiness.scores import get_score
+from lightning_easiness.scores.scores import get_score
 from lightning_easiness.threshold_rule import check_percentile
 from lightning_easiness.threshold_set import half_folders, read_sets
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_easiness.checkpoint_file import ProbabilitiesFile
 from lightning_easiness.record import EasinessRecord
 from lightning_easiness.run_folder import probabilities_path
-from lightning_easiness.scores import Scores
+from lightning_easiness.scores.scores import Scores
 from lightning_easiness.store import RunWriter
 
 STEPS = (0, 120, 240)

@@ -20,7 +20,7 @@ from lightning_easiness import LabelIssues, find_label_issues
 from lightning_easiness.drawing import Sheet
 from lightning_easiness.label_views import suspects_sheet, write_suspects
 from lightning_easiness.pictures import NoPictureError
-from lightning_easiness.scores import Scores
+from lightning_easiness.scores.scores import Scores
 from tests.made_runs import whole
 from tests.small import streams
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.record import EasinessRecord
-from lightning_easiness.scores import SCORES, Scores
+from lightning_easiness.scores.scores import SCORES, Scores
 from lightning_easiness.store import RunWriter
 from tests.made_runs import NUM_EXAMPLES, expected, make_fields, whole, write_run
 

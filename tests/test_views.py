@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_easiness import drawing, pictures, views
 from lightning_easiness.drawing import Cell, Sheet
-from lightning_easiness.scores import Scores
+from lightning_easiness.scores.scores import Scores
 
 MARGIN = 20
 

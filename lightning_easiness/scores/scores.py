@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness._utils.tables import Columns, import_for_tables, to_pandas, write_csv
-from lightning_easiness.built_in_scores import BUILT_IN_SCORES
-from lightning_easiness.score_definition import ScoreDefinition
+from lightning_easiness.scores.built_in import BUILT_IN_SCORES
+from lightning_easiness.scores.definition import ScoreDefinition
 
 if TYPE_CHECKING:
     import pandas as pd

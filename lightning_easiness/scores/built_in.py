@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import functional
-from lightning_easiness.score_definition import ScoreDefinition
+from lightning_easiness.scores.definition import ScoreDefinition
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.record import EasinessRecord
-from lightning_easiness.scores import SCORES, ScoreDefinition, Scores, get_score, register_score
+from lightning_easiness.scores.scores import SCORES, ScoreDefinition, Scores, get_score, register_score
 from lightning_easiness.store import RunWriter
 from tests.made_runs import NUM_EXAMPLES, STEPS, make_fields, make_scores, make_target, whole, write_run
 
@@ -341,7 +341,7 @@ def test_scores_of_wrong_shape_are_refused() -> None:
 
 def test_records_and_scores_do_not_load_lightning_or_pandas() -> None:
     script = (
-        "import sys, lightning_easiness.record, lightning_easiness.scores, lightning_easiness.store;"
+        "import sys, lightning_easiness.record, lightning_easiness.scores.scores, lightning_easiness.store;"
         "print([name for name in ('lightning', 'pandas', 'pyarrow', 'torchvision') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -1,0 +1,1 @@
+"""Scores per example: the class `Scores`, and the registry of scores."""
