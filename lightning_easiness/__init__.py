@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning_easiness.losses import SampleEasinessLoss
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
     from lightning_easiness.module import SELModule
-    from lightning_easiness.record import EasinessRecord
+    from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.repeats import repeat_fit
     from lightning_easiness.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.scores.scores import Scores
@@ -29,7 +29,7 @@ _HOMES = {
     "Ablation": "lightning_easiness.selections",
     "EasinessCallback": "lightning_easiness.callbacks",
     "EasinessDataModule": "lightning_easiness.datamodule",
-    "EasinessRecord": "lightning_easiness.record",
+    "EasinessRecord": "lightning_easiness.record.record",
     "ExpectedSampleEasinessError": "lightning_easiness.metrics",
     "Keep": "lightning_easiness.selections",
     "LabelIssues": "lightning_easiness.label_issues",

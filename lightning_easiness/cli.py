@@ -20,7 +20,7 @@ from lightning_easiness.command_options import PROGRAM, make_parser
 
 if TYPE_CHECKING:
     from lightning_easiness.label_issues import LabelIssues
-    from lightning_easiness.record import EasinessRecord
+    from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores.scores import Scores
 
 _TOLD = (ValueError, TypeError, IndexError, OSError, ImportError)  # by which the package says what the user can mend
@@ -204,7 +204,7 @@ _COMMANDS = {"score": _score, "select": _select, "compare": _compare, "issues": 
 
 
 def _read(arguments: argparse.Namespace) -> tuple[EasinessRecord, Scores]:
-    from lightning_easiness.record import EasinessRecord
+    from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores.scores import get_score
 
     get_score(arguments.score)  # says what is wrong before anything is read
@@ -296,7 +296,7 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _about(path: Path, record: EasinessRecord) -> str:
-    from lightning_easiness.run_folder import RUN_FILE, list_series
+    from lightning_easiness.record.layout import RUN_FILE, list_series
 
     steps = record.steps.tolist()
     at = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"

@@ -18,7 +18,7 @@ from torch import Tensor
 from lightning_easiness.scores.scores import SCORES, Scores
 
 if TYPE_CHECKING:
-    from lightning_easiness.record import EasinessRecord
+    from lightning_easiness.record.record import EasinessRecord
 
 __all__ = ["draw_course", "draw_data_map", "draw_histogram"]
 
@@ -108,7 +108,7 @@ def draw_course(
     Example:
         >>> import tempfile
         >>> from lightning_easiness import EasinessRecord
-        >>> from lightning_easiness.store import RunWriter
+        >>> from lightning_easiness.record.writer import RunWriter
         >>> with RunWriter(tempfile.mkdtemp(), "seed-0", seed=0) as writer:
         ...     for step in (0, 10):
         ...         fields = {"loss": torch.rand(20)}
@@ -172,7 +172,7 @@ def draw_data_map(
     Example:
         >>> import tempfile
         >>> from lightning_easiness import EasinessRecord
-        >>> from lightning_easiness.store import RunWriter
+        >>> from lightning_easiness.record.writer import RunWriter
         >>> with RunWriter(tempfile.mkdtemp(), "seed-0", seed=0) as writer:
         ...     for step in (0, 10):
         ...         fields = {"loss": torch.rand(20), "correct": torch.rand(20) > 0.2}

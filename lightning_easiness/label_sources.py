@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.record import EasinessRecord
+from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores.scores import SCORES, Scores, get_score
 from lightning_easiness.threshold_set import SET_FILE
 

@@ -227,7 +227,7 @@ def _scores(owner: str, scores: Any, name: str) -> Scores:
                 f"The `scores` of {owner} must be Scores, as record.score('mean_loss') returns, or the folder of a"
                 f" record; got {type(scores).__name__}."
             )
-        from lightning_easiness.record import EasinessRecord
+        from lightning_easiness.record.record import EasinessRecord
 
         scores = EasinessRecord.load(os.fspath(scores)).score(name)
     given: Scores = scores

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.checkpoint_file import fingerprint
 from lightning_easiness.label_rules import Verdict
 from lightning_easiness.label_sources import Suspicion
+from lightning_easiness.record.files import fingerprint
 from lightning_easiness.scores.scores import Scores
 
 _BLOCK = 2**22  # probabilities that are worked on at once: 16 MiB of float32

@@ -21,16 +21,16 @@ from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.callbacks.checks import only_loader
 from lightning_easiness.callbacks.probe import Probe
-from lightning_easiness.checkpoint_file import fingerprint
 from lightning_easiness.comparison import agreed, is_writer, takes, with_selection
 from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.data.subset import known_target, whole
 from lightning_easiness.datamodule import EasinessDataModule
 from lightning_easiness.label_issues import LabelIssues
 from lightning_easiness.observation import Observation
-from lightning_easiness.record import EasinessRecord
+from lightning_easiness.record.files import fingerprint
+from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
+from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.repeats import repeat_fit, run_name
-from lightning_easiness.run_folder import ONLINE_SERIES, is_complete
 from lightning_easiness.selection import Selection, SelectionState
 from lightning_easiness.threshold_issues import (
     Needs,

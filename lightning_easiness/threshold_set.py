@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.checkpoint_file import fingerprint, write_whole
+from lightning_easiness.record.files import fingerprint, write_whole
 
 SET_FILE = "threshold-examples.safetensors"
 _FORMAT = "lightning_easiness.threshold_examples"

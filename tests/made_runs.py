@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lightning_easiness.checkpoint_file import ProbabilitiesFile
-from lightning_easiness.record import EasinessRecord
-from lightning_easiness.run_folder import probabilities_path
+from lightning_easiness.record.files import ProbabilitiesFile
+from lightning_easiness.record.layout import probabilities_path
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores.scores import Scores
-from lightning_easiness.store import RunWriter
 
 STEPS = (0, 120, 240)
 NUM_EXAMPLES = 37  # not a multiple of 8: the last byte of the packed bits is not full

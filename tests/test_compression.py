@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_easiness import EasinessCallback, EasinessRecord, StepwiseCompression
-from lightning_easiness.checkpoint_file import write_whole
 from lightning_easiness.functional import ablate
+from lightning_easiness.record.files import write_whole
 from tests.made_runs import whole
 from tests.small import Net, Points, loader, streams, trainer
 

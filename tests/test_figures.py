@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_easiness.figures import draw_course, draw_data_map, draw_histogram
-from lightning_easiness.record import EasinessRecord
+from lightning_easiness.record.record import EasinessRecord
 from tests.made_runs import NUM_EXAMPLES, make_scores, whole, write_run
 
 pytest.importorskip("matplotlib")

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import LabelIssues, find_label_issues, functional
-from lightning_easiness.record import EasinessRecord
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores.scores import Scores
-from lightning_easiness.store import RunWriter
 from tests.made_runs import whole, write_run
 
 NAN = math.nan

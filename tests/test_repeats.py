@@ -20,8 +20,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from torch.utils.data import DataLoader, random_split
 
 from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
-from lightning_easiness.run_folder import is_complete
-from lightning_easiness.store import RunWriter
+from lightning_easiness.record.layout import is_complete
+from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import whole
 from tests.repeated_runs import OwnGenerators, Validated, crashes_once, fast_collection, observed  # noqa: F401
 from tests.small import Net, Points, loader, streams, trainer

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lightning_easiness._utils.rng import OwnGenerators
-from lightning_easiness.run_folder import is_complete
+from lightning_easiness.record.layout import is_complete
 from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, fast_collection, observed, repeat  # noqa: F401
 
 ROOT = Path(__file__).parents[1]

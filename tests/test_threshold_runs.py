@@ -26,8 +26,8 @@ from lightning_easiness import (
     find_label_issues,
     functional,
 )
-from lightning_easiness.checkpoint_file import fingerprint
 from lightning_easiness.cli import main
+from lightning_easiness.record.files import fingerprint
 from lightning_easiness.selection import SelectionState
 from lightning_easiness.threshold_issues import find_threshold_issues
 from lightning_easiness.threshold_set import SET_FILE

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from lightning_easiness import EasinessRecord, functional
-from lightning_easiness.run_folder import is_complete
+from lightning_easiness.record.layout import is_complete
 from lightning_easiness.threshold_runs import SET_FILE
 from tests.distributed_threshold_runs import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
 from tests.processes import run_script

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
-from lightning_easiness.run_folder import is_complete, list_series
+from lightning_easiness.record.layout import is_complete, list_series
 
 NUM_EXAMPLES, NUM_CLASSES, BATCH_SIZE = 300, 4, 20
 LONGEST_LIFE = 1.5  # seconds

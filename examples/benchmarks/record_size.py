@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lightning_easiness.record import EasinessRecord
-from lightning_easiness.store import RunWriter
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.record.writer import RunWriter
 
 WRITE_TARGET = 0.3  # seconds
 OPEN_TARGET = 0.2

@@ -20,7 +20,7 @@ from lightning_easiness.observation import (
     Observation,
     count_classes,
 )
-from lightning_easiness.probabilities import AveragedProbabilities, ProbabilitySums
+from lightning_easiness.record.probabilities import AveragedProbabilities, ProbabilitySums
 
 SERIES = "train-online"
 

@@ -12,8 +12,8 @@ from lightning.pytorch import Trainer
 
 from lightning_easiness.callbacks.checks import check_length
 from lightning_easiness.observation import Observation
-from lightning_easiness.probabilities import AveragedProbabilities
-from lightning_easiness.store import RunWriter, checkpoint_paths, open_targets
+from lightning_easiness.record.probabilities import AveragedProbabilities
+from lightning_easiness.record.writer import RunWriter, checkpoint_paths, open_targets
 
 
 class RunRecorder:

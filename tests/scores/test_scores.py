@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness.record import EasinessRecord
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores.scores import SCORES, ScoreDefinition, Scores, get_score, register_score
-from lightning_easiness.store import RunWriter
 from tests.made_runs import NUM_EXAMPLES, STEPS, make_fields, make_scores, make_target, whole, write_run
 
 SEEDS = (0, 1, 2, 3)
@@ -150,7 +150,7 @@ def test_blocks_of_examples_give_the_same_trajectory_score(
     probe: EasinessRecord, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole_scores = probe.score(name)
-    monkeypatch.setattr("lightning_easiness.scoring._BLOCK", 20)
+    monkeypatch.setattr("lightning_easiness.record.score_runs._BLOCK", 20)
     assert torch.equal(probe.score(name).values, whole_scores.values)
 
 
@@ -341,7 +341,7 @@ def test_scores_of_wrong_shape_are_refused() -> None:
 
 def test_records_and_scores_do_not_load_lightning_or_pandas() -> None:
     script = (
-        "import sys, lightning_easiness.record, lightning_easiness.scores.scores, lightning_easiness.store;"
+        "import sys, lightning_easiness.record.record, lightning_easiness.scores.scores, lightning_easiness.record.writer;"
         "print([name for name in ('lightning', 'pandas', 'pyarrow', 'torchvision') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_easiness.probabilities import have_probabilities, open_probabilities
-from lightning_easiness.stacking import RecordedSeries
-from lightning_easiness.store import RunWriter
+from lightning_easiness.record.probabilities import have_probabilities, open_probabilities
+from lightning_easiness.record.series import RecordedSeries
+from lightning_easiness.record.writer import RunWriter
 
 
 def save_runs(runs: Sequence[RecordedSeries], series: str, dirpath: str | Path) -> None:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.functional import extrapolate_agreement, split_half_agreement
-from lightning_easiness.record import EasinessRecord
-from lightning_easiness.store import CheckpointFile, RunWriter, fingerprint
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.record.writer import CheckpointFile, RunWriter, fingerprint
 from tests.made_runs import (
     NUM_CLASSES,
     NUM_EXAMPLES,

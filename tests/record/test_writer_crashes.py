@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_easiness import checkpoint_file
-from lightning_easiness.store import RunWriter, checkpoint_paths, list_series, open_checkpoint, open_targets
+from lightning_easiness.record import files as checkpoint_file
+from lightning_easiness.record.writer import RunWriter, checkpoint_paths, list_series, open_checkpoint, open_targets
 from tests.made_runs import append, append_forever, fork_server, whole
 
 
@@ -79,7 +79,7 @@ def test_a_full_disk_leaves_nothing_partial(
 
 LIMITED = """
 import resource, sys, torch
-from lightning_easiness.store import RunWriter
+from lightning_easiness.record.writer import RunWriter
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with RunWriter(sys.argv[1], "a") as writer:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_easiness.store import (
+from lightning_easiness.record.writer import (
     CheckpointFile,
     RunWriter,
     checkpoint_paths,
@@ -37,8 +37,8 @@ def test_targets_grow_as_they_become_known(tmp_path: Path) -> None:
 def test_targets_on_disk_are_written_and_digested_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunWriter(tmp_path, "a") as writer:
         append(writer)
-        monkeypatch.setattr("lightning_easiness.store.fingerprint", None)
-        monkeypatch.setattr("lightning_easiness.store.write_targets", None)
+        monkeypatch.setattr("lightning_easiness.record.writer.fingerprint", None)
+        monkeypatch.setattr("lightning_easiness.record.writer.write_targets", None)
         append(writer, step=240)
         append(writer, step=360, target=None)
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_easiness.checkpoint_file import CheckpointFile, RecordFileError, TargetsFile, check_format
+from lightning_easiness.record.files import CheckpointFile, RecordFileError, TargetsFile, check_format
 
 RUN_FORMAT = "lightning_easiness.run"
 RUN_FILE = "run.json"

@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from lightning_easiness.checkpoint_file import (
+from lightning_easiness.record.files import (
     FIELDS,
     FORMAT_VERSION,
     UNKNOWN_TARGET,
@@ -34,7 +34,7 @@ from lightning_easiness.checkpoint_file import (
     write_targets,
     write_whole,
 )
-from lightning_easiness.run_folder import (
+from lightning_easiness.record.layout import (
     RUN_FILE,
     RUN_FORMAT,
     TARGETS_FILE,

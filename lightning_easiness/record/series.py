@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lightning_easiness.checkpoint_file import (
+from lightning_easiness.record.files import (
     UNKNOWN_TARGET,
     CheckpointFile,
     RecordFileError,
     TargetsFile,
     fingerprint,
 )
-from lightning_easiness.run_folder import (
+from lightning_easiness.record.layout import (
     RUN_FILE,
     RunInfo,
     checkpoint_paths,

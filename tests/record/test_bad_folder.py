@@ -74,7 +74,7 @@ def test_two_callbacks_that_write_one_run(tmp_path: Path) -> None:
 
 HOLD = """
 import sys
-from lightning_easiness.store import RunWriter
+from lightning_easiness.record.writer import RunWriter
 writer = RunWriter(sys.argv[1], "only")
 print("held", flush=True)
 sys.stdin.read()

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.utils.data import WeightedRandomSampler
 
 from lightning_easiness import EasinessCallback, EasinessRecord, find_label_issues, functional, probabilities
-from lightning_easiness.checkpoint_file import ProbabilitiesFile, RecordFileError
-from lightning_easiness.probabilities import ProbabilitySums
-from lightning_easiness.store import RunWriter
+from lightning_easiness.record.files import ProbabilitiesFile, RecordFileError
+from lightning_easiness.record.probabilities import ProbabilitySums
+from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import append, fork_server, make_fields, replace_forever, whole, write_run
 from tests.small import Net, Points, loader, trainer
 from tests.test_online import Told
@@ -356,7 +356,7 @@ from lightning.pytorch import seed_everything
 from lightning_easiness import EasinessCallback
 from tests.distributed_fit import STRATEGY, Still, make_trainer
 from tests.small import Points, loader, trainer
-from tests.test_probabilities import Save, Stop
+from tests.record.test_probabilities import Save, Stop
 from tests.small import Net
 from torch import nn
 
@@ -387,7 +387,7 @@ fit("resumed", ckpt_path=folder / "middle.ckpt")
 def test_two_processes_make_what_one_makes(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "MASTER_"))}
     environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     environment["PYTHONPATH"] = str(root)
     (tmp_path / "script.py").write_text(SCRIPT)
     for devices in ("1", "2"):
@@ -515,7 +515,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, keep: int) -> None:
 def test_a_foreign_file_is_named(tmp_path: Path) -> None:
     path = write_run(tmp_path, 0, series="train-online")
     (path / FILE).write_bytes((path / "train-online" / "targets.safetensors").read_bytes())
-    with pytest.raises(RecordFileError, match=r"was not written as 'lightning_easiness.probabilities'"):
+    with pytest.raises(RecordFileError, match=r"was not written as 'lightning_easiness.record.probabilities'"):
         EasinessRecord.load(tmp_path, "train-online").probabilities()
 
 

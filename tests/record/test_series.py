@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_easiness.record import EasinessRecord
-from lightning_easiness.store import RunWriter, checkpoint_paths
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.record.writer import RunWriter, checkpoint_paths
 from tests.made_runs import NUM_EXAMPLES, expected, load_and_catch, loads_with_warnings, make_target, whole, write_run
 
 

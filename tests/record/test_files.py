@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lightning_easiness.store import (
+from lightning_easiness.record.writer import (
     FIELDS,
     CheckpointFile,
     RecordFileError,

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness.record import EasinessRecord
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores.scores import SCORES, Scores
-from lightning_easiness.store import RunWriter
 from tests.made_runs import NUM_EXAMPLES, expected, make_fields, whole, write_run
 
 NAN = math.nan
@@ -88,7 +88,7 @@ def test_a_run_that_did_not_see_an_example_is_left_out_of_its_mean(bagged: Easin
 
 def test_blocks_of_examples_know_of_gaps_alike(bagged: EasinessRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     scores, told = score_and_catch(bagged, "area_under_margin")
-    monkeypatch.setattr("lightning_easiness.scoring._BLOCK", 6)
+    monkeypatch.setattr("lightning_easiness.record.score_runs._BLOCK", 6)
     in_blocks, told_of_blocks = score_and_catch(bagged, "area_under_margin")
     assert torch.equal(in_blocks.values.nan_to_num(), scores.values.nan_to_num())
     assert told_of_blocks == told

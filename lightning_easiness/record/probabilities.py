@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_easiness.checkpoint_file import ProbabilitiesFile
 from lightning_easiness.observation import StepList
-from lightning_easiness.run_folder import probabilities_path
-from lightning_easiness.stacking import RecordedSeries
+from lightning_easiness.record.files import ProbabilitiesFile
+from lightning_easiness.record.layout import probabilities_path
+from lightning_easiness.record.series import RecordedSeries
 
 _UNITS = 2**20  # in a probability of 1
 _MOST_IN_INT32 = 2**31 // _UNITS - 1  # times that an example may be seen

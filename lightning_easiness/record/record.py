@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.agreement import Agreement, measure_agreement
-from lightning_easiness.checkpoint_file import FIELDS, fingerprint
-from lightning_easiness.probabilities import have_probabilities, read_probabilities
-from lightning_easiness.saving import save_runs
+from lightning_easiness.record.agreement import Agreement, measure_agreement
+from lightning_easiness.record.files import FIELDS, fingerprint
+from lightning_easiness.record.probabilities import have_probabilities, read_probabilities
+from lightning_easiness.record.saving import save_runs
+from lightning_easiness.record.score_runs import RunScores, mean_over_seen, score_runs, stack_rows
+from lightning_easiness.record.series import RecordedSeries, merged_target, read_runs, same_seeds, stack, with_own_names
 from lightning_easiness.scores.scores import Scores, get_score
-from lightning_easiness.scoring import RunScores, mean_over_seen, score_runs, stack_rows
-from lightning_easiness.stacking import RecordedSeries, merged_target, read_runs, same_seeds, stack, with_own_names
 
 __all__ = ["EasinessRecord"]
 
@@ -27,7 +27,7 @@ class EasinessRecord:
 
     Example:
         >>> import tempfile
-        >>> from lightning_easiness.store import RunWriter
+        >>> from lightning_easiness.record.writer import RunWriter
         >>> folder = tempfile.mkdtemp()
         >>> for seed, loss in enumerate(([0.1, 2.0, 0.7], [0.3, 1.0, 0.9])):
         ...     with RunWriter(folder, f"seed-{seed}", seed=seed) as writer:
