@@ -12,10 +12,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
-from lightning_easiness.callbacks.probe import Probe
-from lightning_easiness.callbacks.taps import LoaderTap, StrategyTap
 from lightning_easiness.data.loaders import IndexSource, lost_indices, narrow
 from lightning_easiness.losses import WeighsExamples
+from lightning_easiness.observe.evaluation import Probe
+from lightning_easiness.observe.hooks import LoaderTap, StrategyTap
 from lightning_easiness.selection import Selection, SelectionState, checked_indices, checked_weights, filled_up
 
 _LEAST_IN_A_BATCH = 2  # batch norm refuses a single example

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.callbacks.probe import Probe
-from lightning_easiness.calling import steps_made
 from lightning_easiness.data.loaders import examples_per_batch
 from lightning_easiness.data.subset import known_target
 from lightning_easiness.data.subset_loader import drawable
-from lightning_easiness.observation import BatchReader, Observation
+from lightning_easiness.observe.batch_reader import BatchReader, Observation
+from lightning_easiness.observe.evaluation import Probe
+from lightning_easiness.observe.forward import steps_made
 from lightning_easiness.selection import (
     Selection,
     SelectionState,

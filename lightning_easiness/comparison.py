@@ -25,10 +25,10 @@ from typing_extensions import override
 from lightning_easiness import functional
 from lightning_easiness._utils.rng import OwnGenerators
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.calling import is_named
 from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.datamodule import EasinessDataModule
 from lightning_easiness.figures import empty_figure
+from lightning_easiness.observe.forward import is_named
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.repeats import own_seeding, run_name
 from lightning_easiness.selection import Selection, SelectionState

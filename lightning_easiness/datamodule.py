@@ -18,7 +18,7 @@ from lightning_easiness.choice import Choice, Chooser
 from lightning_easiness.data.subset import SelectedDataset, try_label
 from lightning_easiness.data.subset_loader import check_batches, check_selectable, select_from
 from lightning_easiness.forwarding import Forwarded, ForwardedValidation, as_datamodule
-from lightning_easiness.observation import BatchReader, find_logits, unpack_batch
+from lightning_easiness.observe.batch_reader import BatchReader, find_logits, unpack_batch
 from lightning_easiness.selection import Selection, check_selection
 
 

@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, read_streams, restore_streams
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.calling import is_named
+from lightning_easiness.observe.forward import is_named
 from lightning_easiness.record.layout import checkpoint_paths, is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs

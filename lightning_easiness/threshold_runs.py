@@ -20,13 +20,13 @@ from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, set_s
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.callbacks.checks import only_loader
-from lightning_easiness.callbacks.probe import Probe
 from lightning_easiness.comparison import agreed, is_writer, takes, with_selection
 from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.data.subset import known_target, whole
 from lightning_easiness.datamodule import EasinessDataModule
 from lightning_easiness.label_issues import LabelIssues
-from lightning_easiness.observation import Observation
+from lightning_easiness.observe.batch_reader import Observation
+from lightning_easiness.observe.evaluation import Probe
 from lightning_easiness.record.files import fingerprint
 from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
 from lightning_easiness.record.record import EasinessRecord

@@ -34,7 +34,7 @@ from measuring import (
 )
 from torch import Tensor
 
-from lightning_easiness.observation import ONLINE_FIELDS, BatchReader, EpochSums
+from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, BatchReader, EpochSums
 
 try:
     from aum import AUMCalculator

@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch.utils.data import DataLoader
 
-from lightning_easiness.callbacks.probe import Pattern
 from lightning_easiness.data.loaders import check_indexable
+from lightning_easiness.observe.evaluation import Pattern
 
 
 def check_arguments(

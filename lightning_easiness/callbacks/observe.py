@@ -21,14 +21,11 @@ from lightning_easiness.callbacks.checks import (
     only_loader,
     val_loader,
 )
-from lightning_easiness.callbacks.online import OnlineObserver
-from lightning_easiness.callbacks.probe import Pattern, Probe, check_targets
 from lightning_easiness.callbacks.recorder import RunRecorder, trial_batches
 from lightning_easiness.callbacks.usage import UsageMeter, note_usage, tell_usage
 from lightning_easiness.callbacks.view import log_observation, log_sheets
-from lightning_easiness.calling import candidate_modules, steps_made
 from lightning_easiness.data.loaders import check_indexable, num_examples
-from lightning_easiness.observation import (
+from lightning_easiness.observe.batch_reader import (
     ONLINE_FIELDS,
     PROBE_FIELDS,
     BatchReader,
@@ -36,6 +33,9 @@ from lightning_easiness.observation import (
     find_logits,
     unpack_batch,
 )
+from lightning_easiness.observe.evaluation import Pattern, Probe, check_targets
+from lightning_easiness.observe.forward import candidate_modules, steps_made
+from lightning_easiness.observe.online import OnlineObserver
 
 
 class EasinessCallback(Callback):

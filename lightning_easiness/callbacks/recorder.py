@@ -11,7 +11,7 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from lightning_easiness.callbacks.checks import check_length
-from lightning_easiness.observation import Observation
+from lightning_easiness.observe.batch_reader import Observation
 from lightning_easiness.record.probabilities import AveragedProbabilities
 from lightning_easiness.record.writer import RunWriter, checkpoint_paths, open_targets
 

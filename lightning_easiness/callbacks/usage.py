@@ -12,9 +12,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_easiness.callbacks.recorder import trial_batches
-from lightning_easiness.calling import steps_made
 from lightning_easiness.data.loaders import num_examples
-from lightning_easiness.observation import Observation
+from lightning_easiness.observe.batch_reader import Observation
+from lightning_easiness.observe.forward import steps_made
 
 
 class UsageMeter:

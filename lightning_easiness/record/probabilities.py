@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_easiness.observation import StepList
+from lightning_easiness.observe.batch_reader import StepList
 from lightning_easiness.record.files import ProbabilitiesFile
 from lightning_easiness.record.layout import probabilities_path
 from lightning_easiness.record.series import RecordedSeries

@@ -28,8 +28,8 @@ from lightning_easiness.record.files import ProbabilitiesFile, RecordFileError
 from lightning_easiness.record.probabilities import ProbabilitySums
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import append, fork_server, make_fields, replace_forever, whole, write_run
+from tests.observe.test_online import Told
 from tests.small import Net, Points, loader, trainer
-from tests.test_online import Told
 from tests.test_resume import BATCHES, Stop, resumable
 from tests.test_resume import Plain as Still
 from tests.test_training_untouched import assert_identical, fitted

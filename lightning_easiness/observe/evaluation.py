@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams
-from lightning_easiness.calling import call_module, candidate_modules, defines_forward, is_named, steps_made
 from lightning_easiness.data.loaders import IndexedBatch, num_examples, ordered_loader
 from lightning_easiness.data.subset import whole
-from lightning_easiness.observation import PROBE_FIELDS, BatchReader, Observation, count_classes
+from lightning_easiness.observe.batch_reader import PROBE_FIELDS, BatchReader, Observation, count_classes
+from lightning_easiness.observe.forward import call_module, candidate_modules, defines_forward, is_named, steps_made
 
 Pattern = Callable[[Any], Any]
 

@@ -12,8 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_easiness.calling import candidate_modules
 from lightning_easiness.data.loaders import IndexSource, follow, unfollow
+from lightning_easiness.observe.forward import candidate_modules
 
 
 class LoaderTap:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_easiness.observation import (
+from lightning_easiness.observe.batch_reader import (
     ONLINE_FIELDS,
     PROBE_FIELDS,
     BatchReader,

@@ -9,10 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_easiness.callbacks.checks import check_length, check_step, only_loader
-from lightning_easiness.callbacks.taps import LoaderTap, LogitsTap
-from lightning_easiness.calling import steps_made
 from lightning_easiness.data.loaders import IndexSource, check_index, lost_indices, num_examples
-from lightning_easiness.observation import (
+from lightning_easiness.observe.batch_reader import (
     ONLINE_FIELDS,
     PROBABILITIES,
     BatchReader,
@@ -20,6 +18,8 @@ from lightning_easiness.observation import (
     Observation,
     count_classes,
 )
+from lightning_easiness.observe.forward import steps_made
+from lightning_easiness.observe.hooks import LoaderTap, LogitsTap
 from lightning_easiness.record.probabilities import AveragedProbabilities, ProbabilitySums
 
 SERIES = "train-online"
