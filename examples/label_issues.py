@@ -45,7 +45,7 @@ from lightning_easiness import (
 from lightning_easiness.label_issues import LabelIssues
 from lightning_easiness.label_views import suspects_sheet, write_suspects
 from lightning_easiness.threshold_runs import ThresholdRuns
-from lightning_easiness.views import save_picture
+from lightning_easiness.view.grids import save_picture
 
 FOLDS = 5
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
 from lightning_easiness.functional import matching_rate
-from lightning_easiness.views import averaged_sheet, save_picture, scores_sheet, write_tensorboard
+from lightning_easiness.view.grids import averaged_sheet, save_picture, scores_sheet, write_tensorboard
 
 FRACTION = 0.1  # the easy and the hard examples, as the papers cut them
 

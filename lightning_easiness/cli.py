@@ -174,8 +174,8 @@ def _issues(arguments: argparse.Namespace) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> None:
-    from lightning_easiness import figures
     from lightning_easiness.command_files import read_images
+    from lightning_easiness.view import figures
 
     images = None if arguments.images is None else read_images(arguments.images)
     record, scores = _read(arguments)
@@ -239,7 +239,7 @@ def _draw(path: Path, draw: Callable[[Path], object], may_lack: bool = False) ->
 def _draw_sheets(arguments: argparse.Namespace, scores: Scores, images: Any) -> LabelIssues | None:
     from lightning_easiness.label_issues import find_label_issues
     from lightning_easiness.label_views import suspects_sheet
-    from lightning_easiness.views import save_picture, scores_sheet
+    from lightning_easiness.view.grids import save_picture, scores_sheet
 
     number, names = arguments.num_images, arguments.class_names
     for end in _ENDS:
@@ -262,7 +262,7 @@ def _write_events(
     from torch.utils.tensorboard import SummaryWriter
 
     from lightning_easiness.label_views import write_suspects
-    from lightning_easiness.views import histogram, write_tensorboard
+    from lightning_easiness.view.grids import histogram, write_tensorboard
 
     folder = arguments.output / "tensorboard"
     options = {"class_names": arguments.class_names, "num_images": arguments.num_images}

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_easiness.drawing import Cell, Sheet
 from lightning_easiness.functional import fraction_to_count
-from lightning_easiness.pictures import (
+from lightning_easiness.view.drawing import Cell, Sheet
+from lightning_easiness.view.images import (
     NoPictureError,
     average,
     average_pictures,

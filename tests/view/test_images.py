@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from lightning_easiness.pictures import (
+from lightning_easiness.view.images import (
     NoPictureError,
     RunningAverage,
     average_pictures,

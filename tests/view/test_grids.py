@@ -11,9 +11,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_easiness import drawing, pictures, views
-from lightning_easiness.drawing import Cell, Sheet
 from lightning_easiness.scores.scores import Scores
+from lightning_easiness.view import drawing
+from lightning_easiness.view import grids as views
+from lightning_easiness.view import images as pictures
+from lightning_easiness.view.drawing import Cell, Sheet
 
 MARGIN = 20
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_easiness.figures import draw_course, draw_data_map, draw_histogram
 from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.view.figures import draw_course, draw_data_map, draw_histogram
 from tests.made_runs import NUM_EXAMPLES, make_scores, whole, write_run
 
 pytest.importorskip("matplotlib")
@@ -137,7 +137,7 @@ def test_a_data_map_has_a_point_an_example_in_its_colour(tmp_path: Path) -> None
 
 
 def test_a_data_map_of_many_draws_some_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_easiness.figures._MOST_POINTS", 50)
+    monkeypatch.setattr("lightning_easiness.view.figures._MOST_POINTS", 50)
     record = record_of(tmp_path, {0: losses(0), 10: losses(1)})
     before = torch.get_rng_state()
     first, again, other = (draw_data_map(record, seed=seed).axes[0].collections[0].get_offsets() for seed in (0, 0, 1))

@@ -1,0 +1,1 @@
+"""Images of examples, image grids, figures, and what TensorBoard shows of them."""
