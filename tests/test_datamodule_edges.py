@@ -38,10 +38,10 @@ from lightning_easiness.compression import compare_selections
 from lightning_easiness.data.subset import SelectedDataset, known_target, replace_label
 from lightning_easiness.data.subset_loader import select_from
 from lightning_easiness.selection import SelectionState
+from tests.callbacks.test_training_untouched import assert_identical
 from tests.selecting import Base, HighestLoss, Sizes, Told, Traces, scores
 from tests.small import Net, Points, loader, streams, trainer
 from tests.test_selection_resume import Resumable
-from tests.test_training_untouched import assert_identical
 
 # many of these small selections have no example of some class
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")

@@ -27,12 +27,12 @@ from lightning_easiness import EasinessCallback, EasinessRecord, find_label_issu
 from lightning_easiness.record.files import ProbabilitiesFile, RecordFileError
 from lightning_easiness.record.probabilities import ProbabilitySums
 from lightning_easiness.record.writer import RunWriter
+from tests.callbacks.test_resume import BATCHES, Stop, resumable
+from tests.callbacks.test_resume import Plain as Still
+from tests.callbacks.test_training_untouched import assert_identical, fitted
 from tests.made_runs import append, fork_server, make_fields, replace_forever, whole, write_run
 from tests.observe.test_online import Told
 from tests.small import Net, Points, loader, trainer
-from tests.test_resume import BATCHES, Stop, resumable
-from tests.test_resume import Plain as Still
-from tests.test_training_untouched import assert_identical, fitted
 
 NAN = float("nan")
 FILE = Path("train-online") / "probabilities.safetensors"

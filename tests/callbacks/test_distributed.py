@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessRecord
+from tests.callbacks.test_training_untouched import assert_identical
 from tests.distributed_fit import Constant
 from tests.processes import run_script
 from tests.small import Net, Points
-from tests.test_training_untouched import assert_identical
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TIME_LIMIT = 240  # seconds; a machine under load takes a minute
 FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
 

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_easiness.callbacks import view
-from lightning_easiness.callbacks.view import log_observation, log_sheets
+from lightning_easiness.callbacks.logging import log_observation, log_sheets
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,9 @@ from lightning_easiness.callbacks.checks import (
     only_loader,
     val_loader,
 )
+from lightning_easiness.callbacks.logging import log_observation, log_sheets
 from lightning_easiness.callbacks.recorder import RunRecorder, trial_batches
 from lightning_easiness.callbacks.usage import UsageMeter, note_usage, tell_usage
-from lightning_easiness.callbacks.view import log_observation, log_sheets
 from lightning_easiness.data.loaders import check_indexable, num_examples
 from lightning_easiness.observe.batch_reader import (
     ONLINE_FIELDS,

@@ -117,10 +117,10 @@ def test_options_on_the_command_line(fit: Callable[..., Any], tmp_path: Path) ->
         "--trainer.callbacks.at_steps=[0,3]",
         "--trainer.callbacks.probe=val",
         "--trainer.callbacks.online=false",
-        "--trainer.callbacks.patterns={negated: tests.test_cli.negated}",
+        "--trainer.callbacks.patterns={negated: tests.callbacks.test_cli.negated}",
         "--trainer.callbacks.run=mine",
         "--trainer.callbacks.module=net",
-        "--trainer.callbacks.batch_fn=tests.test_cli.swapped",
+        "--trainer.callbacks.batch_fn=tests.callbacks.test_cli.swapped",
         "--trainer.callbacks.probe_batch_size=20",
         "--trainer.callbacks.num_images=0",
     )
@@ -146,9 +146,9 @@ trainer:
       init_args:
         dirpath: from_yaml
         at_steps: [0, 5]
-        patterns: {negated: tests.test_cli.negated, reversed: torch.neg}
-        logits_fn: tests.test_cli.read_answer
-        loss_fn: tests.test_cli.absolute_error
+        patterns: {negated: tests.callbacks.test_cli.negated, reversed: torch.neg}
+        logits_fn: tests.callbacks.test_cli.read_answer
+        loss_fn: tests.callbacks.test_cli.absolute_error
         exist_ok: true
         by_class: true
 """
@@ -177,7 +177,7 @@ trainer:
       init_args:
         online: false
         probe:
-          class_path: tests.test_cli.FewPoints
+          class_path: tests.callbacks.test_cli.FewPoints
           init_args: {size: 11}
 """
 
