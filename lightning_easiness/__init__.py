@@ -11,36 +11,36 @@ from lightning_easiness.__about__ import __version__
 if TYPE_CHECKING:
     from lightning_easiness.callbacks import EasinessCallback
     from lightning_easiness.compression import StepwiseCompression
-    from lightning_easiness.datamodule import EasinessDataModule
     from lightning_easiness.label_issues import LabelIssues, find_label_issues
     from lightning_easiness.losses import SampleEasinessLoss
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
     from lightning_easiness.module import SELModule
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.repeats import repeat_fit
-    from lightning_easiness.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.scores.scores import Scores
-    from lightning_easiness.selection import Selection
-    from lightning_easiness.selections import Ablation, Keep, Relabel
+    from lightning_easiness.select.base import Selection
+    from lightning_easiness.select.datamodule import EasinessDataModule
+    from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
+    from lightning_easiness.select.static import Ablation, Keep, Relabel
     from lightning_easiness.threshold_issues import find_threshold_issues
     from lightning_easiness.threshold_runs import ThresholdExamples, ThresholdRuns
 
 _HOMES = {
-    "Ablation": "lightning_easiness.selections",
+    "Ablation": "lightning_easiness.select.static",
     "EasinessCallback": "lightning_easiness.callbacks",
-    "EasinessDataModule": "lightning_easiness.datamodule",
+    "EasinessDataModule": "lightning_easiness.select.datamodule",
     "EasinessRecord": "lightning_easiness.record.record",
     "ExpectedSampleEasinessError": "lightning_easiness.metrics",
-    "Keep": "lightning_easiness.selections",
+    "Keep": "lightning_easiness.select.static",
     "LabelIssues": "lightning_easiness.label_issues",
     "MatchingRate": "lightning_easiness.metrics",
     "MediumSampleRate": "lightning_easiness.metrics",
-    "Relabel": "lightning_easiness.selections",
+    "Relabel": "lightning_easiness.select.static",
     "SELModule": "lightning_easiness.module",
     "SampleEasinessLoss": "lightning_easiness.losses",
-    "SampleEasinessTraining": "lightning_easiness.sample_easiness_training",
+    "SampleEasinessTraining": "lightning_easiness.select.sample_easiness_training",
     "Scores": "lightning_easiness.scores.scores",
-    "Selection": "lightning_easiness.selection",
+    "Selection": "lightning_easiness.select.base",
     "StepwiseCompression": "lightning_easiness.compression",
     "ThresholdExamples": "lightning_easiness.threshold_runs",
     "ThresholdRuns": "lightning_easiness.threshold_runs",

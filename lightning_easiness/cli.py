@@ -100,7 +100,7 @@ def _score(arguments: argparse.Namespace) -> None:
 
 def _select(arguments: argparse.Namespace) -> None:
     from lightning_easiness.command_files import write_indices
-    from lightning_easiness.selections import Ablation
+    from lightning_easiness.select.static import Ablation
 
     _, scores = _read(arguments)
     options = _given(arguments, "remove", "sampling", "seed", "class_balanced", "hardest_dropped", "num_strata")

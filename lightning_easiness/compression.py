@@ -28,12 +28,12 @@ from tqdm.auto import tqdm
 from lightning_easiness import functional
 from lightning_easiness._utils.tables import write_csv
 from lightning_easiness.comparison import Comparison, agreed, draw_comparison, is_writer, row, takes, with_selection
-from lightning_easiness.datamodule import EasinessDataModule
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.repeats import repeat_fit, run_name
-from lightning_easiness.selections import Keep
+from lightning_easiness.select.datamodule import EasinessDataModule
+from lightning_easiness.select.static import Keep
 
 __all__ = ["StepwiseCompression", "compare_selections", "draw_comparison"]
 

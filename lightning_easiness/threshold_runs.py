@@ -23,7 +23,6 @@ from lightning_easiness.callbacks.checks import only_loader
 from lightning_easiness.comparison import agreed, is_writer, takes, with_selection
 from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.data.subset import known_target, whole
-from lightning_easiness.datamodule import EasinessDataModule
 from lightning_easiness.label_issues import LabelIssues
 from lightning_easiness.observe.batch_reader import Observation
 from lightning_easiness.observe.evaluation import Probe
@@ -31,7 +30,8 @@ from lightning_easiness.record.files import fingerprint
 from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.repeats import repeat_fit, run_name
-from lightning_easiness.selection import Selection, SelectionState
+from lightning_easiness.select.base import Selection, SelectionState
+from lightning_easiness.select.datamodule import EasinessDataModule
 from lightning_easiness.threshold_issues import (
     Needs,
     check_observed,

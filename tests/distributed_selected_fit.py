@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, Keep, Selection
-from lightning_easiness.selection import SelectionState
+from lightning_easiness.select.base import SelectionState
 from tests.selecting import Base, HighestLoss, Sizes, Told, Traces, scores
 from tests.small import trainer
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_easiness import Scores, Selection
 from lightning_easiness.functional import hardest
-from lightning_easiness.selection import SelectionState
+from lightning_easiness.select.base import SelectionState
 from tests.small import Net, Points, loader
 
 

@@ -20,7 +20,7 @@ from lightning_easiness import Ablation, EasinessRecord, Keep, find_label_issues
 from lightning_easiness.cli import main
 from lightning_easiness.command_options import SAMPLINGS
 from lightning_easiness.scores.scores import SCORES
-from lightning_easiness.selections import Sampling
+from lightning_easiness.select.static import Sampling
 from tests.made_runs import NUM_EXAMPLES, write_run
 from tests.test_label_issues import N as NUM_LABELS
 from tests.test_label_issues import write as write_labelled

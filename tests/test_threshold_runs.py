@@ -28,7 +28,7 @@ from lightning_easiness import (
 )
 from lightning_easiness.cli import main
 from lightning_easiness.record.files import fingerprint
-from lightning_easiness.selection import SelectionState
+from lightning_easiness.select.base import SelectionState
 from lightning_easiness.threshold_issues import find_threshold_issues
 from lightning_easiness.threshold_set import SET_FILE
 from tests.made_runs import whole

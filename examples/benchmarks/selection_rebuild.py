@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_easiness import EasinessDataModule, Selection
-from lightning_easiness.selections import SelectionState
+from lightning_easiness.select.static import SelectionState
 
 LIMIT = 1.0
 KEPT = 0.7

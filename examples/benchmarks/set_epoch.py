@@ -28,7 +28,7 @@ from models import ARCHITECTURES, Classifier, image_loader, quiet_trainer, synth
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasinessTraining, SELModule
-from lightning_easiness.selection import SelectionState
+from lightning_easiness.select.base import SelectionState
 
 
 class TakesTurns(SampleEasinessTraining):

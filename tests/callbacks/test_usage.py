@@ -19,10 +19,10 @@ from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRec
 from lightning_easiness.callbacks import observe, probe, usage
 from lightning_easiness.callbacks.usage import UsageMeter
 from lightning_easiness.observe.batch_reader import Observation
+from tests.select.test_resume import Resumable
 from tests.selecting import Sizes, Traces
 from tests.set_fits import SIGMA2, ToldBase, fit, seeded
 from tests.small import Net, Points, loader, trainer
-from tests.test_selection_resume import Resumable
 
 SIZE, BATCHES = 53, 7
 STEP, VALIDATION, LOOK = 1.0, 100.0, 10_000.0  # seconds that a batch takes

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lightning_easiness import functional
 from lightning_easiness.functional.levels import Level, check_levels
-from lightning_easiness.selection import Selection, SelectionState
+from lightning_easiness.select.base import Selection, SelectionState
 
 
 class SampleEasinessTraining(Selection):

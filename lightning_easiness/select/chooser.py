@@ -22,7 +22,7 @@ from lightning_easiness.data.subset_loader import drawable
 from lightning_easiness.observe.batch_reader import BatchReader, Observation
 from lightning_easiness.observe.evaluation import Probe
 from lightning_easiness.observe.forward import steps_made
-from lightning_easiness.selection import (
+from lightning_easiness.select.base import (
     Selection,
     SelectionState,
     checked_indices,

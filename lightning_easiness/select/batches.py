@@ -16,7 +16,7 @@ from lightning_easiness.data.loaders import IndexSource, lost_indices, narrow
 from lightning_easiness.losses import WeighsExamples
 from lightning_easiness.observe.evaluation import Probe
 from lightning_easiness.observe.hooks import LoaderTap, StrategyTap
-from lightning_easiness.selection import Selection, SelectionState, checked_indices, checked_weights, filled_up
+from lightning_easiness.select.base import Selection, SelectionState, checked_indices, checked_weights, filled_up
 
 _LEAST_IN_A_BATCH = 2  # batch norm refuses a single example
 

@@ -37,11 +37,11 @@ from lightning_easiness import (
 from lightning_easiness.compression import compare_selections
 from lightning_easiness.data.subset import SelectedDataset, known_target, replace_label
 from lightning_easiness.data.subset_loader import select_from
-from lightning_easiness.selection import SelectionState
+from lightning_easiness.select.base import SelectionState
 from tests.callbacks.test_training_untouched import assert_identical
+from tests.select.test_resume import Resumable
 from tests.selecting import Base, HighestLoss, Sizes, Told, Traces, scores
 from tests.small import Net, Points, loader, streams, trainer
-from tests.test_selection_resume import Resumable
 
 # many of these small selections have no example of some class
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")
@@ -845,7 +845,7 @@ def test_the_labels_of_a_data_set_are_read_once_a_fit(monkeypatch: pytest.Monkey
         read.append(dataset)
         return known_target(dataset)
 
-    monkeypatch.setattr("lightning_easiness.choice.known_target", reads)
+    monkeypatch.setattr("lightning_easiness.select.chooser.known_target", reads)
     wrapped = ToldBase()
     data = EasinessDataModule(wrapped, Sizes([20, 30, 16]))
     fit(data, max_epochs=3)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import SampleEasinessTraining, Selection
-from lightning_easiness.selection import SelectionState
+from lightning_easiness.select.base import SelectionState
 
 NAMES = ("hard", "medium", "easy")
 #                         0    1     2    3    4       5       6          7    8

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from lightning_easiness import functional
 from lightning_easiness.scores.scores import Scores
-from lightning_easiness.selection import Selection, SelectionState, check_labels
+from lightning_easiness.select.base import Selection, SelectionState, check_labels
 
 Sampling = Literal["proportional", "beta", "top", "stratified", "window"]
 

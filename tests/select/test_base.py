@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_easiness import Ablation, EasinessDataModule, Keep, Relabel, SampleEasinessTraining, Selection
-from lightning_easiness.choice import Choice, _batches_asked_for, _class_shares
-from lightning_easiness.selection import (
+from lightning_easiness.select.base import (
     SelectionState,
     check_selection,
     checked_indices,
@@ -21,6 +20,7 @@ from lightning_easiness.selection import (
     checked_weights,
     filled_up,
 )
+from lightning_easiness.select.chooser import Choice, _batches_asked_for, _class_shares
 from tests.selecting import Base, scores
 from tests.small import Points
 

@@ -18,8 +18,8 @@ from lightning_easiness import (
     SampleEasinessTraining,
     Selection,
 )
-from lightning_easiness.batch_work import rows_of
-from lightning_easiness.selection import SelectionState
+from lightning_easiness.select.base import SelectionState
+from lightning_easiness.select.batches import rows_of
 from tests.selecting import Told, Traces
 from tests.set_fits import (
     SIGMA2,

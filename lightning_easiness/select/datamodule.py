@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_easiness.batch_work import BatchWork, check_consumers
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.choice import Choice, Chooser
 from lightning_easiness.data.subset import SelectedDataset, try_label
 from lightning_easiness.data.subset_loader import check_batches, check_selectable, select_from
-from lightning_easiness.forwarding import Forwarded, ForwardedValidation, as_datamodule
 from lightning_easiness.observe.batch_reader import BatchReader, find_logits, unpack_batch
-from lightning_easiness.selection import Selection, check_selection
+from lightning_easiness.select.base import Selection, check_selection
+from lightning_easiness.select.batches import BatchWork, check_consumers
+from lightning_easiness.select.chooser import Choice, Chooser
+from lightning_easiness.select.forwarding import Forwarded, ForwardedValidation, as_datamodule
 
 
 class EasinessDataModule(LightningDataModule):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_easiness import Ablation, Keep, Relabel, Scores, Selection
 from lightning_easiness.functional import ablate
-from lightning_easiness.selection import SelectionState, checked_indices, checked_labels, filled_up
+from lightning_easiness.select.base import SelectionState, checked_indices, checked_labels, filled_up
 from tests.selecting import HighestLoss, Sizes, scores
 from tests.small import Points
 

@@ -23,11 +23,11 @@ from lightning_easiness import (
 from lightning_easiness.data.subset import SelectedDataset
 from lightning_easiness.data.subset_loader import select_from
 from lightning_easiness.functional import in_levels_by_loss, sample_easiness, sample_easiness_loss
-from lightning_easiness.selection import Selection, SelectionState
+from lightning_easiness.select.base import Selection, SelectionState
+from tests.select.test_resume import Plain, Resumable, Stop
 from tests.selecting import Base, Told, Traces
 from tests.set_fits import SIGMA2, ToldBase, Weighs, fit, seeded
 from tests.small import Points, loader, trainer
-from tests.test_selection_resume import Plain, Resumable, Stop
 
 SIZE = 53
 OUT_OF_ORDER = "ignore:Detected call of `lr_scheduler.step.. before"

@@ -18,7 +18,7 @@ from tests.set_fits import SIGMA2, assert_clear, easiness_loop, level_of, logits
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TIME_LIMIT = 240  # seconds; a machine under load takes a minute
 SCENARIOS = ("still", "still_by_loss", "learning", "by_batch", "online")
 SIZE, EVERYTHING = 53, list(range(53))
