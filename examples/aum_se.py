@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from lightning_easiness import EasinessCallback
+from lightning_easiness.experiments.threshold_runs import ThresholdRuns
 from lightning_easiness.functional import corrupt_labels
-from lightning_easiness.threshold_runs import ThresholdRuns
 
 READINGS = {
     "AUM": None,

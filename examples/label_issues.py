@@ -42,9 +42,9 @@ from lightning_easiness import (
     find_label_issues,
     repeat_fit,
 )
+from lightning_easiness.experiments.threshold_runs import ThresholdRuns
 from lightning_easiness.label_issues import LabelIssues
 from lightning_easiness.label_views import suspects_sheet, write_suspects
-from lightning_easiness.threshold_runs import ThresholdRuns
 from lightning_easiness.view.grids import save_picture
 
 FOLDS = 5

@@ -10,20 +10,20 @@ from lightning_easiness.__about__ import __version__
 
 if TYPE_CHECKING:
     from lightning_easiness.callbacks import EasinessCallback
-    from lightning_easiness.compression import StepwiseCompression
+    from lightning_easiness.experiments.compression import StepwiseCompression
+    from lightning_easiness.experiments.repeats import repeat_fit
+    from lightning_easiness.experiments.threshold_runs import ThresholdExamples, ThresholdRuns
     from lightning_easiness.label_issues import LabelIssues, find_label_issues
     from lightning_easiness.losses import SampleEasinessLoss
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
     from lightning_easiness.module import SELModule
     from lightning_easiness.record.record import EasinessRecord
-    from lightning_easiness.repeats import repeat_fit
     from lightning_easiness.scores.scores import Scores
     from lightning_easiness.select.base import Selection
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.select.static import Ablation, Keep, Relabel
     from lightning_easiness.threshold_issues import find_threshold_issues
-    from lightning_easiness.threshold_runs import ThresholdExamples, ThresholdRuns
 
 _HOMES = {
     "Ablation": "lightning_easiness.select.static",
@@ -41,12 +41,12 @@ _HOMES = {
     "SampleEasinessTraining": "lightning_easiness.select.sample_easiness_training",
     "Scores": "lightning_easiness.scores.scores",
     "Selection": "lightning_easiness.select.base",
-    "StepwiseCompression": "lightning_easiness.compression",
-    "ThresholdExamples": "lightning_easiness.threshold_runs",
-    "ThresholdRuns": "lightning_easiness.threshold_runs",
+    "StepwiseCompression": "lightning_easiness.experiments.compression",
+    "ThresholdExamples": "lightning_easiness.experiments.threshold_runs",
+    "ThresholdRuns": "lightning_easiness.experiments.threshold_runs",
     "find_label_issues": "lightning_easiness.label_issues",
     "find_threshold_issues": "lightning_easiness.threshold_issues",
-    "repeat_fit": "lightning_easiness.repeats",
+    "repeat_fit": "lightning_easiness.experiments.repeats",
 }
 
 __all__ = [

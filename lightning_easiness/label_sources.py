@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
+from lightning_easiness.experiments.threshold_set import SET_FILE
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores.scores import SCORES, Scores, get_score
-from lightning_easiness.threshold_set import SET_FILE
 
 Source: TypeAlias = Union[Scores, EasinessRecord, str, "os.PathLike[str]"]
 

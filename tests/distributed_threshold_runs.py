@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from lightning_easiness import LabelIssues, ThresholdRuns
-from lightning_easiness.threshold_runs import SET_FILE
+from lightning_easiness.experiments.threshold_runs import SET_FILE
 from tests.small import NUM_CLASSES, Net, Points, loader, trainer
 
 STRATEGY: dict[str, Any] = {}

@@ -20,27 +20,11 @@ from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, set_s
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.callbacks.checks import only_loader
-from lightning_easiness.comparison import agreed, is_writer, takes, with_selection
 from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.data.subset import known_target, whole
-from lightning_easiness.label_issues import LabelIssues
-from lightning_easiness.observe.batch_reader import Observation
-from lightning_easiness.observe.evaluation import Probe
-from lightning_easiness.record.files import fingerprint
-from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
-from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.repeats import repeat_fit, run_name
-from lightning_easiness.select.base import Selection, SelectionState
-from lightning_easiness.select.datamodule import EasinessDataModule
-from lightning_easiness.threshold_issues import (
-    Needs,
-    check_observed,
-    check_options,
-    check_recorded,
-    find_threshold_issues,
-    needs_of,
-)
-from lightning_easiness.threshold_set import (
+from lightning_easiness.experiments.comparison import agreed, is_writer, takes, with_selection
+from lightning_easiness.experiments.repeats import repeat_fit, run_name
+from lightning_easiness.experiments.threshold_set import (
     SET_FILE,
     arguments_of_draw,
     check_arguments,
@@ -50,6 +34,22 @@ from lightning_easiness.threshold_set import (
     read_set,
     read_sets,
     write_set,
+)
+from lightning_easiness.label_issues import LabelIssues
+from lightning_easiness.observe.batch_reader import Observation
+from lightning_easiness.observe.evaluation import Probe
+from lightning_easiness.record.files import fingerprint
+from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.select.base import Selection, SelectionState
+from lightning_easiness.select.datamodule import EasinessDataModule
+from lightning_easiness.threshold_issues import (
+    Needs,
+    check_observed,
+    check_options,
+    check_recorded,
+    find_threshold_issues,
+    needs_of,
 )
 
 __all__ = ["ThresholdExamples", "ThresholdRuns", "find_threshold_issues"]

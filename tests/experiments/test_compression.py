@@ -23,7 +23,7 @@ from lightning_easiness.record.files import write_whole
 from tests.made_runs import whole
 from tests.small import Net, Points, loader, streams, trainer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ARGUMENTS: dict[str, Any] = {"ratio": 0.25, "step": 0.1, "seeds": (1, 2), "progress": False}
 
 
@@ -223,7 +223,7 @@ def test_a_kill_between_the_last_run_and_the_decision(
         write_whole(path, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr("lightning_easiness.compression.write_whole", dies)
+        patched.setattr("lightning_easiness.experiments.compression.write_whole", dies)
         with pytest.raises(ArithmeticError):
             compression(tmp_path).run()
     rest = Counts()
@@ -372,7 +372,9 @@ def test_a_record_of_validation_examples(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_complete_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_easiness.compression.is_complete", lambda folder: folder.name != "seed-2")
+    monkeypatch.setattr(
+        "lightning_easiness.experiments.compression.is_complete", lambda folder: folder.name != "seed-2"
+    )
     message = (
         f"Run 'seed-2' in '{tmp_path / 'step-1'}' is not complete, or cannot be read, so that nothing is removed yet;"
         " run again to go on with it, after deleting what a warning says is damaged."

@@ -17,7 +17,7 @@ from lightning_easiness._utils.rng import OwnGenerators
 from lightning_easiness.record.layout import is_complete
 from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, fast_collection, observed, repeat  # noqa: F401
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.multiprocess, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")]
 
 

@@ -26,16 +26,16 @@ from lightning_easiness import functional
 from lightning_easiness._utils.rng import OwnGenerators
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.data.loaders import num_examples
+from lightning_easiness.experiments.repeats import own_seeding, run_name
 from lightning_easiness.observe.forward import is_named
 from lightning_easiness.record.files import write_whole
-from lightning_easiness.repeats import own_seeding, run_name
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.datamodule import EasinessDataModule
 from lightning_easiness.select.static import Ablation, Keep
 from lightning_easiness.view.figures import empty_figure
 
 if TYPE_CHECKING:
-    from lightning_easiness.compression import StepwiseCompression
+    from lightning_easiness.experiments.compression import StepwiseCompression
 
 _T = TypeVar("_T")
 

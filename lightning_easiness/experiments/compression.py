@@ -27,11 +27,19 @@ from tqdm.auto import tqdm
 
 from lightning_easiness import functional
 from lightning_easiness._utils.tables import write_csv
-from lightning_easiness.comparison import Comparison, agreed, draw_comparison, is_writer, row, takes, with_selection
+from lightning_easiness.experiments.comparison import (
+    Comparison,
+    agreed,
+    draw_comparison,
+    is_writer,
+    row,
+    takes,
+    with_selection,
+)
+from lightning_easiness.experiments.repeats import repeat_fit, run_name
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.repeats import repeat_fit, run_name
 from lightning_easiness.select.datamodule import EasinessDataModule
 from lightning_easiness.select.static import Keep
 

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 
 from lightning_easiness import EasinessRecord, functional
+from lightning_easiness.experiments.threshold_runs import SET_FILE
 from lightning_easiness.record.layout import is_complete
-from lightning_easiness.threshold_runs import SET_FILE
 from tests.callbacks.test_training_untouched import assert_identical
 from tests.distributed_threshold_runs import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
 from tests.processes import run_script
@@ -21,7 +21,7 @@ from tests.small import NUM_CLASSES, Points
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TIME_LIMIT = 240  # seconds; a machine under load takes a minute
 RANKS = (0, 1)
 RUNS = [f"seed-{seed}" for seed in SEEDS]

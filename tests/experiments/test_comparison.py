@@ -13,10 +13,10 @@ import torch
 from lightning.pytorch import Trainer
 
 from lightning_easiness import EasinessCallback
-from lightning_easiness.compression import compare_selections, draw_comparison
+from lightning_easiness.experiments.compression import compare_selections, draw_comparison
+from tests.experiments.test_compression import Counts, Data, Logs, fast_collection, never
 from tests.made_runs import whole
 from tests.small import trainer
-from tests.test_compression import Counts, Data, Logs, fast_collection, never
 
 __all__ = ["fast_collection"]  # the fixture
 

@@ -1,0 +1,1 @@
+"""Trainings of trainings: seeded repeats, stepwise compression, comparisons of selections."""
