@@ -43,8 +43,8 @@ from lightning_easiness import (
     repeat_fit,
 )
 from lightning_easiness.experiments.threshold_runs import ThresholdRuns
-from lightning_easiness.label_issues import LabelIssues
-from lightning_easiness.label_views import suspects_sheet, write_suspects
+from lightning_easiness.labels.find import LabelIssues
+from lightning_easiness.labels.grid import suspects_sheet, write_suspects
 from lightning_easiness.view.grids import save_picture
 
 FOLDS = 5

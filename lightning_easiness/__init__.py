@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from lightning_easiness.experiments.compression import StepwiseCompression
     from lightning_easiness.experiments.repeats import repeat_fit
     from lightning_easiness.experiments.threshold_runs import ThresholdExamples, ThresholdRuns
-    from lightning_easiness.label_issues import LabelIssues, find_label_issues
+    from lightning_easiness.labels.find import LabelIssues, find_label_issues
+    from lightning_easiness.labels.threshold_issues import find_threshold_issues
     from lightning_easiness.losses import SampleEasinessLoss
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
     from lightning_easiness.module import SELModule
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.select.static import Ablation, Keep, Relabel
-    from lightning_easiness.threshold_issues import find_threshold_issues
 
 _HOMES = {
     "Ablation": "lightning_easiness.select.static",
@@ -32,7 +32,7 @@ _HOMES = {
     "EasinessRecord": "lightning_easiness.record.record",
     "ExpectedSampleEasinessError": "lightning_easiness.metrics",
     "Keep": "lightning_easiness.select.static",
-    "LabelIssues": "lightning_easiness.label_issues",
+    "LabelIssues": "lightning_easiness.labels.find",
     "MatchingRate": "lightning_easiness.metrics",
     "MediumSampleRate": "lightning_easiness.metrics",
     "Relabel": "lightning_easiness.select.static",
@@ -44,8 +44,8 @@ _HOMES = {
     "StepwiseCompression": "lightning_easiness.experiments.compression",
     "ThresholdExamples": "lightning_easiness.experiments.threshold_runs",
     "ThresholdRuns": "lightning_easiness.experiments.threshold_runs",
-    "find_label_issues": "lightning_easiness.label_issues",
-    "find_threshold_issues": "lightning_easiness.threshold_issues",
+    "find_label_issues": "lightning_easiness.labels.find",
+    "find_threshold_issues": "lightning_easiness.labels.threshold_issues",
     "repeat_fit": "lightning_easiness.experiments.repeats",
 }
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from lightning_easiness.command_options import PROGRAM, make_parser
 
 if TYPE_CHECKING:
-    from lightning_easiness.label_issues import LabelIssues
+    from lightning_easiness.labels.find import LabelIssues
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores.scores import Scores
 
@@ -154,8 +154,8 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _issues(arguments: argparse.Namespace) -> None:
     from lightning_easiness.command_files import cells, print_table, read_labels, write_table
-    from lightning_easiness.label_issues import find_label_issues
-    from lightning_easiness.threshold_issues import find_threshold_issues
+    from lightning_easiness.labels.find import find_label_issues
+    from lightning_easiness.labels.threshold_issues import find_threshold_issues
 
     options = _given(arguments, "score", "rule", "checkpoint", "num_suspects", "refine", "series", "seed")
     if arguments.target is not None:
@@ -237,8 +237,8 @@ def _draw(path: Path, draw: Callable[[Path], object], may_lack: bool = False) ->
 
 
 def _draw_sheets(arguments: argparse.Namespace, scores: Scores, images: Any) -> LabelIssues | None:
-    from lightning_easiness.label_issues import find_label_issues
-    from lightning_easiness.label_views import suspects_sheet
+    from lightning_easiness.labels.find import find_label_issues
+    from lightning_easiness.labels.grid import suspects_sheet
     from lightning_easiness.view.grids import save_picture, scores_sheet
 
     number, names = arguments.num_images, arguments.class_names
@@ -261,7 +261,7 @@ def _write_events(
 ) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
-    from lightning_easiness.label_views import write_suspects
+    from lightning_easiness.labels.grid import write_suspects
     from lightning_easiness.view.grids import histogram, write_tensorboard
 
     folder = arguments.output / "tensorboard"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_easiness._utils.tables import write_csv
-from lightning_easiness.label_table import LabelIssues
+from lightning_easiness.labels.table import LabelIssues
 from lightning_easiness.scores.scores import Scores
 
 _LABEL_COLUMNS = ("target", "label", "given")

@@ -21,9 +21,9 @@ from lightning_easiness.cli import main
 from lightning_easiness.command_options import SAMPLINGS
 from lightning_easiness.scores.scores import SCORES
 from lightning_easiness.select.static import Sampling
+from tests.labels.test_find import N as NUM_LABELS
+from tests.labels.test_find import write as write_labelled
 from tests.made_runs import NUM_EXAMPLES, write_run
-from tests.test_label_issues import N as NUM_LABELS
-from tests.test_label_issues import write as write_labelled
 
 ROOT = Path(__file__).parents[1]
 Output = pytest.CaptureFixture[str]

@@ -35,15 +35,8 @@ from lightning_easiness.experiments.threshold_set import (
     read_sets,
     write_set,
 )
-from lightning_easiness.label_issues import LabelIssues
-from lightning_easiness.observe.batch_reader import Observation
-from lightning_easiness.observe.evaluation import Probe
-from lightning_easiness.record.files import fingerprint
-from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
-from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.select.base import Selection, SelectionState
-from lightning_easiness.select.datamodule import EasinessDataModule
-from lightning_easiness.threshold_issues import (
+from lightning_easiness.labels.find import LabelIssues
+from lightning_easiness.labels.threshold_issues import (
     Needs,
     check_observed,
     check_options,
@@ -51,6 +44,13 @@ from lightning_easiness.threshold_issues import (
     find_threshold_issues,
     needs_of,
 )
+from lightning_easiness.observe.batch_reader import Observation
+from lightning_easiness.observe.evaluation import Probe
+from lightning_easiness.record.files import fingerprint
+from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.select.base import Selection, SelectionState
+from lightning_easiness.select.datamodule import EasinessDataModule
 
 __all__ = ["ThresholdExamples", "ThresholdRuns", "find_threshold_issues"]
 

@@ -28,9 +28,9 @@ from lightning_easiness import (
 )
 from lightning_easiness.cli import main
 from lightning_easiness.experiments.threshold_set import SET_FILE
+from lightning_easiness.labels.threshold_issues import find_threshold_issues
 from lightning_easiness.record.files import fingerprint
 from lightning_easiness.select.base import SelectionState
-from lightning_easiness.threshold_issues import find_threshold_issues
 from tests.made_runs import whole
 from tests.repeated_runs import in_a_process, observed
 from tests.selecting import Base

@@ -45,7 +45,7 @@ class LabelIssues:
 
     Example:
         >>> from lightning_easiness.scores.scores import Scores
-        >>> from lightning_easiness.label_issues import find_label_issues
+        >>> from lightning_easiness.labels.find import find_label_issues
         >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
         >>> scores = Scores(margins, margins * torch.nan, True, target=torch.arange(72) % 3, name="area_under_margin")
         >>> issues = find_label_issues(scores)

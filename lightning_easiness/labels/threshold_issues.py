@@ -17,13 +17,13 @@ from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.experiments.threshold_set import half_folders, read_sets
-from lightning_easiness.label_issues import LabelIssues, check_choices, find_label_issues
-from lightning_easiness.label_sources import ONLINE, PROBABILITY_SCORES, PROBE, check_ranks
+from lightning_easiness.labels.find import LabelIssues, check_choices, find_label_issues
+from lightning_easiness.labels.sources import ONLINE, PROBABILITY_SCORES, PROBE, check_ranks
+from lightning_easiness.labels.threshold_rule import check_percentile
 from lightning_easiness.observe.batch_reader import ONLINE_FIELDS
 from lightning_easiness.record.layout import RUN_FILE, checkpoint_paths, is_complete, probabilities_path
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores.scores import get_score
-from lightning_easiness.threshold_rule import check_percentile
 
 __all__ = ["find_threshold_issues"]
 

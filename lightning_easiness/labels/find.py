@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import functional
-from lightning_easiness.label_rules import Verdict, contradicted, easiest_of, exactly, judge, more_wrong
-from lightning_easiness.label_sources import (
+from lightning_easiness.labels.rules import Verdict, contradicted, easiest_of, exactly, judge, more_wrong
+from lightning_easiness.labels.sources import (
     Source,
     Suspicion,
     read_source,
     tie_of,
 )
-from lightning_easiness.label_table import LabelIssues
-from lightning_easiness.label_warnings import (
+from lightning_easiness.labels.table import LabelIssues
+from lightning_easiness.labels.threshold_rule import judge_thresholds, judged_scores, mean_over_judges
+from lightning_easiness.labels.warnings import (
     check_any,
     warn_of_classes,
     warn_of_labels_learnt_by_heart,
     warn_of_what_was_not_judged,
 )
 from lightning_easiness.scores.scores import Scores
-from lightning_easiness.threshold_rule import judge_thresholds, judged_scores, mean_over_judges
 
 __all__ = ["LabelIssues", "find_label_issues"]
 

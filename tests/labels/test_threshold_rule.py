@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import EasinessRecord, find_label_issues, functional, threshold_rule
-from lightning_easiness.label_sources import Suspicion
+from lightning_easiness.labels.sources import Suspicion
+from lightning_easiness.labels.threshold_rule import judge_thresholds, judged_scores, mean_over_judges
 from lightning_easiness.record.files import fingerprint
 from lightning_easiness.scores.scores import Scores
-from lightning_easiness.threshold_rule import judge_thresholds, judged_scores, mean_over_judges
 from tests.made_runs import whole, write_run
 
 NAN = math.nan

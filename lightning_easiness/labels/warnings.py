@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.label_rules import Verdict
+from lightning_easiness.labels.rules import Verdict
 
 _MOST_CLASSES = 5  # that a warning names
 _MANY = 0.01  # of all examples

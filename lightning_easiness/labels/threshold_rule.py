@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.label_rules import Verdict
-from lightning_easiness.label_sources import Suspicion
+from lightning_easiness.labels.rules import Verdict
+from lightning_easiness.labels.sources import Suspicion
 from lightning_easiness.record.files import fingerprint
 from lightning_easiness.scores.scores import Scores
 

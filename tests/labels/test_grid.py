@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from lightning_easiness import LabelIssues, find_label_issues
-from lightning_easiness.label_views import suspects_sheet, write_suspects
+from lightning_easiness.labels.grid import suspects_sheet, write_suspects
 from lightning_easiness.scores.scores import Scores
 from lightning_easiness.view.drawing import Sheet
 from lightning_easiness.view.images import NoPictureError

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.subset import known_target
-from lightning_easiness.label_table import LabelIssues
+from lightning_easiness.labels.table import LabelIssues
 from lightning_easiness.view.grids import class_namer, histogram, in_digits, picture_sheet
 
 
