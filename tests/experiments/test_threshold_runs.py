@@ -26,7 +26,7 @@ from lightning_easiness import (
     find_label_issues,
     functional,
 )
-from lightning_easiness.cli import main
+from lightning_easiness.cli.main import main
 from lightning_easiness.experiments.threshold_set import SET_FILE
 from lightning_easiness.labels.threshold_issues import find_threshold_issues
 from lightning_easiness.record.files import fingerprint

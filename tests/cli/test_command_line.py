@@ -17,15 +17,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_easiness import Ablation, EasinessRecord, Keep, find_label_issues, functional
-from lightning_easiness.cli import main
-from lightning_easiness.command_options import SAMPLINGS
+from lightning_easiness.cli.main import main
+from lightning_easiness.cli.options import SAMPLINGS
 from lightning_easiness.scores.scores import SCORES
 from lightning_easiness.select.static import Sampling
 from tests.labels.test_find import N as NUM_LABELS
 from tests.labels.test_find import write as write_labelled
 from tests.made_runs import NUM_EXAMPLES, write_run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Output = pytest.CaptureFixture[str]
 
 
@@ -486,7 +486,7 @@ def test_a_file_that_is_left_out_is_told_in_one_line(folder: Path, capsys: Outpu
     told = capsys.readouterr()
     assert ": 2 runs," in told.out
     assert re.fullmatch(r"lightning-easiness: warning: Left out: '[^\n]*' is damaged [^\n]*\n", told.err)
-    assert warnings.showwarning.__module__ != "lightning_easiness.cli", "it is put back"
+    assert warnings.showwarning.__module__ != "lightning_easiness.cli.main", "it is put back"
 
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -503,7 +503,7 @@ def test_python_m_and_the_entry_point(folder: Path, tmp_path: Path) -> None:
     done = run("-m", "lightning_easiness", "score", folder / "none")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     scripts = (ROOT / "pyproject.toml").read_text().partition("[project.scripts]\n")[2]
-    assert scripts.startswith('lightning-easiness = "lightning_easiness.cli:main"\n')
+    assert scripts.startswith('lightning-easiness = "lightning_easiness.cli.main:main"\n')
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of another kind")
@@ -518,7 +518,7 @@ def test_nobody_reads_on() -> None:
 
 _LOADED = """
 import sys
-from lightning_easiness.cli import main
+from lightning_easiness.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit:

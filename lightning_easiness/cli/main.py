@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from lightning_easiness.command_options import PROGRAM, make_parser
+from lightning_easiness.cli.options import PROGRAM, make_parser
 
 if TYPE_CHECKING:
     from lightning_easiness.labels.find import LabelIssues
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from lightning_easiness.command_files import cells, print_table, write_scores
+    from lightning_easiness.cli.files import cells, print_table, write_scores
 
     if arguments.list or arguments.score == "list":
         _list_scores()
@@ -99,7 +99,7 @@ def _score(arguments: argparse.Namespace) -> None:
 
 
 def _select(arguments: argparse.Namespace) -> None:
-    from lightning_easiness.command_files import write_indices
+    from lightning_easiness.cli.files import write_indices
     from lightning_easiness.select.static import Ablation
 
     _, scores = _read(arguments)
@@ -122,7 +122,7 @@ def _select(arguments: argparse.Namespace) -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     from lightning_easiness import functional
-    from lightning_easiness.command_files import print_table
+    from lightning_easiness.cli.files import print_table
 
     other = {name: getattr(arguments, f"{name}_b") for name in ("path", "score", "series", "checkpoint")}
     other = {name: value for name, value in other.items() if value is not None}
@@ -153,7 +153,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _issues(arguments: argparse.Namespace) -> None:
-    from lightning_easiness.command_files import cells, print_table, read_labels, write_table
+    from lightning_easiness.cli.files import cells, print_table, read_labels, write_table
     from lightning_easiness.labels.find import find_label_issues
     from lightning_easiness.labels.threshold_issues import find_threshold_issues
 
@@ -174,7 +174,7 @@ def _issues(arguments: argparse.Namespace) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> None:
-    from lightning_easiness.command_files import read_images
+    from lightning_easiness.cli.files import read_images
     from lightning_easiness.view import figures
 
     images = None if arguments.images is None else read_images(arguments.images)
