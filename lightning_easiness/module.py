@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_easiness._utils.lightning import log_loader_index
 from lightning_easiness.functional._checks import check_at_least, check_logits, check_target_range
 from lightning_easiness.functional.sample_easiness import log_sample_easiness_vector
 from lightning_easiness.functional.sample_easiness_loss import DEFAULT_FLOOR, check_settings, loss_of_log_wins
@@ -218,7 +219,7 @@ def _log(
         kept = module.__dict__["_sel_metrics"] = _MetricsOfFit(module.trainer)
     # Each of several validation loaders has its own line in the log. The Trainer tells which one it is nowhere else;
     # if it stops telling, they share one.
-    loader = getattr(getattr(module.trainer, "_results", None), "dataloader_idx", None)
+    loader = log_loader_index(module)
     metrics = kept.of(stage, loader, device=losses.device)
     metrics.begin(module, stage)
     metrics.add(losses, easiness, correct, count, weight)

@@ -14,27 +14,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_easiness.callbacks.checks import (
-    check_arguments,
-    check_patterns,
-    check_submodule,
-    only_loader,
-    val_loader,
-)
+from lightning_easiness._utils.lightning import num_steps, trial_batches
+from lightning_easiness.callbacks.checks import check_arguments, check_patterns
 from lightning_easiness.callbacks.logging import log_observation, log_sheets
-from lightning_easiness.callbacks.recorder import RunRecorder, trial_batches
+from lightning_easiness.callbacks.recorder import RunRecorder
 from lightning_easiness.callbacks.usage import UsageMeter, note_usage, tell_usage
+from lightning_easiness.data.batch import unpack_batch
 from lightning_easiness.data.loaders import check_indexable, num_examples
-from lightning_easiness.observe.batch_reader import (
-    ONLINE_FIELDS,
-    PROBE_FIELDS,
-    BatchReader,
-    Observation,
-    find_logits,
-    unpack_batch,
-)
+from lightning_easiness.data.observation import Observation
+from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBE_FIELDS, BatchReader, find_logits
+from lightning_easiness.observe.checks import check_submodule, only_loader, val_loader
 from lightning_easiness.observe.evaluation import Pattern, Probe, check_targets
-from lightning_easiness.observe.forward import candidate_modules, steps_made
+from lightning_easiness.observe.forward import candidate_modules
 from lightning_easiness.observe.online import OnlineObserver
 
 
@@ -177,7 +168,7 @@ class EasinessCallback(Callback):
         if stage != "fit":
             return
         self._close()
-        goes_on = self._last_fit == (id(trainer), steps_made(trainer)) and steps_made(trainer) > 0
+        goes_on = self._last_fit == (id(trainer), num_steps(trainer)) and num_steps(trainer) > 0
         before = self.state_dict() if goes_on else {}
         self._forget()
         if goes_on:  # a further fit() of the same Trainer
@@ -215,14 +206,14 @@ class EasinessCallback(Callback):
         if 0 <= self._open_epoch < trainer.current_epoch:
             # resumed from a checkpoint that was written after an epoch's last batch and before its end was observed
             self._end_epoch(trainer, pl_module, self._open_epoch)
-        if steps_made(trainer) in self.at_steps:  # 0, or resumed from a checkpoint written just before the probe
+        if num_steps(trainer) in self.at_steps:  # 0, or resumed from a checkpoint written just before the probe
             self._run_probe(trainer, pl_module)
-        self._last_step = steps_made(trainer)
+        self._last_step = num_steps(trainer)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         tell_usage(self.usage, trainer)
-        self._last_fit = (id(trainer), steps_made(trainer))
+        self._last_fit = (id(trainer), num_steps(trainer))
         if self._recorder is not None:
             self._recorder.complete()
 
@@ -267,9 +258,9 @@ class EasinessCallback(Callback):
         if self._online is not None:
             self._online.end_batch(skipped=not outputs and pl_module.automatic_optimization)
         # several optimizers may make several steps in a batch
-        if any(self._last_step < step <= steps_made(trainer) for step in self.at_steps):
+        if any(self._last_step < step <= num_steps(trainer) for step in self.at_steps):
             self._run_probe(trainer, pl_module)
-        self._last_step = steps_made(trainer)
+        self._last_step = num_steps(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -318,7 +309,7 @@ class EasinessCallback(Callback):
         )
 
     def _run_probe(self, trainer: Trainer, pl_module: LightningModule, epoch: int | None = None) -> None:
-        if self._probe is None or self._probed_step == steps_made(trainer):
+        if self._probe is None or self._probed_step == num_steps(trainer):
             return
         trial = trial_batches(trainer) or None
         with self.usage.paused():
@@ -334,7 +325,7 @@ class EasinessCallback(Callback):
                         observation.series,
                         self.num_images,
                     )
-        self._probed_step = steps_made(trainer)
+        self._probed_step = num_steps(trainer)
 
     def _record(self, trainer: Trainer, observation: Observation) -> None:
         check_targets(observation)

@@ -12,9 +12,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from lightning_easiness._utils.lightning import is_named
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams
 from lightning_easiness.functional import rank_by_easiness
-from lightning_easiness.observe.forward import is_named
 from lightning_easiness.view.grids import class_namer, histogram, in_digits, picture_sheet
 from lightning_easiness.view.images import NoPictureError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
-from lightning_easiness.callbacks.checks import check_length
-from lightning_easiness.observe.batch_reader import Observation
-from lightning_easiness.record.probabilities import AveragedProbabilities
+from lightning_easiness._utils.lightning import trial_batches
+from lightning_easiness.data.observation import AveragedProbabilities, Observation
+from lightning_easiness.observe.checks import check_length
 from lightning_easiness.record.writer import RunWriter, checkpoint_paths, open_targets
 
 
@@ -130,11 +130,6 @@ def _append(writer: RunWriter, observation: Observation | AveragedProbabilities)
         num_classes=observation.num_classes,
         loss=observation.loss_name,
     )
-
-
-def trial_batches(trainer: Trainer) -> int:
-    """Batches of a trial run (`fast_dev_run`), which reads few examples and writes nothing; 0 for a real one."""
-    return int(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
 def _seed() -> int | None:

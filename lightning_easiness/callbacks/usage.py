@@ -11,10 +11,9 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_easiness.callbacks.recorder import trial_batches
+from lightning_easiness._utils.lightning import num_steps, trial_batches
 from lightning_easiness.data.loaders import num_examples
-from lightning_easiness.observe.batch_reader import Observation
-from lightning_easiness.observe.forward import steps_made
+from lightning_easiness.data.observation import Observation
 
 
 class UsageMeter:
@@ -110,7 +109,7 @@ def note_usage(meter: UsageMeter, trainer: Trainer, online: Observation | None) 
     if trainer.is_global_zero and not trial_batches(trainer):
         metrics = {"easiness/data_use": share, "easiness/epoch_seconds": meter.epoch_seconds[-1]}
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=steps_made(trainer))
+            logger.log_metrics(metrics, step=num_steps(trainer))
 
 
 def tell_usage(meter: UsageMeter, trainer: Trainer) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams
-from lightning_easiness.observe.batch_reader import TARGET_KEYS
+from lightning_easiness.data.batch import TARGET_KEYS
 
 _TARGET_ATTRIBUTES = ("targets", "target", "labels", "label", "y")
 

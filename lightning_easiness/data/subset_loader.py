@@ -23,11 +23,9 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from lightning_easiness._utils.lightning import replace_saved_dataset
 from lightning_easiness.data.loaders import UserDatasetInWorker, plain_copy
 from lightning_easiness.data.subset import SelectedDataset
-
-# where Lightning keeps the arguments of a loader that a hook made, to make it again with a distributed sampler
-_SAVED_ARGS, _SAVED_KWARGS, _SAVED_DATASET = "__pl_saved_args", "__pl_saved_kwargs", "__dataset"
 
 
 def check_selectable(loader: Any) -> None:
@@ -86,7 +84,7 @@ def select_from(
     if loader.worker_init_fn is not None:
         changed["worker_init_fn"] = UserDatasetInWorker(loader.worker_init_fn)
     clone.__dict__.update(changed)  # DataLoader refuses to set some of these
-    _replace_saved(clone, loader.dataset, selected)
+    replace_saved_dataset(clone, loader.dataset, selected)
     return clone  # type: ignore[no-any-return]
 
 
@@ -119,21 +117,6 @@ def check_batches(owner: str, loader: DataLoader[Any], trainer: Any) -> None:
             f" and drop_last{'' if processes == 1 else f' on {processes} processes'}; keep more, or set drop_last=False"
             " or a smaller batch_size."
         )
-
-
-def _replace_saved(clone: DataLoader[Any], dataset: Any, selected: SelectedDataset) -> None:
-    """Lets Lightning, when it makes the loader again, make it over the selection too."""
-    held = clone.__dict__
-    if _SAVED_ARGS not in held:
-        return
-    args, kwargs = held[_SAVED_ARGS], held[_SAVED_KWARGS]
-    if any(value is dataset for value in (*args, *kwargs.values())):
-        held[_SAVED_ARGS] = tuple(selected if value is dataset else value for value in args)
-        held[_SAVED_KWARGS] = {name: selected if value is dataset else value for name, value in kwargs.items()}
-        held[_SAVED_DATASET] = selected
-    else:  # a subclass that makes its data set by itself: Lightning goes by attributes then
-        for name in [name for name in held if name.startswith("__pl_") or name == _SAVED_DATASET]:
-            del held[name]
 
 
 def _for_selection(sampler: Any, selected: SelectedDataset) -> Any:

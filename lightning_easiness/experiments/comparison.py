@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 import torch.distributed
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness._utils.lightning import is_named, is_writer
 from lightning_easiness._utils.rng import OwnGenerators
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.experiments.repeats import own_seeding, run_name
-from lightning_easiness.observe.forward import is_named
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.datamodule import EasinessDataModule
@@ -222,11 +221,6 @@ def agreed(decide: Callable[[], _T]) -> _T:
         raise answer[1]
     decided: _T = answer[0]
     return decided
-
-
-def is_writer() -> bool:
-    """Tells whether this process is the one that writes files."""
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _call(factory: Callable[..., Any], **given: Any) -> Any:

@@ -26,12 +26,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lightning_easiness import functional
+from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.tables import write_csv
 from lightning_easiness.experiments.comparison import (
     Comparison,
     agreed,
     draw_comparison,
-    is_writer,
     row,
     takes,
     with_selection,

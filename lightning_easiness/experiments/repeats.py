@@ -24,9 +24,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from tqdm.auto import tqdm
 from typing_extensions import override
 
+from lightning_easiness._utils.lightning import begin_next_epoch, is_named, trial_batches
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, read_streams, restore_streams
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.observe.forward import is_named
 from lightning_easiness.record.layout import checkpoint_paths, is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
@@ -145,7 +145,7 @@ def _check_made(module: LightningModule, trainer: Trainer, fitted: WeakSet[Any])
                 " on from the first; let it make a new one at each call."
             )
         fitted.add(made)
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+    if trial_batches(trainer):
         raise ValueError(
             "The Trainer of repeat_fit has fast_dev_run, which writes no record; try things out with trainer.fit(...),"
             " or with few `seeds`, max_epochs and limit_train_batches in another `dirpath`."
@@ -260,7 +260,7 @@ class _Resume(Checkpoint):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._resumed:
-            _begin_next_epoch(trainer)
+            begin_next_epoch(trainer)
             _step_plateau_schedulers(trainer, pl_module, self._resumed["metrics"])
             _generators(trainer).restore(self._resumed["generators"])
             restore_streams(self._resumed["streams"])
@@ -268,20 +268,6 @@ class _Resume(Checkpoint):
 
 def _generators(trainer: Trainer) -> OwnGenerators:
     return OwnGenerators([trainer.train_dataloader, trainer.val_dataloaders])
-
-
-def _begin_next_epoch(trainer: Trainer) -> None:
-    """Lets a resumed fit come to its epoch as one that was never left does.
-
-    By itself Lightning takes the iterator that it made on the way here, before the random streams are restored; and
-    with `max_steps` it begins by training a batch of the epoch that has ended.
-    """
-    loop = trainer.fit_loop
-    if loop.restarted_on_epoch_end:
-        loop.epoch_progress.increment_completed()
-    loop.epoch_loop.restarting = False  # its parts too
-    for part in (loop, loop.epoch_loop):
-        part.on_iteration_done()
 
 
 def _step_plateau_schedulers(trainer: Trainer, pl_module: LightningModule, metrics: dict[str, Any]) -> None:

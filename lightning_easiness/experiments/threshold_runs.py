@@ -16,13 +16,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, set_streams
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.callbacks.checks import only_loader
 from lightning_easiness.data.loaders import num_examples
+from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import known_target, whole
-from lightning_easiness.experiments.comparison import agreed, is_writer, takes, with_selection
+from lightning_easiness.experiments.comparison import agreed, takes, with_selection
 from lightning_easiness.experiments.repeats import repeat_fit, run_name
 from lightning_easiness.experiments.threshold_set import (
     SET_FILE,
@@ -44,7 +45,7 @@ from lightning_easiness.labels.threshold_issues import (
     find_threshold_issues,
     needs_of,
 )
-from lightning_easiness.observe.batch_reader import Observation
+from lightning_easiness.observe.checks import only_loader
 from lightning_easiness.observe.evaluation import Probe
 from lightning_easiness.record.files import fingerprint
 from lightning_easiness.record.layout import ONLINE_SERIES, is_complete

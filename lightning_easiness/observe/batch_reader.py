@@ -11,67 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_easiness.data.batch import unpack_batch
 from lightning_easiness.functional import el2n, margin, sample_easiness
 
-INPUT_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x", "data", "features", "img")
-TARGET_KEYS = ("label", "labels", "target", "targets", "y", "class", "classes", "mask", "masks")
 LOGITS_KEYS = ("logits", "logit", "output", "out", "y_hat", "preds")
 
 ONLINE_FIELDS = ("loss", "correct", "margin")
 PROBE_FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
 PROBABILITIES = "probabilities"  # a row an example, float16 (B, K): summed, and no field of a record
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One checkpoint of one series: a value for each of the N examples, on the CPU, the same in every process.
-
-    Attributes:
-        series: "train-probe", "train-online", "val-probe" ...
-        step: optimizer steps made so far.
-        epoch: in which it was observed.
-        fields: name -> (N,); float32, but for `correct` (bool) and `count` (int32).
-        target: (N,) int64, -1 where the example was not seen yet; None when targets are no class indices.
-        num_classes: of the logits, None without them.
-        loss_name: "cross_entropy" or the name of the user's function.
-        seconds: that the pass took; 0 for what is observed in passing.
-    """
-
-    series: str
-    step: int
-    epoch: int
-    fields: dict[str, Tensor]
-    target: Tensor | None
-    num_classes: int | None
-    loss_name: str
-    seconds: float = 0.0
-
-
-def unpack_batch(batch: Any) -> tuple[Any, Any]:
-    """Splits a batch into inputs and targets: `(x, y, ...)`, or a mapping with the usual keys.
-
-    Raises:
-        TypeError: it is neither; the message names `batch_fn`.
-    """
-    if isinstance(batch, Mapping):
-        target_key = next((key for key in TARGET_KEYS if key in batch), None)
-        if target_key is not None:
-            input_key = next((key for key in INPUT_KEYS if key in batch), None)
-            if input_key is not None:
-                return batch[input_key], batch[target_key]
-            # a model that takes keywords, as language models do
-            return {key: value for key, value in batch.items() if key != target_key}, batch[target_key]
-        found = f"a {type(batch).__name__} with the keys {sorted(map(str, batch))}"
-    elif isinstance(batch, (tuple, list)):
-        if len(batch) >= 2:
-            return batch[0], batch[1]
-        found = f"a {type(batch).__name__} of {len(batch)} item{'s' * (len(batch) != 1)}"
-    else:
-        found = f"a {type(batch).__name__}"
-    raise TypeError(
-        f"EasinessCallback cannot tell inputs from targets in {found};"
-        " pass batch_fn, a function that takes the batch and returns (inputs, targets)."
-    )
 
 
 def find_logits(output: Any) -> Tensor | None:

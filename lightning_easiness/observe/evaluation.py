@@ -11,14 +11,24 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_easiness._utils.lightning import (
+    as_validation,
+    callable_module,
+    defines_forward,
+    is_named,
+    num_steps,
+    on_device,
+)
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.loaders import IndexedBatch, num_examples, ordered_loader
+from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import whole
-from lightning_easiness.observe.batch_reader import PROBE_FIELDS, BatchReader, Observation, count_classes
-from lightning_easiness.observe.forward import call_module, candidate_modules, defines_forward, is_named, steps_made
+from lightning_easiness.observe.batch_reader import PROBE_FIELDS, BatchReader, count_classes
+from lightning_easiness.observe.forward import call_module, candidate_modules
 
 Pattern = Callable[[Any], Any]
 
@@ -113,10 +123,7 @@ class Probe:
     def _observe(
         self, trainer: Trainer, pl_module: LightningModule, forward: Callable[[Any], Any], batch: Any, size: int
     ) -> dict[str, dict[str, Tensor]]:
-        batch = trainer.precision_plugin.convert_input(batch)
-        batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
-        batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-        inputs, target = self._reader.batch_fn(batch)
+        inputs, target = self._reader.batch_fn(on_device(trainer, pl_module, batch))
         observed = {}
         for series, pattern in self._views.items():
             shown = inputs if pattern is None else pattern(inputs)
@@ -131,7 +138,7 @@ class Probe:
 
     def _forward_of(self, trainer: Trainer, pl_module: LightningModule) -> Callable[[Any], Any]:
         """Finds out once a pass how inputs become the model's output."""
-        whole = _gathering(trainer, pl_module)
+        whole = callable_module(trainer, pl_module)
         if self._module is None:
             name = candidate_modules(pl_module)[0]
             part = pl_module.get_submodule(name)
@@ -156,10 +163,10 @@ class Probe:
         fields, target = columns.reduced(trainer)
         observation = Observation(
             series=series,
-            step=steps_made(trainer),
+            step=num_steps(trainer),
             epoch=trainer.current_epoch if epoch is None else epoch,
             fields=fields,
-            target=target,
+            identity=DataIdentity(num_examples(self.dataset), target),
             num_classes=self._num_classes if target is not None else None,
             loss_name=self._reader.loss_name,
         )
@@ -213,28 +220,20 @@ class _Columns:
         return columns, target
 
 
-def _gathering(trainer: Trainer, pl_module: LightningModule) -> nn.Module:
-    """The module to call for the LightningModule's forward: the wrapper that gathers its shards, where there is one."""
-    wrapped = type(trainer.model).__name__ == "FullyShardedDataParallel"
-    return trainer.model if wrapped and trainer.model is not None else pl_module
-
-
 @contextmanager
 def _at_rest(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
     """Fixed weights: eval mode, no gradients, rank 0's buffers everywhere, no compilation; afterwards all as before."""
     modes = [(module, module.training) for module in pl_module.modules()]
-    stage = trainer.state.stage
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(_same_buffers(pl_module))
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and loading it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        trainer.validating = True  # batch hooks that augment on the device ask for `trainer.training`
+        stack.enter_context(as_validation(trainer))
         pl_module.eval()
         try:
             yield
         finally:
-            trainer.state.stage = stage
             for module, mode in modes:
                 module.training = mode
 

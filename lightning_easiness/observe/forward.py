@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from lightning_easiness._utils.lightning import defines_forward
+
 
 def candidate_modules(module: nn.Module) -> list[str]:
     """Names the parts of a LightningModule that may return the logits, the likeliest first; "" is the module itself.
@@ -30,28 +32,6 @@ def candidate_modules(module: nn.Module) -> list[str]:
             " logits, module='...'."
         )
     return names
-
-
-def defines_forward(module: nn.Module) -> bool:
-    """Tells whether a module has a `forward` of its own; the one of LightningModule only says that there is none."""
-    owner = next(base for base in type(module).__mro__ if "forward" in vars(base))
-    return owner.__name__ not in ("LightningModule", "Module")
-
-
-def is_named(value: object, class_name: str) -> bool:
-    """An isinstance check by name: Lightning's classes exist twice, in `lightning` and in `pytorch_lightning`."""
-    return any(base.__name__ == class_name for base in type(value).__mro__)
-
-
-def steps_made(trainer: Any) -> int:
-    """Optimizer steps made so far: Lightning's count, or the batches where it counts none.
-
-    Lightning does not see the steps of raw optimizers, `self.optimizers(use_pl_optimizer=False)`; by its count all
-    epochs would be at step 0.
-    """
-    if trainer.global_step or trainer.lightning_module.automatic_optimization:
-        return int(trainer.global_step)
-    return int(trainer.fit_loop.total_batch_idx) + 1
 
 
 def call_module(module: nn.Module, inputs: Any, signature_of: nn.Module | None = None) -> Any:

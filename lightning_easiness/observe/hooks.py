@@ -12,44 +12,30 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lightning_easiness._utils.lightning import StrategyHook, loads_training
 from lightning_easiness.data.loaders import IndexSource, follow, unfollow
 from lightning_easiness.observe.forward import candidate_modules
 
 
 class LoaderTap:
-    """Stands in for `strategy.process_dataloader`, the last call before a loader is iterated; follows train loaders."""
+    """Follows the train loaders of a fit from the last call before one is iterated, `strategy.process_dataloader`."""
 
     def __init__(self, trainer: Trainer, source: IndexSource) -> None:
         self._trainer = trainer
         self._source = source
-        self._active = True
         self._followed: list[Any] = []
-        self._previous: Callable[[object], object] = trainer.strategy.process_dataloader
-        trainer.strategy.process_dataloader = self  # type: ignore[method-assign]
+        self._hook = StrategyHook(trainer, "process_dataloader", before=self._follow)
 
-    def __call__(self, dataloader: object) -> object:
-        """Follows a loader of the training and passes every loader on."""
-        if self._active and self._trainer.training and self._loads_training():
+    def remove(self) -> None:
+        """Takes the tap off."""
+        self._hook.remove()
+        self._unfollow()
+
+    def _follow(self, dataloader: object) -> None:
+        if self._trainer.training and loads_training(self._trainer):
             self._unfollow()  # a reload brings a new one
             follow(dataloader, self._source)
             self._followed.append(dataloader)
-        return self._previous(dataloader)
-
-    def _loads_training(self) -> bool:
-        # a tuner, as BatchSizeFinder, loads validation too while it trains, right after the loaders of the training
-        return self._trainer.train_dataloader is None or bool(self._trainer.fit_loop._should_reload_train_dl)
-
-    def remove(self) -> None:
-        """Takes the tap off. Taps of other callbacks may lie over it: the last one to go takes off all of them."""
-        self._active = False
-        self._unfollow()
-        strategy = self._trainer.strategy
-        current = strategy.__dict__.get("process_dataloader")
-        while isinstance(current, LoaderTap) and not current._active:
-            current = current._previous
-            strategy.process_dataloader = current  # type: ignore[method-assign, assignment]
-        if current == type(strategy).process_dataloader.__get__(strategy):
-            del strategy.__dict__["process_dataloader"]
 
     def _unfollow(self) -> None:
         for loader in self._followed:
@@ -130,35 +116,3 @@ class LogitsTap:
 
 def _first_size(prediction: Any) -> int | None:
     return prediction.shape[0] if isinstance(prediction, Tensor) and prediction.ndim > 0 else None
-
-
-class StrategyTap:
-    """Stands in for a method of the Trainer's strategy, and may change what it returns.
-
-    Args:
-        trainer: whose strategy.
-        method: the method's name.
-        change: takes what the method returned and returns what the caller gets.
-    """
-
-    def __init__(self, trainer: Trainer, method: str, change: Callable[[Any], Any]) -> None:
-        self._strategy, self._method = trainer.strategy, method
-        self._change = change
-        self._active = True
-        self._previous: Callable[..., Any] = getattr(trainer.strategy, method)
-        setattr(trainer.strategy, method, self)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the method, and lets its result be changed."""
-        result = self._previous(*args, **kwargs)
-        return self._change(result) if self._active else result
-
-    def remove(self) -> None:
-        """Takes the tap off; another one that was put on later still passes results through this one, unchanged."""
-        self._active = False
-        if self._strategy.__dict__.get(self._method) is not self:
-            return
-        if self._previous == getattr(type(self._strategy), self._method).__get__(self._strategy):
-            del self._strategy.__dict__[self._method]
-        else:
-            setattr(self._strategy, self._method, self._previous)

@@ -8,19 +8,14 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_easiness.callbacks.checks import check_length, check_step, only_loader
+from lightning_easiness._utils.lightning import batch_is_finished, num_steps
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.loaders import IndexSource, check_index, lost_indices, num_examples
-from lightning_easiness.observe.batch_reader import (
-    ONLINE_FIELDS,
-    PROBABILITIES,
-    BatchReader,
-    EpochSums,
-    Observation,
-    count_classes,
-)
-from lightning_easiness.observe.forward import steps_made
+from lightning_easiness.data.observation import AveragedProbabilities, Observation
+from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBABILITIES, BatchReader, EpochSums, count_classes
+from lightning_easiness.observe.checks import check_length, check_step, only_loader
 from lightning_easiness.observe.hooks import LoaderTap, LogitsTap
-from lightning_easiness.record.probabilities import AveragedProbabilities, ProbabilitySums
+from lightning_easiness.observe.probability_sums import ProbabilitySums
 
 SERIES = "train-online"
 
@@ -111,8 +106,7 @@ class OnlineObserver:
         """Takes in the batch at hand unless training is still at it, or skipped it: a resumed fit then repeats it."""
         if self._logits_tap is None or not self._logits_tap.heard:
             return
-        batches: Any = self._trainer.fit_loop.epoch_loop.batch_progress.current
-        if batches.processed == batches.ready:
+        if batch_is_finished(self._trainer):
             self._keep()
 
     def end_epoch(self, epoch: int) -> Observation | None:
@@ -127,10 +121,10 @@ class OnlineObserver:
         known = ("loss", "count") if self._num_classes is None else means
         return Observation(
             series=SERIES,
-            step=steps_made(self._trainer),
+            step=num_steps(self._trainer),
             epoch=epoch,
             fields={name: means[name] for name in known},
-            target=target if bool((target >= 0).any()) else None,
+            identity=DataIdentity(self.num_examples, target if bool((target >= 0).any()) else None),
             num_classes=self._num_classes,
             loss_name=self._reader.loss_name,
         )
@@ -147,7 +141,7 @@ class OnlineObserver:
         means = self._probabilities.means()
         if means is None:
             return None
-        return AveragedProbabilities(steps_made(self._trainer), epoch, means, self._probabilities.count.int())
+        return AveragedProbabilities(num_steps(self._trainer), epoch, means, self._probabilities.count.int())
 
     def state(self, epoch_is_open: bool) -> dict[str, Any]:
         """The epoch so far, and the sums of probabilities, over all processes, as tensors and plain types."""

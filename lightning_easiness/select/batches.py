@@ -9,13 +9,13 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
+from lightning_easiness._utils.lightning import StrategyHook, batch_number, takes_dataloader_iter
 from lightning_easiness.data.loaders import IndexSource, lost_indices, narrow
 from lightning_easiness.losses import WeighsExamples
 from lightning_easiness.observe.evaluation import Probe
-from lightning_easiness.observe.hooks import LoaderTap, StrategyTap
+from lightning_easiness.observe.hooks import LoaderTap
 from lightning_easiness.select.base import Selection, SelectionState, checked_indices, checked_weights, filled_up
 
 _LEAST_IN_A_BATCH = 2  # batch norm refuses a single example
@@ -41,8 +41,8 @@ class BatchWork:
         self._source = IndexSource()
         self._loader_tap = LoaderTap(trainer, self._source)
         # the last call before a training step, and the step itself
-        self._batch_tap = StrategyTap(trainer, "batch_to_device", self._work)
-        self._step_tap = StrategyTap(trainer, "training_step", self._note_step)
+        self._batch_tap = StrategyHook(trainer, "batch_to_device", after=self._work)
+        self._step_tap = StrategyHook(trainer, "training_step", after=self._note_step)
 
     def close(self) -> None:
         """Takes the taps off and the weights back."""
@@ -93,9 +93,14 @@ class BatchWork:
 
     def _narrowed(self, batch: Any, size: int) -> tuple[Any, Tensor | None, int]:
         selection, name = self._selection, type(self._selection).__name__
-        number = self._trainer.fit_loop.epoch_loop.batch_idx + 1  # it is counted only when it is begun
         state = SelectionState(
-            size, self._trainer.current_epoch, None, None, selection.seed, self._trainer.max_epochs, number
+            size,
+            self._trainer.current_epoch,
+            None,
+            None,
+            selection.seed,
+            self._trainer.max_epochs,
+            batch_number(self._trainer),
         )
         if not selection.looks_before(state):
             return batch, None, size
@@ -146,7 +151,7 @@ class BatchWork:
 def check_consumers(selection: Selection, module: LightningModule) -> None:
     """Raises a TypeError where a selection gives weights, or narrows batches, and the module takes neither."""
     works = selection.per_batch or selection.weighs
-    if works and is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
+    if works and takes_dataloader_iter(module):
         raise TypeError(
             f"{type(selection).__name__} works on each batch, but the training_step of {type(module).__name__} takes"
             " batches off a `dataloader_iter` by itself; let it take (batch, batch_idx)."

@@ -15,13 +15,14 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_easiness._utils.lightning import num_steps, trial_batches
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.data.loaders import examples_per_batch
+from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import known_target
 from lightning_easiness.data.subset_loader import drawable
-from lightning_easiness.observe.batch_reader import BatchReader, Observation
+from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.evaluation import Probe
-from lightning_easiness.observe.forward import steps_made
 from lightning_easiness.select.base import (
     Selection,
     SelectionState,
@@ -212,11 +213,11 @@ class Chooser:
                 " inside trainer.fit(...) alone."
             )
         latest, self._latest = self._latest, None
-        if latest is not None and latest.step == steps_made(trainer) and self._is_of(latest, loader):
+        if latest is not None and latest.step == num_steps(trainer) and self._is_of(latest, loader):
             assert self._heard is not None
             self._heard.usage.count(latest.seconds)  # what else was left out, as a look for the record
             return latest  # the callback has just looked, at these weights
-        trial = int(trainer.fast_dev_run) or None  # type: ignore[attr-defined]
+        trial = trial_batches(trainer) or None
         return self.probe(loader).run(trainer, trainer.lightning_module, limit=trial)[0]
 
     def _is_of(self, observation: Observation, loader: DataLoader[Any]) -> bool:

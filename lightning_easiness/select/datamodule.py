@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lightning_easiness._utils.lightning import end_resumed_epoch
 from lightning_easiness.callbacks import EasinessCallback
+from lightning_easiness.data.batch import unpack_batch
 from lightning_easiness.data.subset import SelectedDataset, try_label
 from lightning_easiness.data.subset_loader import check_batches, check_selectable, select_from
-from lightning_easiness.observe.batch_reader import BatchReader, find_logits, unpack_batch
+from lightning_easiness.observe.batch_reader import BatchReader, find_logits
 from lightning_easiness.select.base import Selection, check_selection
 from lightning_easiness.select.batches import BatchWork, check_consumers
 from lightning_easiness.select.chooser import Choice, Chooser
@@ -304,18 +307,9 @@ class EasinessDataModule(LightningDataModule):
 
 
 def _end_restored_epoch(trainer: Any, loader: DataLoader[Any]) -> None:
-    """Lets a fit that is resumed after an epoch's very last batch begin the next epoch at its first batch.
-
-    Lightning compares the number of batches that are done with the length of the next epoch, and would go on within it
-    where that one is longer.
-    """
-    loop = trainer.fit_loop.epoch_loop
-    if getattr(loop, "restarted_on_train_batch_end", False):
-        done = loop.batch_progress.current
-        try:
-            done.completed = max(done.completed, len(loader))
-        except TypeError:  # a sampler that does not tell its length: no epoch is known to be longer
-            return
+    """Lets a fit that is resumed after an epoch's very last batch begin the next epoch at its first batch."""
+    with suppress(TypeError):  # a sampler without a length: no epoch is known to be longer
+        end_resumed_epoch(trainer, len(loader))
 
 
 def _heard_callback(selection: Selection, callbacks: list[EasinessCallback]) -> EasinessCallback | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness.functional.levels import Level, check_levels
 from lightning_easiness.select.base import Selection, SelectionState
 
@@ -120,7 +121,7 @@ class SampleEasinessTraining(Selection):
 
     @override
     def check(self, trainer: Trainer) -> None:
-        epochs, is_trial = trainer.max_epochs, bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        epochs, is_trial = trainer.max_epochs, bool(trial_batches(trainer))
         if epochs is None or epochs < 0:
             if self.final_epochs:
                 raise ValueError(

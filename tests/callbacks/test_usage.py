@@ -18,7 +18,7 @@ from torch import Tensor
 from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, SampleEasinessTraining
 from lightning_easiness.callbacks import observe, probe, usage
 from lightning_easiness.callbacks.usage import UsageMeter
-from lightning_easiness.observe.batch_reader import Observation
+from lightning_easiness.data.observation import Observation
 from tests.select.test_resume import Resumable
 from tests.selecting import Sizes, Traces
 from tests.set_fits import SIGMA2, ToldBase, fit, seeded

@@ -14,14 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_easiness.observe.batch_reader import (
-    ONLINE_FIELDS,
-    PROBE_FIELDS,
-    BatchReader,
-    EpochSums,
-    find_logits,
-    unpack_batch,
-)
+from lightning_easiness.data.batch import unpack_batch
+from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBE_FIELDS, BatchReader, EpochSums, find_logits
 from tests.plain_forward import expected
 
 # ---------------------------------------------------------------------------------------------- batches

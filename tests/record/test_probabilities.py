@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.utils.data import WeightedRandomSampler
 
 from lightning_easiness import EasinessCallback, EasinessRecord, find_label_issues, functional, probabilities
+from lightning_easiness.observe.probability_sums import ProbabilitySums
 from lightning_easiness.record.files import ProbabilitiesFile, RecordFileError
-from lightning_easiness.record.probabilities import ProbabilitySums
 from lightning_easiness.record.writer import RunWriter
 from tests.callbacks.test_resume import BATCHES, Stop, resumable
 from tests.callbacks.test_resume import Plain as Still

@@ -1,0 +1,98 @@
+"""`DataIdentity`: which data set an index is an index into."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+UNKNOWN_TARGET = -1
+
+
+@dataclass(frozen=True, eq=False)
+class DataIdentity:
+    """A data set as far as it can be recognised: its length and its targets.
+
+    Attributes:
+        num_examples: N.
+        target: int64 `(N,)`, -1 where not known; None where none is known. May be mapped from disk.
+
+    Example:
+        >>> here = DataIdentity(3, torch.tensor([0, 1, -1]))
+        >>> here.check_same(DataIdentity(3, torch.tensor([0, -1, 2])), "The record", "the data set", "load another.")
+        >>> here.is_same(DataIdentity(3, torch.tensor([0, 2, 2])))
+        False
+    """
+
+    num_examples: int
+    target: Tensor | None = None
+
+    @classmethod
+    def of_target(cls, target: Tensor) -> DataIdentity:
+        """The identity of a data set by targets of any integer dtype and device, negative where not known."""
+        return cls(len(target), normal_target(target))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The first 16 hexadecimal digits of a SHA-256 digest of the length and the targets."""
+        digest = hashlib.sha256(self.num_examples.to_bytes(8, "little"))
+        target = torch.full((self.num_examples,), UNKNOWN_TARGET) if self.target is None else self.target
+        digest.update(np.ascontiguousarray(target.numpy(), dtype="<i8").data)
+        return digest.hexdigest()[:16]
+
+    @property
+    def known_target(self) -> Tensor:
+        """The targets, int64 `(N,)`, -1 where not known."""
+        return torch.full((self.num_examples,), UNKNOWN_TARGET) if self.target is None else self.target
+
+    def check_same(self, other: DataIdentity, here: str, there: str, way_out: str) -> None:
+        """Raises where two identities cannot be of one data set; a target that only one of them knows is no difference.
+
+        Args:
+            other: the other identity.
+            here: what this one is the identity of, as the first words of a sentence: "The `scores` of Ablation".
+            there: what the other one is the identity of: "the data set".
+            way_out: what to do, the end of the sentence with its full stop.
+
+        Raises:
+            ValueError: the lengths differ, or the targets of an example.
+        """
+        problem = self._difference(other)
+        if problem is not None:
+            raise ValueError(
+                f"{here} and {there} are not of the same data: {problem}, so an index no longer names the same example:"
+                f" {way_out}"
+            )
+
+    def is_same(self, other: DataIdentity) -> bool:
+        """Whether both may be of one data set, by the rule of `check_same`."""
+        return self._difference(other) is None
+
+    def merged(self, other: DataIdentity) -> DataIdentity:
+        """What either of two identities of one data set knows."""
+        if self.target is None or other.target is None:
+            return self if other.target is None else other
+        return DataIdentity(self.num_examples, torch.where(self.target >= 0, self.target, other.target))
+
+    def _difference(self, other: DataIdentity) -> str | None:
+        if self.num_examples != other.num_examples:
+            return f"the first has {self.num_examples} examples and the second {other.num_examples}"
+        if self.target is None or other.target is None or self.target is other.target:
+            return None
+        differ = (self.target != other.target) & (self.target >= 0) & (other.target >= 0)
+        if not bool(differ.any()):
+            return None
+        example = int(differ.nonzero()[0])
+        return (
+            f"example {example} has target {int(self.target[example])} in the first and {int(other.target[example])} in"
+            f" the second ({int(differ.sum())} of {self.num_examples} differ)"
+        )
+
+
+def normal_target(target: Tensor) -> Tensor:
+    """Brings targets of any integer dtype and device to int64 in main memory, -1 where not known."""
+    return target.detach().to("cpu", torch.int64).clamp(min=UNKNOWN_TARGET)

@@ -1,0 +1,66 @@
+"""What an observation refuses of a module, its loaders and its data, each in one sentence with the way out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from lightning_easiness._utils.lightning import takes_dataloader_iter
+from lightning_easiness.data.loaders import check_indexable
+
+
+def check_submodule(pl_module: LightningModule, name: str) -> None:
+    """Raises a ValueError that lists the submodules where a module has none of this name."""
+    try:
+        pl_module.get_submodule(name)
+    except AttributeError:
+        children = ", ".join(repr(child) for child, _ in pl_module.named_children())
+        raise ValueError(
+            f"The `module` of EasinessCallback names no submodule of {type(pl_module).__name__}: {name!r};"
+            f" its submodules are {children}."
+        ) from None
+
+
+def check_step(pl_module: LightningModule) -> None:
+    """Raises a TypeError where a training step takes its batches by itself."""
+    if takes_dataloader_iter(pl_module):
+        raise TypeError(
+            f"The training_step of {type(pl_module).__name__} takes batches off a `dataloader_iter` by itself, so the"
+            " examples of a step are unknown; give EasinessCallback online=False."
+        )
+
+
+def check_length(found: int, held: str, known: int) -> None:
+    """Raises a ValueError where a data set of `found` examples is not the one of `known` that is `held`."""
+    if found != known:
+        raise ValueError(
+            f"The data set holds {found} examples, but {held}, so an index no longer names the same example; keep the"
+            " data set as it was, or give another one another `run` or `dirpath`."
+        )
+
+
+def only_loader(loaders: Any, split: str) -> DataLoader[Any]:
+    """Returns the loader of a split, which must be one."""
+    # not for training, where the batches of a list of one loader are lists of one batch
+    if split == "val" and isinstance(loaders, (list, tuple)) and len(loaders) == 1:
+        loaders = loaders[0]
+    if not isinstance(loaders, DataLoader):
+        raise TypeError(
+            f"EasinessCallback observes one data set, but the {split} loaders are a {type(loaders).__name__}, so an"
+            " index names no example; pass online=False and the loader to observe, probe=DataLoader(...)."
+        )
+    check_indexable(loaders)
+    return loaders
+
+
+def val_loader(trainer: Trainer) -> DataLoader[Any]:
+    """Returns the validation loader, which must be one."""
+    loaders = trainer.val_dataloaders
+    if loaders is None:
+        raise ValueError(
+            "EasinessCallback(probe='val') found no validation loader when training started; give the Trainer one, or"
+            " pass the loader itself, probe=DataLoader(...)."
+        )
+    return only_loader(loaders, "val")

@@ -1,0 +1,153 @@
+"""Probabilities averaged over training: the sums of one fit. Knows tensors, no Trainer.
+
+A softmax is rounded to a multiple of 2^-20 and summed in integers, so that the order of the steps, the number of
+processes and the cuts of a training that is stopped and resumed leave no trace in the average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.observe.batch_reader import StepList
+
+_UNITS = 2**20  # in a probability of 1
+_MOST_IN_INT32 = 2**31 // _UNITS - 1  # times that an example may be seen
+_BLOCK = 2**22  # probabilities that are worked on at once
+
+
+class ProbabilitySums:
+    """Sums of each example's softmax over all epochs so far.
+
+    A step only puts its (B, K) tensor on a list, which holds 2 K bytes an example on the device until `fold` adds it
+    up. The sums hold 4 K bytes an example in main memory, of the one process that keeps them.
+
+    Args:
+        num_examples: N.
+        keeps: whether this process keeps the sums; all keep the counts.
+
+    Example:
+        >>> sums = ProbabilitySums(3)
+        >>> sums.add(torch.tensor([2, 0]), torch.tensor([[0.25, 0.75], [1.0, 0.0]]).half())
+        >>> sums.add(torch.tensor([2]), torch.tensor([[0.75, 0.25]]).half())
+        >>> sums.fold()
+        >>> sums.means()
+        tensor([[1.0000, 0.0000],
+                [   nan,    nan],
+                [0.5000, 0.5000]], dtype=torch.float16)
+    """
+
+    def __init__(self, num_examples: int, keeps: bool = True) -> None:
+        self.num_examples = num_examples
+        self.count = torch.zeros(num_examples, dtype=torch.int64)
+        self._keeps = keeps
+        self._num_classes = 0  # not known yet
+        self._sums: Tensor | None = None
+        self._steps = StepList()
+
+    def add(self, index: Tensor, probabilities: Tensor) -> None:
+        """Takes one batch: indices (B,) on the CPU and probabilities, float16 (B, K), on any device."""
+        self._steps.add(index, {"": probabilities})
+
+    def drop_steps(self) -> None:
+        """Forgets what was not folded in."""
+        self._steps.clear()
+
+    def fold(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Adds up what was taken since the last time.
+
+        Args:
+            reduce: adds a tensor up over all processes, which then must all call this method. None for one process.
+        """
+        index, rows = self._take()
+        num_classes = rows.shape[1]
+        if reduce is not None:  # a process may have seen nothing, and not know how many classes there are
+            total, known = reduce(torch.tensor([num_classes, num_classes > 0])).tolist()
+            num_classes = total // max(1, known)
+        if not num_classes:
+            return
+        self._check_classes(num_classes)
+        rows = rows if len(rows) else rows.new_empty(0, num_classes)
+        new = torch.bincount(index, minlength=self.num_examples)
+        self.count += new if reduce is None else reduce(new)
+        dtype = torch.int32 if int(self.count.max()) <= _MOST_IN_INT32 else torch.int64
+        self._make_room(dtype)
+        for block, sums in self._sums_of_blocks(index, rows, dtype):
+            added = sums if reduce is None else reduce(sums)
+            if self._sums is not None:
+                self._sums[block] += added
+
+    def means(self) -> Tensor | None:
+        """The average, float16 (N, K), NaN where an example was not seen; None where nothing is kept here."""
+        if self._sums is None:
+            return None
+        means = torch.empty(self._sums.shape, dtype=torch.float16)
+        for block in _blocks(*self._sums.shape):
+            # 0 / 0 is NaN
+            means[block] = (self._sums[block].double() / (self.count[block].double() * _UNITS).unsqueeze(1)).half()
+        return means
+
+    def state(self) -> dict[str, Any]:
+        """What was folded in so far, as tensors; of a process that keeps no sums, the counts alone."""
+        state: dict[str, Any] = {"count": self.count.clone(), "num_classes": self._num_classes}
+        return state if self._sums is None else {**state, "sums": self._sums.clone()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a state.
+
+        Raises:
+            ValueError: it is of another number of examples.
+        """
+        if len(state["count"]) != self.num_examples:
+            raise ValueError(
+                f"The checkpoint holds probabilities of {len(state['count'])} examples, but the data set has"
+                f" {self.num_examples}, so an index no longer names the same example; resume with the data set of then."
+            )
+        self.count, self._num_classes = state["count"].cpu(), state["num_classes"]
+        self._sums = state["sums"].cpu() if self._keeps and "sums" in state else None
+
+    def _take(self) -> tuple[Tensor, Tensor]:
+        """Indices (M,) and probabilities (M, K) of the steps since the last time, in main memory; without NaN."""
+        parts = self._steps.values.get("", [])
+        if not parts:
+            return torch.empty(0, dtype=torch.int64), torch.empty(0, 0)
+        index = torch.cat(self._steps.index)
+        rows = torch.empty(len(index), parts[0].shape[1], dtype=parts[0].dtype)
+        start = 0
+        for part in parts:  # one after the other: the device has no room for all of it twice
+            rows[start : start + len(part)] = part
+            start += len(part)
+        self._steps.clear()
+        known = ~rows[:, 0].isnan()  # a softmax is NaN as a whole
+        return (index, rows) if bool(known.all()) else (index[known], rows[known])
+
+    def _check_classes(self, num_classes: int) -> None:
+        if self._num_classes not in (0, num_classes):
+            raise ValueError(
+                f"The module tells {num_classes} classes apart, but the probabilities that were averaged so far are of"
+                f" {self._num_classes}; train another module in another `run` or `dirpath`."
+            )
+        self._num_classes = num_classes
+
+    def _make_room(self, dtype: torch.dtype) -> None:
+        if self._keeps and self._sums is None:
+            self._sums = torch.zeros(self.num_examples, self._num_classes, dtype=dtype)
+        elif self._sums is not None and self._sums.dtype != dtype:
+            self._sums = self._sums.to(dtype)
+
+    def _sums_of_blocks(self, index: Tensor, rows: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+        ordered, order = index.sort()
+        for block in _blocks(self.num_examples, rows.shape[1]):
+            low, high = torch.searchsorted(ordered, torch.tensor([block.start, block.stop])).tolist()
+            units = rows.index_select(0, order[low:high]).float().mul_(_UNITS).round_().to(dtype)
+            sums = torch.zeros(block.stop - block.start, rows.shape[1], dtype=dtype)
+            yield block, sums.index_add_(0, ordered[low:high] - block.start, units)
+
+
+def _blocks(num_examples: int, num_classes: int) -> Iterator[slice]:
+    length = max(1, _BLOCK // num_classes)
+    for start in range(0, num_examples, length):
+        yield slice(start, min(start + length, num_examples))

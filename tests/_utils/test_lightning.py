@@ -1,0 +1,212 @@
+"""What the package needs of Lightning beyond its public interface, each by name: a new Lightning fails here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from lightning_easiness._utils import lightning as private
+from tests.small import Net, Points, loader, trainer
+
+
+class Asks(Callback):
+    """Asks a function in some hook of a fit, and keeps the answers."""
+
+    def __init__(self, hook: str, ask: Any) -> None:
+        self.answers: list[Any] = []
+        setattr(self, hook, lambda trainer, module, *rest: self.answers.append(ask(trainer, module, *rest)))
+
+
+def asked(hook: str, ask: Any, **options: Any) -> list[Any]:
+    callback = Asks(hook, ask)
+    trainer(callbacks=[callback], **options).fit(Net(), loader(Points(16), batch_size=8))
+    return callback.answers
+
+
+def test_is_named_knows_a_class_by_its_bases() -> None:
+    assert private.is_named(Net(), "LightningModule")
+    assert not private.is_named(Net(), "LightningDataModule")
+
+
+def test_defines_forward() -> None:
+    assert private.defines_forward(Net())
+    assert not private.defines_forward(LightningModule())
+
+
+def test_takes_dataloader_iter() -> None:
+    class Iterates(LightningModule):
+        def training_step(self, dataloader_iter):
+            raise AssertionError
+
+    assert private.takes_dataloader_iter(Iterates())
+    assert not private.takes_dataloader_iter(Net())
+
+
+def test_num_steps_counts_those_of_raw_optimizers() -> None:
+    class Raw(Net):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            optimizer = self.optimizers(use_pl_optimizer=False)
+            loss = super().training_step(batch, batch_idx)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    callback = Asks("on_train_batch_end", lambda trainer, *_: (trainer.global_step, private.num_steps(trainer)))
+    module = Raw()
+    module.automatic_optimization = False
+    trainer(max_epochs=2, callbacks=[callback]).fit(module, loader(Points(16), batch_size=8))
+    assert callback.answers == [(0, 1), (0, 2), (0, 3), (0, 4)]
+    assert asked("on_train_batch_end", lambda trainer, *_: private.num_steps(trainer), max_epochs=1) == [1, 2]
+
+
+def test_trial_batches() -> None:
+    assert private.trial_batches(Trainer(fast_dev_run=3, logger=False)) == 3
+    assert private.trial_batches(Trainer(logger=False)) == 0
+
+
+def test_batch_number_right_before_the_step() -> None:
+    numbers: list[int] = []
+
+    class Hooks(Callback):
+        def setup(self, trainer, pl_module, stage):
+            def note(batch: Any) -> Any:
+                if trainer.training:
+                    numbers.append(private.batch_number(trainer))
+                return batch
+
+            self.hook = private.StrategyHook(trainer, "batch_to_device", after=note)
+
+        def teardown(self, trainer, pl_module, stage):
+            self.hook.remove()
+
+    trainer(max_epochs=2, callbacks=[Hooks()]).fit(Net(), loader(Points(16), batch_size=8))
+    assert numbers == [0, 1, 0, 1]
+
+
+def test_batch_is_finished() -> None:
+    assert (
+        asked("on_before_backward", lambda trainer, *_: private.batch_is_finished(trainer), max_epochs=1) == [False] * 2
+    )
+    assert asked("on_train_epoch_end", lambda trainer, *_: private.batch_is_finished(trainer), max_epochs=1) == [True]
+
+
+def test_loads_training() -> None:
+    seen: list[bool] = []
+
+    class Hooks(Callback):
+        def setup(self, trainer, pl_module, stage):
+            note = lambda loader: seen.append(private.loads_training(trainer))  # noqa: E731
+            self.hook = private.StrategyHook(trainer, "process_dataloader", before=note)
+
+        def teardown(self, trainer, pl_module, stage):
+            self.hook.remove()
+
+    trainer(max_epochs=2, callbacks=[Hooks()], reload_dataloaders_every_n_epochs=1).fit(
+        Net(), loader(Points(16)), loader(Points(16), shuffle=False)
+    )
+    assert seen[0], "the first loader of the training"
+    assert True in seen[1:], "and the one that is loaded again"
+
+
+def test_is_writer() -> None:
+    assert private.is_writer()
+
+
+def test_log_loader_index_says_which_validation_loader_is_at_hand() -> None:
+    callback = Asks("on_validation_batch_end", lambda trainer, module, *_: private.log_loader_index(module))
+    loaders = [loader(Points(8), shuffle=False), loader(Points(8), shuffle=False)]
+
+    class Validates(Net):
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            self.log("seen", 1.0)
+
+    trainer(max_epochs=1, callbacks=[callback], num_sanity_val_steps=0).fit(Validates(), loader(Points(16)), loaders)
+    assert set(callback.answers) == {0, 1}
+
+
+def test_on_device_converts_and_calls_the_users_hooks() -> None:
+    class Moves(Net):
+        def on_before_batch_transfer(self, batch, dataloader_idx):
+            return [batch[0] + 1, batch[1]]
+
+    def ask(trainer: Trainer, module: Any, *rest: Any) -> bool:
+        batch = [torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)]
+        return float(private.on_device(trainer, module, batch)[0].max()) == 1.0
+
+    callback = Asks("on_train_start", ask)
+    trainer(max_epochs=1, callbacks=[callback]).fit(Moves(), loader(Points(16)))
+    assert callback.answers == [True]
+
+
+def test_callable_module_is_the_module_where_nothing_shards_it() -> None:
+    answers = asked("on_train_start", lambda trainer, module: private.callable_module(trainer, module) is module)
+    assert answers == [True]
+
+
+def test_as_validation_gives_the_stage_back_after_an_error() -> None:
+    def ask(trainer: Trainer, module: Any) -> tuple[bool, bool]:
+        inside: list[bool] = []
+        with pytest.raises(ZeroDivisionError), private.as_validation(trainer):
+            inside.append(trainer.training or 1 / 0)
+        return inside == [], trainer.training
+
+    assert asked("on_train_epoch_start", ask, max_epochs=1) == [(True, True)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("method", ["process_dataloader", "batch_to_device", "training_step"])
+def test_strategy_hook_leaves_no_trace(method: str, order: tuple[int, int]) -> None:
+    owner = trainer()
+    hooks = [private.StrategyHook(owner, method) for _ in range(2)]
+    assert getattr(owner.strategy, method) is hooks[1]
+    for place in order:
+        hooks[place].remove()
+    assert method not in vars(owner.strategy)
+
+
+def test_strategy_hook_sees_what_goes_in_and_changes_what_comes_out() -> None:
+    owner, seen = trainer(), []
+    hook = private.StrategyHook(owner, "process_dataloader", before=seen.append, after=lambda result: (result, "after"))
+    assert owner.strategy.process_dataloader("given") == ("given", "after")
+    hook.remove()
+    assert owner.strategy.process_dataloader("given") == "given"
+    assert seen == ["given"]
+
+
+def test_what_resuming_reads_is_there() -> None:
+    loop = trainer().fit_loop
+    for name in ("restarted_on_epoch_end", "epoch_progress", "on_iteration_done"):
+        assert hasattr(loop, name), name
+    for name in ("restarting", "restarted_on_train_batch_end", "batch_progress", "on_iteration_done"):
+        assert hasattr(loop.epoch_loop, name), name
+    assert hasattr(loop.epoch_progress, "increment_completed")
+
+
+def test_replace_saved_dataset_where_lightning_makes_the_loader_again() -> None:
+    class Makes(Net):
+        def train_dataloader(self):
+            return loader(Points(16), batch_size=8)
+
+    def ask(trainer: Trainer, module: Any) -> tuple[bool, bool]:
+        made = trainer.fit_loop._data_source.dataloader()
+        return "__pl_saved_args" in vars(made), "__pl_saved_kwargs" in vars(made)
+
+    callback = Asks("on_train_start", ask)
+    trainer(max_epochs=1, callbacks=[callback]).fit(Makes())
+    # a hook's loader holds its arguments only while the hook is called under Lightning's patch
+    from lightning.fabric.utilities.data import _replace_dunder_methods
+
+    with _replace_dunder_methods(DataLoader, "dataset"):
+        made = DataLoader(Points(16), batch_size=8)
+    other = Points(8)
+    private.replace_saved_dataset(made, made.dataset, other)
+    held = vars(made)
+    assert other in (*held["__pl_saved_args"], *held["__pl_saved_kwargs"].values())
+    assert held["__dataset"] is other
+    assert callback.answers
