@@ -9,7 +9,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_easiness.callbacks import view
+from lightning_easiness.callbacks import logging as view
 from lightning_easiness.callbacks.logging import log_observation, log_sheets
 
 

@@ -16,9 +16,10 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, SampleEasinessTraining
-from lightning_easiness.callbacks import observe, probe, usage
+from lightning_easiness.callbacks import easiness, usage
 from lightning_easiness.callbacks.usage import UsageMeter
 from lightning_easiness.data.observation import Observation
+from lightning_easiness.observe import evaluation
 from tests.select.test_resume import Resumable
 from tests.selecting import Sizes, Traces
 from tests.set_fits import SIGMA2, ToldBase, fit, seeded
@@ -41,7 +42,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (usage, observe, probe):
+    for module in (usage, easiness, evaluation):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=made.perf_counter))
     return made
 

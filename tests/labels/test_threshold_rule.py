@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness import EasinessRecord, find_label_issues, functional, threshold_rule
+from lightning_easiness import EasinessRecord, find_label_issues, functional
+from lightning_easiness.labels import threshold_rule
 from lightning_easiness.labels.sources import Suspicion
 from lightning_easiness.labels.threshold_rule import judge_thresholds, judged_scores, mean_over_judges
 from lightning_easiness.record.files import fingerprint

@@ -23,7 +23,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils.data import WeightedRandomSampler
 
-from lightning_easiness import EasinessCallback, EasinessRecord, find_label_issues, functional, probabilities
+from lightning_easiness import EasinessCallback, EasinessRecord, find_label_issues, functional
+from lightning_easiness.observe import probability_sums
 from lightning_easiness.observe.probability_sums import ProbabilitySums
 from lightning_easiness.record.files import ProbabilitiesFile, RecordFileError
 from lightning_easiness.record.writer import RunWriter
@@ -53,7 +54,7 @@ def test_sums_against_plain_loops(steps: list[list[tuple[int, int]]], cuts: set[
     seen: dict[int, list[list[float]]] = {}
     processes = [ProbabilitySums(7, keeps=rank == 0) for rank in range(ranks)]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(probabilities, "_BLOCK", block)
+        patched.setattr(probability_sums, "_BLOCK", block)
         for number, step in enumerate(steps):
             rows = [torch.randn(3, generator=torch.Generator().manual_seed(seed)).softmax(0).half() for _, seed in step]
             for (index, _), row in zip(step, rows, strict=True):
