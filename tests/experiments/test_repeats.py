@@ -190,7 +190,10 @@ class HoldsItsData(Net):
         return data()
 
 
-@pytest.mark.parametrize("given", [data(), data, Data(), Data, lambda: Data(), None], ids=str)
+KINDS = ["loader", "function", "datamodule", "class", "lambda", "of the module"]
+
+
+@pytest.mark.parametrize("given", [data(), data, Data(), Data, lambda: Data(), None], ids=KINDS)
 def test_data_of_each_kind(tmp_path: Path, given: Any) -> None:
     repeat(tmp_path / "plain")
     repeat(tmp_path / "given", datamodule=given, make_module=HoldsItsData if given is None else Net)
