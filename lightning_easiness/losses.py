@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from lightning_easiness.functional import sample_easiness_loss
 from lightning_easiness.functional._checks import check_target_range, is_integer
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
 from lightning_easiness.functional.sample_easiness_loss import DEFAULT_FLOOR, check_reduction, check_settings
 
 
@@ -141,7 +142,7 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
     def __init__(
         self,
         weight: float = 0.1,
-        sigma2: float = 1e-4,
+        sigma2: float = DEFAULT_SIGMA2,
         floor: float | None = DEFAULT_FLOOR,
         *,
         class_weight: Tensor | Sequence[float] | None = None,

@@ -21,6 +21,7 @@ from lightning_easiness.functional._checks import (
     check_same_length,
     is_integer,
 )
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, DEFAULT_TOL
 
 __all__ = ["ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"]
 
@@ -114,7 +115,7 @@ class MediumSampleRate(_Sums):
     num_medium: Tensor
     num_known: Tensor
 
-    def __init__(self, sigma2: float = 1e-4, tol: float = 5e-4, **kwargs: Any) -> None:
+    def __init__(self, sigma2: float = DEFAULT_SIGMA2, tol: float = DEFAULT_TOL, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
         check_positive(owner, "sigma2", sigma2)
@@ -192,7 +193,7 @@ class ExpectedSampleEasinessError(_Sums):
     gaps: Tensor
     num_known: Tensor
 
-    def __init__(self, num_bins: int = 5, sigma2: float = 1e-4, **kwargs: Any) -> None:
+    def __init__(self, num_bins: int = 5, sigma2: float = DEFAULT_SIGMA2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
         check_at_least(owner, "num_bins", num_bins, least=1)

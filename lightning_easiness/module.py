@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_easiness._utils.lightning import log_loader_index
 from lightning_easiness.functional._checks import check_at_least, check_logits, check_target_range
-from lightning_easiness.functional.sample_easiness import log_sample_easiness_vector
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, log_sample_easiness_vector
 from lightning_easiness.functional.sample_easiness_loss import DEFAULT_FLOOR, check_settings, loss_of_log_wins
 from lightning_easiness.losses import WeighsExamples, check_weight
 from lightning_easiness.metrics import ErrorOfEasiness, Mean, RateOfEasiness
@@ -66,7 +66,7 @@ class SELModule(WeighsExamples):
     """
 
     sel_weight: float = 0.1
-    sel_sigma2: float = 1e-4
+    sel_sigma2: float = DEFAULT_SIGMA2
     sel_floor: float | None = DEFAULT_FLOOR
     sel_start_epoch: int = 0
     sel_warmup_epochs: int = 0

@@ -17,6 +17,7 @@ from lightning_easiness.functional._checks import (
     check_same_length,
     widen,
 )
+from lightning_easiness.functional._rng import generator
 
 
 def mean_loss_easiness(loss: Tensor) -> Tensor:
@@ -230,8 +231,7 @@ def _rank(owner: str, values: Tensor, higher_is_easier: bool, tie_breaker: Tenso
 def _random_order(key: Tensor, seed: int) -> Tensor:
     # Drawn on the CPU, whose stream does not depend on the device that holds the values. The values are part of the
     # seed: under one seed the ties of two scores would fall alike, and the scores would seem to agree.
-    generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + _digest(key)) % 2**63)
-    return torch.randperm(len(key), generator=generator).to(key.device)
+    return torch.randperm(len(key), generator=generator(seed, _digest(key))).to(key.device)
 
 
 def _digest(key: Tensor) -> int:

@@ -25,7 +25,7 @@ from lightning_easiness.functional._label_checks import (
     check_num_classes,
     check_probabilities,
 )
-from lightning_easiness.functional.sample_easiness import EASY, HARD, easiness_level
+from lightning_easiness.functional.sample_easiness import DEFAULT_TOL, EASY, HARD, easiness_level
 
 _LEVELS = {"easy": EASY, "hard": HARD}
 
@@ -229,7 +229,7 @@ def _members(owner: str, threshold_indices: Sequence[Tensor], number: int) -> Te
 
 
 def refine_by_sample_easiness(
-    flagged: Tensor, easiness: Tensor, reading: Literal["easy", "hard"] = "hard", tol: float = 5e-4
+    flagged: Tensor, easiness: Tensor, reading: Literal["easy", "hard"] = "hard", tol: float = DEFAULT_TOL
 ) -> Tensor:
     """Keep a flag only where the example is easy, or only where it is hard, at its given label (AUM-SE).
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.functional._checks import check_floating, check_per_example, check_same_length
-from lightning_easiness.functional.sample_easiness import EASY, HARD, MEDIUM, levels_of
+from lightning_easiness.functional.sample_easiness import DEFAULT_TOL, EASY, HARD, MEDIUM, levels_of
 
 Level = Literal["hard", "medium", "easy"] | tuple[float, float]
 
@@ -33,7 +33,7 @@ def _is_interval(level: object) -> bool:
     return all(isinstance(end, (int, float)) for end in level) and 0 <= level[0] <= level[1] <= 1
 
 
-def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = 5e-4) -> Tensor:
+def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = DEFAULT_TOL) -> Tensor:
     """Tells of each example whether its sample easiness is of a level that is asked for.
 
     "Medium" alone is MO of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks",
@@ -68,7 +68,7 @@ def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: floa
 
 
 def in_levels_by_loss(
-    loss: Tensor, easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = 5e-4
+    loss: Tensor, easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = DEFAULT_TOL
 ) -> Tensor:
     """Tells the same by the rank of the loss, with as many examples a level as sample easiness puts into it: L-SET.
 

@@ -23,13 +23,16 @@ from lightning_easiness.functional._checks import (
 # Numbers held at once in one intermediate tensor, 16 MiB in float32: memory stays flat however large N * K is.
 _CHUNK = 2**22
 
+DEFAULT_SIGMA2 = 1e-4  # variance of the noise on each probability
+DEFAULT_TOL = 5e-4  # distance from 0 and 1 that counts as hard and easy: 1,000 draws
+
 HARD, MEDIUM, EASY, UNKNOWN = 0, 1, 2, -1
 
 
 def sample_easiness(
     logits: Tensor,
     target: Tensor,
-    sigma2: float = 1e-4,
+    sigma2: float = DEFAULT_SIGMA2,
     method: Literal["exact", "monte_carlo"] = "exact",
     num_draws: int = 1000,
     generator: torch.Generator | None = None,
@@ -170,7 +173,7 @@ def _share_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int, 
     return torch.where(h.isnan().any(1, keepdim=True), torch.nan, share)
 
 
-def easiness_level(easiness: Tensor, tol: float = 5e-4) -> Tensor:
+def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
     """Level of each example: 0 hard (E <= tol), 2 easy (E >= 1 - tol), else 1 medium.
 
     The levels of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks", which counts
@@ -196,7 +199,7 @@ def easiness_level(easiness: Tensor, tol: float = 5e-4) -> Tensor:
     return levels_of("easiness_level", easiness, tol)
 
 
-def medium_sample_rate(easiness: Tensor, tol: float = 5e-4) -> Tensor:
+def medium_sample_rate(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
     """Share of medium examples (MSR): in [0, 1], low is a decided model.
 
     From "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks".

@@ -11,7 +11,7 @@ from lightning_easiness.functional._checks import (
     check_positive,
     check_target_range,
 )
-from lightning_easiness.functional.sample_easiness import log_sample_easiness_vector
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, log_sample_easiness_vector
 
 DEFAULT_FLOOR = math.log(1e-7)
 
@@ -19,7 +19,7 @@ DEFAULT_FLOOR = math.log(1e-7)
 def sample_easiness_loss(
     logits: Tensor,
     target: Tensor,
-    sigma2: float = 1e-4,
+    sigma2: float = DEFAULT_SIGMA2,
     floor: float | None = DEFAULT_FLOOR,
     reduction: Literal["mean", "sum", "none"] = "mean",
     *,
