@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lightning_easiness.losses import SampleEasinessLoss
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
     from lightning_easiness.module import SELModule
+    from lightning_easiness.observe.batch_reader import BatchReader
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores.scores import Scores
     from lightning_easiness.select.base import Selection
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Ablation": "lightning_easiness.select.static",
+    "BatchReader": "lightning_easiness.observe.batch_reader",
     "EasinessCallback": "lightning_easiness.callbacks",
     "EasinessDataModule": "lightning_easiness.select.datamodule",
     "EasinessRecord": "lightning_easiness.record.record",
@@ -51,6 +53,7 @@ _HOMES = {
 
 __all__ = [
     "Ablation",
+    "BatchReader",
     "EasinessCallback",
     "EasinessDataModule",
     "EasinessRecord",

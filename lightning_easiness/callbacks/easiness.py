@@ -19,12 +19,12 @@ from lightning_easiness.callbacks.checks import check_arguments, check_patterns
 from lightning_easiness.callbacks.logging import log_observation, log_sheets
 from lightning_easiness.callbacks.recorder import RunRecorder
 from lightning_easiness.callbacks.usage import UsageMeter, note_usage, tell_usage
-from lightning_easiness.data.batch import unpack_batch
 from lightning_easiness.data.loaders import check_indexable, num_examples
 from lightning_easiness.data.observation import Observation
-from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBE_FIELDS, BatchReader, find_logits
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
+from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBE_FIELDS, BatchReader
 from lightning_easiness.observe.checks import check_submodule, only_loader, val_loader
-from lightning_easiness.observe.evaluation import Pattern, Probe, check_targets
+from lightning_easiness.observe.evaluation import EvaluationPass, Pattern, check_targets
 from lightning_easiness.observe.forward import candidate_modules
 from lightning_easiness.observe.online import OnlineObserver
 
@@ -65,7 +65,8 @@ class EasinessCallback(Callback):
 
     Attributes:
         usage: the share of the data that each epoch trained on and its seconds, with their averages (ADU, ART).
-        reader: reads inputs, targets and logits off batches and outputs, by the functions above.
+        reader: how batches and outputs are read, by `module`, `batch_fn`, `logits_fn`, `loss_fn`, `probe_batch_size`
+            and `sigma2`; selections use it too.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -96,7 +97,7 @@ class EasinessCallback(Callback):
         exist_ok: bool = False,
         by_class: bool = False,
         num_images: int = 25,
-        sigma2: float = 1e-4,
+        sigma2: float = DEFAULT_SIGMA2,
     ) -> None:
         check_arguments(every_n_epochs, at_steps, probe, online, probe_batch_size, run, patterns, probabilities)
         check_patterns(patterns or {})
@@ -108,14 +109,11 @@ class EasinessCallback(Callback):
         self.patterns = dict(patterns or {})
         self.probabilities = probabilities
         self.run = run
-        self.module = module
-        self.probe_batch_size = probe_batch_size
         self.exist_ok = exist_ok
         self.by_class = by_class
         self.num_images = num_images
-        self.sigma2 = sigma2
         self.usage = UsageMeter()
-        self.reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn, sigma2)
+        self.reader = BatchReader(module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2)
         self._listeners: list[tuple[Callable[[Observation], None], tuple[str, ...]]] = []
         # of the arguments as they were given: repeat_fit sets a folder, which may be another when a run is resumed
         self._state_key = self._generate_state_key(dirpath=str(dirpath), run=run, series=self.series)
@@ -126,7 +124,7 @@ class EasinessCallback(Callback):
         """The state of one fit, as it is before it."""
         self._online: OnlineObserver | None = None
         self._recorder: RunRecorder | None = None
-        self._probe: Probe | None = None
+        self._probe: EvaluationPass | None = None
         self._restored: dict[str, Any] | None = None
         self._run_name: str | None = None
         self._open_epoch = -1  # the epoch whose end is still to be observed
@@ -181,12 +179,12 @@ class EasinessCallback(Callback):
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # later than setup: parts that LightningModule.setup or configure_model make are there only now
-        if self.module is None:
+        if self.reader.module is None:
             candidate_modules(pl_module)
         else:
-            check_submodule(pl_module, self.module)
+            check_submodule(pl_module, self.reader.module)
         if self._online is not None:
-            self._online.listen(pl_module, self.module)
+            self._online.listen(pl_module, self.reader.module)
         self.usage.start()  # before the first epoch's loader, and its selection, is made
 
     @override
@@ -291,7 +289,7 @@ class EasinessCallback(Callback):
 
     # ------------------------------------------------------------------ checkpoints
 
-    def _make_probe(self, trainer: Trainer) -> Probe:
+    def _make_probe(self, trainer: Trainer) -> EvaluationPass:
         if isinstance(self.probe, DataLoader):
             split, loader = "loader", self.probe
         elif self.probe == "train":
@@ -299,14 +297,7 @@ class EasinessCallback(Callback):
         else:
             split, loader = "val", val_loader(trainer)
         check_indexable(loader)
-        return Probe(
-            split,
-            loader,
-            self.reader,
-            module=self.module,
-            batch_size=self.probe_batch_size,
-            patterns=self.patterns,
-        )
+        return EvaluationPass(split, loader, self.reader, self.patterns)
 
     def _run_probe(self, trainer: Trainer, pl_module: LightningModule, epoch: int | None = None) -> None:
         if self._probe is None or self._probed_step == num_steps(trainer):

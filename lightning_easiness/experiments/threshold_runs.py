@@ -46,7 +46,7 @@ from lightning_easiness.labels.threshold_issues import (
     needs_of,
 )
 from lightning_easiness.observe.checks import only_loader
-from lightning_easiness.observe.evaluation import Probe
+from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.record.files import fingerprint
 from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
 from lightning_easiness.record.record import EasinessRecord
@@ -333,7 +333,7 @@ class _Guard(Callback):
             write_set(self._path, self._selection.indices(identity[0]), self._selection.arguments, *identity)
 
     def _check_head(self, trainer: Trainer, pl_module: LightningModule, batch: Any, loader: Any) -> None:
-        probe = Probe("train", loader, self._observer.reader, module=self._observer.module)
+        probe = EvaluationPass("train", loader, self._observer.reader)
         outputs, classes = probe.count_outputs(trainer, pl_module, batch), self._selection.num_classes
         if outputs != classes + 1:
             found = "no logits (B, classes)" if outputs is None else f"{outputs} outputs"

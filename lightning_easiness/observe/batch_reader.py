@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lightning_easiness.data.batch import unpack_batch
 from lightning_easiness.functional import el2n, margin, sample_easiness
+from lightning_easiness.functional._checks import check_positive
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
 
 LOGITS_KEYS = ("logits", "logit", "output", "out", "y_hat", "preds")
 
@@ -37,19 +39,38 @@ def find_logits(output: Any) -> Tensor | None:
 
 @dataclass(frozen=True)
 class BatchReader:
-    """Reads examples' observations off a batch and the model's output, by the user's functions where there are any.
+    """How examples' observations are read off batches and the model's outputs.
 
-    Attributes:
-        batch_fn: batch -> (inputs, targets).
-        logits_fn: what the model returns -> logits.
-        loss_fn: (logits, targets) -> (B,), one loss an example. Cross-entropy when None.
-        sigma2: noise variance of sample easiness.
+    Args:
+        module: Name of the submodule that returns the logits, as "net" or "model.head". By default the
+            LightningModule's `forward`, or its only child with parameters.
+        batch_fn: batch -> (inputs, targets), where a batch is neither `(x, y, ...)` nor a mapping with the usual keys.
+        logits_fn: What the module returns -> logits (B, K), where that is no tensor, tuple or object with `logits`.
+        loss_fn: (logits, targets) -> (B,) losses, one per example, for tasks other than classification.
+        batch_size: Examples per batch of an evaluation pass; the loader's own by default.
+        sigma2: Noise variance of sample easiness, above 0.
+
+    Raises:
+        ValueError: If `batch_size` or `sigma2` is out of range.
+
+    Example:
+        >>> from lightning_easiness import BatchReader
+        >>> reader = BatchReader(module="net", batch_fn=lambda batch: (batch["pixels"], batch["digit"]))
+        >>> reader.unpack({"pixels": torch.zeros(1, 2), "digit": torch.tensor([3])})
+        (tensor([[0., 0.]]), tensor([3]))
     """
 
-    batch_fn: Callable[[Any], tuple[Any, Any]] = unpack_batch
-    logits_fn: Callable[[Any], Any] = find_logits
+    module: str | None = None
+    batch_fn: Callable[[Any], tuple[Any, Any]] | None = None
+    logits_fn: Callable[[Any], Any] | None = None
     loss_fn: Callable[[Any, Any], Tensor] | None = None
-    sigma2: float = 1e-4
+    batch_size: int | None = None
+    sigma2: float = DEFAULT_SIGMA2
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"The `batch_size` of BatchReader must be >= 1; got {self.batch_size!r}.")
+        check_positive("BatchReader", "sigma2", self.sigma2)
 
     @property
     def loss_name(self) -> str:
@@ -59,9 +80,13 @@ class BatchReader:
         named = getattr(self.loss_fn, "func", self.loss_fn)  # what a functools.partial is of
         return getattr(named, "__name__", type(named).__name__)
 
+    def unpack(self, batch: Any) -> tuple[Any, Any]:
+        """Return the inputs and targets of a batch."""
+        return (self.batch_fn or unpack_batch)(batch)
+
     def prediction(self, output: Any) -> Any:
         """Returns the logits in a model's output; the output itself where only the user's loss can read it."""
-        found = self.logits_fn(output)
+        found = (self.logits_fn or find_logits)(output)
         return output if found is None and self.loss_fn is not None else found
 
     def warn_of_probabilities(self, prediction: Any) -> None:

@@ -33,15 +33,13 @@ from lightning_easiness.observe.forward import call_module, candidate_modules
 Pattern = Callable[[Any], Any]
 
 
-class Probe:
+class EvaluationPass:
     """Observes every example of a loader's data set at the current weights, in eval mode and the user's precision.
 
     Args:
         split: "train", "val" or "loader": the first word of the series' name.
         loader: whose data set is read, with its own way of loading, in order.
-        reader: turns batches and outputs into observations.
-        module: name of the submodule that returns the logits; None for the LightningModule.
-        batch_size: examples a batch; the loader's own when None.
+        reader: how batches and outputs are read.
         patterns: name -> function of the inputs; a further series each, "train-probe-<name>".
     """
 
@@ -50,15 +48,10 @@ class Probe:
         split: str,
         loader: DataLoader[Any],
         reader: BatchReader,
-        *,
-        module: str | None = None,
-        batch_size: int | None = None,
         patterns: Mapping[str, Pattern] | None = None,
     ) -> None:
         self._loader = loader
         self._reader = reader
-        self._module = module
-        self._batch_size = batch_size
         self._num_classes: int | None = None
         self._views: dict[str, Pattern | None] = {f"{split}-probe": None}
         self._views.update({f"{split}-probe-{name}": pattern for name, pattern in (patterns or {}).items()})
@@ -83,7 +76,7 @@ class Probe:
             One observation a view, complete in every process.
         """
         loader, batches = ordered_loader(
-            self._loader, batch_size=self._batch_size, rank=trainer.global_rank, world_size=trainer.world_size
+            self._loader, batch_size=self._reader.batch_size, rank=trainer.global_rank, world_size=trainer.world_size
         )
         began = time.perf_counter()
         total = len(batches) if limit is None else min(limit, len(batches))
@@ -98,7 +91,7 @@ class Probe:
         found = [self._finish(trainer, series, held, epoch) for series, held in columns.items()]
         return [replace(observation, seconds=time.perf_counter() - began) for observation in found]
 
-    def look(self, trainer: Trainer, pl_module: LightningModule, batch: Any, size: int) -> dict[str, Tensor]:
+    def observe_batch(self, trainer: Trainer, pl_module: LightningModule, batch: Any, size: int) -> dict[str, Tensor]:
         """Observes one batch of `size` examples that is on the device already; in this process alone.
 
         Returns:
@@ -115,7 +108,7 @@ class Probe:
 
     def _predict(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[Any, Any]:
         """What the module makes of a batch that is on the device already, and its targets."""
-        inputs, target = self._reader.batch_fn(batch)
+        inputs, target = self._reader.unpack(batch)
         with trainer.precision_plugin.forward_context():
             output = self._forward_of(trainer, pl_module)(inputs)
         return self._reader.prediction(output), target
@@ -123,7 +116,7 @@ class Probe:
     def _observe(
         self, trainer: Trainer, pl_module: LightningModule, forward: Callable[[Any], Any], batch: Any, size: int
     ) -> dict[str, dict[str, Tensor]]:
-        inputs, target = self._reader.batch_fn(on_device(trainer, pl_module, batch))
+        inputs, target = self._reader.unpack(on_device(trainer, pl_module, batch))
         observed = {}
         for series, pattern in self._views.items():
             shown = inputs if pattern is None else pattern(inputs)
@@ -139,11 +132,11 @@ class Probe:
     def _forward_of(self, trainer: Trainer, pl_module: LightningModule) -> Callable[[Any], Any]:
         """Finds out once a pass how inputs become the model's output."""
         whole = callable_module(trainer, pl_module)
-        if self._module is None:
+        if self._reader.module is None:
             name = candidate_modules(pl_module)[0]
             part = pl_module.get_submodule(name)
             return lambda inputs: call_module(part if name else whole, inputs, signature_of=part)
-        part = pl_module.get_submodule(self._module)
+        part = pl_module.get_submodule(self._reader.module)
         if not defines_forward(pl_module):
             return lambda inputs: call_module(part, inputs)
 

@@ -90,7 +90,7 @@ class OnlineObserver:
         if self._index is None:
             raise TypeError(lost_indices(self._trainer.train_dataloader))
         check_index(self._index, self._sums.num_examples)
-        _, self._target = self._reader.batch_fn(batch)  # now, as a training step may take its batch apart
+        _, self._target = self._reader.unpack(batch)  # now, as a training step may take its batch apart
         self._reader.check_target(self._target, len(self._index))
         self._logits_tap.arm()
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_easiness._utils.lightning import StrategyHook, batch_number, takes_dataloader_iter
 from lightning_easiness.data.loaders import IndexSource, lost_indices, narrow
 from lightning_easiness.losses import WeighsExamples
-from lightning_easiness.observe.evaluation import Probe
+from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.observe.hooks import LoaderTap
 from lightning_easiness.select.base import Selection, SelectionState, checked_indices, checked_weights, filled_up
 
@@ -30,13 +30,13 @@ class BatchWork:
         make_probe: makes what looks at the examples of a batch, when the module is known.
     """
 
-    def __init__(self, trainer: Trainer, selection: Selection, make_probe: Callable[[Any], Probe]) -> None:
+    def __init__(self, trainer: Trainer, selection: Selection, make_probe: Callable[[Any], EvaluationPass]) -> None:
         self.weights: Tensor | None = None  # (N,), of the epoch
         self._num_seen = self._num_kept = self._num_added = 0
         self._epoch = -1
         self._trainer, self._selection = trainer, selection
         self._make_probe = make_probe
-        self._probe: Probe | None = None
+        self._probe: EvaluationPass | None = None
         self._waits_for_use: list[WeighsExamples] = []
         self._source = IndexSource()
         self._loader_tap = LoaderTap(trainer, self._source)
@@ -121,7 +121,7 @@ class BatchWork:
     def _look(self, batch: Any, size: int) -> dict[str, Tensor]:
         if self._probe is None:
             self._probe = self._make_probe(self._trainer.train_dataloader)
-        seen = self._probe.look(self._trainer, self._trainer.lightning_module, batch, size)
+        seen = self._probe.observe_batch(self._trainer, self._trainer.lightning_module, batch, size)
         return {name: values.cpu() for name, values in seen.items()}
 
     def _hand_out(self, weights: Tensor | None, share: float) -> None:

@@ -22,7 +22,7 @@ from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import known_target
 from lightning_easiness.data.subset_loader import drawable
 from lightning_easiness.observe.batch_reader import BatchReader
-from lightning_easiness.observe.evaluation import Probe
+from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.select.base import (
     Selection,
     SelectionState,
@@ -90,8 +90,6 @@ class Chooser:
     Args:
         selection: whose choices.
         reader: reads the observations that the selection needs off batches.
-        module: name of the submodule that returns the logits; None for the LightningModule.
-        batch_size: examples a batch of the observation; the loader's own when None.
         check_target: compare the labels that the data set lists with those that the selection knows.
     """
 
@@ -99,12 +97,10 @@ class Chooser:
         self,
         selection: Selection,
         reader: BatchReader,
-        module: str | None = None,
-        batch_size: int | None = None,
         check_target: bool = True,
     ) -> None:
         self.selection = selection
-        self._reader, self._module, self._batch_size = reader, module, batch_size
+        self._reader = reader
         self._check_target = check_target
         self._latest: Observation | None = None
         self._heard: EasinessCallback | None = None
@@ -149,16 +145,16 @@ class Chooser:
     def listen(self, observation: Observation) -> None:
         """Takes in what the Trainer's EasinessCallback observed."""
         heard = self._heard
-        reads_alike = heard is not None and heard.reader == self._reader and heard.module == self._module
+        reads_alike = heard is not None and replace(heard.reader, batch_size=self._reader.batch_size) == self._reader
         if observation.series == "train-probe" and reads_alike:
             self._latest = observation
         elif observation.series == "train-online" and self.selection.online:
             self._has_heard = True
             self._remember(observation)
 
-    def probe(self, loader: DataLoader[Any]) -> Probe:
+    def probe(self, loader: DataLoader[Any]) -> EvaluationPass:
         """Makes what looks at the examples of a loader."""
-        return Probe("train", loader, self._reader, module=self._module, batch_size=self._batch_size)
+        return EvaluationPass("train", loader, self._reader)
 
     def _state(self, trainer: Trainer | None, loader: DataLoader[Any], size: int, epoch: int) -> SelectionState:
         state = SelectionState(

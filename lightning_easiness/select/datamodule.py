@@ -15,10 +15,9 @@ from typing_extensions import override
 
 from lightning_easiness._utils.lightning import end_resumed_epoch
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.data.batch import unpack_batch
 from lightning_easiness.data.subset import SelectedDataset, try_label
 from lightning_easiness.data.subset_loader import check_batches, check_selectable, select_from
-from lightning_easiness.observe.batch_reader import BatchReader, find_logits
+from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection, check_selection
 from lightning_easiness.select.batches import BatchWork, check_consumers
 from lightning_easiness.select.chooser import Choice, Chooser
@@ -95,10 +94,8 @@ class EasinessDataModule(LightningDataModule):
         super().__init__()
         self.selection = check_selection("EasinessDataModule", selection)
         sigma2 = 1e-4 if selection is None else selection.sigma2
-        reader = BatchReader(batch_fn or unpack_batch, logits_fn or find_logits, loss_fn, sigma2)
-        self._chooser = (
-            None if selection is None else Chooser(selection, reader, module, probe_batch_size, check_target)
-        )
+        reader = BatchReader(module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2)
+        self._chooser = None if selection is None else Chooser(selection, reader, check_target)
         self._choice: Choice | None = None
         self._restored: Choice | None = None
         self._first: Choice | None = None  # of the first epoch; None, in a fit that is resumed, for everything
@@ -320,7 +317,7 @@ def _heard_callback(selection: Selection, callbacks: list[EasinessCallback]) -> 
             noise.
     """
     name = type(selection).__name__
-    usable = [one for one in callbacks if one.sigma2 == selection.sigma2 and (one.online or not selection.online)]
+    usable = [one for one in callbacks if one.reader.sigma2 == selection.sigma2 and (one.online or not selection.online)]
     if selection.online and not usable:
         raise ValueError(
             f"{name} with online=True goes by what an EasinessCallback sees in training, and the Trainer has none with"
