@@ -317,7 +317,9 @@ def _heard_callback(selection: Selection, callbacks: list[EasinessCallback]) -> 
             noise.
     """
     name = type(selection).__name__
-    usable = [one for one in callbacks if one.reader.sigma2 == selection.sigma2 and (one.online or not selection.online)]
+    usable = [
+        one for one in callbacks if one.reader.sigma2 == selection.sigma2 and (one.online or not selection.online)
+    ]
     if selection.online and not usable:
         raise ValueError(
             f"{name} with online=True goes by what an EasinessCallback sees in training, and the Trainer has none with"
