@@ -44,8 +44,8 @@ from lightning_easiness import (
 )
 from lightning_easiness.experiments.threshold_runs import ThresholdRuns
 from lightning_easiness.labels.find import LabelIssues
-from lightning_easiness.labels.grid import suspects_sheet, write_suspects
-from lightning_easiness.view.grids import save_picture
+from lightning_easiness.labels.grid import suspects_grid, write_suspects
+from lightning_easiness.view.grids import save_image
 
 FOLDS = 5
 
@@ -326,7 +326,7 @@ def main() -> None:
     print(f"\n{issues.explanation}\n")
     issues.to_csv(ARGUMENTS.output / "suspects.csv")
     names = FASHION_CLASSES if wrong is None else CIFAR_CLASSES
-    save_picture(suspects_sheet(data.train, issues, 50, names), ARGUMENTS.output / "suspects.png")
+    save_image(suspects_grid(data.train, issues, 50, names), ARGUMENTS.output / "suspects.png")
     write_suspects(data.train, issues, ARGUMENTS.output / "tensorboard", class_names=names)
 
 

@@ -20,9 +20,16 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
+from lightning_easiness import (
+    EasinessCallback,
+    EasinessRecord,
+    averages_grid,
+    repeat_fit,
+    save_image,
+    scores_grid,
+    write_tensorboard,
+)
 from lightning_easiness.functional import matching_rate
-from lightning_easiness.view.grids import averaged_sheet, save_picture, scores_sheet, write_tensorboard
 
 FRACTION = 0.1  # the easy and the hard examples, as the papers cut them
 
@@ -115,8 +122,8 @@ def main() -> None:
         print(f"  {which}: {matching_rate(a, b):.2f}")
     print(f"\nAre {arguments.seeds} seeds enough?\n{records['cnn'].agreement()}")
 
-    sheet = save_picture(scores_sheet(dataset, scores["cnn"], 25, which="hardest"), arguments.output / "hardest.png")
-    averages = save_picture(averaged_sheet(dataset, scores["cnn"], FRACTION), arguments.output / "averages.png")
+    sheet = save_image(scores_grid(dataset, scores["cnn"], 25, which="hard"), arguments.output / "hardest.png")
+    averages = save_image(averages_grid(dataset, scores["cnn"], FRACTION), arguments.output / "averages.png")
     write_tensorboard(scores["cnn"], dataset, arguments.output / "tensorboard" / "cnn" / "all-seeds")
     print(f"\nPictures: {sheet} and {averages}")
     print(f"Histograms and pictures as training went: tensorboard --logdir {arguments.output / 'tensorboard'}")

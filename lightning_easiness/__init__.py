@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning_easiness.experiments.repeats import repeat_fit
     from lightning_easiness.experiments.threshold_runs import ThresholdExamples, ThresholdRuns
     from lightning_easiness.labels.find import LabelIssues, find_label_issues
+    from lightning_easiness.labels.grid import suspects_grid, write_suspects
     from lightning_easiness.labels.threshold_issues import find_threshold_issues
     from lightning_easiness.losses import SampleEasinessLoss
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.select.static import Ablation, Keep, Relabel
+    from lightning_easiness.view.figures import draw_comparison, draw_curves, draw_data_map, draw_histogram
+    from lightning_easiness.view.grids import averages_grid, image_grid, scores_grid, write_tensorboard
+    from lightning_easiness.view.images import NoImageError, save_image
 
 _HOMES = {
     "Ablation": "lightning_easiness.select.static",
@@ -37,6 +41,7 @@ _HOMES = {
     "LabelIssues": "lightning_easiness.labels.find",
     "MatchingRate": "lightning_easiness.metrics",
     "MediumSampleRate": "lightning_easiness.metrics",
+    "NoImageError": "lightning_easiness.view.images",
     "Relabel": "lightning_easiness.select.static",
     "SELModule": "lightning_easiness.module",
     "SampleEasinessLoss": "lightning_easiness.losses",
@@ -46,9 +51,20 @@ _HOMES = {
     "StepwiseCompression": "lightning_easiness.experiments.compression",
     "ThresholdExamples": "lightning_easiness.experiments.threshold_runs",
     "ThresholdRuns": "lightning_easiness.experiments.threshold_runs",
+    "averages_grid": "lightning_easiness.view.grids",
+    "draw_comparison": "lightning_easiness.view.figures",
+    "draw_curves": "lightning_easiness.view.figures",
+    "draw_data_map": "lightning_easiness.view.figures",
+    "draw_histogram": "lightning_easiness.view.figures",
     "find_label_issues": "lightning_easiness.labels.find",
     "find_threshold_issues": "lightning_easiness.labels.threshold_issues",
+    "image_grid": "lightning_easiness.view.grids",
     "repeat_fit": "lightning_easiness.experiments.repeats",
+    "save_image": "lightning_easiness.view.images",
+    "scores_grid": "lightning_easiness.view.grids",
+    "suspects_grid": "lightning_easiness.labels.grid",
+    "write_suspects": "lightning_easiness.labels.grid",
+    "write_tensorboard": "lightning_easiness.view.grids",
 }
 
 __all__ = [
@@ -62,6 +78,7 @@ __all__ = [
     "LabelIssues",
     "MatchingRate",
     "MediumSampleRate",
+    "NoImageError",
     "Relabel",
     "SELModule",
     "SampleEasinessLoss",
@@ -72,9 +89,20 @@ __all__ = [
     "ThresholdExamples",
     "ThresholdRuns",
     "__version__",
+    "averages_grid",
+    "draw_comparison",
+    "draw_curves",
+    "draw_data_map",
+    "draw_histogram",
     "find_label_issues",
     "find_threshold_issues",
+    "image_grid",
     "repeat_fit",
+    "save_image",
+    "scores_grid",
+    "suspects_grid",
+    "write_suspects",
+    "write_tensorboard",
 ]
 
 

@@ -15,8 +15,8 @@ from torchvision.transforms.functional import to_pil_image
 from lightning_easiness._utils.lightning import is_named
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams
 from lightning_easiness.functional import rank_by_easiness
-from lightning_easiness.view.grids import class_namer, histogram, in_digits, picture_sheet
-from lightning_easiness.view.images import NoPictureError
+from lightning_easiness.view.grids import class_namer, histogram, image_grid, in_digits
+from lightning_easiness.view.images import NoImageError
 
 _HISTOGRAM_FIELDS = ("loss", "margin", "sample_easiness", "el2n")
 
@@ -81,7 +81,7 @@ def log_sheets(
 
     Args:
         trainer_loggers: `trainer.loggers`.
-        dataset: the data set that was observed; `item_picture` says which items are understood.
+        dataset: the data set that was observed; `item_image` says which items are understood.
         fields: the checkpoint's fields, each (N,) on the CPU; "loss" is needed.
         target: (N,) int64, -1 where not known; None without labels.
         step: optimizer steps made so far.
@@ -165,8 +165,8 @@ def _picture_writer(logger: Logger) -> Callable[[str, Tensor, int], object] | No
 
 def _sheet(dataset: Any, shown: Sequence[int], captions: Sequence[str], title: str) -> Tensor | None:
     try:
-        return picture_sheet(dataset, shown, captions, title=title)
-    except NoPictureError as error:
+        return image_grid(dataset, shown, captions, title=title)
+    except NoImageError as error:
         _warn_once(f"{error} Numbers and histograms are logged without pictures.")
     except Exception as error:  # pictures are for show: a file that cannot be read now stops no training
         _warn_once(f"Pictures could not be read ({type(error).__name__}: {error}); the rest is logged without them.")

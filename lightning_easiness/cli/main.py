@@ -182,7 +182,7 @@ def _view(arguments: argparse.Namespace) -> None:
     folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
     name, end = scores.name, {"checkpoint": arguments.checkpoint}
-    course = partial(figures.draw_course, record, name, **end)
+    course = partial(figures.draw_curves, record, name, **end)
     data_map = partial(figures.draw_data_map, record, **end)
     try:
         _draw(folder / f"{name}_histogram.png", partial(figures.draw_histogram, scores))
@@ -238,19 +238,20 @@ def _draw(path: Path, draw: Callable[[Path], object], may_lack: bool = False) ->
 
 def _draw_sheets(arguments: argparse.Namespace, scores: Scores, images: Any) -> LabelIssues | None:
     from lightning_easiness.labels.find import find_label_issues
-    from lightning_easiness.labels.grid import suspects_sheet
-    from lightning_easiness.view.grids import save_picture, scores_sheet
+    from lightning_easiness.labels.grid import suspects_grid
+    from lightning_easiness.view.grids import save_image, scores_grid
 
     number, names = arguments.num_images, arguments.class_names
-    for end in _ENDS:
-        sheet = scores_sheet(images, scores, number, end, names)
-        print(save_picture(sheet, arguments.output / f"{scores.name}_{end}.png"))
+    which: Literal["easy", "hard"]
+    for end, which in (("easiest", "easy"), ("hardest", "hard")):
+        sheet = scores_grid(images, scores, number, which, names)
+        print(save_image(sheet, arguments.output / f"{scores.name}_{end}.png"))
     found: list[LabelIssues] = []
 
     def draw(path: Path) -> None:
         # by the score and the series that find_label_issues takes, as this command's may not show wrong labels
         found.append(find_label_issues(arguments.path, **_given(arguments, "seed")))
-        save_picture(suspects_sheet(images, found[0], number, names), path)
+        save_image(suspects_grid(images, found[0], number, names), path)
 
     _draw(arguments.output / "suspects.png", draw, may_lack=not arguments.traceback)
     return found[0] if found else None

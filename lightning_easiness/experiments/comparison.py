@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,6 @@ from lightning_easiness.record.files import write_whole
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.datamodule import EasinessDataModule
 from lightning_easiness.select.static import Ablation, Keep
-from lightning_easiness.view.figures import empty_figure
 
 if TYPE_CHECKING:
     from lightning_easiness.experiments.compression import StepwiseCompression
@@ -141,44 +139,6 @@ def row(method: str, ratio: float, metric: str, equal: str, results: Sequence[di
         "equal": equal,
         "updates": statistics.fmean(result["updates"] for result in results),
     }
-
-
-def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str] | None = None) -> Any:
-    """Draws the metric against the share removed, a line a method with bars of one spread: Figure 4 of the 2019 paper.
-
-    What training on everything reaches is a dotted line.
-
-    Args:
-        rows: as `compare_selections` returns them.
-        path: where the picture is saved, in the format that its name ends in; None to not save it.
-
-    Returns:
-        A matplotlib Figure.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-        ValueError: there is no row.
-    """
-    if not rows:
-        raise ValueError("The `rows` of draw_comparison are empty; give those that compare_selections returns.")
-    figure, axes = empty_figure("draw_comparison", width=6)
-    for row in rows:
-        if row["method"] == "everything":
-            axes.axhline(row["mean"], color="grey", linestyle=":", label="everything")
-    for method in dict.fromkeys(row["method"] for row in rows if row["method"] != "everything"):
-        line = sorted((row for row in rows if row["method"] == method), key=lambda row: row["ratio"])
-        ratios, means, spreads = ([row[name] for row in line] for name in ("ratio", "mean", "spread"))
-        spreads = [0.0 if spread != spread else spread for spread in spreads]  # of a single seed
-        dash = "--" if method == "random" else "-"
-        axes.errorbar(ratios, means, yerr=spreads, label=method, marker="o", markersize=4, capsize=3, linestyle=dash)
-    seeds = rows[0]["num_seeds"]
-    axes.set(xlabel="share of the examples removed", ylabel=rows[0]["metric"])
-    axes.set_title(f"{seeds} seed{'s' if seeds > 1 else ''}, equal {rows[0]['equal']}; bars: one standard deviation")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    if path is not None:
-        figure.savefig(os.fspath(path), dpi=150)
-    return figure
 
 
 def with_selection(datamodule: Any, selection: Selection | None) -> Any:

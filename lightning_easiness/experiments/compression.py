@@ -31,7 +31,6 @@ from lightning_easiness._utils.tables import write_csv
 from lightning_easiness.experiments.comparison import (
     Comparison,
     agreed,
-    draw_comparison,
     row,
     takes,
     with_selection,
@@ -43,7 +42,7 @@ from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.select.datamodule import EasinessDataModule
 from lightning_easiness.select.static import Keep
 
-__all__ = ["StepwiseCompression", "compare_selections", "draw_comparison"]
+__all__ = ["StepwiseCompression", "compare_selections"]
 
 _METHODS = ("random", "easy", "hard", "stepwise", "stratified")
 

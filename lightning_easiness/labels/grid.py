@@ -12,10 +12,10 @@ from torch import Tensor
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.subset import known_target
 from lightning_easiness.labels.table import LabelIssues
-from lightning_easiness.view.grids import class_namer, histogram, in_digits, picture_sheet
+from lightning_easiness.view.grids import class_namer, histogram, image_grid, in_digits
 
 
-def suspects_sheet(
+def suspects_grid(
     dataset: Any,
     issues: LabelIssues,
     num_images: int = 25,
@@ -27,12 +27,12 @@ def suspects_sheet(
     """Draws the most suspicious examples with the label that they have and the one that is suggested.
 
     Args:
-        dataset: the data set that was trained on, as in `views.picture_sheet`.
+        dataset: the data set that was trained on, as in `views.image_grid`.
         issues: from `find_label_issues`.
         num_images: pictures on the sheet, most suspicious first.
         class_names: words for the labels 0, 1, ...; default "label 0" and so on.
         given: show those with this label alone.
-        thumbnail: as in `views.picture_sheet`.
+        thumbnail: as in `views.image_grid`.
 
     Returns:
         uint8 (3, H, W).
@@ -40,23 +40,23 @@ def suspects_sheet(
     Raises:
         ValueError: the data set has another length than what was judged, there are too few class names, or no example
             is left to show. Where it lists other labels than were judged, a `UserWarning` says so.
-        NoPictureError: none of the examples is a picture.
+        NoImageError: none of the examples is a picture.
 
     Example:
         >>> from lightning_easiness import Scores, find_label_issues
         >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
         >>> scores = Scores(margins, margins * torch.nan, True, target=torch.arange(72) % 3, name="area_under_margin")
-        >>> suspects_sheet(torch.rand(72, 1, 8, 8), find_label_issues(scores), num_images=4).shape[0]
+        >>> suspects_grid(torch.rand(72, 1, 8, 8), find_label_issues(scores), num_images=4).shape[0]
         3
     """
     _check_dataset(dataset, issues)
     if not isinstance(num_images, int) or num_images < 1:
-        raise ValueError(f"The `num_images` of suspects_sheet must be an integer of at least 1; got {num_images}.")
+        raise ValueError(f"The `num_images` of suspects_grid must be an integer of at least 1; got {num_images}.")
     name = class_namer(class_names, torch.cat([issues.given, issues.suggested]))
     rows = torch.arange(len(issues)) if given is None else (issues.given == given).nonzero()[:, 0]
     if not len(rows):
         asked = "" if given is None else f" with the label {given}"
-        raise ValueError(f"No example{asked} was judged, so suspects_sheet has nothing to show.")
+        raise ValueError(f"No example{asked} was judged, so suspects_grid has nothing to show.")
     shown = rows[:num_images]
     captions = [_caption(issues, int(row), name) for row in shown]
     flagged = int(issues.is_issue.sum())
@@ -66,14 +66,14 @@ def suspects_sheet(
         f"index, given label -> suggested one, {issues.score_name.replace('_', ' ')}; {flagged:,} of {len(issues):,}"
         f" are called wrong by the rule '{issues.rule}', * marks them"
     )
-    return picture_sheet(dataset, issues.index[shown].tolist(), captions, title=title, thumbnail=thumbnail)
+    return image_grid(dataset, issues.index[shown].tolist(), captions, title=title, thumbnail=thumbnail)
 
 
 def _check_dataset(dataset: Any, issues: LabelIssues) -> None:
     """Sees to it that the pictures are those of the examples that were judged, as far as that can be known."""
     if isinstance(dataset, Sized) and len(dataset) != issues.num_examples:
         raise ValueError(
-            f"The `dataset` of suspects_sheet has {len(dataset)} examples, but {issues.num_examples} were judged; give"
+            f"The `dataset` of suspects_grid has {len(dataset)} examples, but {issues.num_examples} were judged; give"
             " the data set that was trained on."
         )
     listed = known_target(dataset) if isinstance(dataset, Sized) else None
@@ -98,18 +98,18 @@ def write_suspects(
     """Writes the sheet of suspects, the histogram of the score and the share that is called wrong for TensorBoard.
 
     Args:
-        dataset: as in `suspects_sheet`.
+        dataset: as in `suspects_grid`.
         issues: from `find_label_issues`.
         log_dir: made where it is missing.
-        class_names: as in `suspects_sheet`.
-        num_images: as in `suspects_sheet`.
+        class_names: as in `suspects_grid`.
+        num_images: as in `suspects_grid`.
 
     Raises:
-        ValueError: as `suspects_sheet` raises it; nothing has been written then.
+        ValueError: as `suspects_grid` raises it; nothing has been written then.
     """
     from torch.utils.tensorboard import SummaryWriter  # slow to load
 
-    sheet = suspects_sheet(dataset, issues, num_images, class_names)
+    sheet = suspects_grid(dataset, issues, num_images, class_names)
     bins = histogram(issues.score)
     with SummaryWriter(os.fspath(log_dir)) as writer:
         writer.add_image("easiness/label_issues/suspects", sheet)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from lightning_easiness.scores.scores import SCORES, Scores
 if TYPE_CHECKING:
     from lightning_easiness.record.record import EasinessRecord
 
-__all__ = ["draw_course", "draw_data_map", "draw_histogram"]
+__all__ = ["draw_comparison", "draw_curves", "draw_data_map", "draw_histogram"]
 
 _EASY, _HARD, _BETWEEN = "#0072B2", "#D55E00", "#9A9A9A"
 _NUM_BINS = 64
@@ -82,7 +83,7 @@ def draw_histogram(scores: Scores, path: str | os.PathLike[str] | None = None, *
     return _saved(figure, path)
 
 
-def draw_course(
+def draw_curves(
     record: EasinessRecord,
     name: str = "mean_loss",
     path: str | os.PathLike[str] | None = None,
@@ -114,16 +115,16 @@ def draw_course(
         ...         fields = {"loss": torch.rand(20)}
         ...         target = torch.zeros(20, dtype=torch.int64)
         ...         _ = writer.append("train-probe", step=step, epoch=0, target=target, fields=fields, num_classes=2)
-        >>> draw_course(EasinessRecord.load(writer.path)).axes[0].get_xlabel()
+        >>> draw_curves(EasinessRecord.load(writer.path)).axes[0].get_xlabel()
         'optimizer updates'
     """
-    figure, axes = empty_figure("draw_course")
+    figure, axes = empty_figure("draw_curves")
     last = record.score(name, checkpoint)  # warns of what is not known, once
-    _check_several("draw_course", record, checkpoint)
+    _check_several("draw_curves", record, checkpoint)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         before = [record.score(name, index) for index in range(checkpoint % record.num_checkpoints)]
-    courses = [_finite("draw_course", scores) for scores in (*before, last)]
+    courses = [_finite("draw_curves", scores) for scores in (*before, last)]
     levels = np.array([np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)) for values in courses]).T
     means = np.array([values.mean() for values in courses])
     drawn = np.concatenate([means, *levels])
@@ -221,6 +222,42 @@ def draw_data_map(
     return _saved(figure, path)
 
 
+def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str] | None = None) -> Any:
+    """Draws the metric against the share removed, a line a method with bars of one spread: Figure 4 of the 2019 paper.
+
+    What training on everything reaches is a dotted line.
+
+    Args:
+        rows: as `compare_selections` returns them.
+        path: where the picture is saved, in the format that its name ends in; None to not save it.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: there is no row.
+    """
+    if not rows:
+        raise ValueError("The `rows` of draw_comparison are empty; give those that compare_selections returns.")
+    figure, axes = empty_figure("draw_comparison", width=6)
+    for row in rows:
+        if row["method"] == "everything":
+            axes.axhline(row["mean"], color="grey", linestyle=":", label="everything")
+    for method in dict.fromkeys(row["method"] for row in rows if row["method"] != "everything"):
+        line = sorted((row for row in rows if row["method"] == method), key=lambda row: row["ratio"])
+        ratios, means, spreads = ([row[name] for row in line] for name in ("ratio", "mean", "spread"))
+        spreads = [0.0 if spread != spread else spread for spread in spreads]  # of a single seed
+        dash = "--" if method == "random" else "-"
+        axes.errorbar(ratios, means, yerr=spreads, label=method, marker="o", markersize=4, capsize=3, linestyle=dash)
+    seeds = rows[0]["num_seeds"]
+    axes.set(xlabel="share of the examples removed", ylabel=rows[0]["metric"])
+    axes.set_title(f"{seeds} seed{'s' if seeds > 1 else ''}, equal {rows[0]['equal']}; bars: one standard deviation")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _saved(figure, path)
+
+
 # ------------------------------------------------------------------------------------------------------------ parts
 
 
@@ -233,9 +270,7 @@ def empty_figure(owner: str, width: float = 7) -> tuple[Any, Any]:
     try:
         figures = import_module("matplotlib.figure")  # without pyplot, which keeps figures and picks a window system
     except ImportError as error:
-        raise ImportError(
-            f"{owner} needs matplotlib: install it with pip install 'lightning-easiness[plots]'."
-        ) from error
+        raise ImportError(f"{owner} needs matplotlib: install it with pip install matplotlib.") from error
     figure = figures.Figure(figsize=(width, 4.5), layout="constrained")
     return figure, figure.add_subplot()
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from lightning_easiness.functional import fraction_to_count
 from lightning_easiness.view.drawing import Cell, Sheet
 from lightning_easiness.view.images import (
-    NoPictureError,
+    NoImageError,
     average,
-    average_pictures,
-    item_picture,
-    save_picture,
+    average_images,
+    item_image,
+    save_image,
     to_displayable,
     to_one_scale,
 )
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from lightning_easiness.scores.scores import Scores
 
 __all__ = [
-    "NoPictureError",
-    "average_pictures",
-    "averaged_sheet",
+    "NoImageError",
+    "average_images",
+    "averages_grid",
     "histogram",
-    "item_picture",
-    "picture_sheet",
-    "save_picture",
-    "scores_sheet",
+    "image_grid",
+    "item_image",
+    "save_image",
+    "scores_grid",
     "to_displayable",
     "write_tensorboard",
 ]
 
-_ENDS: tuple[Literal["hardest", "easiest"], ...] = ("hardest", "easiest")
+_ENDS: tuple[tuple[Literal["hard", "easy"], str], ...] = (("hard", "hardest"), ("easy", "easiest"))
 _MOST_ROWS = 20  # of a sheet by class: 1,000 rows would be a picture that nobody can open
 _MOST_IN_ROW = 10
 _NUM_BINS = 64
 
 
-def picture_sheet(
+def image_grid(
     dataset: Any,
     indices: Iterable[int],
     captions: Sequence[str] | None = None,
@@ -58,7 +58,7 @@ def picture_sheet(
     """Draws examples of a data set on one sheet.
 
     Args:
-        dataset: read as `dataset[i]`, once for each index; `item_picture` says which items are understood.
+        dataset: read as `dataset[i]`, once for each index; `item_image` says which items are understood.
         indices: examples, in the order in which they are shown.
         captions: words below each picture; default "#index". Lines are parted by a line feed, long ones are broken.
         columns: pictures in a row; default about a square.
@@ -71,34 +71,34 @@ def picture_sheet(
 
     Raises:
         ValueError: there is no index, or the captions are not as many.
-        NoPictureError: none of the examples is a picture.
+        NoImageError: none of the examples is a picture.
 
     Example:
         >>> digits = torch.rand(4, 1, 8, 8)
-        >>> picture_sheet(digits, [2, 0], title="Two of four").shape[0]
+        >>> image_grid(digits, [2, 0], title="Two of four").shape[0]
         3
     """
     shown = [int(i) for i in indices]
     captions = [f"#{i}" for i in shown] if captions is None else captions
     if not shown:
-        raise ValueError("`indices` of picture_sheet is empty; give at least one example to show.")
+        raise ValueError("`indices` of image_grid is empty; give at least one example to show.")
     if len(captions) != len(shown):
         raise ValueError(
-            f"`captions` of picture_sheet must hold one text for each of the {len(shown)} indices; got {len(captions)}."
+            f"`captions` of image_grid must hold one text for each of the {len(shown)} indices; got {len(captions)}."
         )
     if columns is not None and columns < 1:
-        raise ValueError(f"`columns` of picture_sheet must be at least 1; got {columns}.")
+        raise ValueError(f"`columns` of image_grid must be at least 1; got {columns}.")
     cells = _read_cells(dataset, shown, captions)
     columns = columns or next(n for n in range(1, len(cells) + 1) if n * n >= len(cells))
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     return Sheet(rows, title or "", thumbnail=thumbnail).draw()
 
 
-def scores_sheet(
+def scores_grid(
     dataset: Any,
     scores: Scores,
     num_images: int = 25,
-    which: Literal["hardest", "easiest"] = "hardest",
+    which: Literal["hard", "easy"] = "hard",
     class_names: Sequence[str] | None = None,
     by_class: bool = False,
     *,
@@ -108,34 +108,34 @@ def scores_sheet(
     """Draws the hardest or the easiest examples with index, label and score, as Figure 1 of the 2019 easiness paper.
 
     Args:
-        dataset: the data set that was observed, as in `picture_sheet`.
+        dataset: the data set that was observed, as in `image_grid`.
         scores: one score an example, from `record.score(...)`.
         num_images: pictures on the sheet, most extreme first; with `by_class`, pictures in a row.
         which: the end that is shown.
         class_names: words for the labels 0, 1, ...; default "label 0" and so on.
         by_class: a row for each class, at most 20 rows.
         classes: labels to show; default all.
-        thumbnail: as in `picture_sheet`.
+        thumbnail: as in `image_grid`.
 
     Returns:
         uint8 (3, H, W).
 
     Raises:
         ValueError: the scores are of another data set, there are too few class names, or no example is left to show.
-        NoPictureError: none of the examples is a picture.
+        NoImageError: none of the examples is a picture.
     """
     name = class_namer(class_names, scores.target)
     _check_length(dataset, scores)
-    if which not in ("hardest", "easiest"):
-        raise ValueError(f'`which` of scores_sheet must be "hardest" or "easiest"; got {which!r}.')
+    if which not in ("hard", "easy"):
+        raise ValueError(f'`which` of scores_grid must be "hard" or "easy"; got {which!r}.')
     if num_images < 1:
-        raise ValueError(f"`num_images` of scores_sheet must be at least 1; got {num_images}.")
+        raise ValueError(f"`num_images` of scores_grid must be at least 1; got {num_images}.")
     order = _order(scores, which, classes)
     title = _title(scores, which, len(order), [name(label) for label in classes or ()], label=not by_class)
     if not by_class:
         shown = order[:num_images].tolist()
         captions = [_caption(scores, i, name) for i in shown]
-        return picture_sheet(dataset, shown, captions, title=title, thumbnail=thumbnail)
+        return image_grid(dataset, shown, captions, title=title, thumbnail=thumbnail)
     groups, note = _by_class(order, scores.target, classes)
     rows = []
     for members in groups.values():
@@ -144,7 +144,7 @@ def scores_sheet(
     return Sheet(rows, title + note, [name(label) for label in groups], thumbnail=thumbnail).draw()
 
 
-def averaged_sheet(
+def averages_grid(
     dataset: Any,
     scores: Scores,
     fraction: float = 0.1,
@@ -161,14 +161,14 @@ def averaged_sheet(
     this can be compared. Cost: up to 3 `most_pictures` reads of the data set a class.
 
     Args:
-        dataset: the data set that was observed, as in `picture_sheet`.
+        dataset: the data set that was observed, as in `image_grid`.
         scores: one score an example, from `record.score(...)`.
         fraction: of each class that an average is taken over, in (0, 1].
         class_names: words for the labels 0, 1, ...; default "label 0" and so on.
         classes: labels to show; default the first 20 that occur. Where no label is known, one row is taken over all.
         most_pictures: that an average is taken over, the most extreme ones (500 in the paper).
         seed: of the random column, which is drawn from a generator of its own.
-        thumbnail: as in `picture_sheet`.
+        thumbnail: as in `image_grid`.
 
     Returns:
         uint8 (3, H, W).
@@ -176,15 +176,15 @@ def averaged_sheet(
     Raises:
         ValueError: `fraction` is outside (0, 1], the scores are of another data set, there are too few class names, or
             no example is left to average.
-        NoPictureError: none of the examples of an average is a picture.
+        NoImageError: none of the examples of an average is a picture.
     """
     name = class_namer(class_names, scores.target)
     _check_length(dataset, scores)
     if not 0 < fraction <= 1:
-        raise ValueError(f"`fraction` of averaged_sheet must be in (0, 1]; got {fraction}.")
+        raise ValueError(f"`fraction` of averages_grid must be in (0, 1]; got {fraction}.")
     if most_pictures < 1:
-        raise ValueError(f"`most_pictures` of averaged_sheet must be at least 1; got {most_pictures}.")
-    groups, note = _by_class(_order(scores, "easiest", classes), scores.target, classes)
+        raise ValueError(f"`most_pictures` of averages_grid must be at least 1; got {most_pictures}.")
+    groups, note = _by_class(_order(scores, "easy", classes), scores.target, classes)
     generator = torch.Generator().manual_seed(seed)
     averages, heads = [], []
     for label, members in groups.items():
@@ -247,20 +247,20 @@ def write_tensorboard(
 
     Args:
         scores: one score an example, from `record.score(...)`.
-        dataset: the data set that was observed, as in `picture_sheet`.
+        dataset: the data set that was observed, as in `image_grid`.
         log_dir: made where it is missing.
         class_names: words for the labels 0, 1, ...; default "label 0" and so on.
         num_images: pictures on a sheet of the easiest or hardest.
         fraction: of each class that an average is taken over, in (0, 1].
 
     Raises:
-        ValueError: as `scores_sheet` and `averaged_sheet` raise it; nothing has been written then.
+        ValueError: as `scores_grid` and `averages_grid` raise it; nothing has been written then.
     """
     from torch.utils.tensorboard import SummaryWriter  # slow to load
 
     try:
         sheets = _all_sheets(scores, dataset, class_names, num_images, fraction)
-    except NoPictureError as error:
+    except NoImageError as error:
         warnings.warn(f"{error} Only the histogram of the scores is written.", stacklevel=2)
         sheets = {}
     bins = histogram(scores.values)
@@ -276,18 +276,18 @@ def _all_sheets(
     scores: Scores, dataset: Any, class_names: Sequence[str] | None, num_images: int, fraction: float
 ) -> dict[str, Tensor]:
     sheets: dict[str, Tensor] = {}
-    for which in _ENDS:
-        sheets[which] = scores_sheet(dataset, scores, num_images, which, class_names)
+    for which, end in _ENDS:
+        sheets[end] = scores_grid(dataset, scores, num_images, which, class_names)
         if (scores.target >= 0).any():
             row = max(1, min(num_images, _MOST_IN_ROW))
-            sheets[f"{which}_by_class"] = scores_sheet(dataset, scores, row, which, class_names, by_class=True)
-    sheets["averages"] = averaged_sheet(dataset, scores, fraction, class_names)
+            sheets[f"{end}_by_class"] = scores_grid(dataset, scores, row, which, class_names, by_class=True)
+    sheets["averages"] = averages_grid(dataset, scores, fraction, class_names)
     return sheets
 
 
 def _order(scores: Scores, which: str, classes: Sequence[int] | None) -> Tensor:
     """Examples that have a score, most extreme first, by the rule that `scores` has for ties."""
-    order = scores.hardest(1.0) if which == "hardest" else scores.easiest(1.0)
+    order = scores.hardest(1.0) if which == "hard" else scores.easiest(1.0)
     if classes is not None:
         order = order[torch.isin(scores.target[order], torch.tensor(list(classes), dtype=torch.int64))]
     if len(order) == 0:
@@ -309,10 +309,10 @@ def _read_cells(dataset: Any, indices: Sequence[int], captions: Sequence[str]) -
     item: object = None
     cells = []
     for index, caption in zip(indices, captions, strict=True):
-        item = item_picture(dataset[index])
+        item = item_image(dataset[index])
         cells.append(Cell(to_displayable(item), caption))
     if all(cell.picture is None for cell in cells):
-        raise NoPictureError(dataset, item)
+        raise NoImageError(dataset, item)
     return cells
 
 
@@ -344,7 +344,8 @@ def _title(scores: Scores, which: str, count: int, class_names: Sequence[str], l
     among = f" of {', '.join(class_names)}" if class_names else ""
     num_nan = int(scores.values.isnan().sum())
     left_out = f"; {num_nan:,} without a score left out" if num_nan else ""
-    return f"{which.capitalize()} of {count:,}{among} {_source(scores)}\n{_legend(scores, label)}{left_out}"
+    end = "Hardest" if which == "hard" else "Easiest"
+    return f"{end} of {count:,}{among} {_source(scores)}\n{_legend(scores, label)}{left_out}"
 
 
 def _source(scores: Scores) -> str:

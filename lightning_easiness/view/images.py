@@ -17,7 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 PICTURE_KEYS = ("image", "pixel_values", "x", "input", "img", "images", "inputs", "data")
 
 
-class NoPictureError(ValueError):
+class NoImageError(ValueError):
     """No example of a data set that was looked at holds a picture.
 
     Args:
@@ -32,7 +32,7 @@ class NoPictureError(ValueError):
         )
 
 
-def item_picture(item: object) -> object:
+def item_image(item: object) -> object:
     """Finds the picture in an item of a data set.
 
     Args:
@@ -43,17 +43,17 @@ def item_picture(item: object) -> object:
         What stands there, a picture or not. None for an empty tuple and for a mapping without such a key.
 
     Example:
-        >>> item_picture(("a", 3)), item_picture({"image": "a", "label": 3})
+        >>> item_image(("a", 3)), item_image({"image": "a", "label": 3})
         ('a', 'a')
     """
     if isinstance(item, Mapping):
-        return next((item_picture(item[key]) for key in PICTURE_KEYS if key in item), None)
+        return next((item_image(item[key]) for key in PICTURE_KEYS if key in item), None)
     if isinstance(item, (tuple, list)):
-        return item_picture(item[0]) if item else None
+        return item_image(item[0]) if item else None
     return item
 
 
-def to_picture(image: object) -> Tensor | None:
+def to_image(image: object) -> Tensor | None:
     """Reads a Pillow image, an array or a tensor as channels-first floats, in its own units.
 
     Args:
@@ -66,9 +66,9 @@ def to_picture(image: object) -> Tensor | None:
         None for anything else, and below 2 x 2 pixels: it is no picture.
 
     Example:
-        >>> to_picture(torch.zeros(8, 8, 3, dtype=torch.uint8)).shape
+        >>> to_image(torch.zeros(8, 8, 3, dtype=torch.uint8)).shape
         torch.Size([3, 8, 8])
-        >>> to_picture(torch.zeros(16)) is None
+        >>> to_image(torch.zeros(16)) is None
         True
     """
     channels_last = not isinstance(image, Tensor)
@@ -89,7 +89,7 @@ def to_displayable(image: object) -> Tensor | None:
     """Makes a picture ready to be looked at.
 
     Args:
-        image: what `to_picture` reads.
+        image: what `to_image` reads.
 
     Returns:
         uint8 (1, H, W) or (3, H, W); None when it is no picture. Bytes and values in [0, 1] keep their brightness.
@@ -101,7 +101,7 @@ def to_displayable(image: object) -> Tensor | None:
         tensor([[[  0,  64],
                  [128, 255]]], dtype=torch.uint8)
     """
-    picture = to_picture(image)
+    picture = to_image(image)
     if picture is None:
         return None
     known = picture[picture.isfinite()]
@@ -163,11 +163,11 @@ class RunningAverage:
         return (self._total / self.count).float()
 
 
-def average_pictures(dataset: Any, indices: Iterable[int]) -> Tensor:
+def average_images(dataset: Any, indices: Iterable[int]) -> Tensor:
     """Averages the pictures of some examples, read and added one at a time.
 
     Args:
-        dataset: read as `dataset[i]`; `item_picture` says which items are understood.
+        dataset: read as `dataset[i]`; `item_image` says which items are understood.
         indices: examples; those without a picture are passed over.
 
     Returns:
@@ -175,10 +175,10 @@ def average_pictures(dataset: Any, indices: Iterable[int]) -> Tensor:
         colour; a picture of another size than the first is resized to it.
 
     Raises:
-        NoPictureError: none of the examples is a picture.
+        NoImageError: none of the examples is a picture.
 
     Example:
-        >>> average_pictures(torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.5], [0.0, 1.0]]]), [0, 1])
+        >>> average_images(torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.5], [0.0, 1.0]]]), [0, 1])
         tensor([[[0.5000, 0.2500],
                  [0.0000, 0.5000]]])
     """
@@ -186,16 +186,16 @@ def average_pictures(dataset: Any, indices: Iterable[int]) -> Tensor:
 
 
 def average(dataset: Any, indices: Iterable[int]) -> RunningAverage:
-    """As `average_pictures`, with the number of pictures and the range of their pixels."""
+    """As `average_images`, with the number of pictures and the range of their pixels."""
     running = RunningAverage()
     item: object = None
     for index in indices:
-        item = item_picture(dataset[int(index)])
-        picture = to_picture(item)
+        item = item_image(dataset[int(index)])
+        picture = to_image(item)
         if picture is not None:
             running.add(picture)
     if running.count == 0:
-        raise NoPictureError(dataset, item)
+        raise NoImageError(dataset, item)
     return running
 
 
@@ -213,7 +213,7 @@ def to_one_scale(averages: Sequence[RunningAverage]) -> list[Tensor]:
     return [to_bytes(each.mean.expand(channels, -1, -1), low, high) for each in averages]
 
 
-def save_picture(picture: Tensor, path: str | os.PathLike[str]) -> Path:
+def save_image(picture: Tensor, path: str | os.PathLike[str]) -> Path:
     """Saves a sheet, or any picture that `to_displayable` reads, in the format that the suffix of `path` names.
 
     Args:
@@ -228,7 +228,7 @@ def save_picture(picture: Tensor, path: str | os.PathLike[str]) -> Path:
     """
     shown = to_displayable(picture)
     if shown is None:
-        raise ValueError(f"`picture` of save_picture must be a picture, such as uint8 (3, H, W); got {_kind(picture)}.")
+        raise ValueError(f"`picture` of save_image must be a picture, such as uint8 (3, H, W); got {_kind(picture)}.")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     to_pil_image(shown).save(path)

@@ -147,10 +147,10 @@ def test_by_class_without_labels_or_bound(board):
 
 def test_sheets_in_tensorboard(tmp_path, board, monkeypatch):
     drawn = []
-    real = view.picture_sheet
+    real = view.image_grid
     monkeypatch.setattr(
         view,
-        "picture_sheet",
+        "image_grid",
         lambda *args, **options: drawn.append((args, options, real(*args, **options))) or drawn[-1][2],
     )
     dataset = [{"pixel_values": torch.randn(3, 32, 32), "label": i % 5} for i in range(50)]
@@ -176,7 +176,7 @@ def test_sheets_in_tensorboard(tmp_path, board, monkeypatch):
 
 def test_captions_without_labels_and_with_class_names(board, monkeypatch):
     captions = []
-    monkeypatch.setattr(view, "picture_sheet", lambda *args, **_: captions.append(args[2]) or torch.zeros(3, 9, 9))
+    monkeypatch.setattr(view, "image_grid", lambda *args, **_: captions.append(args[2]) or torch.zeros(3, 9, 9))
     dataset, fields = torch.rand(2, 8, 8), {"loss": torch.tensor([0.5, 1.5])}
     log_sheets([board], dataset, fields, None, 0, "s", 1)
     log_sheets([board], dataset, fields, torch.tensor([1, -1]), 0, "s", 1, ["cat", "dog"])

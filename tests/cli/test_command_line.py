@@ -396,7 +396,7 @@ def test_what_a_record_cannot_show_is_told(tmp_path: Path, capsys: Output) -> No
 @pytest.mark.filterwarnings("default")
 def test_view_without_matplotlib(folder: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    sentence = "draw_histogram needs matplotlib: install it with pip install 'lightning-easiness[plots]'."
+    sentence = "draw_histogram needs matplotlib: install it with pip install matplotlib."
     assert error_of(capsys, "view", folder, "--output", tmp_path / "view") == sentence
     call("view", folder, "--output", tmp_path / "view", "--tensorboard")
     told = capsys.readouterr()

@@ -12,8 +12,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from lightning_easiness import EasinessCallback
-from lightning_easiness.experiments.compression import compare_selections, draw_comparison
+from lightning_easiness import EasinessCallback, draw_comparison
+from lightning_easiness.experiments.compression import compare_selections
 from tests.experiments.test_compression import Counts, Data, Logs, fast_collection, never
 from tests.made_runs import whole
 from tests.small import trainer
@@ -72,7 +72,7 @@ def test_runs_for_the_table_are_not_observed(tmp_path: Path) -> None:
 
 def test_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    message = "draw_comparison needs matplotlib: install it with pip install 'lightning-easiness[plots]'."
+    message = "draw_comparison needs matplotlib: install it with pip install matplotlib."
     with pytest.raises(ImportError, match=whole(message)):
         draw_comparison([{"method": "random"}])
     with pytest.raises(ValueError, match="The `rows` of draw_comparison are empty"):

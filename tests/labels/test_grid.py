@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from lightning_easiness import LabelIssues, find_label_issues
-from lightning_easiness.labels.grid import suspects_sheet, write_suspects
+from lightning_easiness.labels.grid import suspects_grid, write_suspects
 from lightning_easiness.scores.scores import Scores
 from lightning_easiness.view.drawing import Sheet
-from lightning_easiness.view.images import NoPictureError
+from lightning_easiness.view.images import NoImageError
 from tests.made_runs import whole
 from tests.small import streams
 
@@ -104,9 +104,9 @@ def shown(sheet: Tensor, side: int = 112) -> list[int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_stand_in_the_order_of_the_table(kind: str) -> None:
-    sheet = suspects_sheet(pictures(kind), issues_of())
+    sheet = suspects_grid(pictures(kind), issues_of())
     assert shown(sheet) == ORDER.tolist()
-    reverse = suspects_sheet(pictures(kind), issues_of(ORDER.flip(0)))
+    reverse = suspects_grid(pictures(kind), issues_of(ORDER.flip(0)))
     assert shown(reverse) == ORDER.flip(0).tolist()
 
 
@@ -116,16 +116,16 @@ def test_grey_pictures_keep_their_brightness(scale: int) -> None:
     data = [shade[:1, None, None].expand(1, 8, 8) for shade in shades]
     data = data if scale == 255 else [picture.float() / 255 for picture in data]
     data[0] = data[0][0]  # one without a channel
-    assert list(places(suspects_sheet(data, issues_of()), shades)) == ORDER.tolist()
+    assert list(places(suspects_grid(data, issues_of()), shades)) == ORDER.tolist()
 
 
 def test_so_many_as_are_asked_for_and_no_more_than_there_are() -> None:
     data = pictures()
     for number in (1, 5, N):
-        assert shown(suspects_sheet(data, issues_of(), number)) == ORDER[:number].tolist()
-    beyond = suspects_sheet(data, issues_of(), 10 * N)
-    assert torch.equal(beyond, suspects_sheet(data, issues_of(), N))
-    assert shown(suspects_sheet(data, issues_of().head(3))) == ORDER[:3].tolist()
+        assert shown(suspects_grid(data, issues_of(), number)) == ORDER[:number].tolist()
+    beyond = suspects_grid(data, issues_of(), 10 * N)
+    assert torch.equal(beyond, suspects_grid(data, issues_of(), N))
+    assert shown(suspects_grid(data, issues_of().head(3))) == ORDER[:3].tolist()
 
 
 def test_only_what_is_shown_is_read() -> None:
@@ -136,19 +136,19 @@ def test_only_what_is_shown_is_read() -> None:
             read.append(index)
             return super().__getitem__(index)
 
-    suspects_sheet(Noted(pictures()), issues_of(), 3)
+    suspects_grid(Noted(pictures()), issues_of(), 3)
     assert read == ORDER[:3].tolist()
 
 
 @pytest.mark.parametrize("label", range(K))
 def test_of_one_given_label(label: int) -> None:
     wanted = [index for index in ORDER.tolist() if TARGET[index] == label]
-    assert shown(suspects_sheet(pictures(), issues_of(), given=label)) == wanted
-    assert shown(suspects_sheet(pictures(), issues_of(), 2, given=label)) == wanted[:2]
+    assert shown(suspects_grid(pictures(), issues_of(), given=label)) == wanted
+    assert shown(suspects_grid(pictures(), issues_of(), 2, given=label)) == wanted[:2]
 
 
 def test_the_size_of_the_thumbnails() -> None:
-    small, large = (suspects_sheet(pictures(), issues_of(), thumbnail=size) for size in (40, 160))
+    small, large = (suspects_grid(pictures(), issues_of(), thumbnail=size) for size in (40, 160))
     assert shown(small, 40) == shown(large, 160) == ORDER.tolist()
     assert small.shape[1] < large.shape[1]
 
@@ -156,8 +156,8 @@ def test_the_size_of_the_thumbnails() -> None:
 def test_an_example_without_a_picture_leaves_its_place_blank() -> None:
     data = pictures()
     data[int(ORDER[1])] = "no picture"
-    at = places(suspects_sheet(data, issues_of()), [colour_of(index) for index in range(N)])
-    before = places(suspects_sheet(pictures(), issues_of()), [colour_of(index) for index in range(N)])
+    at = places(suspects_grid(data, issues_of()), [colour_of(index) for index in range(N)])
+    before = places(suspects_grid(pictures(), issues_of()), [colour_of(index) for index in range(N)])
     del before[int(ORDER[1])]
     assert at == before
 
@@ -186,7 +186,7 @@ def test_captions_say_index_labels_score_and_flag() -> None:
         score=torch.tensor([-1234.5, 0.0042, 7.318]),
         is_issue=torch.tensor([True, False, True]),
     )
-    sheet: Any = suspects_sheet(pictures(), issues, class_names=["ant", "bee", "cow"])
+    sheet: Any = suspects_grid(pictures(), issues, class_names=["ant", "bee", "cow"])
     assert captions(sheet) == [
         "#5 *\ncow -> bee\n-1,234",
         "#0\nant\n0.0042",
@@ -197,14 +197,14 @@ def test_captions_say_index_labels_score_and_flag() -> None:
         "index, given label -> suggested one, area under margin; 2 of 3 are called wrong by the rule 'mixture',"
         " * marks them"
     )
-    unnamed: Any = suspects_sheet(pictures(), issues, 1)
+    unnamed: Any = suspects_grid(pictures(), issues, 1)
     assert captions(unnamed) == ["#5 *\nlabel 2 -> label 1\n-1,234"]
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_title_of_one_given_label_and_of_another_rule() -> None:
     issues = issues_of(rule="gap", score_name="mean_loss")
-    sheet: Any = suspects_sheet(pictures(), issues, 3, ["ant", "bee", "cow"], given=1)
+    sheet: Any = suspects_grid(pictures(), issues, 3, ["ant", "bee", "cow"], given=1)
     first, second = sheet.title.split("\n")
     assert first == "The 3 most suspicious labels of those called bee"
     assert second.startswith(
@@ -222,27 +222,27 @@ def words_below(sheet: Tensor, index: int, side: int = 112) -> Tensor:
 def test_the_words_that_are_drawn_follow_the_table() -> None:
     plain = issues_of()
     first, second = ORDER[:2].tolist()
-    before = suspects_sheet(pictures(), plain)
+    before = suspects_grid(pictures(), plain)
     assert (words_below(before, first) < 128).any(), "something is written"
     for name, value in {"suggested": (TARGET[first] + 2) % K, "is_issue": False, "score": -9.0, "given": 2}.items():
         column = getattr(plain, name).clone()
         assert column[0] != value
         column[0] = value
-        after = suspects_sheet(pictures(), issues_of(**{name: column}))
+        after = suspects_grid(pictures(), issues_of(**{name: column}))
         assert not torch.equal(words_below(before, first), words_below(after, first)), name
         assert torch.equal(words_below(before, second), words_below(after, second)), f"{name} is of one example"
         assert shown(after) == ORDER.tolist()
     # with no suggestion there is no arrow to nowhere
     column = plain.suggested.clone()
     column[0] = -1
-    after = suspects_sheet(pictures(), issues_of(suggested=column))
+    after = suspects_grid(pictures(), issues_of(suggested=column))
     assert (words_below(after, first) < 128).sum() < (words_below(before, first) < 128).sum()
 
 
 def test_a_title_with_another_number_of_flags_is_drawn_otherwise() -> None:
     last = issues_of().is_issue.clone()
     last[-1] = True  # below what is shown
-    before, after = (suspects_sheet(pictures(), issues, 4) for issues in (issues_of(), issues_of(is_issue=last)))
+    before, after = (suspects_grid(pictures(), issues, 4) for issues in (issues_of(), issues_of(is_issue=last)))
     top = min(top for top, _ in places(before, [colour_of(index) for index in range(N)]).values())
     assert not torch.equal(before[:, : top - 1], after[:, : top - 1])
     assert torch.equal(before[:, top - 1 :], after[:, top - 1 :])
@@ -252,7 +252,7 @@ def test_a_title_with_another_number_of_flags_is_drawn_otherwise() -> None:
 
 
 OTHER_LENGTH = (
-    "The `dataset` of suspects_sheet has 11 examples, but 12 were judged; give the data set that was trained on."
+    "The `dataset` of suspects_grid has 11 examples, but 12 were judged; give the data set that was trained on."
 )
 NO_PICTURES = (
     "list holds no pictures: found a float32 tensor of shape (16,) in place of one. An item must be a picture, a tuple"
@@ -267,12 +267,12 @@ NO_PICTURES = (
             {"dataset": pictures()[:-1]},
             OTHER_LENGTH,
         ),
-        ({"num_images": 0}, "The `num_images` of suspects_sheet must be an integer of at least 1; got 0."),
+        ({"num_images": 0}, "The `num_images` of suspects_grid must be an integer of at least 1; got 0."),
         ({"class_names": ["ant", "bee"]}, "`class_names` must name the labels 0 to 2; got 2 names."),
-        ({"given": 7}, "No example with the label 7 was judged, so suspects_sheet has nothing to show."),
+        ({"given": 7}, "No example with the label 7 was judged, so suspects_grid has nothing to show."),
         (
             {"issues": issues_of(torch.empty(0, dtype=torch.int64))},
-            "No example was judged, so suspects_sheet has nothing to show.",
+            "No example was judged, so suspects_grid has nothing to show.",
         ),
         (
             {"dataset": [torch.zeros(16)] * N},
@@ -283,7 +283,7 @@ NO_PICTURES = (
 def test_what_is_refused_and_then_nothing_is_written(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"dataset": pictures(), "issues": issues_of(), **changes}
     with pytest.raises(ValueError, match=whole(message)):
-        suspects_sheet(**arguments)
+        suspects_grid(**arguments)
     if "given" not in changes:
         with pytest.raises(ValueError, match=whole(message)):
             write_suspects(**arguments, log_dir=tmp_path / "log")
@@ -293,13 +293,13 @@ def test_what_is_refused_and_then_nothing_is_written(changes: dict[str, Any], me
 def test_a_suggested_class_needs_a_name_too() -> None:
     suggested = torch.full((N,), 4)
     with pytest.raises(ValueError, match=re.escape("`class_names` must name the labels 0 to 4; got 3 names.")):
-        suspects_sheet(pictures(), issues_of(suggested=suggested), class_names=["ant", "bee", "cow"])
+        suspects_grid(pictures(), issues_of(suggested=suggested), class_names=["ant", "bee", "cow"])
 
 
 def test_no_picture_has_an_error_of_its_own() -> None:
     for item in (torch.zeros(16), ("text", 1), {"label": 3}):
-        with pytest.raises(NoPictureError):
-            suspects_sheet([item] * N, issues_of())
+        with pytest.raises(NoImageError):
+            suspects_grid([item] * N, issues_of())
 
 
 # ------------------------------------------------------------------ TensorBoard
@@ -335,7 +335,7 @@ def test_what_is_written(tmp_path: Path) -> None:
         "distributions": [f"{PLACE}/area_under_margin"],  # tensorboard's other view of histograms
         "tensors": [f"{PLACE}/text_summary"],
     }
-    assert torch.equal(decoded(events), suspects_sheet(pictures(), issues_of(), 5, names))
+    assert torch.equal(decoded(events), suspects_grid(pictures(), issues_of(), 5, names))
     (scalar,) = events.Scalars(f"{PLACE}/share_called_wrong")
     assert scalar.value == pytest.approx(FLAGGED / N)
     (histogram,) = events.Histograms(f"{PLACE}/area_under_margin")
@@ -351,22 +351,22 @@ def test_it_shows_25_unless_told(tmp_path: Path) -> None:
     data = [coloured(index % N) for index in range(40)]
     issues = issues_of(torch.arange(40), num_examples=40)
     write_suspects(data, issues, tmp_path)
-    assert torch.equal(decoded(read(tmp_path)), suspects_sheet(data, issues, 25))
-    assert not torch.equal(decoded(read(tmp_path)), suspects_sheet(data, issues, 24))
+    assert torch.equal(decoded(read(tmp_path)), suspects_grid(data, issues, 25))
+    assert not torch.equal(decoded(read(tmp_path)), suspects_grid(data, issues, 24))
 
 
 def test_scores_that_are_all_equal(tmp_path: Path) -> None:
     values = torch.full((N,), 2.5)
     scores = Scores(values, values * math.nan, True, target=TARGET, name="area_under_margin")
     issues = find_label_issues(scores, rule=0.25)
-    assert shown(suspects_sheet(pictures(), issues)) == issues.index.tolist()
+    assert shown(suspects_grid(pictures(), issues)) == issues.index.tolist()
     write_suspects(pictures(), issues, tmp_path)
     events = read(tmp_path)
     assert [event.value for event in events.Scalars(f"{PLACE}/share_called_wrong")] == [0.25]
     (histogram,) = events.Histograms(f"{PLACE}/area_under_margin")
     assert histogram.histogram_value.num == sum(histogram.histogram_value.bucket) == N
     assert histogram.histogram_value.min == histogram.histogram_value.max == 2.5
-    assert torch.equal(decoded(events), suspects_sheet(pictures(), issues))
+    assert torch.equal(decoded(events), suspects_grid(pictures(), issues))
 
 
 @pytest.mark.parametrize("rule", ["mixture", "gap", 0.5])
@@ -374,13 +374,13 @@ def test_a_single_example(rule: Any, tmp_path: Path) -> None:
     scores = Scores(torch.tensor([-2.0]), torch.tensor([math.nan]), True, target=torch.tensor([1]), name="margin")
     issues = find_label_issues(scores, rule=rule)
     data = [coloured(4)]
-    assert shown(suspects_sheet(data, issues)) == [4]
+    assert shown(suspects_grid(data, issues)) == [4]
     write_suspects(data, issues, tmp_path)
     events = read(tmp_path)
     (histogram,) = events.Histograms(f"{PLACE}/margin")
     assert histogram.histogram_value.num == 1
     assert events.Scalars(f"{PLACE}/share_called_wrong")[0].value == float(issues.is_issue.sum())
-    assert torch.equal(decoded(events), suspects_sheet(data, issues))
+    assert torch.equal(decoded(events), suspects_grid(data, issues))
 
 
 def test_examples_that_were_never_seen_are_not_shown_as_suspects(tmp_path: Path) -> None:
@@ -389,7 +389,7 @@ def test_examples_that_were_never_seen_are_not_shown_as_suspects(tmp_path: Path)
     scores = Scores(values, values * math.nan, True, target=TARGET, name="area_under_margin")
     with pytest.warns(UserWarning, match="2 of 12 examples could not be judged"):
         issues = find_label_issues(scores, rule=0.1)
-    assert shown(suspects_sheet(pictures(), issues)) == [index for index in range(N) if index not in (2, 7)]
+    assert shown(suspects_grid(pictures(), issues)) == [index for index in range(N) if index not in (2, 7)]
     write_suspects(pictures(), issues, tmp_path)
     (histogram,) = read(tmp_path).Histograms(f"{PLACE}/area_under_margin")
     assert histogram.histogram_value.num == N - 2
@@ -402,7 +402,7 @@ def test_no_finite_score_has_no_histogram(tmp_path: Path) -> None:
 
 def test_no_global_random_stream_is_touched_and_the_same_is_drawn_twice(tmp_path: Path) -> None:
     before = streams()
-    sheets = [suspects_sheet(pictures(), issues_of()) for _ in range(2)]
+    sheets = [suspects_grid(pictures(), issues_of()) for _ in range(2)]
     write_suspects(pictures(), issues_of(), tmp_path)
     assert streams() == before
     assert torch.equal(*sheets)
@@ -410,9 +410,9 @@ def test_no_global_random_stream_is_touched_and_the_same_is_drawn_twice(tmp_path
 
 def test_another_data_set_of_that_length_is_noticed_by_its_labels() -> None:
     pictures = torch.rand(N, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    suspects_sheet(TensorDataset(pictures, TARGET), issues_of(), 3)
+    suspects_grid(TensorDataset(pictures, TARGET), issues_of(), 3)
     with pytest.warns(UserWarning, match=rf"^{N} of {N} labels that the data set lists are not those that were judged"):
-        suspects_sheet(TensorDataset(pictures, (TARGET + 1) % K), issues_of(), 3)
+        suspects_grid(TensorDataset(pictures, (TARGET + 1) % K), issues_of(), 3)
 
 
 class Unsized:
@@ -421,6 +421,6 @@ class Unsized:
 
 
 def test_a_data_set_without_a_length_is_read() -> None:
-    assert suspects_sheet(Unsized(), issues_of(), 3).shape[0] == 3
+    assert suspects_grid(Unsized(), issues_of(), 3).shape[0] == 3
     with pytest.raises(ValueError, match=r"must be an integer of at least 1; got 2.5"):
-        suspects_sheet(Unsized(), issues_of(), 2.5)  # type: ignore[arg-type]
+        suspects_grid(Unsized(), issues_of(), 2.5)  # type: ignore[arg-type]

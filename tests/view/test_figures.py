@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.view.figures import draw_course, draw_data_map, draw_histogram
+from lightning_easiness.view.figures import draw_curves, draw_data_map, draw_histogram
 from tests.made_runs import NUM_EXAMPLES, make_scores, whole, write_run
 
 pytest.importorskip("matplotlib")
@@ -91,7 +91,7 @@ def test_one_value_and_values_that_are_not_finite() -> None:
 
 def test_a_course_is_that_of_the_scores(tmp_path: Path) -> None:
     record = record_of(tmp_path / "record", {0: losses(0), 50: losses(1) / 9, 70: losses(2) / 99}, seeds=(0, 1))
-    figure = draw_course(record, path=tmp_path / "course.pdf")
+    figure = draw_curves(record, path=tmp_path / "course.pdf")
     median, mean = figure.axes[0].lines
     at = [record.score("mean_loss", index).values.double().numpy() for index in range(3)]
     assert median.get_xdata().tolist() == mean.get_xdata().tolist() == [0, 50, 70]
@@ -100,9 +100,9 @@ def test_a_course_is_that_of_the_scores(tmp_path: Path) -> None:
     assert figure.axes[0].get_yscale() == "log"
     assert "2 runs, step 70" in figure.axes[0].get_title()
     assert (tmp_path / "course.pdf").read_bytes().startswith(b"%PDF")
-    earlier = draw_course(record, checkpoint=1)
+    earlier = draw_curves(record, checkpoint=1)
     assert earlier.axes[0].lines[0].get_xdata().tolist() == [0, 50]
-    assert draw_course(record, "count").axes[0].get_yscale() == "linear"
+    assert draw_curves(record, "count").axes[0].get_yscale() == "linear"
 
 
 def test_examples_that_were_not_seen_are_told_once(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_examples_that_were_not_seen_are_told_once(tmp_path: Path) -> None:
     hidden[3] = torch.nan
     record = record_of(tmp_path, {0: hidden, 10: hidden})
     with pytest.warns(UserWarning, match=f"1 of {N} examples have no mean_loss") as told:
-        draw_course(record)
+        draw_curves(record)
     assert len(told) == 1
 
 
@@ -147,7 +147,7 @@ def test_a_data_map_of_many_draws_some_of_them(tmp_path: Path, monkeypatch: pyte
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("draw", [draw_course, draw_data_map])
+@pytest.mark.parametrize("draw", [draw_curves, draw_data_map])
 def test_one_checkpoint_is_no_course(draw: Any, tmp_path: Path) -> None:
     record = record_of(tmp_path, {0: losses(0), 10: losses(1)})
     with pytest.raises(ValueError, match=f"{draw.__name__} needs at least 2 checkpoints; got 1: observe more often"):
@@ -161,11 +161,11 @@ def test_what_a_record_lacks_is_said(tmp_path: Path) -> None:
         draw_data_map(record)
     assert record.num_examples == NUM_EXAMPLES
     with pytest.raises(ValueError, match="There is no score 'nothing'"):
-        draw_course(record, "nothing")
+        draw_curves(record, "nothing")
 
 
 def test_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    message = "draw_histogram needs matplotlib: install it with pip install 'lightning-easiness[plots]'."
+    message = "draw_histogram needs matplotlib: install it with pip install matplotlib."
     with pytest.raises(ImportError, match=whole(message)):
         draw_histogram(make_scores([1.0, 2.0]))

@@ -59,21 +59,21 @@ class Noted:
 
 
 def test_small_pictures_grow_by_a_whole_factor_without_smoothing(colours):
-    sheet = views.picture_sheet([colours], [0], captions=[""], thumbnail=60)
+    sheet = views.image_grid([colours], [0], captions=[""], thumbnail=60)
     grown = colours.repeat_interleave(10, 1).repeat_interleave(10, 2)
     assert sheet[:, MARGIN : MARGIN + 60, MARGIN : MARGIN + 50].equal(grown)
 
 
 def test_large_pictures_are_reduced_with_antialiasing():
     board = (torch.arange(240)[:, None] + torch.arange(240)) % 2
-    sheet = views.picture_sheet([board.float()], [0], captions=[""], thumbnail=60)
+    sheet = views.image_grid([board.float()], [0], captions=[""], thumbnail=60)
     inside = sheet[:, MARGIN + 2 : MARGIN + 58, MARGIN + 2 : MARGIN + 58].int()
     assert ((inside - 128).abs() <= 4).all()
 
 
 def test_pictures_stand_in_rows_in_the_order_of_the_indices():
     pictures = [torch.full((1, 4, 4), i / 10) for i in range(5)]
-    sheet = views.picture_sheet(pictures, [4, 0, 3], captions=["", "", ""], columns=2, thumbnail=40)
+    sheet = views.image_grid(pictures, [4, 0, 3], captions=["", "", ""], columns=2, thumbnail=40)
     step = 40 + 16
     corners = [sheet[0, MARGIN + y * step + 5, MARGIN + x * step + 5].item() for y, x in ((0, 0), (0, 1), (1, 0))]
     assert corners == [102, 0, 76]
@@ -85,7 +85,7 @@ def test_pictures_stand_in_rows_in_the_order_of_the_indices():
     "caption", ["#1", "#1234567  a rather long name of a class\n2.31 ± 0.40", "W" * 100, "naïve 日本\nx", " \n\n"]
 )
 def test_words_are_never_cut(colours, title, caption):
-    sheet = views.picture_sheet([colours] * 4, range(4), [caption] * 4, columns=2, title=title)
+    sheet = views.image_grid([colours] * 4, range(4), [caption] * 4, columns=2, title=title)
     ink = (sheet < 255).any(0)
     rim = MARGIN - 2  # a frame is one pixel wide
     assert not ink[:rim].any()
@@ -108,7 +108,7 @@ def test_breaking_keeps_every_letter_and_the_width(size):
 
 
 def test_captions_are_dark_on_white(colours):
-    sheet = views.picture_sheet([colours], [0], ["#1234  label 7\n2.31 ± 0.40"], thumbnail=60)
+    sheet = views.image_grid([colours], [0], ["#1234  label 7\n2.31 ± 0.40"], thumbnail=60)
     below = sheet[:, MARGIN + 60 + 2 :]
     assert below.min() < 80
     assert (below == 255).float().mean() > 0.8
@@ -116,20 +116,20 @@ def test_captions_are_dark_on_white(colours):
 
 def test_pictures_of_all_shapes_on_one_sheet():
     pictures = [torch.rand(1, 8, 8), torch.rand(3, 300, 20), torch.rand(20, 300), torch.rand(3, 80, 80), "none"]
-    sheet = views.picture_sheet(pictures, range(5))
+    sheet = views.image_grid(pictures, range(5))
     assert sheet.dtype == torch.uint8
     assert sheet.shape[0] == 3
 
 
 def test_errors_of_picture_sheet(colours):
-    with pytest.raises(ValueError, match=r"^`indices` of picture_sheet is empty; give at least one example to show.$"):
-        views.picture_sheet([colours], [])
-    with pytest.raises(ValueError, match=r"^`captions` of picture_sheet must hold one text .* 1 indices; got 2.$"):
-        views.picture_sheet([colours], [0], ["a", "b"])
-    with pytest.raises(ValueError, match=r"^`columns` of picture_sheet must be at least 1; got 0.$"):
-        views.picture_sheet([colours], [0], columns=0)
-    with pytest.raises(views.NoPictureError) as error:
-        views.picture_sheet([(torch.zeros(16), 1)], [0])
+    with pytest.raises(ValueError, match=r"^`indices` of image_grid is empty; give at least one example to show.$"):
+        views.image_grid([colours], [])
+    with pytest.raises(ValueError, match=r"^`captions` of image_grid must hold one text .* 1 indices; got 2.$"):
+        views.image_grid([colours], [0], ["a", "b"])
+    with pytest.raises(ValueError, match=r"^`columns` of image_grid must be at least 1; got 0.$"):
+        views.image_grid([colours], [0], columns=0)
+    with pytest.raises(views.NoImageError) as error:
+        views.image_grid([(torch.zeros(16), 1)], [0])
     assert str(error.value) == (
         "list holds no pictures: found a float32 tensor of shape (16,) in place of one. An item must be a picture,"
         " a tuple with it first, or a mapping with one of the keys image, pixel_values, x, input, img, images, inputs,"
@@ -148,7 +148,7 @@ def captions_of(sheet):
 def test_scores_sheet_shows_the_extreme_examples_with_their_numbers():
     scores = scores_of([0.001, 2.3051, torch.nan, 1200.0, 0.0], [0, 1, 1, -1, 2], spread=[0.0002, 0.4, 1, 30, 0])
     dataset = Noted(torch.rand(5, 8, 8))
-    sheet = views.scores_sheet(dataset, scores, 3)
+    sheet = views.scores_grid(dataset, scores, 3)
     assert dataset.read == [3, 1, 0]
     assert captions_of(sheet) == [
         ["#3  no label\n1,200 ± 30.00", "#1  label 1\n2.31 ± 0.40"],
@@ -163,7 +163,7 @@ def test_scores_sheet_shows_the_extreme_examples_with_their_numbers():
 @pytest.mark.usefixtures("undrawn")
 def test_scores_sheet_follows_the_direction_and_names_classes():
     scores = scores_of([0.1, 0.9], [0, 1], num_runs=1, higher_is_easier=True, name="count")
-    sheet = views.scores_sheet(torch.rand(2, 8, 8), scores, 1, "easiest", class_names=["cat", "dog"])
+    sheet = views.scores_grid(torch.rand(2, 8, 8), scores, 1, "easy", class_names=["cat", "dog"])
     assert captions_of(sheet) == [["#1  dog\n0.90"]]
     assert sheet.title == "Easiest of 2 by count in one run\nindex, label, count; high is easy"
 
@@ -171,10 +171,10 @@ def test_scores_sheet_follows_the_direction_and_names_classes():
 @pytest.mark.usefixtures("undrawn")
 def test_scores_sheet_by_class():
     scores = scores_of([0.1, 0.2, 0.3, 0.4, 0.5], [1, 0, 1, 1, -1])
-    sheet = views.scores_sheet(torch.rand(5, 8, 8), scores, 2, by_class=True)
+    sheet = views.scores_grid(torch.rand(5, 8, 8), scores, 2, by_class=True)
     assert sheet.row_heads == ["label 0", "label 1"]
     assert captions_of(sheet) == [["#1\n0.20"], ["#3\n0.40", "#2\n0.30"]]
-    only = views.scores_sheet(torch.rand(5, 8, 8), scores, classes=[1])
+    only = views.scores_grid(torch.rand(5, 8, 8), scores, classes=[1])
     assert captions_of(only) == [["#3  label 1\n0.40", "#2  label 1\n0.30"], ["#0  label 1\n0.10"]]
     assert only.title.startswith("Hardest of 3 of label 1 by mean loss")
 
@@ -183,8 +183,8 @@ def test_scores_sheet_by_class():
 def test_many_classes_make_no_endless_sheet():
     scores = scores_of([float(i) for i in range(60)], [i // 2 for i in range(60)])
     for sheet in (
-        views.scores_sheet(torch.rand(60, 8, 8), scores, 1, by_class=True),
-        views.averaged_sheet(torch.rand(60, 8, 8), scores),
+        views.scores_grid(torch.rand(60, 8, 8), scores, 1, by_class=True),
+        views.averages_grid(torch.rand(60, 8, 8), scores),
     ):
         assert len(sheet.rows) == len(sheet.row_heads) == 20
         assert sheet.title.endswith("; the first 20 of 30 classes")
@@ -194,24 +194,24 @@ def test_errors_of_scores_sheet():
     dataset, scores = torch.rand(3, 8, 8), scores_of([0.1, 0.2, 0.3], [0, 1, 2])
     messages = {
         "`dataset` has 2 items, but there are scores of 3 examples; pass the data set that was observed.": (
-            lambda: views.scores_sheet(dataset[:2], scores)
+            lambda: views.scores_grid(dataset[:2], scores)
         ),
         "`class_names` must name the labels 0 to 2; got 2 names.": (
-            lambda: views.scores_sheet(dataset, scores, class_names=["a", "b"])
+            lambda: views.scores_grid(dataset, scores, class_names=["a", "b"])
         ),
-        "`num_images` of scores_sheet must be at least 1; got 0.": lambda: views.scores_sheet(dataset, scores, 0),
-        '`which` of scores_sheet must be "hardest" or "easiest"; got \'hard\'.': (
-            lambda: views.scores_sheet(dataset, scores, which="hard")
+        "`num_images` of scores_grid must be at least 1; got 0.": lambda: views.scores_grid(dataset, scores, 0),
+        '`which` of scores_grid must be "hard" or "easy"; got \'hardest\'.': (
+            lambda: views.scores_grid(dataset, scores, which="hardest")
         ),
         "No example of the classes [7] has a score that is not NaN; there is nothing to show.": (
-            lambda: views.scores_sheet(dataset, scores, classes=[7])
+            lambda: views.scores_grid(dataset, scores, classes=[7])
         ),
         "No example has a score that is not NaN; there is nothing to show.": (
-            lambda: views.scores_sheet(dataset, scores_of([torch.nan] * 3, [0, 1, 2]))
+            lambda: views.scores_grid(dataset, scores_of([torch.nan] * 3, [0, 1, 2]))
         ),
-        "`fraction` of averaged_sheet must be in (0, 1]; got 0.": lambda: views.averaged_sheet(dataset, scores, 0),
-        "`most_pictures` of averaged_sheet must be at least 1; got 0.": (
-            lambda: views.averaged_sheet(dataset, scores, most_pictures=0)
+        "`fraction` of averages_grid must be in (0, 1]; got 0.": lambda: views.averages_grid(dataset, scores, 0),
+        "`most_pictures` of averages_grid must be at least 1; got 0.": (
+            lambda: views.averages_grid(dataset, scores, most_pictures=0)
         ),
     }
     for message, call in messages.items():
@@ -238,8 +238,8 @@ def test_averages_stream():
             return picture, 0
 
     dataset = OneAtATime()
-    views.average_pictures(dataset, range(200))
-    views.averaged_sheet(dataset, scores_of([float(i) for i in range(200)], [0] * 200), 0.3)
+    views.average_images(dataset, range(200))
+    views.averages_grid(dataset, scores_of([float(i) for i in range(200)], [0] * 200), 0.3)
     assert dataset.most <= 3
 
 
@@ -249,7 +249,7 @@ def test_averaged_sheet_averages_the_ends_of_each_class():
     pictures = torch.rand(40, 3, 8, 8)
     dataset = Noted(pictures)
     scores = scores_of([float(i) for i in range(40)], target)
-    sheet = views.averaged_sheet(dataset, scores, 0.15, class_names=["cat", "dog"])
+    sheet = views.averages_grid(dataset, scores, 0.15, class_names=["cat", "dog"])
     assert sheet.column_heads == ("easy", "random", "hard")
     assert sheet.row_heads == ["cat\n3 pictures each", "dog\n3 pictures each"]
     assert sheet.title == "Averages of easy, random and hard examples\n15% of each class, by mean loss over 10 runs"
@@ -268,7 +268,7 @@ def test_the_random_column_comes_from_its_seed_and_from_no_global_stream():
 
     def read(seed):
         dataset = Noted(torch.zeros(100, 8, 8))
-        views.averaged_sheet(dataset, scores, seed=seed)
+        views.averages_grid(dataset, scores, seed=seed)
         return dataset.read
 
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
@@ -282,15 +282,15 @@ def test_the_random_column_comes_from_its_seed_and_from_no_global_stream():
 @pytest.mark.usefixtures("undrawn")
 def test_averages_take_so_many_pictures_at_most_and_one_at_least():
     scores = scores_of([float(i) for i in range(60)], [0] * 50 + [1] * 10)
-    heads = views.averaged_sheet(torch.rand(60, 8, 8), scores, 0.01, most_pictures=5).row_heads
+    heads = views.averages_grid(torch.rand(60, 8, 8), scores, 0.01, most_pictures=5).row_heads
     assert heads == ["label 0\n1 picture each", "label 1\n1 picture each"]
-    heads = views.averaged_sheet(torch.rand(60, 8, 8), scores, 0.5, most_pictures=5).row_heads
+    heads = views.averages_grid(torch.rand(60, 8, 8), scores, 0.5, most_pictures=5).row_heads
     assert heads == ["label 0\n5 pictures each", "label 1\n5 pictures each"]
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_without_labels_one_row_averages_all():
-    sheet = views.averaged_sheet(torch.rand(20, 8, 8), scores_of([float(i) for i in range(20)], [-1] * 20))
+    sheet = views.averages_grid(torch.rand(20, 8, 8), scores_of([float(i) for i in range(20)], [-1] * 20))
     assert sheet.row_heads == ["no label\n2 pictures each"]
 
 
@@ -332,11 +332,11 @@ def test_write_tensorboard(tmp_path):
     views.write_tensorboard(scores, dataset, tmp_path, class_names=names, num_images=9, fraction=0.2)
     events = read_events(tmp_path)
     expected = {
-        "hardest": views.scores_sheet(dataset, scores, 9, "hardest", names),
-        "easiest": views.scores_sheet(dataset, scores, 9, "easiest", names),
-        "hardest_by_class": views.scores_sheet(dataset, scores, 9, "hardest", names, by_class=True),
-        "easiest_by_class": views.scores_sheet(dataset, scores, 9, "easiest", names, by_class=True),
-        "averages": views.averaged_sheet(dataset, scores, 0.2, names),
+        "hardest": views.scores_grid(dataset, scores, 9, "hard", names),
+        "easiest": views.scores_grid(dataset, scores, 9, "easy", names),
+        "hardest_by_class": views.scores_grid(dataset, scores, 9, "hard", names, by_class=True),
+        "easiest_by_class": views.scores_grid(dataset, scores, 9, "easy", names, by_class=True),
+        "averages": views.averages_grid(dataset, scores, 0.2, names),
     }
     assert Counter(events.Tags()["images"]) == Counter(f"easiness/mean_loss/{name}" for name in expected)
     for name, sheet in expected.items():

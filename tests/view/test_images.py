@@ -5,14 +5,14 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from lightning_easiness.view.images import (
-    NoPictureError,
+    NoImageError,
     RunningAverage,
-    average_pictures,
-    item_picture,
-    save_picture,
+    average_images,
+    item_image,
+    save_image,
     to_displayable,
+    to_image,
     to_one_scale,
-    to_picture,
 )
 
 
@@ -108,23 +108,23 @@ def test_what_is_no_picture(value):
 @pytest.mark.parametrize("key", ["image", "pixel_values", "x", "input"])
 def test_pictures_are_found_in_items(key):
     for item in ("p", ("p", 1), ["p", 1, 2], {key: "p", "label": 1}, (("p", "q"), 1), {"label": 1, key: ("p",)}):
-        assert item_picture(item) == "p"
-    assert item_picture(()) is None
-    assert item_picture({"text": "p"}) is None
+        assert item_image(item) == "p"
+    assert item_image(()) is None
+    assert item_image({"text": "p"}) is None
 
 
 def test_average_is_the_mean_in_the_units_of_the_data():
     pictures = torch.randn(7, 3, 5, 4)
-    torch.testing.assert_close(average_pictures(pictures, [0, 2, 6]), pictures[[0, 2, 6]].mean(0))
+    torch.testing.assert_close(average_images(pictures, [0, 2, 6]), pictures[[0, 2, 6]].mean(0))
     as_bytes = torch.tensor([[[0, 255], [51, 0]], [[255, 255], [51, 0]]], dtype=torch.uint8)
-    torch.testing.assert_close(average_pictures(as_bytes, [0, 1]), torch.tensor([[[0.5, 1.0], [0.2, 0.0]]]))
+    torch.testing.assert_close(average_images(as_bytes, [0, 1]), torch.tensor([[[0.5, 1.0], [0.2, 0.0]]]))
 
 
 def test_average_of_grey_colour_other_sizes_and_no_pictures():
     pictures = [torch.zeros(1, 4, 4), torch.ones(3, 4, 4), torch.full((3, 8, 8), 0.5), "none"]
-    torch.testing.assert_close(average_pictures(pictures, range(4)), torch.full((3, 4, 4), 0.5))
-    with pytest.raises(NoPictureError, match=r"^list holds no pictures: found a str in place of one."):
-        average_pictures(pictures, [3])
+    torch.testing.assert_close(average_images(pictures, range(4)), torch.full((3, 4, 4), 0.5))
+    with pytest.raises(NoImageError, match=r"^list holds no pictures: found a str in place of one."):
+        average_images(pictures, [3])
 
 
 def test_averages_share_one_scale_and_a_normalisation_is_undone():
@@ -135,7 +135,7 @@ def test_averages_share_one_scale_and_a_normalisation_is_undone():
     for dataset in (pictures, (pictures - mean) / std):
         averages = [RunningAverage(), RunningAverage()]
         for i, picture in enumerate(dataset):
-            averages[i // 15].add(to_picture(picture))
+            averages[i // 15].add(to_image(picture))
         shown.append(torch.stack(to_one_scale(averages)).int())
     assert (shown[0] - shown[1]).abs().max() <= 1
 
@@ -159,9 +159,7 @@ def test_large_averages_are_kept_small():
 
 
 def test_save_picture(tmp_path, colours):
-    path = save_picture(colours, tmp_path / "new" / "picture.png")
+    path = save_image(colours, tmp_path / "new" / "picture.png")
     assert to_displayable(Image.open(path)).equal(colours)
-    with pytest.raises(
-        ValueError, match=r"^`picture` of save_picture must be a picture, such as uint8 \(3, H, W\); got"
-    ):
-        save_picture(torch.zeros(3), tmp_path / "no.png")
+    with pytest.raises(ValueError, match=r"^`picture` of save_image must be a picture, such as uint8 \(3, H, W\); got"):
+        save_image(torch.zeros(3), tmp_path / "no.png")
