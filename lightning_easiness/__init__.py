@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightning_easiness.module import SELModule
     from lightning_easiness.observe.batch_reader import BatchReader
     from lightning_easiness.record.record import EasinessRecord
-    from lightning_easiness.scores.scores import Scores
+    from lightning_easiness.scores import Scores
     from lightning_easiness.select.base import Selection
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining

@@ -14,7 +14,7 @@ from lightning_easiness.record.files import ProbabilitiesFile
 from lightning_easiness.record.layout import probabilities_path
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 
 STEPS = (0, 120, 240)
 NUM_EXAMPLES = 37  # not a multiple of 8: the last byte of the packed bits is not full
@@ -84,10 +84,8 @@ def write_run(
 
 def make_scores(values: list[float], higher_is_easier: bool = True, **changes: object) -> Scores:
     """Scores of one run, as if from a record."""
-    tensor = torch.tensor(values)
-    nothing = torch.full_like(tensor, torch.nan)
     arguments: dict = {"target": torch.zeros(len(values), dtype=torch.int64), "name": "margin", **changes}
-    return Scores(tensor, nothing, higher_is_easier, **arguments)
+    return Scores(torch.tensor(values), higher_is_easier=higher_is_easier, **arguments)
 
 
 def fork_server() -> ForkServerContext:

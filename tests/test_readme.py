@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lightning_easiness
-from lightning_easiness.scores.scores import SCORES
+from lightning_easiness.scores import SCORES
 from tests.small import Net, loader, trainer
 
 ROOT = Path(__file__).parents[1]

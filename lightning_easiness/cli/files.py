@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_easiness._utils.tables import write_csv
 from lightning_easiness.labels.table import LabelIssues
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 
 _LABEL_COLUMNS = ("target", "label", "given")
 

@@ -21,7 +21,7 @@ from lightning_easiness.cli.options import PROGRAM, make_parser
 if TYPE_CHECKING:
     from lightning_easiness.labels.find import LabelIssues
     from lightning_easiness.record.record import EasinessRecord
-    from lightning_easiness.scores.scores import Scores
+    from lightning_easiness.scores import Scores
 
 _TOLD = (ValueError, TypeError, IndexError, OSError, ImportError)  # by which the package says what the user can mend
 _BROKEN_PIPE = 141  # as shells report a program that ends because nobody reads on
@@ -205,7 +205,7 @@ _COMMANDS = {"score": _score, "select": _select, "compare": _compare, "issues": 
 
 def _read(arguments: argparse.Namespace) -> tuple[EasinessRecord, Scores]:
     from lightning_easiness.record.record import EasinessRecord
-    from lightning_easiness.scores.scores import get_score
+    from lightning_easiness.scores import get_score
 
     get_score(arguments.score)  # says what is wrong before anything is read
     record = EasinessRecord.load(arguments.path, **_given(arguments, "series"))
@@ -312,14 +312,14 @@ def _about(path: Path, record: EasinessRecord) -> str:
 
 
 def _describe(scores: Scores) -> str:
-    from lightning_easiness.scores.scores import get_score
+    from lightning_easiness.scores import get_score
 
     definition = get_score(scores.name)
     return f"{scores.name} at step {scores.step}, epoch {scores.epoch}: {_direction(definition)}. {definition.doc}"
 
 
 def _name_of(end: str, scores: Scores) -> str:
-    from lightning_easiness.scores.scores import get_score
+    from lightning_easiness.scores import get_score
 
     if get_score(scores.name).ranks_difficulty:
         return end
@@ -333,7 +333,7 @@ def _direction(definition: Any) -> str:
 
 
 def _list_scores() -> None:
-    from lightning_easiness.scores.scores import SCORES
+    from lightning_easiness.scores import SCORES
 
     for definition in SCORES.values():
         low, high = definition.range

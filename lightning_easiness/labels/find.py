@@ -25,7 +25,7 @@ from lightning_easiness.labels.warnings import (
     warn_of_labels_learnt_by_heart,
     warn_of_what_was_not_judged,
 )
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 
 __all__ = ["LabelIssues", "find_label_issues"]
 
@@ -108,7 +108,7 @@ def find_label_issues(
 
     Example:
         >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
-        >>> scores = Scores(margins, margins * torch.nan, True, target=torch.arange(72) % 3, name="area_under_margin")
+        >>> scores = Scores(margins, higher_is_easier=True, target=torch.arange(72) % 3, name="area_under_margin")
         >>> find_label_issues(scores, rule=0.05).flagged
         tensor([60, 61, 62, 63])
     """

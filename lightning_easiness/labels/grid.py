@@ -45,7 +45,7 @@ def suspects_grid(
     Example:
         >>> from lightning_easiness import Scores, find_label_issues
         >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
-        >>> scores = Scores(margins, margins * torch.nan, True, target=torch.arange(72) % 3, name="area_under_margin")
+        >>> scores = Scores(margins, higher_is_easier=True, target=torch.arange(72) % 3, name="area_under_margin")
         >>> suspects_grid(torch.rand(72, 1, 8, 8), find_label_issues(scores), num_images=4).shape[0]
         3
     """

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import functional
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.experiments.threshold_set import SET_FILE
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.scores.scores import SCORES, Scores, get_score
+from lightning_easiness.scores import SCORES, Scores, get_score
 
 Source: TypeAlias = Union[Scores, EasinessRecord, str, "os.PathLike[str]"]
 
@@ -287,7 +287,7 @@ def _score_of_probabilities(
         alone = [values]
     return Scores(
         values=values,
-        spread=torch.stack(alone).std(0) if len(alone) > 1 else torch.full_like(values, torch.nan),
+        spread=torch.stack(alone).std(0) if len(alone) > 1 else None,
         higher_is_easier=True,
         target=target,
         name=score,

@@ -44,10 +44,10 @@ class LabelIssues:
         fingerprint: names the data set.
 
     Example:
-        >>> from lightning_easiness.scores.scores import Scores
+        >>> from lightning_easiness.scores import Scores
         >>> from lightning_easiness.labels.find import find_label_issues
         >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
-        >>> scores = Scores(margins, margins * torch.nan, True, target=torch.arange(72) % 3, name="area_under_margin")
+        >>> scores = Scores(margins, higher_is_easier=True, target=torch.arange(72) % 3, name="area_under_margin")
         >>> issues = find_label_issues(scores)
         >>> issues
         LabelIssues(12 of 72 labels called wrong by 'mixture': area_under_margin <= -2; 16.7 % estimated wrong)

@@ -23,7 +23,7 @@ from lightning_easiness.labels.threshold_rule import check_percentile
 from lightning_easiness.observe.batch_reader import ONLINE_FIELDS
 from lightning_easiness.record.layout import RUN_FILE, checkpoint_paths, is_complete, probabilities_path
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.scores.scores import get_score
+from lightning_easiness.scores import get_score
 
 __all__ = ["find_threshold_issues"]
 

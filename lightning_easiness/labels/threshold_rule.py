@@ -12,8 +12,7 @@ from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.labels.rules import Verdict
 from lightning_easiness.labels.sources import Suspicion
-from lightning_easiness.record.files import fingerprint
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 
 _BLOCK = 2**22  # probabilities that are worked on at once: 16 MiB of float32
 _TOO_FEW = 30  # threshold examples of which no percentile says much
@@ -110,7 +109,6 @@ def judged_scores(found: Sequence[Suspicion], verdict: Verdict) -> Scores:
         num_runs=sum(scores.num_runs for scores in all_scores),
         step=step,
         epoch=epoch,
-        fingerprint=fingerprint(verdict.given, len(first)) if first.fingerprint else "",
         tie_breaker=tie_breaker,
         seed=first.seed,
     )

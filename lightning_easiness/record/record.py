@@ -15,7 +15,7 @@ from lightning_easiness.record.probabilities import have_probabilities, read_pro
 from lightning_easiness.record.saving import save_runs
 from lightning_easiness.record.score_runs import RunScores, mean_over_seen, score_runs, stack_rows
 from lightning_easiness.record.series import RecordedSeries, merged_target, read_runs, same_seeds, stack, with_own_names
-from lightning_easiness.scores.scores import Scores, get_score
+from lightning_easiness.scores import Scores, get_score
 
 __all__ = ["EasinessRecord"]
 
@@ -295,7 +295,7 @@ class EasinessRecord:
     # ------------------------------------------------------------------ scores
 
     def score(self, name: str, checkpoint: int = -1, *, first: int = 0, seed: int = 0, **options: Any) -> Scores:
-        """One number an example: see `lightning_easiness.scores.scores.SCORES` for the names.
+        """One value per example: see `lightning_easiness.scores.SCORES` for the names.
 
         Reads one file a run; for a score of the whole trajectory, one run after the other. A trajectory is a run's own:
         it holds also checkpoints that other runs lack, and the first and last of the record stand for the ends of each

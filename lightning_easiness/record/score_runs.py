@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_easiness.record.files import CheckpointFile
 from lightning_easiness.record.series import RecordedSeries
-from lightning_easiness.scores.scores import ScoreDefinition
+from lightning_easiness.scores import ScoreDefinition
 
 _BLOCK = 2**22  # values of a field that a trajectory score is given at once: 16 MiB of float32
 

@@ -1,7 +1,6 @@
 """One number an example: the registry of scores, and `Scores`, which carries the numbers with their direction."""
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +10,12 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness._utils.tables import Columns, import_for_tables, to_pandas, write_csv
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.scores.built_in import BUILT_IN_SCORES
 from lightning_easiness.scores.definition import ScoreDefinition
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["SCORES", "ScoreDefinition", "Scores", "get_score", "register_score"]
-
 
 #: All scores by name.
 SCORES: dict[str, ScoreDefinition] = {definition.name: definition for definition in BUILT_IN_SCORES}
@@ -63,28 +60,31 @@ def get_score(name: str) -> ScoreDefinition:
     return SCORES[name]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Scores:
-    """One number an example, with its spread over runs and its direction.
+    """A score per example, with its spread over runs and its direction.
 
-    Attributes:
+    Args:
         values: float `(N,)`; NaN where the score is not known.
-        spread: float `(N,)`, standard deviation (ddof=1) of what each run alone would give, over the runs that saw the
-            example; NaN for one run.
         higher_is_easier: the direction of `values`.
-        target: class of each example, int64 `(N,)`, -1 where not known.
+        spread: float `(N,)`, standard deviation (ddof=1) of what each run alone would give, over the runs that saw the
+            example; NaN for one run. None: all NaN.
+        target: class of each example, int64 `(N,)`, -1 where not known. None: none is known.
         name: name of the score.
         num_runs: R.
         step: optimizer updates before the checkpoint.
         epoch: epoch of the checkpoint.
-        fingerprint: names the data set.
+        fingerprint: the recorded fingerprint of the data set. None: derived from N and `target` when it is asked for.
         tie_breaker: float `(N,)`, low is easy: decides between equal values; the mean loss, where it is recorded.
         seed: decides what is left of ties.
 
+    Attributes:
+        identity: the data set: N, `target` and `fingerprint`.
+
+    Raises:
+        ValueError: `values` is not of shape `(N,)`, or another tensor is not of the same shape.
+
     Example:
-        >>> values = torch.tensor([0.1, 2.0, 0.7, 0.3])
-        >>> spread = torch.full((4,), torch.nan)
-        >>> scores = Scores(values, spread, higher_is_easier=False, target=torch.tensor([0, 1, 1, 0]), name="mean_loss")
+        >>> scores = Scores(torch.tensor([0.1, 2.0, 0.7, 0.3]), higher_is_easier=False, name="mean_loss")
         >>> scores
         Scores('mean_loss' of 4 examples, low is easy: 0.1 to 2; 1 run)
         >>> scores.easiest(0.5)
@@ -93,28 +93,44 @@ class Scores:
         tensor([1])
     """
 
-    values: Tensor
-    spread: Tensor
-    higher_is_easier: bool
-    target: Tensor
-    name: str
-    num_runs: int = 1
-    step: int | None = None
-    epoch: int | None = None
-    fingerprint: str = ""
-    tie_breaker: Tensor | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.values.dim() != 1:
-            raise ValueError(f"`values` must have shape (N,); got {tuple(self.values.shape)}.")
-        for argument in ("spread", "target", "tie_breaker"):
-            tensor = getattr(self, argument)
-            if tensor is not None and tensor.shape != self.values.shape:
+    def __init__(
+        self,
+        values: Tensor,
+        *,
+        higher_is_easier: bool,
+        spread: Tensor | None = None,
+        target: Tensor | None = None,
+        name: str = "score",
+        num_runs: int = 1,
+        step: int | None = None,
+        epoch: int | None = None,
+        fingerprint: str | None = None,
+        tie_breaker: Tensor | None = None,
+        seed: int = 0,
+    ) -> None:
+        if values.dim() != 1:
+            raise ValueError(f"`values` must have shape (N,); got {tuple(values.shape)}.")
+        for argument, tensor in {"spread": spread, "target": target, "tie_breaker": tie_breaker}.items():
+            if tensor is not None and tensor.shape != values.shape:
                 raise ValueError(
-                    f"`{argument}` must have one value an example, as `values` has, {tuple(self.values.shape)}; "
+                    f"`{argument}` must have one value per example, as `values` has, {tuple(values.shape)}; "
                     f"got {tuple(tensor.shape)}."
                 )
+        self.values, self.higher_is_easier, self.name = values, higher_is_easier, name
+        self.spread = torch.full(values.shape, torch.nan) if spread is None else spread
+        self.identity = DataIdentity(len(values), target, fingerprint)
+        self.num_runs, self.step, self.epoch = num_runs, step, epoch
+        self.tie_breaker, self.seed = tie_breaker, seed
+
+    @property
+    def target(self) -> Tensor:
+        """Class of each example, int64 `(N,)`, -1 where not known."""
+        return self.identity.known_target
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the data set: a digest of its length and its targets."""
+        return self.identity.fingerprint
 
     def __len__(self) -> int:
         return len(self.values)

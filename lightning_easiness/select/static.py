@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 from lightning_easiness.select.base import Selection, SelectionState, check_labels
 
 Sampling = Literal["proportional", "beta", "top", "stratified", "window"]
@@ -83,7 +83,7 @@ class Ablation(Selection):
 
     Example:
         >>> loss = torch.tensor([0.1, 2.0, 0.3, 0.2])
-        >>> scores = Scores(loss, loss, higher_is_easier=False, target=torch.tensor([0, 1, 1, 0]), name="mean_loss")
+        >>> scores = Scores(loss, higher_is_easier=False, target=torch.tensor([0, 1, 1, 0]), name="mean_loss")
         >>> Ablation(scores, ratio=0.5, sampling="top").select(SelectionState(num_examples=4))
         tensor([1, 2])
     """
@@ -154,7 +154,7 @@ class Relabel(Selection):
 
     Example:
         >>> loss = torch.tensor([0.1, 2.0, 0.3, 0.2])
-        >>> scores = Scores(loss, loss, higher_is_easier=False, target=torch.tensor([0, 1, 1, 0]), name="mean_loss")
+        >>> scores = Scores(loss, higher_is_easier=False, target=torch.tensor([0, 1, 1, 0]), name="mean_loss")
         >>> relabel = Relabel(scores, ratio=0.5, which="hard", noise="next_class", sampling="top")
         >>> relabel.changed_indices, relabel.new_labels
         (tensor([1, 2]), tensor([0, 0, 0, 0]))

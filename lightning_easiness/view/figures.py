@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_easiness.scores.scores import SCORES, Scores
+from lightning_easiness.scores import SCORES, Scores
 
 if TYPE_CHECKING:
     from lightning_easiness.record.record import EasinessRecord
@@ -49,7 +49,7 @@ def draw_histogram(scores: Scores, path: str | os.PathLike[str] | None = None, *
     Example:
         >>> loss = torch.linspace(0.1, 2.0, 50)
         >>> target = torch.zeros(50, dtype=torch.int64)
-        >>> scores = Scores(loss, loss * torch.nan, higher_is_easier=False, target=target, name="mean_loss")
+        >>> scores = Scores(loss, higher_is_easier=False, target=target, name="mean_loss")
         >>> draw_histogram(scores).axes[0].get_xlabel()
         'mean loss, low is easy'
     """

@@ -26,7 +26,7 @@ from lightning_easiness.view.images import (
 )
 
 if TYPE_CHECKING:
-    from lightning_easiness.scores.scores import Scores
+    from lightning_easiness.scores import Scores
 
 __all__ = [
     "NoImageError",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 from tests.made_runs import make_scores, whole, write_run
 
 

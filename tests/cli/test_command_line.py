@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lightning_easiness import Ablation, EasinessRecord, Keep, find_label_issues, functional
 from lightning_easiness.cli.main import main
 from lightning_easiness.cli.options import SAMPLINGS
-from lightning_easiness.scores.scores import SCORES
+from lightning_easiness.scores import SCORES
 from lightning_easiness.select.static import Sampling
 from tests.labels.test_find import N as NUM_LABELS
 from tests.labels.test_find import write as write_labelled
@@ -135,7 +135,7 @@ def test_a_score_of_the_users_own(
 ) -> None:
     (tmp_path / "scores_of_mine.py").write_text(
         "from math import inf\n"
-        "from lightning_easiness.scores.scores import ScoreDefinition, register_score\n"
+        "from lightning_easiness.scores import ScoreDefinition, register_score\n"
         "register_score(ScoreDefinition('worst_loss', lambda loss: loss.amax(0), ('loss',), 'checkpoint', False,"
         " (0.0, inf), '', 'Largest loss of all runs.'))\n"
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_easiness import LabelIssues, find_label_issues, functional
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 from tests.made_runs import whole, write_run
 
 NAN = math.nan
@@ -33,7 +33,7 @@ def margins(seed: int = 0) -> Tensor:
 
 def scores_of(values: Tensor, higher: bool = True, name: str = "area_under_margin", **changes: object) -> Scores:
     arguments: dict = {"target": TARGET, **changes}
-    return Scores(values, torch.full_like(values, NAN), higher, name=name, **arguments)
+    return Scores(values, higher_is_easier=higher, name=name, **arguments)
 
 
 def write(folder: Path, seed: int = 0, series: str = "train-online", **changes: object) -> Tensor:

@@ -18,7 +18,7 @@ from torch.utils.data import TensorDataset
 
 from lightning_easiness import LabelIssues, find_label_issues
 from lightning_easiness.labels.grid import suspects_grid, write_suspects
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 from lightning_easiness.view.drawing import Sheet
 from lightning_easiness.view.images import NoImageError
 from tests.made_runs import whole
@@ -357,7 +357,7 @@ def test_it_shows_25_unless_told(tmp_path: Path) -> None:
 
 def test_scores_that_are_all_equal(tmp_path: Path) -> None:
     values = torch.full((N,), 2.5)
-    scores = Scores(values, values * math.nan, True, target=TARGET, name="area_under_margin")
+    scores = Scores(values, higher_is_easier=True, target=TARGET, name="area_under_margin")
     issues = find_label_issues(scores, rule=0.25)
     assert shown(suspects_grid(pictures(), issues)) == issues.index.tolist()
     write_suspects(pictures(), issues, tmp_path)
@@ -371,7 +371,7 @@ def test_scores_that_are_all_equal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", ["mixture", "gap", 0.5])
 def test_a_single_example(rule: Any, tmp_path: Path) -> None:
-    scores = Scores(torch.tensor([-2.0]), torch.tensor([math.nan]), True, target=torch.tensor([1]), name="margin")
+    scores = Scores(torch.tensor([-2.0]), higher_is_easier=True, target=torch.tensor([1]), name="margin")
     issues = find_label_issues(scores, rule=rule)
     data = [coloured(4)]
     assert shown(suspects_grid(data, issues)) == [4]
@@ -386,7 +386,7 @@ def test_a_single_example(rule: Any, tmp_path: Path) -> None:
 def test_examples_that_were_never_seen_are_not_shown_as_suspects(tmp_path: Path) -> None:
     values = torch.linspace(-3, 5, N)
     values[[2, 7]] = math.nan
-    scores = Scores(values, values * math.nan, True, target=TARGET, name="area_under_margin")
+    scores = Scores(values, higher_is_easier=True, target=TARGET, name="area_under_margin")
     with pytest.warns(UserWarning, match="2 of 12 examples could not be judged"):
         issues = find_label_issues(scores, rule=0.1)
     assert shown(suspects_grid(pictures(), issues)) == [index for index in range(N) if index not in (2, 7)]

@@ -94,7 +94,7 @@ def test_rows_left_out_in_the_middle_keep_the_order() -> None:
     target = torch.arange(20) % NUM_CLASSES
     rows = torch.rand(20, NUM_CLASSES, generator=torch.Generator().manual_seed(0)) + 0.1
     rows = rows / rows.sum(1, keepdim=True)
-    scores = Scores(values, values * math.nan, True, target=target, name="area_under_margin")
+    scores = Scores(values, higher_is_easier=True, target=target, name="area_under_margin")
     with pytest.warns(UserWarning, match="3 of 20 examples could not be judged"):
         bridge = find_label_issues(scores, probabilities=rows).to_cleanlab()
     left = [example for example in range(20) if example not in (0, 7, 13)]

@@ -15,7 +15,7 @@ from lightning_easiness.labels import threshold_rule
 from lightning_easiness.labels.sources import Suspicion
 from lightning_easiness.labels.threshold_rule import judge_thresholds, judged_scores, mean_over_judges
 from lightning_easiness.record.files import fingerprint
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 from tests.made_runs import whole, write_run
 
 NAN = math.nan
@@ -34,7 +34,7 @@ def half(part: int, number: int = N, **changes: object) -> Scores:
     target = torch.arange(number) % K
     target[sets_of(number)[part]] = K
     arguments: dict = {"target": target, "name": "area_under_margin", **changes}
-    return Scores(arguments.pop("values", values), arguments.pop("spread", values * NAN), True, **arguments)
+    return Scores(arguments.pop("values", values), higher_is_easier=True, **arguments)
 
 
 def suspicions(*scores: Scores) -> list[Suspicion]:
@@ -177,7 +177,7 @@ def test_what_is_judged_is_one_score_of_all_runs() -> None:
     assert torch.equal(judged.tie_breaker, wanted)
     other = suspicions(half(0, step=40, epoch=1), half(1, step=50, epoch=1))
     judged = judged_scores(other, judge_thresholds(other, sets_of(), 99))
-    assert (judged.step, judged.epoch, judged.tie_breaker, judged.fingerprint) == (None, None, None, "")
+    assert (judged.step, judged.epoch, judged.tie_breaker) == (None, None, None)
 
 
 # ------------------------------------------------------------------ averaged probabilities

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
-from lightning_easiness.scores.scores import SCORES, Scores
+from lightning_easiness.scores import SCORES, Scores
 from tests.made_runs import NUM_EXAMPLES, expected, make_fields, whole, write_run
 
 NAN = math.nan

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
-from lightning_easiness.scores.scores import SCORES, ScoreDefinition, Scores, get_score, register_score
+from lightning_easiness.scores import SCORES, ScoreDefinition, Scores, get_score, register_score
 from tests.made_runs import NUM_EXAMPLES, STEPS, make_fields, make_scores, make_target, whole, write_run
 
 SEEDS = (0, 1, 2, 3)
@@ -331,7 +331,7 @@ def test_a_fraction_lies_in_0_to_1(fraction: float) -> None:
 def test_scores_of_wrong_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=whole("`values` must have shape (N,); got (1, 2).")):
         make_scores([[1.0, 2.0]])  # type: ignore[list-item]
-    message = "`target` must have one value an example, as `values` has, (2,); got (3,)."
+    message = "`target` must have one value per example, as `values` has, (2,); got (3,)."
     with pytest.raises(ValueError, match=whole(message)):
         make_scores([1.0, 2.0], target=torch.zeros(3))
 
@@ -363,3 +363,22 @@ def test_a_writer_takes_what_a_score_needs(tmp_path: Path) -> None:
     assert scores.values.tolist() == [1.0, 0.0]
     assert scores.target.tolist() == [-1, -1]
     assert scores.tie_breaker is None
+
+
+# ------------------------------------------------------------------ made by hand
+
+
+def test_scores_need_values_and_a_direction_alone() -> None:
+    scores = Scores(torch.tensor([0.5, 2.0, 1.0]), higher_is_easier=False)
+    assert scores.spread.isnan().all()
+    assert scores.target.tolist() == [-1, -1, -1]
+    assert scores.easiest(1.0).tolist() == [0, 2, 1]
+    assert repr(scores) == "Scores('score' of 3 examples, low is easy: 0.5 to 2; 1 run)"
+    with pytest.raises(TypeError, match="higher_is_easier"):
+        Scores(torch.tensor([0.5]))  # type: ignore[call-arg]
+
+
+def test_the_fingerprint_of_scores_is_the_recorded_one_or_that_of_their_targets(probe: EasinessRecord) -> None:
+    scores = Scores(torch.zeros(NUM_EXAMPLES), higher_is_easier=True, target=make_target())
+    assert scores.fingerprint == scores.identity.fingerprint == probe.fingerprint
+    assert Scores(torch.zeros(2), higher_is_easier=True, fingerprint="recorded").identity.fingerprint == "recorded"

@@ -62,9 +62,7 @@ def test_an_ablation_is_the_function_with_the_direction_of_the_scores(remove: st
 
 
 def test_ties_of_an_ablation_are_broken_by_the_scores_tie_breaker() -> None:
-    tied = Scores(
-        torch.ones(4), torch.ones(4), True, torch.zeros(4).long(), "count", tie_breaker=torch.tensor([4.0, 1, 3, 2])
-    )
+    tied = Scores(torch.ones(4), higher_is_easier=True, tie_breaker=torch.tensor([4.0, 1, 3, 2]))
     assert Ablation(tied, 0.5, "easy", "top").select(SelectionState(4)).tolist() == [0, 2]
 
 
@@ -144,7 +142,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "The `scores` of Ablation hold 1 NaN of 53, the first at example 7, which can be neither kept nor removed by",
     ),
     "weights all zero": (
-        lambda: Ablation(Scores(torch.zeros(4), torch.zeros(4), False, torch.zeros(4).long(), "mean_loss"), 0.5),
+        lambda: Ablation(Scores(torch.zeros(4), higher_is_easier=False), 0.5),
         ValueError,
         "The `values` of ablate must give some example a difficulty above 0",
     ),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_easiness.scores.scores import Scores
+from lightning_easiness.scores import Scores
 from lightning_easiness.view import drawing
 from lightning_easiness.view import grids as views
 from lightning_easiness.view import images as pictures
@@ -22,7 +22,7 @@ MARGIN = 20
 
 def scores_of(values, target, *, spread=None, num_runs=10, **options):
     values, target = torch.tensor(values), torch.tensor(target)
-    spread = torch.full_like(values, torch.nan) if spread is None else torch.tensor(spread)
+    spread = None if spread is None else torch.tensor(spread)
     options = {"higher_is_easier": False, "name": "mean_loss", **options}
     return Scores(values=values, spread=spread, target=target, num_runs=num_runs, **options)
 
