@@ -331,7 +331,7 @@ class MatchingRate(Metric):
         kept = order[(index < 0) | (index != index.roll(1)) | (torch.arange(len(index), device=index.device) == 0)]
         end = easiest if self.end == "easiest" else hardest
         sets = [
-            end(dim_zero_cat(values)[kept], self.fraction, higher_is_easier)
+            end(dim_zero_cat(values)[kept], self.fraction, higher_is_easier=higher_is_easier)
             for values, higher_is_easier in zip((self.a, self.b), self.higher_is_easier, strict=True)
         ]
         return matching_rate(*sets)

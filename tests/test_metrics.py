@@ -91,7 +91,7 @@ def test_they_are_the_functions_over_all_examples(size: int) -> None:
     rate, error, matching, _ = (metric.compute() for metric in metrics.values())
     torch.testing.assert_close(rate, functional.medium_sample_rate(easiness))
     torch.testing.assert_close(error, functional.expected_sample_easiness_error(easiness, correct))
-    sets = [functional.easiest(values, 0.2, False) for values in (a, b)]
+    sets = [functional.easiest(values, 0.2, higher_is_easier=False) for values in (a, b)]
     torch.testing.assert_close(matching, functional.matching_rate(*sets))
 
 
@@ -244,7 +244,7 @@ def test_unknown_values_are_in_no_set(end: Any) -> None:
     metric.update(a, b)
     pick = functional.easiest if end == "easiest" else functional.hardest
     assert metric.compute().item() == pytest.approx(
-        functional.matching_rate(pick(a, 1 / 3, False), pick(b, 1 / 3, False)).item()
+        functional.matching_rate(*(pick(values, 1 / 3, higher_is_easier=False) for values in (a, b))).item()
     )
 
 

@@ -116,7 +116,9 @@ class _Random(Selection):
 
     @override
     def select(self, state: SelectionState) -> Tensor:
-        return functional.ablate(torch.zeros(state.num_examples), self.ratio, "random", "top", False, self.seed)
+        return functional.ablate(
+            torch.zeros(state.num_examples), self.ratio, "random", higher_is_easier=False, seed=self.seed
+        )
 
 
 def row(method: str, ratio: float, metric: str, equal: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:

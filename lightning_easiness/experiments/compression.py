@@ -174,7 +174,7 @@ class StepwiseCompression:
         going = len(left) - _num_kept(share, size)
         # the same draw in every process, and however often the step is decided
         draw = (self.seed * 0x9E3779B97F4A7C15 + number) % 2**63
-        kept = left[functional.ablate(loss, going / len(left), "easy", "proportional", False, draw)]
+        kept = left[functional.ablate(loss, going / len(left), higher_is_easier=False, seed=draw)]
         score = torch.full((size,), torch.nan)
         score[left] = loss.float()
         step = _Step(kept, score, record.target)

@@ -33,8 +33,8 @@ from lightning_easiness.functional.easiness import (
 )
 from lightning_easiness.functional.label_noise import corrupt_labels
 from lightning_easiness.functional.label_quality import (
+    compare_to_thresholds,
     flag_by_threshold,
-    judge_by_threshold,
     normalized_margin,
     refine_by_sample_easiness,
     self_confidence,
@@ -60,6 +60,7 @@ __all__ = [
     "ablate",
     "area_under_loss",
     "area_under_margin",
+    "compare_to_thresholds",
     "confidence",
     "confident_joint",
     "correctness",
@@ -79,7 +80,6 @@ __all__ = [
     "in_levels",
     "in_levels_by_loss",
     "interpolate_grey",
-    "judge_by_threshold",
     "learning_weights",
     "margin",
     "matching_rate",

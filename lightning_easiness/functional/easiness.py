@@ -105,8 +105,8 @@ def fraction_to_count(fraction: float, n: int) -> int:
 
 def rank_by_easiness(
     values: Tensor,
-    higher_is_easier: bool,
     *,
+    higher_is_easier: bool,
     tie_breaker: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -141,8 +141,8 @@ def rank_by_easiness(
 def easiest(
     values: Tensor,
     fraction: float,
-    higher_is_easier: bool,
     *,
+    higher_is_easier: bool,
     tie_breaker: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -178,8 +178,8 @@ def easiest(
 def hardest(
     values: Tensor,
     fraction: float,
-    higher_is_easier: bool,
     *,
+    higher_is_easier: bool,
     tie_breaker: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:

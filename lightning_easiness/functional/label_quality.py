@@ -30,7 +30,7 @@ from lightning_easiness.functional.sample_easiness import DEFAULT_TOL, EASY, HAR
 _LEVELS = {"easy": EASY, "hard": HARD}
 
 
-class ThresholdJudgement(NamedTuple):
+class ThresholdComparison(NamedTuple):
     """What the runs of the threshold protocol say of each example.
 
     Attributes:
@@ -87,7 +87,7 @@ def threshold_examples(target: Tensor, num_classes: int, part: int = 0, seed: in
     return drawn[part * size : (part + 1) * size].sort().values.to(target.device)
 
 
-def threshold_of(values: Tensor, percentile: float = 99.0, higher_is_easier: bool = True) -> Tensor:
+def threshold_of(values: Tensor, percentile: float = 99.0, *, higher_is_easier: bool = True) -> Tensor:
     """Score below which labels are suspected, from the scores of the threshold examples alone.
 
     The percentile, counted from the hard end: all but 1 % of threshold examples would be flagged. Between two values it
@@ -129,7 +129,7 @@ def threshold_of(values: Tensor, percentile: float = 99.0, higher_is_easier: boo
     return threshold if higher_is_easier else -threshold
 
 
-def flag_by_threshold(values: Tensor, threshold: float | Tensor, higher_is_easier: bool = True) -> Tensor:
+def flag_by_threshold(values: Tensor, threshold: float | Tensor, *, higher_is_easier: bool = True) -> Tensor:
     """Whether each example is as hard as the threshold, or harder: suspected of a wrong label.
 
     Args:
@@ -155,9 +155,9 @@ def flag_by_threshold(values: Tensor, threshold: float | Tensor, higher_is_easie
     return values <= limit if higher_is_easier else values >= limit
 
 
-def judge_by_threshold(
-    values: Tensor, threshold_indices: Sequence[Tensor], percentile: float = 99.0, higher_is_easier: bool = True
-) -> ThresholdJudgement:
+def compare_to_thresholds(
+    values: Tensor, threshold_indices: Sequence[Tensor], percentile: float = 99.0, *, higher_is_easier: bool = True
+) -> ThresholdComparison:
     """Compare each example with the threshold of each run in which it is no threshold example.
 
     Run r judges all examples that it has seen but for `threshold_indices[r]`. What several runs judge is judged by the
@@ -172,7 +172,7 @@ def judge_by_threshold(
         higher_is_easier: Direction of `values`.
 
     Returns:
-        See `ThresholdJudgement`; on the CPU.
+        See `ThresholdComparison`; on the CPU.
 
     Raises:
         TypeError: If `values` is no floating point tensor, or indices are no integers.
@@ -182,10 +182,10 @@ def judge_by_threshold(
     Example:
         >>> import torch
         >>> values = torch.tensor([[-2.0, 5.0, -3.0, 9.0], [-4.0, -1.0, 7.0, 9.0]])
-        >>> judge_by_threshold(values, [torch.tensor([0]), torch.tensor([1])]).excess
+        >>> compare_to_thresholds(values, [torch.tensor([0]), torch.tensor([1])]).excess
         tensor([-3.0000,  7.0000,  3.5000, 10.5000], dtype=torch.float64)
     """
-    owner = "judge_by_threshold"
+    owner = "compare_to_thresholds"
     values = check_floating(owner, "values", values)
     check_rows(owner, "values", values, row="run")
     if len(threshold_indices) != len(values):
@@ -196,11 +196,14 @@ def judge_by_threshold(
     exact = values.detach().cpu().double()
     members = _members(owner, threshold_indices, exact.shape[1])
     thresholds = torch.stack(
-        [threshold_of(run[mask], percentile, higher_is_easier) for run, mask in zip(exact, members, strict=True)]
+        [
+            threshold_of(run[mask], percentile, higher_is_easier=higher_is_easier)
+            for run, mask in zip(exact, members, strict=True)
+        ]
     )
     excess = exact - thresholds.unsqueeze(1)
     excess = excess if higher_is_easier else -excess
-    return ThresholdJudgement(excess.masked_fill(members, torch.nan).nanmean(0), thresholds)
+    return ThresholdComparison(excess.masked_fill(members, torch.nan).nanmean(0), thresholds)
 
 
 def _members(owner: str, threshold_indices: Sequence[Tensor], number: int) -> Tensor:
@@ -229,7 +232,7 @@ def _members(owner: str, threshold_indices: Sequence[Tensor], number: int) -> Te
 
 
 def refine_by_sample_easiness(
-    flagged: Tensor, easiness: Tensor, reading: Literal["easy", "hard"] = "hard", tol: float = DEFAULT_TOL
+    flagged: Tensor, easiness: Tensor, which: Literal["easy", "hard"] = "hard", tol: float = DEFAULT_TOL
 ) -> Tensor:
     """Keep a flag only where the example is easy, or only where it is hard, at its given label (AUM-SE).
 
@@ -241,7 +244,7 @@ def refine_by_sample_easiness(
     Args:
         flagged: What the area under the margin flags, bool, shape (N,).
         easiness: Sample easiness at the given label in [0, 1], floating point, shape (N,). NaN is neither.
-        reading: "easy": E >= 1 - tol. "hard": E <= tol.
+        which: "easy": E >= 1 - tol. "hard": E <= tol.
         tol: As in `easiness_level`.
 
     Returns:
@@ -249,7 +252,7 @@ def refine_by_sample_easiness(
 
     Raises:
         TypeError: If `flagged` is no bool tensor or `easiness` not floating point.
-        ValueError: If shapes differ, `reading` is unknown or `tol` is outside [0, 0.5).
+        ValueError: If shapes differ, `which` is unknown or `tol` is outside [0, 0.5).
 
     Example:
         >>> import torch
@@ -260,12 +263,12 @@ def refine_by_sample_easiness(
         tensor([ True, False, False, False])
     """
     owner = "refine_by_sample_easiness"
-    if reading not in _LEVELS:
-        raise ValueError(f"The `reading` of {owner} must be 'easy' or 'hard'; got {reading!r}.")
+    if which not in _LEVELS:
+        raise ValueError(f"The `which` of {owner} must be 'easy' or 'hard'; got {which!r}.")
     check_mask(owner, "flagged", flagged)
     level = easiness_level(easiness, tol)
     check_same_length(owner, "easiness", easiness, "flagged", flagged)
-    return flagged & (level == _LEVELS[reading])
+    return flagged & (level == _LEVELS[which])
 
 
 def suggest_labels(probabilities: Tensor, given: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class TwoGroups(NamedTuple):
     posterior: Tensor
 
 
-def split_by_mixture(values: Tensor, higher_is_easier: bool = True, limit: float | None = None) -> TwoGroups:
+def split_by_mixture(values: Tensor, *, higher_is_easier: bool = True, limit: float | None = None) -> TwoGroups:
     """Harder and easier group by a mixture of two Gaussians: wrong labels ASSUMED to be the harder of two bells.
 
     Expectation maximisation in float64 from four fixed starts, the likeliest end taken: no randomness. An example is
@@ -96,7 +96,7 @@ def split_by_mixture(values: Tensor, higher_is_easier: bool = True, limit: float
     return _result(values, known, easiness, posterior[order.argsort()], higher_is_easier, limit)
 
 
-def split_by_gap(values: Tensor, higher_is_easier: bool = True, limit: float | None = None) -> TwoGroups:
+def split_by_gap(values: Tensor, *, higher_is_easier: bool = True, limit: float | None = None) -> TwoGroups:
     """Harder and easier group by the best cut: two groups ASSUMED, of similar spread and not too unequal size.
 
     The cut for which the variance within both groups is least: "A Threshold Selection Method from Gray-Level

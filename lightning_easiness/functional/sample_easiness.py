@@ -36,6 +36,7 @@ def sample_easiness(
     method: Literal["exact", "monte_carlo"] = "exact",
     num_draws: int = 1000,
     generator: torch.Generator | None = None,
+    *,
     probabilities: bool = False,
     per_class: bool = False,
 ) -> Tensor:

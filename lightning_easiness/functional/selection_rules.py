@@ -33,7 +33,9 @@ class Pool:
 
     def easiest_first(self) -> Tensor:
         """Return the total order that `easiest` and `hardest` take from, with the same seed."""
-        return rank_by_easiness(self.values, self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed)
+        return rank_by_easiness(
+            self.values, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
+        )
 
     def generator(self) -> torch.Generator:
         """Return the source of the draw."""

@@ -48,9 +48,10 @@ class Verdict:
 
     def hardest_first(self, tie_breaker: Tensor | None, seed: int) -> Tensor:
         """The judged examples, hardest first, ties by the tie breaker and then by a draw."""
-        return functional.rank_by_easiness(self.score, self.higher_is_easier, tie_breaker=tie_breaker, seed=seed).flip(
-            0
+        easiest_first = functional.rank_by_easiness(
+            self.score, higher_is_easier=self.higher_is_easier, tie_breaker=tie_breaker, seed=seed
         )
+        return easiest_first.flip(0)
 
 
 def judge(
@@ -90,7 +91,7 @@ def judge(
     if rule == "confident":
         return _by_confidence(verdict, scores, probabilities, tie, seed)
     split = functional.split_by_mixture if rule == "mixture" else functional.split_by_gap
-    groups = split(values, higher, tie)
+    groups = split(values, higher_is_easier=higher, limit=tie)
     return replace(
         verdict,
         flagged=groups.flagged & verdict.may_be_wrong(),

@@ -42,7 +42,7 @@ def judge_thresholds(
                 f"'{first.name}' of {len(first)} and '{scores.name}' of {len(scores)} examples."
             )
     values = torch.stack([scores.values.detach().cpu() for scores in all_scores])
-    judgement = functional.judge_by_threshold(values, sets, percentile, higher)
+    judgement = functional.compare_to_thresholds(values, sets, percentile, higher_is_easier=higher)
     own = torch.ones(values.shape, dtype=torch.bool)
     for row, indices in zip(own, sets, strict=True):
         row[indices] = False

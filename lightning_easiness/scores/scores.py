@@ -155,7 +155,7 @@ class Scores:
     def ranks(self) -> Tensor:
         """Rank of each example, int64 `(N,)`: 1 is hardest, 0 not known; ties are broken as in `easiest`."""
         easiest_first = functional.rank_by_easiness(
-            self.values, self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
+            self.values, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
         )
         ranks = torch.zeros(len(self), dtype=torch.int64)
         ranks[easiest_first] = torch.arange(len(easiest_first), 0, -1)
@@ -171,13 +171,13 @@ class Scores:
             ValueError: `fraction` is not in (0, 1].
         """
         return functional.easiest(
-            self.values, fraction, self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
+            self.values, fraction, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
         )
 
     def hardest(self, fraction: float) -> Tensor:
         """Indices of the hardest `fraction` of all examples, int64 `(n,)`, hardest first: see `easiest`."""
         return functional.hardest(
-            self.values, fraction, self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
+            self.values, fraction, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
         )
 
     def to_pandas(self) -> "pd.DataFrame":

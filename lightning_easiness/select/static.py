@@ -109,8 +109,8 @@ class Ablation(Selection):
             ratio,
             remove,
             sampling,
-            self.scores.higher_is_easier,
-            seed,
+            higher_is_easier=self.scores.higher_is_easier,
+            seed=seed,
             target=self.scores.target if class_balanced else None,
             class_balanced=class_balanced,
             tie_breaker=self.scores.tie_breaker,
@@ -184,8 +184,8 @@ class Relabel(Selection):
             ratio,
             which,
             sampling,
-            self.scores.higher_is_easier,
-            seed,
+            higher_is_easier=self.scores.higher_is_easier,
+            seed=seed,
             tie_breaker=self.scores.tie_breaker,
         )
         left = torch.ones(len(self.scores), dtype=torch.bool)

@@ -133,7 +133,7 @@ def test_only_what_is_left_decides_and_by_what_was_measured_on_it(undisturbed: P
         assert torch.equal(step["target"], Points().y)
         draw = 0 * 0x9E3779B97F4A7C15 + number  # seed 0
         going = len(left) - len(step["kept"])
-        expected = left[ablate(loss[left], going / len(left), "easy", "proportional", False, draw)]
+        expected = left[ablate(loss[left], going / len(left), higher_is_easier=False, seed=draw)]
         assert torch.equal(step["kept"], expected)
         left = step["kept"]
 

@@ -168,7 +168,7 @@ def test_fraction_to_count_takes_a_numpy_float():
 @given(scored(), st.booleans(), st.integers(0, 5))
 def test_order_follows_value_then_tie_breaker(scored, higher_is_easier, seed):
     values, tie_breaker = scored
-    order = rank_by_easiness(values, higher_is_easier, tie_breaker=tie_breaker, seed=seed)
+    order = rank_by_easiness(values, higher_is_easier=higher_is_easier, tie_breaker=tie_breaker, seed=seed)
     assert_follows(order, groups_of(values, higher_is_easier, tie_breaker))
 
 
@@ -177,10 +177,10 @@ def test_order_follows_value_then_tie_breaker(scored, higher_is_easier, seed):
 def test_easiest_and_hardest_are_the_two_ends_of_one_order(scored, higher_is_easier, seed, fraction):
     values, tie_breaker = scored
     options = {"tie_breaker": tie_breaker, "seed": seed}
-    order = rank_by_easiness(values, higher_is_easier, **options).tolist()
+    order = rank_by_easiness(values, higher_is_easier=higher_is_easier, **options).tolist()
     count = min(reference.fraction_to_count(fraction, len(values)), len(order))
-    easy = easiest(values, fraction, higher_is_easier, **options)
-    hard = hardest(values, fraction, higher_is_easier, **options)
+    easy = easiest(values, fraction, higher_is_easier=higher_is_easier, **options)
+    hard = hardest(values, fraction, higher_is_easier=higher_is_easier, **options)
     assert easy.dtype == hard.dtype == torch.int64
     assert easy.tolist() == order[:count]
     assert hard.tolist() == order[::-1][:count]
@@ -204,8 +204,8 @@ def test_infinity_lies_beyond_the_largest_number(higher_is_easier, dtype):
     values = torch.tensor([largest, math.inf, -math.inf, -largest], dtype=dtype)
     wanted = [1, 0, 3, 2] if higher_is_easier else [2, 3, 0, 1]
     for seed in range(10):
-        assert rank_by_easiness(values, higher_is_easier, seed=seed).tolist() == wanted
-        order = rank_by_easiness(torch.zeros(4), higher_is_easier, tie_breaker=values, seed=seed)
+        assert rank_by_easiness(values, higher_is_easier=higher_is_easier, seed=seed).tolist() == wanted
+        order = rank_by_easiness(torch.zeros(4), higher_is_easier=higher_is_easier, tie_breaker=values, seed=seed)
         assert order.tolist() == [2, 3, 0, 1]
 
 
@@ -215,7 +215,7 @@ def test_whole_numbers_are_ordered_as_they_are(higher_is_easier):
     events = torch.tensor([2**40, 3, 2**40 + 1, 2**33, 0])
     wanted = [4, 1, 3, 0, 2]
     for seed in range(10):
-        order = rank_by_easiness(events, higher_is_easier, seed=seed).tolist()
+        order = rank_by_easiness(events, higher_is_easier=higher_is_easier, seed=seed).tolist()
         assert order == (wanted[::-1] if higher_is_easier else wanted)
 
 
@@ -224,16 +224,21 @@ def test_a_low_tie_breaker_is_easy_in_either_direction(higher_is_easier):
     values = torch.tensor([0.5, 0.5, 0.5, 0.5])
     loss = torch.tensor([0.2, math.nan, 0.1, math.inf])
     for seed in range(20):
-        assert rank_by_easiness(values, higher_is_easier, tie_breaker=loss, seed=seed).tolist() == [2, 0, 3, 1]
-        assert hardest(values, 0.5, higher_is_easier, tie_breaker=loss, seed=seed).tolist() == [1, 3]
+        assert rank_by_easiness(values, higher_is_easier=higher_is_easier, tie_breaker=loss, seed=seed).tolist() == [
+            2,
+            0,
+            3,
+            1,
+        ]
+        assert hardest(values, 0.5, higher_is_easier=higher_is_easier, tie_breaker=loss, seed=seed).tolist() == [1, 3]
 
 
 @directions
 def test_the_tie_breaker_never_overrules_the_value(higher_is_easier):
     values = torch.tensor([1.0, 2.0])
-    order = rank_by_easiness(values, higher_is_easier, tie_breaker=torch.tensor([-1e30, 1e30]))
+    order = rank_by_easiness(values, higher_is_easier=higher_is_easier, tie_breaker=torch.tensor([-1e30, 1e30]))
     assert order.tolist() == ([1, 0] if higher_is_easier else [0, 1])
-    order = rank_by_easiness(values, higher_is_easier, tie_breaker=torch.tensor([1e30, -1e30]))
+    order = rank_by_easiness(values, higher_is_easier=higher_is_easier, tie_breaker=torch.tensor([1e30, -1e30]))
     assert order.tolist() == ([1, 0] if higher_is_easier else [0, 1])
 
 
@@ -243,19 +248,27 @@ def test_neighbouring_doubles_are_no_tie(higher_is_easier):
     wanted = [0, 1, 2] if higher_is_easier else [2, 1, 0]
     breaker = torch.tensor([1.0 + 2.0**-52, 1.0, 1.0 - 2.0**-53], dtype=torch.float64)
     for seed in range(20):
-        assert rank_by_easiness(values, higher_is_easier, seed=seed).tolist() == wanted
-        assert rank_by_easiness(torch.zeros(3), higher_is_easier, tie_breaker=breaker, seed=seed).tolist() == [2, 1, 0]
+        assert rank_by_easiness(values, higher_is_easier=higher_is_easier, seed=seed).tolist() == wanted
+        assert rank_by_easiness(
+            torch.zeros(3), higher_is_easier=higher_is_easier, tie_breaker=breaker, seed=seed
+        ).tolist() == [2, 1, 0]
 
 
 @directions
 def test_the_two_zeros_are_a_tie_in_values_and_in_tie_breakers(higher_is_easier):
     zeros = torch.tensor([0.0, -0.0])
-    by_value = {tuple(rank_by_easiness(zeros, higher_is_easier, seed=seed).tolist()) for seed in range(40)}
+    by_value = {
+        tuple(rank_by_easiness(zeros, higher_is_easier=higher_is_easier, seed=seed).tolist()) for seed in range(40)
+    }
     assert by_value == {(0, 1), (1, 0)}
-    assert rank_by_easiness(zeros, higher_is_easier, tie_breaker=torch.tensor([2.0, 1.0])).tolist() == [1, 0]
-    assert rank_by_easiness(zeros, higher_is_easier, tie_breaker=torch.tensor([1.0, 2.0])).tolist() == [0, 1]
+    assert rank_by_easiness(
+        zeros, higher_is_easier=higher_is_easier, tie_breaker=torch.tensor([2.0, 1.0])
+    ).tolist() == [1, 0]
+    assert rank_by_easiness(
+        zeros, higher_is_easier=higher_is_easier, tie_breaker=torch.tensor([1.0, 2.0])
+    ).tolist() == [0, 1]
     by_breaker = {
-        tuple(rank_by_easiness(torch.ones(2), higher_is_easier, tie_breaker=zeros, seed=seed).tolist())
+        tuple(rank_by_easiness(torch.ones(2), higher_is_easier=higher_is_easier, tie_breaker=zeros, seed=seed).tolist())
         for seed in range(40)
     }
     assert by_breaker == {(0, 1), (1, 0)}
@@ -264,7 +277,8 @@ def test_the_two_zeros_are_a_tie_in_values_and_in_tie_breakers(higher_is_easier)
 def test_two_unknown_tie_breakers_are_a_tie():
     unknown = torch.tensor([math.nan, math.nan])
     orders = {
-        tuple(rank_by_easiness(torch.ones(2), True, tie_breaker=unknown, seed=seed).tolist()) for seed in range(40)
+        tuple(rank_by_easiness(torch.ones(2), higher_is_easier=True, tie_breaker=unknown, seed=seed).tolist())
+        for seed in range(40)
     }
     assert orders == {(0, 1), (1, 0)}
 
@@ -282,7 +296,9 @@ def chi_square(counts: Counter, cells: int) -> float:
 @pytest.mark.parametrize("value", [0.5, math.inf, -math.inf])
 def test_ties_are_drawn_uniformly_over_seeds(higher_is_easier, value):
     values = torch.full((3,), value)
-    orders = Counter(tuple(rank_by_easiness(values, higher_is_easier, seed=seed).tolist()) for seed in range(600))
+    orders = Counter(
+        tuple(rank_by_easiness(values, higher_is_easier=higher_is_easier, seed=seed).tolist()) for seed in range(600)
+    )
     assert chi_square(orders, cells=6) < 25  # 5 degrees of freedom: exceeded with probability 1e-4
 
 
@@ -292,7 +308,7 @@ def test_each_tied_example_at_the_cut_is_as_likely_as_the_others(end):
     certain = {easiest: {3, 7}, hardest: {1, 8}}[end]
     drawn: Counter = Counter()
     for seed in range(900):
-        chosen = end(values, 0.4, True, seed=seed).tolist()
+        chosen = end(values, 0.4, higher_is_easier=True, seed=seed).tolist()
         assert len(chosen) == len(set(chosen)) == 4
         assert set(chosen[:2]) == certain
         drawn.update(chosen[2:])
@@ -301,7 +317,10 @@ def test_each_tied_example_at_the_cut_is_as_likely_as_the_others(end):
 
 def test_a_draw_within_equal_tie_breakers_is_uniform_too():
     values, loss = torch.ones(4), torch.tensor([0.3, 0.1, 0.3, 0.3])
-    orders = Counter(tuple(rank_by_easiness(values, True, tie_breaker=loss, seed=seed).tolist()) for seed in range(600))
+    orders = Counter(
+        tuple(rank_by_easiness(values, higher_is_easier=True, tie_breaker=loss, seed=seed).tolist())
+        for seed in range(600)
+    )
     assert {order[0] for order in orders} == {1}
     assert chi_square(orders, cells=6) < 25
 
@@ -309,24 +328,26 @@ def test_a_draw_within_equal_tie_breakers_is_uniform_too():
 def test_a_large_tie_is_in_no_way_by_index():
     values = torch.zeros(20_000)
     for seed in range(3):
-        order = rank_by_easiness(values, True, seed=seed).double()
+        order = rank_by_easiness(values, higher_is_easier=True, seed=seed).double()
         index = torch.arange(20_000, dtype=torch.float64)
         assert abs(torch.corrcoef(torch.stack([order, index]))[0, 1]) < 0.03  # 4 standard errors
-    assert not torch.equal(rank_by_easiness(values, True, seed=0), rank_by_easiness(values, True, seed=1))
+    assert not torch.equal(
+        rank_by_easiness(values, higher_is_easier=True, seed=0), rank_by_easiness(values, higher_is_easier=True, seed=1)
+    )
 
 
 @ends
 def test_one_seed_is_one_draw(end):
     values = torch.zeros(50)
-    assert torch.equal(end(values, 0.5, True, seed=7), end(values, 0.5, True, seed=7))
-    assert torch.equal(end(values, 0.5, True), end(values, 0.5, True, seed=0))
+    assert torch.equal(end(values, 0.5, higher_is_easier=True, seed=7), end(values, 0.5, higher_is_easier=True, seed=7))
+    assert torch.equal(end(values, 0.5, higher_is_easier=True), end(values, 0.5, higher_is_easier=True, seed=0))
 
 
 @directions
 def test_exact_count_and_disjoint_ends_in_a_count_score_full_of_ties(higher_is_easier):
     generator = torch.Generator().manual_seed(0)
     values = count_easiness(torch.rand(10, 1000, generator=generator) < 0.9)
-    easy, hard = (end(values, 0.5, higher_is_easier, seed=3).tolist() for end in (easiest, hardest))
+    easy, hard = (end(values, 0.5, higher_is_easier=higher_is_easier, seed=3).tolist() for end in (easiest, hardest))
     assert len(easy) == len(hard) == 500
     assert sorted(easy + hard) == list(range(1000))
 
@@ -338,14 +359,14 @@ def test_exact_count_and_disjoint_ends_in_a_count_score_full_of_ties(higher_is_e
 def test_the_count_includes_unknown_examples_but_takes_none_of_them(end):
     values = torch.full((10,), math.nan)
     values[[2, 5, 6]] = torch.tensor([1.0, 2.0, 3.0])
-    assert len(end(values, 0.2, True)) == 2  # of 10, not of 3
-    assert sorted(end(values, 0.9, True).tolist()) == [2, 5, 6]
-    assert end(torch.full((4,), math.nan), 0.5, True).tolist() == []
+    assert len(end(values, 0.2, higher_is_easier=True)) == 2  # of 10, not of 3
+    assert sorted(end(values, 0.9, higher_is_easier=True).tolist()) == [2, 5, 6]
+    assert end(torch.full((4,), math.nan), 0.5, higher_is_easier=True).tolist() == []
 
 
 @ends
 def test_an_empty_data_set_has_no_ends(end):
-    chosen = end(torch.empty(0), 0.1, True)
+    chosen = end(torch.empty(0), 0.1, higher_is_easier=True)
     assert chosen.shape == (0,)
     assert chosen.dtype == torch.int64
 
@@ -353,7 +374,7 @@ def test_an_empty_data_set_has_no_ends(end):
 @ends
 @pytest.mark.parametrize("dtype", HALF_TYPES)
 def test_one_example_is_easiest_and_hardest(end, dtype):
-    assert end(torch.tensor([0.3], dtype=dtype), 0.1, True).tolist() == [0]
+    assert end(torch.tensor([0.3], dtype=dtype), 0.1, higher_is_easier=True).tolist() == [0]
 
 
 # errors
@@ -363,7 +384,7 @@ def test_one_example_is_easiest_and_hardest(end, dtype):
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.0001, 10, math.nan, math.inf])
 def test_a_fraction_out_of_range_is_an_error(end, fraction):
     with pytest.raises(ValueError, match="fraction"):
-        end(torch.rand(10), fraction, True)
+        end(torch.rand(10), fraction, higher_is_easier=True)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 4)])
@@ -376,16 +397,16 @@ def test_a_score_over_runs_needs_two_dimensions(shape):
 
 def test_an_order_needs_one_dimension_and_a_tie_breaker_of_the_same_length():
     with pytest.raises(ValueError, match="values"):
-        rank_by_easiness(torch.zeros(2, 3), True)
+        rank_by_easiness(torch.zeros(2, 3), higher_is_easier=True)
     with pytest.raises(ValueError, match="tie_breaker"):
-        rank_by_easiness(torch.zeros(3), True, tie_breaker=torch.zeros(4))
+        rank_by_easiness(torch.zeros(3), higher_is_easier=True, tie_breaker=torch.zeros(4))
     with pytest.raises(ValueError, match="tie_breaker"):
-        hardest(torch.zeros(3), 0.5, True, tie_breaker=torch.zeros(1))
+        hardest(torch.zeros(3), 0.5, higher_is_easier=True, tie_breaker=torch.zeros(1))
 
 
 def test_ties_of_two_scores_do_not_fall_alike():
     own = torch.Generator().manual_seed(0)
     first, second = ((torch.rand(10, 10_000, generator=own) < 0.95).sum(0) / 10 for _ in range(2))
     for cut in (easiest, hardest):
-        a, b = (set(cut(values, 0.1, True).tolist()) for values in (first, second))
+        a, b = (set(cut(values, 0.1, higher_is_easier=True).tolist()) for values in (first, second))
         assert len(a & b) / len(a) == pytest.approx(0.1, abs=0.03)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_easiness.functional import (
+    compare_to_thresholds,
     flag_by_threshold,
-    judge_by_threshold,
     normalized_margin,
     refine_by_sample_easiness,
     self_confidence,
@@ -91,7 +91,7 @@ def test_the_threshold_is_numpys_percentile(data):
     percentile = data.draw(st.sampled_from([0.5, 50.0, 90.0, 99.0, 100.0]))
     for higher, counted in ((True, percentile), (False, 100 - percentile)):
         wanted = np.percentile(values.double().numpy(), counted)
-        assert float(threshold_of(values, percentile, higher)) == pytest.approx(wanted, abs=1e-12)
+        assert float(threshold_of(values, percentile, higher_is_easier=higher)) == pytest.approx(wanted, abs=1e-12)
     with_unknown = torch.cat([values, torch.tensor([NAN], dtype=values.dtype)])
     assert threshold_of(with_unknown, percentile) == threshold_of(values, percentile)
 
@@ -106,7 +106,7 @@ def test_threshold_errors():
 
 @directions
 def test_flags_are_the_threshold_and_harder(higher_is_easier):
-    flagged = flag_by_threshold(torch.tensor([1.0, 2.0, 3.0, NAN]), 2.0, higher_is_easier)
+    flagged = flag_by_threshold(torch.tensor([1.0, 2.0, 3.0, NAN]), 2.0, higher_is_easier=higher_is_easier)
     assert flagged.tolist() == ([True, True, False, False] if higher_is_easier else [False, True, True, False])
 
 
@@ -117,7 +117,7 @@ def test_runs_judge_by_plain_loops(data):
     values = filled(data.draw, (runs, n), numbers, torch.float32)
     values[:, 3][filled(data.draw, (runs,), st.sampled_from([0.0, 1.0]), torch.bool)] = NAN
     sets = [torch.tensor([0]), torch.tensor([2, 1])][:runs]
-    excess, thresholds = judge_by_threshold(values, sets, 99, higher)
+    excess, thresholds = compare_to_thresholds(values, sets, 99, higher_is_easier=higher)
     for example in range(n):
         distances = []
         for run in range(runs):
@@ -144,7 +144,7 @@ def test_runs_judge_by_plain_loops(data):
 def test_bad_sets_are_named(sets, error, message):
     values = torch.tensor([[1.0, 2.0, 3.0, NAN]]).repeat(2, 1)
     with pytest.raises(error, match=message):
-        judge_by_threshold(values, [torch.tensor(part) for part in sets])
+        compare_to_thresholds(values, [torch.tensor(part) for part in sets])
 
 
 # two groups
@@ -168,7 +168,7 @@ def slow_cut(values: list[float]) -> set[int]:
 @directions
 def test_the_gap_is_the_best_of_all_cuts(seed, higher_is_easier):
     values = (bells(7, 20, seed, distance=3) * 8).round() / 8  # with ties
-    groups = split_by_gap(values if higher_is_easier else -values, higher_is_easier)
+    groups = split_by_gap(values if higher_is_easier else -values, higher_is_easier=higher_is_easier)
     lower = slow_cut(values.tolist())
     assert set(groups.flagged.nonzero()[:, 0].tolist()) == lower
     threshold = max(values[index].item() for index in lower)
@@ -181,7 +181,7 @@ def test_the_gap_is_the_best_of_all_cuts(seed, higher_is_easier):
 def test_the_mixture_is_that_of_another_em(num_wrong, wide, distance, higher_is_easier):
     mixture = pytest.importorskip("sklearn.mixture")
     values = bells(num_wrong, 1000, 1, distance, wide)
-    groups = split_by_mixture(values if higher_is_easier else -values, higher_is_easier)
+    groups = split_by_mixture(values if higher_is_easier else -values, higher_is_easier=higher_is_easier)
     model = mixture.GaussianMixture(2, random_state=0, n_init=5, tol=1e-8, max_iter=2000, reg_covar=0)
     column = values.numpy()[:, None]
     posterior = model.fit(column).predict_proba(column)[:, int(model.means_.argmin())]
@@ -221,7 +221,7 @@ def test_nothing_to_split_flags_nothing(split, values):
     assert groups.flagged.shape == groups.posterior.shape == tensor.shape
     assert (float(groups.threshold), float(groups.share)) == (-INF, 0.0)
     assert torch.equal(groups.posterior.isnan(), tensor.isnan())
-    assert float(split(tensor, False).threshold) == INF
+    assert float(split(tensor, higher_is_easier=False).threshold) == INF
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -243,7 +243,10 @@ def test_unknown_and_infinite_values(split):
 def test_nothing_easier_than_the_limit_is_flagged(split, higher_is_easier):
     values = bells(40, 60)
     given_values, limit = (values, 0.0) if higher_is_easier else (-values, -0.0)
-    free, bounded = split(given_values, higher_is_easier), split(given_values, higher_is_easier, limit)
+    free, bounded = (
+        split(given_values, higher_is_easier=higher_is_easier),
+        split(given_values, higher_is_easier=higher_is_easier, limit=limit),
+    )
     assert torch.equal(bounded.flagged, free.flagged & (values <= 0))
     assert torch.equal(bounded.flagged, bounded.posterior >= 0.5)
     assert 0 < float(bounded.share) == float(free.share)
@@ -268,7 +271,7 @@ def test_bad_values_are_named(split):
     with pytest.raises(ValueError, match=r"must have shape \(N,\)"):
         split(torch.ones(20, 2))
     with pytest.raises(TypeError, match="must be True or False"):
-        split(torch.ones(20), "high")
+        split(torch.ones(20), higher_is_easier="high")
 
 
 # AUM-SE
@@ -342,8 +345,8 @@ def test_bad_probabilities_are_named(function, probabilities, labels, error, mes
     "call",
     [
         lambda values: split_by_mixture(values).posterior,
-        lambda values: split_by_gap(values, False).posterior,
-        lambda values: judge_by_threshold(values[None], [torch.tensor([1, 4])]).excess,
+        lambda values: split_by_gap(values, higher_is_easier=False).posterior,
+        lambda values: compare_to_thresholds(values[None], [torch.tensor([1, 4])]).excess,
         lambda values: flag_by_threshold(values, 1.0),
         threshold_of,
     ],

@@ -33,10 +33,10 @@ CALLS: dict[str, tuple[list[torch.Tensor], Callable]] = {
     "count_easiness": ([answers(3, N)], functional.count_easiness),
     "rank_by_easiness": (
         [torch.ones(N), torch.ones(N)],
-        lambda values, loss: functional.rank_by_easiness(values, True, tie_breaker=loss),
+        lambda values, loss: functional.rank_by_easiness(values, higher_is_easier=True, tie_breaker=loss),
     ),
-    "easiest": ([torch.ones(N)], lambda values: functional.easiest(values, 0.5, True)),
-    "hardest": ([torch.ones(N)], lambda values: functional.hardest(values, 0.5, False)),
+    "easiest": ([torch.ones(N)], lambda values: functional.easiest(values, 0.5, higher_is_easier=True)),
+    "hardest": ([torch.ones(N)], lambda values: functional.hardest(values, 0.5, higher_is_easier=False)),
     "matching_rate": ([torch.arange(N), torch.arange(3, N)], functional.matching_rate),
     "rank_correlation": ([tensor(N), tensor(N, seed=1)], functional.rank_correlation),
     "split_half_agreement": ([tensor(5, N)], functional.split_half_agreement),

@@ -55,7 +55,7 @@ def test_each_rule_chooses_alike_and_touches_no_stream(name: str) -> None:
 def test_an_ablation_is_the_function_with_the_direction_of_the_scores(remove: str, higher_is_easier: bool) -> None:
     given = scores(higher_is_easier=higher_is_easier)
     rule = Ablation(given, 0.4, remove=remove, sampling="top", seed=3)
-    expected = ablate(given.values, 0.4, remove, "top", higher_is_easier, 3)
+    expected = ablate(given.values, 0.4, remove, "top", higher_is_easier=higher_is_easier, seed=3)
     assert torch.equal(rule.select(STATE), expected)
     if remove == "easy":  # values grow with the index
         assert rule.select(STATE).tolist() == (list(range(32)) if higher_is_easier else list(range(21, 53)))
