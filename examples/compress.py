@@ -18,8 +18,7 @@ from typing import Any
 from fashion_mnist import Classifier, FashionData
 from lightning.pytorch import Trainer
 
-from lightning_easiness import EasinessCallback, draw_comparison
-from lightning_easiness.experiments.compression import compare_selections
+from lightning_easiness import EasinessCallback, compare_selections, draw_comparison
 
 HARDEST_DROPPED = 0.1  # of "stratified": labels among the very hardest are often wrong
 

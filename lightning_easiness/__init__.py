@@ -10,6 +10,7 @@ from lightning_easiness.__about__ import __version__
 
 if TYPE_CHECKING:
     from lightning_easiness.callbacks import EasinessCallback
+    from lightning_easiness.experiments.comparison import compare_selections
     from lightning_easiness.experiments.compression import StepwiseCompression
     from lightning_easiness.experiments.repeats import repeat_fit
     from lightning_easiness.experiments.threshold_runs import ThresholdExamples, ThresholdRuns
@@ -52,6 +53,7 @@ _HOMES = {
     "ThresholdExamples": "lightning_easiness.experiments.threshold_runs",
     "ThresholdRuns": "lightning_easiness.experiments.threshold_runs",
     "averages_grid": "lightning_easiness.view.grids",
+    "compare_selections": "lightning_easiness.experiments.comparison",
     "draw_comparison": "lightning_easiness.view.figures",
     "draw_curves": "lightning_easiness.view.figures",
     "draw_data_map": "lightning_easiness.view.figures",
@@ -90,6 +92,7 @@ __all__ = [
     "ThresholdRuns",
     "__version__",
     "averages_grid",
+    "compare_selections",
     "draw_comparison",
     "draw_curves",
     "draw_data_map",

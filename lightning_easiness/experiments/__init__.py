@@ -1,1 +1,1 @@
-"""Trainings of trainings: seeded repeats, stepwise compression, comparisons of selections."""
+"""Trainings of trainings: seeded repeats, stepwise compression, comparisons of selections, the threshold protocol."""

@@ -1,63 +1,158 @@
-"""The runs of a comparison of selections, each trained and evaluated once, and their table as a figure.
-
-`compression.compare_selections` decides which; what is here also serves the steps of a compression: one decision for
-all processes, and a selection under whatever `repeat_fit` takes as data.
-"""
+"""`compare_selections`: runs on what each selection keeps, each trained and evaluated once, and their table."""
 
 from __future__ import annotations
 
-import inspect
 import json
+import os
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Literal
 
+import numpy as np
 import torch
-import torch.distributed
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
+from tqdm.auto import tqdm
 from typing_extensions import override
 
 from lightning_easiness import functional
-from lightning_easiness._utils.lightning import is_named, is_writer
+from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.rng import OwnGenerators
-from lightning_easiness.callbacks import EasinessCallback
+from lightning_easiness._utils.tables import write_csv
 from lightning_easiness.data.loaders import num_examples
-from lightning_easiness.experiments.repeats import own_seeding, run_name
+from lightning_easiness.experiments._factories import (
+    agreed,
+    check_ratio,
+    check_seeds,
+    claim,
+    make,
+    make_data,
+    takes,
+    with_selection,
+)
+from lightning_easiness.experiments.compression import StepwiseCompression
+from lightning_easiness.experiments.repeats import observers, own_seeding, run_name
 from lightning_easiness.record.files import write_whole
+from lightning_easiness.scores import Scores
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.datamodule import EasinessDataModule
 from lightning_easiness.select.static import Ablation, Keep
 
-if TYPE_CHECKING:
-    from lightning_easiness.experiments.compression import StepwiseCompression
+_METHODS = ("random", "easy", "hard", "stepwise", "stratified")
 
-_T = TypeVar("_T")
+
+def compare_selections(
+    make_trainer: Callable[..., Trainer],
+    make_module: Callable[..., LightningModule],
+    datamodule: Any,
+    ratios: Sequence[float],
+    methods: Sequence[str] = _METHODS,
+    seeds: Iterable[int] = range(10),
+    dirpath: str | os.PathLike[str] = "comparison",
+    *,
+    metric: str,
+    evaluate: Literal["validate", "test"] = "validate",
+    equal: Literal["epochs", "updates"] = "epochs",
+    step: float = 0.1,
+    seed: int = 0,
+    hardest_dropped: float = 0.0,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Train on what each method keeps at each ratio, under each seed, and tabulate a metric: Figure 4 of 2019.
+
+    Compare with "random" first; it is trained first, after everything, which is the first row. "easy" and "hard" remove
+    in one shot by the proportional rule of 2019, "stepwise" is `StepwiseCompression`, "stratified" is coverage-centric
+    selection. All go by the mean loss under the same seeds, measured once, in `dirpath/stepwise`. One-shot methods draw
+    anew under each seed, so that their spread includes that of the draw; "stepwise" keeps one set per ratio.
+
+    A smaller data set has fewer updates per epoch. `equal="epochs"` trains with the Trainer as it is; `equal="updates"`
+    gives each run the number of updates that a run on everything makes, as the argument `max_steps` of `make_trainer`:
+
+        def make_trainer(max_steps=-1):
+            return Trainer(max_steps=max_steps, max_epochs=30 if max_steps < 0 else -1)
+
+    Killed, it goes on; a run for the table that was under way starts again. An EasinessCallback of the Trainer observes
+    the runs that measure, and is left out of those for the table. Results are in `dirpath/results`, one file per run
+    with all metrics, and the table in `dirpath/comparison-<equal>-<metric>.csv`.
+
+    Args:
+        make_trainer: As in `repeat_fit`; with a parameter `max_steps` for `equal="updates"`.
+        make_module: As in `repeat_fit`; must log `metric` in its validation or test.
+        datamodule: As in `repeat_fit`, with validation or test data.
+        ratios: Fractions that are removed, in (0, 1).
+        methods: Of "random", "easy", "hard", "stepwise" and "stratified".
+        seeds: One run each.
+        dirpath: The folder of all that is trained here.
+        metric: Name under which the module logs it.
+        evaluate: "validate" or "test", at the end of each run.
+        equal: "epochs" or "updates".
+        step: Fraction of the original data set that "stepwise" removes at a time.
+        seed: Seed of the draws of "stepwise".
+        hardest_dropped: For "stratified", as in `functional.ablate`; at most the ratio is taken.
+        progress: Show progress bars.
+
+    Returns:
+        A row for "everything", then one for each method and ratio, random first: "method", "ratio", "num_kept",
+        "metric", "mean", "spread" (sample standard deviation over seeds, NaN for one), "num_seeds", "equal" and
+        "updates" (mean number of a run).
+
+    Raises:
+        ValueError: An argument is out of its range; `metric` is not logged.
+        TypeError: `equal="updates"`, and `make_trainer` takes no `max_steps`.
+
+    Example:
+        >>> compare_selections(Trainer, LightningModule, [], ratios=[1.5], metric="val_acc")
+        Traceback (most recent call last):
+        ValueError: The `ratios` of compare_selections must be in (0, 1); got 1.5: 30 % to remove is 0.3.
+    """
+    methods, ratios = _check_methods(methods, ratios)
+    seeds = check_seeds("compare_selections", seeds)
+    _check_choice("evaluate", evaluate, ("validate", "test"))
+    _check_choice("equal", equal, ("epochs", "updates"))
+    if equal == "updates" and not takes(make_trainer, "max_steps"):
+        raise TypeError(
+            "The `make_trainer` of compare_selections takes no `max_steps`, which equal='updates' gives it; let it"
+            " return Trainer(max_steps=max_steps, max_epochs=-1, ...), or take equal='epochs'."
+        )
+    _check_evaluates(datamodule, evaluate)
+    folder = Path(dirpath)
+    arguments = (make_trainer, make_module, datamodule, max(step, *ratios), step, seeds, folder / "stepwise")
+    compression = StepwiseCompression(*arguments, seed=seed, progress=progress)
+    claimed = {"seeds": seeds, "step": step, "seed": seed, "hardest_dropped": hardest_dropped}
+    claim(folder / "comparison.json", claimed)
+    runs = _Runs(compression, folder / "results", metric, evaluate, hardest_dropped)
+    max_steps = runs.result("everything", 0.0, seeds[0], None)["updates"] if equal == "updates" else None
+    rows = []
+    cells = [("everything", 0.0), *((method, ratio) for method in methods for ratio in ratios)]
+    with tqdm(total=len(cells) * len(seeds), desc="Fits", unit="fit", disable=not progress) as bar:
+        for method, ratio in cells:
+            results = []
+            for one in seeds:
+                results.append(runs.result(method, ratio, one, max_steps))
+                bar.update()
+            rows.append(_row(method, ratio, metric, equal, results))
+    if is_writer():
+        table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        write_csv(folder / f"comparison-{equal}-{metric.replace('/', '-')}.csv", table)
+    return rows
 
 
 @dataclass
-class Comparison:
-    """Trains and evaluates the runs of a comparison, each once.
-
-    Args:
-        compression: has the factories, the data and the steps.
-        folder: of the results.
-        metric: that is asked for.
-        evaluate: "validate" or "test".
-        hardest_dropped: of "stratified".
-    """
+class _Runs:
+    """The runs of a comparison, each trained and evaluated once."""
 
     compression: StepwiseCompression
     folder: Path
     metric: str
     evaluate: str
     hardest_dropped: float
-    scores: Any = field(default=None)
+    scores: Scores | None = None
 
     def result(self, method: str, ratio: float, seed: int, max_steps: int | None) -> dict[str, Any]:
-        """Returns the "value" of the metric, "num_kept" and "updates" of one run, from disk or after training it."""
+        """Return the "value" of the metric, "num_kept" and "updates" of one run, from disk or after training it."""
         kind = f"{self.evaluate}-{'epochs' if max_steps is None else f'{max_steps}-updates'}"
         path = self.folder / kind / f"{method}-{ratio}" / f"{run_name(seed)}.json"
         found = agreed(lambda: json.loads(path.read_text(encoding="utf-8")) if path.exists() else None)
@@ -87,22 +182,23 @@ class Comparison:
         if method == "stratified":
             dropped = min(self.hardest_dropped, ratio)
             return Ablation(self.scores, ratio, sampling="stratified", seed=seed, hardest_dropped=dropped)
-        return Ablation(self.scores, ratio, "easy" if method == "easy" else "hard", seed=seed)
+        return Ablation(self.scores, ratio, remove="easy" if method == "easy" else "hard", seed=seed)
 
     def _fit(self, selection: Selection | None, seed: int, max_steps: int | None) -> dict[str, Any]:
         given = {"seed": seed} if max_steps is None else {"seed": seed, "max_steps": max_steps}
         with own_seeding():
             seed_everything(seed, workers=True, verbose=False)
-            module: LightningModule = _call(self.compression.make_module, seed=seed)
-            trainer: Trainer = _call(self.compression.make_trainer, **given)
-            _leave_out_observers(trainer)
-            data = with_selection(self.compression.datamodule, selection)
-            data = data if isinstance(data, EasinessDataModule) else data()
+            module: LightningModule = make(self.compression.make_module, seed=seed)
+            trainer: Trainer = make(self.compression.make_trainer, **given)
+            for observer in observers(trainer):  # its runs have no place in the record of those that measure
+                trainer.callbacks.remove(observer)  # type: ignore[attr-defined]
+            data = make_data(with_selection(self.compression.datamodule, selection))
             with OwnGenerators(data):
                 trainer.fit(module, datamodule=data)
                 _check_trained(trainer, max_steps)
                 updates, chosen = trainer.global_step, data.selected_indices
-                num_kept = len(chosen) if chosen is not None else _num_examples(trainer)
+                loader: Any = trainer.train_dataloader
+                num_kept = len(chosen) if chosen is not None else num_examples(loader.dataset)
                 found = getattr(trainer, self.evaluate)(module, datamodule=data, verbose=False)
         metrics = {name: float(value) for of_loader in found for name, value in of_loader.items()}
         return {"metrics": metrics, "num_kept": num_kept, "updates": updates}
@@ -116,19 +212,12 @@ class _Random(Selection):
 
     @override
     def select(self, state: SelectionState) -> Tensor:
-        return functional.ablate(
-            torch.zeros(state.num_examples), self.ratio, "random", higher_is_easier=False, seed=self.seed
-        )
+        nothing = torch.zeros(state.num_examples)
+        return functional.ablate(nothing, self.ratio, remove="random", higher_is_easier=False, seed=self.seed)
 
 
-def row(method: str, ratio: float, metric: str, equal: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the row of a table for the runs of one method at one ratio.
-
-    Example:
-        >>> runs = [{"value": value, "num_kept": 70, "updates": 20} for value in (0.5, 0.7)]
-        >>> row("random", 0.3, "val_acc", "epochs", runs)["mean"]
-        0.6
-    """
+def _row(method: str, ratio: float, metric: str, equal: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row of the table for the runs of one method at one ratio."""
     values = [result["value"] for result in results]
     return {
         "method": method,
@@ -143,63 +232,6 @@ def row(method: str, ratio: float, metric: str, equal: str, results: Sequence[di
     }
 
 
-def with_selection(datamodule: Any, selection: Selection | None) -> Any:
-    """Returns data as `repeat_fit` takes it, of which the selection is trained on: a datamodule, or a function.
-
-    Raises:
-        TypeError: it is none of what `repeat_fit` takes, or None.
-    """
-    if callable(datamodule) and not is_named(datamodule, "LightningDataModule"):
-        return lambda: EasinessDataModule(datamodule(), selection)
-    return EasinessDataModule(datamodule, selection)
-
-
-def takes(factory: Callable[..., Any], name: str) -> bool:
-    """Tells whether a user's function has a parameter of that name.
-
-    Example:
-        >>> takes(lambda max_steps=-1: None, "max_steps"), takes(lambda: None, "max_steps")
-        (True, False)
-    """
-    try:
-        return name in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # some builtins have no signature
-        return False
-
-
-def agreed(decide: Callable[[], _T]) -> _T:
-    """Returns what the first process decides, or raises its error, in all processes of a group that is at work."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
-        return decide()
-    answer: list[Any] = [None, None]
-    if distributed.get_rank() == 0:
-        try:
-            answer[0] = decide()
-        except Exception as error:
-            answer[1] = error
-    distributed.broadcast_object_list(answer, src=0)
-    if answer[1] is not None:
-        raise answer[1]
-    decided: _T = answer[0]
-    return decided
-
-
-def _call(factory: Callable[..., Any], **given: Any) -> Any:
-    return factory(**{name: value for name, value in given.items() if takes(factory, name)})
-
-
-def _leave_out_observers(trainer: Trainer) -> None:
-    """A run for the table is not observed: it has no place in the record of the runs that measure."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    callbacks[:] = [one for one in callbacks if not isinstance(one, EasinessCallback)]
-
-
-def _num_examples(trainer: Trainer) -> int:
-    loader: Any = trainer.train_dataloader
-    return num_examples(loader.dataset)
-
-
 def _check_trained(trainer: Trainer, max_steps: int | None) -> None:
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -208,3 +240,31 @@ def _check_trained(trainer: Trainer, max_steps: int | None) -> None:
             f"The Trainer that `make_trainer` returned for max_steps={max_steps} made {trainer.global_step} updates;"
             " let it return Trainer(max_steps=max_steps, max_epochs=-1, ...), with no other limit."
         )
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        named = " or ".join(map(repr, choices))
+        raise ValueError(f"The `{name}` of compare_selections must be {named}; got {value!r}.")
+
+
+def _check_evaluates(datamodule: Any, evaluate: str) -> None:
+    data = with_selection(datamodule, None)
+    hook = "val_dataloader" if evaluate == "validate" else "test_dataloader"
+    if isinstance(data, EasinessDataModule) and not is_overridden(hook, data):
+        raise ValueError(
+            f"compare_selections evaluates each run with evaluate={evaluate!r}, but the `datamodule` has no {hook}();"
+            " give a LightningDataModule that has one, or EasinessDataModule(loader, val_dataloaders=...)."
+        )
+
+
+def _check_methods(methods: Sequence[str], ratios: Sequence[float]) -> tuple[list[str], list[float]]:
+    """Return both without repeats, "random" first and ratios ascending."""
+    if not len(methods) or not len(ratios):
+        empty = "ratios" if len(methods) else "methods"
+        raise ValueError(f"The `{empty}` of compare_selections are empty; give at least one.")
+    for method in methods:
+        _check_choice("methods", method, _METHODS)
+    for ratio in ratios:
+        check_ratio("compare_selections", "ratios", ratio)
+    return sorted(dict.fromkeys(methods), key=lambda method: method != "random"), sorted({float(one) for one in ratios})

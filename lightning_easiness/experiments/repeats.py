@@ -1,14 +1,13 @@
 """Seeded repeats of a training, one after the other, that survive being killed.
 
-One process trains the seeds in turn on its device(s). For many devices and nodes no coordination is needed: start one
-process (group) a seed, each with `repeat_fit(..., seeds=[seed], dirpath=the same folder)`, by any scheduler, and load
-the folder when they are done.
+One process trains the seeds in turn on its device(s). Many devices and nodes need no coordination: start one process
+(group) per seed, each with `repeat_fit(..., seeds=[seed], dirpath=the same folder)`, by any scheduler, and load the
+folder when they are done.
 """
 
 from __future__ import annotations
 
 import gc
-import inspect
 import os
 import sys
 import warnings
@@ -27,6 +26,7 @@ from typing_extensions import override
 from lightning_easiness._utils.lightning import begin_next_epoch, is_named, trial_batches
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, read_streams, restore_streams
 from lightning_easiness.callbacks import EasinessCallback
+from lightning_easiness.experiments._factories import check_seeds, make, make_data
 from lightning_easiness.record.layout import checkpoint_paths, is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
@@ -44,31 +44,31 @@ def repeat_fit(
     *,
     progress: bool = True,
 ) -> EasinessRecord:
-    """Trains once a seed and returns the record of all runs.
+    """Train once per seed and return the record of all runs.
 
     Each seed trains from scratch under `seed_everything(seed, workers=True)` and writes the run "seed-<n>" under
-    `dirpath`. Runs that are complete there are skipped; one that was killed goes on from its last epoch's end and ends
-    with the numbers that it would have had, unless workers are persistent: their random streams begin anew. The
-    caller's random streams are left as they were.
+    `dirpath`. Complete runs are skipped. A run that was killed continues from the end of its last epoch and ends with
+    the numbers that it would have had, unless workers are persistent: their RNG states start anew. The caller's RNG
+    states are left as they were.
 
     Args:
-        make_trainer: returns a new Trainer. Where it has an EasinessCallback, that one observes, under `dirpath`; else
-            one with default settings is added. A function with a parameter named `seed` is given the seed.
-        make_module: returns a new LightningModule, likewise.
-        datamodule: a LightningDataModule, a DataLoader for training, or a function that returns one for each run.
-        seeds: one run each.
-        dirpath: the folder of the runs.
-        progress: show a bar over the runs.
+        make_trainer: Return a new Trainer. Its EasinessCallback observes, under `dirpath`; without one, a callback with
+            default settings is added. A function with a parameter named `seed` is given the seed.
+        make_module: Return a new LightningModule, likewise.
+        datamodule: A LightningDataModule, a DataLoader for training, or a function that returns one for each run.
+        seeds: One run each.
+        dirpath: The folder of the runs.
+        progress: Show a progress bar over the runs.
 
     Returns:
-        The record of these seeds' runs, of the series that the callback probes.
+        The record of these seeds' runs, of the series that the callback evaluates.
 
     Raises:
-        ValueError: no seed, or one twice; runs that are of different data sets; a factory that returns the same object
-            again; a Trainer with several EasinessCallbacks, or with fast_dev_run, which writes no record.
-        RuntimeError: another process is training one of the seeds into the same folder.
+        ValueError: No seed, or one twice; runs of different data sets; a factory that returns the same object again; a
+            Trainer with several EasinessCallbacks, or with fast_dev_run, which writes no record.
+        RuntimeError: Another process is training one of the seeds into the same folder.
     """
-    seeds = _check_seeds(seeds)
+    seeds = check_seeds("repeat_fit", seeds)
     folder = Path(dirpath)
     series = "train-probe"
     fitted: WeakSet[Any] = WeakSet()
@@ -83,23 +83,18 @@ def repeat_fit(
             if is_complete(run):
                 (run / _RESUME_FILE).unlink(missing_ok=True)
             bar.update()
-    return EasinessRecord.load(
-        folder, series=_series_in(folder / run_name(seeds[0]), series), runs=[*map(run_name, seeds)]
-    )
+    series = _series_in(folder / run_name(seeds[0]), series)
+    return EasinessRecord.load(folder, series=series, runs=map(run_name, seeds))
 
 
 def run_name(seed: int) -> str:
-    """The name of a seed's run, and of its folder."""
+    """Return the name of a seed's run, and of its folder."""
     return f"seed-{seed}"
 
 
-def _check_seeds(seeds: Iterable[int]) -> list[int]:
-    listed = [int(seed) for seed in seeds]
-    if not listed:
-        raise ValueError("The `seeds` of repeat_fit are empty; give one for each run, as range(10).")
-    if len(set(listed)) < len(listed):
-        raise ValueError(f"The `seeds` of repeat_fit must differ, as a run each; got {listed}.")
-    return listed
+def missing_run(folder: Path, seeds: Iterable[int]) -> str | None:
+    """Return the name of the first run that is not complete."""
+    return next((name for name in map(run_name, seeds) if not is_complete(folder / name)), None)
 
 
 def _fit_once(
@@ -110,14 +105,15 @@ def _fit_once(
     folder: Path,
     fitted: WeakSet[Any],
 ) -> str:
+    """Train one seed, and return the name of the series to load."""
     seed_everything(seed, workers=True, verbose=False)
-    module = _make(make_module, seed)
-    trainer = _make(make_trainer, seed)
+    module: LightningModule = make(make_module, seed=seed)
+    trainer: Trainer = make(make_trainer, seed=seed)
     _check_made(module, trainer, fitted)
     callback = _observer(trainer, folder, run_name(seed))
     resume = _Resume(folder / run_name(seed) / _RESUME_FILE)
-    trainer.callbacks.append(resume)
-    data = datamodule() if callable(datamodule) and not is_named(datamodule, "LightningDataModule") else datamodule
+    trainer.callbacks.append(resume)  # type: ignore[attr-defined]
+    data = make_data(datamodule)
     key = "datamodule" if is_named(data, "LightningDataModule") else "train_dataloaders"
     begun = resume.found()
     with OwnGenerators(data):  # each run begins with these as they are, wherever it is trained
@@ -127,14 +123,6 @@ def _fit_once(
         with RunWriter(folder, run_name(seed), seed=seed, resume=True) as writer:
             writer.complete()
     return callback.series
-
-
-def _make(factory: Callable[..., Any], seed: int) -> Any:
-    try:
-        takes_seed = "seed" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # some builtins have no signature
-        takes_seed = False
-    return factory(seed=seed) if takes_seed else factory()
 
 
 def _check_made(module: LightningModule, trainer: Trainer, fitted: WeakSet[Any]) -> None:
@@ -152,23 +140,29 @@ def _check_made(module: LightningModule, trainer: Trainer, fitted: WeakSet[Any])
         )
 
 
-def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
+def observers(trainer: Trainer) -> list[EasinessCallback]:
+    """Return the EasinessCallbacks of a Trainer."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    observers = [callback for callback in callbacks if isinstance(callback, EasinessCallback)]
-    if len(observers) > 1:
+    return [callback for callback in callbacks if isinstance(callback, EasinessCallback)]
+
+
+def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
+    """Return the Trainer's callback, or a new one, set to write a run."""
+    found = observers(trainer)
+    if len(found) > 1:
         raise ValueError(
-            f"The Trainer of repeat_fit has {len(observers)} EasinessCallbacks, but a run has one record; give it one."
+            f"The Trainer of repeat_fit has {len(found)} EasinessCallbacks, but a run has one record; give it one."
         )
-    if not observers:
-        observers = [EasinessCallback(num_images=0)]
-        callbacks.insert(0, observers[0])  # before the callbacks that save checkpoints
-    observer = observers[0]
+    if not found:
+        found = [EasinessCallback(num_images=0)]
+        trainer.callbacks.insert(0, found[0])  # type: ignore[attr-defined]  # before those that save checkpoints
+    observer = found[0]
     observer.dirpath, observer.run, observer.exist_ok = folder, run, True
     return observer
 
 
 def _check_same_data(folder: Path, series: str, seeds: list[int]) -> None:
-    """Raises a ValueError once a second run is of another data set, not when all are trained."""
+    """Raise a ValueError once a second run is of another data set, not only when all are trained."""
     names = [run_name(seed) for seed in seeds if checkpoint_paths(folder / run_name(seed), series)]
     runs, _ = read_runs(folder, series, names) if names else ([], [])
     try:
@@ -181,7 +175,7 @@ def _check_same_data(folder: Path, series: str, seeds: list[int]) -> None:
 
 
 def _series_in(run_folder: Path, series: str) -> str:
-    """The series that was asked for, or where every run was complete before, the one that these runs hold."""
+    """Return the series that was asked for, or the one that these runs have if every run was complete before."""
     held = [path.name for path in run_folder.glob("*") if path.is_dir()]
     if series in held:
         return series
@@ -190,7 +184,7 @@ def _series_in(run_folder: Path, series: str) -> str:
 
 @contextmanager
 def own_seeding() -> Iterator[None]:
-    """Seeding a run sets global streams and the environment; both are the caller's again afterwards."""
+    """Restore the RNG states and the seeds in the environment after a block, as seeding a run sets both."""
     names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
     before = {name: os.environ.get(name) for name in names}
     try:
@@ -205,12 +199,10 @@ def own_seeding() -> Iterator[None]:
 
 
 class _Resume(Checkpoint):
-    """Saves a run at each epoch's end so that it goes on, once killed, as if it had not been.
+    """Saves a run at each epoch's end, so that it continues after a kill as if it had not been killed.
 
-    Beside what Lightning saves, that takes the random streams, the generators that loaders and data sets hold, and what
-    was decided at the epoch's end.
-
-    It is a `Checkpoint` so that Lightning calls it after the callbacks that it saves.
+    Beside Lightning's checkpoint that takes the RNG states, the generators that loaders and data sets hold, and what
+    was decided at the epoch's end. It is a `Checkpoint` so that Lightning calls it after the callbacks that it saves.
     """
 
     def __init__(self, path: Path) -> None:
@@ -219,7 +211,7 @@ class _Resume(Checkpoint):
         self._resumed: dict[str, Any] = {}
 
     def found(self) -> str | None:
-        """The file to resume from, where there is a whole one."""
+        """Return the file to resume from, where there is a whole one."""
         if not self.path.exists():
             return None
         try:
@@ -271,7 +263,7 @@ def _generators(trainer: Trainer) -> OwnGenerators:
 
 
 def _step_plateau_schedulers(trainer: Trainer, pl_module: LightningModule, metrics: dict[str, Any]) -> None:
-    """Makes the steps that Lightning makes after `on_train_epoch_end`, and so after the file is saved."""
+    """Make the steps that Lightning makes after `on_train_epoch_end`, and so after the file is saved."""
     trainer.callback_metrics.update(metrics)
     for config in trainer.lr_scheduler_configs if pl_module.automatic_optimization else ():
         due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0

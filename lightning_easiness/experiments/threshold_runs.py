@@ -23,7 +23,7 @@ from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import known_target, whole
-from lightning_easiness.experiments.comparison import agreed, takes, with_selection
+from lightning_easiness.experiments._factories import agreed, takes, with_selection
 from lightning_easiness.experiments.repeats import repeat_fit, run_name
 from lightning_easiness.experiments.threshold_set import (
     SET_FILE,

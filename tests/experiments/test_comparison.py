@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from lightning_easiness import EasinessCallback, draw_comparison
-from lightning_easiness.experiments.compression import compare_selections
+from lightning_easiness import EasinessCallback, compare_selections, draw_comparison
 from tests.experiments.test_compression import Counts, Data, Logs, fast_collection, never
 from tests.made_runs import whole
 from tests.small import trainer
@@ -68,15 +66,6 @@ def test_runs_for_the_table_are_not_observed(tmp_path: Path) -> None:
     compare(tmp_path, make_trainer=observed, methods=("random", "easy"), ratios=(0.5,), seeds=(1,))
     assert not (tmp_path / "own").exists()
     assert [path.name for path in (tmp_path / "stepwise").iterdir() if path.is_dir()] == ["step-1"]
-
-
-def test_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    message = "draw_comparison needs matplotlib: install it with pip install matplotlib."
-    with pytest.raises(ImportError, match=whole(message)):
-        draw_comparison([{"method": "random"}])
-    with pytest.raises(ValueError, match="The `rows` of draw_comparison are empty"):
-        draw_comparison([])
 
 
 def test_a_ratio_below_a_step_and_more_ratios_later(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ import os, signal, sys
 from functools import partial
 from pathlib import Path
 import torch
-from tests import test_compression as t
+from tests.experiments import test_compression as t
 
 class Dies(t.Counts):
     def die(self, module):
@@ -310,7 +310,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         {"step": 0.3},
         ValueError,
         (
-            "The `step` of StepwiseCompression must be in (0, ratio], (0, 0.25]; got 0.3: it is the share of the"
+            "The `step` of StepwiseCompression must be in (0, ratio], (0, 0.25]; got 0.3: it is the fraction of the"
             " original data set that goes in a step."
         ),
     ),
@@ -354,7 +354,7 @@ def test_other_data_in_the_same_folder(tmp_path: Path) -> None:
     compression(tmp_path, ratio=0.1, seeds=(1,)).run()
     other = Data()
     other.points.y = (other.points.y + 1) % 4
-    with pytest.raises(ValueError, match="is another one than in the step before: example 0 has the label"):
+    with pytest.raises(ValueError, match=r"^The step before and the runs in .* are not of the same data: example 0 "):
         compression(tmp_path, ratio=0.2, seeds=(1,), datamodule=other).run()
 
 
@@ -372,9 +372,7 @@ def test_a_record_of_validation_examples(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_complete_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "lightning_easiness.experiments.compression.is_complete", lambda folder: folder.name != "seed-2"
-    )
+    monkeypatch.setattr("lightning_easiness.experiments.compression.missing_run", lambda folder, seeds: "seed-2")
     message = (
         f"Run 'seed-2' in '{tmp_path / 'step-1'}' is not complete, or cannot be read, so that nothing is removed yet;"
         " run again to go on with it, after deleting what a warning says is damaged."

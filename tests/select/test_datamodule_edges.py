@@ -36,7 +36,7 @@ from lightning_easiness import (
 )
 from lightning_easiness.data.subset import SelectedDataset, known_target, replace_label
 from lightning_easiness.data.subset_loader import select_from
-from lightning_easiness.experiments.compression import compare_selections
+from lightning_easiness.experiments.comparison import compare_selections
 from lightning_easiness.select.base import SelectionState
 from tests.callbacks.test_training_untouched import assert_identical
 from tests.select.test_resume import Resumable

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.view.figures import draw_curves, draw_data_map, draw_histogram
+from lightning_easiness.view.figures import draw_comparison, draw_curves, draw_data_map, draw_histogram
 from tests.made_runs import NUM_EXAMPLES, make_scores, whole, write_run
 
 pytest.importorskip("matplotlib")
@@ -169,3 +169,12 @@ def test_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     message = "draw_histogram needs matplotlib: install it with pip install matplotlib."
     with pytest.raises(ImportError, match=whole(message)):
         draw_histogram(make_scores([1.0, 2.0]))
+
+
+def test_a_comparison_needs_matplotlib_and_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="The `rows` of draw_comparison are empty"):
+        draw_comparison([])
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    message = "draw_comparison needs matplotlib: install it with pip install matplotlib."
+    with pytest.raises(ImportError, match=whole(message)):
+        draw_comparison([{"method": "random"}])

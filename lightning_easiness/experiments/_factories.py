@@ -1,0 +1,102 @@
+"""What the experiments share: the user's factories and data, decisions of all processes, and checks of arguments."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch.distributed
+
+from lightning_easiness._utils.lightning import is_named, is_writer
+from lightning_easiness.record.files import write_whole
+from lightning_easiness.select.base import Selection
+from lightning_easiness.select.datamodule import EasinessDataModule
+
+_T = TypeVar("_T")
+
+
+def takes(factory: Callable[..., Any], name: str) -> bool:
+    """Return whether a user's function has a parameter of that name."""
+    try:
+        return name in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # some builtins have no signature
+        return False
+
+
+def make(factory: Callable[..., Any], **given: Any) -> Any:
+    """Call a user's function with those of the arguments that it has a parameter for."""
+    return factory(**{name: value for name, value in given.items() if takes(factory, name)})
+
+
+def make_data(datamodule: Any) -> Any:
+    """Return the data of one run: what a function makes, or the datamodule or loader itself."""
+    return datamodule() if _is_function(datamodule) else datamodule
+
+
+def with_selection(datamodule: Any, selection: Selection | None) -> Any:
+    """Return data as `repeat_fit` takes it, restricted to a selection: a datamodule, or a function that makes one.
+
+    Raises:
+        TypeError: it is none of what `repeat_fit` takes, or None.
+    """
+    if _is_function(datamodule):
+        return lambda: EasinessDataModule(datamodule(), selection)
+    return EasinessDataModule(datamodule, selection)
+
+
+def _is_function(datamodule: Any) -> bool:
+    return callable(datamodule) and not is_named(datamodule, "LightningDataModule")
+
+
+def agreed(decide: Callable[[], _T]) -> _T:
+    """Return what the first process decides, or raise its error, in all processes of a group that is at work."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return decide()
+    answer: list[Any] = [None, None]
+    if distributed.get_rank() == 0:
+        try:
+            answer[0] = decide()
+        except Exception as error:
+            answer[1] = error
+    distributed.broadcast_object_list(answer, src=0)
+    if answer[1] is not None:
+        raise answer[1]
+    decided: _T = answer[0]
+    return decided
+
+
+def claim(path: Path, arguments: dict[str, Any]) -> None:
+    """Write the arguments of an experiment into its folder, or raise a ValueError if the folder holds another one."""
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else arguments
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"'{path}' is damaged ({error}): delete it if '{path.parent}' is this experiment's.") from None
+    for name, value in arguments.items():
+        if before.get(name) != value:
+            raise ValueError(
+                f"'{path.parent}' holds what came of {name}={before.get(name)}, but `{name}` is {value} now; give"
+                " another `dirpath`, or the same arguments to go on."
+            )
+    if is_writer() and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(arguments).encode())
+
+
+def check_seeds(owner: str, seeds: Iterable[int]) -> list[int]:
+    """Return the seeds as a list, at least one and all different."""
+    listed = [int(seed) for seed in seeds]
+    if not listed:
+        raise ValueError(f"The `seeds` of {owner} are empty; give one for each run, as range(10).")
+    if len(set(listed)) < len(listed):
+        raise ValueError(f"The `seeds` of {owner} must differ, as a run each; got {listed}.")
+    return listed
+
+
+def check_ratio(owner: str, name: str, ratio: float) -> None:
+    """Raise a ValueError for a fraction to remove that is not in (0, 1)."""
+    if not 0 < ratio < 1:
+        raise ValueError(f"The `{name}` of {owner} must be in (0, 1); got {ratio}: 30 % to remove is 0.3.")
