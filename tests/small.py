@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -83,3 +85,45 @@ def trainer(**options: Any) -> Trainer:
 def streams() -> tuple[Any, ...]:
     """The states of the three global random streams."""
     return torch.get_rng_state().tolist(), [str(part) for part in np.random.get_state()], random.getstate()  # noqa: NPY002
+
+
+def fitted(module: Net, data: Any, callbacks: list[Callback], **options: Any) -> dict[str, Any]:
+    """Everything that a fit leaves behind."""
+    data = data if isinstance(data, dict) else {"train_dataloaders": data}
+    if "train_dataloaders" in data:
+        data = {**data, "val_dataloaders": loader(Points(20, seed=5), shuffle=False)}
+    fit = trainer(callbacks=callbacks, **options)
+    fit.fit(module, **data)
+    return {
+        "weights": module.state_dict(),
+        "optimizer": fit.optimizers[0].state_dict(),
+        "losses": module.losses,
+        "modes": [part.training for part in module.modules()],
+        "streams": streams(),
+    }
+
+
+def assert_identical(left: Any, right: Any, where: str = "") -> None:
+    """Compares nested containers of tensors and plain values, to the bit."""
+    if isinstance(left, Tensor):
+        assert torch.equal(left, right), where
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), where
+        for key in left:
+            assert_identical(left[key], right[key], f"{where}/{key}")
+    elif isinstance(left, (list, tuple)):
+        assert len(left) == len(right), where
+        for position, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_identical(a, b, f"{where}/{position}")
+    else:
+        assert left == right, where
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """Everything in the records under a folder, to the bit; metadata may come in any order."""
+    found = {}
+    for path in sorted(folder.rglob("*.safetensors")):
+        content = path.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        found[str(path.relative_to(folder))] = (json.loads(content[8:end]), content[end:])
+    return found

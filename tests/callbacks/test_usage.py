@@ -20,7 +20,7 @@ from lightning_easiness.callbacks import easiness, usage
 from lightning_easiness.callbacks.usage import UsageMeter
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.observe import evaluation
-from tests.select.test_resume import Resumable
+from tests.resuming import Resumable
 from tests.selecting import Sizes, Traces
 from tests.set_fits import SIGMA2, ToldBase, fit, seeded
 from tests.small import Net, Points, loader, trainer

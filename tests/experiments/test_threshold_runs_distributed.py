@@ -13,11 +13,10 @@ from safetensors import safe_open
 from lightning_easiness import EasinessRecord, functional
 from lightning_easiness.experiments.threshold_runs import SET_FILE
 from lightning_easiness.record.layout import is_complete
-from tests.callbacks.test_training_untouched import assert_identical
 from tests.distributed_threshold_runs import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
 from tests.processes import run_script
 from tests.repeated_runs import observed
-from tests.small import NUM_CLASSES, Points
+from tests.small import NUM_CLASSES, Points, assert_identical
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 

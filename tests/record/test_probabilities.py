@@ -28,12 +28,10 @@ from lightning_easiness.observe import probability_sums
 from lightning_easiness.observe.probability_sums import ProbabilitySums
 from lightning_easiness.record.files import ProbabilitiesFile, RecordFileError
 from lightning_easiness.record.writer import RunWriter
-from tests.callbacks.test_resume import BATCHES, Stop, resumable
-from tests.callbacks.test_resume import Plain as Still
-from tests.callbacks.test_training_untouched import assert_identical, fitted
 from tests.made_runs import append, fork_server, make_fields, replace_forever, whole, write_run
 from tests.observe.test_online import Told
-from tests.small import Net, Points, loader, trainer
+from tests.resuming import BATCHES, Plain, Resumable, Stop
+from tests.small import Net, Points, assert_identical, fitted, loader, trainer
 
 NAN = float("nan")
 FILE = Path("train-online") / "probabilities.safetensors"
@@ -252,7 +250,7 @@ def resumed(
 ) -> None:
     seed_everything(0, verbose=False)
     callbacks = [*others, observer(folder)] if first else [observer(folder), *others]
-    trainer(max_epochs=3, callbacks=callbacks, **options).fit(Still(), resumable(), ckpt_path=ckpt_path)
+    trainer(max_epochs=3, callbacks=callbacks, **options).fit(Plain(), Resumable(), ckpt_path=ckpt_path)
 
 
 def assert_same(left: Path, right: Path) -> None:
@@ -275,7 +273,7 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_stopped_at_a_batch_and_resumed(never_stopped: Path, batch: int, first: bool, tmp_path: Path) -> None:
     saved = tmp_path / "stopped.ckpt"
     with pytest.raises(InterruptedError):
-        resumed(tmp_path / "record", [Stop(saved, batch, "batch")], first=first)
+        resumed(tmp_path / "record", [Stop(saved, *divmod(batch, BATCHES))], first=first)
     torch.load(saved, weights_only=True)
     resumed(tmp_path / "record", [], ckpt_path=saved)
     assert_same(never_stopped, tmp_path / "record")
@@ -285,7 +283,7 @@ def test_stopped_at_a_batch_and_resumed(never_stopped: Path, batch: int, first: 
 def test_stopped_at_an_epochs_end_and_resumed(never_stopped: Path, first: bool, tmp_path: Path) -> None:
     saved = tmp_path / "stopped.ckpt"
     with pytest.raises(InterruptedError):
-        resumed(tmp_path / "record", [Stop(saved, BATCHES, "epoch")], first=first)
+        resumed(tmp_path / "record", [Stop(saved, 1, 0, "epoch")], first=first)
     resumed(tmp_path / "record", [], ckpt_path=saved)
     assert_same(never_stopped, tmp_path / "record")
 
@@ -323,7 +321,7 @@ def test_further_fits_of_a_trainer_go_on_averaging(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_saved_when_the_fit_is_over_holds_them(never_stopped: Path, tmp_path: Path) -> None:
     seed_everything(0, verbose=False)
     train = trainer(callbacks=[observer(tmp_path)], max_epochs=1)
-    train.fit(Still(), resumable())
+    train.fit(Plain(), Resumable())
     train.save_checkpoint(tmp_path / "over.ckpt")
     resumed(tmp_path, [], ckpt_path=tmp_path / "over.ckpt")
     assert_same(never_stopped, tmp_path)
@@ -335,10 +333,10 @@ def test_probabilities_may_be_asked_for_later_and_no_more(tmp_path: Path) -> Non
         folder = tmp_path / str(before)
         seed_everything(0, verbose=False)
         options = {"max_epochs": 2, "callbacks": [observer(folder, probabilities=before), Save(saved, 10)]}
-        trainer(**options).fit(Still(), resumable())
+        trainer(**options).fit(Plain(), Resumable())
         seed_everything(0, verbose=False)
         after = trainer(max_epochs=3, callbacks=[observer(folder, probabilities=not before)])
-        after.fit(Still(), resumable(), ckpt_path=saved)
+        after.fit(Plain(), Resumable(), ckpt_path=saved)
         record = EasinessRecord.load(folder, "train-online")
         assert record.num_checkpoints == 3
         file = ProbabilitiesFile.open(folder / "only" / FILE)

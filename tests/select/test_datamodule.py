@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, EasinessRecord, Keep, Relabel, Selection
-from tests.callbacks.test_training_untouched import assert_identical
 from tests.selecting import Base, HighestLoss, Sizes, Told, Traces, scores
-from tests.small import Net, Points, loader, streams, trainer
+from tests.small import Net, Points, assert_identical, loader, streams, trainer
 
 
 def fitted(data: LightningDataModule, module: Net | None = None, **options: Any) -> dict[str, Any]:

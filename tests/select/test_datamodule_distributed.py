@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from lightning_easiness import EasinessRecord
-from tests.callbacks.test_training_untouched import assert_identical
 from tests.distributed_selected_fit import KEPT
 from tests.processes import run_script
 from tests.selecting import Told
+from tests.small import assert_identical
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 

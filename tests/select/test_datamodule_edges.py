@@ -38,10 +38,9 @@ from lightning_easiness.data.subset import SelectedDataset, known_target, replac
 from lightning_easiness.data.subset_loader import select_from
 from lightning_easiness.experiments.comparison import compare_selections
 from lightning_easiness.select.base import SelectionState
-from tests.callbacks.test_training_untouched import assert_identical
-from tests.select.test_resume import Resumable
+from tests.resuming import Resumable
 from tests.selecting import Base, HighestLoss, Sizes, Told, Traces, scores
-from tests.small import Net, Points, loader, streams, trainer
+from tests.small import Net, Points, assert_identical, loader, streams, trainer
 
 # many of these small selections have no example of some class
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from lightning_easiness import EasinessRecord
-from tests.callbacks.test_training_untouched import assert_identical
 from tests.distributed_set_fit import LEVELS_ONLINE, SHARE, Learns
 from tests.processes import run_script
 from tests.selecting import Told
 from tests.set_fits import SIGMA2, assert_clear, easiness_loop, level_of, logits_at
+from tests.small import assert_identical
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 

@@ -24,7 +24,7 @@ from lightning_easiness.data.subset import SelectedDataset
 from lightning_easiness.data.subset_loader import select_from
 from lightning_easiness.functional import in_levels_by_loss, sample_easiness, sample_easiness_loss
 from lightning_easiness.select.base import Selection, SelectionState
-from tests.select.test_resume import Plain, Resumable, Stop
+from tests.resuming import Plain, Resumable, Stop
 from tests.selecting import Base, Told, Traces
 from tests.set_fits import SIGMA2, ToldBase, Weighs, fit, seeded
 from tests.small import Points, loader, trainer

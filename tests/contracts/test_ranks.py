@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessRecord
-from tests.callbacks.test_training_untouched import assert_identical
 from tests.distributed_fit import Constant
 from tests.processes import run_script
-from tests.small import Net, Points
+from tests.small import Net, Points, assert_identical
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 

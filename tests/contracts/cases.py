@@ -1,0 +1,126 @@
+"""What every contract is tested on: callbacks, selections, and trainings that are hard on them.
+
+A new option of the callback or a new selection is one line in CALLBACKS or SELECTIONS: it then goes through all of the
+contract tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_easiness import EasinessCallback, EasinessDataModule, Selection
+from tests.small import Net, Points, loader
+
+
+class Case(NamedTuple):
+    """One fit: with a callback of these options (None for no callback), on a selection, or both."""
+
+    options: dict[str, Any] | None = None
+    selection: Callable[[], Selection] | None = None
+
+    def callbacks(self, folder: Path, **options: Any) -> list[Callback]:
+        return [] if self.options is None else [EasinessCallback(folder, **{**self.options, **options})]
+
+    def data(self, base: Any) -> dict[str, Any]:
+        """What to give `trainer.fit` for a loader or a datamodule."""
+        if self.selection is None:
+            return {"train_dataloaders": base}
+        return {"datamodule": EasinessDataModule(base, self.selection())}
+
+
+def negated(inputs: Tensor) -> Tensor:
+    return -inputs
+
+
+def halved_loss(logits: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, target, reduction="none") / 2
+
+
+EVERYTHING: dict[str, Any] = {
+    "every_n_epochs": 1,
+    "at_steps": (0, 3, 5, 10),
+    "patterns": {"negated": negated},
+    "probabilities": True,
+    "probe_batch_size": 13,
+}
+CALLBACKS: dict[str, Case] = {
+    "everything": Case(EVERYTHING),
+    "default": Case({}),
+    "online only": Case({"probe": None}),
+    "evaluation only": Case({"online": False, "every_n_epochs": 1}),
+    "every other epoch": Case({"every_n_epochs": 2}),
+    "at steps alone": Case({"every_n_epochs": 0, "at_steps": (0, 3, 10)}),
+    "the user's loss and module": Case({"every_n_epochs": 1, "loss_fn": halved_loss, "module": "net"}),
+    "another loader": Case({"every_n_epochs": 1, "probe": DataLoader(Points(19, augment=True), batch_size=5)}),
+}
+SELECTIONS: dict[str, Case] = {}  # name -> Case(options or None, a function that makes the selection)
+
+
+# ---------------------------------------------------------------------------------------------------- hard trainings
+
+
+class HoldsGenerators(Points):
+    """Draws its augmentations from generators that it holds, one of them nested in a transform."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.torch_generator = torch.Generator().manual_seed(3)
+        self.transforms = [{"noise": np.random.default_rng(4)}]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        x, y = super().__getitem__(index)
+        noise = torch.rand(8, generator=self.torch_generator) + float(self.transforms[0]["noise"].random())
+        return x + noise, y
+
+
+class FrozenNorm(Net):
+    """Keeps its batch norm in eval mode while it trains."""
+
+    def on_train_epoch_start(self) -> None:
+        self.net[1].eval()
+
+
+class CountsCalls(Net):
+    """Has a buffer that changes in eval mode too."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x)
+
+
+class Training(NamedTuple):
+    data: Callable[[], Any]
+    module: type[Net] = Net
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+
+TRAININGS: dict[str, Training] = {
+    "plain": Training(lambda: loader()),
+    "augmented": Training(lambda: loader(Points(augment=True))),
+    "workers": Training(lambda: loader(Points(augment=True), num_workers=2)),
+    "persistent workers": Training(lambda: loader(Points(augment=True), num_workers=2, persistent_workers=True)),
+    "a generator of the loader": Training(lambda: loader(generator=torch.Generator().manual_seed(7))),
+    "generators of the data set": Training(lambda: loader(HoldsGenerators())),
+    "accumulation and clipping": Training(
+        lambda: loader(), options={"accumulate_grad_batches": 3, "gradient_clip_val": 0.1}
+    ),
+    "bf16-mixed": Training(lambda: loader(Points(augment=True)), options={"precision": "bf16-mixed"}),
+    "reload each epoch": Training(lambda: loader(), options={"reload_dataloaders_every_n_epochs": 1}),
+    "frozen batch norm": Training(lambda: loader(), FrozenNorm),
+    "buffers that change in eval mode": Training(lambda: loader(), CountsCalls),
+    "drop last, validation within the epoch": Training(
+        lambda: loader(drop_last=True), options={"val_check_interval": 0.5}
+    ),
+}

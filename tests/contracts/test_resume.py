@@ -1,0 +1,121 @@
+"""Contract 3: stopped at any batch and resumed equals never stopped, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_easiness import EasinessCallback, EasinessRecord
+from tests.contracts.cases import CALLBACKS, SELECTIONS
+from tests.resuming import BATCHES, Plain, Resumable, Stop
+from tests.small import Net, assert_identical, loader, recorded, trainer
+
+CASES = {**CALLBACKS, **SELECTIONS}
+EPOCHS = {name: 3 if name in CALLBACKS else 5 for name in CASES}
+
+
+def fit(
+    case: str, folder: Path, others: list[Callback], ckpt_path: Path | None = None, first: bool = True, **options: Any
+) -> Plain:
+    seed_everything(0, verbose=False)
+    ours = CASES[case].callbacks(folder, run="only")
+    module = Plain()
+    made = trainer(max_epochs=EPOCHS[case], callbacks=[*others, *ours] if first else [*ours, *others], **options)
+    made.fit(module, ckpt_path=ckpt_path, **CASES[case].data(Resumable()))
+    return module
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Plain]]:
+    """The fits that were never stopped: their record and module."""
+    made: dict[str, tuple[Path, Plain]] = {}
+
+    def of(case: str) -> tuple[Path, Plain]:
+        if case not in made:
+            folder = tmp_path_factory.mktemp("whole")
+            made[case] = folder, fit(case, folder, [])
+        return made[case]
+
+    return of
+
+
+def assert_goes_on(case: str, whole: Any, stop: Stop, folder: Path, first: bool) -> None:
+    """The rest of the batches, with their losses and weights; the same module and the same record in the end."""
+    with pytest.raises(InterruptedError):
+        fit(case, folder, [stop], first=first)
+    torch.load(stop.path, weights_only=True)
+    module = fit(case, folder, [], ckpt_path=stop.path)
+    record, never_stopped = whole(case)
+    done = len(never_stopped.steps) - len(module.steps)
+    assert done > 0
+    assert_identical(module.steps, never_stopped.steps[done:])
+    assert_identical(module.state_dict(), never_stopped.state_dict())
+    assert_identical(recorded(folder), recorded(record))
+
+
+BATCHES_STOPPED_AT = [0, 1, 4, 6, 7, 9, 13, 14, 17, 20]  # among them the first and the last of training and of an epoch
+
+
+@pytest.mark.parametrize("batch", BATCHES_STOPPED_AT)
+@pytest.mark.parametrize("first", [True, False], ids=["saved before us", "saved after us"])
+def test_stopped_at_any_batch(whole: Any, batch: int, first: bool, tmp_path: Path) -> None:
+    stop = Stop(tmp_path / "stopped.ckpt", *divmod(batch, BATCHES))
+    assert_goes_on("everything", whole, stop, tmp_path / "record", first)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_within_an_epoch(whole: Any, case: str, tmp_path: Path) -> None:
+    for number, (epoch, batch, first) in enumerate([(1, 1, True), (EPOCHS[case] - 1, -1, False)]):
+        stop = Stop(tmp_path / f"{number}.ckpt", epoch, batch)
+        assert_goes_on(case, whole, stop, tmp_path / str(number), first)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("first", [True, False], ids=["saved before us", "saved after us"])
+@pytest.mark.parametrize("last", [False], ids=["an epoch"])
+def test_stopped_at_the_end_of(whole: Any, last: bool, first: bool, case: str, tmp_path: Path) -> None:
+    stop = Stop(tmp_path / "stopped.ckpt", EPOCHS[case] - 1 if last else 0, 0, "epoch")
+    assert_goes_on(case, whole, stop, tmp_path / "record", first)
+
+
+def test_resumed_before_what_is_recorded_already(whole: Any, tmp_path: Path) -> None:
+    """Training that is resumed further back repeats steps that the record has: they are replaced, by the same."""
+
+    def keep() -> ModelCheckpoint:
+        return ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=10, save_top_k=-1)
+
+    record = recorded(whole("everything")[0])
+    fit("everything", tmp_path / "record", [keep()], enable_checkpointing=True)
+    assert_identical(recorded(tmp_path / "record"), record)
+    fit("everything", tmp_path / "record", [keep()], tmp_path / "step=10.ckpt", enable_checkpointing=True)
+    assert_identical(recorded(tmp_path / "record"), record)
+
+
+def test_a_second_fit_of_the_same_trainer_goes_on(tmp_path: Path) -> None:
+    observer = EasinessCallback(tmp_path, every_n_epochs=1)
+    train, module = trainer(callbacks=[observer], max_epochs=1), Net()
+    train.fit(module, loader())
+    train.fit_loop.max_epochs = 3
+    train.fit(module, loader())
+    record = EasinessRecord.load(tmp_path, "train-probe")
+    assert (record.num_runs, record.steps.tolist()) == (1, [7, 14, 21])
+
+
+def test_starting_anew_over_a_run_is_an_error(tmp_path: Path) -> None:
+    trainer(callbacks=[EasinessCallback(tmp_path, run="only")], max_epochs=1).fit(Net(), loader())
+    before = recorded(tmp_path)
+    with pytest.raises(RuntimeError) as error:
+        trainer(callbacks=[EasinessCallback(tmp_path, run="only")], max_epochs=1).fit(Net(), loader())
+    assert str(error.value) == (
+        f"Run 'only' in '{tmp_path}' already holds checkpoints. Resume its training with trainer.fit(ckpt_path=...),"
+        " delete the folder, give EasinessCallback another `run` or `dirpath`, or exist_ok=True to replace its"
+        " checkpoints as training repeats them."
+    )
+    assert recorded(tmp_path) == before
+    trainer(callbacks=[EasinessCallback(tmp_path, run="only", exist_ok=True)], max_epochs=1).fit(Net(), loader())
