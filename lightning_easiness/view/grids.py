@@ -1,6 +1,6 @@
-"""Scores and their data set to pictures: the easiest and hardest examples, averages by class, a TensorBoard folder.
+"""Grids of images: the easiest and hardest examples, averages by class, and a TensorBoard folder of them.
 
-Data sets are read item by item: no more than the pictures of one sheet are held. Knows no Trainer.
+Data sets are read item by item: no more than the images of one grid are held.
 """
 
 from __future__ import annotations
@@ -14,35 +14,14 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.functional import fraction_to_count
-from lightning_easiness.view.drawing import Cell, Sheet
-from lightning_easiness.view.images import (
-    NoImageError,
-    average,
-    average_images,
-    item_image,
-    save_image,
-    to_displayable,
-    to_one_scale,
-)
+from lightning_easiness.view.images import NoImageError, average, item_image, to_displayable, to_one_scale
+from lightning_easiness.view.layout import Cell, Grid
+from lightning_easiness.view.words import class_namer, count_of, in_digits, spoken
 
 if TYPE_CHECKING:
     from lightning_easiness.scores import Scores
 
-__all__ = [
-    "NoImageError",
-    "average_images",
-    "averages_grid",
-    "histogram",
-    "image_grid",
-    "item_image",
-    "save_image",
-    "scores_grid",
-    "to_displayable",
-    "write_tensorboard",
-]
-
-_ENDS: tuple[tuple[Literal["hard", "easy"], str], ...] = (("hard", "hardest"), ("easy", "easiest"))
-_MOST_ROWS = 20  # of a sheet by class: 1,000 rows would be a picture that nobody can open
+_MOST_ROWS = 20  # of a grid by class: 1,000 rows would be an image that nobody can open
 _MOST_IN_ROW = 10
 _NUM_BINS = 64
 
@@ -55,23 +34,25 @@ def image_grid(
     title: str | None = None,
     thumbnail: int = 112,
 ) -> Tensor:
-    """Draws examples of a data set on one sheet.
+    """Draw examples of a data set on one grid.
 
     Args:
-        dataset: read as `dataset[i]`, once for each index; `item_image` says which items are understood.
-        indices: examples, in the order in which they are shown.
-        captions: words below each picture; default "#index". Lines are parted by a line feed, long ones are broken.
-        columns: pictures in a row; default about a square.
-        title: the first line large, lines after it smaller.
-        thumbnail: length of a picture's longer side in pixels, about: small pictures are enlarged by a whole factor
-            without smoothing, large ones reduced with antialiasing.
+        dataset: Read as `dataset[i]`, once for each index. An item is an image, a tuple with it first, or a mapping
+            with it under a key such as "image", "pixel_values", "x" or "input". An image is a Pillow image, a numpy
+            array or a tensor: (H, W), (C, H, W) or (H, W, C), where C is 1, 3 or 4 (with opacity).
+        indices: Examples, in the order in which they are shown.
+        captions: Words below each image; default "#index". Lines end at a line feed, long ones are broken.
+        columns: Images in a row; default about a square.
+        title: The first line is large, lines after it are smaller.
+        thumbnail: About the length of an image's longer side, in pixels. Small images are enlarged by a whole factor
+            without smoothing, large ones are reduced with antialiasing.
 
     Returns:
-        uint8 (3, H, W). An example without a picture leaves a blank box.
+        uint8 (3, H, W). An example without an image leaves a blank box.
 
     Raises:
-        ValueError: there is no index, or the captions are not as many.
-        NoImageError: none of the examples is a picture.
+        ValueError: `indices` is empty, or `captions` has another length.
+        NoImageError: None of the examples is an image.
 
     Example:
         >>> digits = torch.rand(4, 1, 8, 8)
@@ -86,12 +67,12 @@ def image_grid(
         raise ValueError(
             f"`captions` of image_grid must hold one text for each of the {len(shown)} indices; got {len(captions)}."
         )
-    if columns is not None and columns < 1:
-        raise ValueError(f"`columns` of image_grid must be at least 1; got {columns}.")
+    if columns is not None:
+        _check_at_least_one("image_grid", "columns", columns)
     cells = _read_cells(dataset, shown, captions)
     columns = columns or next(n for n in range(1, len(cells) + 1) if n * n >= len(cells))
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
-    return Sheet(rows, title or "", thumbnail=thumbnail).draw()
+    return Grid(rows, title or "", thumbnail=thumbnail).draw()
 
 
 def scores_grid(
@@ -105,31 +86,36 @@ def scores_grid(
     classes: Sequence[int] | None = None,
     thumbnail: int = 112,
 ) -> Tensor:
-    """Draws the hardest or the easiest examples with index, label and score, as Figure 1 of the 2019 easiness paper.
+    """Draw the hardest or the easiest examples with index, label and score, as Figure 1 of the 2019 easiness paper.
 
     Args:
-        dataset: the data set that was observed, as in `image_grid`.
-        scores: one score an example, from `record.score(...)`.
-        num_images: pictures on the sheet, most extreme first; with `by_class`, pictures in a row.
-        which: the end that is shown.
-        class_names: words for the labels 0, 1, ...; default "label 0" and so on.
-        by_class: a row for each class, at most 20 rows.
-        classes: labels to show; default all.
-        thumbnail: as in `image_grid`.
+        dataset: The data set that was observed, as in `image_grid`.
+        scores: One score per example, from `record.score(...)`.
+        num_images: Images on the grid, most extreme first; with `by_class`, images in a row.
+        which: The end that is shown.
+        class_names: Names of the labels 0, 1, ...; default "label 0" and so on.
+        by_class: One row per class, at most 20 rows.
+        classes: Labels to show; default all.
+        thumbnail: As in `image_grid`.
 
     Returns:
         uint8 (3, H, W).
 
     Raises:
-        ValueError: the scores are of another data set, there are too few class names, or no example is left to show.
-        NoImageError: none of the examples is a picture.
+        ValueError: The scores are of another data set, there are too few class names, or no example is left to show.
+        NoImageError: None of the examples is an image.
+
+    Example:
+        >>> from lightning_easiness import Scores
+        >>> scores = Scores(torch.rand(9), higher_is_easier=False, name="mean_loss")
+        >>> scores_grid(torch.rand(9, 8, 8), scores, num_images=4).shape[0]
+        3
     """
     name = class_namer(class_names, scores.target)
-    _check_length(dataset, scores)
+    check_length("scores_grid", dataset, len(scores))
     if which not in ("hard", "easy"):
         raise ValueError(f'`which` of scores_grid must be "hard" or "easy"; got {which!r}.')
-    if num_images < 1:
-        raise ValueError(f"`num_images` of scores_grid must be at least 1; got {num_images}.")
+    _check_at_least_one("scores_grid", "num_images", num_images)
     order = _order(scores, which, classes)
     title = _title(scores, which, len(order), [name(label) for label in classes or ()], label=not by_class)
     if not by_class:
@@ -141,7 +127,7 @@ def scores_grid(
     for members in groups.values():
         shown = members[:num_images].tolist()
         rows.append(_read_cells(dataset, shown, [_caption(scores, i) for i in shown]))
-    return Sheet(rows, title + note, [name(label) for label in groups], thumbnail=thumbnail).draw()
+    return Grid(rows, title + note, [name(label) for label in groups], thumbnail=thumbnail).draw()
 
 
 def averages_grid(
@@ -151,24 +137,24 @@ def averages_grid(
     class_names: Sequence[str] | None = None,
     *,
     classes: Sequence[int] | None = None,
-    most_pictures: int = 500,
+    max_images: int = 500,
     seed: int = 0,
     thumbnail: int = 112,
 ) -> Tensor:
-    """Draws averages of easy, random and hard examples, a row for each class, as Figure 2 of the 2019 easiness paper.
+    """Draw averages of easy, random and hard examples, one row per class, as Figure 2 of the 2019 easiness paper.
 
-    The more diverse the pictures, the more even is their average. All averages of the sheet share one scale, so that
-    this can be compared. Cost: up to 3 `most_pictures` reads of the data set a class.
+    The more diverse the images, the more even is their average. All averages of the grid share one scale, so that this
+    can be compared. Cost: up to 3 * `max_images` reads of the data set per class.
 
     Args:
-        dataset: the data set that was observed, as in `image_grid`.
-        scores: one score an example, from `record.score(...)`.
-        fraction: of each class that an average is taken over, in (0, 1].
-        class_names: words for the labels 0, 1, ...; default "label 0" and so on.
-        classes: labels to show; default the first 20 that occur. Where no label is known, one row is taken over all.
-        most_pictures: that an average is taken over, the most extreme ones (500 in the paper).
-        seed: of the random column, which is drawn from a generator of its own.
-        thumbnail: as in `image_grid`.
+        dataset: The data set that was observed, as in `image_grid`.
+        scores: One score per example, from `record.score(...)`.
+        fraction: Fraction of each class that is averaged, in (0, 1].
+        class_names: Names of the labels 0, 1, ...; default "label 0" and so on.
+        classes: Labels to show; default the first 20 that occur. Where no label is known, one row averages all.
+        max_images: Most images in an average, the most extreme ones (500 in the paper).
+        seed: Seed of the random column, which is drawn from a generator of its own.
+        thumbnail: As in `image_grid`.
 
     Returns:
         uint8 (3, H, W).
@@ -176,43 +162,37 @@ def averages_grid(
     Raises:
         ValueError: `fraction` is outside (0, 1], the scores are of another data set, there are too few class names, or
             no example is left to average.
-        NoImageError: none of the examples of an average is a picture.
+        NoImageError: None of the examples of an average is an image.
+
+    Example:
+        >>> from lightning_easiness import Scores
+        >>> scores = Scores(torch.rand(40), higher_is_easier=False, target=torch.arange(40) % 2, name="mean_loss")
+        >>> averages_grid(torch.rand(40, 8, 8), scores, fraction=0.2).shape[0]
+        3
     """
     name = class_namer(class_names, scores.target)
-    _check_length(dataset, scores)
+    check_length("averages_grid", dataset, len(scores))
     if not 0 < fraction <= 1:
         raise ValueError(f"`fraction` of averages_grid must be in (0, 1]; got {fraction}.")
-    if most_pictures < 1:
-        raise ValueError(f"`most_pictures` of averages_grid must be at least 1; got {most_pictures}.")
+    _check_at_least_one("averages_grid", "max_images", max_images)
     groups, note = _by_class(_order(scores, "easy", classes), scores.target, classes)
     generator = torch.Generator().manual_seed(seed)
     averages, heads = [], []
     for label, members in groups.items():
-        count = min(fraction_to_count(fraction, len(members)), most_pictures)
+        count = min(fraction_to_count(fraction, len(members)), max_images)
         drawn = members[torch.randperm(len(members), generator=generator)[:count]]
         for chosen in (members[:count], drawn, members[-count:]):
             averages.append(average(dataset, chosen.tolist()))
             averages[-1].shrink(thumbnail)
-        heads.append(f"{name(label)}\n{_count(count, 'picture')} each")
-    cells = [Cell(picture) for picture in to_one_scale(averages)]
+        heads.append(f"{name(label)}\n{count_of(count, 'image')} each")
+    cells = [Cell(image) for image in to_one_scale(averages)]
     rows = [cells[i : i + 3] for i in range(0, len(cells), 3)]
     title = f"Averages of easy, random and hard examples\n{100 * fraction:.3g}% of each class, {_source(scores)}{note}"
-    return Sheet(rows, title, heads, ("easy", "random", "hard"), thumbnail).draw()
+    return Grid(rows, title, heads, ("easy", "random", "hard"), thumbnail).draw()
 
 
 def histogram(values: Tensor) -> dict[str, Any] | None:
-    """Counts values in 64 bins of equal width, as `SummaryWriter.add_histogram_raw` takes them; cheap at any length.
-
-    Args:
-        values: (N,), any dtype; NaN and infinities are dropped.
-
-    Returns:
-        Its arguments but for the tag and the step; None where no finite value is left.
-
-    Example:
-        >>> histogram(torch.tensor([0.0, 1.0, 1.0, torch.nan]))["num"]
-        3
-    """
+    """Count finite values in 64 equal bins, as the arguments of `SummaryWriter.add_histogram_raw`; None without any."""
     known = values[values.isfinite()].double().cpu()
     if len(known) == 0:
         return None
@@ -239,50 +219,57 @@ def write_tensorboard(
     num_images: int = 25,
     fraction: float = 0.1,
 ) -> None:
-    """Writes sheets, averages and the histogram of the scores into one TensorBoard event folder.
+    """Write grids, averages and the histogram of the scores into one TensorBoard event folder.
 
-    Pictures are "easiness/<score>/hardest", "/easiest", "/hardest_by_class", "/easiest_by_class" and "/averages", the
+    Images are "easiness/<score>/hardest", "/easiest", "/hardest_by_class", "/easiest_by_class" and "/averages", the
     histogram is "easiness/<score>", all at the step of the scores: several checkpoints can go into one folder. A data
-    set without pictures gets the histogram alone, and a warning.
+    set without images gets the histogram alone, and a warning.
 
     Args:
-        scores: one score an example, from `record.score(...)`.
-        dataset: the data set that was observed, as in `image_grid`.
-        log_dir: made where it is missing.
-        class_names: words for the labels 0, 1, ...; default "label 0" and so on.
-        num_images: pictures on a sheet of the easiest or hardest.
-        fraction: of each class that an average is taken over, in (0, 1].
+        scores: One score per example, from `record.score(...)`.
+        dataset: The data set that was observed, as in `image_grid`.
+        log_dir: The folder; made where it is missing.
+        class_names: Names of the labels 0, 1, ...; default "label 0" and so on.
+        num_images: Images on a grid of the easiest or hardest.
+        fraction: Fraction of each class that is averaged, in (0, 1].
 
     Raises:
-        ValueError: as `scores_grid` and `averages_grid` raise it; nothing has been written then.
+        ValueError: As in `scores_grid` and `averages_grid`; then nothing has been written.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_easiness import Scores
+        >>> scores = Scores(torch.rand(9), higher_is_easier=False, name="mean_loss")
+        >>> write_tensorboard(scores, torch.rand(9, 8, 8), tempfile.mkdtemp(), num_images=4)
     """
     from torch.utils.tensorboard import SummaryWriter  # slow to load
 
     try:
-        sheets = _all_sheets(scores, dataset, class_names, num_images, fraction)
+        grids = _all_grids(scores, dataset, class_names, num_images, fraction)
     except NoImageError as error:
         warnings.warn(f"{error} Only the histogram of the scores is written.", stacklevel=2)
-        sheets = {}
+        grids = {}
     bins = histogram(scores.values)
     step = scores.step or 0
     with SummaryWriter(os.fspath(log_dir)) as writer:
         if bins is not None:
             writer.add_histogram_raw(f"easiness/{scores.name}", **bins, global_step=step)
-        for name, sheet in sheets.items():
-            writer.add_image(f"easiness/{scores.name}/{name}", sheet, global_step=step)
+        for name, grid in grids.items():
+            writer.add_image(f"easiness/{scores.name}/{name}", grid, global_step=step)
 
 
-def _all_sheets(
+def _all_grids(
     scores: Scores, dataset: Any, class_names: Sequence[str] | None, num_images: int, fraction: float
 ) -> dict[str, Tensor]:
-    sheets: dict[str, Tensor] = {}
-    for which, end in _ENDS:
-        sheets[end] = scores_grid(dataset, scores, num_images, which, class_names)
+    grids: dict[str, Tensor] = {}
+    which: Literal["hard", "easy"]
+    for which, end in (("hard", "hardest"), ("easy", "easiest")):
+        grids[end] = scores_grid(dataset, scores, num_images, which, class_names)
         if (scores.target >= 0).any():
             row = max(1, min(num_images, _MOST_IN_ROW))
-            sheets[f"{end}_by_class"] = scores_grid(dataset, scores, row, which, class_names, by_class=True)
-    sheets["averages"] = averages_grid(dataset, scores, fraction, class_names)
-    return sheets
+            grids[f"{end}_by_class"] = scores_grid(dataset, scores, row, which, class_names, by_class=True)
+    grids["averages"] = averages_grid(dataset, scores, fraction, class_names)
+    return grids
 
 
 def _order(scores: Scores, which: str, classes: Sequence[int] | None) -> Tensor:
@@ -297,7 +284,7 @@ def _order(scores: Scores, which: str, classes: Sequence[int] | None) -> Tensor:
 
 
 def _by_class(order: Tensor, target: Tensor, classes: Sequence[int] | None) -> tuple[dict[int, Tensor], str]:
-    """Parts an order by label, and says in words which rows are left out. Without any label all is one row, -1."""
+    """Split an order by label, and say in words which rows are left out; without any label all is one row, -1."""
     labels = torch.unique(target[order]).tolist()
     known = [label for label in labels if label >= 0] or [-1]
     shown = known if classes is not None else known[:_MOST_ROWS]
@@ -311,33 +298,23 @@ def _read_cells(dataset: Any, indices: Sequence[int], captions: Sequence[str]) -
     for index, caption in zip(indices, captions, strict=True):
         item = item_image(dataset[index])
         cells.append(Cell(to_displayable(item), caption))
-    if all(cell.picture is None for cell in cells):
+    if all(cell.image is None for cell in cells):
         raise NoImageError(dataset, item)
     return cells
 
 
-def class_namer(class_names: Sequence[str] | None, target: Tensor) -> Callable[[int], str]:
-    """Makes the function from a label to its words; raises a ValueError where names are too few."""
-    largest = int(target.max()) if len(target) else -1
-    if class_names is not None and len(class_names) <= largest:
-        raise ValueError(f"`class_names` must name the labels 0 to {largest}; got {len(class_names)} names.")
-
-    def name(label: int) -> str:
-        if label < 0:
-            return "no label"
-        if class_names is None or label >= len(class_names):
-            return f"label {label}"
-        return str(class_names[label])
-
-    return name
-
-
-def _check_length(dataset: Any, scores: Scores) -> None:
-    if isinstance(dataset, Sized) and len(dataset) != len(scores.values):
+def check_length(owner: str, dataset: Any, num_examples: int) -> None:
+    """Raise a ValueError where a data set has another length than the one that was observed."""
+    if isinstance(dataset, Sized) and len(dataset) != num_examples:
         raise ValueError(
-            f"`dataset` has {_count(len(dataset), 'item')}, but there are scores of {len(scores.values):,} examples;"
-            " pass the data set that was observed."
+            f"The `dataset` of {owner} has {count_of(len(dataset), 'example')}, but {num_examples:,} were observed; pass"
+            " the data set that was trained on."
         )
+
+
+def _check_at_least_one(owner: str, name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"The `{name}` of {owner} must be an integer of at least 1; got {value}.")
 
 
 def _title(scores: Scores, which: str, count: int, class_names: Sequence[str], label: bool) -> str:
@@ -350,17 +327,13 @@ def _title(scores: Scores, which: str, count: int, class_names: Sequence[str], l
 
 def _source(scores: Scores) -> str:
     runs = "in one run" if scores.num_runs == 1 else f"over {scores.num_runs} runs"
-    return f"by {_spoken(scores)} {runs}"
+    return f"by {spoken(scores.name)} {runs}"
 
 
 def _legend(scores: Scores, label: bool) -> str:
-    words = f"index, {'label, ' if label else ''}{_spoken(scores)}"
+    words = f"index, {'label, ' if label else ''}{spoken(scores.name)}"
     spread = " ± standard deviation over runs" if scores.num_runs > 1 else ""
     return f"{words}{spread}; {'high' if scores.higher_is_easier else 'low'} is easy"
-
-
-def _spoken(scores: Scores) -> str:
-    return scores.name.replace("_", " ")
 
 
 def _caption(scores: Scores, index: int, name: Callable[[int], str] | None = None) -> str:
@@ -368,14 +341,3 @@ def _caption(scores: Scores, index: int, name: Callable[[int], str] | None = Non
     spread = float(scores.spread[index])
     more = "" if spread != spread else f" ± {in_digits(spread)}"  # NaN for one run
     return f"#{index}{label}\n{in_digits(float(scores.values[index]))}{more}"
-
-
-def in_digits(value: float) -> str:
-    """Writes a number for a caption: "2.31", "0.0042", "12,000"."""
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.2g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Pictures of any kind: found in the items of a data set, as floats, as bytes to look at, and averaged."""
+"""Images of any kind: found in the items of a data set, read as tensors, averaged, and saved."""
 
 from __future__ import annotations
 
@@ -11,151 +11,80 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
-from torchvision.transforms.functional import to_pil_image
+from torchvision.transforms.v2.functional import resize, to_dtype, to_pil_image
 
-PICTURE_KEYS = ("image", "pixel_values", "x", "input", "img", "images", "inputs", "data")
+IMAGE_KEYS = ("image", "pixel_values", "x", "input", "img", "images", "inputs", "data")
 
 
 class NoImageError(ValueError):
-    """No example of a data set that was looked at holds a picture.
+    """No example that was to be shown holds an image.
 
     Args:
-        dataset: the data set.
-        found: what stood in the place of a picture in the last item.
+        dataset: The data set.
+        found: What stood in the place of an image in the last item.
     """
 
     def __init__(self, dataset: Any, found: object) -> None:
         super().__init__(
-            f"{type(dataset).__name__} holds no pictures: found {_kind(found)} in place of one. An item must be a"
-            f" picture, a tuple with it first, or a mapping with one of the keys {', '.join(PICTURE_KEYS)}."
+            f"{type(dataset).__name__} holds no images: found {_kind(found)} in place of one. An item must be an image,"
+            f" a tuple with it first, or a mapping with one of the keys {', '.join(IMAGE_KEYS)}."
         )
 
 
 def item_image(item: object) -> object:
-    """Finds the picture in an item of a data set.
-
-    Args:
-        item: the picture itself; a tuple or list with it first; or a mapping with it under a key such as "image",
-            "pixel_values", "x" or "input".
-
-    Returns:
-        What stands there, a picture or not. None for an empty tuple and for a mapping without such a key.
-
-    Example:
-        >>> item_image(("a", 3)), item_image({"image": "a", "label": 3})
-        ('a', 'a')
-    """
+    """Find the image in an item: the item itself, the first of a tuple, or what is under one of `IMAGE_KEYS`."""
     if isinstance(item, Mapping):
-        return next((item_image(item[key]) for key in PICTURE_KEYS if key in item), None)
+        return next((item_image(item[key]) for key in IMAGE_KEYS if key in item), None)
     if isinstance(item, (tuple, list)):
         return item_image(item[0]) if item else None
     return item
 
 
-def to_image(image: object) -> Tensor | None:
-    """Reads a Pillow image, an array or a tensor as channels-first floats, in its own units.
-
-    Args:
-        image: a Pillow image of any mode; a tensor (H, W), (C, H, W) or (H, W, C); or a numpy array of these shapes.
-            C is 1, 3 or 4 (with opacity, laid on white). Where both ends could be the channels, a tensor has them
-            first and an array last. A leading batch dimension of one is dropped.
-
-    Returns:
-        float32 (1, H, W) or (3, H, W) on the CPU. Unsigned bytes are divided by 255, other values are kept.
-        None for anything else, and below 2 x 2 pixels: it is no picture.
-
-    Example:
-        >>> to_image(torch.zeros(8, 8, 3, dtype=torch.uint8)).shape
-        torch.Size([3, 8, 8])
-        >>> to_image(torch.zeros(16)) is None
-        True
-    """
-    channels_last = not isinstance(image, Tensor)
-    if isinstance(image, Image.Image):
-        image = _pillow_to_array(image)
-    values = _to_float(image)
-    if values is None:
-        return None
-    if values.ndim == 4 and len(values) == 1:
-        values = values[0]
-    picture = _channels_first(values, channels_last)
-    if picture is None or min(picture.shape[1:]) < 2:
-        return None
-    return _lay_on_white(picture) if len(picture) == 4 else picture
+def to_image(value: object) -> Tensor | None:
+    """Read a Pillow image, an array or a tensor as float32 (1 or 3, H, W), bytes divided by 255; None if it is none."""
+    image = _read(value)
+    return image if image is None else to_dtype(image, torch.float32, scale=True)
 
 
-def to_displayable(image: object) -> Tensor | None:
-    """Makes a picture ready to be looked at.
-
-    Args:
-        image: what `to_image` reads.
-
-    Returns:
-        uint8 (1, H, W) or (3, H, W); None when it is no picture. Bytes and values in [0, 1] keep their brightness.
-        Others, such as pictures normalised by mean and standard deviation, are stretched between their own least and
-        largest value. Infinite pixels are drawn at that end, NaN dark.
-
-    Example:
-        >>> to_displayable(torch.tensor([[-1.0, 0.0], [1.0, 3.0]]))
-        tensor([[[  0,  64],
-                 [128, 255]]], dtype=torch.uint8)
-    """
-    picture = to_image(image)
-    if picture is None:
-        return None
-    known = picture[picture.isfinite()]
+def to_displayable(value: object) -> Tensor | None:
+    """Read what `to_image` reads as uint8; what is neither bytes nor in [0, 1] is stretched between its extremes."""
+    image = _read(value)
+    if image is None or image.dtype == torch.uint8:
+        return image
+    known = image[image.isfinite()]
     if len(known) == 0 or (known.min() >= 0 and known.max() <= 1):
-        return to_bytes(picture, torch.tensor(0.0), torch.tensor(1.0))
-    return to_bytes(picture, known.min(), known.max())
+        return to_bytes(image, torch.tensor(0.0), torch.tensor(1.0))
+    return to_bytes(image, known.min(), known.max())
 
 
-def to_bytes(picture: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Maps floats to uint8, `low` to 0 and `high` to 255; mid-grey where the two are equal."""
-    span = (high - low).expand_as(picture)
-    shares = torch.where(span > 0, (picture - low) / span, 0.5).nan_to_num(0.0, 1.0, 0.0)
-    return shares.clamp(0, 1).mul(255).round().to(torch.uint8)
+def to_bytes(image: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Map floats to uint8, `low` to 0 and `high` to 255; mid-grey where the two are equal, dark where it is NaN."""
+    span = (high - low).expand_as(image)
+    fractions = torch.where(span > 0, (image - low) / span, 0.5).nan_to_num(0.0, 1.0, 0.0)
+    return fractions.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 class RunningAverage:
-    """The average of pictures that come one at a time, and the range of their pixels.
-
-    Attributes:
-        count: pictures added.
-        low, high: (C, 1, 1), least and largest pixel of each channel in all pictures added.
-
-    Example:
-        >>> average = RunningAverage()
-        >>> for brightness in (0.0, 1.0):
-        ...     average.add(torch.full((1, 2, 2), brightness))
-        >>> average.mean
-        tensor([[[0.5000, 0.5000],
-                 [0.5000, 0.5000]]])
-    """
+    """The average of images that come one at a time; `low` and `high` (C, 1, 1) are the range of all their pixels."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._total = torch.empty(0)
-        self.low = torch.empty(0)
-        self.high = torch.empty(0)
+        self._total = self.low = self.high = torch.empty(0)
 
-    def add(self, picture: Tensor) -> None:
-        """Adds one float picture (1 or 3, H, W); pixels that are not finite count as 0, another size is resized."""
-        picture = picture.nan_to_num(0.0, 0.0, 0.0).double()
-        low, high = picture.amin((1, 2), keepdim=True), picture.amax((1, 2), keepdim=True)
+    def add(self, image: Tensor) -> None:
+        """Add a float image (1 or 3, H, W); pixels that are not finite count as 0, another size is resized."""
+        image = image.nan_to_num(0.0, 0.0, 0.0).double()
+        low, high = image.amin((1, 2), keepdim=True), image.amax((1, 2), keepdim=True)
         if self.count == 0:
-            self._total, self.low, self.high = picture.clone(), low, high
-        else:
-            # Grey and colour broadcast to colour.
-            self._total = self._total + resize(picture, self._total.shape[1:])
+            self._total, self.low, self.high = image.clone(), low, high
+        else:  # grey and colour broadcast to colour
+            self._total = self._total + resize(image, list(self._total.shape[1:]), antialias=True)
             self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
         self.count += 1
 
     def shrink(self, longest: int) -> None:
-        """Reduces the average to at most `longest` pixels a side, for less memory; add no picture afterwards."""
-        height, width = self._total.shape[1:]
-        scale = min(1.0, longest / max(height, width))
-        self._total = resize(self._total, (max(1, round(height * scale)), max(1, round(width * scale))))
+        """Reduce the average to at most `longest` pixels a side, to hold less; add no image afterwards."""
+        self._total = resize(self._total, reduced_size(self._total, longest), antialias=True)
 
     @property
     def mean(self) -> Tensor:
@@ -163,47 +92,25 @@ class RunningAverage:
         return (self._total / self.count).float()
 
 
-def average_images(dataset: Any, indices: Iterable[int]) -> Tensor:
-    """Averages the pictures of some examples, read and added one at a time.
-
-    Args:
-        dataset: read as `dataset[i]`; `item_image` says which items are understood.
-        indices: examples; those without a picture are passed over.
-
-    Returns:
-        float32 (C, H, W) in the units of the data set, bytes divided by 255. Grey and colour pictures together give
-        colour; a picture of another size than the first is resized to it.
-
-    Raises:
-        NoImageError: none of the examples is a picture.
-
-    Example:
-        >>> average_images(torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.5], [0.0, 1.0]]]), [0, 1])
-        tensor([[[0.5000, 0.2500],
-                 [0.0000, 0.5000]]])
-    """
-    return average(dataset, indices).mean
-
-
 def average(dataset: Any, indices: Iterable[int]) -> RunningAverage:
-    """As `average_images`, with the number of pictures and the range of their pixels."""
+    """Average the images of some examples, read one at a time; raise a NoImageError where none is an image."""
     running = RunningAverage()
     item: object = None
     for index in indices:
         item = item_image(dataset[int(index)])
-        picture = to_image(item)
-        if picture is not None:
-            running.add(picture)
+        image = to_image(item)
+        if image is not None:
+            running.add(image)
     if running.count == 0:
         raise NoImageError(dataset, item)
     return running
 
 
 def to_one_scale(averages: Sequence[RunningAverage]) -> list[Tensor]:
-    """Maps averages to uint8 on one scale, so that an even average looks even beside a varied one.
+    """Map averages to uint8 on one scale, so that an even average looks even beside a varied one.
 
-    Brightness is kept where all pictures lay in [0, 1]; else each channel is stretched between its least and largest
-    pixel in any picture, which also undoes a normalisation by channel.
+    Brightness is kept where all images lay in [0, 1]; else each channel is stretched between its extremes in any image,
+    which also undoes a normalisation by channel.
     """
     channels = max(len(each.low) for each in averages)
     low = torch.stack([each.low.expand(channels, 1, 1) for each in averages]).amin(0)
@@ -213,56 +120,67 @@ def to_one_scale(averages: Sequence[RunningAverage]) -> list[Tensor]:
     return [to_bytes(each.mean.expand(channels, -1, -1), low, high) for each in averages]
 
 
-def save_image(picture: Tensor, path: str | os.PathLike[str]) -> Path:
-    """Saves a sheet, or any picture that `to_displayable` reads, in the format that the suffix of `path` names.
+def reduced_size(image: Tensor, longest: int) -> list[int]:
+    """Compute the height and width of an image reduced to at most `longest` pixels a side."""
+    scale = min(1.0, longest / max(image.shape[1:]))
+    return [max(1, round(side * scale)) for side in image.shape[1:]]
+
+
+def save_image(image: Any, path: str | os.PathLike[str]) -> Path:
+    """Save an image grid, or any other image, in the format that the suffix of `path` names.
 
     Args:
-        picture: uint8 (3, H, W), for one.
-        path: such as "hardest.png"; missing folders are made.
+        image: uint8 (3, H, W), as `image_grid` returns it; or a tensor, array or Pillow image of another kind. What is
+            neither bytes nor in [0, 1] is stretched between its least and its largest value.
+        path: Such as "hardest.png"; missing folders are made.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: `picture` is no picture.
+        ValueError: `image` is no image, or the suffix names no format.
+
+    Example:
+        >>> import tempfile
+        >>> save_image(torch.rand(3, 8, 8), Path(tempfile.mkdtemp()) / "new" / "noise.png").name
+        'noise.png'
     """
-    shown = to_displayable(picture)
+    shown = to_displayable(image)
     if shown is None:
-        raise ValueError(f"`picture` of save_image must be a picture, such as uint8 (3, H, W); got {_kind(picture)}.")
+        raise ValueError(f"`image` of save_image must be an image, such as uint8 (3, H, W); got {_kind(image)}.")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     to_pil_image(shown).save(path)
     return path
 
 
-def resize(picture: Tensor, size: Sequence[int]) -> Tensor:
-    """Resizes floats (C, H, W) to (C, *size) with antialiasing; as it is where the size is right."""
-    if tuple(picture.shape[1:]) == tuple(size):
-        return picture
-    return interpolate(picture[None], size=size, mode="bilinear", antialias=True)[0]
+def _read(value: object) -> Tensor | None:
+    """Read an image as (1 or 3, H, W) on the CPU: uint8, or float32 in its own units; None for anything else."""
+    channels_last = not isinstance(value, Tensor)
+    if isinstance(value, Image.Image):
+        value = _pillow_to_array(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "buif":
+        value = torch.from_numpy(value.astype(np.uint8 if value.dtype == np.uint8 else np.float32))
+    if not isinstance(value, Tensor) or value.is_complex():
+        return None
+    image = _channels_first(value.detach().as_subclass(Tensor).cpu(), channels_last)
+    if image is None or min(image.shape[1:]) < 2:
+        return None
+    image = image if image.dtype == torch.uint8 else image.float()
+    return _lay_on_white(image) if len(image) == 4 else image
 
 
 def _pillow_to_array(image: Image.Image) -> np.ndarray[Any, Any]:
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
     if image.mode.startswith(("I", "F")):
-        return np.asarray(image).astype(np.float32)
-    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-
-
-def _to_float(image: object) -> Tensor | None:
-    if isinstance(image, np.ndarray):
-        if image.dtype.kind not in "buif":
-            return None
-        scale = 255 if image.dtype == np.uint8 else 1
-        return torch.from_numpy(image.astype(np.float32)) / scale
-    if not isinstance(image, Tensor) or image.is_complex():
-        return None
-    scale = 255 if image.dtype == torch.uint8 else 1
-    return image.detach().as_subclass(Tensor).to("cpu", torch.float32) / scale
+        return np.asarray(image, dtype=np.float32)
+    grey = image.mode in ("1", "L")
+    return np.asarray(image.convert("L" if grey else "RGBA" if image.has_transparency_data else "RGB"))
 
 
 def _channels_first(values: Tensor, channels_last: bool) -> Tensor | None:
+    """Bring (H, W), (C, H, W), (H, W, C) or a batch of one to (C, H, W); `channels_last` decides where both fit."""
+    if values.ndim == 4 and len(values) == 1:
+        values = values[0]
     if values.ndim == 2:
         return values[None]
     if values.ndim != 3:
@@ -273,15 +191,13 @@ def _channels_first(values: Tensor, channels_last: bool) -> Tensor | None:
     return values if first else None
 
 
-def _lay_on_white(picture: Tensor) -> Tensor:
-    colour, opacity = picture[:3], picture[3:]
-    if picture.min() < 0 or picture.max() > 1:  # normalised: the opacity can no longer be told
-        return colour
-    return colour * opacity + (1 - opacity)
+def _lay_on_white(image: Tensor) -> Tensor:
+    image = to_dtype(image, torch.float32, scale=True)
+    return image[:3] * image[3:] + (1 - image[3:])
 
 
 def _kind(value: object) -> str:
-    """Says in words what a value is, such as "a float32 tensor of shape (16,)"."""
+    """Say in words what a value is, such as "a float32 tensor of shape (16,)"."""
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
     if isinstance(value, np.ndarray):
