@@ -41,11 +41,12 @@ from lightning_easiness import (
     Keep,
     find_label_issues,
     repeat_fit,
+    save_image,
+    suspects_grid,
+    write_suspects,
 )
 from lightning_easiness.experiments.threshold_runs import ThresholdRuns
 from lightning_easiness.labels.find import LabelIssues
-from lightning_easiness.labels.grid import suspects_grid, write_suspects
-from lightning_easiness.view.grids import save_image
 
 FOLDS = 5
 

@@ -15,8 +15,9 @@ from torchvision.transforms.functional import to_pil_image
 from lightning_easiness._utils.lightning import is_named
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams
 from lightning_easiness.functional import rank_by_easiness
-from lightning_easiness.view.grids import class_namer, histogram, image_grid, in_digits
+from lightning_easiness.view.grids import histogram, image_grid
 from lightning_easiness.view.images import NoImageError
+from lightning_easiness.view.words import class_namer, in_digits
 
 _HISTOGRAM_FIELDS = ("loss", "margin", "sample_easiness", "el2n")
 

@@ -239,7 +239,8 @@ def _draw(path: Path, draw: Callable[[Path], object], may_lack: bool = False) ->
 def _draw_sheets(arguments: argparse.Namespace, scores: Scores, images: Any) -> LabelIssues | None:
     from lightning_easiness.labels.find import find_label_issues
     from lightning_easiness.labels.grid import suspects_grid
-    from lightning_easiness.view.grids import save_image, scores_grid
+    from lightning_easiness.view.grids import scores_grid
+    from lightning_easiness.view.images import save_image
 
     number, names = arguments.num_images, arguments.class_names
     which: Literal["easy", "hard"]

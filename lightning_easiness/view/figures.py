@@ -1,4 +1,4 @@
-"""Figures of a record that need no data set: a score's histogram, its course through training, and the data map.
+"""Figures that need no data set: a score's histogram, its curves through training, the data map, a comparison.
 
 Colours can be told apart by the colour-blind: blue is easy, vermilion is hard.
 """
@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lightning_easiness.scores import SCORES, Scores
+from lightning_easiness.view.words import count_of, spoken
 
 if TYPE_CHECKING:
     from lightning_easiness.record.record import EasinessRecord
-
-__all__ = ["draw_comparison", "draw_curves", "draw_data_map", "draw_histogram"]
 
 _EASY, _HARD, _BETWEEN = "#0072B2", "#D55E00", "#9A9A9A"
 _NUM_BINS = 64
@@ -29,31 +27,29 @@ _MOST_POINTS = 20_000  # of a data map: more hide one another, and take long to 
 
 
 def draw_histogram(scores: Scores, path: str | os.PathLike[str] | None = None, *, fraction: float = 0.1) -> Any:
-    """Draws how a score is distributed, with the easiest and the hardest fraction in colours.
+    """Draw how a score is distributed, with the easiest and the hardest fraction in colours.
 
-    A loss, and another score of which low is easy, is drawn on a logarithmic axis where it spans several powers of ten;
-    what is 0 there, or far below all others, stands at its left end.
+    A loss, or another score of which low is easy, has a logarithmic axis where it spans several powers of ten; what is
+    0 there, or far below all others, stands at its left end.
 
     Args:
-        scores: one score an example, from `record.score(...)`; what is not finite is left out.
-        path: where the picture is saved, in the format that its name ends in; None to not save it.
-        fraction: of the examples, coloured at each end, in (0, 1].
+        scores: One score per example, from `record.score(...)`; what is not finite is left out.
+        path: Where the figure is saved, in the format of its suffix; None to not save it.
+        fraction: Fraction of the examples that is coloured at each end, in (0, 1].
 
     Returns:
         A matplotlib Figure.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: no score is finite, or `fraction` is outside (0, 1].
+        ValueError: No score is finite, or `fraction` is outside (0, 1].
 
     Example:
-        >>> loss = torch.linspace(0.1, 2.0, 50)
-        >>> target = torch.zeros(50, dtype=torch.int64)
-        >>> scores = Scores(loss, higher_is_easier=False, target=target, name="mean_loss")
+        >>> scores = Scores(torch.linspace(0.1, 2.0, 50), higher_is_easier=False, name="mean_loss")
         >>> draw_histogram(scores).axes[0].get_xlabel()
         'mean loss, low is easy'
     """
-    figure, axes = empty_figure("draw_histogram")
+    figure, axes = _empty_figure("draw_histogram")
     values = _finite("draw_histogram", scores)
     low, edges = values.min(), np.histogram_bin_edges(values, _NUM_BINS)
     if _spans_powers_of_ten(values, scores):
@@ -66,18 +62,18 @@ def draw_histogram(scores: Scores, path: str | os.PathLike[str] | None = None, *
     if total.max() > len(values) / 2:
         axes.set_yscale("log")  # beside such a bar all others would be flat
         axes.set_ylim(0.5, 2 * total.max())
-    less, more = ("highest", "lowest") if scores.higher_is_easier else ("lowest", "highest")
-    names = ("easiest", "hardest") if _ranks_difficulty(scores) else (less, more)
+    names = ("highest", "lowest") if scores.higher_is_easier else ("lowest", "highest")
+    names = ("easiest", "hardest") if _ranks_difficulty(scores) else names
     share = f"{100 * fraction:.3g} %"
     axes.stairs(total, edges, fill=True, color=_EASY, label=f"{names[0]} {share}")
     axes.stairs(np.maximum(total - easy, hard), edges, fill=True, color=_BETWEEN)
     axes.stairs(hard, edges, fill=True, color=_HARD, label=f"{names[1]} {share}")
     axes.set(xlabel=_axis_label(scores), ylabel="examples", xlim=(edges[0], edges[-1]))
     less, more = ("more", "less") if scores.higher_is_easier else ("less", "more")
-    axes.set_title(
-        f"{_spoken(scores).capitalize()}: half of {len(values):,} examples have {np.median(values):.3g} or {less},\n"
+    _set_title(
+        axes,
+        f"{spoken(scores.name).capitalize()}: half of {len(values):,} examples have {np.median(values):.3g} or {less}",
         f"the {names[1]} {share} have {hardest[-1]:.3g} or {more} ({_source(scores)})",
-        fontsize="medium",
     )
     figure.legend(loc="outside lower center", ncols=2)
     return _saved(figure, path)
@@ -90,21 +86,22 @@ def draw_curves(
     *,
     checkpoint: int = -1,
 ) -> Any:
-    """Draws how a score goes through training: its mean over examples, its median, and the bands about it.
+    """Draw how a score changes during training: its mean over examples, its median, and the bands about it.
 
     Args:
-        record: the record; examples without a finite score at a checkpoint are left out there.
-        name: of the score.
-        path: where the picture is saved, in the format that its name ends in; None to not save it.
-        checkpoint: the last one that is drawn, negative from the end.
+        record: At least two checkpoints; examples without a finite score at a checkpoint are left out there.
+        name: Name of the score.
+        path: Where the figure is saved, in the format of its suffix; None to not save it.
+        checkpoint: The last one that is drawn, negative from the end.
 
     Returns:
         A matplotlib Figure.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: there is a single checkpoint, no such score, the record lacks what it needs, or no score is finite.
-        IndexError: there is no such checkpoint.
+        ValueError: There is a single checkpoint or no such score, the record lacks what it needs, or no score is
+            finite.
+        IndexError: There is no such checkpoint.
 
     Example:
         >>> import tempfile
@@ -118,30 +115,30 @@ def draw_curves(
         >>> draw_curves(EasinessRecord.load(writer.path)).axes[0].get_xlabel()
         'optimizer updates'
     """
-    figure, axes = empty_figure("draw_curves")
+    figure, axes = _empty_figure("draw_curves")
     last = record.score(name, checkpoint)  # warns of what is not known, once
     _check_several("draw_curves", record, checkpoint)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         before = [record.score(name, index) for index in range(checkpoint % record.num_checkpoints)]
-    courses = [_finite("draw_curves", scores) for scores in (*before, last)]
-    levels = np.array([np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)) for values in courses]).T
-    means = np.array([values.mean() for values in courses])
+    values = [_finite("draw_curves", scores) for scores in (*before, last)]
+    levels = np.array([np.quantile(each, (0.05, 0.25, 0.5, 0.75, 0.95)) for each in values]).T
+    means = np.array([each.mean() for each in values])
     drawn = np.concatenate([means, *levels])
     if _spans_powers_of_ten(drawn, last):
         axes.set_yscale("log")
         levels = levels.clip(drawn[drawn > 0].min())
-    steps = record.steps[: len(courses)].numpy()
+    steps = record.steps[: len(values)].numpy()
     axes.fill_between(steps, levels[0], levels[4], color=_EASY, alpha=0.15, lw=0, label="9 of 10 examples")
     axes.fill_between(steps, levels[1], levels[3], color=_EASY, alpha=0.3, lw=0, label="the middle half")
     axes.plot(steps, levels[2], color=_EASY, marker="o", markersize=4, label="median")
     axes.plot(steps, means, color="black", linestyle="--", marker="s", markersize=4, label="mean")
     axes.set(xlabel="optimizer updates", ylabel=_axis_label(last))
-    first, end = np.median(courses[0]), np.median(courses[-1])
-    axes.set_title(
-        f"{_spoken(last).capitalize()} of {len(last):,} examples: the median goes from {first:.3g} to {end:.3g},\n"
-        f"the mean from {courses[0].mean():.3g} to {courses[-1].mean():.3g} ({_source(last)})",
-        fontsize="medium",
+    first, end = np.median(values[0]), np.median(values[-1])
+    _set_title(
+        axes,
+        f"{spoken(name).capitalize()} of {len(last):,} examples: the median goes from {first:.3g} to {end:.3g}",
+        f"the mean from {means[0]:.3g} to {means[-1]:.3g} ({_source(last)})",
     )
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4)
@@ -151,24 +148,24 @@ def draw_curves(
 def draw_data_map(
     record: EasinessRecord, path: str | os.PathLike[str] | None = None, *, checkpoint: int = -1, seed: int = 0
 ) -> Any:
-    """Draws the data map: a point an example, its confidence against its variability, coloured by its correctness.
+    """Draw the data map: one point per example, its confidence against its variability, coloured by its correctness.
 
     From "Dataset Cartography: Mapping and Diagnosing Datasets with Training Dynamics" (Swayamdipta et al., 2020). The
-    dotted line is the largest variability that there can be.
+    dotted line is the largest variability that is possible.
 
     Args:
-        record: at least two checkpoints with the cross-entropy and whether the prediction was right.
-        path: where the picture is saved, in the format that its name ends in; None to not save it.
-        checkpoint: the last one that counts, negative from the end.
-        seed: of the draw of 20,000 examples, where there are more.
+        record: At least two checkpoints with the cross-entropy and whether the prediction was right.
+        path: Where the figure is saved, in the format of its suffix; None to not save it.
+        checkpoint: The last one that counts, negative from the end.
+        seed: Seed of the draw of 20,000 examples, where there are more.
 
     Returns:
         A matplotlib Figure.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: there is a single checkpoint, the record lacks what is needed, or no example was seen.
-        IndexError: there is no such checkpoint.
+        ValueError: There is a single checkpoint, the record lacks what is needed, or no example was seen.
+        IndexError: There is no such checkpoint.
 
     Example:
         >>> import tempfile
@@ -182,7 +179,7 @@ def draw_data_map(
         >>> draw_data_map(EasinessRecord.load(writer.path)).axes[0].get_ylabel()
         'confidence: mean probability of the label'
     """
-    figure, axes = empty_figure("draw_data_map")
+    figure, axes = _empty_figure("draw_data_map")
     scores = record.score("confidence", checkpoint)
     _check_several("draw_data_map", record, checkpoint)
     confidence = scores.values
@@ -194,65 +191,55 @@ def draw_data_map(
         raise ValueError("draw_data_map has nothing to draw: no example was seen at any checkpoint.")
     drawn = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))[:_MOST_POINTS]]
     drawn = drawn[correctness[drawn].argsort(descending=True, stable=True)]  # the few hard ones on top
-    colours = import_module("matplotlib.colors").LinearSegmentedColormap.from_list("", [_HARD, _BETWEEN, _EASY])
-    x, y, colour = (values[drawn].numpy() for values in (variability, confidence, correctness))
-    size = 14 if len(drawn) < 3000 else 6
-    points = axes.scatter(
-        x, y, c=colour, cmap=colours, vmin=0, vmax=1, s=size, alpha=0.7, linewidths=0, rasterized=True
-    )
-    figure.colorbar(points, ax=axes, label="correctness: share of checkpoints that are right").solids.set_alpha(1)
-    possible = np.linspace(0, 1, 201)
-    axes.plot(np.sqrt(possible * (1 - possible)), possible, color="black", linestyle=":", linewidth=1)
-    axes.set(xlim=(-0.01, 0.53), ylim=(-0.02, 1.02))
-    axes.set(
-        xlabel="variability: its standard deviation over checkpoints",
-        ylabel="confidence: mean probability of the label",
-    )
-    for text, height, end in (("easy", 0.97, 0.4), ("ambiguous", 0.5, 0.485), ("hard", 0.03, 0.4)):
-        axes.text(end, height, text, style="italic", horizontalalignment="right", verticalalignment="center")
+    _scatter(figure, axes, *(values[drawn].numpy() for values in (variability, confidence, correctness)))
     likely = float((confidence[known] >= 0.5).float().mean())
     wrong = int((correctness[known] == 0).sum())
     always = f"{wrong:,} are" if wrong > 1 else "1 is" if wrong else "none is"
     part = "" if len(drawn) == len(known) else f"; {len(drawn):,} shown"
-    axes.set_title(
-        f"{100 * likely:.1f} % of {len(known):,} examples have a confidence of 0.5 or more,\n"
+    _set_title(
+        axes,
+        f"{100 * likely:.1f} % of {len(known):,} examples have a confidence of 0.5 or more",
         f"{always} wrong at every checkpoint ({_source(scores)}{part})",
-        fontsize="medium",
     )
     return _saved(figure, path)
 
 
 def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str] | None = None) -> Any:
-    """Draws the metric against the share removed, a line a method with bars of one spread: Figure 4 of the 2019 paper.
+    """Draw the metric against the fraction removed, one line per method: Figure 4 of the 2019 easiness paper.
 
-    What training on everything reaches is a dotted line.
+    Bars are one standard deviation over seeds; the dotted line is what training on everything reaches.
 
     Args:
-        rows: as `compare_selections` returns them.
-        path: where the picture is saved, in the format that its name ends in; None to not save it.
+        rows: What `compare_selections` returns.
+        path: Where the figure is saved, in the format of its suffix; None to not save it.
 
     Returns:
         A matplotlib Figure.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: there is no row.
+        ValueError: There is no row.
+
+    Example:
+        >>> row = {"method": "easy", "ratio": 0.3, "mean": 0.9, "spread": 0.01, "metric": "val_acc", "num_seeds": 3}
+        >>> draw_comparison([{**row, "equal": "epochs"}]).axes[0].get_ylabel()
+        'val_acc'
     """
     if not rows:
         raise ValueError("The `rows` of draw_comparison are empty; give those that compare_selections returns.")
-    figure, axes = empty_figure("draw_comparison", width=6)
+    figure, axes = _empty_figure("draw_comparison", width=6)
     for row in rows:
         if row["method"] == "everything":
             axes.axhline(row["mean"], color="grey", linestyle=":", label="everything")
     for method in dict.fromkeys(row["method"] for row in rows if row["method"] != "everything"):
         line = sorted((row for row in rows if row["method"] == method), key=lambda row: row["ratio"])
         ratios, means, spreads = ([row[name] for row in line] for name in ("ratio", "mean", "spread"))
-        spreads = [0.0 if spread != spread else spread for spread in spreads]  # of a single seed
+        spreads = [0.0 if spread != spread else spread for spread in spreads]  # NaN for a single seed
         dash = "--" if method == "random" else "-"
         axes.errorbar(ratios, means, yerr=spreads, label=method, marker="o", markersize=4, capsize=3, linestyle=dash)
-    seeds = rows[0]["num_seeds"]
-    axes.set(xlabel="share of the examples removed", ylabel=rows[0]["metric"])
-    axes.set_title(f"{seeds} seed{'s' if seeds > 1 else ''}, equal {rows[0]['equal']}; bars: one standard deviation")
+    seeds = count_of(rows[0]["num_seeds"], "seed")
+    axes.set(xlabel="fraction of the examples removed", ylabel=rows[0]["metric"])
+    axes.set_title(f"{seeds}, equal {rows[0]['equal']}; bars: one standard deviation")
     axes.grid(alpha=0.3)
     axes.legend()
     return _saved(figure, path)
@@ -261,18 +248,34 @@ def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]
 # ------------------------------------------------------------------------------------------------------------ parts
 
 
-def empty_figure(owner: str, width: float = 7) -> tuple[Any, Any]:
-    """A matplotlib Figure of this width in inches and a height of 4.5, and its only axes.
-
-    Raises:
-        ImportError: matplotlib is not installed; the error names `owner`, the function that needs it.
-    """
+def _empty_figure(owner: str, width: float = 7) -> tuple[Any, Any]:
+    """Make a Figure of this width in inches and its only axes; name `owner` where matplotlib is not installed."""
     try:
         figures = import_module("matplotlib.figure")  # without pyplot, which keeps figures and picks a window system
     except ImportError as error:
         raise ImportError(f"{owner} needs matplotlib: install it with pip install matplotlib.") from error
     figure = figures.Figure(figsize=(width, 4.5), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def _scatter(figure: Any, axes: Any, variability: Any, confidence: Any, correctness: Any) -> None:
+    """Draw the points of a data map and name its regions."""
+    colours = import_module("matplotlib.colors").LinearSegmentedColormap.from_list("", [_HARD, _BETWEEN, _EASY])
+    size = 14 if len(confidence) < 3000 else 6
+    style = {"cmap": colours, "vmin": 0, "vmax": 1, "s": size, "alpha": 0.7, "linewidths": 0, "rasterized": True}
+    points = axes.scatter(variability, confidence, c=correctness, **style)
+    figure.colorbar(points, ax=axes, label="correctness: fraction of checkpoints that are right").solids.set_alpha(1)
+    possible = np.linspace(0, 1, 201)
+    axes.plot(np.sqrt(possible * (1 - possible)), possible, color="black", linestyle=":", linewidth=1)
+    axes.set(xlim=(-0.01, 0.53), ylim=(-0.02, 1.02))
+    axes.set_xlabel("variability: its standard deviation over checkpoints")
+    axes.set_ylabel("confidence: mean probability of the label")
+    for text, height, end in (("easy", 0.97, 0.4), ("ambiguous", 0.5, 0.485), ("hard", 0.03, 0.4)):
+        axes.text(end, height, text, style="italic", horizontalalignment="right", verticalalignment="center")
+
+
+def _set_title(axes: Any, first: str, second: str) -> None:
+    axes.set_title(f"{first},\n{second}", fontsize="medium")
 
 
 def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
@@ -290,7 +293,7 @@ def _check_several(owner: str, record: EasinessRecord, checkpoint: int) -> None:
 
 
 def _finite(owner: str, scores: Scores) -> NDArray[np.float64]:
-    values: Tensor = scores.values.detach().cpu().double()
+    values = scores.values.detach().cpu().double()
     known: NDArray[np.float64] = values[values.isfinite()].numpy()
     if not len(known):
         raise ValueError(f"{owner} has nothing to draw: no example has a finite {scores.name}.")
@@ -298,7 +301,7 @@ def _finite(owner: str, scores: Scores) -> NDArray[np.float64]:
 
 
 def _spans_powers_of_ten(values: NDArray[np.float64], scores: Scores) -> bool:
-    """Whether a logarithmic axis shows more. Not of what is high for easy examples: that is most even near its top."""
+    """Return whether a logarithmic axis shows more; never of what is high for easy examples, most even near its top."""
     positive = values[values > 0]
     if scores.higher_is_easier or values.min() < 0 or not len(positive):
         return False
@@ -307,19 +310,14 @@ def _spans_powers_of_ten(values: NDArray[np.float64], scores: Scores) -> bool:
 
 
 def _ranks_difficulty(scores: Scores) -> bool:
-    definition = SCORES.get(scores.name)
-    return definition is None or definition.ranks_difficulty
+    return scores.name not in SCORES or SCORES[scores.name].ranks_difficulty
 
 
 def _axis_label(scores: Scores) -> str:
     direction = "high" if scores.higher_is_easier else "low"
-    return _spoken(scores) + (f", {direction} is easy" if _ranks_difficulty(scores) else "")
-
-
-def _spoken(scores: Scores) -> str:
-    return scores.name.replace("_", " ")
+    return spoken(scores.name) + (f", {direction} is easy" if _ranks_difficulty(scores) else "")
 
 
 def _source(scores: Scores) -> str:
-    runs = f"{scores.num_runs} run{'' if scores.num_runs == 1 else 's'}"
+    runs = count_of(scores.num_runs, "run")
     return runs if scores.step is None else f"{runs}, step {scores.step:,}"

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.renamed import refuse_renamed
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import fraction_to_count
 from lightning_easiness.view.images import NoImageError, average, item_image, to_displayable, to_one_scale
 from lightning_easiness.view.layout import Cell, Grid
@@ -68,7 +70,7 @@ def image_grid(
             f"`captions` of image_grid must hold one text for each of the {len(shown)} indices; got {len(captions)}."
         )
     if columns is not None:
-        _check_at_least_one("image_grid", "columns", columns)
+        check_at_least_one("image_grid", "columns", columns)
     cells = _read_cells(dataset, shown, captions)
     columns = columns or next(n for n in range(1, len(cells) + 1) if n * n >= len(cells))
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
@@ -112,10 +114,10 @@ def scores_grid(
         3
     """
     name = class_namer(class_names, scores.target)
-    check_length("scores_grid", dataset, len(scores))
+    check_dataset("scores_grid", dataset, scores.identity)
     if which not in ("hard", "easy"):
         raise ValueError(f'`which` of scores_grid must be "hard" or "easy"; got {which!r}.')
-    _check_at_least_one("scores_grid", "num_images", num_images)
+    check_at_least_one("scores_grid", "num_images", num_images)
     order = _order(scores, which, classes)
     title = _title(scores, which, len(order), [name(label) for label in classes or ()], label=not by_class)
     if not by_class:
@@ -130,6 +132,7 @@ def scores_grid(
     return Grid(rows, title + note, [name(label) for label in groups], thumbnail=thumbnail).draw()
 
 
+@refuse_renamed("averages_grid", most_pictures="give `max_images`")
 def averages_grid(
     dataset: Any,
     scores: Scores,
@@ -171,10 +174,10 @@ def averages_grid(
         3
     """
     name = class_namer(class_names, scores.target)
-    check_length("averages_grid", dataset, len(scores))
+    check_dataset("averages_grid", dataset, scores.identity)
     if not 0 < fraction <= 1:
         raise ValueError(f"`fraction` of averages_grid must be in (0, 1]; got {fraction}.")
-    _check_at_least_one("averages_grid", "max_images", max_images)
+    check_at_least_one("averages_grid", "max_images", max_images)
     groups, note = _by_class(_order(scores, "easy", classes), scores.target, classes)
     generator = torch.Generator().manual_seed(seed)
     averages, heads = [], []
@@ -182,8 +185,7 @@ def averages_grid(
         count = min(fraction_to_count(fraction, len(members)), max_images)
         drawn = members[torch.randperm(len(members), generator=generator)[:count]]
         for chosen in (members[:count], drawn, members[-count:]):
-            averages.append(average(dataset, chosen.tolist()))
-            averages[-1].shrink(thumbnail)
+            averages.append(average(dataset, chosen.tolist(), longest=thumbnail))
         heads.append(f"{name(label)}\n{count_of(count, 'image')} each")
     cells = [Cell(image) for image in to_one_scale(averages)]
     rows = [cells[i : i + 3] for i in range(0, len(cells), 3)]
@@ -303,16 +305,15 @@ def _read_cells(dataset: Any, indices: Sequence[int], captions: Sequence[str]) -
     return cells
 
 
-def check_length(owner: str, dataset: Any, num_examples: int) -> None:
+def check_dataset(owner: str, dataset: Any, identity: DataIdentity) -> None:
     """Raise a ValueError where a data set has another length than the one that was observed."""
-    if isinstance(dataset, Sized) and len(dataset) != num_examples:
-        raise ValueError(
-            f"The `dataset` of {owner} has {count_of(len(dataset), 'example')}, but {num_examples:,} were observed; pass"
-            " the data set that was trained on."
-        )
+    if isinstance(dataset, Sized):
+        here, way_out = f"The `dataset` of {owner}", "pass the data set that was observed."
+        DataIdentity(len(dataset)).check_same(identity, here, "the one that was observed", way_out)
 
 
-def _check_at_least_one(owner: str, name: str, value: int) -> None:
+def check_at_least_one(owner: str, name: str, value: int) -> None:
+    """Raise a ValueError where a number of images is no integer of at least 1."""
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"The `{name}` of {owner} must be an integer of at least 1; got {value}.")
 

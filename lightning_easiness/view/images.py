@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -64,49 +64,44 @@ def to_bytes(image: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return fractions.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-class RunningAverage:
-    """The average of images that come one at a time; `low` and `high` (C, 1, 1) are the range of all their pixels."""
+class Average(NamedTuple):
+    """The mean of some images, float32 (C, H, W), and the range of all their pixels, (C, 1, 1) each."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self._total = self.low = self.high = torch.empty(0)
-
-    def add(self, image: Tensor) -> None:
-        """Add a float image (1 or 3, H, W); pixels that are not finite count as 0, another size is resized."""
-        image = image.nan_to_num(0.0, 0.0, 0.0).double()
-        low, high = image.amin((1, 2), keepdim=True), image.amax((1, 2), keepdim=True)
-        if self.count == 0:
-            self._total, self.low, self.high = image.clone(), low, high
-        else:  # grey and colour broadcast to colour
-            self._total = self._total + resize(image, list(self._total.shape[1:]), antialias=True)
-            self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
-        self.count += 1
-
-    def shrink(self, longest: int) -> None:
-        """Reduce the average to at most `longest` pixels a side, to hold less; add no image afterwards."""
-        self._total = resize(self._total, reduced_size(self._total, longest), antialias=True)
-
-    @property
-    def mean(self) -> Tensor:
-        """The average, float32 (C, H, W)."""
-        return (self._total / self.count).float()
+    mean: Tensor
+    low: Tensor
+    high: Tensor
 
 
-def average(dataset: Any, indices: Iterable[int]) -> RunningAverage:
-    """Average the images of some examples, read one at a time; raise a NoImageError where none is an image."""
-    running = RunningAverage()
+def average(dataset: Any, indices: Iterable[int], longest: int | None = None) -> Average:
+    """Average the images of some examples, read one at a time, and reduce the average to `longest` pixels a side.
+
+    Pixels that are not finite count as 0, grey and colour together give colour, and an image of another size than the
+    first is resized to it. Raise a NoImageError where no example is an image.
+    """
     item: object = None
+    total = low = high = torch.empty(0)
+    count = 0
     for index in indices:
         item = item_image(dataset[int(index)])
         image = to_image(item)
-        if image is not None:
-            running.add(image)
-    if running.count == 0:
+        if image is None:
+            continue
+        image = image.nan_to_num(0.0, 0.0, 0.0).double()
+        least, largest = image.amin((1, 2), keepdim=True), image.amax((1, 2), keepdim=True)
+        if count:
+            total = total + resize(image, list(total.shape[1:]), antialias=True)
+            low, high = torch.minimum(low, least), torch.maximum(high, largest)
+        else:
+            total, low, high = image, least, largest
+        count += 1
+    if not count:
         raise NoImageError(dataset, item)
-    return running
+    if longest is not None:
+        total = resize(total, reduced_size(total, longest), antialias=True)
+    return Average((total / count).float(), low, high)
 
 
-def to_one_scale(averages: Sequence[RunningAverage]) -> list[Tensor]:
+def to_one_scale(averages: Sequence[Average]) -> list[Tensor]:
     """Map averages to uint8 on one scale, so that an even average looks even beside a varied one.
 
     Brightness is kept where all images lay in [0, 1]; else each channel is stretched between its extremes in any image,

@@ -54,7 +54,7 @@ class _Layout:
 
     def __init__(self, grid: Grid) -> None:
         self.images = [[_thumbnail(cell.image, grid.thumbnail) for cell in row] for row in grid.rows]
-        shapes = [image.shape[1:] for row in self.images for image in row if image is not None]
+        shapes = [list(image.shape[1:]) for row in self.images for image in row if image is not None]
         self.box_height, self.box_width = (max(sides) for sides in zip(*shapes or [[grid.thumbnail] * 2], strict=True))
         cell_width = max(self.box_width, grid.thumbnail)
         self.captions = [[_Words(cell.caption, _TEXT_SIZE, cell_width) for cell in row] for row in grid.rows]

@@ -186,7 +186,7 @@ def test_captions_without_labels_and_with_class_names(board, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (16,)], ids=["pictures", "vectors"])
-@pytest.mark.filterwarnings("ignore:Augmented holds no pictures")
+@pytest.mark.filterwarnings("ignore:Augmented holds no images")
 def test_random_streams_are_as_before(board, shape):
     dataset = Augmented(shape)
     before = dataset.streams()
@@ -200,7 +200,7 @@ def test_random_streams_are_as_before(board, shape):
 def test_a_data_set_without_pictures_is_passed_over_with_one_warning(board):
     dataset = torch.zeros(50, 16)
     message = (
-        r"^Tensor holds no pictures: found a float32 tensor of shape \(16,\) in place of one\. .*"
+        r"^Tensor holds no images: found a float32 tensor of shape \(16,\) in place of one\. .*"
         r" Numbers and histograms are logged without pictures\.$"
     )
     with pytest.warns(UserWarning, match=message):

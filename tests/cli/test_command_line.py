@@ -412,7 +412,7 @@ def test_files_that_hold_no_pictures(folder: Path, tmp_path: Path, capsys: Outpu
         assert message.endswith(f"of 1, 3 or 4 channels; got {array.dtype} {array.shape}.")
     np.save(tmp_path / "images.npy", np.zeros((4, 5, 5), dtype=np.uint8))
     message = error_of(capsys, "view", folder, "--output", tmp_path / "view", "--images", tmp_path / "images.npy")
-    assert "`dataset` has 4 items, but there are scores of 37 examples" in message
+    assert "the first has 4 examples and the second 37" in message
 
 
 # ------------------------------------------------------------------ mistakes, and the process

@@ -19,8 +19,8 @@ from torch.utils.data import TensorDataset
 from lightning_easiness import LabelIssues, find_label_issues
 from lightning_easiness.labels.grid import suspects_grid, write_suspects
 from lightning_easiness.scores import Scores
-from lightning_easiness.view.drawing import Sheet
 from lightning_easiness.view.images import NoImageError
+from lightning_easiness.view.layout import Grid
 from tests.made_runs import whole
 from tests.small import streams
 
@@ -168,7 +168,7 @@ def test_an_example_without_a_picture_leaves_its_place_blank() -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sheets come back as they are, before they are drawn."""
-    monkeypatch.setattr(Sheet, "draw", lambda sheet: sheet)
+    monkeypatch.setattr(Grid, "draw", lambda sheet: sheet)
 
 
 def captions(sheet: Any) -> list[str]:
@@ -194,7 +194,7 @@ def test_captions_say_index_labels_score_and_flag() -> None:
     ]
     assert sheet.title == (
         "The 3 most suspicious labels\n"
-        "index, given label -> suggested one, area under margin; 2 of 3 are called wrong by the rule 'mixture',"
+        "index, given label -> suggested one, area under margin; 2 of 3 are flagged by the rule 'mixture',"
         " * marks them"
     )
     unnamed: Any = suspects_grid(pictures(), issues, 1)
@@ -206,10 +206,8 @@ def test_the_title_of_one_given_label_and_of_another_rule() -> None:
     issues = issues_of(rule="gap", score_name="mean_loss")
     sheet: Any = suspects_grid(pictures(), issues, 3, ["ant", "bee", "cow"], given=1)
     first, second = sheet.title.split("\n")
-    assert first == "The 3 most suspicious labels of those called bee"
-    assert second.startswith(
-        "index, given label -> suggested one, mean loss; 4 of 12 are called wrong by the rule 'gap'"
-    )
+    assert first == "The 3 most suspicious labels of those labelled bee"
+    assert second.startswith("index, given label -> suggested one, mean loss; 4 of 12 are flagged by the rule 'gap'")
     assert all("\nbee -> cow\n" in caption for caption in captions(sheet))
 
 
@@ -252,10 +250,11 @@ def test_a_title_with_another_number_of_flags_is_drawn_otherwise() -> None:
 
 
 OTHER_LENGTH = (
-    "The `dataset` of suspects_grid has 11 examples, but 12 were judged; give the data set that was trained on."
+    "The `dataset` of suspects_grid and the one that was observed are not of the same data: the first has 11 examples"
+    " and the second 12, so an index no longer names the same example: pass the data set that was observed."
 )
 NO_PICTURES = (
-    "list holds no pictures: found a float32 tensor of shape (16,) in place of one. An item must be a picture, a tuple"
+    "list holds no images: found a float32 tensor of shape (16,) in place of one. An item must be an image, a tuple"
     " with it first, or a mapping with one of the keys image, pixel_values, x, input, img, images, inputs, data."
 )
 
@@ -269,10 +268,10 @@ NO_PICTURES = (
         ),
         ({"num_images": 0}, "The `num_images` of suspects_grid must be an integer of at least 1; got 0."),
         ({"class_names": ["ant", "bee"]}, "`class_names` must name the labels 0 to 2; got 2 names."),
-        ({"given": 7}, "No example with the label 7 was judged, so suspects_grid has nothing to show."),
+        ({"given": 7}, "No example with the label 7 has a label score, so suspects_grid has nothing to show."),
         (
             {"issues": issues_of(torch.empty(0, dtype=torch.int64))},
-            "No example was judged, so suspects_grid has nothing to show.",
+            "No example has a label score, so suspects_grid has nothing to show.",
         ),
         (
             {"dataset": [torch.zeros(16)] * N},
@@ -411,7 +410,7 @@ def test_no_global_random_stream_is_touched_and_the_same_is_drawn_twice(tmp_path
 def test_another_data_set_of_that_length_is_noticed_by_its_labels() -> None:
     pictures = torch.rand(N, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     suspects_grid(TensorDataset(pictures, TARGET), issues_of(), 3)
-    with pytest.warns(UserWarning, match=rf"^{N} of {N} labels that the data set lists are not those that were judged"):
+    with pytest.warns(UserWarning, match=rf"^{N} of {N} labels that the data set lists are not those of the issues"):
         suspects_grid(TensorDataset(pictures, (TARGET + 1) % K), issues_of(), 3)
 
 
