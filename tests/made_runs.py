@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lightning_easiness.record.files import ProbabilitiesFile
-from lightning_easiness.record.layout import probabilities_path
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.observation import AveragedProbabilities, Observation
+from lightning_easiness.record.layout import open_probabilities, probabilities_path
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import Scores
@@ -38,17 +39,18 @@ def make_fields(seed: int, num_examples: int = NUM_EXAMPLES, online: bool = Fals
     return {**fields, "sample_easiness": draw[1], "el2n": draw[2] * 2**0.5}
 
 
+def observed(step: int = 120, *, fields: dict[str, Tensor] | None = None, **changes: object) -> Observation:
+    """A checkpoint of series "train-probe" of the values `make_fields(step)`; `target=None` is of unknown classes."""
+    fields = make_fields(step) if fields is None else fields
+    length = next((len(values) for values in fields.values()), 0)
+    identity = DataIdentity(length, changes.pop("target", make_target(length)))
+    about = {"series": "train-probe", "epoch": 1, "num_classes": NUM_CLASSES, **changes}
+    return Observation(step=step, fields=fields, identity=identity, **about)
+
+
 def append(writer: RunWriter, step: int = 120, **changes: object) -> Path:
-    """Append a checkpoint of made up values to series "train-probe"."""
-    arguments: dict = {
-        "series": "train-probe",
-        "epoch": 1,
-        "target": make_target(),
-        "fields": make_fields(step),
-        "num_classes": NUM_CLASSES,
-        **changes,
-    }
-    return writer.append(arguments.pop("series"), step=step, **arguments)
+    """Append the checkpoint `observed(step, **changes)`."""
+    return writer.append(observed(step, **changes))
 
 
 def write_run(
@@ -59,24 +61,15 @@ def write_run(
     steps: tuple[int, ...] = STEPS,
     series: str = "train-probe",
     num_examples: int = NUM_EXAMPLES,
-    target: Tensor | None = None,
     complete: bool = True,
-    loss: str = "cross_entropy",
     fields: dict[str, Tensor] | None = None,
-    num_classes: int | None = NUM_CLASSES,
+    **changes: object,
 ) -> Path:
-    """Write one run, whose checkpoint at a step holds `make_fields(1000 * seed + step)`; returns its folder."""
+    """Write one run, whose checkpoint at a step holds `make_fields(1000 * seed + step)`; return its folder."""
     with RunWriter(dirpath, run or f"seed-{seed}", seed=seed, resume=True) as writer:
         for epoch, step in enumerate(steps):
-            writer.append(
-                series,
-                step=step,
-                epoch=epoch,
-                target=make_target(num_examples) if target is None else target,
-                fields=fields or make_fields(1000 * seed + step, num_examples, online="online" in series),
-                num_classes=num_classes,
-                loss=loss,
-            )
+            made = fields or make_fields(1000 * seed + step, num_examples, online="online" in series)
+            append(writer, step, fields=made, series=series, epoch=epoch, **changes)
         if complete:
             writer.complete()
     return writer.path
@@ -105,7 +98,7 @@ def append_forever(dirpath: Path, log: Path) -> None:
             # 500 more targets are known with each checkpoint, so that they are written, too
             target = torch.where(torch.arange(50_000) < (step + 1) * 500, 3, -1)
             fields = {"loss": torch.full((50_000,), float(step)), "correct": torch.ones(50_000, dtype=torch.bool)}
-            writer.append("train-online", step=step, epoch=0, target=target, fields=fields, num_classes=5)
+            append(writer, step, fields=fields, target=target, series="train-online")
             said.write(f"{step}\n")
 
 
@@ -113,12 +106,12 @@ def replace_forever(dirpath: Path, log: Path) -> None:
     """Go on replacing the averaged probabilities of run "a", and say in `log` the step of each: to be killed."""
     torch.set_num_threads(1)
     with RunWriter(dirpath, "a", seed=0, resume=True) as writer, open(log, "a", buffering=1) as said:
-        path = probabilities_path(writer.path)
-        step = ProbabilitiesFile.open(path).step if path.exists() else 0
+        step = open_probabilities(writer.path).step if probabilities_path(writer.path).exists() else 0
         while True:
             step += 1
             rows = torch.full((20_000, 10), step % 1000 / 1000).half()
-            writer.replace_probabilities(rows, torch.full((20_000,), step, dtype=torch.int32), step=step, epoch=0)
+            count = torch.full((20_000,), step, dtype=torch.int32)
+            writer.replace_probabilities(AveragedProbabilities(step, 0, rows, count))
             said.write(f"{step}\n")
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.observation import Observation
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
 
@@ -39,20 +41,14 @@ def make_fields(num_examples: int, generator: torch.Generator) -> dict[str, Tens
 def write_record(dirpath: Path, num_examples: int, num_checkpoints: int) -> list[float]:
     """Write one run, and return the seconds that each checkpoint took."""
     generator = torch.Generator().manual_seed(0)
-    target = torch.randint(0, 1000, (num_examples,), generator=generator)
+    identity = DataIdentity(num_examples, torch.randint(0, 1000, (num_examples,), generator=generator))
     seconds = []
     with RunWriter(dirpath, "seed-0", seed=0) as writer:
         for checkpoint in range(num_checkpoints):
             fields = make_fields(num_examples, generator)
             begin = time.perf_counter()
-            writer.append(
-                "train-probe",
-                step=5000 * (checkpoint + 1),
-                epoch=checkpoint,
-                target=target,
-                fields=fields,
-                num_classes=1000,
-            )
+            step = 5000 * (checkpoint + 1)
+            writer.append(Observation("train-probe", step, checkpoint, fields, identity, num_classes=1000))
             seconds.append(time.perf_counter() - begin)
         writer.complete()
     return seconds

@@ -13,7 +13,8 @@ from lightning.pytorch import Trainer
 from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
 from lightning_easiness.observe.checks import check_length
-from lightning_easiness.record.writer import RunWriter, checkpoint_paths, open_targets
+from lightning_easiness.record.layout import checkpoint_paths, open_targets
+from lightning_easiness.record.writer import RunWriter
 
 
 class RunRecorder:
@@ -117,19 +118,9 @@ class RunRecorder:
 
 def _append(writer: RunWriter, observation: Observation | AveragedProbabilities) -> None:
     if isinstance(observation, AveragedProbabilities):
-        writer.replace_probabilities(
-            observation.probabilities, observation.count, step=observation.step, epoch=observation.epoch
-        )
-        return
-    writer.append(
-        observation.series,
-        step=observation.step,
-        epoch=observation.epoch,
-        target=observation.target,
-        fields=observation.fields,
-        num_classes=observation.num_classes,
-        loss=observation.loss_name,
-    )
+        writer.replace_probabilities(observation)
+    else:
+        writer.append(observation)
 
 
 def _seed() -> int | None:

@@ -76,18 +76,28 @@ class DataIdentity:
         return self._difference(other) is None
 
     def merged(self, other: DataIdentity) -> DataIdentity:
-        """What either of two identities of one data set knows."""
-        if self.target is None or other.target is None:
-            return self if other.target is None else other
+        """Return the identity with the targets that either of two holds, of one data set; itself if that adds none."""
+        if other.target is None or self._has_target_of(other):
+            return self
+        if self.target is None:
+            return other
+        if not bool(((self.target < 0) & (other.target >= 0)).any()):
+            return self
         return DataIdentity(self.num_examples, torch.where(self.target >= 0, self.target, other.target))
+
+    def _has_target_of(self, other: DataIdentity) -> bool:
+        """Whether both hold the same targets, as cheaply as that can be found out."""
+        if self.target is None or other.target is None:
+            return self.target is other.target
+        if self.known_fingerprint is not None and self.known_fingerprint == other.known_fingerprint:
+            return True  # without reading what is mapped from disk
+        return self.target.dtype == other.target.dtype and torch.equal(self.target, other.target)
 
     def _difference(self, other: DataIdentity) -> str | None:
         if self.num_examples != other.num_examples:
             return f"the first has {self.num_examples} examples and the second {other.num_examples}"
-        if self.target is None or other.target is None or self.target is other.target:
+        if self.target is None or other.target is None or self._has_target_of(other):
             return None
-        if self.known_fingerprint is not None and self.known_fingerprint == other.known_fingerprint:
-            return None  # without reading what is mapped from disk
         differ = (self.target != other.target) & (self.target >= 0) & (other.target >= 0)
         if not bool(differ.any()):
             return None

@@ -31,8 +31,8 @@ class Observation:
     epoch: int
     fields: dict[str, Tensor]
     identity: DataIdentity
-    num_classes: int | None
-    loss_name: str
+    num_classes: int | None = None
+    loss_name: str = "cross_entropy"
     seconds: float = 0.0
 
     @property

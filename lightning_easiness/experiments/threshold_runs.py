@@ -20,6 +20,7 @@ from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, set_streams
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks import EasinessCallback
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import known_target, whole
@@ -47,7 +48,6 @@ from lightning_easiness.labels.threshold_issues import (
 )
 from lightning_easiness.observe.checks import only_loader
 from lightning_easiness.observe.evaluation import EvaluationPass
-from lightning_easiness.record.files import fingerprint
 from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.select.base import Selection, SelectionState
@@ -368,7 +368,7 @@ def _check_real(owner: str, target: Tensor, num_classes: int) -> None:
 def _identity(dataset: Any) -> tuple[int, str]:
     """The length of a data set, and the fingerprint of the labels that it lists."""
     everything = whole(dataset)
-    return len(everything), fingerprint(known_target(everything), len(everything))
+    return len(everything), DataIdentity(len(everything), known_target(everything)).fingerprint
 
 
 def _restore_set(path: Path, record: EasinessRecord, selection: ThresholdExamples) -> None:
@@ -386,4 +386,4 @@ def _restore_set(path: Path, record: EasinessRecord, selection: ThresholdExample
             f"'{path}' is lost, and the runs beside it were not trained with the examples that `num_classes` and `seed`"
             " of ThresholdRuns draw now; give it the arguments of then, or another `dirpath`."
         )
-    write_set(path, indices, selection.arguments, size, fingerprint(None, size))
+    write_set(path, indices, selection.arguments, size, DataIdentity(size).fingerprint)

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.record.files import fingerprint, write_whole
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.record.files import write_whole
 
 SET_FILE = "threshold-examples.safetensors"
 _FORMAT = "lightning_easiness.threshold_examples"
@@ -110,4 +111,4 @@ def lists_others(path: Path, num_examples: int, identity: str) -> bool:
     """
     found = read_set(path)
     then = None if found is None else found[1].get("fingerprint")
-    return then is not None and len({then, identity, fingerprint(None, num_examples)}) == 3
+    return then is not None and len({then, identity, DataIdentity(num_examples).fingerprint}) == 3

@@ -1,4 +1,4 @@
-"""What the folder of a run holds: `run.json`, and in a folder a series the targets and a file a checkpoint.
+"""What the folder of a run holds: `run.json`, and per series a folder with the targets and one file per checkpoint.
 
 The online series may also hold the probabilities averaged over all epochs so far, in one file that is replaced whole.
 
@@ -8,25 +8,25 @@ seed-0/train-probe/step-000000000120.safetensors     what was observed of each e
 seed-0/train-online/probabilities.safetensors        softmax of each example, averaged over the training so far
 """
 
+from __future__ import annotations
+
 import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_easiness.record.files import CheckpointFile, RecordFileError, TargetsFile, check_format
+from lightning_easiness.record.files import PROBABILITIES, TARGETS, ArrayFile, RecordFileError, check_format
 
 RUN_FORMAT = "lightning_easiness.run"
 RUN_FILE = "run.json"
-TARGETS_FILE = "targets.safetensors"
-PROBABILITIES_FILE = "probabilities.safetensors"
 ONLINE_SERIES = "train-online"
 _CHECKPOINT_NAME = re.compile(r"step-(\d{12,})\.safetensors")
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What `run.json` says of one run; `name` is that of the folder, so that a folder may be renamed."""
+    """What `run.json` holds of one run; `name` is that of the folder, so that a folder may be renamed."""
 
     path: Path
     name: str
@@ -36,11 +36,7 @@ class RunInfo:
 
 
 def read_run(run_dir: str | Path) -> RunInfo:
-    """Read `run.json` in the folder of a run.
-
-    Raises:
-        RecordFileError: there is none, or it is damaged, foreign or of a newer format.
-    """
+    """Read `run.json` in the folder of a run; raise a RecordFileError where it is missing or damaged."""
     path = Path(run_dir) / RUN_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -79,32 +75,34 @@ def checkpoint_paths(run_dir: str | Path, series: str) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for match, path in matches if match))
 
 
-def open_checkpoint(path: Path) -> CheckpointFile:
-    """Open the header of a checkpoint file and hold it against the file's name.
-
-    Raises:
-        RecordFileError: the file is truncated, foreign, damaged, renamed or of a newer format.
-    """
-    header = CheckpointFile.open(path)
-    if path.name != checkpoint_name(header.step):
-        raise RecordFileError(f"'{path}' holds step {header.step}, not the one in its name: give it its name back.")
-    return header
+def checkpoint_path(run_dir: Path, series: str, step: int) -> Path:
+    """The file of the checkpoint of a series at `step`, which need not be there."""
+    return run_dir / series / f"step-{step:012d}.safetensors"
 
 
-def open_targets(run_dir: Path, series: str) -> TargetsFile:
-    """Open the header of the targets of one series of a run.
-
-    Raises:
-        RecordFileError: the file is missing, truncated, foreign, damaged or of a newer format.
-    """
-    return TargetsFile.open(run_dir / series / TARGETS_FILE)
+def targets_path(run_dir: Path, series: str) -> Path:
+    """The file of the targets of a series, which need not be there."""
+    return run_dir / series / "targets.safetensors"
 
 
 def probabilities_path(run_dir: Path) -> Path:
     """The file of the averaged probabilities of a run, which need not be there."""
-    return run_dir / ONLINE_SERIES / PROBABILITIES_FILE
+    return run_dir / ONLINE_SERIES / "probabilities.safetensors"
 
 
-def checkpoint_name(step: int) -> str:
-    """Name of the file of the checkpoint at `step`."""
-    return f"step-{step:012d}.safetensors"
+def open_checkpoint(path: Path) -> ArrayFile:
+    """Open the header of a checkpoint and check it against the file's name; raise a RecordFileError if it is bad."""
+    header = ArrayFile.open(path)
+    if path.name != checkpoint_path(path, "", header.step).name:
+        raise RecordFileError(f"'{path}' holds step {header.step}, not the one in its name: give it its name back.")
+    return header
+
+
+def open_targets(run_dir: Path, series: str) -> ArrayFile:
+    """Open the header of the targets of one series of a run; raise a RecordFileError if it is missing or bad."""
+    return ArrayFile.open(targets_path(run_dir, series), TARGETS)
+
+
+def open_probabilities(run_dir: Path) -> ArrayFile:
+    """Open the header of the averaged probabilities of a run; raise a RecordFileError if it is missing or bad."""
+    return ArrayFile.open(probabilities_path(run_dir), PROBABILITIES)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_easiness.record.files import ProbabilitiesFile
-from lightning_easiness.record.layout import probabilities_path
+from lightning_easiness.data.observation import AveragedProbabilities
+from lightning_easiness.record.files import ArrayFile
+from lightning_easiness.record.layout import open_probabilities, probabilities_path
 from lightning_easiness.record.series import RecordedSeries
 
 
@@ -17,13 +18,29 @@ def have_probabilities(runs: Sequence[RecordedSeries], series: str) -> bool:
     return series.startswith("train-") and all(probabilities_path(run.info.path).exists() for run in runs)
 
 
-def open_probabilities(runs: Sequence[RecordedSeries], series: str) -> list[ProbabilitiesFile]:
-    """Open the averaged probabilities of each run.
+def averaged_probabilities(run: RecordedSeries) -> AveragedProbabilities:
+    """The averaged probabilities of a run that has them, mapped."""
+    file = open_probabilities(run.info.path)
+    return AveragedProbabilities(file.step, file.epoch, file.read("probabilities"), file.read("count"))
 
-    Raises:
-        ValueError: the series is not of training examples, a run holds none, or they are of other examples or classes.
-        RecordFileError: a file is damaged.
-    """
+
+def read_probabilities(runs: Sequence[RecordedSeries], series: str, per_run: bool) -> Tensor:
+    """Read averaged probabilities, float32: of each run (R, N, K), or of the runs that saw an example (N, K)."""
+    files = _open_all(runs, series)
+    if per_run:
+        return torch.stack([_normalized(file) for file in files])
+    if len(files) == 1:
+        return _normalized(files[0])
+    total = torch.zeros(files[0].num_examples, files[0].num_classes or 0)
+    number = torch.zeros(files[0].num_examples, 1)
+    for file in files:  # one after the other: R x N x K may not fit into memory
+        rows = _normalized(file)
+        number += ~rows[:, :1].isnan()
+        total += rows.nan_to_num_()
+    return total / number
+
+
+def _open_all(runs: Sequence[RecordedSeries], series: str) -> list[ArrayFile]:
     if not series.startswith("train-"):
         raise ValueError(
             f"Probabilities are averaged over training, but series '{series}' is not of training examples: load "
@@ -35,39 +52,18 @@ def open_probabilities(runs: Sequence[RecordedSeries], series: str) -> list[Prob
             f"No averaged probabilities were recorded in {len(missing)} of {len(runs)} runs, the first is "
             f"'{missing[0]}': train with EasinessCallback(probabilities=True)."
         )
-    files = [ProbabilitiesFile.open(probabilities_path(run.info.path)) for run in runs]
+    files = [open_probabilities(run.info.path) for run in runs]
+    num_examples, num_classes = runs[0].identity.num_examples, files[0].num_classes
     for file in files:
-        if file.num_examples != runs[0].num_examples or file.num_classes != files[0].num_classes:
+        if (file.num_examples, file.num_classes) != (num_examples, num_classes):
             raise ValueError(
                 f"'{file.path}' holds {file.num_examples} examples of {file.num_classes} classes, but the record has "
-                f"{runs[0].num_examples} of {files[0].num_classes}: load runs of one data set and module."
+                f"{num_examples} of {num_classes}: load runs of one data set and module."
             )
     return files
 
 
-def read_probabilities(runs: Sequence[RecordedSeries], series: str, per_run: bool) -> Tensor:
-    """Read averaged probabilities, float32: of each run (R, N, K), or of the runs that saw an example (N, K).
-
-    A row adds up to 1; it is NaN where the example was not seen.
-
-    Raises:
-        ValueError: as of `open_probabilities`.
-    """
-    files = open_probabilities(runs, series)
-    if per_run:
-        return torch.stack([_normalized(file.read()) for file in files])
-    if len(files) == 1:
-        return _normalized(files[0].read())
-    total = torch.zeros(files[0].num_examples, files[0].num_classes)
-    number = torch.zeros(files[0].num_examples, 1)
-    for file in files:  # one after the other: R x N x K may not fit into memory
-        rows = _normalized(file.read())
-        number += ~rows[:, :1].isnan()
-        total += rows.nan_to_num_()
-    return total / number
-
-
-def _normalized(rows: Tensor) -> Tensor:
+def _normalized(file: ArrayFile) -> Tensor:
     """Half-precision rows as float32 that add up to 1, which rounding has moved."""
-    exact = rows.float()
+    exact = file.read("probabilities").float()
     return exact.div_(exact.sum(1, keepdim=True))

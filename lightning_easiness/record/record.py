@@ -9,15 +9,23 @@ import torch
 from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.agreement import Agreement, measure_agreement
-from lightning_easiness.record.files import FIELDS, fingerprint
-from lightning_easiness.record.probabilities import have_probabilities, read_probabilities
-from lightning_easiness.record.saving import save_runs
+from lightning_easiness.record.files import FIELDS
+from lightning_easiness.record.probabilities import averaged_probabilities, have_probabilities, read_probabilities
 from lightning_easiness.record.score_runs import RunScores, mean_over_seen, score_runs, stack_rows
-from lightning_easiness.record.series import RecordedSeries, merged_target, read_runs, same_seeds, stack, with_own_names
+from lightning_easiness.record.series import (
+    RecordedSeries,
+    find_runs,
+    merged_identity,
+    only_series,
+    read_runs,
+    same_seeds,
+    stack,
+    with_own_names,
+)
+from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import Scores, get_score
-
-__all__ = ["EasinessRecord"]
 
 
 class EasinessRecord:
@@ -27,14 +35,12 @@ class EasinessRecord:
 
     Example:
         >>> import tempfile
-        >>> from lightning_easiness.record.writer import RunWriter
-        >>> folder = tempfile.mkdtemp()
+        >>> from lightning_easiness.data.observation import Observation
+        >>> folder, identity = tempfile.mkdtemp(), DataIdentity(3, torch.tensor([0, 1, 1]))
         >>> for seed, loss in enumerate(([0.1, 2.0, 0.7], [0.3, 1.0, 0.9])):
+        ...     fields = {"loss": torch.tensor(loss)}
         ...     with RunWriter(folder, f"seed-{seed}", seed=seed) as writer:
-        ...         fields = {"loss": torch.tensor(loss)}
-        ...         _ = writer.append(
-        ...             "train-probe", step=120, epoch=0, target=torch.tensor([0, 1, 1]), fields=fields, num_classes=2
-        ...         )
+        ...         _ = writer.append(Observation("train-probe", 120, 0, fields, identity, num_classes=2))
         ...         writer.complete()
         >>> record = EasinessRecord.load(folder)
         >>> record
@@ -53,7 +59,7 @@ class EasinessRecord:
 
     @classmethod
     def load(
-        cls, path: str | Path, series: str = "train-probe", runs: str | Iterable[str] | None = None
+        cls, path: str | Path, series: str | None = None, runs: str | Iterable[str] | None = None
     ) -> "EasinessRecord":
         """Open a folder of runs, or of one run; only headers are read.
 
@@ -64,16 +70,17 @@ class EasinessRecord:
         Args:
             path: the `dirpath` of EasinessCallback, or the folder of one run in it.
             series: "train-probe", "train-online", "val-probe", "loader-probe", or a pattern's, "train-probe-grey".
+                None: the only one where there is one, else "train-probe".
             runs: names of the runs to load, in that order; None for all, in the order of the numbers in their names.
 
         Raises:
             FileNotFoundError: there is no such folder, no run in it, or none with that series.
             ValueError: nothing can be read, the runs share no checkpoint or are of different data sets.
         """
-        found, problems = read_runs(Path(path), series, runs)
-        kept, left_out = stack(found)
-        _warn([*(f"Left out: {sentence}" for sentence in [*problems, *left_out]), *same_seeds(kept)])
-        return cls(kept, series)
+        folders = find_runs(Path(path), runs)
+        series = series or only_series(folders)
+        found, problems = read_runs(Path(path), folders, series)
+        return cls._stacked(found, series, problems)
 
     @classmethod
     def merge(cls, *records: "EasinessRecord") -> "EasinessRecord":
@@ -90,9 +97,13 @@ class EasinessRecord:
             held = ", ".join(f"'{record.series}'" for record in records)
             raise ValueError(f"merge() takes records of one series; got {held}: load them with the same `series`.")
         runs = with_own_names([run for record in records for run in record._runs])
+        return cls._stacked(runs, records[0].series)
+
+    @classmethod
+    def _stacked(cls, runs: Sequence[RecordedSeries], series: str, problems: Sequence[str] = ()) -> "EasinessRecord":
         kept, left_out = stack(runs)
-        _warn([*(f"Left out: {sentence}" for sentence in left_out), *same_seeds(kept)])
-        return cls(kept, records[0].series)
+        _warn([*(f"Left out: {sentence}" for sentence in [*problems, *left_out]), *same_seeds(kept)])
+        return cls(kept, series)
 
     def select_runs(self, runs: Iterable[int | str]) -> "EasinessRecord":
         """The same record with only some runs, by index or name, in that order.
@@ -117,7 +128,15 @@ class EasinessRecord:
             FileExistsError: `dirpath` holds checkpoints of a run of that name.
             OSError: it cannot be written to.
         """
-        save_runs([run.whole() for run in self._runs], self.series, dirpath)
+        for run in self._runs:
+            whole = run.whole()
+            with RunWriter(dirpath, run.name, seed=run.info.seed, versions=run.info.versions) as writer:
+                for file in whole.checkpoints:
+                    writer.append(whole.observation(file))
+                if have_probabilities([run], self.series):
+                    writer.replace_probabilities(averaged_probabilities(run))
+                if run.info.complete:
+                    writer.complete()
 
     # ------------------------------------------------------------------ what it holds
 
@@ -142,7 +161,7 @@ class EasinessRecord:
     @property
     def num_examples(self) -> int:
         """N, the length of the data set."""
-        return self._runs[0].num_examples
+        return self.identity.num_examples
 
     @property
     def num_classes(self) -> int | None:
@@ -186,15 +205,19 @@ class EasinessRecord:
         return tuple(name for name in FIELDS if all(name in file.fields for file in files))
 
     @cached_property
-    def target(self) -> Tensor:
-        """Class of each example, int64 `(N,)`, -1 where no run knows it."""
-        return merged_target(self._runs)
+    def identity(self) -> DataIdentity:
+        """The data set: its length, and its targets as any of the runs holds them."""
+        return merged_identity(self._runs)
 
-    @cached_property
+    @property
+    def target(self) -> Tensor:
+        """Class of each example, int64 `(N,)`, -1 where not known."""
+        return self.identity.known_target
+
+    @property
     def fingerprint(self) -> str:
-        """Names the data set: its length and its targets."""
-        names = {run.fingerprint for run in self._runs}
-        return names.pop() if len(names) == 1 else fingerprint(self.target, self.num_examples)
+        """Names the data set: a digest of its length and its targets."""
+        return self.identity.fingerprint
 
     @property
     def loss(self) -> Tensor:
@@ -319,7 +342,7 @@ class EasinessRecord:
         """
         index = self._index(checkpoint)
         found = self._score_runs(name, index, first, options)
-        _warn(found.told)
+        _warn(found.gaps)
         with_loss = "loss" in self.fields and name != "mean_loss"
         scores = Scores(
             values=found.values,

@@ -1,13 +1,16 @@
 """A score computed from recorded runs: what its function is given, and what each run alone would give."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_easiness.record.files import CheckpointFile
+from lightning_easiness.record.files import ArrayFile
 from lightning_easiness.record.series import RecordedSeries
 from lightning_easiness.scores import ScoreDefinition
 
@@ -22,15 +25,15 @@ class RunScores:
         values: the score `(N,)`.
         alone: `(R, N)`, NaN where a run did not see an example, or recorded a NaN of it.
         unseen: where it is for the former that `alone` is NaN, bool `(R, N)`.
-        remarks: a sentence for each thing to know of the trajectories.
-        told: a sentence on examples whose score is of fewer than all runs, where there are any.
+        remarks: a sentence for each thing to know about the trajectories.
+        gaps: a sentence on examples whose score is of fewer than all runs, where there are any.
     """
 
     values: Tensor
     alone: Tensor
     unseen: Tensor
     remarks: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
     def spread(self) -> Tensor:
         """Standard deviation (ddof=1) over the runs that saw an example, `(N,)`; NaN for fewer than two."""
@@ -52,21 +55,14 @@ def score_runs(
     options: Mapping[str, Any],
     first: int = 0,
 ) -> RunScores:
-    """Compute a score from one series of several runs.
+    """Compute a score from one series of several runs that have the same steps and the fields that it needs.
 
-    The mean over runs is that over those which saw an example: another has nothing to say of it. A NaN that a run
-    recorded of what it saw stays in the mean, as it tells that something went wrong.
-
-    Args:
-        definition: the score; the runs hold the fields that it needs.
-        runs: R runs with the same steps.
-        checkpoint: index, not negative. Trajectories end there.
-        options: for the function of the score.
-        first: index, not negative and not above `checkpoint`. Trajectories begin there.
+    The mean over runs is over those that saw an example. A NaN that a run recorded of what it saw stays in the mean, as
+    it shows that something went wrong. `checkpoint` and `first`, where trajectories begin, are indices from 0.
 
     Raises:
         ValueError: the runs recorded another loss than the score needs, `first` comes after `checkpoint` or is given
-            for a score of one checkpoint, or the function does not return one value an example.
+            for a score of one checkpoint, or the function does not return one value per example.
     """
     _check_loss(definition, runs[0].loss)
     _check_first(definition, first, checkpoint)
@@ -148,11 +144,8 @@ def _check_first(definition: ScoreDefinition, first: int, checkpoint: int) -> No
 # -------------------------------------------------------------------------------------------- scores of a checkpoint
 
 
-def _at_a_checkpoint(
-    definition: ScoreDefinition, files: Sequence[CheckpointFile], options: Mapping[str, Any]
-) -> RunScores:
-    columns = [[_reader(file, field) for file in files] for field in definition.fields]
-    inputs = _inputs(columns, slice(None))
+def _at_a_checkpoint(definition: ScoreDefinition, files: Sequence[ArrayFile], options: Mapping[str, Any]) -> RunScores:
+    inputs = _inputs([[_reader(file, field) for file in files] for field in definition.fields], slice(None))
     values = _apply(definition, inputs, options)
     if len(files) == 1:
         return RunScores(values, values.unsqueeze(0), values.new_zeros((1, len(values)), dtype=torch.bool))
@@ -169,12 +162,12 @@ def _at_a_checkpoint(
 # -------------------------------------------------------------------------------------------- scores of a trajectory
 
 
-def _with_fields(files: Sequence[CheckpointFile], fields: Sequence[str]) -> list[CheckpointFile]:
+def _with_fields(files: Sequence[ArrayFile], fields: Sequence[str]) -> list[ArrayFile]:
     """The files that hold all of some fields: those that not all runs share may lack one."""
     return [file for file in files if set(fields) <= set(file.fields)]
 
 
-def _of_other_steps(definition: ScoreDefinition, trajectories: Sequence[Sequence[CheckpointFile]]) -> list[str]:
+def _of_other_steps(definition: ScoreDefinition, trajectories: Sequence[Sequence[ArrayFile]]) -> list[str]:
     if len({tuple(file.step for file in files) for files in trajectories}) == 1:
         return []
     low, *_, high = sorted(len(files) for files in trajectories)
@@ -187,7 +180,7 @@ def _of_other_steps(definition: ScoreDefinition, trajectories: Sequence[Sequence
 
 
 def _trajectory_score(
-    definition: ScoreDefinition, files: Sequence[CheckpointFile], options: Mapping[str, Any]
+    definition: ScoreDefinition, files: Sequence[ArrayFile], options: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, int]:
     """The score of one run; where it is NaN as the example was not seen; and how many lack a part that was seen."""
     columns = [[_reader(file, field) for file in files] for field in definition.fields]
@@ -195,14 +188,12 @@ def _trajectory_score(
     if definition.weights is not None:
         options = {**options, "weights": definition.weights(torch.stack([_accuracy(file) for file in files]))}
     length = max(1, _BLOCK // len(files))
-    blocks = [slice(start, start + length) for start in range(0, files[0].num_examples, length)]
     scores, unseen, holes = [], [], 0
-    for block in blocks:
+    for start in range(0, files[0].num_examples, length):
+        block = slice(start, start + length)
         inputs = _inputs(columns, block)
         scores.append(_apply(definition, inputs, options))
-        unknown = inputs[0].isnan()
-        for other in inputs[1:]:
-            unknown |= other.isnan()
+        unknown = reduce(torch.logical_or, (rows.isnan() for rows in inputs))
         unseen.append(torch.zeros_like(scores[-1], dtype=torch.bool))
         gappy = unknown.any(0).nonzero().squeeze(1)
         if not len(gappy):
@@ -215,8 +206,8 @@ def _trajectory_score(
     return torch.cat(scores), torch.cat(unseen), holes
 
 
-def _accuracy(file: CheckpointFile) -> Tensor:
-    """Share of the examples that were right among those that were seen, (); 0 of none."""
+def _accuracy(file: ArrayFile) -> Tensor:
+    """Fraction of the examples that were right among those that were seen, (); 0 of none."""
     seen = ~_unseen(file)
     return (file.read("correct") & seen).sum() / seen.sum().clamp(min=1)
 
@@ -240,7 +231,7 @@ def _inputs(columns: Sequence[Sequence[_Reader]], examples: slice) -> list[Tenso
     return [stack_rows([read(examples) for read in column]) for column in columns]
 
 
-def _reader(file: CheckpointFile, field: str) -> _Reader:
+def _reader(file: ArrayFile, field: str) -> _Reader:
     """What a score is given of a field: floats, for some of the examples, NaN where they were not seen."""
     values = file.read(field)
     if field != "correct":
@@ -249,7 +240,7 @@ def _reader(file: CheckpointFile, field: str) -> _Reader:
     return lambda examples: values[examples].float().masked_fill(unseen[examples], torch.nan)
 
 
-def _unseen(file: CheckpointFile) -> Tensor:
+def _unseen(file: ArrayFile) -> Tensor:
     unseen = torch.zeros(file.num_examples, dtype=torch.bool)
     if "count" in file.fields:
         unseen |= file.read("count") == 0
@@ -263,7 +254,7 @@ def _apply(definition: ScoreDefinition, inputs: Sequence[Tensor], options: Mappi
     expected = inputs[0].shape[1:]
     if values.shape != expected:
         raise ValueError(
-            f"The function of score '{definition.name}' must return one value an example, {tuple(expected)}; "
+            f"The function of score '{definition.name}' must return one value per example, {tuple(expected)}; "
             f"got {tuple(values.shape)}."
         )
     return values if values.is_floating_point() else values.float()

@@ -1,24 +1,20 @@
 """One series of several runs: finding it on disk, and the rule by which runs are stacked into one record.
 
-Nothing here reads more than headers, but for targets where the runs do not know the same ones.
+Nothing here reads more than headers, except targets where runs hold different ones.
 """
+
+from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from lightning_easiness.record.files import (
-    UNKNOWN_TARGET,
-    CheckpointFile,
-    RecordFileError,
-    TargetsFile,
-    fingerprint,
-)
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.observation import Observation
+from lightning_easiness.record.files import ArrayFile, RecordFileError
 from lightning_easiness.record.layout import (
     RUN_FILE,
     RunInfo,
@@ -29,6 +25,9 @@ from lightning_easiness.record.layout import (
     read_run,
 )
 
+DEFAULT_SERIES = "train-probe"
+_LOAD_ONE = "load those of one data set, module and loss with runs=[...]."
+
 
 @dataclass(frozen=True)
 class RecordedSeries:
@@ -38,9 +37,9 @@ class RecordedSeries:
     """
 
     info: RunInfo
-    checkpoints: tuple[CheckpointFile, ...]
-    targets: TargetsFile | None
-    not_shared: tuple[CheckpointFile, ...] = ()
+    checkpoints: tuple[ArrayFile, ...]
+    targets: ArrayFile | None
+    not_shared: tuple[ArrayFile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,30 +51,6 @@ class RecordedSeries:
         """Steps of the checkpoints."""
         return tuple(checkpoint.step for checkpoint in self.checkpoints)
 
-    def trajectory(self, first: int, last: int) -> tuple[CheckpointFile, ...]:
-        """All of its own checkpoints, shared or not, from the shared one of index `first` to that of index `last`.
-
-        Both count. The first and the last shared one stand for the first and the last of its own.
-        """
-        own = sorted((*self.checkpoints, *self.not_shared), key=lambda checkpoint: checkpoint.step)
-        begin = own[0] if first == 0 else self.checkpoints[first]
-        end = own[-1] if last == len(self.checkpoints) - 1 else self.checkpoints[last]
-        return tuple(checkpoint for checkpoint in own if begin.step <= checkpoint.step <= end.step)
-
-    def whole(self) -> "RecordedSeries":
-        """The run by itself, with all of its own checkpoints."""
-        return replace(self, checkpoints=self.trajectory(0, len(self.checkpoints) - 1), not_shared=())
-
-    @property
-    def num_examples(self) -> int:
-        """N, the length of the data set."""
-        return self.checkpoints[0].num_examples
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the data set."""
-        return fingerprint(None, self.num_examples) if self.targets is None else self.targets.fingerprint
-
     @property
     def loss(self) -> str:
         """Name of the loss."""
@@ -86,44 +61,43 @@ class RecordedSeries:
         """K, where known."""
         return next((checkpoint.num_classes for checkpoint in self.checkpoints if checkpoint.num_classes), None)
 
-    def target(self) -> Tensor:
-        """Map the class of each example, int64 `(N,)`, -1 where not known."""
+    @cached_property
+    def identity(self) -> DataIdentity:
+        """The data set, with its recorded fingerprint; its targets are mapped, not read."""
         if self.targets is None:
-            return torch.full((self.num_examples,), UNKNOWN_TARGET)
-        return self.targets.read()
+            return DataIdentity(self.checkpoints[0].num_examples)
+        return DataIdentity(self.targets.num_examples, self.targets.read("target"), self.targets.fingerprint)
+
+    def trajectory(self, first: int, last: int) -> tuple[ArrayFile, ...]:
+        """All of its own checkpoints, shared or not, from the shared one of index `first` to that of index `last`.
+
+        Both count. The first and the last shared one stand for the first and the last of its own.
+        """
+        own = sorted((*self.checkpoints, *self.not_shared), key=lambda checkpoint: checkpoint.step)
+        begin = own[0] if first == 0 else self.checkpoints[first]
+        end = own[-1] if last == len(self.checkpoints) - 1 else self.checkpoints[last]
+        return tuple(checkpoint for checkpoint in own if begin.step <= checkpoint.step <= end.step)
+
+    def whole(self) -> RecordedSeries:
+        """The run by itself, with all of its own checkpoints."""
+        return replace(self, checkpoints=self.trajectory(0, len(self.checkpoints) - 1), not_shared=())
+
+    def observation(self, file: ArrayFile) -> Observation:
+        """What one of its checkpoints holds, as it was observed; the fields are mapped."""
+        fields = {field: file.read(field) for field in file.fields}
+        return Observation(file.series, file.step, file.epoch, fields, self.identity, file.num_classes, file.loss)
 
 
 # ---------------------------------------------------------------------------------------------------------- finding
 
 
-def read_runs(path: Path, series: str, names: Iterable[str] | None = None) -> tuple[list[RecordedSeries], list[str]]:
-    """Open the headers of one series of the runs in a folder.
-
-    Args:
-        path: folder of a run, or of runs.
-        series: name of the series.
-        names: which runs, in that order; None for all, in the order of the numbers in their names.
-
-    Returns:
-        The runs, at least one, and a sentence for each thing that cannot be read.
+def find_runs(path: Path, names: Iterable[str] | None = None) -> list[Path]:
+    """The folders of runs in a folder, or that of one run; those of `names` in that order, else by number.
 
     Raises:
-        FileNotFoundError: there is no such folder, no run in it, or none with that series.
-        ValueError: a name in `names` is of no run, or nothing can be read.
+        FileNotFoundError: there is no such folder, or no run in it.
+        ValueError: a name in `names` is of no run.
     """
-    folders = _find_runs(path, names)
-    found: list[RecordedSeries] = []
-    problems: list[str] = []
-    for folder in folders:
-        run, sentences = _read_series(folder, series)
-        found += [run] if run else []
-        problems += sentences
-    if not found:
-        raise _nothing_found(path, folders, series, problems)
-    return found, problems
-
-
-def _find_runs(path: Path, names: Iterable[str] | None) -> list[Path]:
     if not path.is_dir():
         raise FileNotFoundError(f"'{path}' is no folder: give one to which EasinessCallback(dirpath=...) wrote.")
     if (path / RUN_FILE).exists():
@@ -143,6 +117,33 @@ def _find_runs(path: Path, names: Iterable[str] | None) -> list[Path]:
     if unknown:
         raise ValueError(f"`runs` names {unknown[0]!r}, which is not in '{path}': there are {_quoted(by_name)}.")
     return [by_name[name] for name in wanted]
+
+
+def only_series(folders: Iterable[Path]) -> str:
+    """The series that some runs hold, if it is one alone, else the train probe."""
+    held = {name for folder in folders for name in list_series(folder)}
+    return held.pop() if len(held) == 1 else DEFAULT_SERIES
+
+
+def read_runs(path: Path, folders: Sequence[Path], series: str) -> tuple[list[RecordedSeries], list[str]]:
+    """Open the headers of one series of the runs that were found in the folder `path`.
+
+    Returns:
+        The runs, at least one, and a sentence for each thing that cannot be read.
+
+    Raises:
+        FileNotFoundError: no run holds that series.
+        ValueError: nothing of it can be read.
+    """
+    found: list[RecordedSeries] = []
+    problems: list[str] = []
+    for folder in folders:
+        run, sentences = _read_series(folder, series)
+        found += [run] if run else []
+        problems += sentences
+    if not found:
+        raise _nothing_found(path, folders, series, problems)
+    return found, problems
 
 
 def _looks_like_run(folder: Path) -> bool:
@@ -166,7 +167,7 @@ def _read_series(run_dir: Path, series: str) -> tuple[RecordedSeries | None, lis
     checkpoints, problems = _open_checkpoints(paths.values())
     if not checkpoints:
         return None, problems
-    targets: TargetsFile | None = None
+    targets: ArrayFile | None = None
     try:
         targets = open_targets(run_dir, series)
     except RecordFileError as error:
@@ -181,8 +182,8 @@ def _read_series(run_dir: Path, series: str) -> tuple[RecordedSeries | None, lis
     return (RecordedSeries(info, fitting, targets) if fitting else None), problems
 
 
-def _open_checkpoints(paths: Iterable[Path]) -> tuple[list[CheckpointFile], list[str]]:
-    checkpoints: list[CheckpointFile] = []
+def _open_checkpoints(paths: Iterable[Path]) -> tuple[list[ArrayFile], list[str]]:
+    checkpoints: list[ArrayFile] = []
     problems: list[str] = []
     for path in paths:
         try:
@@ -211,7 +212,7 @@ def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[st
     Where no run is complete, it is the checkpoints that all runs share. How the runs were cut before is forgotten.
 
     Returns:
-        The runs, all with the same steps, and a sentence for each thing left out.
+        The runs, all with the same steps, and a sentence for each thing left out or to be warned of.
 
     Raises:
         ValueError: the runs share no checkpoint, or are not of one data set, loss and number of classes.
@@ -238,33 +239,35 @@ def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[st
     return [_cut(run, shared) for run in kept], problems
 
 
-def merged_target(runs: Sequence[RecordedSeries]) -> Tensor:
-    """Class of each example as any of the runs knows it, int64 `(N,)`, -1 where none does.
-
-    Raises:
-        ValueError: two runs know different classes of an example.
-    """
-    merged = runs[0].target()
-    if len({run.fingerprint for run in runs}) == 1:
-        return merged
+def merged_identity(runs: Sequence[RecordedSeries]) -> DataIdentity:
+    """The data set of several runs, with the targets that any of them holds; raise a ValueError where two differ."""
+    merged = runs[0].identity
     for position, run in enumerate(runs):
-        target = run.target()
-        other = (merged >= 0) & (target >= 0) & (merged != target)
-        if other.any():
-            example = int(other.nonzero()[0])
-            first = next(run for run in runs[:position] if run.target()[example] >= 0)
-            classes = f"{int(merged[example])} and {int(target[example])}"
-            raise ValueError(_other_data(first, run, f"example {example} is of classes {classes}"))
-        merged = torch.where(merged >= 0, merged, target)
+        if not merged.is_same(run.identity):
+            for earlier in runs[:position]:  # to name the one that differs
+                here, there = f"Run '{earlier.name}'", f"run '{run.name}'"
+                earlier.identity.check_same(run.identity, here, there, _LOAD_ONE)
+        merged = merged.merged(run.identity)
     return merged
 
 
-def with_own_names(runs: Sequence[RecordedSeries]) -> list[RecordedSeries]:
-    """Give runs whose name is taken the next free number: "seed-0", "seed-0-2".
+def check_same_data(runs: Sequence[RecordedSeries]) -> None:
+    """Raise a ValueError that names two runs of different data sets, losses or numbers of classes."""
+    if not runs:
+        return
+    merged_identity(runs)
+    first = runs[0]
+    for run in runs:
+        found = {"losses": (first.loss, run.loss), "numbers of classes": (first.num_classes, run.num_classes)}
+        for what, (a, b) in found.items():
+            if a and b and a != b:
+                raise ValueError(
+                    f"Runs '{first.name}' and '{run.name}' recorded different {what} ({a!r} and {b!r}): {_LOAD_ONE}"
+                )
 
-    Raises:
-        ValueError: a run, that is its folder, comes twice.
-    """
+
+def with_own_names(runs: Sequence[RecordedSeries]) -> list[RecordedSeries]:
+    """Give runs whose name is taken the next free number: "seed-0", "seed-0-2"; raise a ValueError for a run twice."""
     folders = [run.info.path.resolve() for run in runs]
     named: dict[str, RecordedSeries] = {}
     for position, run in enumerate(runs):
@@ -285,34 +288,9 @@ def same_seeds(runs: Sequence[RecordedSeries]) -> list[str]:
         names = [f"'{run.name}'" for run in runs if run.info.seed == seed]
         sentences.append(
             f"Runs {', '.join(names[:-1])} and {names[-1]} have the same seed {seed}: "
-            "unless something else differs, they tell no more than one of them."
+            "unless something else differs, together they say no more than one of them."
         )
     return sentences
-
-
-def check_same_data(runs: Sequence[RecordedSeries]) -> None:
-    """Raise a ValueError that names two runs of different data sets, losses or numbers of classes."""
-    if not runs:
-        return
-    first = runs[0]
-    for run in runs:
-        if run.num_examples != first.num_examples:
-            raise ValueError(_other_data(first, run, f"{first.num_examples} and {run.num_examples} examples"))
-        if run.loss != first.loss:
-            raise ValueError(
-                f"Runs '{first.name}' and '{run.name}' recorded different losses ({first.loss!r} and {run.loss!r}): "
-                "load those of one with runs=[...]."
-            )
-        if run.num_classes and first.num_classes and run.num_classes != first.num_classes:
-            raise ValueError(_other_data(first, run, f"{first.num_classes} and {run.num_classes} classes"))
-    merged_target(runs)
-
-
-def _other_data(first: RecordedSeries, second: RecordedSeries, what: str) -> str:
-    return (
-        f"Runs '{first.name}' and '{second.name}' are of different data sets ({what}): "
-        "load those of one with runs=[...]."
-    )
 
 
 def _cut(run: RecordedSeries, steps: set[int]) -> RecordedSeries:

@@ -1,8 +1,10 @@
-"""The store of runs on disk: `RunWriter` appends checkpoints to a run's folder; what reads them is named here, too.
+"""`RunWriter`: appends checkpoints to the folder of a run.
 
 Checkpoints are only ever added, each as a whole file, so that one costs the same however many came before, and a kill
 at any moment loses none that was appended.
 """
+
+from __future__ import annotations
 
 import errno
 import json
@@ -12,65 +14,41 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 
-import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
+from typing_extensions import Self
 
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.observation import AveragedProbabilities, Observation
 from lightning_easiness.record.files import (
+    CHECKPOINT,
     FIELDS,
     FORMAT_VERSION,
-    UNKNOWN_TARGET,
-    CheckpointFile,
-    RecordFileError,
-    TargetsFile,
-    fingerprint,
-    normal_target,
+    PROBABILITIES,
+    TARGETS,
     remove_leftovers,
     sync_folder,
-    write_checkpoint,
-    write_probabilities,
-    write_targets,
+    write_arrays,
     write_whole,
 )
 from lightning_easiness.record.layout import (
     RUN_FILE,
     RUN_FORMAT,
-    TARGETS_FILE,
-    RunInfo,
-    checkpoint_name,
+    checkpoint_path,
     checkpoint_paths,
-    is_complete,
     list_series,
-    open_checkpoint,
     open_targets,
     probabilities_path,
     read_run,
+    targets_path,
 )
 
-__all__ = [
-    "FIELDS",
-    "CheckpointFile",
-    "RecordFileError",
-    "RunInfo",
-    "RunWriter",
-    "TargetsFile",
-    "checkpoint_paths",
-    "fingerprint",
-    "is_complete",
-    "list_series",
-    "open_checkpoint",
-    "open_targets",
-    "read_run",
-]
-
 _PACKAGES = ("lightning-easiness", "torch", "lightning", "numpy", "safetensors")
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without locks answer
 
 
 class RunWriter:
-    """Appends the checkpoints of one run. One writer a run at a time: it holds a lock until `close`, or until it dies.
+    """Appends the checkpoints of one run. A run has one writer at a time: it holds a lock until `close`, or its death.
 
     Args:
         dirpath: folder of all runs; made where it is missing.
@@ -87,18 +65,14 @@ class RunWriter:
         OSError: the folder cannot be written to.
 
     Example:
-        >>> import tempfile
-        >>> folder = tempfile.mkdtemp()
-        >>> with RunWriter(folder, "seed-0", seed=0) as writer:
-        ...     path = writer.append(
-        ...         "train-probe", step=120, epoch=0, target=torch.tensor([1, 0]), num_classes=2,
-        ...         fields={"loss": torch.tensor([0.1, 2.3]), "correct": torch.tensor([True, False])},
-        ...     )
+        >>> import tempfile, torch
+        >>> identity = DataIdentity(2, torch.tensor([1, 0]))
+        >>> fields = {"loss": torch.tensor([0.1, 2.3]), "correct": torch.tensor([True, False])}
+        >>> with RunWriter(tempfile.mkdtemp(), "seed-0", seed=0) as writer:
+        ...     path = writer.append(Observation("train-probe", 120, 0, fields, identity))
         ...     writer.complete()
         >>> path.name, writer.steps("train-probe")
         ('step-000000000120.safetensors', (120,))
-        >>> CheckpointFile.open(path).read("loss")
-        tensor([0.1000, 2.3000])
     """
 
     def __init__(
@@ -123,27 +97,10 @@ class RunWriter:
             self.close()
             raise
 
-    def append(
-        self,
-        series: str,
-        *,
-        step: int,
-        epoch: int,
-        target: Tensor | None,
-        fields: Mapping[str, Tensor],
-        num_classes: int | None,
-        loss: str = "cross_entropy",
-    ) -> Path:
+    def append(self, observation: Observation) -> Path:
         """Write one checkpoint; when this returns, it is on disk. A step that is on disk already is written anew.
 
-        Args:
-            series: what was observed and how, such as "train-probe".
-            step: optimizer updates before the observation.
-            epoch: epoch of the observation.
-            target: class of each example, integers `(N,)`, -1 where not known. What earlier checkpoints knew is kept.
-            fields: observations `(N,)` by name: see `FIELDS`; any device, any float dtype (stored as float32).
-            num_classes: K, where known.
-            loss: name of the loss in field `loss`.
+        Targets that earlier checkpoints of the series hold are kept.
 
         Returns:
             The file of the checkpoint.
@@ -154,76 +111,62 @@ class RunWriter:
             OSError: the checkpoint could not be written; nothing of it stays behind, and what is on disk is whole.
         """
         self._check_open()
-        _check_name("series", series)
-        if not 0 <= step < 10**12:
-            raise ValueError(f"`step` must be in [0, 10^12); got {step}.")
-        values = _to_stored(fields)
-        num_examples = len(next(iter(values.values())))
-        with self._naming_checkpoint(series, step):
+        _check_name("series", observation.series)
+        fields = _to_stored(observation)
+        with self._naming_checkpoint(observation.series, observation.step):
             self._unmark_complete()
-            _make_folder(self.path / series)
-            identity = self._merge_target(series, target, num_examples)
-            path = self.path / series / checkpoint_name(step)
+            path = checkpoint_path(self.path, observation.series, observation.step)
+            _make_folder(path.parent)
+            identity = self._merge_target(observation)
             header = {
-                "step": step,
-                "epoch": epoch,
-                "series": series,
-                "num_examples": num_examples,
-                "num_classes": num_classes,
-                "fingerprint": identity,
-                "loss": loss,
+                "step": observation.step,
+                "epoch": observation.epoch,
+                "series": observation.series,
+                "num_examples": identity.num_examples,
+                "num_classes": observation.num_classes,
+                "fingerprint": identity.fingerprint,
+                "loss": observation.loss_name,
             }
-            write_checkpoint(path, values, header)
+            write_arrays(path, CHECKPOINT, fields, header)
         return path
 
-    def replace_probabilities(self, probabilities: Tensor, count: Tensor, *, step: int, epoch: int) -> Path:
-        """Write the probabilities averaged over all of the training so far, in place of those before them.
+    def replace_probabilities(self, averaged: AveragedProbabilities) -> Path:
+        """Write the probabilities averaged over the training so far, in place of those before them.
 
         A file of its own at each checkpoint would hold N x K numbers; until the new one is whole, the old one is there.
-
-        Args:
-            probabilities: float16 `(N, K)`, NaN where an example was not seen.
-            count: times that each example was seen, int32 `(N,)`.
-            step: optimizer updates so far.
-            epoch: the last one in the average.
-
-        Raises:
-            RuntimeError: the writer is closed.
-            OSError: they could not be written; those before them are whole.
+        Raises as `append` does.
         """
         self._check_open()
         path = probabilities_path(self.path)
-        with self._naming_checkpoint(path.parent.name, step):
+        with self._naming_checkpoint(path.parent.name, averaged.step):
             self._unmark_complete()
             _make_folder(path.parent)
-            write_probabilities(path, probabilities, count, step=step, epoch=epoch)
+            num_examples, num_classes = averaged.probabilities.shape
+            header = {"step": averaged.step, "epoch": averaged.epoch}
+            header |= {"num_examples": num_examples, "num_classes": num_classes}
+            arrays = {"probabilities": averaged.probabilities, "count": averaged.count}
+            write_arrays(path, PROBABILITIES, arrays, header)
         return path
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError(f"The writer of run '{self.run}' in '{self.dirpath}' is closed: open a new one.")
 
     def steps(self, series: str) -> tuple[int, ...]:
         """Steps of the checkpoints of `series` that are on disk, ascending."""
         return tuple(checkpoint_paths(self.path, series))
 
     def complete(self) -> None:
-        """Say in `run.json` that the training came to its end."""
+        """Mark in `run.json` that the training came to its end."""
         self._info["complete"] = True
         with self._naming_dirpath():
             self._write_info()
 
     def close(self) -> None:
-        """Let go of the run; a second call does nothing."""
+        """Release the run; a second call does nothing."""
         self._closed = True
         self._lock.release()
 
-    def __enter__(self) -> "RunWriter":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _acquire(self) -> None:
@@ -234,13 +177,6 @@ class RunWriter:
                 f"Another callback is writing to run '{self.run}' in '{self.dirpath}'; "
                 "give one of them another `run` or `dirpath`."
             ) from None
-        except (NotImplementedError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-                raise
-            warnings.warn(  # better an unguarded run than none
-                f"'{self.dirpath}' is on a file system without locks: see to it that run '{self.run}' has one writer.",
-                stacklevel=3,
-            )
 
     def _begin(self, seed: int | None, resume: bool, versions: dict[str, str]) -> None:
         found = sum(len(self.steps(series)) for series in list_series(self.path))
@@ -283,56 +219,42 @@ class RunWriter:
     def _write_info(self) -> None:
         write_whole(self.path / RUN_FILE, (json.dumps(self._info, indent=2) + "\n").encode())
 
-    def _merge_target(self, series: str, target: Tensor | None, num_examples: int) -> str:
-        """Add what `target` knows to the targets on disk, and return the fingerprint of the sum."""
-        path = self.path / series / TARGETS_FILE
-        given = _checked_target(target, num_examples)
-        if not path.exists():
-            merged = torch.full((num_examples,), UNKNOWN_TARGET) if given is None else given
-        else:
-            file = TargetsFile.open(path)
-            self._check_same_length(series, file.num_examples, num_examples)
-            known = file.read()  # mapped: targets are not held in memory from one checkpoint to the next
-            if given is None or torch.equal(given, known):  # the usual case: no digest, no write
-                return file.fingerprint
-            self._check_same_targets(series, known, given)
-            merged = torch.where(given >= 0, given, known)
-            if torch.equal(merged, known):
-                return file.fingerprint
-        identity = fingerprint(merged, num_examples)
-        write_targets(path, merged, identity)
-        return identity
+    def _merge_target(self, observation: Observation) -> DataIdentity:
+        """Add the targets of an observation to those on disk, and return the identity of both."""
+        path, given = targets_path(self.path, observation.series), observation.identity
+        merged = given
+        if path.exists():
+            file = open_targets(self.path, observation.series)
+            known = DataIdentity(file.num_examples, file.read("target"), file.fingerprint)  # mapped, not held in memory
+            here = f"Series '{observation.series}' of run '{self.run}' in '{self.dirpath}'"
+            known.check_same(given, here, "the observation", "give another data set another `run` or `dirpath`.")
+            merged = known.merged(given)
+            if merged is known:  # the usual case: no digest, no write
+                return known
+        header = {"num_examples": merged.num_examples, "fingerprint": merged.fingerprint}
+        write_arrays(path, TARGETS, {"target": merged.known_target}, header)
+        return merged
 
-    def _check_same_length(self, series: str, known: int, given: int) -> None:
-        if known != given:
-            raise ValueError(
-                f"`fields` hold {given} examples, but series '{series}' of run '{self.run}' in '{self.dirpath}' holds "
-                f"{known}: give another data set another `run` or `dirpath`."
-            )
-
-    def _check_same_targets(self, series: str, known: Tensor, given: Tensor) -> None:
-        other = (known >= 0) & (given >= 0) & (known != given)
-        if other.any():
-            first = int(other.nonzero()[0])
-            raise ValueError(
-                f"`target` of example {first} is {int(given[first])}, but {int(known[first])} in series '{series}' of "
-                f"run '{self.run}' in '{self.dirpath}': give another data set another `run` or `dirpath`."
-            )
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"The writer of run '{self.run}' in '{self.dirpath}' is closed: open a new one.")
 
     def _naming_dirpath(self) -> AbstractContextManager[None]:
         way_out = "give `dirpath` a folder that this process may write to."
         return _explaining(f"Run '{self.run}' cannot be written into '{self.dirpath}'", way_out)
 
     def _naming_checkpoint(self, series: str, step: int) -> AbstractContextManager[None]:
-        way_out = "mend that, then resume; all checkpoints before it are whole."
+        way_out = "fix that, then resume; all checkpoints before it are whole."
         return _explaining(f"Step {step} of series '{series}' was not written into '{self.path}'", way_out)
 
 
 @contextmanager
 def _explaining(what: str, way_out: str) -> Iterator[None]:
-    """Raise any operating-system error as the same class and number, with a sentence of what to do."""
+    """Raise any operating-system error as the same class and number, with a sentence that says what to do."""
     try:
         yield
+    except NotImplementedError as error:  # of filelock, on a file system without locks
+        raise OSError(errno.ENOLCK, f"{what} ({error}): {way_out}") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno or errno.EIO, f"{what} ({reason}): {way_out}") from error
@@ -352,32 +274,24 @@ def _check_name(argument: str, name: str) -> None:
         raise ValueError(f"`{argument}` must be a plain folder name that does not begin with a dot; got {name!r}.")
 
 
-def _to_stored(fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if not fields:
-        raise ValueError(f"`fields` must hold at least one of {', '.join(FIELDS)}; got none.")
+def _to_stored(observation: Observation) -> dict[str, Tensor]:
+    """The fields in main memory and in the dtypes of the record; raise a ValueError where one does not fit."""
+    num_examples = observation.identity.num_examples
+    if not observation.fields or num_examples == 0:
+        held = ", ".join(observation.fields) or "none"
+        raise ValueError(f"An observation must hold fields of at least one example; got {held} of {num_examples}.")
     stored: dict[str, Tensor] = {}
-    for name, values in fields.items():
+    for name, values in observation.fields.items():
         if name not in FIELDS:
-            raise ValueError(f"`fields` must be of {', '.join(FIELDS)}; got {name!r}.")
-        if values.dim() != 1 or len(values) == 0:
-            raise ValueError(f"`fields[{name!r}]` must have shape (N,), N > 0; got {tuple(values.shape)}.")
-        if values.is_complex() or (values.is_floating_point() and not FIELDS[name].is_floating_point):
-            raise ValueError(f"`fields[{name!r}]` must fit {FIELDS[name]}; got {values.dtype}.")
+            raise ValueError(f"The fields of an observation must be of {', '.join(FIELDS)}; got {name!r}.")
+        loses = values.is_complex() or (values.is_floating_point() and not FIELDS[name].is_floating_point)
+        if values.shape != (num_examples,) or loses:
+            raise ValueError(
+                f"Field {name!r} of an observation must have shape ({num_examples},) and fit {FIELDS[name]}; "
+                f"got {tuple(values.shape)} of {values.dtype}."
+            )
         stored[name] = values.detach().to("cpu", FIELDS[name])
-    lengths = {name: len(values) for name, values in stored.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"`fields` must be of one length; got {lengths}.")
     return stored
-
-
-def _checked_target(target: Tensor | None, num_examples: int) -> Tensor | None:
-    if target is None:
-        return None
-    if target.shape != (num_examples,):
-        raise ValueError(f"`target` must have shape ({num_examples},) as the fields have; got {tuple(target.shape)}.")
-    if target.is_floating_point() or target.is_complex():
-        raise ValueError(f"`target` must hold integers; got {target.dtype}.")
-    return normal_target(target)
 
 
 def _versions() -> dict[str, str]:

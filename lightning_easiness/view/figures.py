@@ -106,12 +106,13 @@ def draw_curves(
     Example:
         >>> import tempfile
         >>> from lightning_easiness import EasinessRecord
+        >>> from lightning_easiness.data.identity import DataIdentity
+        >>> from lightning_easiness.data.observation import Observation
         >>> from lightning_easiness.record.writer import RunWriter
         >>> with RunWriter(tempfile.mkdtemp(), "seed-0", seed=0) as writer:
         ...     for step in (0, 10):
         ...         fields = {"loss": torch.rand(20)}
-        ...         target = torch.zeros(20, dtype=torch.int64)
-        ...         _ = writer.append("train-probe", step=step, epoch=0, target=target, fields=fields, num_classes=2)
+        ...         _ = writer.append(Observation("train-probe", step, 0, fields, DataIdentity(20)))
         >>> draw_curves(EasinessRecord.load(writer.path)).axes[0].get_xlabel()
         'optimizer updates'
     """
@@ -170,12 +171,13 @@ def draw_data_map(
     Example:
         >>> import tempfile
         >>> from lightning_easiness import EasinessRecord
+        >>> from lightning_easiness.data.identity import DataIdentity
+        >>> from lightning_easiness.data.observation import Observation
         >>> from lightning_easiness.record.writer import RunWriter
         >>> with RunWriter(tempfile.mkdtemp(), "seed-0", seed=0) as writer:
         ...     for step in (0, 10):
         ...         fields = {"loss": torch.rand(20), "correct": torch.rand(20) > 0.2}
-        ...         target = torch.zeros(20, dtype=torch.int64)
-        ...         _ = writer.append("train-probe", step=step, epoch=0, target=target, fields=fields, num_classes=2)
+        ...         _ = writer.append(Observation("train-probe", step, 0, fields, DataIdentity(20)))
         >>> draw_data_map(EasinessRecord.load(writer.path)).axes[0].get_ylabel()
         'confidence: mean probability of the label'
     """

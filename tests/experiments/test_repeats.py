@@ -240,7 +240,7 @@ def test_data_that_each_run_splits_anew(tmp_path: Path) -> None:
         return loader(random_split(Points(), [40, 13])[0])  # by the run's seed
 
     message = message_of(ValueError, tmp_path, seeds=(1, 2, 3), datamodule=split)
-    assert "Runs 'seed-1' and 'seed-2' are of different data sets" in message
+    assert "Run 'seed-1' and run 'seed-2' are not of the same data" in message
     assert "fix the split" in message
     assert not (tmp_path / "seed-3").exists(), "known after the second run"
 

@@ -27,9 +27,9 @@ from lightning_easiness import (
     functional,
 )
 from lightning_easiness.cli.main import main
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.experiments.threshold_set import SET_FILE
 from lightning_easiness.labels.threshold_issues import find_threshold_issues
-from lightning_easiness.record.files import fingerprint
 from lightning_easiness.select.base import SelectionState
 from tests.made_runs import whole
 from tests.repeated_runs import in_a_process, observed
@@ -119,7 +119,7 @@ def test_the_layout_on_disk(trained: ThresholdRuns) -> None:
         with safe_open(folder / SET_FILE, "pt") as file:
             assert file.get_tensor("indices").dtype == torch.int64
             assert file.metadata() == {
-                "fingerprint": fingerprint(Points(N).y, N),
+                "fingerprint": DataIdentity(N, Points(N).y).fingerprint,
                 "format": "lightning_easiness.threshold_examples",
                 "num_classes": "4",
                 "num_examples": str(N),

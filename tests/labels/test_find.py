@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import LabelIssues, find_label_issues, functional
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.observation import AveragedProbabilities, Observation
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import Scores
@@ -174,10 +176,9 @@ def write_by_heart(folder: Path, values: Tensor) -> None:
             margin = values if epoch < 2 else values.abs()
             fields = {"loss": (-margin).exp().log1p(), "correct": margin > 0, "margin": margin}
             fields["count"] = torch.ones(N, dtype=torch.int32)
-            about: dict = {"step": epoch + 1, "epoch": epoch, "target": TARGET, "num_classes": K}
-            writer.append("train-online", fields=fields, loss="cross_entropy", **about)
+            writer.append(Observation("train-online", epoch + 1, epoch, fields, DataIdentity(N, TARGET), K))
         rows = torch.nn.functional.one_hot(TARGET, K).half() * 0.97 + 0.01
-        writer.replace_probabilities(rows, torch.full((N,), 6, dtype=torch.int32), step=6, epoch=5)
+        writer.replace_probabilities(AveragedProbabilities(6, 5, rows, torch.full((N,), 6, dtype=torch.int32)))
         writer.complete()
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import EasinessRecord, find_label_issues, functional
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.labels import threshold_rule
 from lightning_easiness.labels.sources import Suspicion
 from lightning_easiness.labels.threshold_rule import judge_thresholds, judged_scores, mean_over_judges
-from lightning_easiness.record.files import fingerprint
 from lightning_easiness.scores import Scores
 from tests.made_runs import whole, write_run
 
@@ -172,7 +172,7 @@ def test_what_is_judged_is_one_score_of_all_runs() -> None:
         "step 40, epoch 1)"
     )
     assert torch.equal(judged.target, TARGET)
-    assert judged.fingerprint == fingerprint(TARGET, N)
+    assert judged.fingerprint == DataIdentity(N, TARGET).fingerprint
     wanted = torch.stack(loss).masked_fill(~verdict.judges, NAN).nanmean(0)
     assert torch.equal(judged.tie_breaker, wanted)
     other = suspicions(half(0, step=40, epoch=1), half(1, step=50, epoch=1))

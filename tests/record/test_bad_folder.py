@@ -114,7 +114,7 @@ def test_a_disk_that_is_full_for_a_while(tmp_path: Path, monkeypatch: pytest.Mon
         trainer(callbacks=[callback], max_epochs=1).fit(Net(), loader())
     expected = [
         f"EasinessCallback could not write step 2 under '{tmp_path}' ([Errno 28] Step 2 of series 'train-probe' was not"
-        f" written into '{tmp_path / 'only'}' (No space left on device): mend that, then resume; all checkpoints before"
+        f" written into '{tmp_path / 'only'}' (No space left on device): fix that, then resume; all checkpoints before"
         f" it are whole.); {number} checkpoints wait in memory for the next try. Make room on the disk."
         for number in (1, 2)
     ]

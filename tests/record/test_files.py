@@ -10,17 +10,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lightning_easiness.record.writer import (
-    FIELDS,
-    CheckpointFile,
-    RecordFileError,
-    RunWriter,
-    TargetsFile,
-    fingerprint,
-    is_complete,
-    open_checkpoint,
-    read_run,
-)
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.record.files import CHECKPOINT, FIELDS, TARGETS, ArrayFile, RecordFileError
+from lightning_easiness.record.layout import is_complete, open_checkpoint, read_run
+from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import NUM_EXAMPLES, append, make_fields, make_target, whole
 
 
@@ -43,7 +36,7 @@ def test_every_field_comes_back_bit_for_bit(tmp_path: Path, online: bool) -> Non
     fields = make_fields(3, online=online)
     with RunWriter(tmp_path, "seed-3", seed=3) as writer:
         path = append(writer, fields=fields)
-    file = CheckpointFile.open(path)
+    file = ArrayFile.open(path)
     assert set(file.fields) == set(fields)
     for name in fields:
         assert_same_bits(fields[name], file.read(name))
@@ -51,15 +44,15 @@ def test_every_field_comes_back_bit_for_bit(tmp_path: Path, online: bool) -> Non
 
 def test_header_says_what_was_given(tmp_path: Path) -> None:
     with RunWriter(tmp_path, "seed-3") as writer:
-        path = append(writer, step=240, epoch=7, series="val-probe", num_classes=None, loss="focal")
-    assert CheckpointFile.open(path) == CheckpointFile(
+        path = append(writer, step=240, epoch=7, series="val-probe", num_classes=None, loss_name="focal")
+    assert ArrayFile.open(path) == ArrayFile(
         path=path,
         step=240,
         epoch=7,
         series="val-probe",
         num_examples=NUM_EXAMPLES,
         num_classes=None,
-        fingerprint=fingerprint(make_target(), NUM_EXAMPLES),
+        fingerprint=DataIdentity(NUM_EXAMPLES, make_target()).fingerprint,
         loss="focal",
         fields=("loss", "correct", "margin", "sample_easiness", "el2n"),
     )
@@ -74,7 +67,7 @@ def test_any_length_and_any_float_come_back(
 ) -> None:
     fields = {"correct": torch.tensor(correct), "loss": torch.full((len(correct),), loss)}
     with RunWriter(tmp_path_factory.mktemp("runs"), "a") as writer:
-        file = CheckpointFile.open(append(writer, fields=fields, target=None))
+        file = ArrayFile.open(append(writer, fields=fields, target=None))
     assert_same_bits(fields["correct"], file.read("correct"))
     assert_same_bits(fields["loss"], file.read("loss"))
 
@@ -83,14 +76,14 @@ def test_any_length_and_any_float_come_back(
 def test_floats_are_stored_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     loss = torch.rand(NUM_EXAMPLES).to(dtype).requires_grad_()
     with RunWriter(tmp_path, "a") as writer:
-        file = CheckpointFile.open(append(writer, fields={"loss": loss}))
+        file = ArrayFile.open(append(writer, fields={"loss": loss}))
     assert_same_bits(loss.detach().float(), file.read("loss"))
 
 
 def test_a_view_is_stored_as_what_it_shows(tmp_path: Path) -> None:
     values = torch.rand(2, NUM_EXAMPLES, 2)
     with RunWriter(tmp_path, "a") as writer:
-        file = CheckpointFile.open(append(writer, fields={"loss": values[1, :, 0], "margin": values[1, :, 0]}))
+        file = ArrayFile.open(append(writer, fields={"loss": values[1, :, 0], "margin": values[1, :, 0]}))
     assert torch.equal(file.read("loss"), values[1, :, 0])
     assert torch.equal(file.read("margin"), values[1, :, 0])
 
@@ -105,10 +98,10 @@ def test_files_are_plain_safetensors_with_an_eighth_of_a_byte_for_correct(writte
 
 def test_reading_maps_the_file_and_a_change_in_place_stays_in_memory(written: Path) -> None:
     before = written.read_bytes()
-    loss = CheckpointFile.open(written).read("loss")
+    loss = ArrayFile.open(written).read("loss")
     loss.zero_()
     assert written.read_bytes() == before
-    assert not torch.equal(CheckpointFile.open(written).read("loss"), loss)
+    assert not torch.equal(ArrayFile.open(written).read("loss"), loss)
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux which pages are in memory")
@@ -116,7 +109,7 @@ def test_opening_and_mapping_reads_no_payload(tmp_path: Path) -> None:
     num_examples = 8_000_000
     with RunWriter(tmp_path, "a") as writer:
         path = append(writer, fields={"loss": torch.ones(num_examples)}, target=None)
-    loss = CheckpointFile.open(path).read("loss")
+    loss = ArrayFile.open(path).read("loss")
     assert mapped_kilobytes(path) < 8_000  # the pages around the header, which the kernel brings in as it likes
     assert loss.sum() == num_examples
     assert mapped_kilobytes(path) > 31_000
@@ -127,23 +120,6 @@ def mapped_kilobytes(path: Path) -> int:
     entries = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
     resident = [re.search(r"^Rss:\s+(\d+) kB", entry, re.M) for entry in entries if str(path) in entry]
     return sum(int(match[1]) for match in resident if match)
-
-
-# ------------------------------------------------------------------ names of data sets
-
-
-def test_fingerprint_names_length_and_targets() -> None:
-    target = torch.tensor([0, 1, 2])
-    assert re.fullmatch("[0-9a-f]{16}", fingerprint(target, 3))
-    assert fingerprint(target, 3) == fingerprint(target.to(torch.uint8), 3) == fingerprint(target.clone(), 3)
-    others = [torch.tensor([0, 1, 1]), torch.tensor([0, 1]), torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, -1])]
-    names = {fingerprint(other, len(other)) for other in others} | {fingerprint(None, 3), fingerprint(None, 4)}
-    assert len(names) == 6
-    assert fingerprint(target, 3) not in names
-
-
-def test_no_target_and_all_unknown_are_the_same() -> None:
-    assert fingerprint(None, 3) == fingerprint(torch.tensor([-1, -1, -100]), 3)
 
 
 # ------------------------------------------------------------------ truncated and foreign files
@@ -157,13 +133,13 @@ def cuts(size: int) -> list[int]:
 @pytest.mark.parametrize("name", ["checkpoint", "targets"])
 def test_a_truncated_file_is_named(written: Path, place: int, name: str) -> None:
     path, kind = {
-        "checkpoint": (written, CheckpointFile),
-        "targets": (written.with_name("targets.safetensors"), TargetsFile),
+        "checkpoint": (written, CHECKPOINT),
+        "targets": (written.with_name("targets.safetensors"), TARGETS),
     }[name]
     content = path.read_bytes()
     path.write_bytes(content[: cuts(len(content))[place]])
     with pytest.raises(RecordFileError) as caught:
-        kind.open(path)
+        ArrayFile.open(path, kind)
     assert re.fullmatch(
         rf"'{re.escape(str(path))}' is truncated or not a safetensors file \(.+\): delete it or copy it here again\.",
         str(caught.value),
@@ -175,7 +151,7 @@ def test_no_bytes_do_more_than_raise(tmp_path_factory: pytest.TempPathFactory, c
     path = tmp_path_factory.mktemp("runs") / "step-000000000001.safetensors"
     path.write_bytes(content)
     with pytest.raises(RecordFileError, match=re.escape(str(path))):
-        CheckpointFile.open(path)
+        ArrayFile.open(path)
 
 
 def test_every_cut_of_the_header_is_noticed(written: Path) -> None:
@@ -183,7 +159,7 @@ def test_every_cut_of_the_header_is_noticed(written: Path) -> None:
     for size in range(0, len(content), 3):
         written.write_bytes(content[:size])
         with pytest.raises(RecordFileError):
-            CheckpointFile.open(written)
+            ArrayFile.open(written)
 
 
 def rewritten(path: Path, arrays: dict | None = None, **metadata: str | None) -> Path:
@@ -222,22 +198,22 @@ def rewritten(path: Path, arrays: dict | None = None, **metadata: str | None) ->
         ),
         ({"format_version": "one"}, "is damaged (format_version is 'one'): delete it."),
         ({"step": None}, "is damaged (its header has no 'step'): delete it."),
-        ({"num_examples": "36"}, "is damaged ('loss' is not float32 with one value an example): delete it."),
-        ({"num_examples": "41"}, "is damaged ('loss' is not float32 with one value an example): delete it."),
+        ({"num_examples": "36"}, "is damaged ('loss' is not float32 with one value per example): delete it."),
+        ({"num_examples": "41"}, "is damaged ('loss' is not float32 with one value per example): delete it."),
         (
             {"arrays": {"correct": torch.zeros(NUM_EXAMPLES, dtype=torch.uint8).numpy()}},
-            "is damaged ('correct' is not bool with one value an example): delete it.",
+            "is damaged ('correct' is not bool with one value per example): delete it.",
         ),
     ],
 )
 def test_a_foreign_newer_or_damaged_checkpoint_is_named(written: Path, changes: dict, message: str) -> None:
     with pytest.raises(RecordFileError, match=whole(f"'{written}' {message}")):
-        CheckpointFile.open(rewritten(written, **changes))
+        ArrayFile.open(rewritten(written, **changes))
 
 
 def test_fields_unknown_to_this_version_are_not_in_the_way(written: Path) -> None:
     dtypes = json.dumps({"loss": "float32", "entropy": "float32"})
-    assert CheckpointFile.open(rewritten(written, fields=dtypes)).fields == ("loss",)
+    assert ArrayFile.open(rewritten(written, fields=dtypes)).fields == ("loss",)
 
 
 def test_targets_are_not_a_checkpoint(written: Path) -> None:
@@ -247,7 +223,7 @@ def test_targets_are_not_a_checkpoint(written: Path) -> None:
         "(its format is 'lightning_easiness.targets'): move it out of the record's folder."
     )
     with pytest.raises(RecordFileError, match=whole(message)):
-        CheckpointFile.open(path)
+        ArrayFile.open(path)
 
 
 def test_a_renamed_checkpoint_is_named(written: Path) -> None:
@@ -260,9 +236,9 @@ def test_a_renamed_checkpoint_is_named(written: Path) -> None:
 
 def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecordFileError, match=whole(f"'{tmp_path}/step' does not exist.")):
-        CheckpointFile.open(tmp_path / "step")
+        ArrayFile.open(tmp_path / "step")
     with pytest.raises(RecordFileError, match=r"cannot be read \(.+\): check what it is and who may read it\."):
-        CheckpointFile.open(tmp_path)
+        ArrayFile.open(tmp_path)
 
 
 @pytest.mark.parametrize(

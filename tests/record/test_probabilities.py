@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from torch.utils.data import WeightedRandomSampler
 
 from lightning_easiness import EasinessCallback, EasinessRecord, find_label_issues, functional
+from lightning_easiness.data.observation import AveragedProbabilities
 from lightning_easiness.observe import probability_sums
 from lightning_easiness.observe.probability_sums import ProbabilitySums
-from lightning_easiness.record.files import ProbabilitiesFile, RecordFileError
+from lightning_easiness.record.files import RecordFileError
+from lightning_easiness.record.layout import open_probabilities
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import append, fork_server, make_fields, replace_forever, whole, write_run
 from tests.observe.test_online import Told
@@ -210,7 +212,7 @@ def test_values_against_a_trace(kind: str, options: dict[str, Any], tmp_path: Pa
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, wanted_of(module.trace), atol=6e-4, rtol=0, equal_nan=True)
     torch.testing.assert_close(found.sum(1).nan_to_num(1.0), torch.ones(53))
-    file = ProbabilitiesFile.open(tmp_path / "only" / FILE)
+    file = open_probabilities(tmp_path / "only")
     assert (file.step, file.epoch) == (int(record.steps[-1]), 2)
     assert torch.equal(file.read("count"), record.count[0].sum(0))
     assert sorted(path.name for path in (tmp_path / "only" / "train-online").glob("prob*")) == [FILE.name]
@@ -254,17 +256,17 @@ def resumed(
 
 
 def assert_same(left: Path, right: Path) -> None:
-    a, b = (ProbabilitiesFile.open(folder / "only" / FILE) for folder in (left, right))
+    a, b = (open_probabilities(folder / "only") for folder in (left, right))
     assert (a.step, a.epoch) == (b.step, b.epoch)
     assert torch.equal(a.read("count"), b.read("count"))
-    assert torch.equal(a.read(), b.read())
+    assert torch.equal(a.read("probabilities"), b.read("probabilities"))
 
 
 @pytest.fixture(scope="module")
 def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     resumed(folder, [])
-    assert ProbabilitiesFile.open(folder / "only" / FILE).read("count").tolist() == [3] * 53
+    assert open_probabilities(folder / "only").read("count").tolist() == [3] * 53
     return folder
 
 
@@ -315,7 +317,7 @@ def test_further_fits_of_a_trainer_go_on_averaging(tmp_path: Path) -> None:
         train.fit(module, loader(Told()))
     record = EasinessRecord.load(tmp_path, "train-online")
     torch.testing.assert_close(record.probabilities(), wanted_of(module.trace), atol=6e-4, rtol=0)
-    assert len(module.trace) == int(ProbabilitiesFile.open(tmp_path / "only" / FILE).read("count").sum()) == 3 * 53
+    assert len(module.trace) == int(open_probabilities(tmp_path / "only").read("count").sum()) == 3 * 53
 
 
 def test_a_checkpoint_that_is_saved_when_the_fit_is_over_holds_them(never_stopped: Path, tmp_path: Path) -> None:
@@ -339,7 +341,7 @@ def test_probabilities_may_be_asked_for_later_and_no_more(tmp_path: Path) -> Non
         after.fit(Plain(), Resumable(), ckpt_path=saved)
         record = EasinessRecord.load(folder, "train-online")
         assert record.num_checkpoints == 3
-        file = ProbabilitiesFile.open(folder / "only" / FILE)
+        file = open_probabilities(folder / "only")
         assert file.epoch == (1 if before else 2)
         assert int(file.read("count").sum()) == (2 * 53 if before else 3 * 53 - 10 * 8 + 3)  # 53 is 6 x 8 + 5
 
@@ -397,13 +399,14 @@ def test_two_processes_make_what_one_makes(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr[-4000:]
     for name, size in (("whole", 53), ("few", 3)):
-        one, two = (ProbabilitiesFile.open(tmp_path / devices / name / "only" / FILE) for devices in ("1", "2"))
+        one, two = (open_probabilities(tmp_path / devices / name / "only") for devices in ("1", "2"))
         assert one.read("count").tolist() == [3] * size
         # padding repeats an example in each epoch, and its average is the same
         assert int(two.read("count").sum()) == 3 * (size + size % 2)
         # the same weights, but other batches, in which products are rounded otherwise
-        torch.testing.assert_close(one.read().float(), two.read().float(), atol=2e-7, rtol=2**-10)
-    whole_run, again = (ProbabilitiesFile.open(tmp_path / "2" / name / "only" / FILE) for name in ("whole", "resumed"))
+        left, right = (file.read("probabilities").float() for file in (one, two))
+        torch.testing.assert_close(left, right, atol=2e-7, rtol=2**-10)
+    whole_run, again = (open_probabilities(tmp_path / "2" / name / "only") for name in ("whole", "resumed"))
     state = torch.load(tmp_path / "2" / "middle.ckpt", weights_only=True)["callbacks"]
     (held,) = (value["online"]["probabilities"] for key, value in state.items() if "Easiness" in key)
     assert int(held["count"].sum()) == 9 * 8 - 2 * 1, "an epoch of 54 in batches of 4 a process, and two steps"
@@ -425,7 +428,7 @@ def made(seed: int = 0, size: int = 37, classes: int = 5) -> tuple[Tensor, Tenso
 def write_probabilities(folder: Path, seed: int, **changes: Any) -> tuple[Tensor, Tensor]:
     rows, count = made(seed, **changes)
     with RunWriter(folder, f"seed-{seed}", seed=seed, resume=True) as writer:
-        writer.replace_probabilities(rows, count, step=240, epoch=2)
+        writer.replace_probabilities(AveragedProbabilities(240, 2, rows, count))
         writer.complete()
     return rows, count
 
@@ -514,7 +517,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, keep: int) -> None:
 def test_a_foreign_file_is_named(tmp_path: Path) -> None:
     path = write_run(tmp_path, 0, series="train-online")
     (path / FILE).write_bytes((path / "train-online" / "targets.safetensors").read_bytes())
-    with pytest.raises(RecordFileError, match=r"was not written as 'lightning_easiness.record.probabilities'"):
+    with pytest.raises(RecordFileError, match=r"was not written as 'lightning_easiness.probabilities'"):
         EasinessRecord.load(tmp_path, "train-online").probabilities()
 
 
@@ -529,7 +532,7 @@ def test_a_full_disk_keeps_the_old_file_and_training_goes_on(tmp_path: Path, mon
     class Room(Callback):
         def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             if trainer.current_epoch == 3:
-                assert ProbabilitiesFile.open(tmp_path / "only" / FILE).epoch == 0
+                assert open_probabilities(tmp_path / "only").epoch == 0
                 full[0] = False
 
     monkeypatch.setattr(os, "replace", refuse)
@@ -539,7 +542,7 @@ def test_a_full_disk_keeps_the_old_file_and_training_goes_on(tmp_path: Path, mon
     told = [str(one.message) for one in caught if "could not write" in str(one.message)]
     # of two averages that wait only the latest is kept; what was observed waits no longer than it must
     assert [int(re.search(r"(\d+) checkpoints wait", message)[1]) for message in told] == [1, 2, 1]
-    assert ProbabilitiesFile.open(tmp_path / "only" / FILE).epoch == 3
+    assert open_probabilities(tmp_path / "only").epoch == 3
     assert EasinessRecord.load(tmp_path, "train-online").num_checkpoints == 4
 
 
@@ -557,12 +560,11 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
         process.join(timeout=60)
         assert process.exitcode == -signal.SIGKILL
         said = max((int(line) for line in log.read_text().split()), default=0)
-        path = tmp_path / "runs" / "a" / FILE
         if said:
-            file = ProbabilitiesFile.open(path)
+            file = open_probabilities(tmp_path / "runs" / "a")
             assert file.step >= said
             assert (file.read("count") == file.step).all()
-            assert (file.read() == torch.tensor(file.step % 1000 / 1000).half()).all()
+            assert (file.read("probabilities") == torch.tensor(file.step % 1000 / 1000).half()).all()
     assert said > 10
 
 
@@ -570,10 +572,10 @@ def test_a_run_that_is_complete_is_so_no_more_when_it_goes_on(tmp_path: Path) ->
     write_run(tmp_path, 0)
     rows, count = made()
     with RunWriter(tmp_path, "seed-0", resume=True) as writer:
-        writer.replace_probabilities(rows, count, step=240, epoch=2)
+        writer.replace_probabilities(AveragedProbabilities(240, 2, rows, count))
         append(writer, step=360)
     with pytest.raises(RuntimeError, match="is closed: open a new one"):
-        writer.replace_probabilities(rows, count, step=240, epoch=2)
+        writer.replace_probabilities(AveragedProbabilities(240, 2, rows, count))
     assert '"complete": false' in (tmp_path / "seed-0" / "run.json").read_text()
 
 

@@ -4,15 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import extrapolate_agreement, split_half_agreement
+from lightning_easiness.record.files import ArrayFile
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.record.writer import CheckpointFile, RunWriter, fingerprint
+from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import (
     NUM_CLASSES,
     NUM_EXAMPLES,
+    append,
     expected,
     loads_with_warnings,
-    make_fields,
     make_target,
     whole,
     write_run,
@@ -52,7 +54,7 @@ def test_a_record_says_what_it_holds(folder: Path) -> None:
     assert record.fields == FIELDS
     assert record.series == "train-probe"
     assert record.loss_name == "cross_entropy"
-    assert record.fingerprint == fingerprint(make_target(), NUM_EXAMPLES)
+    assert record.fingerprint == DataIdentity(NUM_EXAMPLES, make_target()).fingerprint
     assert all("torch" in versions for versions in record.versions)
     assert repr(record) == (
         "EasinessRecord('train-probe': 3 runs, 3 checkpoints, 37 examples of 5 classes; "
@@ -105,7 +107,7 @@ def test_only_fields_that_every_checkpoint_holds_are_fields(tmp_path: Path) -> N
 def test_checkpoints_by_step_and_epoch(tmp_path: Path) -> None:
     with RunWriter(tmp_path, "a") as writer:
         for step, epoch in ((0, 0), (50, 0), (100, 0), (200, 2)):
-            writer.append("train-probe", step=step, epoch=epoch, target=None, fields=make_fields(0), num_classes=5)
+            append(writer, step, epoch=epoch)
     record = EasinessRecord.load(tmp_path)
     assert record.checkpoint_at(step=100) == 2
     assert record.checkpoint_at(epoch=0) == 2
@@ -122,13 +124,13 @@ def test_checkpoints_by_step_and_epoch(tmp_path: Path) -> None:
 
 def test_loading_reads_headers_and_a_score_reads_one_file_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, str]] = []
-    read_field = CheckpointFile.read
+    read_field = ArrayFile.read
 
-    def note(self: CheckpointFile, field: str) -> Tensor:
-        read.append((self.step, field))
+    def note(self: ArrayFile, field: str) -> Tensor:
+        read.extend([(self.step, field)] if field != "target" else [])  # which is mapped
         return read_field(self, field)
 
-    monkeypatch.setattr(CheckpointFile, "read", note)
+    monkeypatch.setattr(ArrayFile, "read", note)
     record = EasinessRecord.load(folder)
     assert repr(record)
     assert not read
@@ -164,7 +166,7 @@ def test_targets_are_what_any_run_knows(tmp_path: Path) -> None:
         write_run(tmp_path, seed, num_examples=4, target=torch.tensor(target))
     record = EasinessRecord.load(tmp_path)
     assert record.target.tolist() == [0, 1, 2, -1]
-    assert record.fingerprint == fingerprint(torch.tensor([0, 1, 2, -1]), 4)
+    assert record.fingerprint == DataIdentity(4, torch.tensor([0, 1, 2, -1])).fingerprint
 
 
 def test_missing_targets_are_unknown(folder: Path) -> None:
@@ -224,7 +226,7 @@ def test_merging_runs_of_one_name_keeps_both(tmp_path: Path) -> None:
         write_run(tmp_path / name, 0)
     message = (
         "Runs 'seed-0', 'seed-0-2' and 'seed-0-3' have the same seed 0: "
-        "unless something else differs, they tell no more than one of them."
+        "unless something else differs, together they say no more than one of them."
     )
     with pytest.warns(UserWarning, match=whole(message)):
         merged = EasinessRecord.merge(*(EasinessRecord.load(tmp_path / name) for name in "abc"))
@@ -246,8 +248,9 @@ def test_what_cannot_be_merged(folder: Path, tmp_path: Path) -> None:
         (
             (record, EasinessRecord.load(tmp_path / "other")),
             (
-                "Runs 'seed-0' and 'seed-5' are of different data sets (37 and 40 examples): "
-                "load those of one with runs=[...]."
+                "Run 'seed-0' and run 'seed-5' are not of the same data: the first has 37 examples and the second 40,"
+                " so an index no longer names the same example: load those of one data set, module and loss with"
+                " runs=[...]."
             ),
         ),
     ):

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_easiness.record.layout import checkpoint_paths
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.record.writer import RunWriter, checkpoint_paths
+from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import NUM_EXAMPLES, expected, load_and_catch, loads_with_warnings, make_target, whole, write_run
 
 
@@ -79,7 +80,8 @@ def test_runs_of_the_same_seed_are_warned_of(tmp_path: Path) -> None:
     write_run(tmp_path, 3, run="b")
     write_run(tmp_path, 4, run="c")
     message = (
-        "Runs 'a' and 'b' have the same seed 3: unless something else differs, they tell no more than one of them."
+        "Runs 'a' and 'b' have the same seed 3: unless something else differs, "
+        "together they say no more than one of them."
     )
     with pytest.warns(UserWarning, match=whole(message)) as caught:
         record = EasinessRecord.load(tmp_path)
@@ -98,8 +100,9 @@ def test_runs_of_other_data_sets_are_refused(tmp_path: Path) -> None:
     write_run(tmp_path, 3, target=target.index_fill(0, torch.tensor([31]), 0))
     assert EasinessRecord.load(tmp_path, runs=["seed-0", "seed-1", "seed-2"]).num_runs == 3
     message = (
-        "Runs 'seed-1' and 'seed-3' are of different data sets (example 31 is of classes 1 and 0): "
-        "load those of one with runs=[...]."
+        "Run 'seed-1' and run 'seed-3' are not of the same data: example 31 has target 1 in the first and 0 in the"
+        " second (1 of 37 differ), so an index no longer names the same example: load those of one data set, module"
+        " and loss with runs=[...]."
     )
     with pytest.raises(ValueError, match=whole(message)):
         EasinessRecord.load(tmp_path)
@@ -108,18 +111,18 @@ def test_runs_of_other_data_sets_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_examples": 40}, "are of different data sets (37 and 40 examples): load those of one with runs=[...]."),
-        ({"num_classes": 6}, "are of different data sets (5 and 6 classes): load those of one with runs=[...]."),
-        (
-            {"loss": "focal"},
-            "recorded different losses ('cross_entropy' and 'focal'): load those of one with runs=[...].",
-        ),
+        ({"num_classes": 6}, "numbers of classes (5 and 6)"),
+        ({"loss_name": "focal"}, "losses ('cross_entropy' and 'focal')"),
     ],
 )
 def test_runs_that_are_of_other_size_or_loss_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
     write_run(tmp_path, 0)
     write_run(tmp_path, 1, steps=(1, 2), **changes)
-    with pytest.raises(ValueError, match=whole(f"Runs 'seed-0' and 'seed-1' {message}")):
+    expected = (
+        f"Runs 'seed-0' and 'seed-1' recorded different {message}: load those of one data set, module and loss with"
+        " runs=[...]."
+    )
+    with pytest.raises(ValueError, match=whole(expected)):
         EasinessRecord.load(tmp_path)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import SCORES, Scores
-from tests.made_runs import NUM_EXAMPLES, expected, make_fields, whole, write_run
+from tests.made_runs import NUM_EXAMPLES, append, expected, make_fields, whole, write_run
 
 NAN = math.nan
 LONG, SHORT = (10, 20, 30, 40, 50), (5, 10, 15, 20)  # steps; 10 and 20 are shared
@@ -32,7 +32,7 @@ def write_margins(folder: Path, seed: int, margins: list[list[float]], counts: l
             fields = {"loss": -margin, "margin": margin, "correct": margin > 0}
             if counts is not None:
                 fields["count"] = torch.tensor(counts[epoch], dtype=torch.int32)
-            writer.append(series, step=10 * (epoch + 1), epoch=epoch, target=None, fields=fields, num_classes=2)
+            append(writer, 10 * (epoch + 1), series=series, epoch=epoch, target=None, fields=fields)
         writer.complete()
 
 

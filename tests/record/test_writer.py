@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_easiness.record.writer import (
-    CheckpointFile,
-    RunWriter,
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.record.files import FIELDS, ArrayFile
+from lightning_easiness.record.layout import (
     checkpoint_paths,
-    fingerprint,
     is_complete,
     list_series,
     open_targets,
     read_run,
+    targets_path,
 )
+from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import NUM_EXAMPLES, append, fork_server, make_fields, make_target, try_to_write, whole, write_run
 
 # ------------------------------------------------------------------ targets
@@ -27,20 +28,21 @@ def test_targets_grow_as_they_become_known(tmp_path: Path) -> None:
         for target in (None, [0, -1, -1], [-1, -1, 2], None, [0, -1, 2], [0, 1, 2]):
             given = None if target is None else torch.tensor(target)
             path = append(writer, fields={"loss": torch.ones(3)}, target=given, step=len(names))
-            names.append(CheckpointFile.open(path).fingerprint)
-    assert open_targets(writer.path, "train-probe").read().tolist() == [0, 1, 2]
+            names.append(ArrayFile.open(path).fingerprint)
+    assert open_targets(writer.path, "train-probe").read("target").tolist() == [0, 1, 2]
     known = [[-1, -1, -1], [0, -1, -1], [0, -1, 2], [0, -1, 2], [0, -1, 2], [0, 1, 2]]
-    assert names == [fingerprint(torch.tensor(target), 3) for target in known]
+    assert names == [DataIdentity(3, torch.tensor(target)).fingerprint for target in known]
     assert open_targets(writer.path, "train-probe").fingerprint == names[-1]
 
 
 def test_targets_on_disk_are_written_and_digested_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunWriter(tmp_path, "a") as writer:
         append(writer)
-        monkeypatch.setattr("lightning_easiness.record.writer.fingerprint", None)
-        monkeypatch.setattr("lightning_easiness.record.writer.write_targets", None)
+        monkeypatch.setattr("lightning_easiness.data.identity.hashlib", None)
+        written = targets_path(writer.path, "train-probe").stat().st_ino
         append(writer, step=240)
         append(writer, step=360, target=None)
+        assert targets_path(writer.path, "train-probe").stat().st_ino == written
 
 
 def test_another_data_set_is_refused(tmp_path: Path) -> None:
@@ -48,22 +50,17 @@ def test_another_data_set_is_refused(tmp_path: Path) -> None:
     target = make_target()
     target[17] = 4
     with RunWriter(tmp_path, "seed-0", resume=True) as writer:
-        with pytest.raises(
-            ValueError,
-            match=whole(
-                f"`target` of example 17 is 4, but 2 in series 'train-probe' of run 'seed-0' in '{tmp_path}': "
-                "give another data set another `run` or `dirpath`."
-            ),
+        for changes, what in (
+            ({"target": target}, "example 17 has target 2 in the first and 4 in the second (1 of 37 differ)"),
+            ({"fields": make_fields(0, 40)}, "the first has 37 examples and the second 40"),
         ):
-            append(writer, step=360, target=target)
-        with pytest.raises(
-            ValueError,
-            match=whole(
-                f"`fields` hold 40 examples, but series 'train-probe' of run 'seed-0' in '{tmp_path}' holds 37: "
-                "give another data set another `run` or `dirpath`."
-            ),
-        ):
-            append(writer, step=360, target=make_target(40), fields=make_fields(0, 40))
+            message = (
+                f"Series 'train-probe' of run 'seed-0' in '{tmp_path}' and the observation are not of the same data:"
+                f" {what}, so an index no longer names the same example: give another data set another `run` or"
+                " `dirpath`."
+            )
+            with pytest.raises(ValueError, match=whole(message)):
+                append(writer, step=360, **changes)
         assert writer.steps("train-probe") == (0, 120, 240)
 
 
@@ -83,32 +80,21 @@ LOSS = torch.zeros(3)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"fields": {}},
-            "`fields` must hold at least one of loss, correct, margin, sample_easiness, el2n, count; got none.",
-        ),
-        (
-            {"fields": {"entropy": LOSS}},
-            "`fields` must be of loss, correct, margin, sample_easiness, el2n, count; got 'entropy'.",
-        ),
-        ({"fields": {"loss": LOSS[None]}}, "`fields['loss']` must have shape (N,), N > 0; got (1, 3)."),
-        ({"fields": {"loss": LOSS[:0]}}, "`fields['loss']` must have shape (N,), N > 0; got (0,)."),
-        ({"fields": {"correct": LOSS}}, "`fields['correct']` must fit torch.bool; got torch.float32."),
-        ({"fields": {"count": LOSS}}, "`fields['count']` must fit torch.int32; got torch.float32."),
+        ({"fields": {}}, "An observation must hold fields of at least one example; got none of 0."),
+        ({"fields": {"loss": LOSS[:0]}}, "An observation must hold fields of at least one example; got loss of 0."),
+        ({"fields": {"entropy": LOSS}}, f"The fields of an observation must be of {', '.join(FIELDS)}; got 'entropy'."),
         (
             {"fields": {"loss": LOSS, "margin": LOSS[:2]}},
-            "`fields` must be of one length; got {'loss': 3, 'margin': 2}.",
+            "Field 'margin' of an observation must have shape (3,) and fit torch.float32; got (2,) of torch.float32.",
         ),
         (
-            {"fields": {"loss": LOSS}, "target": torch.zeros(2, dtype=torch.int64)},
-            "`target` must have shape (3,) as the fields have; got (2,).",
+            {"fields": {"correct": LOSS}},
+            "Field 'correct' of an observation must have shape (3,) and fit torch.bool; got (3,) of torch.float32.",
         ),
-        ({"fields": {"loss": LOSS}, "target": LOSS}, "`target` must hold integers; got torch.float32."),
         (
             {"series": "../train-probe"},
             "`series` must be a plain folder name that does not begin with a dot; got '../train-probe'.",
         ),
-        ({"step": -1}, "`step` must be in [0, 10^12); got -1."),
     ],
 )
 def test_wrong_arguments_are_refused_and_leave_nothing(tmp_path: Path, changes: dict, message: str) -> None:
@@ -187,7 +173,7 @@ def test_resuming_goes_on_and_a_step_may_be_written_anew(tmp_path: Path) -> None
         path = append(writer, step=240, fields={"loss": torch.ones(NUM_EXAMPLES)})
         append(writer, step=360)
         assert writer.steps("train-probe") == (0, 120, 240, 360)
-    assert CheckpointFile.open(path).fields == ("loss",)
+    assert ArrayFile.open(path).fields == ("loss",)
     assert read_run(writer.path).seed == 0
 
 
@@ -253,15 +239,14 @@ def test_a_closed_writer_writes_no_more(tmp_path: Path) -> None:
         append(writer)
 
 
-@pytest.mark.parametrize("error", [NotImplementedError("flock"), OSError(errno.ENOLCK, "No locks available")])
-def test_a_file_system_without_locks_is_warned_of(
+@pytest.mark.parametrize("error", [NotImplementedError("no flock"), OSError(errno.ENOLCK, "no flock")])
+def test_a_file_system_without_locks_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def refuse(self: object, *args: object, **kwargs: object) -> None:
         raise error
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    message = f"'{tmp_path}' is on a file system without locks: see to it that run 'a' has one writer."
-    with pytest.warns(UserWarning, match=whole(message)) as caught, RunWriter(tmp_path, "a") as writer:
-        append(writer)
-    assert caught[0].filename == __file__
+    message = rf"Run 'a' cannot be written into '{tmp_path}' \(no flock\): give `dirpath` a folder"
+    with pytest.raises(OSError, match=message):
+        RunWriter(tmp_path, "a")

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lightning_easiness.record import files as checkpoint_file
-from lightning_easiness.record.writer import RunWriter, checkpoint_paths, list_series, open_checkpoint, open_targets
+from lightning_easiness.record.layout import checkpoint_paths, list_series, open_checkpoint, open_targets
+from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import append, append_forever, fork_server, whole
 
 
@@ -60,7 +61,7 @@ def test_a_full_disk_leaves_nothing_partial(
 
     message = (
         f"[Errno 28] Step 240 of series 'train-probe' was not written into '{tmp_path}/a' (No space left on device): "
-        "mend that, then resume; all checkpoints before it are whole."
+        "fix that, then resume; all checkpoints before it are whole."
     )
     with RunWriter(tmp_path, "a") as writer:
         for step in before:
@@ -79,15 +80,17 @@ def test_a_full_disk_leaves_nothing_partial(
 
 LIMITED = """
 import resource, sys, torch
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.observation import Observation
 from lightning_easiness.record.writer import RunWriter
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with RunWriter(sys.argv[1], "a") as writer:
     fields = {"loss": torch.ones(100_000)}
-    writer.append("train-probe", step=1, epoch=0, target=None, fields=fields, num_classes=2)
+    writer.append(Observation("train-probe", 1, 0, fields, DataIdentity(100_000)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # the kernel cuts the write in its middle
     try:
-        writer.append("train-probe", step=2, epoch=0, target=None, fields=fields, num_classes=2)
+        writer.append(Observation("train-probe", 2, 0, fields, DataIdentity(100_000)))
     except OSError as error:
         print(error.strerror)
 """
@@ -98,7 +101,7 @@ def test_a_write_that_the_kernel_cuts_short_leaves_nothing_partial(tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout == (
         f"Step 2 of series 'train-probe' was not written into '{tmp_path}/a' (File too large): "
-        "mend that, then resume; all checkpoints before it are whole.\n"
+        "fix that, then resume; all checkpoints before it are whole.\n"
     )
     assert not leftovers(tmp_path)
     assert tuple(checkpoint_paths(tmp_path / "a", "train-probe")) == (1,)
@@ -165,6 +168,6 @@ def check_after_kill(tmp_path: Path, log: Path, before: int) -> int:
         assert (file.read("loss") == file.step).all()
         assert file.read("correct").all()
     if files:
-        known = open_targets(run, "train-online").read() == 3
+        known = open_targets(run, "train-online").read("target") == 3
         assert known[: (files[-1].step + 1) * 500].all()
     return max(said, default=before)

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import SCORES, ScoreDefinition, Scores, get_score, register_score
-from tests.made_runs import NUM_EXAMPLES, STEPS, make_fields, make_scores, make_target, whole, write_run
+from tests.made_runs import NUM_EXAMPLES, STEPS, append, make_fields, make_scores, make_target, whole, write_run
 
 SEEDS = (0, 1, 2, 3)
 NAN = math.nan
@@ -229,7 +229,7 @@ def test_a_registered_score_must_return_one_value_an_example(
     probe: EasinessRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SCORES, "sum", replace(SCORES["mean_loss"], name="sum", function=torch.sum))
-    message = "The function of score 'sum' must return one value an example, (37,); got ()."
+    message = "The function of score 'sum' must return one value per example, (37,); got ()."
     with pytest.raises(ValueError, match=whole(message)):
         probe.score("sum")
 
@@ -251,7 +251,7 @@ def test_what_a_score_needs(online: EasinessRecord, tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=whole(message)):
         online.score("el2n")
-    write_run(tmp_path, 0, loss="focal")
+    write_run(tmp_path, 0, loss_name="focal")
     record = EasinessRecord.load(tmp_path)
     for name in ("confidence", "variability"):
         message = (
@@ -351,14 +351,7 @@ def test_records_and_scores_do_not_load_lightning_or_pandas() -> None:
 
 def test_a_writer_takes_what_a_score_needs(tmp_path: Path) -> None:
     with RunWriter(tmp_path, "a") as writer:
-        writer.append(
-            "train-probe",
-            step=1,
-            epoch=0,
-            target=None,
-            fields={"correct": torch.tensor([True, False])},
-            num_classes=None,
-        )
+        append(writer, fields={"correct": torch.tensor([True, False])}, target=None)
     scores = EasinessRecord.load(tmp_path).score("count")
     assert scores.values.tolist() == [1.0, 0.0]
     assert scores.target.tolist() == [-1, -1]

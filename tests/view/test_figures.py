@@ -155,7 +155,7 @@ def test_one_checkpoint_is_no_course(draw: Any, tmp_path: Path) -> None:
 
 
 def test_what_a_record_lacks_is_said(tmp_path: Path) -> None:
-    write_run(tmp_path, 0, loss="mine")
+    write_run(tmp_path, 0, loss_name="mine")
     record = EasinessRecord.load(tmp_path)
     with pytest.raises(ValueError, match="Score 'confidence' needs the loss 'cross_entropy', but 'mine' was recorded"):
         draw_data_map(record)
