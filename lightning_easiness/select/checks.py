@@ -1,0 +1,135 @@
+"""Checks of selections and of what they give; whoever calls them passes the selection's name as `owner`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_easiness.select.base import Selection
+
+_METHODS = ("select", "labels", "weights", "observes_before", "check")
+_RENAMED = {
+    "sigma2": "give it to EasinessCallback(sigma2=...), or where there is none to EasinessDataModule(reader=...)",
+    "looks_before": "rename it to `observes_before`",
+}
+
+
+def check_selection(selection: Any) -> Selection | None:
+    """Return a selection, or None, after checks that a user's own one is well-formed."""
+    if selection is None:
+        return None
+    if not isinstance(selection, Selection):
+        raise TypeError(
+            "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got"
+            f" {type(selection).__name__}."
+        )
+    name = type(selection).__name__
+    for old, way_out in _RENAMED.items():
+        if hasattr(selection, old):
+            raise TypeError(f"{name} has a `{old}`, which selections have no more: {way_out}.")
+    for method in _METHODS:
+        if not callable(getattr(selection, method)):
+            raise TypeError(f"`{method}` of {name} must stay a method; keep the values under another name.")
+    if not isinstance(selection.seed, int):
+        raise TypeError(f"The `seed` of {name} must be an integer; got {selection.seed!r}.")
+    _check_minimum(selection, name)
+    return selection
+
+
+def _check_minimum(selection: Selection, name: str) -> None:
+    least = selection.minimum
+    if least is not None and (not isinstance(least, int) or least < 1):
+        raise ValueError(f"The `minimum` of {name} must be at least 1 example; got {least!r}.")
+    if least is not None and not (selection.every_epoch or selection.per_batch):
+        raise ValueError(f"The `minimum` of {name} is for selections with every_epoch=True, and {name} is made once.")
+
+
+def checked_indices(owner: str, chosen: Any, num_examples: int, *, may_be_empty: bool = False) -> Tensor:
+    """Return what a selection chose as ascending indices, int64 (n,), on the CPU."""
+    given = _as_tensor(owner, chosen, num_examples)
+    is_mask = given.dtype == torch.bool and given.shape == (num_examples,)
+    mask = given.numpy() if is_mask else _mask_of(owner, given, num_examples)
+    kept = torch.from_numpy(np.flatnonzero(mask))
+    if not len(kept) and not may_be_empty:
+        raise ValueError(f"{owner} keeps none of {num_examples} examples; keep at least one.")
+    return kept
+
+
+def _as_tensor(owner: str, chosen: Any, num_examples: int) -> Tensor:
+    try:
+        return torch.as_tensor(chosen).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{_asked(owner, chosen, num_examples)}: let select() return a tensor, of topk(...) and sort(...) the"
+            " second result."
+        ) from None
+
+
+def _mask_of(owner: str, chosen: Tensor, num_examples: int) -> Any:
+    """The mask of some indices: sorting millions of them would take longer than all else here."""
+    mask = np.zeros(num_examples, dtype=bool)
+    asked = _asked(owner, chosen, num_examples)
+    if chosen.ndim == 2 and chosen.shape[1] == 1:
+        raise ValueError(f"{asked}: of nonzero() take [:, 0].")
+    if chosen.ndim != 1:
+        raise ValueError(f"{asked}.")
+    if not chosen.numel():
+        return mask
+    if chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool:
+        raise TypeError(f"{asked}.")
+    index = chosen.long().numpy()
+    lowest, highest = int(index.min()), int(index.max())
+    if lowest < 0 or highest >= num_examples:
+        wrong = lowest if lowest < 0 else highest
+        raise ValueError(f"{owner} keeps example {wrong}, but examples are numbered 0 to {num_examples - 1}.")
+    mask[index] = True
+    if np.count_nonzero(mask) != len(index):
+        if len(index) == num_examples and highest <= 1:
+            raise ValueError(f"{asked} of zeros and ones: make a mask of it with .bool().")
+        values, counts = np.unique(index, return_counts=True)
+        twice = int(values[counts > 1][0])
+        raise ValueError(f"{owner} keeps example {twice} more than once; drop repeats with .unique().")
+    return mask
+
+
+def checked_weights(owner: str, weights: Any, num_examples: int) -> Tensor | None:
+    """Return a selection's weights as float32 (N,) on the CPU; None where all are equal."""
+    if weights is None:
+        return None
+    if not isinstance(weights, Tensor) or weights.shape != (num_examples,):
+        raise ValueError(
+            f"{owner} must give its weights as ({num_examples},), one for each example; got {_seen(weights)}."
+        )
+    given: Tensor = weights.detach().to("cpu", torch.float32)
+    wrong = given[~(given >= 0) | given.isinf()]
+    if len(wrong):
+        raise ValueError(f"{owner} must give weights that are finite and not negative; got {float(wrong[0])}.")
+    return given
+
+
+def checked_labels(owner: str, labels: Any, num_examples: int, num_classes: int | None = None) -> Tensor | None:
+    """Return a selection's labels as int64 (N,) on the CPU; None where it replaces none."""
+    if labels is None:
+        return None
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape != (num_examples,):
+        raise ValueError(
+            f"{owner} must give its labels as integers ({num_examples},), one for each example; got {_seen(labels)}."
+        )
+    given: Tensor = labels.detach().to("cpu", torch.int64)
+    if num_classes is not None and int(given.max()) >= num_classes:
+        raise ValueError(
+            f"{owner} gives example {int(given.argmax())} the label {int(given.max())}, but there are {num_classes}"
+            " classes."
+        )
+    return given
+
+
+def _asked(owner: str, chosen: Any, num_examples: int) -> str:
+    return f"{owner} must choose by indices (n,) or a bool mask ({num_examples},); got {_seen(chosen)}"
+
+
+def _seen(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

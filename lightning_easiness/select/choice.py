@@ -1,0 +1,134 @@
+"""What one epoch trains on, and how many examples that must be at least."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.loaders import examples_per_batch
+from lightning_easiness.select.base import Selection
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one epoch trains on.
+
+    Attributes:
+        epoch: The epoch that it was made for.
+        num_examples: N, of the whole data set.
+        kept: Indices of the examples, ascending, int64 (n,).
+        labels: New labels, int64 (N,), negative where an example keeps its own; None for no new ones.
+        weights: Of the examples' losses, float32 (N,); None for equal ones.
+        num_left_out: Examples that the loader's own sampler never draws, so that none of them is in `kept`.
+    """
+
+    epoch: int
+    num_examples: int
+    kept: Tensor
+    labels: Tensor | None = None
+    weights: Tensor | None = None
+    num_left_out: int = 0
+
+    @property
+    def num_drawable(self) -> int:
+        """How many examples training on everything would draw."""
+        return self.num_examples - self.num_left_out
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether the user's data set is trained on as it is, perhaps with weights."""
+        return len(self.kept) == self.num_drawable and self.labels is None
+
+    def check_data(self, num_examples: int) -> Choice:
+        """Return the choice, which a checkpoint held, or raise where the data set has another length by now."""
+        here = DataIdentity(num_examples)
+        here.check_same(
+            DataIdentity(self.num_examples),
+            "The data set",
+            "the selection in the checkpoint",
+            "resume with the data set that the checkpoint was written with.",
+        )
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """The choice as tensors and plain types, one bit per example."""
+        mask = np.zeros(self.num_examples, dtype=bool)
+        mask[self.kept.numpy()] = True
+        state: dict[str, Any] = {"epoch": self.epoch, "num_examples": self.num_examples}
+        state["num_left_out"] = self.num_left_out
+        state["kept"] = torch.from_numpy(np.packbits(mask))
+        given = {"labels": self.labels, "weights": self.weights}
+        return {**state, **{name: values for name, values in given.items() if values is not None}}
+
+    @staticmethod
+    def from_state_dict(state: dict[str, Any]) -> Choice:
+        """Read what `state_dict` returned."""
+        mask = np.unpackbits(state["kept"].cpu().numpy(), count=state["num_examples"])
+        kept = torch.from_numpy(mask.nonzero()[0].astype(np.int64))
+        given = state.get("labels"), state.get("weights"), state["num_left_out"]
+        return Choice(state["epoch"], state["num_examples"], kept, *given)
+
+
+def filled_up(
+    kept: Tensor, num_examples: int, minimum: int, generator: torch.Generator, among: Tensor | None = None
+) -> Tensor:
+    """Add random ones of the other examples, of those `among` (bool (N,)), to `kept` until there are `minimum`.
+
+    Example:
+        >>> len(filled_up(torch.tensor([1]), 10, 4, torch.Generator()))
+        4
+    """
+    missing = min(minimum, num_examples) - len(kept)
+    if missing <= 0:
+        return kept
+    left = torch.ones(num_examples, dtype=torch.bool) if among is None else among.clone()
+    left[kept] = False
+    rest = left.nonzero()[:, 0]
+    drawn = rest[torch.randperm(len(rest), generator=generator)[:missing]]
+    return torch.cat([kept, drawn]).sort().values
+
+
+def enough_for_an_epoch(
+    selection: Selection, trainer: Trainer | None, loader: DataLoader[Any]
+) -> Callable[[int], int]:
+    """How many examples there must be, as a fit ends at an epoch without a batch for each process."""
+    world_size = 1 if trainer is None else trainer.world_size
+    batch = examples_per_batch(loader) * world_size
+    if not selection.every_epoch:
+        # what is chosen once stays as it is, and is refused where it is too little
+        return lambda count: batch if loader.drop_last else 1
+    least = batch if selection.minimum is None else selection.minimum
+    least = max(least, batches_asked_for(trainer) * batch, batch * bool(loader.drop_last))
+
+    def enough(count: int) -> int:
+        needed = max(count, least)
+        if batch > world_size and not loader.drop_last and 0 < needed % batch <= world_size:
+            needed += world_size  # else the last batch of a process would hold one example
+        return min(needed, len(loader.dataset))  # type: ignore[arg-type]
+
+    return enough
+
+
+def batches_asked_for(trainer: Trainer | None) -> int:
+    """Batches that an epoch must have: Lightning stops where a limit or an interval of the Trainer is not met."""
+    if trainer is None:
+        return 0
+    least = 0
+    limit = trainer.limit_train_batches
+    if isinstance(limit, float) and 0 < limit < 1:
+        least = math.ceil(1 / limit)
+        least += int(least * limit) < 1  # as 49 * (1 / 49) is less than 1
+    interval = trainer.val_check_interval
+    validates = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
+    if validates and isinstance(interval, int) and not isinstance(interval, bool):
+        least = max(least, interval)
+    return least

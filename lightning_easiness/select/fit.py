@@ -1,0 +1,241 @@
+"""The state of one fit on a selection: what was chosen, what is resumed, and what is changed on the Trainer meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import DataLoader
+
+from lightning_easiness._utils.lightning import end_resumed_epoch
+from lightning_easiness.callbacks import EasinessCallback
+from lightning_easiness.data.subset import SelectedDataset, try_label
+from lightning_easiness.data.subset_loader import check_batches, check_selectable, select_from
+from lightning_easiness.observe.batch_reader import BatchReader
+from lightning_easiness.select.base import Selection
+from lightning_easiness.select.batches import BatchWork, check_consumers
+from lightning_easiness.select.choice import Choice, enough_for_an_epoch
+from lightning_easiness.select.chooser import Chooser
+
+
+class SelectedFit:
+    """One fit on a selection, from `begin` until `end`; without a Trainer, what is asked for outside a fit.
+
+    Args:
+        selection: What to train on.
+        reader: How batches are read where the Trainer has no EasinessCallback.
+        check_target: Compare the labels that the data set lists with those of the selection.
+    """
+
+    def __init__(self, selection: Selection, reader: BatchReader | None, check_target: bool) -> None:
+        self.trainer: Trainer | None = None
+        self.choice: Choice | None = None  # the latest
+        self.batch_work: BatchWork | None = None
+        self._selection, self._reader, self._check_target = selection, reader, check_target
+        self._chooser = Chooser(selection, reader or BatchReader(), None, check_target)
+        self._first: Choice | None = None  # of the first epoch; None, in a fit that is resumed, for everything
+        self._restored: Choice | None = None  # of the epoch in which the checkpoint was written
+        self._is_resumed = self._has_warned = False
+        self._own_reloading: int | None = None  # how often the Trainer reloads by itself, where it is made to each epoch
+        self._validation: tuple[int, Any] | None = None  # the epoch and the loaders that hold meanwhile
+
+    def begin(self, trainer: Trainer) -> None:
+        """Listen to the Trainer's EasinessCallback, work on batches and let train loaders be reloaded, as needed."""
+        self.trainer, selection = trainer, self._selection
+        selection.check(trainer)
+        reader, callback = _reader_and_callback(selection, trainer, self._reader)
+        self._chooser = Chooser(selection, reader, callback, self._check_target)
+        if selection.per_batch or selection.weighs:
+            self.batch_work = BatchWork(trainer, selection, self._chooser)
+        if selection.every_epoch:
+            self._own_reloading = trainer.reload_dataloaders_every_n_epochs
+            trainer.reload_dataloaders_every_n_epochs = 1
+
+    def end(self) -> None:
+        """Leave the Trainer, its callback and its module as they were."""
+        self._chooser.close()
+        if self.batch_work is not None:
+            self.batch_work.close()
+            self.batch_work = None
+        if self._own_reloading is not None and self.trainer is not None:
+            self.trainer.reload_dataloaders_every_n_epochs = self._own_reloading
+            self._own_reloading = self._validation = None
+
+    # ------------------------------------------------------------------ loaders
+
+    def train_loader(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        """Return the user's train loader over what is selected for the epoch at hand."""
+        check_selectable(loader)
+        if self.trainer is not None:
+            check_consumers(self._selection, self.trainer.lightning_module)
+        if self._selection.per_batch:
+            return loader
+        if self._selection.every_epoch:
+            self._check_further_epochs(loader)
+        if self._is_asked_early:
+            return self._of_first_length(loader)
+        choice = self._choose(loader)
+        if self._first is None and not self._is_resumed:
+            self._first = choice
+        if self.batch_work is not None:
+            self.batch_work.weights = choice.weights
+        return self._selected(loader, choice)
+
+    @property
+    def reloads(self) -> bool:
+        """Whether the Trainer is made to reload its loaders each epoch."""
+        return self._own_reloading is not None
+
+    def validation(self, hook: Callable[[], Any]) -> Any:
+        """Return the user's validation loaders, made as often as the Trainer would by itself."""
+        assert self.trainer is not None
+        epoch, every = self.trainer.current_epoch, self._own_reloading
+        if self._validation is None or (every and epoch >= self._validation[0] + every):
+            self._validation = epoch, hook()
+        return self._validation[1]
+
+    def _check_further_epochs(self, loader: DataLoader[Any]) -> None:
+        if self.choice is None:
+            # a sampler that cannot be kept is better known now than at the first epoch that is no longer on everything
+            select_from(loader, SelectedDataset(loader.dataset, torch.arange(len(loader.dataset))))  # type: ignore[arg-type]
+        elif not self._has_warned:  # at the second epoch
+            self._has_warned = True
+            _warn_of_schedules(self.trainer)
+
+    @property
+    def _is_asked_early(self) -> bool:
+        """Whether a fit is being resumed and asks for a loader, to count steps, before its epoch is restored."""
+        return (
+            self._restored is not None
+            and self._selection.every_epoch
+            and self.trainer is not None
+            and self.trainer.current_epoch < self._restored.epoch
+        )
+
+    def _of_first_length(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        """A loader as long as that of the first epoch, so that a schedule is planned as it was when the fit began."""
+        assert self._restored is not None
+        self._restored.check_data(len(loader.dataset))  # type: ignore[arg-type]
+        return loader if self._first is None else self._selected(loader, self._first)
+
+    def _choose(self, loader: DataLoader[Any]) -> Choice:
+        epoch = self.trainer.current_epoch if self.trainer is not None and self._selection.every_epoch else 0
+        num_examples = len(loader.dataset)  # type: ignore[arg-type]
+        if self._restored is not None and epoch < self._restored.epoch + self._epochs_per_choice:  # it goes on
+            self.choice = self._restored.check_data(num_examples)
+        elif not self._holds(epoch, num_examples):
+            if self._restored is not None:
+                with suppress(TypeError):  # a sampler without a length: no epoch is known to be longer
+                    end_resumed_epoch(self.trainer, len(loader))
+                self._restored = None
+            self.choice = self._chooser.choose(self.trainer, loader, epoch)
+        assert self.choice is not None
+        return self.choice
+
+    def _holds(self, epoch: int, num_examples: int) -> bool:
+        choice = self.choice
+        return (
+            choice is not None
+            and choice.num_examples == num_examples
+            and choice.epoch <= epoch < choice.epoch + self._epochs_per_choice
+        )
+
+    @property
+    def _epochs_per_choice(self) -> int:
+        """For how many epochs a choice holds: as many as the Trainer was asked to keep its loaders."""
+        return max(1, self._own_reloading or 1)
+
+    def _selected(self, loader: DataLoader[Any], choice: Choice) -> DataLoader[Any]:
+        if choice.is_everything:
+            return loader
+        selected = SelectedDataset(loader.dataset, choice.kept, choice.labels, self._selection.replace_fn)
+        if choice.labels is not None:
+            try_label(selected)
+        made = select_from(loader, selected, enough_for_an_epoch(self._selection, self.trainer, loader))
+        check_batches(type(self._selection).__name__, made, self.trainer)
+        return made
+
+    # ------------------------------------------------------------------ state in Lightning's checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """The choice that holds, that of the first epoch, and what is remembered, as tensors and plain types."""
+        state: dict[str, Any] = {}
+        if self.choice is not None and self._is_kept:
+            state["selection"] = {"rule": type(self._selection).__name__, **self.choice.state_dict()}
+            if self._first is not None and not self._first.is_everything:
+                state["first_selection"] = self._first.state_dict()
+        if self._chooser.remembered:
+            state["remembered"] = dict(self._chooser.remembered)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, unless it is another selection's."""
+        rule, name = state.get("selection", {}).get("rule"), type(self._selection).__name__
+        if "selection" in state and rule == name and self._is_kept:
+            self._restored, self._is_resumed = Choice.from_state_dict(state["selection"]), True
+            if "first_selection" in state:
+                self._first = Choice.from_state_dict(state["first_selection"])
+        elif "selection" in state:
+            warn_of_another_rule(rule, name)
+        if "remembered" in state:
+            self._chooser.remembered = {name: values.cpu() for name, values in state["remembered"].items()}
+
+    @property
+    def _is_kept(self) -> bool:
+        """Whether a choice could not be made again alike."""
+        return self._selection.every_epoch or self._selection.needs_observation
+
+
+def warn_of_another_rule(rule: str | None, name: str) -> None:
+    """Warn of a checkpoint that was written in a fit on another selection."""
+    rank_zero_warn(
+        f"The checkpoint holds a choice of {rule}, which does not count for {name}: it chooses anew.",
+        category=UserWarning,
+    )
+
+
+def _reader_and_callback(
+    selection: Selection, trainer: Any, reader: BatchReader | None
+) -> tuple[BatchReader, EasinessCallback | None]:
+    """How batches are read, and the callback whose observations serve the selection; or an error before training."""
+    name, observes = type(selection).__name__, selection.needs_observation or selection.online
+    callbacks = [callback for callback in trainer.callbacks if isinstance(callback, EasinessCallback)]
+    usable = [callback for callback in callbacks if callback.online or not selection.online]
+    if callbacks and reader is not None:
+        raise ValueError(
+            "EasinessDataModule has a `reader`, but the Trainer has an EasinessCallback, which says how batches are"
+            " read: leave out `reader`, and give its arguments to EasinessCallback."
+        )
+    if selection.online and not usable:
+        raise ValueError(
+            f"{name} with online=True goes by what an EasinessCallback sees in training, and the Trainer has none with"
+            " online=True: add EasinessCallback(probe=None) to its callbacks."
+        )
+    if not callbacks:
+        return reader or BatchReader(), None
+    if observes and len({replace(callback.reader, batch_size=None) for callback in callbacks}) > 1:
+        raise ValueError(
+            f"The Trainer has {len(callbacks)} EasinessCallbacks that read batches differently, so it is not known by"
+            f" which of them {name} chooses: give them the same `module`, `batch_fn`, `logits_fn`, `loss_fn` and"
+            " `sigma2`."
+        )
+    # one that looks at the same examples, if there is one, as its passes can be used
+    callback = min(usable, key=lambda one: one.probe != "train") if observes else None
+    return callbacks[0].reader, callback
+
+
+def _warn_of_schedules(trainer: Any) -> None:
+    """Warn of a schedule that has a number of steps, and steps with the batches, whose number now changes."""
+    for config in [] if trainer is None or trainer.strategy is None else trainer.lr_scheduler_configs:
+        if config.interval == "step" and getattr(config.scheduler, "total_steps", None):
+            rank_zero_warn(
+                f"{type(config.scheduler).__name__} steps with each batch and was made for"
+                f" {config.scheduler.total_steps} steps, but the epochs of a selection differ in length: let it step"
+                " once an epoch, interval='epoch', and give it the number of epochs.",
+                category=UserWarning,
+            )
