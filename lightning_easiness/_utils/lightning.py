@@ -6,6 +6,7 @@ fails there, with its name, and is adapted to here.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -184,6 +185,24 @@ def end_resumed_epoch(trainer: Any, num_batches: int) -> None:
     if getattr(loop, "restarted_on_train_batch_end", False):
         done = loop.batch_progress.current
         done.completed = max(done.completed, num_batches)
+
+
+# ---------------------------------------------------------------------------------------- a datamodule within another
+
+
+def restore_nested_hparams(datamodule: Any, argument: str) -> Any:
+    """Return a datamodule that is given to another one, with hyperparameters of its own.
+
+    LightningCLI lets `save_hyperparameters` find those of the outer datamodule in every datamodule that it makes. Its
+    own are among them, under the name of the outer one's argument.
+    """
+    given = getattr(datamodule, "_hparams", {})
+    own = given.get(argument) if "_instantiator" in given else None
+    if isinstance(own, dict) and "class_path" in own:
+        own = {"_class_path": own["class_path"], **own.get("init_args", {}), **own.get("dict_kwargs", {})}
+        datamodule._hparams = type(given)({**own, "_instantiator": given["_instantiator"]})
+        datamodule._hparams_initial = copy.deepcopy(datamodule._hparams)
+    return datamodule
 
 
 # --------------------------------------------------------------------------------- loaders that Lightning makes again
