@@ -18,21 +18,16 @@ from torch.utils.data import Subset
 
 from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, Keep, Selection
 from lightning_easiness.select.base import SelectionState
-from tests.selecting import Base, HighestLoss, Sizes, Told, Traces, scores
+from tests.selecting import Base, HighestLoss, IndexedBase, IndexedPoints, Sizes, Traces, scores
 from tests.small import trainer
 
 STRATEGY: dict[str, Any] = {}
 KEPT = list(range(1, 50, 3))
 
 
-class ToldBase(Base):
-    def setup(self, stage: str) -> None:
-        self.train = Told(self.n)
-
-
 class OverSubset(Base):
     def setup(self, stage: str) -> None:
-        self.train = Subset(Told(self.n), KEPT)
+        self.train = Subset(IndexedPoints(self.n), KEPT)
 
 
 class Scheduled(Traces):
@@ -86,20 +81,20 @@ def fit(folder: Path, data: LightningDataModule, name: str = "seen", callbacks: 
 
 def once(folder: Path) -> None:
     """A selection made once, and what users do by hand."""
-    fit(folder, EasinessDataModule(ToldBase(), Keep(KEPT)), "ours")
+    fit(folder, EasinessDataModule(IndexedBase(), Keep(KEPT)), "ours")
     fit(folder, OverSubset(), "by hand")
 
 
 def kept_all(folder: Path) -> None:
-    fit(folder, EasinessDataModule(ToldBase(), Ablation(scores(), 0.0)), "ours")
-    fit(folder, ToldBase(), "by hand")
+    fit(folder, EasinessDataModule(IndexedBase(), Ablation(scores(), 0.0)), "ours")
+    fit(folder, IndexedBase(), "by hand")
 
 
 def lengths(folder: Path) -> None:
     sizes = Sizes([24, 53, 12, 48, 30])
     fit(
         folder,
-        EasinessDataModule(ToldBase(batch_size=4), sizes),
+        EasinessDataModule(IndexedBase(batch_size=4), sizes),
         max_epochs=5,
         callbacks=[EasinessCallback(folder / "record")],
     )
@@ -107,7 +102,7 @@ def lengths(folder: Path) -> None:
 
 def observed(folder: Path) -> None:
     """The rule looks at the weights, which are the same whatever the number of processes before the first step."""
-    fit(folder, EasinessDataModule(ToldBase(batch_size=4), HighestLoss(0.6)), max_epochs=2)
+    fit(folder, EasinessDataModule(IndexedBase(batch_size=4), HighestLoss(0.6)), max_epochs=2)
 
 
 class Unseeded(Selection):
@@ -129,7 +124,7 @@ class ByRank(EasinessDataModule):
 
 
 def unseeded(folder: Path) -> None:
-    fit(folder, ByRank(ToldBase(batch_size=4), Unseeded(0)), max_epochs=1)
+    fit(folder, ByRank(IndexedBase(batch_size=4), Unseeded(0)), max_epochs=1)
 
 
 def resumed(folder: Path) -> None:
@@ -138,9 +133,9 @@ def resumed(folder: Path) -> None:
     keeper = ModelCheckpoint(folder / "kept", filename="{step}", every_n_train_steps=1, save_top_k=-1)
     first_steps = ceil(12 / (4 * STRATEGY["devices"])) + 1
     options = {"callbacks": [keeper], "enable_checkpointing": True, "max_epochs": 3}
-    fit(folder, EasinessDataModule(ToldBase(batch_size=4), Sizes(sizes)), "whole", **options)
+    fit(folder, EasinessDataModule(IndexedBase(batch_size=4), Sizes(sizes)), "whole", **options)
     path = folder / "kept" / f"step={first_steps}.ckpt"
-    fit(folder, EasinessDataModule(ToldBase(batch_size=4), Sizes(sizes)), "resumed", ckpt_path=path, **options)
+    fit(folder, EasinessDataModule(IndexedBase(batch_size=4), Sizes(sizes)), "resumed", ckpt_path=path, **options)
 
 
 def main(arguments: list[str]) -> None:

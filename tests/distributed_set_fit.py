@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import Tensor, nn
 
-from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasinessTraining
-from tests.set_fits import SIGMA2, ToldBase, Weighs
+from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, SampleEasinessTraining
+from tests.set_fits import SIGMA2, IndexedBase, Weighs
 from tests.small import trainer
 
 DEVICES: dict[str, int] = {}
@@ -79,14 +79,15 @@ class Keeps(Callback):
 def fit(folder: Path, selection: SampleEasinessTraining, observed: bool = False, lr: float = 0.05) -> None:
     seed_everything(5, verbose=False)
     callbacks: list[Callback] = [Keeps(folder)]
+    reader = None if observed else BatchReader(sigma2=SIGMA2)
     if observed:
         callbacks.append(EasinessCallback(folder / "record", probe=None, sigma2=SIGMA2))
     made = trainer(callbacks=callbacks, strategy="ddp", devices=DEVICES["n"], max_epochs=4, limit_val_batches=0)
-    made.fit(Learns(lr), datamodule=EasinessDataModule(ToldBase(batch_size=4), selection))
+    made.fit(Learns(lr), datamodule=EasinessDataModule(IndexedBase(batch_size=4), selection, reader=reader))
 
 
 def training(*levels: Any, **options: Any) -> SampleEasinessTraining:
-    return SampleEasinessTraining(levels or ("medium",), 1, **{"sigma2": SIGMA2, **options})
+    return SampleEasinessTraining(levels or ("medium",), 1, **options)
 
 
 def still(folder: Path) -> None:

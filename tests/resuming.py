@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from tests.selecting import Told
+from tests.selecting import IndexedPoints
 from tests.set_fits import Weighs
 
 SIZE, BATCH, BATCHES = 53, 8, 7
@@ -51,7 +51,7 @@ class Resumable(DataLoader):
 
     def __init__(self) -> None:
         self.place = Place()
-        super().__init__(Told(SIZE), batch_sampler=Order(self.place, SIZE))
+        super().__init__(IndexedPoints(SIZE), batch_sampler=Order(self.place, SIZE))
 
     def __iter__(self) -> Iterator[Any]:
         for batch in super().__iter__():

@@ -33,12 +33,17 @@ class Base(LightningDataModule):
         return loader(Points(20, seed=5), shuffle=False)
 
 
-class Told(Points):
-    """Tells the index of each example in its inputs."""
+class IndexedPoints(Points):
+    """Has the index of each example as the last of its inputs."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         x, y = super().__getitem__(index)
         return torch.cat([x, torch.tensor([float(index)])]), y
+
+
+class IndexedBase(Base):
+    def setup(self, stage: str) -> None:
+        self.train = IndexedPoints(self.n)
 
 
 class Traces(Net):

@@ -9,18 +9,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 
-from lightning_easiness import EasinessDataModule, SampleEasinessTraining, Selection
+from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, SampleEasinessTraining, Selection
 from lightning_easiness.losses import SampleEasinessLoss, WeighsExamples
-from tests.selecting import Base, Told, Traces
+from tests.selecting import IndexedBase, IndexedPoints, Traces
 from tests.small import trainer
 
 SIGMA2 = 1e-3  # with Adam and this noise a few epochs have examples of all three levels
 TOL = 5e-4
-
-
-class ToldBase(Base):
-    def setup(self, stage: str) -> None:
-        self.train = Told(self.n)
 
 
 class Weighs(WeighsExamples, Traces):
@@ -99,10 +94,11 @@ def fit(
 ) -> Before:
     """Trains on a selection from 53 examples that tell their indices."""
     before = Before()
-    wrapped = options.pop("wrapped", {})
+    observed = any(isinstance(callback, EasinessCallback) for callback in callbacks)
+    wrapped = {"reader": None if observed else BatchReader(sigma2=SIGMA2), **options.pop("wrapped", {})}
     ckpt_path = options.pop("ckpt_path", None)
     made = trainer(callbacks=[*callbacks, before], **{"max_epochs": 5, **options})
-    made.fit(module, datamodule=EasinessDataModule(data or ToldBase(), selection, **wrapped), ckpt_path=ckpt_path)
+    made.fit(module, datamodule=EasinessDataModule(data or IndexedBase(), selection, **wrapped), ckpt_path=ckpt_path)
     return before
 
 
@@ -119,7 +115,7 @@ def logits_at(state: dict[str, Tensor], module_class: Any = Traces, size: int = 
     module = module_class()
     module.load_state_dict(state)
     with torch.no_grad():
-        return module.double().eval()(Told(size).x.double())
+        return module.double().eval()(IndexedPoints(size).x.double())
 
 
 def easiness_loop(logits: Tensor, target: Tensor, sigma2: float = SIGMA2) -> list[float]:
@@ -156,4 +152,4 @@ def assert_clear(easiness: list[float], tol: float = TOL) -> None:
 
 
 def training(*levels: Any, **options: Any) -> SampleEasinessTraining:
-    return SampleEasinessTraining(levels or ("medium",), **{"early_epochs": 2, "sigma2": SIGMA2, **options})
+    return SampleEasinessTraining(levels or ("medium",), **{"early_epochs": 2, **options})

@@ -41,7 +41,7 @@ class TakesTurns(SampleEasinessTraining):
     def is_classic(self, epoch: int) -> bool:
         return epoch % (self.cycle + 1) == 0
 
-    def looks_before(self, state: SelectionState) -> bool:
+    def observes_before(self, state: SelectionState) -> bool:
         # the first epoch after a classic one, if there are passes at all
         return self.rescore_every_n_epochs is not None and state.epoch % (self.cycle + 1) == 1
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -34,7 +34,7 @@ class BatchWork:
         chooser: Makes what observes the examples of a batch.
     """
 
-    def __init__(self, trainer: Trainer, selection: Selection, chooser: Chooser) -> None:
+    def __init__(self, trainer: Any, selection: Selection, chooser: Chooser) -> None:
         self.weights: Tensor | None = None  # (N,), of the epoch
         self._trainer, self._selection, self._chooser = trainer, selection, chooser
         self._name = type(selection).__name__

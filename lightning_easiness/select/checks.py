@@ -12,7 +12,7 @@ from lightning_easiness.select.base import Selection
 
 _METHODS = ("select", "labels", "weights", "observes_before", "check")
 _RENAMED = {
-    "sigma2": "give it to EasinessCallback(sigma2=...), or where there is none to EasinessDataModule(reader=...)",
+    "sigma2": "give it to EasinessCallback, or without one to EasinessDataModule(reader=...)",
     "looks_before": "rename it to `observes_before`",
 }
 

@@ -97,9 +97,7 @@ def filled_up(
     return torch.cat([kept, drawn]).sort().values
 
 
-def enough_for_an_epoch(
-    selection: Selection, trainer: Trainer | None, loader: DataLoader[Any]
-) -> Callable[[int], int]:
+def enough_for_an_epoch(selection: Selection, trainer: Trainer | None, loader: DataLoader[Any]) -> Callable[[int], int]:
     """How many examples there must be, as a fit ends at an epoch without a batch for each process."""
     world_size = 1 if trainer is None else trainer.world_size
     batch = examples_per_batch(loader) * world_size

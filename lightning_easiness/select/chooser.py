@@ -89,9 +89,7 @@ class Chooser:
         labels = checked_labels(name, selection.labels(state), size)
         return Choice(state.epoch, size, kept, labels, checked_weights(name, selection.weights(state), size))
 
-    def _completed(
-        self, kept: Tensor, loader: DataLoader[Any], state: SelectionState, among: Tensor | None
-    ) -> Tensor:
+    def _completed(self, kept: Tensor, loader: DataLoader[Any], state: SelectionState, among: Tensor | None) -> Tensor:
         """Add random examples where there are too few for an epoch, or refuse what was chosen once and for all."""
         needed = state.enough(len(kept))
         if self._selection.every_epoch:

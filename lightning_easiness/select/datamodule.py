@@ -97,7 +97,7 @@ class EasinessDataModule(LightningDataModule):
         return self._fit.train_loader(loader)
 
     @property
-    def val_dataloader(self) -> Any:  # type: ignore[override]
+    def val_dataloader(self) -> Any:
         """The wrapped datamodule's hook; while only the train loader is to be reloaded, one that keeps its loaders."""
         hook = self.datamodule.val_dataloader
         holds = self._fit is not None and self._fit.reloads and is_overridden("val_dataloader", self.datamodule)
@@ -110,7 +110,7 @@ class EasinessDataModule(LightningDataModule):
 
     @property
     def share_of_batches(self) -> float | None:
-        """The fraction of this epoch's examples so far that a selection `per_batch` kept, in this process; else None."""
+        """The fraction of this epoch's examples that a selection `per_batch` has kept in this process; else None."""
         return None if self._fit is None or self._fit.batch_work is None else self._fit.batch_work.fraction
 
     @override

@@ -1,4 +1,4 @@
-"""The state of one fit on a selection: what was chosen, what is resumed, and what is changed on the Trainer meanwhile."""
+"""The state of one fit on a selection: what was chosen, what is resumed, and what is changed on the Trainer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
@@ -33,7 +32,7 @@ class SelectedFit:
     """
 
     def __init__(self, selection: Selection, reader: BatchReader | None, check_target: bool) -> None:
-        self.trainer: Trainer | None = None
+        self.trainer: Any = None
         self.choice: Choice | None = None  # the latest
         self.batch_work: BatchWork | None = None
         self._selection, self._reader, self._check_target = selection, reader, check_target
@@ -41,10 +40,10 @@ class SelectedFit:
         self._first: Choice | None = None  # of the first epoch; None, in a fit that is resumed, for everything
         self._restored: Choice | None = None  # of the epoch in which the checkpoint was written
         self._is_resumed = self._has_warned = False
-        self._own_reloading: int | None = None  # how often the Trainer reloads by itself, where it is made to each epoch
+        self._own_reloading: int | None = None  # how often the Trainer would reload, where it is made to each epoch
         self._validation: tuple[int, Any] | None = None  # the epoch and the loaders that hold meanwhile
 
-    def begin(self, trainer: Trainer) -> None:
+    def begin(self, trainer: Any) -> None:
         """Listen to the Trainer's EasinessCallback, work on batches and let train loaders be reloaded, as needed."""
         self.trainer, selection = trainer, self._selection
         selection.check(trainer)
@@ -93,7 +92,6 @@ class SelectedFit:
 
     def validation(self, hook: Callable[[], Any]) -> Any:
         """Return the user's validation loaders, made as often as the Trainer would by itself."""
-        assert self.trainer is not None
         epoch, every = self.trainer.current_epoch, self._own_reloading
         if self._validation is None or (every and epoch >= self._validation[0] + every):
             self._validation = epoch, hook()

@@ -68,9 +68,7 @@ class SampleEasinessTraining(Selection):
 
     needs_observation = True
 
-    @refuse_renamed(
-        _OWNER, sigma2="give it to EasinessCallback, or where there is none to EasinessDataModule(reader=BatchReader(...))"
-    )
+    @refuse_renamed(_OWNER, sigma2="give it to EasinessCallback, or without one to EasinessDataModule(reader=...)")
     def __init__(
         self,
         levels: Sequence[Level] = ("medium",),

@@ -22,7 +22,7 @@ from lightning_easiness.data.observation import Observation
 from lightning_easiness.observe import evaluation
 from tests.resuming import Resumable
 from tests.selecting import Sizes, Traces
-from tests.set_fits import SIGMA2, ToldBase, fit, seeded
+from tests.set_fits import SIGMA2, IndexedBase, fit, seeded
 from tests.small import Net, Points, loader, trainer
 
 SIZE, BATCHES = 53, 7
@@ -303,7 +303,7 @@ def test_who_unsubscribes_hears_no_more(tmp_path: Path) -> None:
     callback.subscribe(second)
     callback.unsubscribe(first)
     callback.unsubscribe(Hears())  # nobody
-    fit(None, seeded(), [callback], max_epochs=1, data=ToldBase())
+    fit(None, seeded(), [callback], max_epochs=1, data=IndexedBase())
     assert not first.heard
     (one,) = second.heard
     assert set(one.fields) == {"loss", "correct", "margin", "count"}, "what was for the first alone is seen no more"

@@ -12,15 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_easiness import Ablation, EasinessDataModule, Keep, Relabel, SampleEasinessTraining, Selection
-from lightning_easiness.select.base import (
-    SelectionState,
-    check_selection,
-    checked_indices,
-    checked_labels,
-    checked_weights,
-    filled_up,
-)
-from lightning_easiness.select.chooser import Choice, _batches_asked_for, _class_shares
+from lightning_easiness.select.base import SelectionState
+from lightning_easiness.select.checks import check_selection, checked_indices, checked_labels, checked_weights
+from lightning_easiness.select.choice import Choice, batches_asked_for, filled_up
+from lightning_easiness.select.report import class_fractions
 from tests.selecting import Base, scores
 from tests.small import Points
 
@@ -184,27 +179,27 @@ def shares_slowly(kept: list[int], target: list[int]) -> dict[int, float]:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(-2, 6), min_size=1, max_size=20), st.data())
-def test_class_shares_against_a_loop(target: list[int], data: Any) -> None:
+def testclass_fractions_against_a_loop(target: list[int], data: Any) -> None:
     kept = sorted(data.draw(st.sets(st.integers(0, len(target) - 1))))
     given_target = torch.tensor(target)
-    found = _class_shares(Choice(0, len(target), torch.tensor(kept, dtype=torch.int64)), given_target)
+    found = class_fractions(Choice(0, len(target), torch.tensor(kept, dtype=torch.int64)), given_target)
     assert found == pytest.approx(shares_slowly(kept, target))
     assert list(found) == sorted(found)
     assert given_target.tolist() == target, "the labels are left as they are"
     assert all(type(label) is int and type(share) is float for label, share in found.items())
 
 
-def test_class_shares_where_no_label_is_known() -> None:
+def testclass_fractions_where_no_label_is_known() -> None:
     choice = Choice(0, 3, torch.tensor([0, 2]))
     for target in (None, torch.full((3,), -1), torch.zeros(0, dtype=torch.int64)):
-        assert _class_shares(choice, target) == {}
+        assert class_fractions(choice, target) == {}
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8])
-def test_class_shares_of_labels_of_any_integer_type(dtype: torch.dtype) -> None:
+def testclass_fractions_of_labels_of_any_integer_type(dtype: torch.dtype) -> None:
     """A rule's own `target` may be of the type that the files hold."""
     target = torch.tensor([0, 120, 120, 7], dtype=dtype)
-    assert _class_shares(Choice(0, 4, torch.tensor([1, 3])), target) == {0: 0.0, 7: 1.0, 120: 0.5}
+    assert class_fractions(Choice(0, 4, torch.tensor([1, 3])), target) == {0: 0.0, 7: 1.0, 120: 0.5}
 
 
 # ------------------------------------------------------------------------------------------------ batches asked for
@@ -221,7 +216,7 @@ class FakeTrainer:
 
 
 def asked_for(*arguments: Any, **changes: Any) -> int:
-    return _batches_asked_for(FakeTrainer(*arguments, **changes))  # type: ignore[arg-type]
+    return batches_asked_for(FakeTrainer(*arguments, **changes))  # type: ignore[arg-type]
 
 
 @settings(max_examples=300, deadline=None)
@@ -235,7 +230,7 @@ def test_a_limit_of_a_share_is_met(limit: float) -> None:
 
 
 def test_what_asks_for_no_batches() -> None:
-    assert _batches_asked_for(None) == 0
+    assert batches_asked_for(None) == 0
     assert asked_for() == asked_for(7) == asked_for(0.0) == asked_for(0) == asked_for(1) == 0
     assert asked_for(val_check_interval=5) == 5
     assert asked_for(val_check_interval=0.2) == asked_for(val_check_interval=True) == 0
@@ -265,7 +260,7 @@ NO_RULES: dict[str, tuple[Any, type[Exception], str]] = {
     "labels": (lambda: Mine(labels=torch.zeros(53).long()), TypeError, method("labels")),
     "weights": (lambda: Mine(weights=torch.ones(53)), TypeError, method("weights")),
     "select": (lambda: Mine(select=[1, 2]), TypeError, method("select")),
-    "looks_before": (lambda: Mine(looks_before=True), TypeError, method("looks_before")),
+    "observes_before": (lambda: Mine(observes_before=True), TypeError, method("observes_before")),
     "check": (lambda: Mine(check=None), TypeError, method("check")),
     "no seed": (lambda: Mine(seed=None), TypeError, "The `seed` of Mine must be an integer; got None."),
     "a seed in words": (lambda: Mine(seed="1"), TypeError, "The `seed` of Mine must be an integer; got '1'."),
@@ -316,7 +311,7 @@ def test_mistakes_in_a_rule_are_known_when_it_is_given(mistake: str) -> None:
 
 
 def test_rules_that_are_fine() -> None:
-    assert check_selection("EasinessDataModule", None) is None
+    assert check_selection(None) is None
     for rule in (
         Mine(),
         Mine(seed=-1),
@@ -329,7 +324,7 @@ def test_rules_that_are_fine() -> None:
         SampleEasinessTraining(minimum=30),
         SampleEasinessTraining(per="batch", minimum=3),
     ):
-        assert check_selection("EasinessDataModule", rule) is rule
+        assert check_selection(rule) is rule
 
 
 # ------------------------------------------------------------------------------------------------ labels and weights

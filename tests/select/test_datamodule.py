@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, EasinessRecord, Keep, Relabel, Selection
-from tests.selecting import Base, HighestLoss, Sizes, Told, Traces, scores
+from tests.selecting import Base, HighestLoss, IndexedBase, IndexedPoints, Sizes, Traces, scores
 from tests.small import Net, Points, assert_identical, loader, streams, trainer
 
 
@@ -167,9 +167,13 @@ def test_each_hook_is_forwarded_as_often_as_lightning_calls_it() -> None:
 def test_every_hook_of_lightnings_datamodule_is_taken_care_of() -> None:
     """A hook that a later Lightning adds fails here, until it is forwarded."""
     ours = {"from_datasets", "load_from_checkpoint", "save_hyperparameters", "remove_ignored_hparams"}
-    names = {name for name in dir(LightningDataModule) if not name.startswith("_")} - ours
-    constants = {name for name in names if isinstance(getattr(LightningDataModule, name), (str, type(None)))}
-    assert names - constants - set(vars(EasinessDataModule)) == set()
+    names = {name for name in dir(LightningDataModule) if not name.startswith("_")}
+    hooks = {name for name in names - ours if callable(getattr(LightningDataModule, name))}
+    wrapped = Recorder()
+    data = EasinessDataModule(wrapped)
+    of_wrapped = {name for name in hooks if getattr(data, name).__self__ is wrapped}
+    assert hooks - of_wrapped == hooks & set(vars(EasinessDataModule)) - {"val_dataloader"}
+    assert {"prepare_data", "test_dataloader", "val_dataloader", "on_after_batch_transfer"} < of_wrapped
 
 
 def test_lightning_sees_which_hooks_the_user_overrides() -> None:
@@ -249,11 +253,6 @@ def test_the_state_of_the_wrapped_one_is_restored(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ choosing per epoch
 
 
-class ToldBase(Base):
-    def setup(self, stage: str) -> None:
-        self.train = Told(self.n)
-
-
 def test_lengths_grow_and_shrink_and_every_epoch_is_validated() -> None:
     sizes = [53, 20, 40, 2, 30]
     module = Traces()
@@ -264,7 +263,7 @@ def test_lengths_grow_and_shrink_and_every_epoch_is_validated() -> None:
             lengths.append((trainer.num_training_batches, len(trainer.train_dataloader)))
 
     fit = trainer(max_epochs=5, callbacks=[Looks()])
-    data = EasinessDataModule(ToldBase(), Sizes(sizes, minimum=1))
+    data = EasinessDataModule(IndexedBase(), Sizes(sizes, minimum=1))
     fit.fit(module, datamodule=data)
     assert [len(module.epoch(epoch)) for epoch in range(5)] == sizes
     assert all(len(set(module.epoch(epoch))) == size for epoch, size in enumerate(sizes))
@@ -277,7 +276,7 @@ def test_lengths_grow_and_shrink_and_every_epoch_is_validated() -> None:
 def test_too_few_are_filled_up_to_a_batch(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="lightning.pytorch")
     module = Traces()
-    trainer(max_epochs=3).fit(module, datamodule=EasinessDataModule(ToldBase(drop_last=True), Sizes([2, 53, 9])))
+    trainer(max_epochs=3).fit(module, datamodule=EasinessDataModule(IndexedBase(drop_last=True), Sizes([2, 53, 9])))
     assert [len(module.epoch(epoch)) for epoch in range(3)] == [8, 48, 8]
     told = [record.getMessage() for record in caplog.records if "trains on" in record.getMessage()]
     assert told[0].startswith("Epoch 0: Sizes trains on 8 of 53 examples (15.1%), chosen in ")
@@ -287,20 +286,22 @@ def test_too_few_are_filled_up_to_a_batch(caplog: pytest.LogCaptureFixture) -> N
 
 def test_no_batch_of_a_single_example_which_batch_norm_refuses() -> None:
     module = Traces()
-    trainer(max_epochs=3).fit(module, datamodule=EasinessDataModule(ToldBase(), Sizes([17, 9, 18])))
+    trainer(max_epochs=3).fit(module, datamodule=EasinessDataModule(IndexedBase(), Sizes([17, 9, 18])))
     assert [len(module.epoch(epoch)) for epoch in range(3)] == [18, 10, 18]
 
 
 def test_an_integer_validation_interval_gets_its_batches() -> None:
     module = Traces()
-    trainer(max_epochs=2, val_check_interval=3).fit(module, datamodule=EasinessDataModule(ToldBase(), Sizes([2, 40])))
+    trainer(max_epochs=2, val_check_interval=3).fit(
+        module, datamodule=EasinessDataModule(IndexedBase(), Sizes([2, 40]))
+    )
     assert [len(module.epoch(epoch)) for epoch in range(2)] == [24, 40]
 
 
 def test_the_trainers_own_reload_interval_is_kept() -> None:
     module = Traces()
     fit = trainer(max_epochs=4, reload_dataloaders_every_n_epochs=2)
-    fit.fit(module, datamodule=EasinessDataModule(ToldBase(), Sizes([10, 99, 20, 99])))
+    fit.fit(module, datamodule=EasinessDataModule(IndexedBase(), Sizes([10, 99, 20, 99])))
     assert [len(module.epoch(epoch)) for epoch in range(4)] == [10, 10, 20, 20]
     assert fit.reload_dataloaders_every_n_epochs == 2
 
@@ -317,8 +318,8 @@ def test_a_rule_of_the_users_sees_the_current_weights() -> None:
             self.before.append(state)
 
     module, looks = Traces(), Recomputes()
-    trainer(max_epochs=3, callbacks=[looks]).fit(module, datamodule=EasinessDataModule(ToldBase(), HighestLoss(0.4)))
-    points = Told()
+    trainer(max_epochs=3, callbacks=[looks]).fit(module, datamodule=EasinessDataModule(IndexedBase(), HighestLoss(0.4)))
+    points = IndexedPoints()
     for epoch, state in enumerate(looks.before):
         other = Traces()
         other.load_state_dict(state)
@@ -361,7 +362,7 @@ def test_learning_rates_step_with_the_batches_of_each_epoch() -> None:
 
     module = Steps()
     fit = trainer(max_epochs=3)
-    fit.fit(module, datamodule=EasinessDataModule(ToldBase(), Sizes([16, 40, 8], minimum=1)))
+    fit.fit(module, datamodule=EasinessDataModule(IndexedBase(), Sizes([16, 40, 8], minimum=1)))
     assert fit.global_step == 2 + 5 + 1
     assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.9**8)
 
@@ -415,9 +416,9 @@ def test_resumed_within_an_epoch_keeps_its_selection(epoch: int, asks: bool, tmp
     first, second = Asks(), Asks()
     with pytest.raises(InterruptedError):
         trainer(max_epochs=4, callbacks=[Stop(path, epoch, 1)]).fit(
-            first, datamodule=EasinessDataModule(ToldBase(), Drawn())
+            first, datamodule=EasinessDataModule(IndexedBase(), Drawn())
         )
-    data = EasinessDataModule(ToldBase(), Drawn())
+    data = EasinessDataModule(IndexedBase(), Drawn())
     fit = trainer(max_epochs=4)
     fit.fit(second, datamodule=data, ckpt_path=path)
     held = torch.load(path, weights_only=True)["EasinessDataModule"]["selection"]
@@ -436,11 +437,11 @@ def test_resumed_at_an_epochs_end_goes_on_with_the_next(tmp_path: Path) -> None:
     keeper = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, every_n_epochs=1)
     whole = Traces()
     trainer(max_epochs=3, callbacks=[keeper], enable_checkpointing=True).fit(
-        whole, datamodule=EasinessDataModule(ToldBase(), Sizes([16, 40, 24]))
+        whole, datamodule=EasinessDataModule(IndexedBase(), Sizes([16, 40, 24]))
     )
     resumed = Traces()
     trainer(max_epochs=3, callbacks=[keeper], enable_checkpointing=True).fit(
-        resumed, datamodule=EasinessDataModule(ToldBase(), Sizes([16, 40, 24])), ckpt_path=tmp_path / "epoch=1.ckpt"
+        resumed, datamodule=EasinessDataModule(IndexedBase(), Sizes([16, 40, 24])), ckpt_path=tmp_path / "epoch=1.ckpt"
     )
     assert {epoch for epoch, _, _ in resumed.batches} == {2}
     assert set(resumed.epoch(2)) == set(whole.epoch(2))
@@ -454,7 +455,7 @@ def test_resumed_after_an_epochs_last_batch_trains_all_of_the_next(sizes: list[i
     for path in (None, tmp_path / f"step={sizes[0] // 8}.ckpt"):
         module = Traces()
         fit = trainer(max_epochs=3, callbacks=[keeper], enable_checkpointing=True)
-        fit.fit(module, datamodule=EasinessDataModule(ToldBase(), Sizes(sizes)), ckpt_path=path)
+        fit.fit(module, datamodule=EasinessDataModule(IndexedBase(), Sizes(sizes)), ckpt_path=path)
         assert [len(module.epoch(epoch)) for epoch in (1, 2)] == sizes[1:]
         assert fit.global_step == sum(sizes) // 8
 
@@ -464,16 +465,16 @@ def test_resumed_with_another_data_set(tmp_path: Path) -> None:
     with pytest.raises(InterruptedError):
         trainer(callbacks=[Stop(path, 1, 0)]).fit(Net(), datamodule=EasinessDataModule(Base(), Sizes([20, 20])))
     with pytest.raises(
-        ValueError, match="The data set holds 40 examples, but the selection that the checkpoint"
+        ValueError, match="The data set and the selection in the checkpoint are not of the same data:"
     ) as error:
         trainer().fit(Net(), datamodule=EasinessDataModule(Base(40), Sizes([20, 20])), ckpt_path=path)
     assert str(error.value).endswith(
-        "holds is one of 53, so an index no longer names the same example; resume with the data set of then."
+        "so an index no longer names the same example: resume with the data set that the checkpoint was written with."
     )
 
 
 def test_a_second_fit_chooses_anew() -> None:
-    data = EasinessDataModule(ToldBase(), Drawn())
+    data = EasinessDataModule(IndexedBase(), Drawn())
     first, second = Traces(), Traces()
     for module in (first, second):
         trainer(max_epochs=1).fit(module, datamodule=data)
@@ -485,14 +486,14 @@ def test_a_second_fit_chooses_anew() -> None:
 
 def test_the_callback_records_under_the_whole_data_sets_indices(tmp_path: Path) -> None:
     module = Traces()
-    data = EasinessDataModule(ToldBase(), Sizes([20, 40, 53, 10]))
+    data = EasinessDataModule(IndexedBase(), Sizes([20, 40, 53, 10]))
     trainer(max_epochs=4, callbacks=[EasinessCallback(tmp_path)]).fit(module, datamodule=data)
     online = EasinessRecord.load(tmp_path, series="train-online")
     for epoch in range(4):
         expected = torch.bincount(torch.tensor(module.epoch(epoch)), minlength=53)
         assert torch.equal(online.count[0, epoch].long(), expected)
     probe = EasinessRecord.load(tmp_path)
-    points = Told()
+    points = IndexedPoints()
     loss = torch.nn.functional.cross_entropy(module.eval()(points.x), points.y, reduction="none")
     torch.testing.assert_close(probe.loss[0, -1], loss.detach())
     assert torch.equal(probe.target, points.y)
@@ -502,7 +503,7 @@ def test_the_callback_records_under_the_whole_data_sets_indices(tmp_path: Path) 
 def test_the_record_holds_what_was_relabelled(workers: int, tmp_path: Path) -> None:
     relabel = Relabel(scores(), ratio=0.4, which="hard", noise="next_class")
     module = Traces()
-    data = EasinessDataModule(ToldBase(num_workers=workers), relabel)
+    data = EasinessDataModule(IndexedBase(num_workers=workers), relabel)
     trainer(max_epochs=1, callbacks=[EasinessCallback(tmp_path)]).fit(module, datamodule=data)
     trained = torch.empty(53, dtype=torch.int64)
     for _, indices, labels in module.batches:
@@ -522,7 +523,7 @@ def test_the_callback_leaves_a_selected_training_as_it_is(tmp_path: Path) -> Non
 
 def test_epochs_that_keep_everything_between_others_beside_the_callback(tmp_path: Path) -> None:
     """The user's own loader, held by them, and copies of it take turns."""
-    data = loader(Told())
+    data = loader(IndexedPoints())
     module = Traces()
     wrapped = EasinessDataModule(data, Sizes([53, 20, 53, 20]), val_dataloaders=loader(Points(20), shuffle=False))
     trainer(max_epochs=4, callbacks=[EasinessCallback(tmp_path)]).fit(module, datamodule=wrapped)
@@ -578,8 +579,9 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         lambda: EasinessDataModule(Base(), Ablation(scores(40), 0.1)),
         ValueError,
         (
-            "The `scores` of Ablation are of 40 examples, but the data set holds 53, so an index names another example;"
-            " give scores of this data set."
+            "The `scores` of Ablation and the data set are not of the same data: the first has 40 examples and the second"
+            " 53, so an index no longer names the same example: give scores of this data set, or check_target=False if"
+            " it lists other labels than it hands out."
         ),
     ),
     "two of them": (
@@ -611,7 +613,7 @@ def test_scores_of_another_data_set_of_the_same_size() -> None:
             self.train.targets = Points(53, seed=1).y
 
     given = scores(target=Points(53, seed=2).y)
-    with pytest.raises(ValueError, match="The `scores` of Ablation are of another data set: example"):
+    with pytest.raises(ValueError, match="The `scores` of Ablation and the data set are not of the same data: example"):
         trainer().fit(Net(), datamodule=EasinessDataModule(Listed(), Ablation(given, 0.1)))
     trainer(max_epochs=1).fit(Net(), datamodule=EasinessDataModule(Listed(), Ablation(given, 0.1), check_target=False))
 
@@ -625,5 +627,5 @@ def test_a_class_that_is_lost_is_named() -> None:
 
 
 def test_a_loader_before_the_fit_when_the_rule_needs_the_model() -> None:
-    with pytest.raises(RuntimeError, match=r"HighestLoss chooses by what the model makes of the examples"):
+    with pytest.raises(RuntimeError, match=r"HighestLoss chooses by the model's outputs"):
         EasinessDataModule(loader(), HighestLoss(0.5)).train_dataloader()

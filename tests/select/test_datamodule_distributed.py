@@ -12,7 +12,7 @@ import torch
 from lightning_easiness import EasinessRecord
 from tests.distributed_selected_fit import KEPT
 from tests.processes import run_script
-from tests.selecting import Told
+from tests.selecting import IndexedPoints
 from tests.small import assert_identical
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
@@ -94,7 +94,7 @@ def test_the_callback_counts_under_the_whole_data_sets_indices(processes: int, f
         assert torch.equal(online.count[0, epoch].long(), expected)
     probe = EasinessRecord.load(folders[processes] / "lengths" / "record")
     assert probe.num_examples == 53
-    assert torch.equal(probe.target, Told().y)
+    assert torch.equal(probe.target, IndexedPoints().y)
 
 
 @ANY

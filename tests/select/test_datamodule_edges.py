@@ -39,19 +39,11 @@ from lightning_easiness.data.subset_loader import select_from
 from lightning_easiness.experiments.comparison import compare_selections
 from lightning_easiness.select.base import SelectionState
 from tests.resuming import Resumable
-from tests.selecting import Base, HighestLoss, Sizes, Told, Traces, scores
+from tests.selecting import Base, HighestLoss, IndexedBase, IndexedPoints, Sizes, Traces, scores
 from tests.small import Net, Points, assert_identical, loader, streams, trainer
 
 # many of these small selections have no example of some class
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")
-
-
-class ToldBase(Base):
-    def setup(self, stage: str) -> None:
-        self.train = Told(self.n)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        return loader(self.train, **self.options)
 
 
 def fit(
@@ -111,7 +103,7 @@ def of_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint in the middle of an epoch that `Sizes` chose for."""
     path = tmp_path_factory.mktemp("sizes") / "a.ckpt"
     with pytest.raises(InterruptedError):
-        fit(EasinessDataModule(ToldBase(), Sizes([24, 24])), callbacks=[Stop(path, 1, 1)])
+        fit(EasinessDataModule(IndexedBase(), Sizes([24, 24])), callbacks=[Stop(path, 1, 1)])
     assert torch.load(path, weights_only=True)["EasinessDataModule"]["selection"]["rule"] == "Sizes"
     return path
 
@@ -132,7 +124,7 @@ class Stop(Callback):
 def test_a_choice_of_another_rule_counts_for_no_epoch(of_sizes: Path) -> None:
     kept = [list(range(20, 44)), list(range(5, 29)), list(range(30, 53))]
     with pytest.warns(UserWarning, match="holds a choice") as warned:
-        module, _ = fit(EasinessDataModule(ToldBase(), Rule(*kept)), max_epochs=3, ckpt_path=of_sizes)
+        module, _ = fit(EasinessDataModule(IndexedBase(), Rule(*kept)), max_epochs=3, ckpt_path=of_sizes)
     assert [str(one.message) for one in warned if "holds a choice" in str(one.message)] == [another("Sizes", "Rule")]
     assert set(module.epoch(1)) <= set(kept[1]), "what is left of the epoch"
     assert len(module.epoch(1)) == 8
@@ -142,7 +134,7 @@ def test_a_choice_of_another_rule_counts_for_no_epoch(of_sizes: Path) -> None:
 @pytest.mark.parametrize("rule", [Keep(range(20, 44)), Ablation(scores(), 0.5, sampling="top"), Once(0.5)])
 def test_a_choice_of_another_rule_does_not_count_for_one_that_is_made_once(rule: Selection, of_sizes: Path) -> None:
     """It used to be trained on to the end of the fit."""
-    data = EasinessDataModule(ToldBase(), rule)
+    data = EasinessDataModule(IndexedBase(), rule)
     with pytest.warns(UserWarning, match="holds a choice") as warned:
         module, _ = fit(data, max_epochs=3, ckpt_path=of_sizes)
     name = type(rule).__name__
@@ -155,19 +147,19 @@ def test_a_choice_of_another_rule_does_not_count_for_one_that_is_made_once(rule:
 def test_a_rule_of_that_name_that_is_made_once_by_now_chooses_anew(of_sizes: Path) -> None:
     once = type("Sizes", (Keep,), {})(range(20, 44))
     with pytest.warns(UserWarning, match="holds a choice of Sizes, which does not count for Sizes"):
-        module, _ = fit(EasinessDataModule(ToldBase(), once), max_epochs=3, ckpt_path=of_sizes)
+        module, _ = fit(EasinessDataModule(IndexedBase(), once), max_epochs=3, ckpt_path=of_sizes)
     assert sorted(module.epoch(2)) == list(range(20, 44))
 
 
 def test_a_choice_of_the_same_rule_counts_and_nothing_is_said(of_sizes: Path, recwarn: pytest.WarningsRecorder) -> None:
-    data = EasinessDataModule(ToldBase(), Sizes([24, 24]))
+    data = EasinessDataModule(IndexedBase(), Sizes([24, 24]))
     fit(data, ckpt_path=of_sizes)
     assert not [one for one in recwarn if "holds a choice" in str(one.message)]
 
 
 def test_without_a_selection_all_is_trained_on_after_one(of_sizes: Path) -> None:
     with pytest.warns(UserWarning, match="holds a choice of Sizes"):
-        module, _ = fit(EasinessDataModule(ToldBase()), max_epochs=3, ckpt_path=of_sizes)
+        module, _ = fit(EasinessDataModule(IndexedBase()), max_epochs=3, ckpt_path=of_sizes)
     assert sorted(module.epoch(2)) == list(range(53))
 
 
@@ -176,14 +168,14 @@ def test_without_a_selection_all_is_trained_on_after_one(of_sizes: Path) -> None
 
 @pytest.mark.parametrize("minimum", [1, 4])
 def test_a_minimum_below_a_batch_under_drop_last(minimum: int) -> None:
-    data = EasinessDataModule(ToldBase(drop_last=True), Sizes([53, 3, 40, 1], minimum=minimum))
+    data = EasinessDataModule(IndexedBase(drop_last=True), Sizes([53, 3, 40, 1], minimum=minimum))
     module, made = fit(data, max_epochs=4)
     assert lengths(module, 4) == [48, 8, 40, 8]
     assert module.validations == made.current_epoch == 4
 
 
 def over(sampler: Sampler[int], **options: Any) -> DataLoader[Any]:
-    return DataLoader(Told(), **{"batch_size": 8, "sampler": sampler, **options})
+    return DataLoader(IndexedPoints(), **{"batch_size": 8, "sampler": sampler, **options})
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
@@ -218,7 +210,7 @@ SPLITS: dict[str, Any] = {
     "subset": lambda: over(SubsetRandomSampler(SPLIT)),
     "weights": lambda: over(WeightedRandomSampler(torch.arange(53) % 2, 26, replacement=False)),
     "subset in a batch sampler": lambda: DataLoader(
-        Told(), batch_sampler=BatchSampler(SubsetRandomSampler(SPLIT), 8, False)
+        IndexedPoints(), batch_sampler=BatchSampler(SubsetRandomSampler(SPLIT), 8, False)
     ),
 }
 
@@ -288,8 +280,8 @@ def test_a_selection_that_gives_no_batch() -> None:
     assert refusal(ValueError, data) == NO_BATCH.format("Keep", 10)
     weighted = WeightedRandomSampler(torch.ones(53), 16)  # draws as many more as it takes
     made = select_from(
-        DataLoader(Told(), 8, sampler=weighted, drop_last=True),
-        SelectedDataset(Told(), torch.arange(10)),
+        DataLoader(IndexedPoints(), 8, sampler=weighted, drop_last=True),
+        SelectedDataset(IndexedPoints(), torch.arange(10)),
         enough=lambda count: max(8, count),
     )
     assert (len(made), weighted.num_samples) == (1, 16)
@@ -312,7 +304,7 @@ class Wholes(BatchSampler):
 
 
 def test_a_batch_sampler_of_the_users_own_that_gives_no_batch_is_an_error_and_no_early_end() -> None:
-    data = EasinessDataModule(DataLoader(Told(), batch_sampler=Wholes(53)), Sizes([53, 4], minimum=4))
+    data = EasinessDataModule(DataLoader(IndexedPoints(), batch_sampler=Wholes(53)), Sizes([53, 4], minimum=4))
     module, made = Traces(), trainer(max_epochs=3)
     with pytest.raises(ValueError, match="gives no batch") as error:
         made.fit(module, datamodule=data)
@@ -328,7 +320,7 @@ def test_a_small_share_of_the_batches_of_shrinking_epochs(limit: float, batch_si
     module = Traces()
     if batch_size == 1:
         module.net[1] = nn.Identity()  # type: ignore[assignment]
-    data = EasinessDataModule(ToldBase(batch_size=batch_size), Sizes(sizes))
+    data = EasinessDataModule(IndexedBase(batch_size=batch_size), Sizes(sizes))
     module, _ = fit(data, module, max_epochs=4, limit_train_batches=limit)
     least = next(count for count in range(1, 99) if int(count * limit) >= 1)
     batches = [max(math.ceil(size / batch_size), least) for size in sizes]
@@ -391,7 +383,7 @@ def test_a_batch_sampler_that_cannot_be_kept_is_known_before_training() -> None:
         def __len__(self) -> int:
             return 1
 
-    data = DataLoader(Told(), batch_sampler=Others())  # type: ignore[arg-type]
+    data = DataLoader(IndexedPoints(), batch_sampler=Others())  # type: ignore[arg-type]
     assert refusal(TypeError, EasinessDataModule(data, Sizes([53, 20]))) == UNKNOWN.format("Others")
 
 
@@ -450,7 +442,7 @@ class Saves(Callback):
 def whole_or_resumed(rule: str, ckpt_path: Path | None, callbacks: list[Callback]) -> tuple[Plain, Trainer]:
     make, options = RULES[rule]
     seed_everything(1, verbose=False)
-    data = EasinessDataModule(Resumable(), make(), val_dataloaders=loader(Told(20, seed=5), shuffle=False))
+    data = EasinessDataModule(Resumable(), make(), val_dataloaders=loader(IndexedPoints(20, seed=5), shuffle=False))
     module, made = fit(data, Plain(), max_epochs=4, callbacks=callbacks, ckpt_path=ckpt_path, **options)
     assert isinstance(module, Plain)
     return module, made
@@ -514,7 +506,7 @@ def test_resumed_at_an_epochs_end_with_a_sampler_that_does_not_tell_its_length(t
 @pytest.mark.parametrize("every", [2, 3])
 def test_a_choice_holds_as_long_as_the_trainer_keeps_its_loaders(every: int) -> None:
     lasts = Lasts()
-    data = EasinessDataModule(ToldBase(), Looks([16, 24, 32, 40, 48]))
+    data = EasinessDataModule(IndexedBase(), Looks([16, 24, 32, 40, 48]))
     module, _ = fit(data, max_epochs=5, reload_dataloaders_every_n_epochs=every, callbacks=[lasts])
     sizes = [[16, 24, 32, 40, 48][epoch - epoch % every] for epoch in range(5)]
     assert lengths(module, 5) == sizes
@@ -540,7 +532,7 @@ def test_the_trainers_value_is_given_back_however_a_fit_ends(
     handler = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises((kind, SystemExit)):
-            made.fit(Traces(), datamodule=EasinessDataModule(ToldBase(), Sizes([20, 30])))
+            made.fit(Traces(), datamodule=EasinessDataModule(IndexedBase(), Sizes([20, 30])))
     finally:
         signal.signal(signal.SIGINT, handler)  # Lightning ignores it from there on
     assert looks.during == 1
@@ -556,18 +548,18 @@ def test_the_trainers_value_is_given_back_where_the_rule_or_the_data_fails() -> 
 
     made = trainer(reload_dataloaders_every_n_epochs=3, max_epochs=9)
     with pytest.raises(IndexError):
-        made.fit(Traces(), datamodule=EasinessDataModule(ToldBase(), Sizes([20])))
+        made.fit(Traces(), datamodule=EasinessDataModule(IndexedBase(), Sizes([20])))
     assert made.reload_dataloaders_every_n_epochs == 3
     made = trainer()
     with pytest.raises(ArithmeticError):
-        made.fit(Traces(), datamodule=EasinessDataModule(ToldBase(), Fails([20, 20])))
+        made.fit(Traces(), datamodule=EasinessDataModule(IndexedBase(), Fails([20, 20])))
     assert made.reload_dataloaders_every_n_epochs == 0
 
 
 # ------------------------------------------------------------------------------------------------ validation
 
 
-class Validated(ToldBase):
+class Validated(IndexedBase):
     """Counts how often its validation loader is asked for; a split of its own each time."""
 
     def __init__(self) -> None:
@@ -576,7 +568,7 @@ class Validated(ToldBase):
 
     def val_dataloader(self) -> DataLoader[Any]:
         self.overridden = None if self.trainer is None else is_overridden("val_dataloader", self.trainer.datamodule)
-        part, _ = random_split(Told(), [10, 43])
+        part, _ = random_split(IndexedPoints(), [10, 43])
         self.splits.append(list(part.indices))
         return loader(part, shuffle=False)
 
@@ -626,7 +618,7 @@ def test_hooks_of_a_wrapped_one_without_validation_are_seen_during_the_fit() -> 
         def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
             self.overridden = is_overridden("val_dataloader", trainer.datamodule)
 
-    for data, overridden in ((loader(Told()), False), (ToldBase(), True)):
+    for data, overridden in ((loader(IndexedPoints()), False), (IndexedBase(), True)):
         sees = Sees()
         module, _ = fit(EasinessDataModule(data, Sizes([20, 30])), callbacks=[sees])
         assert (sees.overridden, module.validations) == (overridden, 2 * overridden)
@@ -644,7 +636,7 @@ def test_a_second_fit_asks_for_the_validation_loader_again() -> None:
 # ------------------------------------------------------------------------------------------------ new labels
 
 
-class OneHot(Told):
+class OneHot(IndexedPoints):
     def __getitem__(self, index: int) -> Any:
         x, y = super().__getitem__(index)
         return x, nn.functional.one_hot(torch.tensor(y), 4).float()
@@ -705,7 +697,7 @@ def test_a_class_that_a_one_hot_label_has_no_place_for() -> None:
         replace_label(("x", torch.tensor([0, 1.0])), 2)
 
 
-class Named(Told):
+class Named(IndexedPoints):
     """Its labels are names."""
 
     def __getitem__(self, index: int) -> Any:
@@ -713,7 +705,7 @@ class Named(Told):
         return x, f"class {y}"
 
 
-class Odd(Told):
+class Odd(IndexedPoints):
     def __getitem__(self, index: int) -> Any:
         x, y = super().__getitem__(index)
         return {"pixels": x, "fine": y}
@@ -811,11 +803,11 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_in_a_rule_are_errors_before_training(mistake: str, every_epoch: bool) -> None:
     chosen, kind, message = MISTAKES[mistake]
-    assert refusal(kind, EasinessDataModule(ToldBase(), Mistaken(chosen, every_epoch=every_epoch))) == message
+    assert refusal(kind, EasinessDataModule(IndexedBase(), Mistaken(chosen, every_epoch=every_epoch))) == message
 
 
 def test_class_shares_in_the_log_are_those_of_a_loop(tmp_path: Path) -> None:
-    class Listed(ToldBase):
+    class Listed(IndexedBase):
         def setup(self, stage: str) -> None:
             super().setup(stage)
             self.train.targets = Points().y.tolist()  # type: ignore[attr-defined]
@@ -845,7 +837,7 @@ def test_the_labels_of_a_data_set_are_read_once_a_fit(monkeypatch: pytest.Monkey
         return known_target(dataset)
 
     monkeypatch.setattr("lightning_easiness.select.chooser.known_target", reads)
-    wrapped = ToldBase()
+    wrapped = IndexedBase()
     data = EasinessDataModule(wrapped, Sizes([20, 30, 16]))
     fit(data, max_epochs=3)
     assert read == [wrapped.train]
@@ -859,7 +851,7 @@ def test_labels_that_a_rule_knows_may_be_of_any_integer_type(dtype: torch.dtype,
     """Where the data set's own are not to be compared, they are what the log goes by."""
     target = torch.tensor([0, 1] * 26 + [100], dtype=dtype)
     logger = CSVLogger(tmp_path, name="", version="")
-    data = EasinessDataModule(ToldBase(), Rule(range(52), target=target), check_target=False)
+    data = EasinessDataModule(IndexedBase(), Rule(range(52), target=target), check_target=False)
     fit(data, max_epochs=1, logger=logger)
     header, row, *_ = (tmp_path / "metrics.csv").read_text().splitlines()
     found = dict(zip(header.split(","), row.split(","), strict=True))
@@ -935,7 +927,7 @@ ASKS: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
 @pytest.mark.parametrize("case", ASKS)
 def test_steps_and_validations_are_as_computed_by_hand(case: str, rule: type[Sizes]) -> None:
     given, options, steps, validations = ASKS[case]
-    module, made = fit(EasinessDataModule(ToldBase(**given), rule([53, 20, 40])), **{"max_epochs": 3, **options})
+    module, made = fit(EasinessDataModule(IndexedBase(**given), rule([53, 20, 40])), **{"max_epochs": 3, **options})
     assert (made.global_step, module.validations) == (steps, validations)
     if steps == 15 or case == "accumulation":
         assert lengths(module, 3) == [53, 20, 40]
@@ -946,7 +938,7 @@ def test_steps_and_validations_are_as_computed_by_hand(case: str, rule: type[Siz
 @pytest.mark.filterwarnings("ignore:You requested to overfit")
 def test_overfitting_on_the_first_batches_of_each_selection() -> None:
     lasts = Lasts()
-    data = EasinessDataModule(ToldBase(), Sizes([53, 20, 40]))
+    data = EasinessDataModule(IndexedBase(), Sizes([53, 20, 40]))
     module, made = fit(data, max_epochs=3, overfit_batches=2, callbacks=[lasts])
     assert (made.global_step, module.validations) == (6, 3)
     assert [module.epoch(epoch) for epoch in range(3)] == [kept[:16] for kept in lasts.kept]
@@ -954,11 +946,11 @@ def test_overfitting_on_the_first_batches_of_each_selection() -> None:
 
 def test_a_schedule_that_waits_for_a_plateau() -> None:
     module = Plateau()
-    _, made = fit(EasinessDataModule(ToldBase(), Sizes([53, 20, 40])), module, max_epochs=3)
+    _, made = fit(EasinessDataModule(IndexedBase(), Sizes([53, 20, 40])), module, max_epochs=3)
     assert (made.global_step, module.validations, module.schedule.last_epoch) == (15, 3, 3)
 
 
-class Scaled(ToldBase):
+class Scaled(IndexedBase):
     def __init__(self) -> None:
         super().__init__()
         self.batch_size = 2

@@ -10,11 +10,12 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import Tensor
 
-from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasinessTraining
+from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, SampleEasinessTraining
 from tests.resuming import SIZE, Plain, Resumable, Stop
 from tests.set_fits import SIGMA2
 from tests.small import trainer
 
+READER = BatchReader(sigma2=SIGMA2)
 EPOCHS = 5
 
 
@@ -52,7 +53,7 @@ RULES: dict[str, dict[str, Any]] = {
 def fit(rule: str, folder: Path, others: Any = (), ckpt_path: Path | None = None, first: bool = True) -> Plain:
     options = dict(RULES[rule])
     observed, asks = options.pop("observed", False), options.pop("asks", False)
-    selection = SampleEasinessTraining(**{"early_epochs": 1, "sigma2": SIGMA2, **options})
+    selection = SampleEasinessTraining(**{"early_epochs": 1, **options})
     seed_everything(1, verbose=False)
     callbacks = list(others)
     if observed:
@@ -60,7 +61,11 @@ def fit(rule: str, folder: Path, others: Any = (), ckpt_path: Path | None = None
         callbacks = [*callbacks, observer] if first else [observer, *callbacks]
     module = Plain(asks)
     made = trainer(max_epochs=EPOCHS, callbacks=callbacks)
-    made.fit(module, datamodule=EasinessDataModule(Resumable(), selection), ckpt_path=ckpt_path)
+    made.fit(
+        module,
+        datamodule=EasinessDataModule(Resumable(), selection, reader=None if observed else READER),
+        ckpt_path=ckpt_path,
+    )
     return module
 
 

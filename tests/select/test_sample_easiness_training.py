@@ -113,33 +113,33 @@ def test_early_and_final_epochs_are_on_everything(early: int, final: int) -> Non
         at = state(epoch, max_epochs=8)
         assert (len(chosen(training, at)) == 9) == everything
         assert (training.weights(at) is None) == everything
-        assert training.looks_before(SelectionState(9, epoch, max_epochs=8)) == (not everything)
+        assert training.observes_before(SelectionState(9, epoch, max_epochs=8)) == (not everything)
 
 
 @pytest.mark.parametrize("max_epochs", [None, -1])
 def test_without_an_end_no_epoch_is_final(max_epochs: int | None) -> None:
     training = SampleEasinessTraining(early_epochs=1)
     assert chosen(training, state(1000, max_epochs=max_epochs)) == of_levels("medium")
-    assert training.looks_before(SelectionState(9, 1000, max_epochs=max_epochs))
+    assert training.observes_before(SelectionState(9, 1000, max_epochs=max_epochs))
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, None])
 @pytest.mark.parametrize("early", [0, 1, 4])
-def test_it_looks_before_every_nth_epoch_after_the_early_ones(early: int, every: int | None) -> None:
+def test_it_observes_before_every_nth_epoch_after_the_early_ones(early: int, every: int | None) -> None:
     online = every is None
     if online and early == 0:
         return  # refused, as below
     training = SampleEasinessTraining(
         early_epochs=early, rescore_every_n_epochs=every, online=online, final_epochs=2, others_share=0.3
     )
-    looks = [epoch for epoch in range(12) if training.looks_before(SelectionState(9, epoch, max_epochs=12))]
+    looks = [epoch for epoch in range(12) if training.observes_before(SelectionState(9, epoch, max_epochs=12))]
     assert looks == ([] if every is None else list(range(early, 10, every)))
 
 
 def test_per_batch_looks_at_every_batch_but_the_early_and_final_ones() -> None:
     training = SampleEasinessTraining(early_epochs=2, final_epochs=1, per="batch")
     looks = [
-        [training.looks_before(SelectionState(4, epoch, max_epochs=5, batch=batch)) for batch in range(3)]
+        [training.observes_before(SelectionState(4, epoch, max_epochs=5, batch=batch)) for batch in range(3)]
         for epoch in range(5)
     ]
     assert looks == [[False] * 3] * 2 + [[True] * 3] * 2 + [[False] * 3]
@@ -161,9 +161,9 @@ def test_what_it_tells_the_datamodule() -> None:
     )
     assert plain.remembers == ("sample_easiness",)
     assert set(SampleEasinessTraining(by="loss").remembers) == {"sample_easiness", "loss"}
-    by_batch = SampleEasinessTraining(per="batch", others_share=0.1, seed=3, minimum=7, sigma2=0.5)
+    by_batch = SampleEasinessTraining(per="batch", others_share=0.1, seed=3, minimum=7)
     assert (by_batch.every_epoch, by_batch.per_batch, by_batch.weighs) == (False, True, True)
-    assert (by_batch.seed, by_batch.minimum, by_batch.sigma2) == (3, 7, 0.5)
+    assert (by_batch.seed, by_batch.minimum) == (3, 7)
     assert SampleEasinessTraining(online=True).online
 
 
@@ -263,56 +263,45 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "per": ({"per": "step"}, f"The `per` of {OWNER} must be 'epoch' or 'batch'; got 'step'."),
     "an interval by loss": (
         {"levels": [(0.2, 0.8)], "by": "loss"},
-        f"The `levels` of {OWNER} must be names where by='loss'; got [(0.2, 0.8)].",
+        f"The `levels` of {OWNER} must be names where by='loss'; got ((0.2, 0.8),).",
     ),
     "early_epochs": ({"early_epochs": -1}, f"The `early_epochs` of {OWNER} must be at least 0; got -1."),
     "final_epochs": ({"final_epochs": -2}, f"The `final_epochs` of {OWNER} must be at least 0; got -2."),
     "all of the others": (
         {"others_share": 1.0},
-        (
-            f"The `others_share` of {OWNER} must be in [0, 1); got 1.0: half of them is 0.5, and with all of them"
-            " nothing is selected."
-        ),
+        f"The `others_share` of {OWNER} must be in [0, 1): half of them is 0.5, and with all nothing is selected; got 1.0.",
     ),
     "a negative share": (
         {"others_share": -0.1},
-        (
-            f"The `others_share` of {OWNER} must be in [0, 1); got -0.1: half of them is 0.5, and with all of them"
-            " nothing is selected."
-        ),
+        f"The `others_share` of {OWNER} must be in [0, 1): half of them is 0.5, and with all nothing is selected; got -0.1.",
     ),
     "a share that is NaN": (
         {"others_share": math.nan},
-        (
-            f"The `others_share` of {OWNER} must be in [0, 1); got nan: half of them is 0.5, and with all of them"
-            " nothing is selected."
-        ),
+        f"The `others_share` of {OWNER} must be in [0, 1): half of them is 0.5, and with all nothing is selected; got nan.",
     ),
-    "sigma2": ({"sigma2": 0.0}, f"The `sigma2` of {OWNER} must be a finite number above 0; got 0.0."),
-    "sigma2 of NaN": ({"sigma2": math.nan}, f"The `sigma2` of {OWNER} must be a finite number above 0; got nan."),
     "tol": ({"tol": 0.5}, f"The `tol` of {OWNER} must be in [0, 0.5); got 0.5."),
     "tol below 0": ({"tol": -1e-4}, f"The `tol` of {OWNER} must be in [0, 0.5); got -0.0001."),
     "no easiness ever": (
         {"rescore_every_n_epochs": None},
-        f"{OWNER} with rescore_every_n_epochs=None never knows an easiness; set online=True.",
+        f"{OWNER} with rescore_every_n_epochs=None never has an easiness; set online=True.",
     ),
     "every no epoch": (
         {"rescore_every_n_epochs": 0},
-        f"The `rescore_every_n_epochs` of {OWNER} must be at least 1, or None; got 0.",
+        f"The `rescore_every_n_epochs` of {OWNER} must be at least 1; got 0.",
     ),
     "online in batches": (
         {"per": "batch", "online": True},
-        f"{OWNER} with per='batch' looks at each batch by itself; leave out `online` and `rescore_every_n_epochs`.",
+        f"{OWNER} with per='batch' observes each batch by itself; leave out `online` and `rescore_every_n_epochs`.",
     ),
     "rescoring in batches": (
         {"per": "batch", "rescore_every_n_epochs": 2},
-        f"{OWNER} with per='batch' looks at each batch by itself; leave out `online` and `rescore_every_n_epochs`.",
+        f"{OWNER} with per='batch' observes each batch by itself; leave out `online` and `rescore_every_n_epochs`.",
     ),
     "online from the start": (
         {"online": True, "rescore_every_n_epochs": None, "early_epochs": 0},
         (
-            f"{OWNER} with online=True and no pass knows nothing before an epoch on everything; set `early_epochs` to 1"
-            " or more, or `rescore_every_n_epochs`."
+            f"{OWNER} with online=True and no pass has nothing to go by before an epoch on everything; set"
+            " `early_epochs` to 1 or more, or `rescore_every_n_epochs`."
         ),
     ),
 }
@@ -326,7 +315,7 @@ def test_bad_arguments(case: str) -> None:
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("options", [{"sigma2": math.inf}, {"minimum": -1}], ids=str)
+@pytest.mark.parametrize("options", [{"minimum": -1}], ids=str)
 def test_arguments_that_no_fit_can_use_are_refused(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(ValueError, match=f"The `{name}` of {OWNER} must be"):
@@ -340,7 +329,7 @@ def test_without_sample_easiness_the_way_out_is_named() -> None:
             call(at)
         assert str(error.value) == (
             f"{OWNER} goes by sample easiness, which needs logits (B, K) and class indices (B,); give"
-            " EasinessDataModule logits_fn or batch_fn to find them."
+            " EasinessCallback, or the `reader` of EasinessDataModule, a logits_fn or batch_fn to find them."
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from lightning_easiness import EasinessRecord
 from tests.distributed_set_fit import LEVELS_ONLINE, SHARE, Learns
 from tests.processes import run_script
-from tests.selecting import Told
+from tests.selecting import IndexedPoints
 from tests.set_fits import SIGMA2, assert_clear, easiness_loop, level_of, logits_at
 from tests.small import assert_identical
 
@@ -51,7 +51,7 @@ def trained_on(ranks: list[dict[str, Any]], epoch: int) -> list[int]:
 
 
 def easiness_at(state: dict[str, Any]) -> list[float]:
-    easiness = easiness_loop(logits_at(state, Learns), Told().y)
+    easiness = easiness_loop(logits_at(state, Learns), IndexedPoints().y)
     assert_clear(easiness)
     return easiness
 
@@ -148,7 +148,7 @@ def test_online_all_ranks_know_what_any_of_them_saw(processes: int, folders: dic
     for rank in ranks:
         assert_identical(rank["selected"], ranks[0]["selected"], "selected")
     known: dict[int, float] = {}
-    target = Told().y
+    target = IndexedPoints().y
     for epoch in range(4):
         selected = ranks[0]["selected"][epoch].tolist()
         if epoch:

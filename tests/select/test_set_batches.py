@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from lightning_easiness import (
+    BatchReader,
     EasinessCallback,
     EasinessRecord,
     SampleEasinessTraining,
@@ -20,11 +21,11 @@ from lightning_easiness import (
 )
 from lightning_easiness.select.base import SelectionState
 from lightning_easiness.select.batches import rows_of
-from tests.selecting import Told, Traces
+from tests.selecting import IndexedPoints, Traces
 from tests.set_fits import (
     SIGMA2,
     Batches,
-    ToldBase,
+    IndexedBase,
     assert_clear,
     easiness_loop,
     fit,
@@ -48,7 +49,7 @@ SIZE, EVERYTHING = 53, list(range(53))
 def test_each_batch_keeps_its_levels_at_its_weights(names: tuple[str, ...], workers: int) -> None:
     """Algorithm 1: of a batch from all examples train on those of the levels; two at least, for batch norm."""
     module = seeded(Batches)
-    fit(training(*names, per="batch", early_epochs=1), module, max_epochs=3, data=ToldBase(num_workers=workers))
+    fit(training(*names, per="batch", early_epochs=1), module, max_epochs=3, data=IndexedBase(num_workers=workers))
     assert len(module.whole) == len(module.steps) == 3 * 7
     taken_out = 0
     for (epoch, before, state), (same, after, losses, weight) in zip(module.whole, module.steps, strict=True):
@@ -58,7 +59,7 @@ def test_each_batch_keeps_its_levels_at_its_weights(names: tuple[str, ...], work
         if epoch == 0:
             assert after == before
             continue
-        easiness = easiness_loop(logits_at(state)[before], Told().y[before])
+        easiness = easiness_loop(logits_at(state)[before], IndexedPoints().y[before])
         assert_clear(easiness)
         expected = [i for i, value in zip(before, easiness, strict=True) if level_of(value) in names]
         assert set(expected) <= set(after) <= set(before)
@@ -74,7 +75,7 @@ def test_labels_stay_with_their_inputs() -> None:
     module = seeded(Batches)
     fit(training(per="batch", early_epochs=1), module, max_epochs=3)
     for _, indices, labels in module.batches:
-        assert labels == Told().y[indices].tolist()
+        assert labels == IndexedPoints().y[indices].tolist()
 
 
 @pytest.mark.parametrize(("minimum", "least"), [(None, 2), (1, 1), (5, 5), (100, 8)])
@@ -85,8 +86,8 @@ def test_the_minimum_of_a_batch(minimum: int | None, least: int) -> None:
             self.net[1] = nn.Identity()
 
     module = seeded(NoBatchNorm)
-    rule = SampleEasinessTraining(early_epochs=1, per="batch", sigma2=1e-14, minimum=minimum)
-    fit(rule, module, max_epochs=2, data=ToldBase(drop_last=True))
+    rule = SampleEasinessTraining(early_epochs=1, per="batch", minimum=minimum)
+    fit(rule, module, max_epochs=2, data=IndexedBase(drop_last=True), wrapped={"reader": BatchReader(sigma2=1e-14)})
     assert {len(indices) for epoch, indices, _ in module.batches if epoch == 1} == {least}
 
 
@@ -99,7 +100,7 @@ def test_the_record_holds_what_batches_kept_under_the_right_index(tmp_path: Path
             module,
             [callback],
             max_epochs=4,
-            data=ToldBase(num_workers=workers),
+            data=IndexedBase(num_workers=workers),
         )
         online = EasinessRecord.load(tmp_path / str(workers), series="train-online")
         for epoch in range(4):
@@ -114,7 +115,10 @@ def test_the_record_holds_what_batches_kept_under_the_right_index(tmp_path: Path
 
 def test_the_callback_leaves_a_training_within_batches_as_it_is(tmp_path: Path) -> None:
     runs = []
-    observers = EasinessCallback(tmp_path / "a", at_steps=(3,)), EasinessCallback(tmp_path / "b", sigma2=SIGMA2)
+    observers = (
+        EasinessCallback(tmp_path / "a", at_steps=(3,), sigma2=SIGMA2),
+        EasinessCallback(tmp_path / "b", sigma2=SIGMA2),
+    )
     for callbacks in ([], [observers[0]], [observers[1]]):
         module = seeded(Batches)
         fit(training(per="batch", early_epochs=1, others_share=0.3), module, callbacks, max_epochs=3)
@@ -160,7 +164,7 @@ def test_what_a_selection_is_told_of_a_batch() -> None:
     told = [(state.epoch, state.batch, state.num_examples, state.max_epochs) for state in rule.states]
     assert told == [(epoch, batch, 5 if batch == 6 else 8, 2) for epoch in range(2) for batch in range(7)]
     for state, (_, before, _), (_, after, _, _) in zip(rule.states, module.whole, module.steps, strict=True):
-        assert state.target.tolist() == Told().y[before].tolist()
+        assert state.target.tolist() == IndexedPoints().y[before].tolist()
         assert set(state.observed) == {"loss", "correct", "margin", "sample_easiness", "el2n"}
         assert after == before[1:]
 

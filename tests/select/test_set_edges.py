@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from lightning_easiness import (
+    BatchReader,
     EasinessCallback,
     EasinessDataModule,
     SampleEasinessLoss,
@@ -25,16 +26,17 @@ from lightning_easiness.data.subset_loader import select_from
 from lightning_easiness.functional import in_levels_by_loss, sample_easiness, sample_easiness_loss
 from lightning_easiness.select.base import Selection, SelectionState
 from tests.resuming import Plain, Resumable, Stop
-from tests.selecting import Base, Told, Traces
-from tests.set_fits import SIGMA2, ToldBase, Weighs, fit, seeded
+from tests.selecting import Base, IndexedPoints, Traces
+from tests.set_fits import SIGMA2, IndexedBase, Weighs, fit, seeded
 from tests.small import Points, loader, trainer
 
 SIZE = 53
+READER = BatchReader(sigma2=SIGMA2)
 OUT_OF_ORDER = "ignore:Detected call of `lr_scheduler.step.. before"
 
 
 def training(*levels: Any, **options: Any) -> SampleEasinessTraining:
-    return SampleEasinessTraining(levels or ("medium",), **{"early_epochs": 1, "sigma2": SIGMA2, **options})
+    return SampleEasinessTraining(levels or ("medium",), **{"early_epochs": 1, **options})
 
 
 def whole_message(kind: type[Exception], function: Any, *args: Any, **options: Any) -> str:
@@ -74,7 +76,7 @@ def test_a_resumed_schedule_is_planned_as_before(early: int, epoch: int, batch: 
 
     def planned(others: Any, ckpt_path: Path | None = None) -> tuple[Scheduled, Trainer]:
         made, module = trainer(max_epochs=5, callbacks=others), seeded(lambda _: Scheduled())
-        data = EasinessDataModule(Resumable(), training(early_epochs=early, final_epochs=1 - early))
+        data = EasinessDataModule(Resumable(), training(early_epochs=early, final_epochs=1 - early), reader=READER)
         modules.append(module)
         made.fit(module, datamodule=data, ckpt_path=ckpt_path)
         return module, made
@@ -106,12 +108,12 @@ def test_a_resumed_fit_counts_its_steps_with_any_sampler(sampler: str, tmp_path:
 
     class Given(Base):
         def train_dataloader(self) -> DataLoader[Any]:
-            return loader(Told(SIZE), sampler=SAMPLERS[sampler](), shuffle=None, batch_size=2)
+            return loader(IndexedPoints(SIZE), sampler=SAMPLERS[sampler](), shuffle=None, batch_size=2)
 
     planned = []
     for others, ckpt in (([Stop(tmp_path / "a.ckpt", 2, 0, "epoch")], None), ([], tmp_path / "a.ckpt")):
         module = seeded(lambda _: Scheduled())
-        data = EasinessDataModule(Given(), training(early_epochs=0, minimum=20))
+        data = EasinessDataModule(Given(), training(early_epochs=0, minimum=20), reader=READER)
         try:
             trainer(max_epochs=5, callbacks=others).fit(module, datamodule=data, ckpt_path=ckpt)
         except InterruptedError:
@@ -130,7 +132,7 @@ class Regression(Traces):
         return nn.functional.mse_loss(self(x)[:, 0], y)
 
 
-class Floats(Told):
+class Floats(IndexedPoints):
     def __getitem__(self, index: int) -> Any:
         return super().__getitem__(index)[0], self.x[index, 0]
 
@@ -157,11 +159,18 @@ def test_a_task_without_easiness_is_refused_when_it_is_first_selected_for(
     callbacks = [EasinessCallback(tmp_path, probe=None, sigma2=SIGMA2, loss_fn=squared)] if online else []
     rule = training(**{"early_epochs": 2, **options})
     found = whole_message(
-        ValueError, fit, rule, module, callbacks, data=FloatsBase(), max_epochs=4, wrapped={"loss_fn": squared}
+        ValueError,
+        fit,
+        rule,
+        module,
+        callbacks,
+        data=FloatsBase(),
+        max_epochs=4,
+        wrapped={"reader": None if online else BatchReader(loss_fn=squared)},
     )
     assert found == (
         "SampleEasinessTraining goes by sample easiness, which needs logits (B, K) and class indices (B,); give"
-        " EasinessDataModule logits_fn or batch_fn to find them."
+        " EasinessCallback, or the `reader` of EasinessDataModule, a logits_fn or batch_fn to find them."
     )
     assert {epoch for epoch, *_ in module.batches} == {0, 1}, "the early epochs ask for none"
 
@@ -218,7 +227,7 @@ class Steady(SELModule, Weighs):
 def test_sums_and_means_over_narrowed_batches_are_those_of_whole_ones_in_expectation() -> None:
     module = seeded(Steady)
     rule = training(early_epochs=0, per="batch", others_share=0.3)
-    fit(rule, module, max_epochs=40, data=ToldBase(batch_size=16, drop_last=True))
+    fit(rule, module, max_epochs=40, data=IndexedBase(batch_size=16, drop_last=True))
     for name, pairs in module.found.items():
         ours, theirs = torch.tensor(pairs, dtype=torch.float64).T
         gap, error = (ours - theirs).mean(), (ours - theirs).std() / math.sqrt(len(pairs))
@@ -315,7 +324,7 @@ def test_light_examples_still_give_an_epoch_its_batches(options: dict[str, Any],
     """Kept examples that a weighted sampler hardly draws: an epoch has a batch, and no last batch of one."""
     module = seeded(Weighs)
     chances = torch.ones(SIZE).index_fill(0, torch.arange(16), 1e-3)
-    given = loader(Told(SIZE), sampler=WeightedRandomSampler(chances, SIZE), shuffle=None, **options)
+    given = loader(IndexedPoints(SIZE), sampler=WeightedRandomSampler(chances, SIZE), shuffle=None, **options)
     trainer(max_epochs=3, **limits).fit(module, datamodule=EasinessDataModule(given, First()))
     assert {epoch for epoch, *_ in module.steps} == {0, 1, 2}
 
@@ -328,7 +337,7 @@ def test_a_number_of_batches_is_refused_with_weights() -> None:
     found = whole_message(ValueError, fit, training(others_share=0.4), module, limit_train_batches=2)
     assert found == (
         "The Trainer's limit_train_batches=2 is as many batches of fewer examples, so that weights would make too much"
-        " of them; give the limit as a share of the epoch, as 0.5."
+        " of them; give the limit as a fraction of the epoch, as 0.5."
     )
     assert not module.steps
 
@@ -366,7 +375,7 @@ def test_a_number_of_batches_is_fine_within_batches() -> None:
 )
 def test_shares_of_epochs_are_refused(name: str, value: float) -> None:
     assert whole_message(ValueError, SampleEasinessTraining, **{name: value}) == (
-        f"The `{name}` of SampleEasinessTraining must be a whole number, and no share; got {value}."
+        f"The `{name}` of SampleEasinessTraining must be a whole number, and no fraction; got {value}."
     )
 
 
@@ -563,7 +572,7 @@ def test_batches_without_a_medium_example_say_what_filled_them(caplog: pytest.Lo
     lines = [record.getMessage() for record in caplog.records if "of the batches'" in record.getMessage()]
     assert lines[0] == "Epoch 0: SampleEasinessTraining trained on 100.0% of the batches' 53 examples."
     caplog.clear()
-    fit(training(per="batch", sigma2=1e-14), seeded(Weighs), max_epochs=2)
+    fit(training(per="batch"), seeded(Weighs), max_epochs=2, wrapped={"reader": BatchReader(sigma2=1e-14)})
     lines = [record.getMessage() for record in caplog.records if "of the batches'" in record.getMessage()]
     rule = "SampleEasinessTraining trained on"
     assert lines == [

@@ -11,13 +11,20 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
-from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, SampleEasinessTraining, SELModule
+from lightning_easiness import (
+    BatchReader,
+    EasinessCallback,
+    EasinessDataModule,
+    EasinessRecord,
+    SampleEasinessTraining,
+    SELModule,
+)
 from tests.functional.test_levels import is_inside, ranked_levels
-from tests.selecting import Told, Traces
+from tests.selecting import IndexedPoints, Traces
 from tests.set_fits import (
     SIGMA2,
     TOL,
-    ToldBase,
+    IndexedBase,
     assert_clear,
     easiness_loop,
     fit,
@@ -30,6 +37,7 @@ from tests.set_fits import (
 from tests.small import loader, trainer
 
 BATCH, SIZE = 8, 53
+NO_NOISE = BatchReader(sigma2=1e-14)
 EVERYTHING = list(range(SIZE))
 
 
@@ -55,13 +63,13 @@ LOADERS = {"0 workers": {}, "2 workers": {"num_workers": 2}}
 @pytest.mark.parametrize(("asked", "workers"), [*((asked, "0 workers") for asked in ASKED), ("MO", "2 workers")])
 def test_each_epoch_trains_on_the_levels_at_the_weights_before_it(asked: str, workers: str) -> None:
     module = seeded()
-    before = fit(training(*ASKED[asked]), module, data=ToldBase(**LOADERS[workers]))
+    before = fit(training(*ASKED[asked]), module, data=IndexedBase(**LOADERS[workers]))
     for epoch in range(5):
         assert sorted(module.epoch(epoch)) == before.selected[epoch]
         if epoch < 2:
             assert before.selected[epoch] == EVERYTHING
             continue
-        easiness = easiness_loop(logits_at(before.states[epoch]), Told().y)
+        easiness = easiness_loop(logits_at(before.states[epoch]), IndexedPoints().y)
         assert_clear(easiness)
         assert {level_of(value) for value in easiness} == {"hard", "medium", "easy"}, "else little is tested"
         expected = [i for i in EVERYTHING if is_inside(easiness[i], ASKED[asked], TOL)]
@@ -76,7 +84,7 @@ def test_by_loss_each_epoch_trains_on_as_many_by_rank(asked: str) -> None:
     others = 0
     for epoch in (2, 3, 4):
         logits = logits_at(before.states[epoch])
-        easiness, loss = easiness_loop(logits, Told().y), loss_loop(logits, Told().y)
+        easiness, loss = easiness_loop(logits, IndexedPoints().y), loss_loop(logits, IndexedPoints().y)
         assert_clear(easiness)
         ranked = ranked_levels(loss, easiness, TOL)
         expected = [i for i in EVERYTHING if ranked[i] in ASKED[asked]]
@@ -90,7 +98,7 @@ def test_early_final_and_rescored_epochs() -> None:
     before = fit(training(early_epochs=1, final_epochs=2, rescore_every_n_epochs=3), module, max_epochs=8)
     assert [before.selected[epoch] == EVERYTHING for epoch in range(8)] == [True] + [False] * 5 + [True] * 2
     for scored, epochs in ((1, (1, 2, 3)), (4, (4, 5))):
-        easiness = easiness_loop(logits_at(before.states[scored]), Told().y)
+        easiness = easiness_loop(logits_at(before.states[scored]), IndexedPoints().y)
         assert_clear(easiness)
         for epoch in epochs:
             expected = [i for i in EVERYTHING if level_of(easiness[i]) == "medium"]
@@ -99,9 +107,11 @@ def test_early_final_and_rescored_epochs() -> None:
 
 def test_other_settings_of_the_noise_and_of_the_levels() -> None:
     sigma2, tol = 0.05, 0.1
-    before = fit(training(sigma2=sigma2, tol=tol, early_epochs=1), seeded(), max_epochs=4)
+    before = fit(
+        training(tol=tol, early_epochs=1), seeded(), wrapped={"reader": BatchReader(sigma2=sigma2)}, max_epochs=4
+    )
     for epoch in (1, 2, 3):
-        easiness = easiness_loop(logits_at(before.states[epoch]), Told().y, sigma2)
+        easiness = easiness_loop(logits_at(before.states[epoch]), IndexedPoints().y, sigma2)
         assert_clear(easiness, tol)
         assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if tol < easiness[i] < 1 - tol])
 
@@ -110,7 +120,9 @@ def test_no_medium_example_is_the_minimum_and_told(caplog: pytest.LogCaptureFixt
     caplog.set_level("INFO", logger="lightning.pytorch")
     module = seeded()
     logger = CSVLogger(tmp_path, name="", version="")
-    before = fit(SampleEasinessTraining(early_epochs=1, sigma2=1e-14), module, max_epochs=3, logger=logger)
+    before = fit(
+        SampleEasinessTraining(early_epochs=1), module, wrapped={"reader": NO_NOISE}, max_epochs=3, logger=logger
+    )
     assert [len(module.epoch(epoch)) for epoch in range(3)] == [SIZE, BATCH, BATCH]
     assert before.selected[1] != before.selected[2], "drawn anew"
     told = [record.getMessage() for record in caplog.records if "trains on" in record.getMessage()]
@@ -126,7 +138,7 @@ def test_no_medium_example_is_the_minimum_and_told(caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize("minimum", [2, 20])
 def test_the_users_minimum(minimum: int) -> None:
     module = seeded()
-    fit(SampleEasinessTraining(early_epochs=1, sigma2=1e-14, minimum=minimum), module, max_epochs=3)
+    fit(SampleEasinessTraining(early_epochs=1, minimum=minimum), module, wrapped={"reader": NO_NOISE}, max_epochs=3)
     assert [len(module.epoch(epoch)) for epoch in range(3)] == [SIZE, minimum, minimum]
 
 
@@ -144,7 +156,7 @@ def test_sel_set() -> None:
     module = seeded(WithSEL)
     before = fit(training(), module)
     for epoch in (2, 3, 4):
-        easiness = easiness_loop(logits_at(before.states[epoch]), Told().y)
+        easiness = easiness_loop(logits_at(before.states[epoch]), IndexedPoints().y)
         assert_clear(easiness)
         assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if level_of(easiness[i]) == "medium"])
 
@@ -195,8 +207,8 @@ def test_online_goes_by_what_was_last_seen(rescore: int | None, by: str, tmp_pat
     for epoch in range(6):
         if rescore and epoch >= 1 and (epoch - 1) % rescore == 0:
             logits = logits_at(before.states[epoch])
-            easiness = easiness_loop(logits, Told().y)
-            known = dict(enumerate(zip(easiness, loss_loop(logits, Told().y), strict=True)))
+            easiness = easiness_loop(logits, IndexedPoints().y)
+            known = dict(enumerate(zip(easiness, loss_loop(logits, IndexedPoints().y), strict=True)))
         if epoch:
             easiness, loss = ([known[i][row] for i in EVERYTHING] for row in (0, 1))
             assert_clear(easiness)
@@ -235,21 +247,20 @@ def test_a_second_fit_knows_nothing_of_the_first(tmp_path: Path) -> None:
     def rule() -> SampleEasinessTraining:
         return training(online=True, rescore_every_n_epochs=None, early_epochs=1)
 
-    used = EasinessDataModule(ToldBase(), rule())
+    used = EasinessDataModule(IndexedBase(), rule())
     selected(used, "first")
-    fresh = selected(EasinessDataModule(ToldBase(), rule()), "fresh", limit_train_batches=2)
+    fresh = selected(EasinessDataModule(IndexedBase(), rule()), "fresh", limit_train_batches=2)
     assert selected(used, "second", limit_train_batches=2) == fresh
 
 
 def test_online_without_the_callback_names_the_way_out(tmp_path: Path) -> None:
     message = (
         "SampleEasinessTraining with online=True goes by what an EasinessCallback sees in training, and the Trainer has"
-        " none with online=True and sigma2=0.001: add EasinessCallback(probe=None, sigma2=0.001) to its callbacks."
+        " none with online=True: add EasinessCallback(probe=None) to its callbacks."
     )
     unfit = (
         [],
         [EasinessCallback(tmp_path, probe="train", online=False, sigma2=SIGMA2)],
-        [EasinessCallback(tmp_path, sigma2=1e-4)],
     )
     for callbacks in unfit:
         module = seeded()
@@ -289,7 +300,6 @@ def test_a_callback_that_looks_at_every_other_epochs_end_or_with_other_noise(tmp
     alone = fit(training(), seeded(CountsLooks), limit_val_batches=0).selected
     for name, options, looks in (
         ("every other", {"every_n_epochs": 2}, 3),  # by the callback after 1 and 3, by the rule before 3
-        ("other noise", {"sigma2": 0.5}, 5 + 3),
         ("no probe", {"probe": None}, 3),
     ):
         module = seeded(CountsLooks)
@@ -300,7 +310,7 @@ def test_a_callback_that_looks_at_every_other_epochs_end_or_with_other_noise(tmp
 
 def test_what_a_callback_sees_of_validation_or_of_another_loader_chooses_nothing(tmp_path: Path) -> None:
     alone = fit(training(), seeded()).selected
-    for name, probe in (("val", "val"), ("loader", loader(Told(SIZE, seed=9)))):
+    for name, probe in (("val", "val"), ("loader", loader(IndexedPoints(SIZE, seed=9)))):
         callback = EasinessCallback(tmp_path / name, probe=probe, sigma2=SIGMA2)
         assert fit(training(), seeded(), [callback]).selected == alone, name
 
@@ -312,9 +322,9 @@ def test_a_callback_with_another_loss_does_not_choose_for_the_datamodule(tmp_pat
         return 50 - torch.nn.functional.cross_entropy(logits, target, reduction="none")
 
     found = []
-    for callbacks in ([], [EasinessCallback(tmp_path, sigma2=SIGMA2)]):
-        before = fit(training(by="loss"), seeded(), callbacks, wrapped={"loss_fn": reversed_loss})
-        found.append(before.selected)
+    for callbacks in ([], [EasinessCallback(tmp_path, sigma2=SIGMA2, loss_fn=reversed_loss)]):
+        wrapped = {} if callbacks else {"reader": BatchReader(loss_fn=reversed_loss, sigma2=SIGMA2)}
+        found.append(fit(training(by="loss"), seeded(), callbacks, wrapped=wrapped).selected)
     assert found[0] == found[1]
 
 
@@ -326,6 +336,7 @@ def test_a_probe_of_a_fit_that_failed_does_not_choose_for_the_next(tmp_path: Pat
             raise ArithmeticError("on purpose")
 
     def selected(data: EasinessDataModule) -> list[int]:
+        data._reader = BatchReader(sigma2=SIGMA2)
         module = seeded(Traces, seed=11)
         trainer(max_epochs=1).fit(module, datamodule=data)
         return sorted(module.epoch(0))
@@ -333,12 +344,12 @@ def test_a_probe_of_a_fit_that_failed_does_not_choose_for_the_next(tmp_path: Pat
     def rule() -> SampleEasinessTraining:
         return training((0.0, 0.4), early_epochs=0)
 
-    used = EasinessDataModule(ToldBase(), rule())
+    used = EasinessDataModule(IndexedBase(), rule())
     with pytest.raises(ArithmeticError):
         trainer(callbacks=[EasinessCallback(tmp_path, at_steps=(0,), sigma2=SIGMA2)]).fit(
             seeded(Fails, seed=5), datamodule=used
         )
-    assert selected(used) == selected(EasinessDataModule(ToldBase(), rule()))
+    assert selected(used) == selected(EasinessDataModule(IndexedBase(), rule()))
 
 
 def test_the_record_of_an_online_training_counts_what_was_trained_on(tmp_path: Path) -> None:

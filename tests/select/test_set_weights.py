@@ -12,18 +12,19 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from lightning_easiness import (
+    BatchReader,
     EasinessCallback,
     EasinessDataModule,
     SampleEasinessLoss,
     SampleEasinessTraining,
     SELModule,
 )
-from tests.selecting import Told, Traces
+from tests.selecting import IndexedPoints, Traces
 from tests.set_fits import (
     SIGMA2,
     Batches,
     HasLoss,
-    ToldBase,
+    IndexedBase,
     Weighs,
     assert_clear,
     easiness_loop,
@@ -45,7 +46,7 @@ SIZE, EVERYTHING = 53, list(range(53))
 def test_weights_reach_the_loss_of_the_right_examples(workers: int) -> None:
     """By epoch: 1 for the levels asked for, and what makes up for the draw for the others."""
     module = seeded(Weighs)
-    before = fit(training(others_share=0.4), module, data=ToldBase(num_workers=workers))
+    before = fit(training(others_share=0.4), module, data=IndexedBase(num_workers=workers))
     checked = 0
     for epoch in range(5):
         given = module.weight_of(epoch)
@@ -53,7 +54,7 @@ def test_weights_reach_the_loss_of_the_right_examples(workers: int) -> None:
         if epoch < 2:
             assert given == dict.fromkeys(EVERYTHING, 1.0)
             continue
-        easiness = easiness_loop(logits_at(before.states[epoch]), Told().y)
+        easiness = easiness_loop(logits_at(before.states[epoch]), IndexedPoints().y)
         assert_clear(easiness)
         medium = [i for i in EVERYTHING if level_of(easiness[i]) == "medium"]
         others = SIZE - len(medium)
@@ -83,8 +84,8 @@ def test_a_loss_that_is_a_submodule_takes_the_weights() -> None:
 def test_what_is_filled_up_keeps_the_sum_that_of_all_examples(per: str) -> None:
     """Drawn up to the minimum beyond `others_share`, too: no example counts for more than it stands for."""
     module = seeded(Weighs)
-    rule = SampleEasinessTraining(early_epochs=1, sigma2=1e-14, others_share=0.02, per=per, minimum=4)
-    fit(rule, module, max_epochs=2)
+    rule = SampleEasinessTraining(early_epochs=1, others_share=0.02, per=per, minimum=4)
+    fit(rule, module, max_epochs=2, wrapped={"reader": BatchReader(sigma2=1e-14)})
     steps = [(len(losses), weight) for epoch, _, losses, weight in module.steps if epoch == 1]
     if per == "epoch":
         assert float(sum(weight.sum() for _, weight in steps)) == pytest.approx(SIZE)
@@ -119,7 +120,7 @@ def test_per_batch_weights_are_those_of_the_batch() -> None:
         if epoch == 0:
             assert weight is None
             continue
-        easiness = easiness_loop(logits_at(state)[before], Told().y[before])
+        easiness = easiness_loop(logits_at(state)[before], IndexedPoints().y[before])
         assert_clear(easiness)
         medium = [i for i, value in zip(before, easiness, strict=True) if level_of(value) == "medium"]
         others = len(before) - len(medium)
@@ -150,7 +151,7 @@ def test_nothing_is_left_after_a_fit_or_an_exception(
     callback = EasinessCallback(tmp_path, sigma2=SIGMA2)
     made = trainer(max_epochs=5, callbacks=[callback] if observed else [])
     before = dict(vars(made.strategy))
-    data = EasinessDataModule(ToldBase(), training(per=per, others_share=0.4))
+    data = EasinessDataModule(IndexedBase(), training(per=per, others_share=0.4))
     if fails_at is None:
         made.fit(module, datamodule=data)
         assert any(weight is not None for weight in module.weights)
@@ -172,7 +173,7 @@ def test_weights_that_nothing_takes_are_an_error_before_training() -> None:
         assert str(error.value) == (
             "SampleEasinessTraining gives weights to the examples, but nothing in Traces takes them: use"
             " SampleEasinessLoss for its loss, or derive it from SELModule and let its loss be"
-            " self.weighted_mean(losses), with one loss an example."
+            " self.weighted_mean(losses), with one loss per example."
         )
         assert not module.batches
         fit(training(per=per), seeded(Traces), max_epochs=3)  # without weights nothing need take them
@@ -204,7 +205,7 @@ def test_weights_that_the_step_does_not_use_are_an_error_at_the_second_batch(kin
         fit(training(others_share=0.4, per=per), module)
     assert str(error.value).startswith(
         "SampleEasinessTraining gives weights to the examples, but the training step did not use them: let its loss be"
-        " self.weighted_mean(losses), with one loss an example, or SampleEasinessLoss."
+        " self.weighted_mean(losses), with one loss per example, or SampleEasinessLoss."
     )
     assert [epoch for epoch, _, _ in module.batches].count(2) == 1, "at the second batch that has weights"
 

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from lightning_easiness import Ablation, Keep, Relabel, Scores, Selection
 from lightning_easiness.functional import ablate
-from lightning_easiness.select.base import SelectionState, checked_indices, checked_labels, filled_up
+from lightning_easiness.select.base import SelectionState
+from lightning_easiness.select.checks import checked_indices, checked_labels
+from lightning_easiness.select.choice import filled_up
 from tests.selecting import HighestLoss, Sizes, scores
 from tests.small import Points
 
@@ -154,7 +156,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "unknown label": (
         lambda: Relabel(unlabelled(), 0.5),
         ValueError,
-        "The `scores` of Relabel do not know the label of example 9; record a probe, which sees all.",
+        "The `scores` of Relabel do not have the label of example 9; take them from an evaluation pass, which sees all.",
     ),
     "label out of range": (
         lambda: Relabel(scores(), 0.5, num_classes=3),
@@ -174,12 +176,12 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "other length": (
         lambda: Relabel(scores(), 0.5).select(SelectionState(54)),
         ValueError,
-        "The `scores` of Relabel are of 53 examples, but the data set holds 54, so an index names another example;",
+        "The `scores` of Relabel and the data set are not of the same data: the first has 53 examples and the second 54",
     ),
     "other labels": (
         lambda: Ablation(scores(), 0.5).select(SelectionState(53, target=(Points().y + 1) % 4)),
         ValueError,
-        "The `scores` of Ablation are of another data set: example 0 has the label",
+        "The `scores` of Ablation and the data set are not of the same data: example 0 has target",
     ),
 }
 
