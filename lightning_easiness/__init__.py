@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lightning_easiness.observe.batch_reader import BatchReader
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores import Scores
-    from lightning_easiness.select.base import Selection
+    from lightning_easiness.select.base import Selection, SelectionState
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.select.static import Ablation, Keep, Relabel
@@ -49,6 +49,7 @@ _HOMES = {
     "SampleEasinessTraining": "lightning_easiness.select.sample_easiness_training",
     "Scores": "lightning_easiness.scores.scores",
     "Selection": "lightning_easiness.select.base",
+    "SelectionState": "lightning_easiness.select.base",
     "StepwiseCompression": "lightning_easiness.experiments.compression",
     "ThresholdExamples": "lightning_easiness.experiments.threshold_runs",
     "ThresholdRuns": "lightning_easiness.experiments.threshold_runs",
@@ -87,6 +88,7 @@ __all__ = [
     "SampleEasinessTraining",
     "Scores",
     "Selection",
+    "SelectionState",
     "StepwiseCompression",
     "ThresholdExamples",
     "ThresholdRuns",

@@ -579,8 +579,8 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         lambda: EasinessDataModule(Base(), Ablation(scores(40), 0.1)),
         ValueError,
         (
-            "The `scores` of Ablation and the data set are not of the same data: the first has 40 examples and the second"
-            " 53, so an index no longer names the same example: give scores of this data set, or check_target=False if"
+            "The `scores` of Ablation and the data set are not of the same data: the first has 40 examples and the"
+            " second 53, so an index no longer names the same example: give scores of this data set, or check_target=False if"
             " it lists other labels than it hands out."
         ),
     ),

@@ -246,6 +246,7 @@ def test_draws_differ_by_seed_epoch_and_batch_and_by_nothing_else() -> None:
 # ------------------------------------------------------------------------------------------------------ bad input
 
 OWNER = "SampleEasinessTraining"
+OF_OTHERS = ": half of them is 0.5, and with all nothing is selected"
 NO_LEVEL = (
     f'The `levels` of {OWNER} must be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in'
     " [0, 1]; got "
@@ -269,15 +270,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "final_epochs": ({"final_epochs": -2}, f"The `final_epochs` of {OWNER} must be at least 0; got -2."),
     "all of the others": (
         {"others_share": 1.0},
-        f"The `others_share` of {OWNER} must be in [0, 1): half of them is 0.5, and with all nothing is selected; got 1.0.",
+        f"The `others_share` of {OWNER} must be in [0, 1){OF_OTHERS}; got 1.0.",
     ),
     "a negative share": (
         {"others_share": -0.1},
-        f"The `others_share` of {OWNER} must be in [0, 1): half of them is 0.5, and with all nothing is selected; got -0.1.",
+        f"The `others_share` of {OWNER} must be in [0, 1){OF_OTHERS}; got -0.1.",
     ),
     "a share that is NaN": (
         {"others_share": math.nan},
-        f"The `others_share` of {OWNER} must be in [0, 1): half of them is 0.5, and with all nothing is selected; got nan.",
+        f"The `others_share` of {OWNER} must be in [0, 1){OF_OTHERS}; got nan.",
     ),
     "tol": ({"tol": 0.5}, f"The `tol` of {OWNER} must be in [0, 0.5); got 0.5."),
     "tol below 0": ({"tol": -1e-4}, f"The `tol` of {OWNER} must be in [0, 0.5); got -0.0001."),

@@ -156,7 +156,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "unknown label": (
         lambda: Relabel(unlabelled(), 0.5),
         ValueError,
-        "The `scores` of Relabel do not have the label of example 9; take them from an evaluation pass, which sees all.",
+        "The `scores` of Relabel do not have the label of example 9; take them from an evaluation pass,",
     ),
     "label out of range": (
         lambda: Relabel(scores(), 0.5, num_classes=3),
@@ -176,7 +176,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "other length": (
         lambda: Relabel(scores(), 0.5).select(SelectionState(54)),
         ValueError,
-        "The `scores` of Relabel and the data set are not of the same data: the first has 53 examples and the second 54",
+        "The `scores` of Relabel and the data set are not of the same data: the first has 53 examples",
     ),
     "other labels": (
         lambda: Ablation(scores(), 0.5).select(SelectionState(53, target=(Points().y + 1) % 4)),
