@@ -135,7 +135,7 @@ def takes(clock: Clock) -> Takes:
 
 
 def training(**options: Any) -> SampleEasinessTraining:
-    return SampleEasinessTraining(**{"early_epochs": 2, "sigma2": SIGMA2, **options})
+    return SampleEasinessTraining(**{"early_epochs": 2, **options})
 
 
 @pytest.mark.parametrize("options", [{}, {"val_check_interval": 0.5}, {"val_check_interval": 3}], ids=str)

@@ -580,8 +580,8 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         (
             "The `scores` of Ablation and the data set are not of the same data: the first has 40 examples and the"
-            " second 53, so an index no longer names the same example: give scores of this data set, or check_target=False if"
-            " it lists other labels than it hands out."
+            " second 53, so an index no longer names the same example: give scores of this data set, or"
+            " check_target=False if it lists other labels than it hands out."
         ),
     ),
     "two of them": (
