@@ -38,10 +38,8 @@ class Net(SELModule, LightningModule):
     """A classifier whose loss takes SEL and the weights of a selection; Adam with a cosine over the epochs."""
 
     def __init__(self, model: nn.Module, epochs: int, **sel: Any) -> None:
-        super().__init__()
+        super().__init__(**{"sel_weight": 0.0} | {f"sel_{name}": value for name, value in sel.items()})
         self.model, self.epochs = model, epochs
-        for name, value in {"weight": 0.0, **sel}.items():
-            setattr(self, f"sel_{name}", value)
         self.measures = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(10, average="micro"),

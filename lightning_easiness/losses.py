@@ -1,4 +1,4 @@
-"""Losses that know of sample easiness, and of the weights that a selection gives to examples."""
+"""Losses that add sample easiness, and that take the weights that a selection gives to examples."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.functional import sample_easiness_loss
 from lightning_easiness.functional._checks import check_target_range, is_integer
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
@@ -14,21 +15,20 @@ from lightning_easiness.functional.sample_easiness_loss import DEFAULT_FLOOR, ch
 
 
 class WeighsExamples:
-    """Mixin for what reduces a loss an example to one number: takes in the weights of a selection.
+    """Mixin for what reduces a loss per example to one number: takes in the weights of a selection.
 
     A selection that leaves examples out can give more weight to some that stay, so that the gradient of an epoch is in
     expectation that of all examples. `EasinessDataModule` puts the weights of the batch at hand into `sample_weight` of
-    every `WeighsExamples` in the LightningModule (itself or a part of it) before each training batch. They count while
+    every `WeighsExamples` in the LightningModule (itself or a part of it) before each training batch. They count in
     training alone: what is in `eval()` weighs all examples alike.
 
     Attributes:
-        sample_weight: One weight an example of the batch at hand, shape (B,), or None, which weighs all alike.
-        batch_share: Share of the batch that a selection left in it. Means are multiplied by it, as one over the whole
-            batch is meant.
-        sample_weight_used: Whether the weights were asked for while training; who sets `sample_weight` sets it back.
+        sample_weight: One weight per example of the batch at hand, shape (B,), or None, which weighs all alike.
+        batch_share: Fraction of the batch that a selection left in it. Means are multiplied by it, as one over the
+            whole batch is meant.
+        sample_weight_used: Whether the weights were asked for in training; whoever sets `sample_weight` resets it.
 
     Example:
-        >>> import torch
         >>> loss = WeighsExamples()
         >>> loss.sample_weight = torch.tensor([1.0, 4.0])
         >>> loss.weighted_mean(torch.tensor([0.5, 1.0]))
@@ -53,36 +53,31 @@ class WeighsExamples:
         """
         if losses.ndim != 1:
             raise ValueError(
-                f"The `losses` of {type(self).__name__} must have shape (B,), one loss an example; got shape "
+                f"The `losses` of {type(self).__name__} must have shape (B,), one loss per example; got shape "
                 f'{tuple(losses.shape)}: compute the loss with reduction="none".'
             )
         self._mark_used()
         return self._weighted(losses)
 
     def weighted_mean(self, losses: Tensor) -> Tensor:
-        """Mean of the weighted losses: the sum of w * loss over B.
+        """Return the sum of weight times loss over B, for `losses` as in `weighted`: shape (), dtype of `losses`.
 
         Not divided by the sum of the weights: the weights of a selection then make the gradient of an epoch that of all
         examples, in expectation.
-
-        Args:
-            losses: Losses of the batch at hand, floating point, shape (B,).
-
-        Returns:
-            Shape (), dtype and device of `losses`.
-
-        Raises:
-            ValueError: If `losses` is not of shape (B,), or there is another number of weights.
         """
         return self.weighted(losses).mean() * self._share_of_batch
 
     @property
+    def _is_training(self) -> bool:
+        return getattr(self, "training", True)
+
+    @property
     def _share_of_batch(self) -> float:
-        return self.batch_share if getattr(self, "training", True) else 1.0
+        return self.batch_share if self._is_training else 1.0
 
     def _mark_used(self) -> None:
         """Note that the loss of the examples themselves, and not a term beside it, asks for weights."""
-        if getattr(self, "training", True):
+        if self._is_training:
             self.sample_weight_used = True
 
     def _weighted(self, losses: Tensor) -> Tensor:
@@ -91,12 +86,10 @@ class WeighsExamples:
 
     def _weight_of(self, num_examples: int) -> Tensor | None:
         """Return the weights of the batch at hand, None outside training."""
-        if not getattr(self, "training", True):
-            return None
-        weight = self.sample_weight
+        weight = self.sample_weight if self._is_training else None
         if weight is not None and weight.shape != (num_examples,):
             raise ValueError(
-                f"The `sample_weight` of {type(self).__name__} must have shape ({num_examples},), one weight an "
+                f"The `sample_weight` of {type(self).__name__} must have shape ({num_examples},), one weight per "
                 f"example of the losses; got shape {tuple(weight.shape)}: give the losses of the whole batch, in its "
                 "order."
             )
@@ -104,11 +97,11 @@ class WeighsExamples:
 
 
 class SampleEasinessLoss(WeighsExamples, nn.Module):
-    """Cross-entropy + weight * SEL, in place of `torch.nn.CrossEntropyLoss`.
+    """Cross-entropy + sel_weight * SEL, in place of `torch.nn.CrossEntropyLoss`.
 
     SEL is the sample easiness-based loss of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural
     Networks", equation 2, and the sum its equation 3: see `functional.sample_easiness_loss`. Class weights and what is
-    ignored count for both terms; label smoothing is of the cross-entropy alone. With a `weight` of 0 values and
+    ignored count for both terms; label smoothing is of the cross-entropy alone. With a `sel_weight` of 0 values and
     gradients are those of `torch.nn.CrossEntropyLoss`. Learns nothing.
 
     Weights of a selection (`WeighsExamples`) multiply the loss of each example, under every reduction; the mean is then
@@ -116,59 +109,59 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
     gradients of an epoch no longer add up to those of all examples where levels and classes go together.
 
     Args:
-        weight: Weight of SEL, at least 0; lambda in the paper, which uses 0.1.
+        sel_weight: Weight of SEL, at least 0; lambda in the paper, which uses 0.1.
         sigma2: Variance of the noise on each probability, above 0.
         floor: Least log P that counts in SEL, below 0; None for no floor.
-        class_weight: Weight of each class, finite numbers, shape (K,): the `weight` of `torch.nn.CrossEntropyLoss`.
-            None weighs all classes alike.
+        weight: Weight of each class, finite numbers, shape (K,), as in `torch.nn.CrossEntropyLoss`. None weighs all
+            classes alike.
         ignore_index: Target that counts for nothing.
         label_smoothing: As in `torch.nn.CrossEntropyLoss`, in [0, 1].
         reduction: "mean", which divides by the summed class weights of what is not ignored, "sum" or "none".
 
     Raises:
-        TypeError: If `weight` is a tensor.
+        TypeError: If `weight` is a number, or `sel_weight` a tensor.
         ValueError: If an argument is out of range.
 
     Example:
-        >>> import torch
-        >>> loss = SampleEasinessLoss(weight=0.1)
+        >>> loss = SampleEasinessLoss(sel_weight=0.1)
         >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 0.0, -9.0]])
         >>> loss(logits, torch.tensor([0, 0]))
         tensor(0.3993)
     """
 
-    class_weight: Tensor | None
+    weight: Tensor | None
 
+    @refuse_renamed("SampleEasinessLoss", class_weight="give `weight`, as to torch.nn.CrossEntropyLoss")
     def __init__(
         self,
-        weight: float = 0.1,
+        sel_weight: float = 0.1,
         sigma2: float = DEFAULT_SIGMA2,
         floor: float | None = DEFAULT_FLOOR,
         *,
-        class_weight: Tensor | Sequence[float] | None = None,
+        weight: Tensor | Sequence[float] | None = None,
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
         reduction: Literal["mean", "sum", "none"] = "mean",
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        if isinstance(weight, Tensor):
+        if isinstance(sel_weight, Tensor):
             raise TypeError(
-                f"The `weight` of {owner} must be a number, the weight of SEL; got a tensor of shape "
-                f"{tuple(weight.shape)}: the weights of classes are its `class_weight`."
+                f"The `sel_weight` of {owner} must be a number, the weight of SEL; got a tensor of shape "
+                f"{tuple(sel_weight.shape)}: the weights of classes are its `weight`."
             )
-        check_weight(owner, "weight", weight)
+        check_weight(owner, "sel_weight", sel_weight)
         check_settings(owner, sigma2, floor)
         check_reduction(owner, reduction)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"The `label_smoothing` of {owner} must be in [0, 1]; got {label_smoothing}.")
-        self.weight = weight
+        self.sel_weight = sel_weight
         self.sigma2 = sigma2
         self.floor = floor
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         self.reduction = reduction
-        self.register_buffer("class_weight", _class_weight(owner, class_weight))
+        self.register_buffer("weight", _class_weight(owner, weight))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss.
@@ -191,7 +184,7 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         weight = self._weight_of(len(logits) if logits.ndim > 1 else 1)
         if weight is None:
             return self._loss(logits, target, self.reduction)
-        # One weight an example, in front of whatever positions an example has.
+        # One weight per example, in front of whatever positions an example has.
         losses = self._loss(logits, target, "none")
         losses = losses * weight.to(losses).reshape(target.shape[:1] + (1,) * (target.ndim - 1))
         if self.reduction == "none":
@@ -202,9 +195,10 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
 
     def extra_repr(self) -> str:
         """Return the settings that say which loss this is."""
-        return f"weight={self.weight}, sigma2={self.sigma2}, floor={self.floor}, reduction={self.reduction!r}"
+        return f"sel_weight={self.sel_weight}, sigma2={self.sigma2}, floor={self.floor}, reduction={self.reduction!r}"
 
     def _checked(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the target as int64; raise where logits, target and class weights do not fit."""
         owner = type(self).__name__
         if not is_integer(target):
             raise TypeError(
@@ -219,38 +213,31 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
                 "labels into indices with .argmax(1)."
             )
         num_classes = logits.shape[min(logits.ndim - 1, 1)]
-        if self.class_weight is not None and len(self.class_weight) != num_classes:
+        if self.weight is not None and len(self.weight) != num_classes:
             raise ValueError(
-                f"The `class_weight` of {owner} must have shape (K,) = ({num_classes},), as many as the classes of "
-                f"`logits`; got {len(self.class_weight)}: give one weight a class."
+                f"The `weight` of {owner} must have shape (K,) = ({num_classes},), as many as the classes of "
+                f"`logits`; got {len(self.weight)}: give one weight per class."
             )
         return target.long()
 
     def _loss(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
         loss = self._cross_entropy(logits, target, reduction)
-        if self.weight == 0:
+        if self.sel_weight == 0:
             return loss
-        return loss + (self.weight * self._sample_easiness_loss(logits, target, reduction)).to(loss.dtype)
+        return loss + (self.sel_weight * self._sample_easiness_loss(logits, target, reduction)).to(loss.dtype)
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
+        options = {"ignore_index": self.ignore_index, "label_smoothing": self.label_smoothing, "reduction": reduction}
         try:
-            return cross_entropy(
-                logits,
-                target,
-                self.class_weight,
-                ignore_index=self.ignore_index,
-                reduction=reduction,
-                label_smoothing=self.label_smoothing,
-            )
+            return cross_entropy(logits, target, self.weight, **options)  # type: ignore[arg-type]
         except (IndexError, RuntimeError):
             check_target_range(type(self).__name__, _rows(logits), target[target != self.ignore_index])
             raise
 
     def _sample_easiness_loss(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
-        rows = _rows(logits)
         # What is ignored stands for class 0, and is taken out again.
-        classes = torch.where(target == self.ignore_index, 0, target)
-        losses = sample_easiness_loss(rows, classes.flatten(), self.sigma2, self.floor, "none").view(target.shape)
+        classes = torch.where(target == self.ignore_index, 0, target).flatten()
+        losses = sample_easiness_loss(_rows(logits), classes, self.sigma2, self.floor, "none").view(target.shape)
         counted = self._counted(target, losses.dtype)
         # Not by multiplication alone: what is ignored may be NaN.
         losses = torch.where(counted == 0, 0, losses) * counted
@@ -261,12 +248,11 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
     def _counted(self, target: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the weight of the class at each target, 0 where it is ignored."""
         kept = target != self.ignore_index
-        if self.class_weight is None:
+        if self.weight is None:
             return kept.to(dtype)
         classes = torch.where(kept, target, 0)
         # index_select, as indexing by a tensor without dimensions would read it on the host
-        weight = self.class_weight.to(dtype).index_select(0, classes.flatten()).view(classes.shape)
-        return weight * kept
+        return self.weight.to(dtype).index_select(0, classes.flatten()).view(classes.shape) * kept
 
 
 def _rows(logits: Tensor) -> Tensor:
@@ -280,14 +266,19 @@ def check_weight(owner: str, name: str, value: float) -> None:
         raise ValueError(f"The `{name}` of {owner} must be a finite number of at least 0; got {value}: take 0.1.")
 
 
-def _class_weight(owner: str, class_weight: Tensor | Sequence[float] | None) -> Tensor | None:
-    if class_weight is None:
-        return None
-    if not isinstance(class_weight, Tensor):
-        class_weight = torch.tensor(class_weight, dtype=torch.get_default_dtype())
-    if class_weight.ndim != 1 or not class_weight.is_floating_point():
-        raise ValueError(
-            f"The `class_weight` of {owner} must be a floating point tensor of shape (K,), one weight a class; got "
-            f"{class_weight.dtype} of shape {tuple(class_weight.shape)}: convert it with .float()."
+def _class_weight(owner: str, weight: object) -> Tensor | None:
+    """Return the weights of the classes as a tensor; raise for what is none."""
+    if isinstance(weight, int | float):
+        raise TypeError(
+            f"The `weight` of {owner} must be the weights of the classes, as in torch.nn.CrossEntropyLoss; got "
+            f"{weight}: the weight of SEL is its `sel_weight`."
         )
-    return class_weight
+    if weight is None:
+        return None
+    weights = weight if isinstance(weight, Tensor) else torch.tensor(weight, dtype=torch.get_default_dtype())
+    if weights.ndim != 1 or not weights.is_floating_point():
+        raise ValueError(
+            f"The `weight` of {owner} must be a floating point tensor of shape (K,), one weight per class; got "
+            f"{weights.dtype} of shape {tuple(weights.shape)}: convert it with .float()."
+        )
+    return weights

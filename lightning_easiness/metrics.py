@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.functional import easiest, hardest, matching_rate, sample_easiness
 from lightning_easiness.functional._checks import (
     check_at_least,
@@ -19,6 +20,7 @@ from lightning_easiness.functional._checks import (
     check_positive,
     check_real,
     check_same_length,
+    check_tol,
     is_integer,
 )
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, DEFAULT_TOL
@@ -26,22 +28,13 @@ from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, DEFAUL
 __all__ = ["ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"]
 
 
-class _Sums(Metric):
-    """Sums in float64, or float32 where the device has no other."""
+class _Rate(Metric):
+    """Base of what lies in [0, 1]."""
 
     is_differentiable = False
     full_state_update = False
-
-    def _add_sum(self, name: str, *shape: int) -> None:
-        self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
-        # Apple's devices refuse float64, and would refuse the states on their way there.
-        if fn(torch.zeros(0)).device.type == "mps":
-            for name, default in self._defaults.items():
-                self._defaults[name] = default.float()  # type: ignore[union-attr]
-                setattr(self, name, getattr(self, name).float())
-        return super()._apply(fn, exclude_state)
+    plot_lower_bound: float = 0.0
+    plot_upper_bound: float = 1.0
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
         """Draw one value, or several in order, as torchmetrics does; needs Matplotlib.
@@ -56,16 +49,25 @@ class _Sums(Metric):
         return self._plot(val, ax)
 
 
-class Mean(_Sums):
-    """Mean over all examples that were counted. For use inside the package.
+class _Sums(_Rate):
+    """Sums in float64, or float32 where the device has no other."""
 
-    Example:
-        >>> import torch
-        >>> mean = Mean()
-        >>> mean.update(torch.tensor(6.0), torch.tensor(3))
-        >>> mean.compute()
-        tensor(2.)
-    """
+    higher_is_better = False
+
+    def _add_sum(self, name: str, *shape: int) -> None:
+        self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
+        # Apple's devices refuse float64, and would refuse the states on their way there.
+        if fn(torch.zeros(0)).device.type == "mps":
+            for name, default in self._defaults.items():
+                self._defaults[name] = default.float()  # type: ignore[union-attr]
+                setattr(self, name, getattr(self, name).float())
+        return super()._apply(fn, exclude_state)
+
+
+class Mean(_Sums):
+    """Mean over all examples that were counted. For use inside the package."""
 
     total: Tensor
     count: Tensor
@@ -85,8 +87,8 @@ class Mean(_Sums):
         return (self.total / self.count).float()
 
 
-class MediumSampleRate(_Sums):
-    """Share of medium examples (MSR) over all batches and processes: in [0, 1], LOW is a decided model.
+class MediumSampleRate(Mean):
+    """Fraction of medium examples (MSR) over all batches and processes: in [0, 1], LOW is a decided model.
 
     The metric behind `functional.medium_sample_rate`, from "Medium Samples Are All You Need: Sample Easiness-Aware
     Learning for Neural Networks". Examples whose easiness is NaN are left out.
@@ -100,7 +102,6 @@ class MediumSampleRate(_Sums):
         ValueError: If an argument is out of range.
 
     Example:
-        >>> import torch
         >>> metric = MediumSampleRate()
         >>> metric.update(torch.tensor([[4.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0]))
         >>> metric.update(torch.tensor([[0.0, 4.0], [9.0, 0.0]]), torch.tensor([0, 0]))
@@ -108,61 +109,59 @@ class MediumSampleRate(_Sums):
         tensor(0.2500)
     """
 
-    higher_is_better = False
-    plot_lower_bound: float = 0.0
-    plot_upper_bound: float = 1.0
-
-    num_medium: Tensor
-    num_known: Tensor
-
     def __init__(self, sigma2: float = DEFAULT_SIGMA2, tol: float = DEFAULT_TOL, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
         check_positive(owner, "sigma2", sigma2)
-        if not 0 <= tol < 0.5:
-            raise ValueError(f"The `tol` of {owner} must be in [0, 0.5), where hard and easy do not meet; got {tol}.")
+        check_tol(owner, tol)
         self.sigma2 = sigma2
         self.tol = tol
-        self._add_sum("num_medium")
-        self._add_sum("num_known")
 
-    def update(self, logits: Tensor, target: Tensor) -> None:
+    @refuse_renamed("MediumSampleRate.update", logits="give `preds`")
+    def update(self, preds: Tensor, target: Tensor) -> None:  # type: ignore[override]
         """Add a batch.
 
         Args:
-            logits: Floating point, shape (B, K), K >= 2.
+            preds: Logits, floating point, shape (B, K), K >= 2.
             target: Class indices in [0, K), integers, shape (B,).
         """
-        self._count(sample_easiness(logits, target, self.sigma2))
+        super().update(*count_medium(sample_easiness(preds, target, self.sigma2), self.tol))
+
+
+def count_medium(easiness: Tensor, tol: float) -> tuple[Tensor, Tensor]:
+    """Return the numbers of medium and of known examples, shape () each; no comparison holds for NaN."""
+    return ((easiness > tol) & (easiness < 1 - tol)).sum(), (easiness >= 0).sum()
+
+
+class EasinessError(_Sums):
+    """`ExpectedSampleEasinessError` where the easiness is at hand. For use inside the package."""
+
+    gaps: Tensor
+    num_known: Tensor
+
+    def __init__(self, num_bins: int = 5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_at_least(type(self).__name__, "num_bins", num_bins, least=1)
+        self.num_bins = num_bins
+        self._add_sum("gaps", num_bins)
+        self._add_sum("num_known")
+
+    def update(self, easiness: Tensor, correct: Tensor) -> None:
+        """Add the easiness of a batch and whether it is classified correctly, shape (B,) each; NaN is left out."""
+        known = easiness >= 0  # not so for NaN
+        gap = torch.where(known, correct.to(self.gaps.dtype) - easiness, 0)
+        # NaN becomes some integer, of which the clamp makes a bin, and adds a gap of 0.
+        bins = (easiness * self.num_bins).long().clamp(0, self.num_bins - 1)
+        self.gaps = self.gaps.index_add(0, bins, gap)
+        self.num_known = self.num_known + known.sum()
 
     def compute(self) -> Tensor:
-        """Return the share, shape (), float32; NaN for no example."""
-        return (self.num_medium / self.num_known).float()
-
-    def _count(self, easiness: Tensor) -> None:
-        # No comparison holds for NaN.
-        medium = (easiness > self.tol) & (easiness < 1 - self.tol)
-        self.num_medium = self.num_medium + medium.sum()
-        self.num_known = self.num_known + (easiness >= 0).sum()
+        """Return the error, shape (), float32; NaN for no example."""
+        # P(bin) |accuracy - mean E| is |sum of (correct - E) in the bin| / N: an empty bin needs no care.
+        return (self.gaps.abs().sum() / self.num_known).float()
 
 
-class RateOfEasiness(MediumSampleRate):
-    """`MediumSampleRate` where the easiness is at hand. For use inside the package.
-
-    Example:
-        >>> import torch
-        >>> rate = RateOfEasiness()
-        >>> rate.update(torch.tensor([1.0, 0.5]))
-        >>> rate.compute()
-        tensor(0.5000)
-    """
-
-    def update(self, easiness: Tensor) -> None:  # type: ignore[override]
-        """Add the easiness of a batch, shape (B,); NaN is left out."""
-        self._count(easiness)
-
-
-class ExpectedSampleEasinessError(_Sums):
+class ExpectedSampleEasinessError(EasinessError):
     """Gap between easiness and accuracy (ESE) over all batches and processes: in [0, 1], 0 is a perfect estimate.
 
     The metric behind `functional.expected_sample_easiness_error`, equation 4 of "Medium Samples Are All You Need:
@@ -178,7 +177,6 @@ class ExpectedSampleEasinessError(_Sums):
         ValueError: If an argument is out of range.
 
     Example:
-        >>> import torch
         >>> metric = ExpectedSampleEasinessError()
         >>> metric.update(torch.tensor([[4.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0]))
         >>> metric.update(torch.tensor([[0.0, 4.0], [9.0, 0.0]]), torch.tensor([0, 0]))
@@ -186,79 +184,38 @@ class ExpectedSampleEasinessError(_Sums):
         tensor(0.1250)
     """
 
-    higher_is_better = False
-    plot_lower_bound: float = 0.0
-    plot_upper_bound: float = 1.0
-
-    gaps: Tensor
-    num_known: Tensor
-
     def __init__(self, num_bins: int = 5, sigma2: float = DEFAULT_SIGMA2, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        owner = type(self).__name__
-        check_at_least(owner, "num_bins", num_bins, least=1)
-        check_positive(owner, "sigma2", sigma2)
-        self.num_bins = num_bins
+        super().__init__(num_bins, **kwargs)
+        check_positive(type(self).__name__, "sigma2", sigma2)
         self.sigma2 = sigma2
-        self._add_sum("gaps", num_bins)
-        self._add_sum("num_known")
 
-    def update(self, logits: Tensor, target: Tensor) -> None:
+    @refuse_renamed("ExpectedSampleEasinessError.update", logits="give `preds`")
+    def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch.
 
         Args:
-            logits: Floating point, shape (B, K), K >= 2. The largest is the prediction.
+            preds: Logits, floating point, shape (B, K), K >= 2; the largest is the predicted class.
             target: Class indices in [0, K), integers, shape (B,).
         """
-        self._count(sample_easiness(logits, target, self.sigma2), logits.argmax(1) == target)
-
-    def compute(self) -> Tensor:
-        """Return the error, shape (), float32; NaN for no example."""
-        # P(bin) |accuracy - mean E| is |sum of (correct - E) in the bin| / N: an empty bin needs no care.
-        return (self.gaps.abs().sum() / self.num_known).float()
-
-    def _count(self, easiness: Tensor, correct: Tensor) -> None:
-        known = easiness >= 0  # not so for NaN
-        gap = torch.where(known, correct.to(self.gaps.dtype) - easiness, 0)
-        # NaN becomes some integer, of which the clamp makes a bin, and adds a gap of 0.
-        bins = (easiness * self.num_bins).long().clamp(0, self.num_bins - 1)
-        self.gaps = self.gaps.index_add(0, bins, gap)
-        self.num_known = self.num_known + known.sum()
+        super().update(sample_easiness(preds, target, self.sigma2), preds.argmax(1) == target)
 
 
-class ErrorOfEasiness(ExpectedSampleEasinessError):
-    """`ExpectedSampleEasinessError` where the easiness is at hand. For use inside the package.
-
-    Example:
-        >>> import torch
-        >>> error = ErrorOfEasiness()
-        >>> error.update(torch.tensor([1.0, 0.5]), torch.tensor([True, True]))
-        >>> error.compute()
-        tensor(0.2500)
-    """
-
-    def update(self, easiness: Tensor, correct: Tensor) -> None:
-        """Add the easiness of a batch and whether it is classified correctly, shape (B,) each; NaN is left out."""
-        self._count(easiness, correct)
-
-
-class MatchingRate(Metric):
-    """Share that the easiest (or hardest) examples of two scores have in common: in [0, 1], 1 is the same examples.
+class MatchingRate(_Rate):
+    """Fraction of easiest (or hardest) examples that two scores have in common: in [0, 1], 1 is the same examples.
 
     The metric behind `functional.matching_rate`, equation 2 of "Empirical Study of Easy and Hard Examples in CNN
-    Training" (2018, 2019). The chance rate is `fraction`. Keeps all values, N numbers a score.
+    Training" (2018, 2019). The chance rate is `fraction`. Keeps all values, N per score.
 
     Args:
-        fraction: Share of the examples whose sets are compared, in (0, 1].
+        fraction: Fraction of the examples whose sets are compared, in (0, 1].
         higher_is_easier: Direction of both scores, or of each as a pair. A mean loss has False, a sample easiness True.
-        end: Which end of the order is compared, "easiest" or "hardest".
+        which: Which end of the order is compared, "easy" or "hard".
         kwargs: Arguments of `torchmetrics.Metric`.
 
     Raises:
         ValueError: If an argument is out of range.
 
     Example:
-        >>> import torch
         >>> metric = MatchingRate(fraction=0.5, higher_is_easier=False)
         >>> metric.update(torch.tensor([0.1, 0.9]), torch.tensor([0.3, 0.4]))
         >>> metric.update(torch.tensor([0.2, 0.8]), torch.tensor([0.9, 0.8]))
@@ -266,41 +223,39 @@ class MatchingRate(Metric):
         tensor(0.5000)
     """
 
-    is_differentiable = False
-    full_state_update = False
     higher_is_better = True
-    plot_lower_bound: float = 0.0
-    plot_upper_bound: float = 1.0
 
-    a: list[Tensor]
-    b: list[Tensor]
+    preds: list[Tensor]
+    target: list[Tensor]
     index: list[Tensor]
 
+    @refuse_renamed("MatchingRate", end='give `which`, "easy" or "hard"')
     def __init__(
         self,
         fraction: float = 0.1,
         *,
         higher_is_easier: bool | tuple[bool, bool],
-        end: Literal["easiest", "hardest"] = "easiest",
+        which: Literal["easy", "hard"] = "easy",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
         check_fraction(owner, fraction)
-        if end not in ("easiest", "hardest"):
-            raise ValueError(f'The `end` of {owner} must be "easiest" or "hardest"; got {end!r}.')
+        if which not in ("easy", "hard"):
+            raise ValueError(f'The `which` of {owner} must be "easy" or "hard"; got {which!r}.')
         self.fraction = fraction
-        self.end = end
+        self.which = which
         self.higher_is_easier = _pair_of_directions(owner, higher_is_easier)
-        for name in ("a", "b", "index"):
+        for name in ("preds", "target", "index"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(self, a: Tensor, b: Tensor, index: Tensor | None = None) -> None:
+    @refuse_renamed("MatchingRate.update", a="give `preds`", b="give `target`")
+    def update(self, preds: Tensor, target: Tensor, index: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
-            a: Values of one score, any real dtype, shape (B,). NaN means unknown, and is in no set.
-            b: Values of the other score for the same examples in the same order, shape (B,).
+            preds: Values of one score, any real dtype, shape (B,). NaN means unknown, and is in no set.
+            target: Values of the other score for the same examples in the same order, shape (B,).
             index: Index of each example in the data set, integers of at least 0, shape (B,). An example that comes
                 again, as in the padding of a distributed sampler, then counts once. Default: all are different.
 
@@ -309,14 +264,20 @@ class MatchingRate(Metric):
             ValueError: If shapes are wrong or differ.
         """
         owner = type(self).__name__
-        for name, values in (("a", a), ("b", b)):
+        for name, values in (("preds", preds), ("target", target)):
             check_real(owner, name, values)
             check_per_example(owner, name, values)
-        check_same_length(owner, "b", b, "a", a)
-        self.a.append(a.detach())
-        self.b.append(b.detach())
-        # Always there, so that processes agree on what is to be gathered; -1 is an example of its own.
-        self.index.append(torch.full_like(a, -1, dtype=torch.int64) if index is None else _as_index(owner, index, a))
+        check_same_length(owner, "target", target, "preds", preds)
+        if index is None:  # always there, so that processes agree on what is gathered; -1 is an example of its own
+            index = torch.full_like(preds, -1, dtype=torch.int64)
+        if not is_integer(index):
+            raise TypeError(
+                f"The `index` of {owner} must hold integers; got {index.dtype}: give the examples' indices."
+            )
+        check_same_length(owner, "index", index, "preds", preds)
+        self.preds.append(preds.detach())
+        self.target.append(target.detach())
+        self.index.append(index.long())
 
     def compute(self) -> Tensor:
         """Return the rate, shape (), float32.
@@ -329,27 +290,16 @@ class MatchingRate(Metric):
         # One score's ties are broken by a draw from its values; in the order of the index, whatever that of arrival.
         index, order = dim_zero_cat(self.index).sort(stable=True)
         kept = order[(index < 0) | (index != index.roll(1)) | (torch.arange(len(index), device=index.device) == 0)]
-        end = easiest if self.end == "easiest" else hardest
+        end = easiest if self.which == "easy" else hardest
         sets = [
             end(dim_zero_cat(values)[kept], self.fraction, higher_is_easier=higher_is_easier)
-            for values, higher_is_easier in zip((self.a, self.b), self.higher_is_easier, strict=True)
+            for values, higher_is_easier in zip((self.preds, self.target), self.higher_is_easier, strict=True)
         ]
         return matching_rate(*sets)
 
-    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
-        """Draw one value, or several in order, as torchmetrics does; needs Matplotlib.
-
-        Args:
-            val: What `forward` or `compute` returned, or several such; default: what `compute` returns now.
-            ax: Axes of Matplotlib to draw on; default: new ones.
-
-        Returns:
-            Figure and axes.
-        """
-        return self._plot(val, ax)
-
 
 def _pair_of_directions(owner: str, higher_is_easier: object) -> tuple[bool, bool]:
+    """Return the direction of each score; raise TypeError for anything but a bool or two."""
     pair = (higher_is_easier, higher_is_easier) if isinstance(higher_is_easier, bool) else higher_is_easier
     if isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(one, bool) for one in pair):
         return pair[0], pair[1]
@@ -357,10 +307,3 @@ def _pair_of_directions(owner: str, higher_is_easier: object) -> tuple[bool, boo
         f"The `higher_is_easier` of {owner} must be a bool, or two for scores of different directions; "
         f"got {higher_is_easier!r}."
     )
-
-
-def _as_index(owner: str, index: Tensor, a: Tensor) -> Tensor:
-    if not is_integer(index):
-        raise TypeError(f"The `index` of {owner} must hold integers; got {index.dtype}: give the examples' indices.")
-    check_same_length(owner, "index", index, "a", a)
-    return index.long()

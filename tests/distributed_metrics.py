@@ -40,7 +40,7 @@ def make_metrics() -> dict[str, Metric]:
         "medium_sample_rate": MediumSampleRate(sigma2=SIGMA2),
         "sample_easiness_error": ExpectedSampleEasinessError(sigma2=SIGMA2),
         "matching_rate": MatchingRate(0.2, higher_is_easier=False),
-        "matching_rate of indices": MatchingRate(0.2, higher_is_easier=(False, False), end="hardest"),
+        "matching_rate of indices": MatchingRate(0.2, higher_is_easier=(False, False), which="hard"),
     }
 
 
@@ -75,12 +75,8 @@ def measure_on_the_first(rank: int) -> dict[str, float]:
 
 
 class Net(SELModule, LightningModule):
-    sel_weight = 0.5
-    sel_sigma2 = SIGMA2
-    sel_start_epoch = 1
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(sel_weight=0.5, sel_sigma2=SIGMA2, sel_start_epoch=1)
         self.net = nn.Linear(8, NUM_CLASSES)
         self.seen: list[tuple[str, int, Tensor, Tensor, Tensor]] = []
 

@@ -66,7 +66,7 @@ class HasLoss(Traces):
 
     def __init__(self, optimizer: str = "adam") -> None:
         super().__init__(optimizer)
-        self.criterion = SampleEasinessLoss(weight=0)
+        self.criterion = SampleEasinessLoss(sel_weight=0)
         self.weights: list[Tensor | None] = []
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

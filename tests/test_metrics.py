@@ -18,7 +18,7 @@ from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate
 from tests.distributed_metrics import NUM_EXAMPLES, SIGMA2, examples, make_metrics, measure, update
 from tests.functional import loss_references
 from tests.functional import references as reference
-from tests.functional.test_sample_easiness_loss import Reads
+from tests.functional.strategies import Reads
 from tests.processes import run_script
 
 ROOT = Path(__file__).parent.parent
@@ -194,14 +194,14 @@ def test_no_examples_have_no_number(kind: Any) -> None:
 
 @pytest.mark.parametrize("fraction", [0.05, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("directions", [True, False, (True, False), (False, True)])
-@pytest.mark.parametrize("end", ["easiest", "hardest"])
-def test_matching_rate_of_either_end_and_direction(fraction: float, directions: Any, end: Any) -> None:
+@pytest.mark.parametrize("which", ["easy", "hard"])
+def test_matching_rate_of_either_end_and_direction(fraction: float, directions: Any, which: Any) -> None:
     _, _, a, b = examples()
-    metric = MatchingRate(fraction, higher_is_easier=directions, end=end)
+    metric = MatchingRate(fraction, higher_is_easier=directions, which=which)
     for batch in batches(7):
         metric.update(a[batch], b[batch])
     of_a, of_b = directions if isinstance(directions, tuple) else (directions, directions)
-    sets = ends(a, fraction, end == "easiest", of_a), ends(b, fraction, end == "easiest", of_b)
+    sets = ends(a, fraction, which == "easy", of_a), ends(b, fraction, which == "easy", of_b)
     assert metric.compute().item() == pytest.approx(reference.matching_rate(*sets))
 
 
@@ -236,13 +236,13 @@ def test_the_order_of_batches_makes_no_difference_to_a_matching_rate() -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("end", ["easiest", "hardest"])
-def test_unknown_values_are_in_no_set(end: Any) -> None:
+@pytest.mark.parametrize("which", ["easy", "hard"])
+def test_unknown_values_are_in_no_set(which: Any) -> None:
     a = torch.tensor([math.nan, 0.1, 0.2, 0.3, 0.4, math.nan])
     b = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 9.0])
-    metric = MatchingRate(1 / 3, higher_is_easier=False, end=end)
+    metric = MatchingRate(1 / 3, higher_is_easier=False, which=which)
     metric.update(a, b)
-    pick = functional.easiest if end == "easiest" else functional.hardest
+    pick = functional.easiest if which == "easy" else functional.hardest
     assert metric.compute().item() == pytest.approx(
         functional.matching_rate(*(pick(values, 1 / 3, higher_is_easier=False) for values in (a, b))).item()
     )
@@ -395,7 +395,7 @@ def refused(error: Any, call: Any, name: str) -> str:
         (ExpectedSampleEasinessError, "sigma2", -1e-4),
         (MatchingRate, "fraction", 0.0),
         (MatchingRate, "fraction", 1.5),
-        (MatchingRate, "end", "best"),
+        (MatchingRate, "which", "best"),
     ],
 )
 def test_bad_options_are_refused_where_they_are_given(kind: Any, name: str, value: Any) -> None:
@@ -429,11 +429,11 @@ def test_bad_batches(kind: Any) -> None:
 
 def test_bad_batches_of_a_matching_rate() -> None:
     metric, a = MatchingRate(higher_is_easier=True), torch.rand(4)
-    refused(ValueError, lambda: metric.update(a, a[:2]), "b")
-    refused(ValueError, lambda: metric.update(a[None], a[None]), "a")
+    refused(ValueError, lambda: metric.update(a, a[:2]), "target")
+    refused(ValueError, lambda: metric.update(a[None], a[None]), "preds")
     refused(ValueError, lambda: metric.update(a, a, torch.arange(3)), "index")
     refused(TypeError, lambda: metric.update(a, a, torch.rand(4)), "index")
-    refused(TypeError, lambda: metric.update(a.tolist(), a), "a")
+    refused(TypeError, lambda: metric.update(a.tolist(), a), "preds")
 
 
 # ---------------------------------------------------------------------------------------- several processes

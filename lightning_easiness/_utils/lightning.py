@@ -76,9 +76,30 @@ def is_writer() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def log_loader_index(module: Any) -> int | None:
-    """The validation loader whose batch is at hand, which the Trainer says nowhere else; None where it does not."""
-    return getattr(getattr(module.trainer, "_results", None), "dataloader_idx", None)
+# ----------------------------------------------------------------------------------------- what a module keeps and logs
+
+
+def logged_metric(module: Any, name: str) -> tuple[Any, bool]:
+    """Return the metric that this hook has logged under a name, and whether that was since Lightning's last reset.
+
+    The Trainer keeps it per hook and validation loader, and resets it at an epoch's end and at the start of a run; only
+    there can it be seen whether a metric must be logged again. None before the first time.
+    """
+    results = module.trainer._results
+    loader = "" if results.dataloader_idx is None else f".{results.dataloader_idx}"
+    entry = results.get(f"{module._current_fx_name}.{name}{loader}")
+    return (None, False) if entry is None else (entry.value, not entry.has_reset)
+
+
+def add_hparams(module: Any, hparams: dict[str, Any]) -> None:
+    """Add to a module's hparams, and leave the rest as the user's own call of `save_hyperparameters` made it.
+
+    A second call would by itself forget under which argument the user's are loaded again, and whether they are logged.
+    """
+    is_logged = module._log_hyperparams if module.hparams else True
+    argument = getattr(module, "_hparams_name", None)
+    module.save_hyperparameters(hparams, logger=is_logged)
+    module._hparams_name = argument
 
 
 # -------------------------------------------------------------------------------------------- running the user's module

@@ -170,6 +170,12 @@ def check_fraction(owner: str, fraction: float) -> None:
         raise ValueError(f"The `fraction` of {owner} must be in (0, 1]; got {fraction}: a tenth is 0.1.")
 
 
+def check_tol(owner: str, tol: float) -> None:
+    """Raise ValueError unless the tolerance is in [0, 0.5)."""
+    if not 0 <= tol < 0.5:
+        raise ValueError(f"The `tol` of {owner} must be in [0, 0.5), where hard and easy do not meet; got {tol}.")
+
+
 def check_positive(owner: str, name: str, value: float) -> None:
     """Raise ValueError unless the number is finite and above 0."""
     if not (value > 0 and math.isfinite(value)):

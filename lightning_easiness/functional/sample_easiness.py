@@ -17,6 +17,7 @@ from lightning_easiness.functional._checks import (
     check_positive,
     check_same_length,
     check_target_range,
+    check_tol,
     exact_dtype,
 )
 
@@ -230,8 +231,7 @@ def levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
     """Return `easiness_level` under the name of the function that asks, for use inside the package."""
     easiness = check_floating(owner, "easiness", easiness)
     check_per_example(owner, "easiness", easiness)
-    if not 0 <= tol < 0.5:
-        raise ValueError(f"The `tol` of {owner} must be in [0, 0.5), where hard and easy do not meet; got {tol}.")
+    check_tol(owner, tol)
     hard, easy, unknown = easiness <= tol, easiness >= 1 - tol, easiness.isnan()
     level = torch.full(easiness.shape, MEDIUM, dtype=torch.int64, device=easiness.device)
     return level.masked_fill(hard, HARD).masked_fill(easy, EASY).masked_fill(unknown, UNKNOWN)

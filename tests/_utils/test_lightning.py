@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
+from torchmetrics import SumMetric
 
 from lightning_easiness._utils import lightning as private
 from tests.small import Net, Points, loader, trainer
@@ -118,16 +119,37 @@ def test_is_writer() -> None:
     assert private.is_writer()
 
 
-def test_log_loader_index_says_which_validation_loader_is_at_hand() -> None:
-    callback = Asks("on_validation_batch_end", lambda trainer, module, *_: private.log_loader_index(module))
-    loaders = [loader(Points(8), shuffle=False), loader(Points(8), shuffle=False)]
+def test_logged_metric_is_one_per_hook_and_loader_and_runs_until_the_epoch_ends() -> None:
+    loaders = [loader(Points(16), shuffle=False), loader(Points(8), shuffle=False)]
+    seen: list[tuple[int, int, bool]] = []
 
     class Validates(Net):
         def validation_step(self, batch, batch_idx, dataloader_idx=0):
-            self.log("seen", 1.0)
+            metric, is_running = private.logged_metric(self, "seen")
+            metric = metric or SumMetric()
+            seen.append((dataloader_idx, id(metric), is_running))
+            self.log("seen", metric, metric_attribute="seen")
+            metric.update(1.0)
 
-    trainer(max_epochs=1, callbacks=[callback], num_sanity_val_steps=0).fit(Validates(), loader(Points(16)), loaders)
-    assert set(callback.answers) == {0, 1}
+    fit = trainer(max_epochs=2, num_sanity_val_steps=0)
+    fit.fit(Validates(), loader(Points(16)), loaders)
+    assert [is_running for _, _, is_running in seen] == [False, True, False] * 2
+    assert len({(index, metric) for index, metric, _ in seen}) == 2, "one for each loader"
+    assert [float(fit.callback_metrics[f"seen/dataloader_idx_{index}"]) for index in (0, 1)] == [2, 1]
+
+
+@pytest.mark.parametrize("logs", [True, False])
+def test_add_hparams_leaves_the_users_own_as_they_are(logs: bool) -> None:
+    class Saves(Net):
+        def __init__(self, conf: dict) -> None:
+            super().__init__()
+            self.save_hyperparameters(conf, logger=logs)
+
+    module, plain = Saves({"rate": 0.5}), Net()
+    for one in (module, plain):
+        private.add_hparams(one, {"added": 1})
+    assert (dict(module.hparams), module._hparams_name) == ({"rate": 0.5, "added": 1}, "conf")
+    assert (module._log_hyperparams, plain._log_hyperparams, dict(plain.hparams)) == (logs, True, {"added": 1})
 
 
 def test_on_device_converts_and_calls_the_users_hooks() -> None:

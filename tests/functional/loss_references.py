@@ -68,7 +68,7 @@ def sample_easiness_loss(
 
 
 def cross_entropy(
-    row: Sequence[float], label: int, class_weight: Sequence[float] | None = None, label_smoothing: float = 0.0
+    row: Sequence[float], label: int, weight: Sequence[float] | None = None, label_smoothing: float = 0.0
 ) -> float:
     """One example: - sum over k of w_k y_k log h_k, y the smoothed one-hot vector."""
     largest = max(row)
@@ -76,7 +76,7 @@ def cross_entropy(
     losses = []
     for index, logit in enumerate(row):
         share = label_smoothing / len(row) + (1 - label_smoothing) * (index == label)
-        losses.append((class_weight[index] if class_weight else 1.0) * share * (log_total - logit))
+        losses.append((weight[index] if weight else 1.0) * share * (log_total - logit))
     return math.fsum(losses)
 
 
@@ -95,16 +95,16 @@ def total_loss(
     rows: Sequence[Sequence[float]],
     labels: Sequence[int],
     *,
-    weight: float,
+    sel_weight: float,
     sigma2: float = 1e-4,
     floor: float | None = LOG_1E_7,
-    class_weight: Sequence[float] | None = None,
+    weight: Sequence[float] | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     sample_weight: Sequence[float] | None = None,
     reduction: str = "mean",
 ) -> float | list[float]:
-    """Cross-entropy and `weight` times sample easiness loss over positions, reduced as torch documents it.
+    """Cross-entropy and `sel_weight` times sample easiness loss over positions, reduced as torch documents it.
 
     The mean is over the summed class weights of what is not ignored; sample weights do not count in its divisor.
     """
@@ -113,9 +113,9 @@ def total_loss(
         if label == ignore_index:
             losses.append(0.0)
             continue
-        of_class = class_weight[label] if class_weight else 1.0
-        loss = cross_entropy(row, label, class_weight, label_smoothing)
-        loss += weight * of_class * sample_easiness_loss(row, label, sigma2, floor)
+        of_class = weight[label] if weight else 1.0
+        loss = cross_entropy(row, label, weight, label_smoothing)
+        loss += sel_weight * of_class * sample_easiness_loss(row, label, sigma2, floor)
         losses.append(loss * (sample_weight[position] if sample_weight else 1.0))
         divisor += of_class
     if reduction == "none":

@@ -5,6 +5,7 @@ import math
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 moderate = settings(deadline=None, max_examples=50)
 few = settings(deadline=None, max_examples=25)
@@ -73,3 +74,17 @@ def assert_pictures_match(actual: torch.Tensor, expected: object, source: torch.
     rtol = torch.finfo(source).eps if source in HALF_TYPES else 0.0
     wanted = torch.as_tensor(expected, dtype=torch.float64).reshape(actual.shape)
     torch.testing.assert_close(actual.double(), wanted, rtol=rtol, atol=64 * eps)
+
+
+class Reads(TorchDispatchMode):
+    """Refuses every operation that has to wait for a device: reading a number, or a shape that depends on numbers."""
+
+    NAMES = ("local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.removeprefix("aten::")
+        assert not name.lstrip("_").startswith(self.NAMES), f"{name} waits for the device"
+        if name in ("index", "index_put", "index_put_"):
+            indices = [index for index in args[1] if index is not None]
+            assert all(index.dtype != torch.bool for index in indices), "a mask as an index waits for the device"
+        return func(*args, **(kwargs or {}))

@@ -7,13 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_easiness import functional
 from lightning_easiness.functional import sample_easiness, sample_easiness_loss
 from tests.functional import loss_references as reference
 from tests.functional.references import probability_greater
-from tests.functional.strategies import FLOAT_TYPES, HALF_TYPES, assert_matches, classified, few, moderate
+from tests.functional.strategies import FLOAT_TYPES, HALF_TYPES, Reads, assert_matches, classified, few, moderate
 
 LOG_2 = math.log(2)
 LOG_1E_7 = math.log(1e-7)
@@ -461,20 +460,6 @@ def test_the_global_random_stream_is_neither_read_nor_moved():
 
 
 # on a device and in a graph
-
-
-class Reads(TorchDispatchMode):
-    """Refuses every operation that has to wait for a device: reading a number, or a shape that depends on numbers."""
-
-    NAMES = ("local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func._schema.name.removeprefix("aten::")
-        assert not name.lstrip("_").startswith(self.NAMES), f"{name} waits for the device"
-        if name in ("index", "index_put", "index_put_"):
-            indices = [index for index in args[1] if index is not None]
-            assert all(index.dtype != torch.bool for index in indices), "a mask as an index waits for the device"
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

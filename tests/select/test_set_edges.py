@@ -191,7 +191,7 @@ class Steady(SELModule, Weighs):
     def __init__(self, optimizer: str = "adam") -> None:
         super().__init__(optimizer)
         self.net = surely()
-        self.criterion = SampleEasinessLoss(weight=0.1, sigma2=SIGMA2)
+        self.criterion = SampleEasinessLoss(sel_weight=0.1, sigma2=SIGMA2)
         self.shares: list[float] = []
         self.found: dict[str, list[tuple[float, float]]] = {}
 

@@ -146,7 +146,8 @@ def test_sel_set() -> None:
     """SET with the SEL loss: SELModule beside it."""
 
     class WithSEL(SELModule, Traces):
-        sel_sigma2 = SIGMA2
+        def __init__(self, optimizer: str = "adam") -> None:
+            super().__init__(optimizer, sel_sigma2=SIGMA2)
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             self.batches.append((self.current_epoch, batch[0][:, 8].long().tolist(), batch[1].tolist()))

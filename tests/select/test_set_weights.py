@@ -189,7 +189,8 @@ class DoesNotAsk(Weighs):
 class AsksForSELAlone(SELModule, Traces):
     """The README's loss of SEL, whose cross-entropy knows of no weights."""
 
-    sel_sigma2 = SIGMA2
+    def __init__(self, optimizer: str = "adam") -> None:
+        super().__init__(optimizer, sel_sigma2=SIGMA2)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         self.batches.append((self.current_epoch, batch[0][:, 8].long().tolist(), batch[1].tolist()))
@@ -225,7 +226,7 @@ def test_several_consumers_and_validation() -> None:
     class Both(Weighs):
         def __init__(self, optimizer: str) -> None:
             super().__init__(optimizer)
-            self.criterion = SampleEasinessLoss(weight=0.1, sigma2=SIGMA2)
+            self.criterion = SampleEasinessLoss(sel_weight=0.1, sigma2=SIGMA2)
             self.seen: list[Tensor] = []
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
