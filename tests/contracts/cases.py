@@ -16,7 +16,18 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_easiness import EasinessCallback, EasinessDataModule, Selection
+from lightning_easiness import (
+    Ablation,
+    BatchReader,
+    EasinessCallback,
+    EasinessDataModule,
+    Keep,
+    Relabel,
+    SampleEasinessTraining,
+    Selection,
+)
+from tests.selecting import HighestLoss, Sizes, scores
+from tests.set_fits import SIGMA2
 from tests.small import Net, Points, loader
 
 
@@ -27,13 +38,15 @@ class Case(NamedTuple):
     selection: Callable[[], Selection] | None = None
 
     def callbacks(self, folder: Path, **options: Any) -> list[Callback]:
-        return [] if self.options is None else [EasinessCallback(folder, **{**self.options, **options})]
+        noise = {} if self.selection is None else {"sigma2": SIGMA2}
+        return [] if self.options is None else [EasinessCallback(folder, **{**noise, **self.options, **options})]
 
     def data(self, base: Any) -> dict[str, Any]:
         """What to give `trainer.fit` for a loader or a datamodule."""
         if self.selection is None:
             return {"train_dataloaders": base}
-        return {"datamodule": EasinessDataModule(base, self.selection())}
+        reader = BatchReader(sigma2=SIGMA2) if self.options is None else None
+        return {"datamodule": EasinessDataModule(base, self.selection(), reader=reader)}
 
 
 def negated(inputs: Tensor) -> Tensor:
@@ -61,7 +74,38 @@ CALLBACKS: dict[str, Case] = {
     "the user's loss and module": Case({"every_n_epochs": 1, "loss_fn": halved_loss, "module": "net"}),
     "another loader": Case({"every_n_epochs": 1, "probe": DataLoader(Points(19, augment=True), batch_size=5)}),
 }
-SELECTIONS: dict[str, Case] = {}  # name -> Case(options or None, a function that makes the selection)
+
+
+class HighestLossOnce(HighestLoss):
+    every_epoch = False
+
+
+def trained(observer: dict[str, Any] | None = None, **options: Any) -> Case:
+    """SampleEasinessTraining, alone or beside a callback of some options."""
+    options = {"early_epochs": 1, **options}
+    return Case(
+        observer,
+        lambda: SampleEasinessTraining(**options),
+    )
+
+
+# name -> Case(options of the callback or None, a function that makes the selection)
+SELECTIONS: dict[str, Case] = {
+    "Keep": Case(None, lambda: Keep(range(20, 44))),
+    "Ablation": Case(None, lambda: Ablation(scores(), 0.4)),
+    "Relabel": Case({"every_n_epochs": 1}, lambda: Relabel(scores(), 0.4)),
+    "growing": Case(None, lambda: Sizes([16, 24, 24, 37, 53])),
+    "shrinking": Case({"every_n_epochs": 1}, lambda: Sizes([53, 37, 24, 24, 16])),
+    "highest loss": Case(None, lambda: HighestLoss(0.4)),
+    "highest loss, once": Case(None, lambda: HighestLossOnce(0.7)),
+    "SET": trained({"every_n_epochs": 1}),
+    "SET by loss, every other epoch": trained(by="loss", rescore_every_n_epochs=2),
+    "SET with weights": trained(others_share=0.4, final_epochs=1),
+    "SET online": trained({}, online=True, rescore_every_n_epochs=None),
+    "SET online and every other epoch": trained({}, online=True, rescore_every_n_epochs=2, others_share=0.4),
+    "SET per batch": trained(per="batch", others_share=0.4),
+    "SET per batch, observed": trained({"every_n_epochs": 1}, per="batch"),
+}
 
 
 # ---------------------------------------------------------------------------------------------------- hard trainings

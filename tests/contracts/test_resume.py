@@ -69,19 +69,38 @@ def test_stopped_at_any_batch(whole: Any, batch: int, first: bool, tmp_path: Pat
     assert_goes_on("everything", whole, stop, tmp_path / "record", first)
 
 
+STOPS = [(1, 1, True), (2, -1, False)]
+# of an epoch on everything and of those that are selected for; the first batch, one in the middle, and the last
+STOPS_OF_SELECTIONS = [(0, 3, True), (0, -1, False), (1, 0, True), (2, 1, False), (2, -1, True), (4, -1, True)]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_within_an_epoch(whole: Any, case: str, tmp_path: Path) -> None:
-    for number, (epoch, batch, first) in enumerate([(1, 1, True), (EPOCHS[case] - 1, -1, False)]):
+    for number, (epoch, batch, first) in enumerate(STOPS if case in CALLBACKS else STOPS_OF_SELECTIONS):
         stop = Stop(tmp_path / f"{number}.ckpt", epoch, batch)
         assert_goes_on(case, whole, stop, tmp_path / str(number), first)
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("first", [True, False], ids=["saved before us", "saved after us"])
-@pytest.mark.parametrize("last", [False], ids=["an epoch"])
-def test_stopped_at_the_end_of(whole: Any, last: bool, first: bool, case: str, tmp_path: Path) -> None:
-    stop = Stop(tmp_path / "stopped.ckpt", EPOCHS[case] - 1 if last else 0, 0, "epoch")
-    assert_goes_on(case, whole, stop, tmp_path / "record", first)
+def test_stopped_at_the_end_of_an_epoch(whole: Any, first: bool, case: str, tmp_path: Path) -> None:
+    for epoch in (0,) if case in CALLBACKS else (0, 2):
+        stop = Stop(tmp_path / f"{epoch}.ckpt", epoch, 0, "epoch")
+        assert_goes_on(case, whole, stop, tmp_path / f"{epoch}", first)
+
+
+@pytest.mark.parametrize("case", SELECTIONS)
+def test_what_is_resumed_is_a_selection(whole: Any, case: str) -> None:
+    """Some epochs are trained on other examples, labels or weights than without it."""
+    module = Plain()
+    trainer(max_epochs=1).fit(module, Resumable())
+
+    def labels_of(trained: Plain, epoch: int) -> dict[int, int]:
+        batches = [zip(*batch, strict=True) for at, *batch in trained.batches if at == epoch]
+        return {index: label for batch in batches for index, label in batch}
+
+    epochs = [labels_of(whole(case)[1], epoch) for epoch in range(EPOCHS[case])]
+    assert sum(epoch != labels_of(module, 0) for epoch in epochs) >= 2
 
 
 def test_resumed_before_what_is_recorded_already(whole: Any, tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ def test_a_callback_that_observes_everything_changes_no_selected_training(case: 
     results, selected = [], SELECTIONS[case]
     for name, options in (("as it is", selected.options), ("everything", {**(selected.options or {}), **EVERYTHING})):
         seed_everything(11, verbose=False)
-        callbacks = selected._replace(options=options).callbacks(tmp_path / name)
-        results.append(fitted(Plain(), selected.data(Resumable()), callbacks, max_epochs=4))
+        case_of_options = selected._replace(options=options)
+        callbacks, data = case_of_options.callbacks(tmp_path / name), case_of_options.data(Resumable())
+        results.append(fitted(Plain(), data, callbacks, max_epochs=4))
     assert_identical(results[0], results[1])
     assert recorded(tmp_path / "everything")
 
