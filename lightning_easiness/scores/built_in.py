@@ -1,39 +1,18 @@
-"""The scores that are built in, with the papers that they come from."""
+"""The built-in scores: a row each (name, field, the end that is easy, range, paper), above the function it is of.
 
+The function takes what `ScoreDefinition.function` says; its docstring is the sentence for people who choose a score.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from math import inf, sqrt
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_easiness import functional
-from lightning_easiness.scores.definition import ScoreDefinition
-
-
-def _mean(values: Tensor) -> Tensor:
-    return values.mean(0)
-
-
-def _count(correct: Tensor) -> Tensor:
-    counts = functional.count_easiness(correct == 1)
-    return counts.masked_fill(correct.isnan().any(0), torch.nan)
-
-
-def _forgetting_events(correct: Tensor) -> Tensor:
-    # where an example was not seen nothing was forgotten: the state in which it was seen last goes on
-    seen = ~correct.isnan()
-    checkpoint = torch.arange(len(correct)).unsqueeze(1)
-    last_seen = torch.where(seen, checkpoint, 0).cummax(0).values
-    events = functional.forgetting_events(correct.gather(0, last_seen) == 1)
-    return events.float().masked_fill(~seen.any(0), torch.nan)
-
-
-def _correctness(correct: Tensor) -> Tensor:
-    return correct.nanmean(0)
-
-
-def _early_agreement(correct: Tensor, early: float = 0.5) -> Tensor:
-    return functional.early_agreement(correct == 1, early, seen=~correct.isnan())
-
+from lightning_easiness.scores.definition import ScoreDefinition, register_score
 
 _EASINESS_2018 = "Empirical Study of Easy and Hard Examples in CNN Training, 2018, eq. 1"
 _EASINESS_2019 = "Empirical Study of Easy and Hard Examples in CNN Training (Kishida and Nakayama, 2019), eq. 1"
@@ -44,156 +23,116 @@ _FORGETTING = "An Empirical Study of Example Forgetting during Deep Neural Netwo
 _O2U = "O2U-Net: A Simple Noisy Label Detection Approach for Deep Neural Networks (Huang et al., 2019)"
 _EARLY = "Early-Learning Regularization Prevents Memorization of Noisy Labels (Liu et al., 2020)"
 _DATA_MAPS = "Dataset Cartography: Mapping and Diagnosing Datasets with Training Dynamics (Swayamdipta et al., 2020)"
+_OWN = "; the weights are of this package"
 
-BUILT_IN_SCORES = (
-    ScoreDefinition(
-        name="mean_loss",
-        function=functional.mean_loss_easiness,
-        fields=("loss",),
-        per="checkpoint",
-        higher_is_easier=False,
-        range=(-inf, inf),  # from 0 for cross-entropy, but a loss of the user's may be anything
-        paper=_EASINESS_2019,
-        doc="Mean loss over runs.",
-        mean_over_runs=True,
-    ),
-    ScoreDefinition(
-        name="count",
-        function=_count,
-        fields=("correct",),
-        per="checkpoint",
-        higher_is_easier=True,
-        range=(0.0, 1.0),
-        paper=_EASINESS_2018,
-        doc="Number of runs that classify the example correctly, over the largest such number.",
-    ),
-    ScoreDefinition(
-        name="margin",
-        function=_mean,
-        fields=("margin",),
-        per="checkpoint",
-        higher_is_easier=True,
-        range=(-inf, inf),
-        paper=_MARGIN,
-        doc="Mean over runs of the target logit less the largest other logit.",
-        mean_over_runs=True,
-    ),
-    ScoreDefinition(
-        name="sample_easiness",
-        function=_mean,
-        fields=("sample_easiness",),
-        per="checkpoint",
-        higher_is_easier=True,
-        range=(0.0, 1.0),
-        paper=_SAMPLE_EASINESS,
-        doc="Mean over runs of the probability that the true class wins against each other class under noise.",
-        mean_over_runs=True,
-    ),
-    ScoreDefinition(
-        name="el2n",
-        function=_mean,
-        fields=("el2n",),
-        per="checkpoint",
-        higher_is_easier=False,
-        range=(0.0, sqrt(2.0)),
-        paper=_EL2N,
-        doc="Mean over runs of the distance of the predicted probabilities from the one-hot label.",
-        mean_over_runs=True,
-    ),
-    ScoreDefinition(
-        name="area_under_margin",
-        function=functional.area_under_margin,
-        fields=("margin",),
-        per="trajectory",
-        higher_is_easier=True,
-        range=(-inf, inf),
-        paper=_MARGIN,
-        doc="Mean margin over the checkpoints at which the example was seen.",
-    ),
-    ScoreDefinition(
-        name="weighted_area_under_margin",
-        function=functional.area_under_margin,
-        fields=("margin",),
-        per="trajectory",
-        higher_is_easier=True,
-        range=(-inf, inf),
-        paper=f"The margin of {_MARGIN}; the weights are of this package",
-        doc="Mean margin over checkpoints, weighted by how much they tell of labels (functional.learning_weights).",
-        weights=functional.learning_weights,
-    ),
-    ScoreDefinition(
-        name="area_under_loss",
-        function=functional.area_under_loss,
-        fields=("loss",),
-        per="trajectory",
-        higher_is_easier=False,
-        range=(-inf, inf),
-        paper=_O2U,
-        doc="Mean loss over the checkpoints at which the example was seen.",
-    ),
-    ScoreDefinition(
-        name="early_agreement",
-        function=_early_agreement,
-        fields=("correct",),
-        per="trajectory",
-        higher_is_easier=True,
-        range=(0.0, 1.0),
-        paper=_EARLY,
-        doc="Share of the first half (option `early`) of the checkpoints that classify the example as its label says.",
-    ),
-    ScoreDefinition(
-        name="forgetting_events",
-        function=_forgetting_events,
-        fields=("correct",),
-        per="trajectory",
-        higher_is_easier=False,
-        range=(0.0, inf),
-        paper=_FORGETTING,
-        doc="Times that the example goes from correct to wrong; one that is never correct counts every checkpoint.",
-    ),
-    ScoreDefinition(
-        name="confidence",
-        function=functional.confidence,
-        fields=("loss",),
-        per="trajectory",
-        higher_is_easier=True,
-        range=(0.0, 1.0),
-        paper=_DATA_MAPS,
-        doc="Mean probability of the true class over the checkpoints at which the example was seen.",
-        loss="cross_entropy",
-    ),
-    ScoreDefinition(
-        name="weighted_confidence",
-        function=functional.confidence,
-        fields=("loss",),
-        per="trajectory",
-        higher_is_easier=True,
-        range=(0.0, 1.0),
-        paper=f"{_DATA_MAPS}; the weights are of this package",
-        doc="Mean probability of the true class over checkpoints, weighted as weighted_area_under_margin is.",
-        loss="cross_entropy",
-        weights=functional.learning_weights,
-    ),
-    ScoreDefinition(
-        name="variability",
-        function=functional.variability,
-        fields=("loss",),
-        per="trajectory",
-        higher_is_easier=False,
-        range=(0.0, 0.5),
-        paper=_DATA_MAPS,
-        doc="Standard deviation of the probability of the true class over checkpoints; high is ambiguous, not hard.",
-        loss="cross_entropy",
-        ranks_difficulty=False,
-    ),
-    ScoreDefinition(
-        name="correctness",
-        function=_correctness,
-        fields=("correct",),
-        per="trajectory",
-        higher_is_easier=True,
-        range=(0.0, 1.0),
-        paper=_DATA_MAPS,
-        doc="Share of the checkpoints at which the example was seen that classify it correctly.",
-    ),
-)
+_ANY, _UNIT = (-inf, inf), (0.0, 1.0)  # a loss of the user's may be anything
+
+
+def _score(
+    per: Literal["checkpoint", "trajectory"],
+    name: str,
+    field: str,
+    easy: Literal["low", "high"],
+    range: tuple[float, float],
+    paper: str,
+    **more: Any,
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        doc = function.__doc__ or ""
+        register_score(ScoreDefinition(name, function, (field,), per, easy == "high", range, paper, doc, **more))
+        return function
+
+    return register
+
+
+_at_checkpoint = partial(_score, "checkpoint", mean_over_runs=True)
+_over_training = partial(_score, "trajectory")
+_weighted = partial(_over_training, weights=functional.learning_weights)
+
+
+@_at_checkpoint("mean_loss", "loss", "low", _ANY, _EASINESS_2019)
+def _mean_loss(loss: Tensor) -> Tensor:
+    """Mean loss over runs."""
+    return functional.mean_loss_easiness(loss)
+
+
+@_at_checkpoint("count", "correct", "high", _UNIT, _EASINESS_2018, mean_over_runs=False)
+def _count(correct: Tensor) -> Tensor:
+    """Number of runs that classify the example correctly, over the largest such number."""
+    return functional.count_easiness(correct == 1).masked_fill(correct.isnan().any(0), torch.nan)
+
+
+@_at_checkpoint("margin", "margin", "high", _ANY, _MARGIN)
+def _margin(margin: Tensor) -> Tensor:
+    """Mean over runs of the target logit less the largest other logit."""
+    return margin.mean(0)
+
+
+@_at_checkpoint("sample_easiness", "sample_easiness", "high", _UNIT, _SAMPLE_EASINESS)
+def _sample_easiness(easiness: Tensor) -> Tensor:
+    """Mean over runs of the probability that the true class wins against each other class under noise."""
+    return easiness.mean(0)
+
+
+@_at_checkpoint("el2n", "el2n", "low", (0.0, sqrt(2.0)), _EL2N)
+def _el2n(el2n: Tensor) -> Tensor:
+    """Mean over runs of the distance of the predicted probabilities from the one-hot label."""
+    return el2n.mean(0)
+
+
+@_over_training("area_under_margin", "margin", "high", _ANY, _MARGIN)
+def _area_under_margin(margin: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean margin over the checkpoints at which the example was seen."""
+    return functional.area_under_margin(margin, weights)
+
+
+@_weighted("weighted_area_under_margin", "margin", "high", _ANY, f"The margin of {_MARGIN}{_OWN}")
+def _weighted_area_under_margin(margin: Tensor, weights: Tensor) -> Tensor:
+    """Mean margin over checkpoints, weighted by how much they say about labels (functional.learning_weights)."""
+    return functional.area_under_margin(margin, weights)
+
+
+@_over_training("area_under_loss", "loss", "low", _ANY, _O2U)
+def _area_under_loss(loss: Tensor) -> Tensor:
+    """Mean loss over the checkpoints at which the example was seen."""
+    return functional.area_under_loss(loss)
+
+
+@_over_training("early_agreement", "correct", "high", _UNIT, _EARLY)
+def _early_agreement(correct: Tensor, early: float = 0.5) -> Tensor:
+    """Fraction of the first half (option `early`) of the checkpoints that classify the example as its label says."""
+    return functional.early_agreement(correct == 1, early, seen=~correct.isnan())
+
+
+@_over_training("forgetting_events", "correct", "low", (0.0, inf), _FORGETTING)
+def _forgetting_events(correct: Tensor) -> Tensor:
+    """Times that the example goes from correct to wrong; one that is never correct counts every checkpoint."""
+    seen = ~correct.isnan()
+    checkpoint = torch.arange(len(correct)).unsqueeze(1)
+    last_seen = torch.where(seen, checkpoint, 0).cummax(0).values  # where it was not seen, nothing was forgotten
+    events = functional.forgetting_events(correct.gather(0, last_seen) == 1)
+    return events.float().masked_fill(~seen.any(0), torch.nan)
+
+
+@_over_training("confidence", "loss", "high", _UNIT, _DATA_MAPS, loss="cross_entropy")
+def _confidence(loss: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean probability of the true class over the checkpoints at which the example was seen."""
+    return functional.confidence(loss, weights)
+
+
+@_weighted("weighted_confidence", "loss", "high", _UNIT, f"{_DATA_MAPS}{_OWN}", loss="cross_entropy")
+def _weighted_confidence(loss: Tensor, weights: Tensor) -> Tensor:
+    """Mean probability of the true class over checkpoints, weighted as weighted_area_under_margin is."""
+    return functional.confidence(loss, weights)
+
+
+@_over_training("variability", "loss", "low", (0.0, 0.5), _DATA_MAPS, loss="cross_entropy", ranks_difficulty=False)
+def _variability(loss: Tensor) -> Tensor:
+    """Standard deviation of the probability of the true class over checkpoints; high is ambiguous, not hard."""
+    return functional.variability(loss)
+
+
+@_over_training("correctness", "correct", "high", _UNIT, _DATA_MAPS)
+def _correctness(correct: Tensor) -> Tensor:
+    """Fraction of the checkpoints at which the example was seen that classify it correctly."""
+    return correct.nanmean(0)

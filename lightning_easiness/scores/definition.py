@@ -1,7 +1,10 @@
-"""What the registry of scores knows of each: how it is computed from what was recorded, and how to read it."""
+"""The registry of scores: how each is computed from what was recorded, and how to read it."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from torch import Tensor
@@ -13,21 +16,21 @@ class ScoreDefinition:
 
     Attributes:
         name: the name for `EasinessRecord.score`.
-        function: takes one tensor a field, in the order of `fields`, and options as keywords; returns `(N,)`. All are
+        function: takes one tensor per field, in the order of `fields`, and options as keywords; returns `(N,)`. All are
             floats, NaN where an example was not seen; so `correct` is 1 right, 0 wrong, NaN not seen.
         fields: fields of the record that `function` takes.
         per: "checkpoint": `function` takes `(R, N)`, all runs at one checkpoint. "trajectory": it takes `(C, n)`, one
             run, a block of examples, all checkpoints of the part of the run that is asked for; the score is the mean
-            over the runs that saw the example. It must treat examples apart: at a million examples the blocks keep
-            memory flat.
+            over the runs that saw the example. It must treat each example by itself: at a million examples the blocks
+            keep memory flat.
         higher_is_easier: the direction.
-        range: lowest and highest value that can be.
+        range: lowest and highest possible value.
         paper: where the score comes from.
         doc: one sentence for people who choose a score.
         loss: name of the recorded loss that the score needs, None for any.
         ranks_difficulty: False for a score of which neither end is "easy", such as variability.
-        weights: for "trajectory": from the share of examples that are right at each checkpoint `(C,)`, which needs the
-            field "correct", the weights `(C,)` that `function` is given as its option `weights`. None for none.
+        weights: for "trajectory": a function from the fraction of examples that are right at each checkpoint `(C,)`,
+            which needs the field "correct", to the weights `(C,)` that `function` takes as its option `weights`.
         mean_over_runs: for "checkpoint": the score is the mean over runs of what each alone would give, so that runs
             that did not see an example can be left out of its mean. Otherwise `function` decides what they do.
     """
@@ -37,9 +40,9 @@ class ScoreDefinition:
     fields: tuple[str, ...]
     per: Literal["checkpoint", "trajectory"]
     higher_is_easier: bool
-    range: tuple[float, float]
-    paper: str
-    doc: str
+    range: tuple[float, float] = (-inf, inf)
+    paper: str = ""
+    doc: str = ""
     loss: str | None = None
     ranks_difficulty: bool = True
     weights: Callable[[Tensor], Tensor] | None = None
@@ -47,6 +50,42 @@ class ScoreDefinition:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The fields of a record that the score needs: those that the function takes, and those of the weights."""
+        """The fields of a record that the score needs: those that `function` takes, and that of the weights."""
         more = self.weights is not None and "correct" not in self.fields
         return (*self.fields, "correct") if more else self.fields
+
+
+#: All scores by name.
+SCORES: dict[str, ScoreDefinition] = {}
+
+
+def register_score(definition: ScoreDefinition) -> ScoreDefinition:
+    """Make a score available by its name to `EasinessRecord.score`, the command line and the reports.
+
+    Raises:
+        ValueError: the name is taken, or `per` is neither "checkpoint" nor "trajectory".
+
+    Example:
+        >>> worst = ScoreDefinition("worst_loss", lambda loss: loss.amax(0), ("loss",), "checkpoint", False)
+        >>> register_score(worst).name
+        'worst_loss'
+        >>> del SCORES["worst_loss"]
+    """
+    if definition.name in SCORES:
+        raise ValueError(f"A score {definition.name!r} is registered already: give yours another `name`.")
+    if definition.per not in ("checkpoint", "trajectory"):
+        raise ValueError(f"`per` must be 'checkpoint' or 'trajectory'; got {definition.per!r}.")
+    SCORES[definition.name] = definition
+    return definition
+
+
+def get_score(name: str) -> ScoreDefinition:
+    """Return a registered score; raise a ValueError that lists all where there is none of that name.
+
+    Example:
+        >>> get_score("mean_loss").higher_is_easier
+        False
+    """
+    if name not in SCORES:
+        raise ValueError(f"There is no score {name!r}: choose from {', '.join(SCORES)}, or register_score() yours.")
+    return SCORES[name]

@@ -1,4 +1,4 @@
-"""One number an example: the registry of scores, and `Scores`, which carries the numbers with their direction."""
+"""`Scores`: a score per example, with its direction."""
 
 import warnings
 from pathlib import Path
@@ -11,53 +11,9 @@ from torch import Tensor
 from lightning_easiness import functional
 from lightning_easiness._utils.tables import Columns, import_for_tables, to_pandas, write_csv
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.scores.built_in import BUILT_IN_SCORES
-from lightning_easiness.scores.definition import ScoreDefinition
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: All scores by name.
-SCORES: dict[str, ScoreDefinition] = {definition.name: definition for definition in BUILT_IN_SCORES}
-
-
-def register_score(definition: ScoreDefinition) -> ScoreDefinition:
-    """Make a score known by its name to `EasinessRecord.score`, the command line and the reports.
-
-    Raises:
-        ValueError: the name is taken, or `per` is neither "checkpoint" nor "trajectory".
-
-    Example:
-        >>> from math import inf
-        >>> worst = ScoreDefinition(
-        ...     name="worst_loss", function=lambda loss: loss.amax(0), fields=("loss",), per="checkpoint",
-        ...     higher_is_easier=False, range=(0.0, inf), paper="", doc="Largest loss of all runs.",
-        ... )
-        >>> register_score(worst).name
-        'worst_loss'
-        >>> del SCORES["worst_loss"]
-    """
-    if definition.name in SCORES:
-        raise ValueError(f"A score {definition.name!r} is registered already: give yours another `name`.")
-    if definition.per not in ("checkpoint", "trajectory"):
-        raise ValueError(f"`per` must be 'checkpoint' or 'trajectory'; got {definition.per!r}.")
-    SCORES[definition.name] = definition
-    return definition
-
-
-def get_score(name: str) -> ScoreDefinition:
-    """Look up a registered score.
-
-    Raises:
-        ValueError: there is none of that name; the message lists all.
-
-    Example:
-        >>> get_score("mean_loss").higher_is_easier
-        False
-    """
-    if name not in SCORES:
-        raise ValueError(f"There is no score {name!r}: choose from {', '.join(SCORES)}, or register_score() yours.")
-    return SCORES[name]
 
 
 class Scores:
