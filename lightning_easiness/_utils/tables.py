@@ -1,7 +1,8 @@
-"""Columns to pandas, CSV and Parquet. pandas and pyarrow are optional, and loaded when they are needed."""
+"""Columns as pandas tables, CSV, Parquet and text. pandas and pyarrow are loaded when they are needed."""
 
-import csv
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,23 +13,32 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-Columns = Mapping[
-    str, NDArray[Any]
-]  # name -> (n,); a masked array is empty where it is masked, a float where it is NaN
+Columns = Mapping[str, NDArray[Any]]  # name -> (n,); what is masked, and NaN, is not known
 
 
-def to_pandas(columns: Columns, *, index: str, caller: str) -> "pd.DataFrame":
-    """Make a table whose index is the column named `index`.
+class Table:
+    """A class whose `to_pandas` can be written to files."""
 
-    Args:
-        columns: the columns, `(n,)` each.
-        index: which of them is the index.
-        caller: what the user called, for the error.
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the table."""
+        raise NotImplementedError
 
-    Raises:
-        ImportError: pandas is not installed.
-    """
-    pandas = import_for_tables("pandas", caller)
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table of `to_pandas`, empty where not known, in as many digits as bring back the same numbers."""
+        self.to_pandas().to_csv(path)
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write the table of `to_pandas` as Parquet.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        write_parquet(self.to_pandas(), path, f"{type(self).__name__}.to_parquet()")
+
+
+def to_pandas(columns: Columns, *, index: str) -> pd.DataFrame:
+    """Make a table whose index is the column named `index`."""
+    pandas = import_module("pandas")
     series = {
         name: pandas.arrays.IntegerArray(values.data, mask=np.ma.getmaskarray(values))
         if isinstance(values, np.ma.MaskedArray)
@@ -39,29 +49,33 @@ def to_pandas(columns: Columns, *, index: str, caller: str) -> "pd.DataFrame":
     return table
 
 
-def write_csv(path: str | Path, columns: Columns) -> None:
-    """Write a header and a line for each row, with as many digits as bring back the same numbers. Needs no pandas."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*map(_as_text, columns.values()), strict=True))
-
-
-def import_for_tables(module: str, caller: str) -> Any:
-    """Import an optional package, or say how to install it.
-
-    Raises:
-        ImportError: it is not installed.
-    """
+def write_parquet(table: pd.DataFrame, path: str | Path, caller: str) -> None:
+    """Write a table as Parquet, or say how to install what that needs."""
     try:
-        return import_module(module)
+        import_module("pyarrow")
     except ImportError as error:
-        raise ImportError(
-            f"{caller} needs {module}: install it with pip install 'lightning-easiness[tables]'."
-        ) from error
+        raise ImportError(f"{caller} needs pyarrow: install it with pip install pyarrow.") from error
+    table.to_parquet(path, engine="pyarrow")
 
 
-def _as_text(values: NDArray[Any]) -> list[str]:
-    plain = np.asarray(values)
-    empty = np.ma.getmaskarray(values) | (plain != plain)  # masked, or NaN
-    return ["" if hidden else str(value) for value, hidden in zip(plain, empty, strict=True)]
+def to_text(columns: Mapping[str, Iterable[Any]]) -> str:
+    """Align columns to the right under their names, "-" for what is not known.
+
+    Example:
+        >>> print(to_text({"example": [7, 12], "score": [0.25, float("nan")], "right": [True, False]}))
+        example  score  right
+              7   0.25    yes
+             12      -     no
+    """
+    texts = [[name, *map(_to_cell, values)] for name, values in columns.items()]
+    widths = [max(map(len, column)) for column in texts]
+    rows = zip(*texts, strict=True)
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _to_cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.4g}"
+    return "-" if isinstance(value, int) and value < 0 else str(value)

@@ -7,10 +7,10 @@ import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -21,7 +21,6 @@ from typing_extensions import override
 from lightning_easiness import functional
 from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.rng import OwnGenerators
-from lightning_easiness._utils.tables import write_csv
 from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.experiments._factories import (
     agreed,
@@ -135,8 +134,8 @@ def compare_selections(
                 bar.update()
             rows.append(_row(method, ratio, metric, equal, results))
     if is_writer():
-        table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-        write_csv(folder / f"comparison-{equal}-{metric.replace('/', '-')}.csv", table)
+        table = import_module("pandas").DataFrame(rows)
+        table.to_csv(folder / f"comparison-{equal}-{metric.replace('/', '-')}.csv", index=False)
     return rows
 
 

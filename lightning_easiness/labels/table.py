@@ -2,15 +2,15 @@
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
-from lightning_easiness._utils.tables import Columns, import_for_tables, to_pandas, write_csv
+from lightning_easiness._utils.tables import Columns, Table, to_pandas, to_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LabelIssues:
+class LabelIssues(Table):
     """Examples by how suspicious their labels are, most suspicious first. Made by `find_label_issues`.
 
     Attributes:
@@ -92,15 +92,8 @@ class LabelIssues:
     def __str__(self) -> str:
         """The first rows as text."""
         shown = self.head(_SHOWN)
-        columns = [[name, *_as_cells(getattr(shown, name))] for name in _ROWS]
-        widths = [max(map(len, column)) for column in columns]
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            for row in zip(*columns, strict=True)
-        ]
-        if len(self) > _SHOWN:
-            lines.append(f"... and {len(self) - _SHOWN} more")
-        return "\n".join(lines)
+        text = to_text({name: getattr(shown, name).tolist() for name in _ROWS})
+        return text + (f"\n... and {len(self) - _SHOWN} more" if len(self) > _SHOWN else "")
 
     @property
     def flagged(self) -> Tensor:
@@ -147,32 +140,16 @@ class LabelIssues:
             raise ValueError(f"The `n` of head() must be at least 0; got {n}.")
         return replace(self, **{name: getattr(self, name)[:n] for name in _ROWS})
 
+    @override
     def to_pandas(self) -> "pd.DataFrame":
         """Table with index "index" and columns given, suggested, score, spread, posterior and is_issue, in this order.
 
         `attrs` of the table say the score, its direction, the rule, the threshold and the estimated share.
-
-        Raises:
-            ImportError: pandas is not installed.
         """
-        table = to_pandas(self._columns(), index="index", caller="LabelIssues.to_pandas()")
+        table = to_pandas(self._columns(), index="index")
         about = ("score_name", "higher_is_easier", "rule", "threshold", "estimated_share", "num_examples")
         table.attrs = {attribute: getattr(self, attribute) for attribute in (*about, "fingerprint")}
         return table
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write the rows, most suspicious first; empty where not known. Needs no pandas."""
-        write_csv(path, self._columns())
-
-    def to_parquet(self, path: str | Path) -> None:
-        """Write the table of `to_pandas` as Parquet.
-
-        Raises:
-            ImportError: pandas or pyarrow is not installed.
-        """
-        for package in ("pandas", "pyarrow"):
-            import_for_tables(package, "LabelIssues.to_parquet()")
-        self.to_pandas().to_parquet(path, engine="pyarrow")
 
     def to_cleanlab(self) -> dict[str, NDArray[Any]]:
         """What cleanlab's `find_label_issues` and Datalab take: "labels" `(n,)` and "pred_probs" `(n, K)`, where known.
@@ -232,12 +209,3 @@ class LabelIssues:
         for name in ("given", "suggested"):
             columns[name] = np.ma.masked_array(columns[name], mask=columns[name] < 0)
         return columns
-
-
-def _as_cells(values: Tensor) -> list[str]:
-    """What is known of a column as text, "-" for what is not."""
-    if values.dtype == torch.bool:
-        return ["yes" if value else "no" for value in values.tolist()]
-    if values.is_floating_point():
-        return ["-" if value != value else f"{value:.4g}" for value in values.tolist()]
-    return ["-" if value < 0 else str(value) for value in values.tolist()]

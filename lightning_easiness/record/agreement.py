@@ -46,7 +46,15 @@ class Agreement:
 
 
 def measure_agreement(name: str, alone: Tensor, factor: Sequence[float], *, seed: int, num_splits: int) -> Agreement:
-    """Measure the agreement of random halves of the runs, of which each alone gives `alone` (R, N); extrapolate it."""
+    """Measure the agreement of random halves of the runs, and extrapolate it.
+
+    Args:
+        name: name of the score.
+        alone: what each run alone would give, `(R, N)`, NaN where it is not known.
+        factor: how many times as many runs to extrapolate to.
+        seed: seed of the random splits.
+        num_splits: number of random splits of the runs into halves.
+    """
     half = functional.split_half_agreement(alone, seed=seed, num_splits=num_splits)
     num_runs = len(alone)
     numbers = [num_runs, *(round(times * num_runs) for times in factor)]

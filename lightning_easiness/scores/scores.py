@@ -1,22 +1,22 @@
 """`Scores`: a score per example, with its direction."""
 
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_easiness import functional
-from lightning_easiness._utils.tables import Columns, import_for_tables, to_pandas, write_csv
+from lightning_easiness._utils.tables import Columns, Table, to_pandas
 from lightning_easiness.data.identity import DataIdentity
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Scores:
+class Scores(Table):
     """A score per example, with its spread over runs and its direction.
 
     Args:
@@ -136,35 +136,16 @@ class Scores:
             self.values, fraction, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
         )
 
+    @override
     def to_pandas(self) -> "pd.DataFrame":
         """Table with index "example" and columns score, spread, target and rank (1 is hardest, <NA> not known).
 
         `attrs` of the table say the score's name, direction, runs and checkpoint.
-
-        Raises:
-            ImportError: pandas is not installed.
         """
-        table = to_pandas(self._columns(), index="example", caller="Scores.to_pandas()")
+        table = to_pandas(self._columns(), index="example")
         about = ("name", "higher_is_easier", "num_runs", "step", "epoch", "fingerprint")
         table.attrs = {attribute: getattr(self, attribute) for attribute in about}
         return table
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write columns example, score, spread, target and rank; empty where not known. Needs no pandas.
-
-        Numbers are written in as many digits as bring back the same float.
-        """
-        write_csv(path, self._columns())
-
-    def to_parquet(self, path: str | Path) -> None:
-        """Write the table of `to_pandas` as Parquet.
-
-        Raises:
-            ImportError: pandas or pyarrow is not installed.
-        """
-        for package in ("pandas", "pyarrow"):
-            import_for_tables(package, "Scores.to_parquet()")
-        self.to_pandas().to_parquet(path, engine="pyarrow")
 
     def _columns(self) -> Columns:
         ranks = self.ranks.numpy()

@@ -1,13 +1,16 @@
+"""Scores as tables: pandas, CSV and Parquet bring back the same numbers."""
+
+from __future__ import annotations
+
 import csv
-import math
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 
-from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.scores import Scores
+from lightning_easiness import EasinessRecord, Scores
 from tests.made_runs import make_scores, whole, write_run
 
 
@@ -15,12 +18,12 @@ from tests.made_runs import make_scores, whole, write_run
 def some_unknown(tmp_path: Path) -> Scores:
     for seed in (0, 1):
         write_run(tmp_path, seed, steps=(240,), series="train-online")
-    told = pytest.warns(UserWarning, match="have no area_under_margin")
-    with pytest.warns(UserWarning, match="were seen in fewer than all 2 runs"), told:
+    unknown = pytest.warns(UserWarning, match="have no area_under_margin")
+    with pytest.warns(UserWarning, match="were seen in fewer than all 2 runs"), unknown:
         return EasinessRecord.load(tmp_path, "train-online").score("area_under_margin")
 
 
-def assert_same_table(scores: Scores, table: object) -> None:
+def assert_same_table(scores: Scores, table: pandas.DataFrame) -> None:
     assert list(table.columns) == ["score", "spread", "target", "rank"]
     assert table.index.name == "example"
     assert table.index.tolist() == list(range(len(scores)))
@@ -37,18 +40,11 @@ def test_a_table_holds_every_example(some_unknown: Scores) -> None:
     assert 0 < some_unknown.num_nan == table["rank"].isna().sum()
     assert table["rank"].min() == 1
     assert table["score"].idxmin() == table["rank"].idxmin() == some_unknown.hardest(0.01)[0]
-    assert table.attrs == {
-        "name": "area_under_margin",
-        "higher_is_easier": True,
-        "num_runs": 2,
-        "step": 240,
-        "epoch": 0,
-        "fingerprint": some_unknown.fingerprint,
-    }
+    about = {"name": "area_under_margin", "higher_is_easier": True, "num_runs": 2, "step": 240, "epoch": 0}
+    assert table.attrs == {**about, "fingerprint": some_unknown.fingerprint}
 
 
 def test_csv_brings_back_the_same_numbers(some_unknown: Scores, tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
     some_unknown.to_csv(tmp_path / "scores.csv")
     table = pandas.read_csv(tmp_path / "scores.csv", index_col="example", dtype={"score": "float32"})
     assert_same_table(some_unknown, table)
@@ -59,7 +55,6 @@ def test_csv_brings_back_the_same_numbers(some_unknown: Scores, tmp_path: Path) 
 
 
 def test_parquet_brings_back_the_same_table(some_unknown: Scores, tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     some_unknown.to_parquet(tmp_path / "scores.parquet")
     table = pandas.read_parquet(tmp_path / "scores.parquet")
@@ -67,14 +62,8 @@ def test_parquet_brings_back_the_same_table(some_unknown: Scores, tmp_path: Path
     assert table.attrs["name"] == "area_under_margin"
 
 
-@pytest.mark.parametrize(
-    ("missing", "method"), [("pandas", "to_pandas"), ("pandas", "to_parquet"), ("pyarrow", "to_parquet")]
-)
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, method: str) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
-    scores = make_scores([1.0, math.nan])
-    message = f"Scores.{method}() needs {missing}: install it with pip install 'lightning-easiness[tables]'."
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    message = "Scores.to_parquet() needs pyarrow: install it with pip install pyarrow."
     with pytest.raises(ImportError, match=whole(message)):
-        getattr(scores, method)(*([tmp_path / "scores"] if method != "to_pandas" else []))
-    scores.to_csv(tmp_path / "scores.csv")
-    assert (tmp_path / "scores.csv").read_text().splitlines()[1] == "0,1.0,,0,1"
+        make_scores([1.0, 2.0]).to_parquet(tmp_path / "scores.parquet")

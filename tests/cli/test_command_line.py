@@ -1,4 +1,4 @@
-"""The command line: each command says what the library says, and a mistake ends in one sentence."""
+"""The command line: each command says what the library says, and invalid input ends in one sentence."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_easiness import Ablation, EasinessRecord, Keep, find_label_issues, functional
+from lightning_easiness import Ablation, EasinessRecord, Keep, __version__, find_label_issues, functional
+from lightning_easiness.cli import commands
 from lightning_easiness.cli.main import main
-from lightning_easiness.cli.options import SAMPLINGS
 from lightning_easiness.scores import SCORES
-from lightning_easiness.select.static import Sampling
+from lightning_easiness.select import static
 from tests.labels.test_find import N as NUM_LABELS
 from tests.labels.test_find import write as write_labelled
 from tests.made_runs import NUM_EXAMPLES, write_run
+from tests.view.helpers import read_events
 
 ROOT = Path(__file__).parents[2]
 Output = pytest.CaptureFixture[str]
@@ -51,12 +51,12 @@ def call(*arguments: object) -> None:
 
 
 def error_of(capsys: Output, *arguments: object) -> str:
-    """What is said of a mistake, in one line."""
+    """The one line that is printed for invalid input."""
     assert main([str(argument) for argument in arguments]) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1
-    assert told[0].startswith("lightning-easiness: error: ")
-    return told[0].removeprefix("lightning-easiness: error: ")
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 1
+    assert printed[0].startswith("lightning-easiness: error: ")
+    return printed[0].removeprefix("lightning-easiness: error: ")
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -69,22 +69,22 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_score_prints_what_was_recorded(folder: Path, capsys: Output) -> None:
     call("score", folder, "--head", 2)
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     record = EasinessRecord.load(folder)
     scores = record.score("mean_loss")
-    assert told.startswith(
+    assert printed.startswith(
         f"{folder}: 3 runs, 3 checkpoints (steps 0 to 240), 37 examples of 5 classes, series train-probe (there is also"
         " train-online)\nmean_loss at step 240, epoch 2: low is easy. Mean loss over runs.\n"
     )
-    quantiles = told.splitlines()[5].split()
+    quantiles = printed.splitlines()[5].split()
     assert quantiles == [f"{np.quantile(scores.values.double(), q):.4g}" for q in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)]
-    assert str(record.agreement()) in told
+    assert str(record.agreement()) in printed
     for end in ("easiest", "hardest"):
         expected = [
             [str(i), f"{scores.values[i]:.4g}", f"{scores.spread[i]:.4g}", str(i % 5), str(int(scores.ranks[i]))]
             for i in getattr(scores, end)(1.0)[:2].tolist()
         ]
-        assert [line.split() for line in told.partition(f"The {end} 2:")[2].splitlines()[2:4]] == expected
+        assert [line.split() for line in printed.partition(f"The {end} 2:")[2].splitlines()[2:4]] == expected
 
 
 @pytest.mark.filterwarnings("ignore:9 of 37 examples have no correctness")
@@ -121,13 +121,13 @@ def test_score_writes_parquet(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [("--list",), ("--score", "list")])
 def test_the_list_of_scores_is_that_of_the_registry(arguments: tuple[str, ...], capsys: Output) -> None:
     call("score", *arguments)
-    told = capsys.readouterr().out
-    assert re.findall(r"^(\w+): ", told, flags=re.MULTILINE) == list(SCORES)
+    printed = capsys.readouterr().out
+    assert re.findall(r"^(\w+): ", printed, flags=re.MULTILINE) == list(SCORES)
     for definition in SCORES.values():
-        assert definition.doc in told
-        assert definition.paper in told
-    assert "variability: Standard deviation" in told
-    assert told.count("neither end is easy") == 1
+        assert definition.doc in printed
+        assert definition.paper in printed
+    assert "variability: Standard deviation" in printed
+    assert printed.count("neither end is easy") == 1
 
 
 def test_a_score_of_the_users_own(
@@ -156,11 +156,11 @@ def test_the_folder_of_one_run_and_examples_without_a_score(tmp_path: Path, caps
     loss[4] = 1.5
     path = write_run(tmp_path, 0, steps=(7,), fields={"loss": loss}, num_classes=None)
     call("score", path)
-    told = capsys.readouterr()
-    assert f"{path}: 1 run, 1 checkpoint (step 7), 37 examples, series train-probe\n" in told.out
-    assert "Agreement" not in told.out
-    assert re.search(r"The hardest 1:\n.*\n +4 +1.5 +- +4 +1\n", told.out)
-    assert told.err == (
+    printed = capsys.readouterr()
+    assert f"{path}: 1 run, 1 checkpoint (step 7), 37 examples, series train-probe\n" in printed.out
+    assert "Agreement" not in printed.out
+    assert re.search(r"The hardest 1:\n.*\n +4 +1.5 +- +4 +1\n", printed.out)
+    assert printed.err == (
         "lightning-easiness: warning: 36 of 37 examples have no mean_loss (NaN in some run): they are in neither"
         " easiest() nor hardest().\n"
     )
@@ -185,11 +185,11 @@ def test_select_keeps_what_ablation_keeps(
     arguments: tuple[object, ...], options: dict[str, Any], folder: Path, capsys: Output
 ) -> None:
     call("select", folder, "--ratio", 0.3, *arguments)
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     kept = Ablation(folder, 0.3, **options).kept
-    assert told.out == "".join(f"{index}\n" for index in kept.tolist())
-    assert told.err.startswith("Kept 26 of 37 examples (70.3%), removed ")
-    assert len(told.err.splitlines()) == 1
+    assert printed.out == "".join(f"{index}\n" for index in kept.tolist())
+    assert printed.err.startswith("Kept 26 of 37 examples (70.3%), removed ")
+    assert len(printed.err.splitlines()) == 1
 
 
 def test_a_selection_goes_into_keep(folder: Path, tmp_path: Path, capsys: Output) -> None:
@@ -206,15 +206,15 @@ def test_a_selection_goes_into_keep(folder: Path, tmp_path: Path, capsys: Output
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_class_that_is_lost_is_told(folder: Path, capsys: Output) -> None:
+def test_a_class_that_is_lost_is_warned_of(folder: Path, capsys: Output) -> None:
     call("select", folder, "--ratio", 0.95, "--sampling", "top")
-    told = capsys.readouterr()
-    lost = sorted(set(range(5)) - {int(line) % 5 for line in told.out.split()})
-    assert f"warning: no example of classes {', '.join(map(str, lost))} is kept: see --per-class." in told.err
+    printed = capsys.readouterr()
+    lost = sorted(set(range(5)) - {int(line) % 5 for line in printed.out.split()})
+    assert f"warning: no example of classes {', '.join(map(str, lost))} is kept: see --per-class." in printed.err
 
 
 def test_the_samplings_are_those_of_ablation() -> None:
-    assert get_args(Sampling) == SAMPLINGS
+    assert get_args(commands.Sampling) == get_args(static.Sampling)
 
 
 # ------------------------------------------------------------------ compare
@@ -224,17 +224,17 @@ def test_compare_gives_the_rates_of_the_library(folder: Path, tmp_path: Path, ca
     for seed in (5, 6):
         write_run(tmp_path / "other", seed)
     call("compare", folder, tmp_path / "other", "--fractions", 0.1, 0.5)
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     records = [EasinessRecord.load(path) for path in (folder, tmp_path / "other")]
     a, b = (record.score("mean_loss") for record in records)
     for end in ("easiest", "hardest"):
         for fraction, count in ((0.1, 4), (0.5, 19)):
             rate = float(functional.matching_rate(getattr(a, end)(fraction), getattr(b, end)(fraction)))
-            assert re.search(rf"{end} +{fraction} +{count} +{rate:.4f} +{fraction:.4f}\n", told)
-    assert f"Spearman): {float(functional.rank_correlation(a.values, b.values)):.4f}\n" in told
+            assert re.search(rf"{end} +{fraction} +{count} +{rate:.4f} +{fraction:.4f}\n", printed)
+    assert f"Spearman): {float(functional.rank_correlation(a.values, b.values)):.4f}\n" in printed
     for letter, record in zip("AB", records, strict=True):
         expected = f"{letter} and {record.num_runs} other runs of its kind: {record.agreement().full_agreement:.4f}\n"
-        assert expected in told
+        assert expected in printed
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -242,15 +242,15 @@ def test_compare_within_a_record(folder: Path, capsys: Output) -> None:
     record = EasinessRecord.load(folder)
     loss, margin = record.score("mean_loss"), record.score("margin")
     call("compare", folder, "--score-b", "margin", "--of", "hardest")
-    told = capsys.readouterr().out
-    assert "easiest" not in told
-    assert f"{float(functional.matching_rate(loss.hardest(0.1), margin.hardest(0.1))):.4f}  0.1000" in told
-    assert f"Spearman): {float(functional.rank_correlation(loss.values, -margin.values)):.4f}\n" in told
+    printed = capsys.readouterr().out
+    assert "easiest" not in printed
+    assert f"{float(functional.matching_rate(loss.hardest(0.1), margin.hardest(0.1))):.4f}  0.1000" in printed
+    assert f"Spearman): {float(functional.rank_correlation(loss.values, -margin.values)):.4f}\n" in printed
     call("compare", folder, "--checkpoint-b", 0)
     first = record.score("mean_loss", 0)
-    told = capsys.readouterr().out
-    assert f"Spearman): {float(functional.rank_correlation(loss.values, first.values)):.4f}\n" in told
-    assert f"B and 3 other runs of its kind: {record.agreement(checkpoint=0).full_agreement:.4f}\n" in told
+    printed = capsys.readouterr().out
+    assert f"Spearman): {float(functional.rank_correlation(loss.values, first.values)):.4f}\n" in printed
+    assert f"B and 3 other runs of its kind: {record.agreement(checkpoint=0).full_agreement:.4f}\n" in printed
     call("compare", folder, "--series-b", "train-online")
     assert "series train-online (there is also train-probe)" in capsys.readouterr().out
 
@@ -260,12 +260,14 @@ def test_compare_refuses_other_data(folder: Path, tmp_path: Path, capsys: Output
     target = torch.arange(NUM_EXAMPLES) % 5
     target[8:10] = torch.tensor([0, -1])
     write_run(tmp_path / "relabelled", 0, target=target)
-    told = error_of(capsys, "compare", folder, tmp_path / "shorter")
-    assert told == "A has 37 examples and B 20: compare records of one data set."
-    assert error_of(capsys, "compare", folder, tmp_path / "relabelled") == (
-        "A and B are of different data sets: example 8 has the label 3 in A and 0 in B, and so 1 of 37: compare records"
-        " of one data set."
-    )
+    for other, problem in (
+        ("shorter", "the first has 37 examples and the second 20"),
+        ("relabelled", "example 8 has target 3 in the first and 0 in the second (1 of 37 differ)"),
+    ):
+        assert error_of(capsys, "compare", folder, tmp_path / other) == (
+            f"A and B are not of the same data: {problem}, so an index no longer names the same example: compare"
+            " records of one data set."
+        )
     assert error_of(capsys, "compare", folder).startswith("compare needs a PATH_B; or --score-b, ")
 
 
@@ -274,14 +276,14 @@ def test_compare_refuses_other_data(folder: Path, tmp_path: Path, capsys: Output
 
 def test_issues_are_those_of_the_library(labelled: Path, tmp_path: Path, capsys: Output) -> None:
     call("issues", labelled, "--output", tmp_path / "issues.csv", "--head", 3)
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     expected = find_label_issues(labelled)
     expected.to_csv(tmp_path / "expected.csv")
     assert (tmp_path / "issues.csv").read_bytes() == (tmp_path / "expected.csv").read_bytes()
-    assert told.startswith(
+    assert printed.startswith(
         f"{expected.explanation}\n{len(expected.flagged)} of {NUM_LABELS} labels are called wrong.\n"
     )
-    assert told.splitlines()[3:] == str(expected.head(3)).splitlines()
+    assert printed.splitlines()[3:] == str(expected.head(3)).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -317,7 +319,9 @@ def test_labels_of_a_file_are_held_against_the_record(labelled: Path, tmp_path: 
     np.save(tmp_path / "same.npy", labels)
     (tmp_path / "same.csv").write_text("name,label\n" + "".join(f"a,{label}\n" for label in labels))
     (tmp_path / "same.txt").write_text("".join(f"{label}\n" for label in labels))
-    for name in ("same.npy", "same.csv", "same.txt"):
+    rows = [f"{label},{index}\n" for index, label in enumerate(labels)]  # the label in column 0, rows in no order
+    (tmp_path / "rows.csv").write_text("label,index\n" + "".join(reversed(rows)))
+    for name in ("same.npy", "same.csv", "same.txt", "rows.csv"):
         call("issues", labelled, "--target", tmp_path / name)
     capsys.readouterr()
     np.save(tmp_path / "other.npy", (labels + (labels == 0)).astype(np.uint8))
@@ -333,11 +337,13 @@ def test_files_that_hold_no_labels(labelled: Path, tmp_path: Path, capsys: Outpu
     (tmp_path / "empty.npy").touch()
     (tmp_path / "two.csv").write_text("a,b\n1,2\n")
     (tmp_path / "words.txt").write_text("1\ncat\n")
+    (tmp_path / "empty.txt").touch()
     for name, message in {
         "float.npy": "must hold labels, integers (N,); got float64 (3,).",
         "pickle.npy": "is no .npy file of numbers (",
         "empty.npy": "is no .npy file of numbers (",
-        "two.csv": "must hold one label a line, or a column 'target', 'label' or 'given'; got ['a', 'b'].",
+        "two.csv": "must hold one label per line, or a column 'target', 'label' or 'given'; got ['a', 'b'].",
+        "empty.txt": "is empty: it must hold one label per line.",
         "words.txt": "must hold an integer label in each line, -1 where not known (",
         "missing.npy": "No such file or directory",
     }.items():
@@ -351,23 +357,18 @@ def test_a_rule_that_needs_two_trainings(labelled: Path, capsys: Output) -> None
 # ------------------------------------------------------------------ view
 
 
-def events(folder: Path) -> EventAccumulator:
-    found = EventAccumulator(str(folder), size_guidance={"images": 0, "histograms": 0})
-    return found.Reload()
-
-
 def test_view_draws_what_needs_no_data(folder: Path, tmp_path: Path, capsys: Output) -> None:
     pytest.importorskip("matplotlib")
     call("view", folder, "--output", tmp_path / "a" / "b", "--score", "el2n", "--tensorboard")
-    names = ("el2n_histogram.png", "el2n_course.png", "data_map.png", "tensorboard")
+    names = ("el2n_histogram.png", "el2n_curves.png", "data_map.png", "tensorboard")
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "a" / "b" / name) for name in names]
     assert all((tmp_path / "a" / "b" / name).exists() for name in names)
-    histograms = events(tmp_path / "a" / "b" / "tensorboard").Histograms("easiness/el2n")
+    histograms = read_events(tmp_path / "a" / "b" / "tensorboard").Histograms("easiness/el2n")
     assert [histogram.step for histogram in histograms] == [0, 120, 240]
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3), (1, 8, 8)])
-def test_view_draws_sheets_of_pictures(shape: tuple[int, ...], labelled: Path, tmp_path: Path, capsys: Output) -> None:
+def test_view_draws_grids_of_images(shape: tuple[int, ...], labelled: Path, tmp_path: Path, capsys: Output) -> None:
     pytest.importorskip("matplotlib")
     images = np.random.default_rng(0).integers(256, size=(NUM_LABELS, *shape), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
@@ -375,22 +376,22 @@ def test_view_draws_sheets_of_pictures(shape: tuple[int, ...], labelled: Path, t
     call("view", labelled, "--output", tmp_path / "view", *options, "--tensorboard", "--checkpoint", 1)
     names = {path.name for path in (tmp_path / "view").iterdir()}
     assert names >= {"mean_loss_easiest.png", "mean_loss_hardest.png", "suspects.png", "mean_loss_histogram.png"}
-    found = events(tmp_path / "view" / "tensorboard")
+    found = read_events(tmp_path / "view" / "tensorboard")
     assert {"easiness/mean_loss/hardest", "easiness/label_issues/suspects"} <= set(found.Tags()["images"])
     assert [histogram.step for histogram in found.Histograms("easiness/mean_loss")] == [0, 120]
     assert len(capsys.readouterr().out.splitlines()) == len(names)
 
 
-def test_what_a_record_cannot_show_is_told(tmp_path: Path, capsys: Output) -> None:
+def test_what_a_record_cannot_show_is_said(tmp_path: Path, capsys: Output) -> None:
     pytest.importorskip("matplotlib")
     path = write_run(tmp_path, 0, steps=(5,), target=torch.zeros(NUM_EXAMPLES, dtype=torch.int64))
     np.save(tmp_path / "images.npy", np.zeros((NUM_EXAMPLES, 4, 4), dtype=np.uint8))
     call("view", path, "--output", tmp_path / "view", "--images", tmp_path / "images.npy")
-    told = capsys.readouterr()
-    drawn = [Path(line).name for line in told.out.splitlines()]
+    printed = capsys.readouterr()
+    drawn = [Path(line).name for line in printed.out.splitlines()]
     assert drawn == ["mean_loss_histogram.png", "mean_loss_easiest.png", "mean_loss_hardest.png"]
-    reasons = [line.partition(": ")[2].split(": ")[0] for line in told.err.splitlines()]
-    assert reasons == ["no mean_loss_course.png", "no data_map.png", "no suspects.png"]
+    reasons = [line.partition(": ")[2].split(": ")[0] for line in printed.err.splitlines()]
+    assert reasons == ["no mean_loss_curves.png", "no data_map.png", "no suspects.png"]
 
 
 @pytest.mark.filterwarnings("default")
@@ -399,12 +400,12 @@ def test_view_without_matplotlib(folder: Path, tmp_path: Path, capsys: Output, m
     sentence = "draw_histogram needs matplotlib: install it with pip install matplotlib."
     assert error_of(capsys, "view", folder, "--output", tmp_path / "view") == sentence
     call("view", folder, "--output", tmp_path / "view", "--tensorboard")
-    told = capsys.readouterr()
-    assert told.err == f"lightning-easiness: warning: {sentence}\n"
-    assert told.out == f"{tmp_path / 'view' / 'tensorboard'}\n"
+    printed = capsys.readouterr()
+    assert printed.err == f"lightning-easiness: warning: {sentence}\n"
+    assert printed.out == f"{tmp_path / 'view' / 'tensorboard'}\n"
 
 
-def test_files_that_hold_no_pictures(folder: Path, tmp_path: Path, capsys: Output) -> None:
+def test_files_that_hold_no_images(folder: Path, tmp_path: Path, capsys: Output) -> None:
     pytest.importorskip("matplotlib")
     for array in (np.zeros((4, 9), dtype=np.uint8), np.zeros((4, 5, 5, 5), dtype=np.uint8), np.zeros((4, 5, 5), bool)):
         np.save(tmp_path / "images.npy", array)
@@ -415,7 +416,7 @@ def test_files_that_hold_no_pictures(folder: Path, tmp_path: Path, capsys: Outpu
     assert "the first has 4 examples and the second 37" in message
 
 
-# ------------------------------------------------------------------ mistakes, and the process
+# ------------------------------------------------------------------ invalid input, and the process
 
 
 @pytest.mark.parametrize(
@@ -430,48 +431,46 @@ def test_a_folder_that_is_not_there(command: str, capsys: Output, tmp_path: Path
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mistakes_end_in_one_sentence(folder: Path, capsys: Output) -> None:
-    for message, *arguments in (
-        ("There is no score 'nothing': choose from mean_loss", "score", folder, "--score", "nothing"),
-        ("`checkpoint` must be in [-3, 3); got 3", "score", folder, "--checkpoint", 3),
-        ("score needs the PATH of a record", "score"),
-        ("No run in", "score", folder, "--series", "val-probe"),
-        ("The `fraction` of easiest must be in (0, 1]", "score", folder, "--easiest", 2),
-        ("The `ratio` of ablate must be in [0, 1); got 1.0", "select", folder, "--ratio", 1),
-        (
-            "The `scores` of Ablation hold",
-            "select",
-            folder,
-            "--ratio",
-            0.1,
-            "--series",
-            "train-online",
-            "--score",
-            "count",
-        ),
-    ):
-        assert message in error_of(capsys, *arguments)
-
-
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
-        ("the following arguments are required: --ratio", ["select", "x"]),
-        ("invalid choice: 'best'", ["select", "x", "--ratio", "0.1", "--sampling", "best"]),
-        ("the file must end in .csv or .parquet; got 'x.txt'", ["score", "x", "--output", "x.txt"]),
-        ("not allowed with argument", ["score", "x", "--easiest", "0.1", "--hardest", "0.1"]),
-        ("it must be at least 0; got -1", ["issues", "x", "--head", "-1"]),
-        ("invalid choice: 'train'", ["train"]),
+        ("There is no score 'nothing': choose from mean_loss", "score RECORD --score nothing"),
+        ("`checkpoint` must be in [-3, 3); got 3", "score RECORD --checkpoint 3"),
+        ("Give the PATH of a record; score --list", "score"),
+        ("No run in", "score RECORD --series val-probe"),
+        ("The `fraction` of easiest must be in (0, 1]", "score RECORD --easiest 2"),
+        ("The `ratio` of ablate must be in [0, 1); got 1.0", "select RECORD --ratio 1"),
+        ("The `scores` of Ablation hold", "select RECORD --ratio 0.1 --series train-online --score count"),
+        ("the following arguments are required: ratio", "select RECORD"),
+        ("--ratio must be a number; got 'half'.", "select RECORD --ratio half"),
+        ("--sampling must be one of proportional, beta, top,", "select RECORD --ratio 0.1 --sampling best"),
+        ("--num-strata must be an integer; got '0.5'.", "select RECORD --ratio 0.1 --num-strata 0.5"),
+        ("--fractions must be a number; got 'all'.", "compare RECORD --score-b count --fractions all"),
+        ("The file must end in .csv or .parquet; got 'x.txt'.", "score RECORD --output x.txt"),
+        ("--easiest is not allowed with --hardest", "score RECORD --easiest 0.1 --hardest 0.1"),
+        ("--head must be at least 0; got -1.", "issues RECORD --head -1"),
+        ("must be", "issues RECORD --rule x"),
+        ("unrecognized arguments: --nope", "score RECORD --nope"),
+        ("There is no command 'train': choose from score, select,", "train"),
     ],
 )
-def test_options_that_cannot_be_read(message: str, arguments: list[str], capsys: Output) -> None:
+def test_invalid_input_ends_in_one_sentence(message: str, arguments: str, folder: Path, capsys: Output) -> None:
+    assert message in error_of(capsys, *(folder if word == "RECORD" else word for word in arguments.split()))
+
+
+def test_help_names_every_command_and_option(capsys: Output) -> None:
+    call("--help")
+    overview = capsys.readouterr().out
+    assert all(f"\n  {name} " in overview for name in commands.COMMANDS)
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert message in capsys.readouterr().err
+        main(["view", "--help"])
+    assert ended.value.code == 0
+    assert "--class-names" in capsys.readouterr().out
+    call("--version")
+    assert capsys.readouterr().out.strip() == __version__
 
 
-def test_a_mistake_can_be_traced_and_a_bug_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_can_be_traced_and_a_bug_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="There is no score"):
         main(["score", str(folder), "--score", "nothing", "--traceback"])
     monkeypatch.setattr(EasinessRecord, "load", lambda *_: {}["a bug"])
@@ -480,12 +479,12 @@ def test_a_mistake_can_be_traced_and_a_bug_is(folder: Path, monkeypatch: pytest.
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_file_that_is_left_out_is_told_in_one_line(folder: Path, capsys: Output) -> None:
+def test_a_file_that_is_left_out_is_warned_of_in_one_line(folder: Path, capsys: Output) -> None:
     (folder / "seed-1" / "run.json").write_text("{")
     call("score", folder)
-    told = capsys.readouterr()
-    assert ": 2 runs," in told.out
-    assert re.fullmatch(r"lightning-easiness: warning: Left out: '[^\n]*' is damaged [^\n]*\n", told.err)
+    printed = capsys.readouterr()
+    assert ": 2 runs," in printed.out
+    assert re.fullmatch(r"lightning-easiness: warning: Left out: '[^\n]*' is damaged [^\n]*\n", printed.err)
     assert warnings.showwarning.__module__ != "lightning_easiness.cli.main", "it is put back"
 
 

@@ -1,0 +1,399 @@
+"""The commands, each a function whose signature says its options; loads neither torch nor the rest of the package.
+
+Options that were not given are not passed on: their defaults are those of the functions behind the commands.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+if TYPE_CHECKING:
+    from lightning_easiness.labels.table import LabelIssues
+    from lightning_easiness.record.record import EasinessRecord
+    from lightning_easiness.scores import Scores
+
+PROGRAM = "lightning-easiness"
+_ENDS: tuple[tuple[Literal["easiest", "hardest"], Literal["easy", "hard"]], ...] = (
+    ("easiest", "easy"),
+    ("hardest", "hard"),
+)
+_QUANTILES = (0, 5, 25, 50, 75, 95, 100)
+_TABLE = (".csv", ".parquet")
+
+Sampling = Literal["proportional", "beta", "top", "stratified", "window"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A score of a record."""
+
+    path: Annotated[Path | None, "the folder that EasinessCallback or repeat_fit wrote, or one run in it"] = None
+    _: KW_ONLY
+    score: Annotated[str | None, "name of the score (mean_loss unless said otherwise); see score --list"] = None
+    series: Annotated[str | None, "such as train-probe or train-online"] = None
+    checkpoint: Annotated[int, "0 is the first, -1 the last"] = -1
+    seed: Annotated[int | None, "of draws, and of what is left of ties"] = None
+
+    @property
+    def folder(self) -> Path:
+        """The path, which must have been given."""
+        if self.path is None:
+            raise ValueError("Give the PATH of a record; score --list names the scores without one.")
+        return self.path
+
+    def read(self) -> tuple[EasinessRecord, Scores]:
+        """Load the record and its score."""
+        from lightning_easiness.record.record import EasinessRecord
+        from lightning_easiness.scores import get_score
+
+        name = self.score or "mean_loss"
+        get_score(name)  # says what is wrong before anything is read
+        record = EasinessRecord.load(self.folder, **_given(series=self.series))
+        return record, record.score(name, self.checkpoint, **_given(seed=self.seed))
+
+
+# --------------------------------------------------------------------------------------------------------- commands
+
+
+def score(
+    source: Source,
+    *,
+    list_: Annotated[bool, "name the scores, and what they are"] = False,
+    easiest: Annotated[float | None, "show only this fraction of the examples, easiest first"] = None,
+    hardest: Annotated[float | None, "show only this fraction of the examples, hardest first"] = None,
+    output: Annotated[Path | None, "where the rows go: .csv or .parquet"] = None,
+    head: Annotated[int, "rows printed"] = 10,
+) -> None:
+    """Print, and write as a table, one score of each example."""
+    from lightning_easiness._utils.tables import to_text
+    from lightning_easiness.cli.files import write_table
+
+    if list_ or source.score == "list":
+        _list_scores()
+        return
+    if easiest is not None and hardest is not None:
+        raise ValueError("--easiest is not allowed with --hardest: give one of them.")
+    _check_output(output, *_TABLE)
+    _check_head(head)
+    record, scores = source.read()
+    print(f"{_about(source.folder, record)}\n{_describe(scores)}")
+    _print_quantiles(scores)
+    if record.num_runs > 1:
+        print(f"\n{record.agreement(scores.name, source.checkpoint, **_given(seed=source.seed))}")
+    asked = {name: value for name, value in (("easiest", easiest), ("hardest", hardest)) if value is not None}
+    table, rows = scores.to_pandas(), None
+    for end, fraction in (asked or {"easiest": 1.0, "hardest": 1.0}).items():
+        rows = getattr(scores, end)(fraction).tolist()
+        shown = rows[:head]
+        if not shown:
+            continue
+        print(f"\nThe {_name_of(end, scores)}{f' {len(rows):,}, the first' if asked else ''} {len(shown)}:")
+        columns = {"score": scores.values, "spread": scores.spread, "target": scores.target}
+        ranks = table["rank"].iloc[shown].tolist()
+        print(
+            to_text({"example": shown, **{name: each[shown].tolist() for name, each in columns.items()}, "rank": ranks})
+        )
+    if output is not None:
+        write_table(table.loc[rows] if asked else table, output)
+
+
+def select(
+    source: Source,
+    *,
+    ratio: Annotated[float, "fraction that is removed, in [0, 1)"],
+    remove: Annotated[Literal["easy", "hard", "random"] | None, "what is removed (easy by default)"] = None,
+    sampling: Annotated[Sampling | None, "how it is found (proportional by default)"] = None,
+    per_class: Annotated[bool, "remove the same fraction of each class"] = False,
+    hardest_dropped: Annotated[float | None, "for stratified and window: see Ablation"] = None,
+    num_strata: Annotated[int | None, "for stratified"] = None,
+    output: Annotated[Path | None, "where the indices go: .npy, .txt or .csv; else one per line to the output"] = None,
+) -> None:
+    """Print, or write, the indices of the examples that stay when a fraction is removed."""
+    from lightning_easiness.cli.files import write_indices
+    from lightning_easiness.select.static import Ablation
+
+    _check_output(output, ".npy", ".txt", ".csv")
+    _, scores = source.read()
+    options = _given(remove=remove, sampling=sampling, seed=source.seed, class_balanced=per_class or None)
+    options |= _given(hardest_dropped=hardest_dropped, num_strata=num_strata)
+    selection = Ablation(scores, ratio, **options)
+    kept, labels = selection.kept, scores.target
+    lost = [str(label) for label in sorted(set(labels.tolist()) - set(labels[kept].tolist())) if label >= 0]
+    if lost:
+        named = f"class{'es' if len(lost) > 1 else ''} {', '.join(lost[:10])}{' ...' if len(lost) > 10 else ''}"
+        warnings.warn(f"no example of {named} is kept: see --per-class.", stacklevel=1)
+    rule = "at random" if selection.remove == "random" else f"{selection.remove} ones, sampling '{selection.sampling}'"
+    print(
+        f"Kept {len(kept):,} of {len(scores):,} examples ({len(kept) / len(scores):.1%}), removed {rule}, seed "
+        f"{selection.seed}. {_describe(scores)} Its mean is {scores.values.mean():.4g}, of those kept "
+        f"{scores.values[kept].mean():.4g}.",
+        file=sys.stderr,
+    )
+    write_indices(kept, output)
+
+
+def compare(
+    source: Source,
+    path_b: Annotated[Path | None, "the other record (the same by default)"] = None,
+    *,
+    score_b: Annotated[str | None, "of B, where it is another score"] = None,
+    series_b: Annotated[str | None, "of B, where it is another series"] = None,
+    checkpoint_b: Annotated[int | None, "of B, where it is another checkpoint"] = None,
+    fractions: Annotated[list[float], "that are called easy and hard"] = [0.1],  # noqa: B006
+    of: Annotated[Literal["easiest", "hardest", "both"], "the ends that are compared"] = "both",
+) -> None:
+    """Say how far two records, scores or checkpoints agree on what is easy and hard."""
+    from lightning_easiness import functional
+    from lightning_easiness._utils.tables import to_text
+
+    other = _given(path=path_b, score=score_b, series=series_b, checkpoint=checkpoint_b)
+    if not other:
+        raise ValueError("compare needs a PATH_B; or --score-b, --series-b or --checkpoint-b, to compare within PATH.")
+    sides = (source, replace(source, **other))
+    records, (a, b) = zip(*(side.read() for side in sides), strict=True)
+    for letter, side, record, scores in zip("AB", sides, records, (a, b), strict=True):
+        print(f"{letter}  {_about(side.folder, record)}\n   {_describe(scores)}")
+    a.identity.check_same(b.identity, "A", "B", "compare records of one data set.")
+    rows = []
+    for end in ("easiest", "hardest") if of == "both" else (of,):
+        for fraction in fractions:
+            sets = [getattr(scores, end)(fraction) for scores in (a, b)]
+            rate = float(functional.matching_rate(*sets))
+            rows.append((end, f"{fraction:g}", f"{max(map(len, sets)):,}", f"{rate:.4f}", f"{fraction:.4f}"))
+    names = ("", "fraction", "examples", "matching rate", "chance")
+    print("\n" + to_text(dict(zip(names, zip(*rows, strict=True), strict=True))))
+    values = b.values if a.higher_is_easier == b.higher_is_easier else -b.values
+    print(f"\nRank correlation of easiness (Spearman): {float(functional.rank_correlation(a.values, values)):.4f}")
+    for letter, side, record, scores in zip("AB", sides, records, (a, b), strict=True):
+        if record.num_runs > 1:
+            agreement = record.agreement(scores.name, side.checkpoint, **_given(seed=side.seed)).full_agreement
+            print(f"To expect between {letter} and {record.num_runs} other runs of its kind: {agreement:.4f}")
+
+
+def issues(
+    source: Source,
+    *,
+    rule: Annotated[float | str | None, "confident, mixture, gap or threshold, or a fraction such as 0.05"] = None,
+    num_suspects: Annotated[int | None, "flag exactly so many"] = None,
+    refine: Annotated[Literal["easy", "hard"] | None, "keep a flag only where sample easiness is this"] = None,
+    target: Annotated[Path | None, "labels as they are now, compared with those trained on: .npy, .csv or .txt"] = None,
+    output: Annotated[Path | None, "where the table goes: .csv or .parquet"] = None,
+    head: Annotated[int, "rows printed"] = 20,
+) -> None:
+    """List the labels that are probably wrong, most suspicious first."""
+    from lightning_easiness._utils.tables import to_text
+    from lightning_easiness.cli.files import read_labels, write_table
+    from lightning_easiness.labels.find import find_label_issues
+    from lightning_easiness.labels.threshold_issues import find_threshold_issues
+
+    _check_output(output, *_TABLE)
+    _check_output(target, ".npy", ".csv", ".txt")
+    _check_head(head)
+    options = _given(score=source.score, series=source.series, seed=source.seed, num_suspects=num_suspects)
+    options |= _given(refine=refine, rule=None if rule == "threshold" else rule)
+    if target is not None:
+        options["target"] = read_labels(target)
+    find = find_threshold_issues if rule == "threshold" else find_label_issues
+    found = find(source.folder, checkpoint=source.checkpoint, **options)
+    print(f"{found.explanation}\n{len(found.flagged):,} of {len(found):,} labels are called wrong.\n")
+    names = ("index", "given", "suggested", "score", "spread", "posterior", "is_issue")
+    print(to_text({name: getattr(found.head(head), name).tolist() for name in names}))
+    if output is not None:
+        write_table(found.to_pandas(), output)
+
+
+def view(
+    source: Source,
+    *,
+    output: Annotated[Path, "folder of the images; made if missing"],
+    images: Annotated[
+        Path | None,
+        "a .npy file of the images of the data set, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W): for grids of the "
+        "easiest, the hardest and those whose label is probably wrong",
+    ] = None,
+    num_images: Annotated[int, "on a grid"] = 25,
+    class_names: Annotated[list[str] | None, "names of the labels 0, 1, ..."] = None,
+    tensorboard: Annotated[bool, "write OUTPUT/tensorboard, too"] = False,
+) -> None:
+    """Draw the histogram of a score, its curves, the data map, and grids of images."""
+    from lightning_easiness import save_image, scores_grid
+    from lightning_easiness.cli.files import read_images
+
+    _check_output(images, ".npy")
+    data = None if images is None else read_images(images)
+    record, scores = source.read()
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        _draw_figures(source, record, scores, output)
+    except ImportError as error:
+        if data is None and not tensorboard:
+            raise
+        warnings.warn(str(error), stacklevel=1)
+    found = None
+    if data is not None:
+        for end, which in _ENDS:
+            grid = scores_grid(data, scores, num_images, which, class_names)
+            print(save_image(grid, output / f"{scores.name}_{end}.png"))
+        found = _draw_suspects(source, data, output / "suspects.png", num_images, class_names)
+    if tensorboard:
+        options = {"class_names": class_names, "num_images": num_images}
+        _write_tensorboard(source, record, scores, data, found, output / "tensorboard", **options)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {each.__name__: each for each in (score, select, compare, issues, view)}
+
+
+# ------------------------------------------------------------------------------------------------- parts of commands
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _check_output(path: Path | None, *suffixes: str) -> None:
+    if path is not None and path.suffix not in suffixes:
+        raise ValueError(f"The file must end in {' or '.join(suffixes)}; got '{path}'.")
+
+
+def _check_head(head: int) -> None:
+    if head < 0:
+        raise ValueError(f"--head must be at least 0; got {head}.")
+
+
+def _print_quantiles(scores: Scores) -> None:
+    import numpy as np
+
+    from lightning_easiness._utils.tables import to_text
+
+    known = scores.values[scores.values.isfinite()].double().numpy()
+    if len(known):
+        levels = np.quantile(known, [level / 100 for level in _QUANTILES]).tolist()
+        print(f"\nQuantiles of {len(known):,} examples:")
+        print(to_text({f"{level} %": [value] for level, value in zip(_QUANTILES, levels, strict=True)}))
+
+
+def _draw(path: Path, draw: Callable[[Path], object], may_lack: bool = True) -> None:
+    """Draw a figure and print where it is; or why there is none, of what the record need not hold."""
+    try:
+        draw(path)
+    except ValueError as error:
+        if not may_lack:
+            raise
+        print(f"{PROGRAM}: no {path.name}: {' '.join(str(error).split())}", file=sys.stderr)
+    else:
+        print(path)
+
+
+def _draw_figures(source: Source, record: EasinessRecord, scores: Scores, folder: Path) -> None:
+    from lightning_easiness import draw_curves, draw_data_map, draw_histogram
+
+    curves = partial(draw_curves, record, scores.name, checkpoint=source.checkpoint)
+    _draw(folder / f"{scores.name}_histogram.png", partial(draw_histogram, scores), may_lack=False)
+    _draw(folder / f"{scores.name}_curves.png", curves)
+    _draw(folder / "data_map.png", partial(draw_data_map, record, checkpoint=source.checkpoint))
+
+
+def _draw_suspects(
+    source: Source, images: Any, path: Path, num_images: int, class_names: list[str] | None
+) -> LabelIssues | None:
+    """Draw what find_label_issues finds by its own score and series: those of the command may not show label errors."""
+    from lightning_easiness import find_label_issues, save_image, suspects_grid
+
+    found: list[LabelIssues] = []
+
+    def draw(path: Path) -> None:
+        found.append(find_label_issues(source.folder, **_given(seed=source.seed)))
+        save_image(suspects_grid(images, found[0], num_images, class_names), path)
+
+    _draw(path, draw)
+    return found[0] if found else None
+
+
+def _write_tensorboard(
+    source: Source,
+    record: EasinessRecord,
+    scores: Scores,
+    images: Any,
+    found: LabelIssues | None,
+    folder: Path,
+    **options: Any,
+) -> None:
+    """Write the histograms of a score at all checkpoints up to its own, and the grids."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    from lightning_easiness import write_suspects, write_tensorboard
+    from lightning_easiness.view.grids import histogram
+
+    with SummaryWriter(os.fspath(folder)) as writer, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of examples without a score: that was said
+        before = [record.score(scores.name, index) for index in range(source.checkpoint % record.num_checkpoints)]
+        for at_checkpoint in before if images is not None else [*before, scores]:
+            bins = histogram(at_checkpoint.values)
+            if bins is not None:
+                writer.add_histogram_raw(f"easiness/{scores.name}", **bins, global_step=at_checkpoint.step)
+    if images is not None:
+        write_tensorboard(scores, images, folder, **options)
+    if found is not None:
+        write_suspects(images, found, folder, **options)
+    print(folder)
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+def _about(path: Path, record: EasinessRecord) -> str:
+    from lightning_easiness.record.layout import RUN_FILE, list_series
+    from lightning_easiness.view.words import count_of
+
+    steps = record.steps.tolist()
+    at = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+    classes = f" of {record.num_classes} classes" if record.num_classes else ""
+    run = path if (path / RUN_FILE).exists() else path / record.runs[0]
+    others = [name for name in list_series(run) if name != record.series]
+    return (
+        f"{path}: {count_of(record.num_runs, 'run')}, {count_of(record.num_checkpoints, 'checkpoint')} ({at}), "
+        f"{count_of(record.num_examples, 'example')}{classes}, series {record.series}"
+        + (f" (there is also {', '.join(others)})" if others else "")
+    )
+
+
+def _describe(scores: Scores) -> str:
+    from lightning_easiness.scores import get_score
+
+    definition = get_score(scores.name)
+    return f"{scores.name} at step {scores.step}, epoch {scores.epoch}: {_direction(definition)}. {definition.doc}"
+
+
+def _name_of(end: str, scores: Scores) -> str:
+    from lightning_easiness.scores import get_score
+
+    if get_score(scores.name).ranks_difficulty:
+        return end
+    return "highest" if scores.higher_is_easier is (end == "easiest") else "lowest"
+
+
+def _direction(definition: Any) -> str:
+    if not definition.ranks_difficulty:
+        return "neither end is easy"
+    return f"{'high' if definition.higher_is_easier else 'low'} is easy"
+
+
+def _list_scores() -> None:
+    from lightning_easiness.scores import SCORES
+
+    for definition in SCORES.values():
+        low, high = definition.range
+        print(
+            f"{definition.name}: {definition.doc}\n    {_direction(definition)}; from {low:.3g} to {high:.3g}; needs "
+            f"{', '.join(definition.needs)} of each {'checkpoint' if definition.per == 'trajectory' else 'run'}"
+            + (f" with the loss {definition.loss}" if definition.loss else "")
+            + (f"\n    {definition.paper}" if definition.paper else "")
+        )
