@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cifar10 import CifarData, pictures
+from cifar10 import CifarData, images
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -146,7 +146,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    true = pictures(ARGUMENTS.data_root, "train")[1]
+    true = images(ARGUMENTS.data_root, "train")[1]
     given = true.clone()
     given[: ARGUMENTS.size] = corrupt_labels(true[: ARGUMENTS.size], ARGUMENTS.ratio, num_classes=10)
     data = CifarData(ARGUMENTS.data_root, ARGUMENTS.size, labels=given)

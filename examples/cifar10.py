@@ -1,4 +1,4 @@
-"""Pictures of CIFAR-10 from folders, train/<class>/<original index>.jpg, decoded once and kept in memory.
+"""Images of CIFAR-10 from folders, train/<class>/<original index>.jpg, decoded once and kept in memory.
 
 Examples are in the order of their original index, which is the last number in a file's name: labels that come in that
 order, as the human ones of CIFAR-10N, fit as they are.
@@ -20,42 +20,42 @@ CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 MEAN, DEVIATION = (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)
 
 
-def pictures(root: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Pictures uint8 (N, 3, 32, 32) and labels int64 (N,) of "train" or "test", decoded at the first call."""
+def images(root: Path, split: str) -> tuple[Tensor, Tensor]:
+    """Load the images uint8 (N, 3, 32, 32) and labels int64 (N,) of "train" or "test", decoded at the first call."""
     kept = root / "cifar10" / f"{split}.safetensors"
     if not kept.exists():
         folder = ImageFolder(root / "cifar10" / split)
         order = sorted(range(len(folder)), key=lambda place: int(Path(folder.samples[place][0]).stem))
-        images = torch.stack([pil_to_tensor(folder[place][0]) for place in order])
+        decoded = torch.stack([pil_to_tensor(folder[place][0]) for place in order])
         labels = torch.tensor([folder.targets[place] for place in order])
-        save_file({"images": images, "labels": labels}, kept)
+        save_file({"images": decoded, "labels": labels}, kept)
     held = load_file(kept)
     return held["images"], held["labels"]
 
 
-def scaled(images: Tensor) -> Tensor:
-    """Pictures as float32 of mean 0 and deviation 1."""
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
-    return images.float().div_(255).sub_(mean).div_(deviation)
+def scaled(values: Tensor) -> Tensor:
+    """Scale images to float32 of mean 0 and deviation 1."""
+    mean, deviation = (torch.tensor(channels)[:, None, None] for channels in (MEAN, DEVIATION))
+    return values.float().div_(255).sub_(mean).div_(deviation)
 
 
 class CifarData(LightningDataModule):
-    """Training and test pictures.
+    """Training and test images.
 
     Args:
-        root: the folder that holds cifar10/train and cifar10/test.
-        size: how many training examples, the first ones; None for all 50,000.
-        labels: labels to train with instead, int64 (50000,).
+        root: The folder that holds cifar10/train and cifar10/test.
+        size: How many training examples, the first ones; None for all 50,000.
+        labels: Labels to train with instead, int64 (50000,).
     """
 
     def __init__(
         self, root: Path, size: int | None = None, batch_size: int = 128, labels: Tensor | None = None
     ) -> None:
         super().__init__()
-        images, true = pictures(root, "train")
-        self.train = TensorDataset(scaled(images[:size]), (true if labels is None else labels)[:size])
-        images, true = pictures(root, "test")
-        self.test = TensorDataset(scaled(images), true)
+        x, true = images(root, "train")
+        self.train = TensorDataset(scaled(x[:size]), (true if labels is None else labels)[:size])
+        x, true = images(root, "test")
+        self.test = TensorDataset(scaled(x), true)
         self.batch_size = batch_size
 
     def train_dataloader(self) -> DataLoader:
@@ -66,7 +66,7 @@ class CifarData(LightningDataModule):
 
 
 def cifar_cnn(num_classes: int = 10) -> nn.Module:
-    """Three convolutions and a linear layer, 68,426 parameters: a network that a CPU can train."""
+    """Make three convolutions and a linear layer, 68,426 parameters: a network that a CPU can train."""
     return nn.Sequential(
         nn.Conv2d(3, 32, 5, stride=2, padding=2), nn.BatchNorm2d(32), nn.ReLU(),
         nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64), nn.ReLU(),

@@ -1,8 +1,8 @@
 """How much of Fashion-MNIST does a small CNN need, and which part? Figure 4 of the 2019 paper, beside a random choice.
 
 Trains on what five ways of selecting keep at each ratio, once with the same number of epochs (a smaller data set then
-has fewer updates) and once with the same number of updates, and writes two tables and two figures. Stopped, it goes on
-where it was.
+has fewer updates) and once with the same number of updates, and writes two tables and two figures. After an
+interruption, run it again: it resumes.
 
     python examples/compress.py --data-root ROOT     # ROOT/FashionMNIST/raw holds the four files of the data set
 """
@@ -20,11 +20,11 @@ from lightning.pytorch import Trainer
 
 from lightning_easiness import EasinessCallback, compare_selections, draw_comparison
 
-HARDEST_DROPPED = 0.1  # of "stratified": labels among the very hardest are often wrong
+HARDEST_DROPPED = 0.1  # by "stratified": the very hardest examples often have label errors
 
 
 def as_markdown(rows: list[dict[str, Any]], ratios: list[float]) -> str:
-    """The table with a line a method and a column a ratio, "mean +- spread" in percent."""
+    """Write the table with one line per method and one column per ratio, "mean ± spread" in percent."""
 
     def cell(row: dict[str, Any]) -> str:
         return f"{100 * row['mean']:.1f} ± {100 * row['spread']:.1f}"
@@ -61,7 +61,7 @@ def main() -> None:
             max_steps=max_steps,
             accelerator=arguments.accelerator,
             devices=1,
-            # only the loss at the end is asked for
+            # only the loss at the end is needed
             callbacks=[EasinessCallback(every_n_epochs=arguments.epochs, online=False, probe_batch_size=1000)],
             logger=False,
             enable_checkpointing=False,

@@ -17,7 +17,7 @@ CLASSES = FashionMNIST.classes
 
 
 def small_cnn(num_classes: int = 10) -> nn.Module:
-    """Two strided convolutions and a linear layer, 20,842 parameters: 10,000 examples a second on one CPU core."""
+    """Make two strided convolutions and a linear layer, 20,842 parameters: 10,000 examples per second on a CPU core."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.BatchNorm2d(16), nn.ReLU(),
         nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
@@ -26,7 +26,7 @@ def small_cnn(num_classes: int = 10) -> nn.Module:
 
 
 class Classifier(LightningModule):
-    """An ordinary LightningModule: it knows nothing of easiness."""
+    """An ordinary LightningModule, without a line about easiness."""
 
     def __init__(self, lr: float = 2e-3) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Classifier(LightningModule):
 
 
 def images(root: Path, train: bool, size: int | None = None) -> TensorDataset:
-    """Pictures (N, 1, 28, 28), scaled to mean 0 and deviation 1, and labels; the first `size` of them."""
+    """Load the first `size` images (N, 1, 28, 28), scaled to mean 0 and deviation 1, and their labels."""
     data = FashionMNIST(root, train=train, download=False)
     x = data.data[:size].float().div(255).sub(0.286).div(0.353).unsqueeze(1)
     return TensorDataset(x, data.targets[:size])
@@ -62,9 +62,9 @@ class FashionData(LightningDataModule):
     """Training and test data.
 
     Args:
-        root: the folder that holds FashionMNIST/raw.
-        size: how many training examples, the first ones; None for all 60,000.
-        batch_size: examples a batch in training.
+        root: The folder that holds FashionMNIST/raw.
+        size: How many training examples, the first ones; None for all 60,000.
+        batch_size: Examples per batch in training.
     """
 
     def __init__(self, root: Path, size: int | None = None, batch_size: int = 128) -> None:

@@ -1,7 +1,7 @@
 """Which handwritten digits are hard? The main job, on real data, with no download.
 
 Trains a small CNN on scikit-learn's 1,797 digits under ten seeds with one callback added, prints the hardest digits and
-how far a CNN and an MLP agree on them, and writes a sheet of pictures and a TensorBoard page.
+how far a CNN and an MLP agree on them, and writes image grids and a TensorBoard page.
 
     python examples/quickstart.py
 """
@@ -31,7 +31,7 @@ from lightning_easiness import (
 )
 from lightning_easiness.functional import matching_rate
 
-FRACTION = 0.1  # the easy and the hard examples, as the papers cut them
+FRACTION = 0.1  # of the examples are called easy, and as many hard, as in the papers
 
 
 def cnn() -> nn.Module:
@@ -47,7 +47,7 @@ def mlp() -> nn.Module:
 
 
 class Classifier(LightningModule):
-    """An ordinary LightningModule: it knows nothing of easiness."""
+    """An ordinary LightningModule, without a line about easiness."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -70,13 +70,14 @@ def digits() -> TensorDataset:
 
 
 def score(name: str, dataset: TensorDataset, folder: Path, seeds: int, epochs: int) -> EasinessRecord:
-    """Trains one architecture under all seeds."""
+    """Train one architecture under all seeds."""
 
     def make_trainer(seed: int) -> Trainer:
         return Trainer(
             max_epochs=epochs,
             accelerator="cpu",
-            callbacks=[EasinessCallback(probe_batch_size=256)],  # the one line that your own project needs
+            # the one line that your own project needs; a pass each epoch, for curves in TensorBoard
+            callbacks=[EasinessCallback(every_n_epochs=1, probe_batch_size=256)],
             logger=TensorBoardLogger(folder / "tensorboard", name=name, version=f"seed-{seed}"),
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -122,11 +123,11 @@ def main() -> None:
         print(f"  {which}: {matching_rate(a, b):.2f}")
     print(f"\nAre {arguments.seeds} seeds enough?\n{records['cnn'].agreement()}")
 
-    sheet = save_image(scores_grid(dataset, scores["cnn"], 25, which="hard"), arguments.output / "hardest.png")
+    hardest = save_image(scores_grid(dataset, scores["cnn"], 25, which="hard"), arguments.output / "hardest.png")
     averages = save_image(averages_grid(dataset, scores["cnn"], FRACTION), arguments.output / "averages.png")
     write_tensorboard(scores["cnn"], dataset, arguments.output / "tensorboard" / "cnn" / "all-seeds")
-    print(f"\nPictures: {sheet} and {averages}")
-    print(f"Histograms and pictures as training went: tensorboard --logdir {arguments.output / 'tensorboard'}")
+    print(f"\nImages: {hardest} and {averages}")
+    print(f"Histograms and images during training: tensorboard --logdir {arguments.output / 'tensorboard'}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What SEL and SET do here: tables 1, 2 and 3 of "Medium Samples Are All You Need" in small, with controls.
+"""The effects of SEL and SET: tables 1, 2 and 3 of "Medium Samples Are All You Need" in small, with controls.
 
     python examples/sample_easiness.py sel --data-root ROOT        # accuracy, AUROC, MSR, ESE with and without SEL
     python examples/sample_easiness.py set --data-root ROOT        # SET and its variants: accuracy, data use, run time
-    python examples/sample_easiness.py search --data-root ROOT     # which noise, floor, weight and start SEL wants
+    python examples/sample_easiness.py search --data-root ROOT     # the best noise, floor, weight and start of SEL
 
 `ROOT/FashionMNIST/raw` holds Fashion-MNIST; with `--data cifar10`, `ROOT/cifar10/{train,test}/<class>/*.jpg` are the
-pictures of CIFAR-10. Stopped, it goes on where it was.
+images of CIFAR-10. After an interruption, run it again: it resumes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Net(SELModule, LightningModule):
 
 
 class InfoBatch(Selection):
-    """The rule of InfoBatch (Qin et al., 2024): of the losses below the mean half rest, the others weigh twice."""
+    """The rule of InfoBatch (Qin et al., 2024): half of the losses below the mean are left out, half doubled."""
 
     every_epoch = online = weighs = True
     remembers = ("loss",)
@@ -100,7 +100,7 @@ _THIRD = "unbiased, a third, one early epoch, online"
 
 
 def methods(early: int, seed: int) -> dict[str, tuple[Callable[[], Selection] | None, dict[str, Any]]]:
-    """Name -> (selection, settings of SEL)."""
+    """Return the selection and the settings of SEL of each method by its name."""
 
     def set_(*levels: str, **options: Any) -> Callable[[], Selection]:
         return lambda: SampleEasinessTraining(levels or ("medium",), early, seed=seed, **options)
@@ -148,7 +148,7 @@ def methods(early: int, seed: int) -> dict[str, tuple[Callable[[], Selection] | 
 
 
 def fit(data: LightningDataModule, selection: Selection | None, seed: int, epochs: int, **sel: Any) -> dict[str, float]:
-    """Trains and tests once, and returns the metrics, the average data use and the seconds of an epoch."""
+    """Train and test once, and return the metrics, the average data use and the seconds of an epoch."""
     seed_everything(seed, workers=True, verbose=False)
     early = getattr(selection, "early_epochs", 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +176,7 @@ def fit(data: LightningDataModule, selection: Selection | None, seed: int, epoch
 def kept_fit(
     name: str, data: LightningDataModule, make: Callable[[], Selection] | None, seed: int, epochs: int, **sel: Any
 ) -> dict[str, float]:
-    """The figures of a run, from disk or after training it."""
+    """Return the figures of a run, from disk or after training it."""
     path = ARGUMENTS.output / f"{name.replace(' ', '_').replace(',', '')}-{seed}.json"
     if not path.exists():
         found = fit(data, make() if make else None, seed, epochs, **sel)
@@ -192,13 +192,13 @@ COLUMNS = {
     "msr": ("MSR %", 100.0),
     "ese": ("ESE x 1000", 1000.0),
     "data_use": ("data use %", 100.0),
-    "epoch_seconds": ("s an epoch", 1.0),
+    "epoch_seconds": ("s per epoch", 1.0),
     "examples": ("epochs' worth of examples", 1.0),
 }
 
 
 def table(rows: dict[str, list[dict[str, float]]], columns: list[str]) -> str:
-    """Mean and spread over seeds, as Markdown."""
+    """Write mean and spread over seeds as Markdown."""
     lines = ["| | " + " | ".join(COLUMNS[name][0] for name in columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     for label, runs in rows.items():
         cells = []
@@ -221,7 +221,7 @@ def compare_settings(data: LightningDataModule, kind: str, settings: dict[str, d
 
 
 def compare_sel(data: LightningDataModule) -> str:
-    """Table 1: baseline against SEL, as the paper has it and otherwise."""
+    """Make table 1: the baseline against SEL, as in the paper and with other settings."""
     late = ARGUMENTS.epochs // 2
     settings = {
         "baseline": {},
@@ -236,7 +236,7 @@ def compare_sel(data: LightningDataModule) -> str:
 
 
 def search_sel(data: LightningDataModule) -> str:
-    """Noise, floor, weight and start of SEL, a grid."""
+    """Search noise, floor, weight and start of SEL on a grid."""
     settings: dict[str, dict[str, Any]] = {"baseline": {}}
     grid = itertools.product((1e-4, 1e-3, 1e-2), (None, math.log(1e-7), math.log(1e-3)), (0.01, 0.1), (0, 0.5))
     for sigma2, floor, weight, start in grid:
@@ -247,7 +247,7 @@ def search_sel(data: LightningDataModule) -> str:
 
 
 def compare_set(data: LightningDataModule) -> str:
-    """Tables 2 and 3: SET, its variants, and the controls."""
+    """Make tables 2 and 3: SET, its variants, and the controls."""
     epochs, early = ARGUMENTS.epochs, ARGUMENTS.early_epochs
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in methods(early, 0)}
     for seed in range(ARGUMENTS.seeds):

@@ -1,6 +1,6 @@
-"""What the floor does to the gradient of SEL, for two classes: loss and slope against the probability of the label.
+"""How the floor changes the gradient of SEL, for two classes: loss and slope against the probability of the label.
 
-The slopes are those in the logit of the label, with SEL weighed by 0.1 as the paper has it:
+The slopes are those in the logit of the label, with SEL weighted by 0.1 as in the paper:
 
     python examples/sel_floor.py --output examples/images/sel_floor.png
 """
@@ -21,7 +21,7 @@ WEIGHT = 0.1  # of SEL beside the cross-entropy
 
 
 def slopes(floor: float | None, sigma2: float, logit: Tensor) -> tuple[Tensor, Tensor]:
-    """0.1 SEL and the size of its slope in the label's logit, the other logit being 0."""
+    """Compute 0.1 SEL and the size of its slope in the label's logit, where the other logit is 0."""
     logit = logit.clone().requires_grad_()
     logits = torch.stack([logit, torch.zeros_like(logit)], 1)
     target = torch.zeros(len(logit), dtype=torch.int64)

@@ -1,9 +1,9 @@
 """Train on what matters now: an ordinary module by SET, in five changed lines, beside classic training.
 
-The changed lines are numbered. Of scikit-learn's handwritten digits, two early epochs take everything. Then each epoch
-takes the medium examples, which noise could tip, and a drawn half of the others, which weigh twice, so that nothing is
-forgotten and no gradient is biased; easiness is learnt from the training forward itself. No download, under a minute on
-two CPU cores.
+The changed lines are numbered. The data are scikit-learn's handwritten digits. Two early epochs train on everything.
+Then each epoch trains on the medium examples, whose prediction noise could change, and on a random half of the others
+with twice the weight, so that nothing is forgotten and no gradient is biased. Easiness is taken from the training
+forward itself. No download, under a minute on two CPU cores.
 
     python examples/train_faster.py
 """
@@ -41,7 +41,7 @@ class Classifier(SELModule, LightningModule):  # 1: SELModule in front
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, y = batch
-        return self.weighted_mean(nn.functional.cross_entropy(self(x), y, reduction="none"))  # 2: a loss an example
+        return self.weighted_mean(nn.functional.cross_entropy(self(x), y, reduction="none"))  # 2: one loss per example
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         x, y = batch
@@ -49,7 +49,7 @@ class Classifier(SELModule, LightningModule):  # 1: SELModule in front
 
     def configure_optimizers(self) -> dict[str, object]:
         optimizer = torch.optim.Adam(self.parameters(), lr=2e-3)
-        # a step each epoch: epochs have different numbers of batches
+        # one step per epoch: epochs have different numbers of batches
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.trainer.max_epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
@@ -63,7 +63,7 @@ def digits() -> tuple[TensorDataset, TensorDataset]:
 
 
 def train(seed: int, epochs: int, selects: bool) -> tuple[float, float, float]:
-    """Returns accuracy, average data use and average seconds of an epoch."""
+    """Return accuracy, average data use and average seconds of an epoch."""
     seed_everything(seed, verbose=False)
     train_set, test_set = digits()
     loader = DataLoader(train_set, batch_size=64, shuffle=True)
@@ -73,7 +73,7 @@ def train(seed: int, epochs: int, selects: bool) -> tuple[float, float, float]:
             early_epochs=2, others_share=0.5, final_epochs=2, online=True, rescore_every_n_epochs=None, seed=seed
         )
     with tempfile.TemporaryDirectory() as folder:
-        watch = EasinessCallback(folder, probe=None, num_images=0)  # 4: sees what training sees
+        watch = EasinessCallback(folder, probe=None, num_images=0)  # 4: observes the training forward
         trainer = Trainer(
             max_epochs=epochs,
             accelerator="cpu",
@@ -97,7 +97,7 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*num_workers.*")
 
-    print("              accuracy        data use  seconds an epoch")
+    print("              accuracy        data use  seconds per epoch")
     for name, selects in (("classic", False), ("SET, unbiased", True)):
         found = [train(seed, arguments.epochs, selects) for seed in range(arguments.seeds)]
         accuracy, use, seconds = zip(*found, strict=True)

@@ -2,8 +2,8 @@
 
 Trains the same model with a user's own datamodule and with `EasinessDataModule` around it, in turns, each time with a
 fresh Trainer. Everything is kept in two ways, by no selection and by a `Keep` of all indices, and the epoch should take
-at most 1.02 of the user's own. `Ablation` that keeps 70 % is held against the user's own epoch as a share, beside its
-share of the steps, and against what users do by hand, their datamodule over a `Subset` of the same examples, at the
+at most 1.02 of the user's own. `Ablation` that keeps 70 % is compared with the user's own epoch, beside its fraction
+of the steps, and with what users do by hand, their datamodule over a `Subset` of the same examples, at the
 same limit. Last, the loader of either is read alone, without a model, which shows what the way to the selected examples
 costs where training hides it; that has no target.
 
@@ -25,9 +25,9 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from measuring import Clock, Pair, add_common_arguments, begin, in_turns, load, median_ratio, spread_of_ratios, verdict
-from models import ARCHITECTURES, Classifier, image_loader, quiet_trainer, synthetic_images
+from lightning.pytorch import LightningDataModule
+from measuring import Clock, Pair, begin, clock_parser, decision, in_turns, load, median_ratio, spread_of_ratios
+from models import ARCHITECTURES, Moments, image_loader, make_classifier, quiet_trainer, synthetic_images
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
@@ -42,17 +42,16 @@ REMOVED = 0.3
 class Images(LightningDataModule):
     """A user's datamodule."""
 
-    def __init__(self, dataset: TensorDataset, batch_size: int, workers: int, accelerator: str) -> None:
+    def __init__(self, dataset: TensorDataset, arguments: argparse.Namespace) -> None:
         super().__init__()
-        self.dataset = dataset
-        self.options = {"batch_size": batch_size, "workers": workers, "accelerator": accelerator}
+        self.dataset, self.arguments = dataset, arguments
 
     def train_dataloader(self) -> DataLoader:
-        return image_loader(self.dataset, shuffle=True, **self.options)
+        return image_loader(self.dataset, self.arguments)
 
 
 class ClockOfAll(Clock):
-    """Counts the processor time of workers too, from when they have ended, which is an epoch later at most."""
+    """A clock that counts the processor time of workers too, once they have ended, which is an epoch later at most."""
 
     def __init__(self, kind: str, accelerator: str) -> None:
         super().__init__(kind, accelerator)
@@ -63,19 +62,8 @@ class ClockOfAll(Clock):
         return super().__call__() + (ended.ru_utime + ended.ru_stime if ended else 0.0)
 
 
-class EpochEnds(Callback):
-    """Notes when each epoch has ended."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.times: list[float] = []
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.times.append(self.clock())
-
-
 def selections(num_examples: int) -> dict[str, Selection | None]:
-    """What is trained on, by the name in the table."""
+    """Make the selections, by their names in the table."""
     values = torch.rand(num_examples, generator=torch.Generator().manual_seed(0))
     scores = Scores(values, higher_is_easier=False, name="mean_loss")
     return {
@@ -86,17 +74,15 @@ def selections(num_examples: int) -> dict[str, Selection | None]:
 
 
 def epoch_seconds(make_data: Data, arguments: argparse.Namespace) -> float:
-    """Trains an epoch to warm up, and returns the mean of the epochs after it."""
-    ends = EpochEnds(ClockOfAll(arguments.clock, arguments.accelerator))
-    torch.manual_seed(0)
-    module = Classifier(ARCHITECTURES[arguments.model].make())
-    trainer = quiet_trainer(accelerator=arguments.accelerator, max_epochs=1 + arguments.epochs, callbacks=[ends])
-    trainer.fit(module, datamodule=make_data())
-    return (ends.times[-1] - ends.times[0]) / arguments.epochs
+    """Train an epoch to warm up, and return the mean of the epochs after it."""
+    moments = Moments(ClockOfAll(arguments.clock, arguments.accelerator))
+    trainer = quiet_trainer(accelerator=arguments.accelerator, max_epochs=1 + arguments.epochs, callbacks=[moments])
+    trainer.fit(make_classifier(arguments.model), datamodule=make_data())
+    return (moments.ends[-1] - moments.ends[0]) / arguments.epochs
 
 
 def reading_seconds(make_data: Data, arguments: argparse.Namespace) -> float:
-    """Reads the loader alone, as often as an epoch is trained."""
+    """Read the loader alone, as often as an epoch is trained."""
     loader = make_data().train_dataloader()
     for _ in loader:  # to warm up
         pass
@@ -110,7 +96,7 @@ def reading_seconds(make_data: Data, arguments: argparse.Namespace) -> float:
 
 
 class Comparison(NamedTuple):
-    """What is held against what, and at which ratio at most."""
+    """What is compared with what, and the largest ratio that is wanted."""
 
     name: str
     seconds: Callable[[Data, argparse.Namespace], float]
@@ -119,18 +105,17 @@ class Comparison(NamedTuple):
     limit: float | None
 
 
-def comparisons(arguments: argparse.Namespace, workers: int) -> Iterator[Comparison]:
+def comparisons(arguments: argparse.Namespace) -> Iterator[Comparison]:
     num_examples = arguments.steps * arguments.batch_size
     dataset = synthetic_images(arguments.model, num_examples)
-    options = (arguments.batch_size, workers, arguments.accelerator)
-    own = partial(Images, dataset, *options)
+    own = partial(Images, dataset, arguments)
     for name, selection in selections(num_examples).items():
         wrapped = partial(lambda chosen: EasinessDataModule(own(), selection=chosen), selection)
         share = len(wrapped().train_dataloader()) / arguments.steps
         if share == 1:
             yield Comparison(f"{name} / own", epoch_seconds, wrapped, own, LIMIT)
             continue
-        by_hand = partial(Images, Subset(dataset, kept_by(wrapped).tolist()), *options)
+        by_hand = partial(Images, Subset(dataset, kept_by(wrapped).tolist()), arguments)
         yield Comparison(f"{name} / own, {share:.1%} of the steps", epoch_seconds, wrapped, own, None)
         yield Comparison(f"{name} / own over a Subset", epoch_seconds, wrapped, by_hand, LIMIT)
         yield Comparison("the same, the loader alone", reading_seconds, wrapped, by_hand, None)
@@ -144,7 +129,7 @@ def measure(comparison: Comparison, arguments: argparse.Namespace) -> list[Pair]
 
 
 def kept_by(wrapped: Callable[[], EasinessDataModule]) -> Tensor:
-    """The indices that a datamodule trains on."""
+    """Return the indices that a datamodule trains on."""
     datamodule = wrapped()
     datamodule.train_dataloader()
     kept = datamodule.selected_indices
@@ -154,7 +139,7 @@ def kept_by(wrapped: Callable[[], EasinessDataModule]) -> Tensor:
 
 def report(comparison: Comparison, workers: int, pairs: list[Pair]) -> None:
     fastest = min(pair.baseline for pair in pairs)
-    target = "" if comparison.limit is None else f"; {verdict(median_ratio(pairs), comparison.limit)}"
+    target = "" if comparison.limit is None else f"; {decision(median_ratio(pairs), comparison.limit)}"
     print(
         f"{workers} workers  {comparison.name:46s} {spread_of_ratios(pairs)}, {len(pairs)} pairs;"
         f" the latter {fastest:.3f} s at best{target}; {load()}",
@@ -163,19 +148,19 @@ def report(comparison: Comparison, workers: int, pairs: list[Pair]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = clock_parser(__doc__)
     parser.add_argument("--model", choices=tuple(ARCHITECTURES), default="small_cnn")
     parser.add_argument("--steps", type=int, default=40, help="steps an epoch; default: %(default)s")
     parser.add_argument("--epochs", type=int, default=2, help="measured in each fit; default: %(default)s")
     parser.add_argument("--pairs", type=int, default=7, help="pairs of fits; default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
-    add_common_arguments(parser)
     arguments = parser.parse_args()
     begin(arguments.accelerator)
     for workers in arguments.workers:
-        for comparison in comparisons(arguments, workers):
-            report(comparison, workers, measure(comparison, arguments))
+        chosen = argparse.Namespace(**{**vars(arguments), "workers": workers})
+        for comparison in comparisons(chosen):
+            report(comparison, workers, measure(comparison, chosen))
 
 
 if __name__ == "__main__":

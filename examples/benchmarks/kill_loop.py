@@ -5,7 +5,7 @@ starts it again, until the number of kills is reached and all seeds are complete
 the other half within milliseconds of a file's appearance, where something is being written. Every checkpoint that was
 ever seen must still be there with the same content, every file must be whole, and the record in the end must be the
 same, to the bit, as that of a process that nobody killed. The data is shuffled and augmented and the model has dropout,
-so that all random streams count.
+so that the states of all random generators count.
 
     python examples/benchmarks/kill_loop.py
     python examples/benchmarks/kill_loop.py --rounds 500 --seeds 5 --epochs 8
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from measuring import make_parser
 from models import quiet_trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -47,7 +48,7 @@ Content = tuple[Any, bytes]
 
 
 class Points(Dataset):
-    """Points whose class can be learnt, augmented from each of the three global random streams."""
+    """Points whose class can be learned, augmented from each of the three global random generators."""
 
     def __init__(self) -> None:
         self.x = torch.randn(NUM_EXAMPLES, 8, generator=torch.Generator().manual_seed(0))
@@ -83,10 +84,12 @@ class Net(LightningModule):
 
 
 def train(folder: Path, num_seeds: int, num_epochs: int) -> None:
-    """What the child process does, each time from the beginning."""
+    """Train as the child process does, each time from the beginning."""
     repeat_fit(
         lambda: quiet_trainer(
-            accelerator="cpu", max_epochs=num_epochs, callbacks=[EasinessCallback(num_images=0, at_steps=(0, 20))]
+            accelerator="cpu",
+            max_epochs=num_epochs,
+            callbacks=[EasinessCallback(every_n_epochs=1, num_images=0, at_steps=(0, 20))],
         ),
         Net,
         DataLoader(Points(), batch_size=BATCH_SIZE, shuffle=True),
@@ -97,7 +100,7 @@ def train(folder: Path, num_seeds: int, num_epochs: int) -> None:
 
 
 def start(work: Callable[[], None], log: Path) -> int:
-    """Forks, as importing everything anew would take longer than the training; returns the process's number."""
+    """Fork, as importing everything anew would take longer than the training; return the number of the process."""
     child = os.fork()
     if child:
         return child
@@ -114,10 +117,10 @@ def start(work: Callable[[], None], log: Path) -> int:
 
 
 def wait(child: int, seconds: float | None = None, until: Callable[[], bool] = lambda: False) -> bool:
-    """Waits for a process until it ends, time is over, or something else is so; returns whether it ended.
+    """Wait for a process until it ends, time is over, or something else holds; return whether it ended.
 
     Raises:
-        RuntimeError: it ended with an error.
+        RuntimeError: It ended with an error.
     """
     deadline = time.monotonic() + (float("inf") if seconds is None else seconds)
     while time.monotonic() < deadline and not until():
@@ -131,7 +134,7 @@ def wait(child: int, seconds: float | None = None, until: Callable[[], bool] = l
 
 
 def kill(child: int) -> bool:
-    """Returns whether the kill came before the end."""
+    """Kill a process and return whether that came before its end."""
     os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
@@ -141,14 +144,14 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def content(path: Path) -> Content:
-    """The header and the values of a safetensors file; what is in the header may come in any order."""
+    """Read the header and the values of a safetensors file; what is in the header may come in any order."""
     data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     return json.loads(data[8:end]), data[end:]
 
 
 class Watcher:
-    """Knows each checkpoint that was ever on disk, and looks for it again after each kill."""
+    """Each checkpoint that was ever on disk, looked for again after each kill."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -192,7 +195,7 @@ class Watcher:
 
 
 def kill_again_and_again(folder: Path, arguments: argparse.Namespace, log: Path) -> tuple[Watcher, int, int]:
-    """Returns what was watched, the number of kills and the number of seeds that it took."""
+    """Return what was watched, the number of kills and the number of seeds that it took."""
     draw = random.Random(arguments.seed)
     watcher, kills, num_seeds = Watcher(folder), 0, arguments.seeds
     while True:
@@ -217,7 +220,7 @@ def kill_again_and_again(folder: Path, arguments: argparse.Namespace, log: Path)
 
 
 def same_record(left: Path, right: Path, num_seeds: int) -> bool:
-    """Whether two folders hold the same runs, all complete, with the same content in each file."""
+    """Return whether two folders hold the same runs, all complete, with the same content in each file."""
     found = [
         {path.relative_to(folder): content(path) for path in folder.rglob("*.safetensors")} for folder in (left, right)
     ]
@@ -226,7 +229,7 @@ def same_record(left: Path, right: Path, num_seeds: int) -> bool:
 
 
 def run(folder: Path, arguments: argparse.Namespace) -> bool:
-    """Returns whether all is as it should be."""
+    """Kill and compare; return whether nothing was lost."""
     log = folder / "log.txt"
     begin = time.monotonic()
     watcher, kills, num_seeds = kill_again_and_again(folder / "killed", arguments, log)
@@ -245,7 +248,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=50, help="number of kills")
     parser.add_argument("--seeds", type=int, default=3, help="seeds to begin with; as many again when they are done")
     parser.add_argument("--epochs", type=int, default=5)

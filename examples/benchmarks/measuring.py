@@ -1,4 +1,4 @@
-"""How the benchmarks measure: in pairs that take turns, reported as the median of the pairs' ratios.
+"""How the benchmarks measure: in pairs that take turns, reported as the median of the pairs' ratios; their options.
 
 A machine that is shared, or that slows down as it warms up, changes between two measurements by more than the overheads
 that are looked for. Two measurements right after each other see much the same machine, so their ratio holds, and the
@@ -34,7 +34,7 @@ class Pair(NamedTuple):
 
 
 class Clock:
-    """Reads a time in seconds, when the device has done what it was given.
+    """A clock in seconds, read when the device has done what it was given.
 
     "wall" is what a user waits for. "cpu" is what this process computed, all threads together: on a machine that other
     processes use it is far steadier, above all with OMP_NUM_THREADS=1, but it leaves out waiting, as for the disk.
@@ -50,7 +50,7 @@ class Clock:
         return self._read()
 
     def time(self, work: Callable[[], object]) -> float:
-        """Runs `work` and returns how long it took."""
+        """Run `work` and return how long it took."""
         gc.collect()
         start = self()
         work()
@@ -58,7 +58,7 @@ class Clock:
 
 
 def in_turns(subject: Callable[[], float], baseline: Callable[[], float], num_pairs: int) -> list[Pair]:
-    """Measures in pairs; every other pair begins with the baseline, so that a steady drift cancels out."""
+    """Measure in pairs; every other pair begins with the baseline, so that a steady drift cancels out."""
     pairs = []
     for number in range(num_pairs):
         if number % 2 == 0:
@@ -71,7 +71,7 @@ def in_turns(subject: Callable[[], float], baseline: Callable[[], float], num_pa
 
 
 def spread_of_ratios(pairs: list[Pair]) -> str:
-    """The median ratio with the range of the pairs, as "1.012 (0.987 to 1.040)"."""
+    """Return the median ratio with the range of the pairs, as "1.012 (0.987 to 1.040)"."""
     ratios = [pair.ratio for pair in pairs]
     return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
@@ -80,24 +80,40 @@ def median_ratio(pairs: list[Pair]) -> float:
     return statistics.median(pair.ratio for pair in pairs)
 
 
-def verdict(measured: float, limit: float) -> str:
-    """Holds a measured ratio against what it should be at most."""
+def decision(measured: float, limit: float) -> str:
+    """Compare a measured number with its limit."""
     return f"target <= {limit:.3g}: {'met' if measured <= limit else 'MISSED'}"
 
 
 def peak_memory_mib() -> float:
-    """The most main memory that this process has had so far."""
+    """Return the most main memory that this process has had so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+def make_parser(about: str | None) -> argparse.ArgumentParser:
+    """Make a parser whose help is the docstring of the benchmark."""
+    return argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def training_parser(about: str | None, batch_size: int = 128, workers: int = 0) -> argparse.ArgumentParser:
+    """Make a parser with the options of all benchmarks that read a clock and a loader."""
+    parser = clock_parser(about)
+    parser.add_argument("--batch-size", type=int, default=batch_size, help="default: %(default)s")
+    parser.add_argument("--workers", type=int, default=workers, help="of each loader; default: %(default)s")
+    return parser
+
+
+def clock_parser(about: str | None) -> argparse.ArgumentParser:
+    """Make a parser with the options of all benchmarks that read a clock."""
+    parser = make_parser(about)
     parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what to measure; see measuring.py")
+    return parser
 
 
-def begin(accelerator: str) -> None:
-    """Silences Lightning and prints what the figures were taken on."""
+def begin(accelerator: str = "cpu") -> None:
+    """Silence Lightning and print what the figures were taken on."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     device = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
@@ -105,5 +121,5 @@ def begin(accelerator: str) -> None:
 
 
 def load() -> str:
-    """What else the machine is doing: figures taken at a load above the number of cores are worth little."""
+    """Say what else the machine is doing: figures taken at a load above the number of cores are worth little."""
     return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"

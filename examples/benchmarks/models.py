@@ -1,12 +1,14 @@
-"""What the benchmarks train: two classifiers and synthetic data. The callback sees an ordinary LightningModule."""
+"""What the benchmarks train: two classifiers on synthetic data, and callbacks that note when epochs start and end."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from measuring import Clock
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import resnet18
@@ -15,7 +17,7 @@ NUM_CLASSES = 10
 
 
 def small_resnet18() -> nn.Module:
-    """ResNet-18 as it is used at 32 x 32: a 3 x 3 stem of stride 1 and no max pooling. 11 million parameters."""
+    """Make ResNet-18 as it is used at 32 x 32: a 3 x 3 stem of stride 1 and no max pooling. 11 million parameters."""
     model = resnet18(num_classes=NUM_CLASSES)
     model.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
     model.maxpool = nn.Identity()
@@ -23,7 +25,7 @@ def small_resnet18() -> nn.Module:
 
 
 def small_cnn() -> nn.Module:
-    """Two convolutions and a linear layer, 25,682 parameters: a step so short that any overhead shows."""
+    """Make two convolutions and a linear layer, 25,682 parameters: a step so short that any overhead shows."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(16, 40, 3, padding=1), nn.BatchNorm2d(40), nn.ReLU(), nn.MaxPool2d(2),
@@ -45,7 +47,7 @@ ARCHITECTURES = {
 
 
 class Classifier(LightningModule):
-    """Trains a model with cross-entropy and SGD."""
+    """An ordinary LightningModule: cross-entropy and SGD."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -63,20 +65,41 @@ class Classifier(LightningModule):
 
 
 def synthetic_images(architecture: str, num_examples: int) -> TensorDataset:
-    """Random images with random labels: nothing is measured here that depends on what they show."""
+    """Draw random images with random labels: nothing is measured here that depends on what they show."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(num_examples, *ARCHITECTURES[architecture].image_shape, generator=generator)
     return TensorDataset(images, torch.randint(NUM_CLASSES, (num_examples,), generator=generator))
 
 
-def image_loader(dataset: TensorDataset, batch_size: int, workers: int, accelerator: str, shuffle: bool) -> DataLoader:
-    return DataLoader(
-        dataset, batch_size=batch_size, shuffle=shuffle, num_workers=workers, pin_memory=accelerator == "gpu"
-    )
+def image_loader(dataset: TensorDataset, arguments: argparse.Namespace, shuffle: bool = True) -> DataLoader:
+    """Make a loader from the options of a benchmark."""
+    options = {"batch_size": arguments.batch_size, "num_workers": arguments.workers}
+    return DataLoader(dataset, shuffle=shuffle, pin_memory=arguments.accelerator == "gpu", **options)
+
+
+def make_classifier(architecture: str) -> Classifier:
+    """Make a classifier that begins with the same weights each time."""
+    torch.manual_seed(0)
+    return Classifier(ARCHITECTURES[architecture].make())
+
+
+class Moments(Callback):
+    """The times at which epochs start and end, as seen from the place of this callback in the list."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.starts: list[float] = []
+        self.ends: list[float] = []
+
+    def on_train_epoch_start(self, *args: Any) -> None:
+        self.starts.append(self.clock())
+
+    def on_train_epoch_end(self, *args: Any) -> None:
+        self.ends.append(self.clock())
 
 
 def quiet_trainer(**options: object) -> Trainer:
-    """A Trainer that does nothing but train, on one device."""
+    """Make a Trainer that does nothing but train, on one device."""
     return Trainer(
         devices=1,
         logger=False,

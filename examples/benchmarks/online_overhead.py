@@ -20,10 +20,8 @@ import tempfile
 from functools import partial
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback
-from measuring import Clock, Pair, add_common_arguments, begin, in_turns, load, median_ratio, spread_of_ratios, verdict
-from models import ARCHITECTURES, Classifier, image_loader, quiet_trainer, synthetic_images
+from measuring import Clock, Pair, begin, decision, in_turns, load, median_ratio, spread_of_ratios, training_parser
+from models import ARCHITECTURES, Moments, image_loader, make_classifier, quiet_trainer, synthetic_images
 from torch.utils.data import TensorDataset
 
 from lightning_easiness import EasinessCallback
@@ -31,28 +29,6 @@ from lightning_easiness import EasinessCallback
 LIMITS = {"resnet18": 1.02, "small_cnn": 1.10}
 STEPS = {"resnet18": 2, "small_cnn": 50}  # a ResNet-18 step takes seconds on a CPU
 PAIRS = {"resnet18": 4, "small_cnn": 7}
-
-
-class EpochStart(Callback):
-    """Notes when each epoch begins; goes before the observer."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.times: list[float] = []
-
-    def on_train_epoch_start(self, *args: Any) -> None:
-        self.times.append(self.clock())
-
-
-class EpochEnd(Callback):
-    """Notes when each epoch has ended; goes behind the observer, whose files are written then."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.times: list[float] = []
-
-    def on_train_epoch_end(self, *args: Any) -> None:
-        self.times.append(self.clock())
 
 
 class TimedObserver(EasinessCallback):
@@ -86,22 +62,19 @@ SHARES: dict[str, list[float]] = {}  # of each model's observed epochs, the shar
 
 
 def epoch_seconds(dataset: TensorDataset, arguments: argparse.Namespace, model: str, observed: bool) -> float:
-    """Trains an epoch to warm up and an epoch that is measured."""
+    """Train an epoch to warm up and an epoch that is measured, the writing of the observer's file included."""
     clock = Clock(arguments.clock, arguments.accelerator)
-    start, end = EpochStart(clock), EpochEnd(clock)
-    loader = image_loader(dataset, arguments.batch_size, arguments.workers, arguments.accelerator, shuffle=True)
-    torch.manual_seed(0)
-    module = Classifier(ARCHITECTURES[model].make())
+    before, after = Moments(clock), Moments(clock)
     with tempfile.TemporaryDirectory() as folder:
         observers = [TimedObserver(folder, clock)] if observed else []
         trainer = quiet_trainer(
             accelerator=arguments.accelerator,
             max_epochs=2,
-            callbacks=[start, *observers, end],
+            callbacks=[before, *observers, after],
             precision=arguments.precision,
         )
-        trainer.fit(module, loader)
-    seconds = end.times[-1] - start.times[-1]
+        trainer.fit(make_classifier(model), image_loader(dataset, arguments))
+    seconds = after.ends[-1] - before.starts[-1]
     for observer in observers:
         SHARES.setdefault(model, []).append(observer.seconds / seconds)
     return seconds
@@ -118,21 +91,18 @@ def report(model: str, pairs: list[Pair], steps: int) -> None:
     without = min(pair.baseline for pair in pairs)
     print(
         f"{model:10s} {len(pairs)} pairs of epochs of {steps} steps, {1e3 * without / steps:.2f} ms a step at best;"
-        f" with / without {spread_of_ratios(pairs)}; {verdict(median_ratio(pairs), LIMITS[model])};"
+        f" with / without {spread_of_ratios(pairs)}; {decision(median_ratio(pairs), LIMITS[model])};"
         f" {statistics.median(SHARES[model]):.3%} of an observed epoch in the observer's hooks; {load()}",
         flush=True,
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = training_parser(__doc__)
     parser.add_argument("--model", choices=tuple(ARCHITECTURES), nargs="+", default=list(ARCHITECTURES))
     parser.add_argument("--steps", type=int, help=f"steps an epoch; by default {STEPS}")
     parser.add_argument("--pairs", type=int, help=f"pairs of fits; by default {PAIRS}")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--precision", default="32-true")
-    add_common_arguments(parser)
     arguments = parser.parse_args()
     begin(arguments.accelerator)
     for model in arguments.model:

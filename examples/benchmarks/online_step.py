@@ -23,14 +23,14 @@ from typing import NamedTuple
 import torch
 from measuring import (
     Clock,
-    add_common_arguments,
     begin,
+    clock_parser,
+    decision,
     in_turns,
     load,
     median_ratio,
     peak_memory_mib,
     spread_of_ratios,
-    verdict,
 )
 from torch import Tensor
 
@@ -114,7 +114,7 @@ def compare_with_aum(arguments: argparse.Namespace) -> None:
         f" {1e6 * statistics.median(pair.subject for pair in pairs):.0f} us,"
         f" aum {1e6 * statistics.median(pair.baseline for pair in pairs):.0f} us;"
         f" ours / aum {spread_of_ratios(pairs)}, 1/{1 / median_ratio(pairs):.1f};"
-        f" {verdict(median_ratio(pairs), LIMIT)}; {load()}\n",
+        f" {decision(median_ratio(pairs), LIMIT)}; {load()}\n",
         flush=True,
     )
 
@@ -123,7 +123,7 @@ def compare_with_aum(arguments: argparse.Namespace) -> None:
 
 
 def follow_epochs(arguments: argparse.Namespace) -> None:
-    """Makes the same number of steps for each N, side by side, so that all of them see the same machine."""
+    """Make the same number of steps for each N, side by side, so that all of them see the same machine."""
     trainings = {size: Training(size, arguments) for size in sorted(arguments.examples)}
     microseconds: dict[int, list[float]] = {size: [] for size in trainings}
     clock = Clock(arguments.clock, arguments.accelerator)
@@ -146,13 +146,12 @@ def report_steps(microseconds: dict[int, list[float]], num_steps: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = clock_parser(__doc__)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=15, help="pairs of blocks of steps, ours and aum's")
     parser.add_argument("--examples", type=int, nargs="+", default=[10_000, 1_000_000, 100_000_000], help="N")
     parser.add_argument("--steps", type=int, default=20_000, help="for each N; where an epoch is shorter, in several")
-    add_common_arguments(parser)
     arguments = parser.parse_args()
     begin(arguments.accelerator)
     if AUMCalculator is None:

@@ -5,20 +5,18 @@ A checkpoint should be written within 0.3 s whatever came before it, and the rec
     python examples/benchmarks/record_size.py --examples 1280000 --checkpoints 90
 """
 
-import argparse
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from measuring import make_parser, peak_memory_mib
 from torch import Tensor
 
+from lightning_easiness import EasinessRecord
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
-from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
 
 WRITE_TARGET = 0.3  # seconds
@@ -26,7 +24,7 @@ OPEN_TARGET = 0.2
 
 
 def make_fields(num_examples: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """What a probe observes."""
+    """Draw what a probe observes."""
     margin = torch.randn(num_examples, generator=generator)
     draw = torch.rand(3, num_examples, generator=generator)
     return {
@@ -60,24 +58,18 @@ def time_loading(dirpath: Path) -> float:
     return time.perf_counter() - begin
 
 
-def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes; pages of mapped files count."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--examples", type=int, default=1_280_000, help="default: %(default)s")
     parser.add_argument("--checkpoints", type=int, default=90, help="default: %(default)s")
     parser.add_argument("--dirpath", type=Path, help="where to make the temporary folder; default: the system's place")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.dirpath) as folder:
         dirpath = Path(folder)
-        memory_before = peak_memory()
+        memory_before = peak_memory_mib()
         writing = write_record(dirpath, arguments.examples, arguments.checkpoints)
         size = sum(path.stat().st_size for path in dirpath.rglob("*") if path.is_file())
-        memory_written = peak_memory()
+        memory_written = peak_memory_mib()
         opening = statistics.median(time_loading(dirpath) for _ in range(5))
         record = EasinessRecord.load(dirpath)
         scoring = {}
@@ -86,19 +78,19 @@ def main() -> None:
             begin = time.perf_counter()
             record.score(name)
             scoring[name] = time.perf_counter() - begin
-            memory[name] = peak_memory()
+            memory[name] = peak_memory_mib()
     print(f"{arguments.examples} examples, {arguments.checkpoints} checkpoints, fields {', '.join(record.fields)}")
     print(f"write, first checkpoint    {writing[0]:8.3f} s")
     print(f"write, median checkpoint   {statistics.median(writing):8.3f} s   target {WRITE_TARGET} s")
     print(f"write, last checkpoint     {writing[-1]:8.3f} s")
     print(f"write, slowest checkpoint  {max(writing):8.3f} s")
     each = size / arguments.checkpoints / arguments.examples
-    print(f"on disk                    {size / 1e9:8.3f} GB  {each:.2f} bytes an example and checkpoint")
+    print(f"on disk                    {size / 1e9:8.3f} GB  {each:.2f} bytes per example and checkpoint")
     print(f"open, median of 5          {opening:8.4f} s   target {OPEN_TARGET} s")
     for name, seconds in scoring.items():
-        print(f"score, {name:<19} {seconds:8.3f} s   peak {memory[name] / 1e6:.0f} MB")
-    print(f"peak memory, imports       {memory_before / 1e6:8.0f} MB")
-    print(f"peak memory, writing       {memory_written / 1e6:8.0f} MB")
+        print(f"score, {name:<19} {seconds:8.3f} s   peak {memory[name]:.0f} MiB")
+    print(f"peak memory, imports       {memory_before:8.0f} MiB")
+    print(f"peak memory, writing       {memory_written:8.0f} MiB")
     held = max(writing[0], writing[-1], statistics.median(writing)) <= WRITE_TARGET and opening <= OPEN_TARGET
     print(f"targets {'hold' if held else 'are missed'}")
 

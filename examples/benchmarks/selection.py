@@ -14,19 +14,19 @@ import statistics
 import time
 
 import torch
-from measuring import begin, peak_memory_mib, verdict
+from measuring import begin, decision, make_parser, peak_memory_mib
 from torch import Tensor
 
 from lightning_easiness.functional import ablate
 
 SECONDS = 20.0
 GIGABYTES = 4.0
-# Time an example at the largest size over that at the smallest, which leaves room for what a shared machine does to it.
+# Time per example at the largest size over that at the smallest; leaves room for what a shared machine does to it.
 GROWTH = 1.5
 
 
 def made_losses(num_examples: int) -> Tensor:
-    """Losses that spread over orders of magnitude, as those of a trained model do."""
+    """Draw losses that spread over orders of magnitude, as those of a trained model do."""
     loss = torch.randn(num_examples, generator=torch.Generator().manual_seed(0))
     return loss.mul_(2).sub_(3).exp_()
 
@@ -36,7 +36,7 @@ def peak_gigabytes() -> float:
 
 
 def measure(num_examples: int, arguments: argparse.Namespace) -> float:
-    """Median seconds of one selection."""
+    """Return the median seconds of one selection."""
     values = made_losses(num_examples)
     seconds = []
     for seed in range(arguments.repeats):
@@ -48,22 +48,22 @@ def measure(num_examples: int, arguments: argparse.Namespace) -> float:
     median = statistics.median(seconds)
     print(
         f"{num_examples:>12,} examples, {num_kept:>12,} kept  {median:8.3f} s  "
-        f"{median / num_examples * 1e9:6.1f} ns an example   peak {peak_gigabytes():.2f} GB"
+        f"{median / num_examples * 1e9:6.1f} ns per example   peak {peak_gigabytes():.2f} GB"
     )
     return median
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--examples", type=int, default=100_000_000, help="the largest size; default: %(default)s")
-    parser.add_argument("--ratio", type=float, default=0.3, help="share that is removed; default: %(default)s")
+    parser.add_argument("--ratio", type=float, default=0.3, help="fraction that is removed; default: %(default)s")
     parser.add_argument("--remove", default="easy", choices=("easy", "hard", "random"))
     parser.add_argument(
         "--sampling", default="proportional", choices=("proportional", "beta", "top", "stratified", "window")
     )
     parser.add_argument("--repeats", type=int, default=3, help="selections of each size; default: %(default)s")
     arguments = parser.parse_args()
-    begin("cpu")
+    begin()
     imports = peak_gigabytes()
     ablate(made_losses(1000), 0.3, "easy", "proportional", higher_is_easier=False)  # what only the first call waits for
     # From small to large, so that the peak is that of the size just measured. The process's imports are part of it.
@@ -71,9 +71,9 @@ def main() -> None:
     seconds = [measure(size, arguments) for size in sizes]
     peak = peak_gigabytes()
     growth = seconds[-1] / sizes[-1] / (seconds[0] / sizes[0])
-    print(f"\nseconds            {seconds[-1]:6.2f}   {verdict(seconds[-1], SECONDS)}")
-    print(f"peak memory, GB    {peak:6.2f}   {verdict(peak, GIGABYTES)}   ({imports:.2f} of it after the imports)")
-    print(f"time an example    {growth:6.2f}   times that at a 16th of the size, {verdict(growth, GROWTH)}")
+    print(f"\nseconds            {seconds[-1]:6.2f}   {decision(seconds[-1], SECONDS)}")
+    print(f"peak memory, GB    {peak:6.2f}   {decision(peak, GIGABYTES)}   ({imports:.2f} of it after the imports)")
+    print(f"time per example   {growth:6.2f}   times that at a 16th of the size, {decision(growth, GROWTH)}")
 
 
 if __name__ == "__main__":

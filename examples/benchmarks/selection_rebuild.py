@@ -27,19 +27,19 @@ from measuring import (
     Clock,
     Pair,
     begin,
+    decision,
     in_turns,
     load,
     median_ratio,
     peak_memory_mib,
     spread_of_ratios,
-    verdict,
+    training_parser,
 )
 from models import NUM_CLASSES, quiet_trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_easiness import EasinessDataModule, Selection
-from lightning_easiness.select.static import SelectionState
+from lightning_easiness import EasinessDataModule, Selection, SelectionState
 
 LIMIT = 1.0
 KEPT = 0.7
@@ -69,13 +69,13 @@ class Drawn(Selection):
 
 
 def made_data(num_examples: int) -> TensorDataset:
-    """Examples of next to no size, as only their number matters here."""
+    """Make examples of next to no size, as only their number matters here."""
     labels = torch.randint(NUM_CLASSES, (num_examples,), generator=torch.Generator().manual_seed(0))
     return TensorDataset(torch.zeros(num_examples, 1), labels)
 
 
 class Rebuilding:
-    """Asks for the loaders of one epoch after the other."""
+    """A datamodule that is asked for the loaders of one epoch after the other."""
 
     def __init__(self, loader: DataLoader, form: str) -> None:
         self.trainer: Trainer = quiet_trainer(accelerator="cpu")
@@ -92,7 +92,7 @@ class Rebuilding:
 
 
 class WorkerStart:
-    """Starts a loader's workers, and ends them outside of what is measured."""
+    """The start of a loader's workers, which end outside of what is measured."""
 
     def __init__(self, loader: DataLoader, clock: Clock) -> None:
         self.loader, self.clock = loader, clock
@@ -119,22 +119,19 @@ def report(num_examples: int, form: str, pairs: list[Pair]) -> None:
     rebuild, start = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
     print(
         f"{num_examples:>11,} examples  {form:12s}  rebuild {rebuild:8.2f} ms, worker start {start:7.2f} ms;"
-        f" {len(pairs)} pairs, rebuild / start {spread_of_ratios(pairs)}; {verdict(median_ratio(pairs), LIMIT)};"
+        f" {len(pairs)} pairs, rebuild / start {spread_of_ratios(pairs)}; {decision(median_ratio(pairs), LIMIT)};"
         f" peak {peak_memory_mib():.0f} MiB; {load()}",
         flush=True,
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = training_parser(__doc__, workers=2)
     parser.add_argument("--examples", type=int, nargs="+", default=[50_000, 1_000_000, 10_000_000])
     parser.add_argument("--form", choices=FORMS, nargs="+", default=list(FORMS))
     parser.add_argument("--pairs", type=int, default=9, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what to measure; see measuring.py")
     arguments = parser.parse_args()
-    begin("cpu")
+    begin()
     for num_examples in arguments.examples:
         measure(num_examples, arguments)
 

@@ -17,22 +17,29 @@ find its own is done. Reported are the medians of SET / classic of neighbouring 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
-from measuring import Clock, Pair, add_common_arguments, begin, load, median_ratio, spread_of_ratios, verdict
-from models import ARCHITECTURES, Classifier, image_loader, quiet_trainer, synthetic_images
+from measuring import Clock, Pair, begin, decision, load, median_ratio, spread_of_ratios, training_parser
+from models import (
+    ARCHITECTURES,
+    Classifier,
+    Moments,
+    image_loader,
+    make_classifier,
+    quiet_trainer,
+    synthetic_images,
+)
 from torch import Tensor, nn
 
-from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasinessTraining, SELModule
-from lightning_easiness.select.base import SelectionState
+from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasinessTraining, SelectionState, SELModule
 
 
 class TakesTurns(SampleEasinessTraining):
-    """SET with a classic epoch before every `cycle` epochs, on a share of the data that does not hang on the model."""
+    """SET with a classic epoch before every `cycle` epochs, on a share of the data whatever the model."""
 
     def __init__(self, share: float, cycle: int, **options: Any) -> None:
         super().__init__(early_epochs=1, **options)
@@ -52,24 +59,8 @@ class TakesTurns(SampleEasinessTraining):
         return torch.randperm(state.num_examples, generator=state.generator())[: round(self.share * state.num_examples)]
 
 
-class EpochTimes(Callback):
-    """The seconds of each epoch, from the end of the one before."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.ends = clock, []
-
-    def on_train_start(self, *args: Any) -> None:
-        self.ends.append(self.clock())
-
-    def on_train_epoch_end(self, *args: Any) -> None:
-        self.ends.append(self.clock())
-
-    def seconds(self) -> list[float]:
-        return [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
-
-
 class WithSEL(SELModule, Classifier):
-    """Adds SEL in odd epochs."""
+    """A classifier that adds SEL in odd epochs."""
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, y = batch
@@ -79,33 +70,31 @@ class WithSEL(SELModule, Classifier):
 
 
 def epochs_of(module: Classifier, data: Any, epochs: int, arguments: argparse.Namespace) -> list[float]:
-    times = EpochTimes(Clock(arguments.clock, arguments.accelerator))
+    """Train, and return the seconds of each epoch from the end of the one before."""
+    moments = Moments(Clock(arguments.clock, arguments.accelerator))
     with tempfile.TemporaryDirectory() as folder:
         watch = EasinessCallback(folder, probe=None, num_images=0)
-        trainer = quiet_trainer(accelerator=arguments.accelerator, max_epochs=epochs, callbacks=[watch, times])
+        trainer = quiet_trainer(accelerator=arguments.accelerator, max_epochs=epochs, callbacks=[watch, moments])
         trainer.fit(module, datamodule=data)
-    return times.seconds()
+    ends = [moments.starts[0], *moments.ends]
+    return [end - start for start, end in itertools.pairwise(ends)]
 
 
 def pairs_of(seconds: list[float], cycle: int) -> list[Pair]:
-    """(mean SET epoch, the classic epoch before), without the first round, which warms up."""
+    """Pair the mean SET epoch with the classic one before, without the first round, which warms up."""
     rounds = [seconds[start : start + cycle + 1] for start in range(0, len(seconds), cycle + 1)][1:]
     return [Pair(statistics.fmean(one[1:]), one[0]) for one in rounds if len(one) == cycle + 1]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = training_parser(__doc__, batch_size=16)  # an epoch has at least one batch
     parser.add_argument("--model", choices=ARCHITECTURES, default="resnet18")
     parser.add_argument("--examples", type=int, default=512)
-    parser.add_argument("--batch-size", type=int, default=16, help="an epoch has one batch at least")
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=0)
-    add_common_arguments(parser)
     arguments = parser.parse_args()
     begin(arguments.accelerator)
     dataset = synthetic_images(arguments.model, arguments.examples)
-    options = {"batch_size": arguments.batch_size, "workers": arguments.workers, "accelerator": arguments.accelerator}
     share = arguments.share
     cases = {
         "a pass before each epoch": (1, 0.36, {}),
@@ -114,18 +103,16 @@ def main() -> None:
         "online scores, half of the data": (2, 1.03 * 0.5, {"online": True, "rescore_every_n_epochs": None}),
     }
     for name, (cycle, limit, training) in cases.items():
-        torch.manual_seed(0)
         selection = TakesTurns(0.5 if "half" in name else share, cycle, **training)
-        data = EasinessDataModule(image_loader(dataset, shuffle=True, **options), selection)
-        module = Classifier(ARCHITECTURES[arguments.model].make())
-        seconds = epochs_of(module, data, (arguments.pairs + 1) * (cycle + 1), arguments)
+        data = EasinessDataModule(image_loader(dataset, arguments), selection)
+        seconds = epochs_of(make_classifier(arguments.model), data, (arguments.pairs + 1) * (cycle + 1), arguments)
         pairs = pairs_of(seconds, cycle)
-        print(f"SET / classic, {name}: {spread_of_ratios(pairs)}   {verdict(median_ratio(pairs), limit)}", flush=True)
+        print(f"SET / classic, {name}: {spread_of_ratios(pairs)}   {decision(median_ratio(pairs), limit)}", flush=True)
     torch.manual_seed(0)
     module = WithSEL(ARCHITECTURES[arguments.model].make())
-    data = EasinessDataModule(image_loader(dataset, shuffle=True, **options))
+    data = EasinessDataModule(image_loader(dataset, arguments))
     pairs = pairs_of(epochs_of(module, data, 2 * (arguments.pairs + 1), arguments), 1)
-    print(f"with SEL / without: {spread_of_ratios(pairs)}   {verdict(median_ratio(pairs), 1.03)}")
+    print(f"with SEL / without: {spread_of_ratios(pairs)}   {decision(median_ratio(pairs), 1.03)}")
     print(f"\n{load()} at the end")
 
 

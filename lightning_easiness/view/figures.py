@@ -1,6 +1,6 @@
 """Figures that need no data set: a score's histogram, its curves through training, the data map, a comparison.
 
-Colours can be told apart by the colour-blind: blue is easy, vermilion is hard.
+The colour-blind can distinguish the colours: blue is easy, vermilion is hard.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ def draw_histogram(scores: Scores, path: str | os.PathLike[str] | None = None, *
         axes.set_ylim(0.5, 2 * total.max())
     names = ("highest", "lowest") if scores.higher_is_easier else ("lowest", "highest")
     names = ("easiest", "hardest") if _ranks_difficulty(scores) else names
-    share = f"{100 * fraction:.3g} %"
-    axes.stairs(total, edges, fill=True, color=_EASY, label=f"{names[0]} {share}")
+    part = f"{100 * fraction:.3g} %"
+    axes.stairs(total, edges, fill=True, color=_EASY, label=f"{names[0]} {part}")
     axes.stairs(np.maximum(total - easy, hard), edges, fill=True, color=_BETWEEN)
-    axes.stairs(hard, edges, fill=True, color=_HARD, label=f"{names[1]} {share}")
+    axes.stairs(hard, edges, fill=True, color=_HARD, label=f"{names[1]} {part}")
     axes.set(xlabel=_axis_label(scores), ylabel="examples", xlim=(edges[0], edges[-1]))
     less, more = ("more", "less") if scores.higher_is_easier else ("less", "more")
     _set_title(
         axes,
         f"{spoken(scores.name).capitalize()}: half of {len(values):,} examples have {np.median(values):.3g} or {less}",
-        f"the {names[1]} {share} have {hardest[-1]:.3g} or {more} ({_source(scores)})",
+        f"the {names[1]} {part} have {hardest[-1]:.3g} or {more} ({_source(scores)})",
     )
     figure.legend(loc="outside lower center", ncols=2)
     return _saved(figure, path)

@@ -106,7 +106,7 @@ class _Layout:
     def _draw_box(self, page: Tensor, image: Tensor | None, left: int, top: int) -> None:
         height, width = (self.box_height, self.box_width) if image is None else image.shape[1:]
         top += self.box_height - height  # stands on its caption
-        # The frame is outside the image; without it a white background could not be told from the paper.
+        # The frame is outside the image; without it a white background could not be distinguished from the paper.
         page[:, top - 1 : top + height + 1, left - 1 : left + width + 1] = _EDGE
         page[:, top : top + height, left : left + width] = _BLANK if image is None else image
 

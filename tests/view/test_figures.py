@@ -86,12 +86,12 @@ def test_one_value_and_values_that_are_not_finite() -> None:
         draw_histogram(make_scores([nan, nan]))
 
 
-# ------------------------------------------------------------------ course
+# ------------------------------------------------------------------ curves
 
 
 def test_a_course_is_that_of_the_scores(tmp_path: Path) -> None:
     record = record_of(tmp_path / "record", {0: losses(0), 50: losses(1) / 9, 70: losses(2) / 99}, seeds=(0, 1))
-    figure = draw_curves(record, path=tmp_path / "course.pdf")
+    figure = draw_curves(record, path=tmp_path / "curves.pdf")
     median, mean = figure.axes[0].lines
     at = [record.score("mean_loss", index).values.double().numpy() for index in range(3)]
     assert median.get_xdata().tolist() == mean.get_xdata().tolist() == [0, 50, 70]
@@ -99,7 +99,7 @@ def test_a_course_is_that_of_the_scores(tmp_path: Path) -> None:
     assert mean.get_ydata() == pytest.approx([values.mean() for values in at])
     assert figure.axes[0].get_yscale() == "log"
     assert "2 runs, step 70" in figure.axes[0].get_title()
-    assert (tmp_path / "course.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
     earlier = draw_curves(record, checkpoint=1)
     assert earlier.axes[0].lines[0].get_xdata().tolist() == [0, 50]
     assert draw_curves(record, "count").axes[0].get_yscale() == "linear"
@@ -109,9 +109,9 @@ def test_examples_that_were_not_seen_are_told_once(tmp_path: Path) -> None:
     hidden = losses()
     hidden[3] = torch.nan
     record = record_of(tmp_path, {0: hidden, 10: hidden})
-    with pytest.warns(UserWarning, match=f"1 of {N} examples have no mean_loss") as told:
+    with pytest.warns(UserWarning, match=f"1 of {N} examples have no mean_loss") as caught:
         draw_curves(record)
-    assert len(told) == 1
+    assert len(caught) == 1
 
 
 # ------------------------------------------------------------------ data map
