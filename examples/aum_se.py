@@ -18,7 +18,6 @@ import argparse
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from cifar10 import CifarData, images
@@ -26,14 +25,13 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from lightning_easiness import EasinessCallback
-from lightning_easiness.experiments.threshold_runs import ThresholdRuns
+from lightning_easiness import EasinessCallback, Refine, Threshold, ThresholdRuns, find_label_issues
 from lightning_easiness.functional import corrupt_labels
 
 READINGS = {
     "AUM": None,
-    "AUM-SE, kept where hard": "hard",
-    "AUM-SE, kept where easy": "easy",
+    "AUM-SE, kept where hard": Refine(which="hard"),
+    "AUM-SE, kept where easy": Refine(which="easy"),
 }
 STYLES = {
     "AUM": ("#000000", "-"),
@@ -87,9 +85,9 @@ def make_trainer() -> Trainer:
     )
 
 
-def rates(runs: ThresholdRuns, wrong: Tensor, epoch: int, reading: Any) -> dict[str, float]:
+def rates(runs: ThresholdRuns, wrong: Tensor, epoch: int, reading: Refine | None) -> dict[str, float]:
     """Shares of the wrong and of the right labels that are flagged after an epoch."""
-    issues = runs.find_label_issues(checkpoint=epoch, refine=reading)
+    issues = find_label_issues(runs.dirpath, Threshold(), checkpoint=epoch, refine=reading)
     flagged = torch.zeros(len(wrong), dtype=torch.bool)
     flagged[issues.flagged] = True
     return {"TPR": float(flagged[wrong].double().mean()), "FPR": float(flagged[~wrong].double().mean())}
@@ -97,7 +95,7 @@ def rates(runs: ThresholdRuns, wrong: Tensor, epoch: int, reading: Any) -> dict[
 
 def stricter(runs: ThresholdRuns, wrong: Tensor, epoch: int, recall: float) -> dict[str, float]:
     """The rates of AUM with a threshold so strict that it flags this share of the wrong labels."""
-    ranked = wrong[runs.find_label_issues(checkpoint=epoch).index]
+    ranked = wrong[find_label_issues(runs.dirpath, Threshold(), checkpoint=epoch).index]
     found = ranked.double().cumsum(0) / wrong.sum()
     count = int((found >= recall).nonzero()[0]) + 1
     return {"TPR": float(found[count - 1]), "FPR": float((~ranked[:count]).sum() / (~wrong).sum())}

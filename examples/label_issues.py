@@ -39,14 +39,15 @@ from lightning_easiness import (
     EasinessDataModule,
     EasinessRecord,
     Keep,
+    LabelIssues,
+    Threshold,
+    ThresholdRuns,
     find_label_issues,
     repeat_fit,
     save_image,
     suspects_grid,
     write_suspects,
 )
-from lightning_easiness.experiments.threshold_runs import ThresholdRuns
-from lightning_easiness.labels.find import LabelIssues
 
 FOLDS = 5
 
@@ -207,14 +208,15 @@ def judged(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: int)
     """Each way to find what is wrong, and how well it does; "trainings" is its cost, in trainings on all examples."""
     size = len(given)
     runs, alone = watched(data, repeat), watched(data, repeat, alone=True)
-    tables = {name: (find_label_issues(runs, name), ARGUMENTS.seeds) for name in SCORES}
+    tables = {name: (find_label_issues(runs, score=name), ARGUMENTS.seeds) for name in SCORES}
     late = runs.score("area_under_margin", first=runs.num_checkpoints // 2)
     known = runs.probabilities()
     tables["area_under_margin, second half"] = find_label_issues(late, probabilities=known), ARGUMENTS.seeds
     tables["weighted_area_under_margin, one training"] = find_label_issues(alone), 1
     last = runs.score("mean_loss")
     tables["mean_loss, last epoch"] = find_label_issues(last, probabilities=known), ARGUMENTS.seeds
-    tables["area_under_margin, threshold protocol"] = threshold_runs(data, repeat).find_label_issues(), 2
+    records = threshold_runs(data, repeat).run()
+    tables["area_under_margin, threshold protocol"] = find_label_issues(records, Threshold()), 2
     rows = {
         name: {**measured(suspicion(issues, size), wrong, flags(issues, size)), "trainings": cost}
         for name, (issues, cost) in tables.items()

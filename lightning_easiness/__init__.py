@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from lightning_easiness.experiments.compression import StepwiseCompression
     from lightning_easiness.experiments.repeats import repeat_fit
     from lightning_easiness.experiments.threshold_runs import ThresholdExamples, ThresholdRuns
-    from lightning_easiness.labels.find import LabelIssues, find_label_issues
+    from lightning_easiness.labels.find import find_label_issues
     from lightning_easiness.labels.grid import suspects_grid, write_suspects
-    from lightning_easiness.labels.threshold_issues import find_threshold_issues
+    from lightning_easiness.labels.rules import Confident, Gap, Hardest, Mixture, Refine, Threshold
+    from lightning_easiness.labels.table import LabelIssues
     from lightning_easiness.losses import SampleEasinessLoss
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
     from lightning_easiness.module import SELModule
@@ -34,15 +35,20 @@ if TYPE_CHECKING:
 _HOMES = {
     "Ablation": "lightning_easiness.select.static",
     "BatchReader": "lightning_easiness.observe.batch_reader",
+    "Confident": "lightning_easiness.labels.rules",
     "EasinessCallback": "lightning_easiness.callbacks",
     "EasinessDataModule": "lightning_easiness.select.datamodule",
     "EasinessRecord": "lightning_easiness.record.record",
     "ExpectedSampleEasinessError": "lightning_easiness.metrics",
+    "Gap": "lightning_easiness.labels.rules",
+    "Hardest": "lightning_easiness.labels.rules",
     "Keep": "lightning_easiness.select.static",
-    "LabelIssues": "lightning_easiness.labels.find",
+    "LabelIssues": "lightning_easiness.labels.table",
     "MatchingRate": "lightning_easiness.metrics",
     "MediumSampleRate": "lightning_easiness.metrics",
+    "Mixture": "lightning_easiness.labels.rules",
     "NoImageError": "lightning_easiness.view.images",
+    "Refine": "lightning_easiness.labels.rules",
     "Relabel": "lightning_easiness.select.static",
     "SELModule": "lightning_easiness.module",
     "SampleEasinessLoss": "lightning_easiness.losses",
@@ -51,6 +57,7 @@ _HOMES = {
     "Selection": "lightning_easiness.select.base",
     "SelectionState": "lightning_easiness.select.base",
     "StepwiseCompression": "lightning_easiness.experiments.compression",
+    "Threshold": "lightning_easiness.labels.rules",
     "ThresholdExamples": "lightning_easiness.experiments.threshold_runs",
     "ThresholdRuns": "lightning_easiness.experiments.threshold_runs",
     "averages_grid": "lightning_easiness.view.grids",
@@ -60,7 +67,6 @@ _HOMES = {
     "draw_data_map": "lightning_easiness.view.figures",
     "draw_histogram": "lightning_easiness.view.figures",
     "find_label_issues": "lightning_easiness.labels.find",
-    "find_threshold_issues": "lightning_easiness.labels.threshold_issues",
     "image_grid": "lightning_easiness.view.grids",
     "repeat_fit": "lightning_easiness.experiments.repeats",
     "save_image": "lightning_easiness.view.images",
@@ -73,15 +79,20 @@ _HOMES = {
 __all__ = [
     "Ablation",
     "BatchReader",
+    "Confident",
     "EasinessCallback",
     "EasinessDataModule",
     "EasinessRecord",
     "ExpectedSampleEasinessError",
+    "Gap",
+    "Hardest",
     "Keep",
     "LabelIssues",
     "MatchingRate",
     "MediumSampleRate",
+    "Mixture",
     "NoImageError",
+    "Refine",
     "Relabel",
     "SELModule",
     "SampleEasinessLoss",
@@ -90,6 +101,7 @@ __all__ = [
     "Selection",
     "SelectionState",
     "StepwiseCompression",
+    "Threshold",
     "ThresholdExamples",
     "ThresholdRuns",
     "__version__",
@@ -100,7 +112,6 @@ __all__ = [
     "draw_data_map",
     "draw_histogram",
     "find_label_issues",
-    "find_threshold_issues",
     "image_grid",
     "repeat_fit",
     "save_image",
@@ -111,7 +122,14 @@ __all__ = [
 ]
 
 
+_RENAMED = {  # old name -> what to write instead
+    "find_threshold_issues": "call find_label_issues(folder, rule=Threshold())",
+}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        raise AttributeError(f"lightning_easiness has no {name!r} any more: {_RENAMED[name]}.")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

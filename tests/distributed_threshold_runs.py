@@ -12,33 +12,38 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import nn
+from torch import Tensor, nn
 
-from lightning_easiness import LabelIssues, ThresholdRuns
-from lightning_easiness.experiments.threshold_runs import SET_FILE
+from lightning_easiness import LabelIssues, Threshold, ThresholdRuns, find_label_issues
+from lightning_easiness.experiments._halves import ARGUMENTS_FILE
 from tests.small import NUM_CLASSES, Net, Points, loader, trainer
 
 STRATEGY: dict[str, Any] = {}
 N, SEEDS, SEED = 61, (3, 4), 7  # an odd number: with two processes one example is trained on twice
 EPOCHS = 3
 PERCENTILE = 75  # of 12 threshold examples a high one is decided by a single one
-WRITTEN: list[str] = []  # the files of sets that this process wrote
+WRITTEN: list[str] = []  # the argument files that this process wrote
 
 
 class Wide(Net):
-    """Told how wide its head is; without batch norm and dropout, whose numbers go by the share of a process."""
+    """Has as many outputs as asked for, no batch norm and no dropout; keeps the labels that it is trained on."""
 
     def __init__(self, num_classes: int, lr: float = 0.1) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, num_classes))
         self.lr = lr
+        self.trained: list[Tensor] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.trained.append(batch[1].clone())
+        return super().training_step(batch, batch_idx)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=self.lr)
 
 
 def still(num_classes: int) -> Wide:
-    """Its weights stay, so that its margins do not depend on who trains on what."""
+    """A module whose weights stay, so that its margins do not depend on who trains on what."""
     return Wide(num_classes, lr=0.0)
 
 
@@ -57,10 +62,9 @@ def never() -> Trainer:
 
 
 def note(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook: files of sets are written beside and moved to their place."""
-    if event == "os.rename" and str(arguments[1]).endswith(SET_FILE):
-        path = Path(arguments[1])
-        WRITTEN.append(f"{path.parent.name}/{path.name}")
+    """An audit hook: the argument file is written beside and moved to its place."""
+    if event == "os.rename" and str(arguments[1]).endswith(ARGUMENTS_FILE):
+        WRITTEN.append(ARGUMENTS_FILE)
 
 
 def as_plain(issues: LabelIssues) -> dict[str, Any]:
@@ -75,8 +79,8 @@ def leave(folder: Path, name: str, **content: Any) -> None:
     torch.save(content, folder / f"{name}-{rank}.pt")
 
 
-def judged(folder: Path, make_module: Any, name: str, **options: Any) -> None:
-    """Runs, and leaves the table, the sets and how often a Trainer was asked for."""
+def found(folder: Path, make_module: Any, name: str, **options: Any) -> None:
+    """Runs, and leaves the table and how often a Trainer was asked for."""
     made = []
 
     def counted() -> Trainer:
@@ -85,29 +89,29 @@ def judged(folder: Path, make_module: Any, name: str, **options: Any) -> None:
 
     runs = protocol(folder / "runs", make_module, **{"make_trainer": counted, **options})
     WRITTEN.clear()
-    issues = runs.find_label_issues(percentile=PERCENTILE)
-    leave(folder, name, **as_plain(issues), sets=runs.threshold_indices, made=len(made), written=list(WRITTEN))
+    issues = find_label_issues(runs.run(), Threshold(PERCENTILE))
+    leave(folder, name, **as_plain(issues), made=len(made), written=list(WRITTEN))
 
 
 def still_weights(folder: Path) -> None:
-    judged(folder, still, "table")
+    found(folder, still, "table")
 
 
 def learning(folder: Path) -> None:
     """And at once again, in the same processes."""
-    judged(folder, Wide, "table")
-    judged(folder, Wide, "again", make_trainer=never)
+    found(folder, Wide, "table")
+    found(folder, Wide, "again", make_trainer=never)
 
 
 def gone_on(folder: Path) -> None:
     """The folder holds a part of the runs already."""
-    judged(folder, Wide, "table")
+    found(folder, Wide, "table")
 
 
 def refused(folder: Path) -> None:
     """Errors reach every process: of another draw or data set in a folder, and of a head that is too narrow."""
     runs = folder.parent / "learning" / "runs"
-    shorter = protocol(runs, seeds=(9,))
+    shorter = protocol(runs, seeds=(*SEEDS, 9))
     shorter.datamodule = loader(Points(N - 8), batch_size=4)
     narrow = protocol(folder / "narrow", lambda num_classes: Wide(num_classes - 1))
     for name, bad in {"draw": protocol(runs, seed=SEED + 1), "size": shorter, "head": narrow}.items():

@@ -181,6 +181,7 @@ def issues(
     source: Source,
     *,
     rule: Annotated[float | str | None, "confident, mixture, gap or threshold, or a fraction such as 0.05"] = None,
+    percentile: Annotated[float | None, "of the rule threshold"] = None,
     num_suspects: Annotated[int | None, "flag exactly so many"] = None,
     refine: Annotated[Literal["easy", "hard"] | None, "keep a flag only where sample easiness is this"] = None,
     target: Annotated[Path | None, "labels as they are now, compared with those trained on: .npy, .csv or .txt"] = None,
@@ -191,17 +192,18 @@ def issues(
     from lightning_easiness._utils.tables import to_text
     from lightning_easiness.cli.files import read_labels, write_table
     from lightning_easiness.labels.find import find_label_issues
-    from lightning_easiness.labels.threshold_issues import find_threshold_issues
+    from lightning_easiness.labels.rules import Refine
 
     _check_output(output, *_TABLE)
     _check_output(target, ".npy", ".csv", ".txt")
     _check_head(head)
-    options = _given(score=source.score, series=source.series, seed=source.seed, num_suspects=num_suspects)
-    options |= _given(refine=refine, rule=None if rule == "threshold" else rule)
+    record, name = _label_source(source)
+    options = _given(rule=_label_rule(rule, percentile, num_suspects), score=name, seed=source.seed)
+    if refine is not None:
+        options["refine"] = Refine(refine)
     if target is not None:
         options["target"] = read_labels(target)
-    find = find_threshold_issues if rule == "threshold" else find_label_issues
-    found = find(source.folder, checkpoint=source.checkpoint, **options)
+    found = find_label_issues(record, checkpoint=source.checkpoint, **options)
     print(f"{found.explanation}\n{len(found.flagged):,} of {len(found):,} labels are called wrong.\n")
     names = ("index", "given", "suggested", "score", "spread", "posterior", "is_issue")
     print(to_text({name: getattr(found.head(head), name).tolist() for name in names}))
@@ -278,6 +280,33 @@ def _print_quantiles(scores: Scores) -> None:
         levels = np.quantile(known, [level / 100 for level in _QUANTILES]).tolist()
         print(f"\nQuantiles of {len(known):,} examples:")
         print(to_text({f"{level} %": [value] for level, value in zip(_QUANTILES, levels, strict=True)}))
+
+
+def _label_source(source: Source) -> tuple[Any, str | None]:
+    """Return what label issues are found in, and by which score: the folder, or the record or score of a series."""
+    if source.series is None:
+        return source.folder, source.score
+    from lightning_easiness.record.record import EasinessRecord
+
+    record = EasinessRecord.load(source.folder, source.series)
+    name = source.score or "weighted_area_under_margin"
+    if record.series == "train-online" or not name.endswith("area_under_margin"):
+        return record, source.score
+    return record.score(name, source.checkpoint, **_given(seed=source.seed)), None
+
+
+def _label_rule(name: float | str | None, percentile: float | None, num_suspects: int | None) -> Any:
+    """Return the rule of a name, a fraction or a count."""
+    from lightning_easiness.labels.rules import Confident, Gap, Hardest, Mixture, Threshold
+
+    if num_suspects is not None:
+        return Hardest(num_suspects)
+    if name is None or isinstance(name, float):
+        return None if name is None else Hardest(name)
+    rules = {rule.name: rule for rule in (Confident, Mixture, Gap, Threshold)}
+    if name not in rules:
+        raise ValueError(f"--rule must be {', '.join(rules)}, or a fraction such as 0.05; got '{name}'.")
+    return rules[name](**_given(percentile=percentile))
 
 
 def _draw(path: Path, draw: Callable[[Path], object], may_lack: bool = True) -> None:

@@ -70,7 +70,15 @@ def agreed(decide: Callable[[], _T]) -> _T:
 
 
 def claim(path: Path, arguments: dict[str, Any]) -> None:
-    """Write the arguments of an experiment into its folder, or raise a ValueError if the folder holds another one."""
+    """Write the arguments of an experiment into its folder, unless they are there already."""
+    check_claim(path, arguments)
+    if is_writer() and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(arguments).encode())
+
+
+def check_claim(path: Path, arguments: dict[str, Any]) -> None:
+    """Raise a ValueError if the folder of an experiment holds one with other arguments."""
     try:
         before = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else arguments
     except (ValueError, TypeError) as error:
@@ -81,9 +89,6 @@ def claim(path: Path, arguments: dict[str, Any]) -> None:
                 f"'{path.parent}' holds what came of {name}={before.get(name)}, but `{name}` is {value} now; give"
                 " another `dirpath`, or the same arguments to go on."
             )
-    if is_writer() and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(arguments).encode())
 
 
 def check_seeds(owner: str, seeds: Iterable[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The threshold protocol: two trainings in which a few examples have a class that does not exist, to find wrong labels.
+"""The threshold protocol: two trainings in which a few examples have a class that does not exist, to find label errors.
 
 From "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +17,18 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
-from lightning_easiness._utils.lightning import is_writer
-from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, set_streams
-from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.data.observation import Observation
-from lightning_easiness.data.subset import known_target, whole
-from lightning_easiness.experiments._factories import agreed, takes, with_selection
-from lightning_easiness.experiments.repeats import repeat_fit, run_name
-from lightning_easiness.experiments.threshold_set import (
-    SET_FILE,
-    arguments_of_draw,
-    check_arguments,
-    check_length,
-    half_folders,
-    lists_others,
-    read_set,
-    read_sets,
-    write_set,
-)
-from lightning_easiness.labels.find import LabelIssues
-from lightning_easiness.labels.threshold_issues import (
-    Needs,
-    check_observed,
-    check_options,
-    check_recorded,
-    find_threshold_issues,
-    needs_of,
-)
+from lightning_easiness.experiments._factories import agreed, check_claim, claim, make, takes, with_selection
+from lightning_easiness.experiments._halves import ARGUMENTS_FILE, half_folders
+from lightning_easiness.experiments.repeats import missing_run, observers, repeat_fit, run_name
 from lightning_easiness.observe.checks import only_loader
 from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.select.base import Selection, SelectionState
-from lightning_easiness.select.datamodule import EasinessDataModule
-
-__all__ = ["ThresholdExamples", "ThresholdRuns", "find_threshold_issues"]
 
 
 class ThresholdExamples(Selection):
@@ -64,11 +39,11 @@ class ThresholdExamples(Selection):
     Args:
         num_classes: K, the number of real classes, 0 to K - 1.
         part: 0 or 1, of two sets without a common example.
-        seed: of the draw, the same for both parts.
+        seed: Seed of the draw, the same for both parts.
         replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
 
     Raises:
-        ValueError: there are less than two classes, or `part` is neither 0 nor 1.
+        ValueError: There are less than two classes, or `part` is neither 0 nor 1.
 
     Example:
         >>> ThresholdExamples(num_classes=2, seed=1).labels(SelectionState(num_examples=6))
@@ -86,20 +61,15 @@ class ThresholdExamples(Selection):
         self.num_classes, self.part, self.seed, self.replace_fn = num_classes, part, seed, replace_fn
         self.indices(2 * max(2, num_classes))  # raises what is wrong with the arguments
 
-    @property
-    def arguments(self) -> dict[str, str]:
-        """What the draw is known by on disk."""
-        return arguments_of_draw(self.num_classes, self.part, self.seed)
-
     def indices(self, num_examples: int) -> Tensor:
-        """The examples that get the class K, of a data set of this length: ascending, int64 (n,)."""
+        """Return the examples that get the class K, of a data set of this length: ascending, int64 (n,)."""
         nothing = torch.zeros(num_examples, dtype=torch.int64)  # the draw goes by the length alone
         return functional.threshold_examples(nothing, self.num_classes, self.part, self.seed)
 
     @override
     def select(self, state: SelectionState) -> Tensor:
         if state.target is not None:
-            _check_real("ThresholdExamples", state.target, self.num_classes)
+            self._check_real("ThresholdExamples", state.target)
         return torch.arange(state.num_examples)
 
     @override
@@ -108,35 +78,76 @@ class ThresholdExamples(Selection):
         labels[self.indices(state.num_examples)] = self.num_classes
         return labels
 
+    def real_labels(self, trained: Tensor, folder: Path, known: DataIdentity | None) -> DataIdentity:
+        """Return the data set by its real labels, from those that runs in a folder were trained on, int64 (N,).
+
+        Raises:
+            ValueError: The runs had another draw, a real label is the class K, or `known` is of another data set.
+        """
+        indices, real = self.indices(len(trained)), trained.clone()
+        real[indices] = -1
+        if bool(((trained[indices] >= 0) & (trained[indices] != self.num_classes)).any()):
+            raise ValueError(
+                f"The runs in '{folder}' were not trained with the examples that `num_classes` and `seed` of"
+                " ThresholdRuns draw now; give it the arguments of then, or another `dirpath`."
+            )
+        self._check_real("ThresholdRuns", real)
+        found = DataIdentity.of_target(real)
+        if known is None:
+            return found
+        check_same_labels(known, found, folder)
+        return known.merged(found)
+
+    def _check_real(self, owner: str, target: Tensor) -> None:
+        wrong = (target >= self.num_classes).nonzero()[:, 0]
+        if len(wrong):
+            raise ValueError(
+                f"The `num_classes` of {owner} is {self.num_classes}, which then is the threshold class, but example"
+                f" {int(wrong[0])} has the label {int(target[wrong[0]])}, and so {len(wrong)} are outside 0 to"
+                f" {self.num_classes - 1}: give the number of real classes."
+            )
+
+
+def check_same_labels(known: DataIdentity, found: DataIdentity, folder: Path) -> None:
+    """Raise a ValueError where the runs of the protocol are of another data set than what is trained on now."""
+    known.check_same(
+        found,
+        f"The runs in '{folder.parent}'",
+        "the data of ThresholdRuns",
+        "give it another `dirpath`, or the data of then to go on.",
+    )
+
 
 class ThresholdRuns:
-    """Trains the two runs of the threshold protocol, from which labels are judged without an assumption on scores.
+    """Trains the two runs of the threshold protocol, which find label errors without an assumption on scores.
 
     Each of the two trains with N / (K + 1) examples under the class K, which does not exist. How hard they are is how
-    hard a wrong label is. The sets have no example in common, so that each example is judged by a run in which it has
-    its own label, and most by both. It costs two trainings, of each seed.
+    hard a wrong label is. The sets have no example in common, so that each example has its own label in one run, and
+    most in both. It costs two trainings per seed. The labels are found by
 
-    On disk, `dirpath/half-0` and `dirpath/half-1` hold the runs, as `repeat_fit` writes them, and the set in
-    `threshold-examples.safetensors`: "indices", int64 (n,). Killed at any moment, it goes on where it was.
+        find_label_issues(ThresholdRuns(...).run(), rule=Threshold())  # or from the folder
 
-    Where the Trainer has an EasinessCallback, that one observes, which it must do online; else one is added that takes
-    no probe and averages probabilities, for suggested labels. `refine` of `find_label_issues` needs a probe.
+    On disk, `dirpath/half-0` and `dirpath/half-1` hold the runs, as `repeat_fit` writes them, and
+    `dirpath/threshold.json` the arguments of the draw. Killed at any moment, it goes on where it was.
+
+    Where the Trainer has an EasinessCallback, that one observes, which it must do online; else one is added that makes
+    no evaluation pass and averages probabilities, for suggested labels. `Refine()` needs an evaluation pass.
 
     Args:
-        make_trainer: returns a new Trainer for each run, as in `repeat_fit`.
-        make_module: returns a new LightningModule, likewise; its parameter `num_classes` is given K + 1, the number of
+        make_trainer: Return a new Trainer for each run, as in `repeat_fit`.
+        make_module: Return a new LightningModule, likewise; its parameter `num_classes` is given K + 1, the number of
             outputs that the module must have.
-        datamodule: a LightningDataModule, a DataLoader for training, or a function that returns one for each run; the
-            labels that are judged are those of its data set, from which nothing is selected.
+        datamodule: A LightningDataModule, a DataLoader for training, or a function that returns one for each run, with
+            the labels in question; nothing is selected from it.
         num_classes: K, the number of real classes, 0 to K - 1.
-        dirpath: the folder of the runs.
-        seeds: one run each, in both halves.
-        seed: of the draw of the sets.
+        dirpath: The folder of the runs.
+        seeds: One run each, in both halves.
+        seed: Seed of the draw of the threshold examples.
         replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
-        progress: show bars over the runs.
+        progress: Show bars over the runs.
 
     Raises:
-        ValueError: there are less than two classes.
+        ValueError: There are less than two classes.
         TypeError: `datamodule` is none of these, or `make_module` takes no `num_classes`.
 
     Example:
@@ -167,7 +178,7 @@ class ThresholdRuns:
                 "The `make_module` of ThresholdRuns must take `num_classes`, the number of outputs, which is one more"
                 f" than the {num_classes} classes of the data set: def make_module(num_classes): ..."
             )
-        with_selection(datamodule, None)
+        with_selection(datamodule, None)  # raises what is wrong with it
         self.make_trainer, self.make_module, self.datamodule = make_trainer, make_module, datamodule
         self.num_classes, self.seed, self.seeds = num_classes, seed, [int(one) for one in seeds]
         self.dirpath, self.progress = Path(dirpath), progress
@@ -178,163 +189,111 @@ class ThresholdRuns:
         return half_folders(self.dirpath)
 
     def run(self) -> list[EasinessRecord]:
-        """Trains what is not complete on disk, and returns the online record of each half.
+        """Train what is not complete on disk, and return the online record of each half.
 
         Raises:
-            ValueError: the module's head is not one wider than the real classes; a real label is the threshold class;
+            ValueError: The module's head is not one wider than the real classes; a real label is the threshold class;
                 `dirpath` holds another draw, or runs of another data set; the Trainer's callback does not observe
                 online.
-            RuntimeError: a run was not completed.
+            RuntimeError: A run was not completed.
         """
-        return self._run(Needs())
-
-    @property
-    def threshold_indices(self) -> list[Tensor]:
-        """The examples that had the class K, of each half, int64 (n,), as they are on disk.
-
-        Raises:
-            RuntimeError: they are not there.
-        """
-        return read_sets(self.folders)
-
-    def find_label_issues(self, score: str = "area_under_margin", **options: Any) -> LabelIssues:
-        """Runs, and judges the labels by both halves, as `find_threshold_issues` does from the folder.
-
-        Args:
-            score: as of the function `find_label_issues`.
-            options: as there, but `rule` and `threshold_indices`.
-
-        Raises:
-            TypeError: there is no such option.
-            ValueError: an option is out of range, the runs would not hold what is asked for, or as of `run`.
-        """
-        check_options(score, options)
-        self._run(needs_of(score, options))
-        return find_threshold_issues(self.dirpath, score, runs=map(run_name, self.seeds), **options)
-
-    def _run(self, needs: Needs) -> list[EasinessRecord]:
-        agreed(lambda: self._check_folders(needs))
-        self._check_data()
+        check_claim(self.dirpath / ARGUMENTS_FILE, self._arguments)
+        halves = list(zip(self.folders, self._selections, strict=True))
+        labels: DataIdentity | None = None
+        for folder, selection in halves:
+            complete = [run for run in map(run_name, self.seeds) if is_complete(folder / run)]
+            if complete:  # before anything is trained
+                record = EasinessRecord.load(folder, ONLINE_SERIES, complete)
+                labels = selection.real_labels(record.target, folder, labels)
         records = []
-        for folder, selection in zip(self.folders, self._selections, strict=True):
+        for folder, selection in halves:
+            make_trainer = self._guarded(_Guard(self, selection, folder, labels))
             data = with_selection(self.datamodule, selection)
-            make_trainer = self._guarded(folder / SET_FILE, selection, needs)
-            repeat_fit(make_trainer, self._wider, data, self.seeds, folder, progress=self.progress)
-            agreed(lambda folder=folder: self._check_complete(folder))  # type: ignore[misc]
-            records.append(record := EasinessRecord.load(folder, ONLINE_SERIES, map(run_name, self.seeds)))
-            agreed(lambda path=folder / SET_FILE, of=record, by=selection: _restore_set(path, of, by))  # type: ignore[misc]
+            repeat_fit(make_trainer, self._make_module, data, self.seeds, folder, progress=self.progress)
+            missing = agreed(partial(missing_run, folder, self.seeds))
+            if missing:
+                raise RuntimeError(f"Run '{missing}' in '{folder}' is not complete: run again to go on with it.")
+            records.append(EasinessRecord.load(folder, ONLINE_SERIES, map(run_name, self.seeds)))
+            labels = selection.real_labels(records[-1].target, folder, labels)
         return records
 
-    def _check_folders(self, needs: Needs) -> None:
-        """Sees to it that what is on disk came of the same arguments and holds what is needed, before any training."""
-        for folder, selection in zip(self.folders, self._selections, strict=True):
-            check_arguments(folder / SET_FILE, selection.arguments)
-            for run in [folder / run_name(seed) for seed in self.seeds]:
-                if is_complete(run):
-                    check_recorded(run, needs)
+    def __getattr__(self, name: str) -> Any:
+        if name in ("find_label_issues", "threshold_indices"):
+            raise AttributeError(f"ThresholdRuns has no `{name}` any more: find_label_issues(runs.run(), Threshold()).")
+        raise AttributeError(f"'ThresholdRuns' object has no attribute {name!r}")
 
-    def _check_data(self) -> None:
-        """Sees to it that runs on disk are of the data set that is given, also where nothing is left to train."""
-        paths = [folder / SET_FILE for folder in self.folders]
-        if not agreed(lambda: any(path.exists() for path in paths)):
-            return
-        found = self._look(0)
-        if agreed(lambda: found is not None and self._are_others(paths, found)) and self._look(1) == found:
-            raise ValueError(
-                f"'{self.dirpath}' holds runs that were trained when the data set listed other labels, so they are of"
-                " other data; give ThresholdRuns another `dirpath`, or the labels of then to go on."
-            )
+    def claim(self) -> None:
+        """Write the arguments into the folder."""
+        claim(self.dirpath / ARGUMENTS_FILE, self._arguments)
 
-    @staticmethod
-    def _are_others(paths: list[Path], found: tuple[int, str]) -> bool:
-        for path in paths:
-            check_length(path, found[0])
-        return any(lists_others(path, *found) for path in paths)
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return {"num_classes": self.num_classes, "seed": self.seed}
 
-    def _look(self, stream: int) -> tuple[int, str] | None:
-        """The length of the data set and the fingerprint of the labels that it lists; None where it cannot be had.
+    def _make_module(self, seed: int) -> LightningModule:
+        module: LightningModule = make(self.make_module, seed=seed, num_classes=self.num_classes + 1)
+        return module
 
-        A data set that is split or labelled at random is another one each time, and not to be told from that of then:
-        two looks with different random streams show that.
-        """
-        try:
-            with isolated_streams():
-                set_streams(stream)
-                data = with_selection(self.datamodule, None)
-                data = data if isinstance(data, EasinessDataModule) else data()
-                with OwnGenerators(data):
-                    data.setup("fit")
-                    return _identity(only_loader(data.train_dataloader(), "train").dataset)
-        except Exception as error:  # the user's code, which may need a Trainer
-            warn_user(
-                f"The data set of ThresholdRuns cannot be looked at outside of a training ({type(error).__name__}:"
-                f" {error}), so it is not known whether '{self.dirpath}' holds runs of it."
-            )
-            return None
-
-    def _wider(self, seed: int) -> LightningModule:
-        return _call(self.make_module, seed=seed, num_classes=self.num_classes + 1)  # type: ignore[no-any-return]
-
-    def _guarded(self, path: Path, selection: ThresholdExamples, needs: Needs) -> Callable[[int], Trainer]:
+    def _guarded(self, guard: _Guard) -> Callable[[int], Trainer]:
         def make_trainer(seed: int) -> Trainer:
-            trainer: Trainer = _call(self.make_trainer, seed=seed)
-            callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-            observers = [one for one in callbacks if isinstance(one, EasinessCallback)]
-            owner = "of your Trainer" if observers else "that ThresholdRuns adds"
-            if not observers:
-                observers = [EasinessCallback(probe=None, probabilities=True, num_images=0)]
-                callbacks.insert(0, observers[0])  # before the callbacks that save checkpoints
-            check_observed(needs, owner, observers[0].probe, observers[0].probabilities)
-            if not any(isinstance(one, _Guard) for one in callbacks):  # of a Trainer that repeat_fit will refuse
-                callbacks.insert(0, _Guard(observers[0], path, selection))
+            trainer: Trainer = make(self.make_trainer, seed=seed)
+            if not observers(trainer):
+                observer = EasinessCallback(probe=None, probabilities=True, num_images=0)
+                trainer.callbacks.insert(0, observer)  # type: ignore[attr-defined]  # before those that save checkpoints
+            if not any(isinstance(one, _Guard) for one in trainer.callbacks):  # type: ignore[attr-defined]
+                trainer.callbacks.insert(0, guard.watching(observers(trainer)[0]))  # type: ignore[attr-defined]
             return trainer
 
         return make_trainer
 
-    def _check_complete(self, folder: Path) -> None:
-        missing = [name for seed in self.seeds if not is_complete(folder / (name := run_name(seed)))]
-        if missing:
-            raise RuntimeError(f"Run '{missing[0]}' in '{folder}' is not complete: run again to go on with it.")
-
 
 class _Guard(Callback):
-    """Writes the set before the first step, and refuses a module, data or labels that do not fit it.
+    """Refuses a module, data or labels that do not fit the protocol, and claims the folder before the first step.
 
     Args:
-        observer: the callback that observes the run.
-        path: of the set.
-        selection: whose set it is.
+        runs: The protocol.
+        selection: Of the half that is trained.
+        folder: Of the half.
+        labels: The real labels of the runs that are complete; None where there are none.
     """
 
-    def __init__(self, observer: EasinessCallback, path: Path, selection: ThresholdExamples) -> None:
+    def __init__(
+        self, runs: ThresholdRuns, selection: ThresholdExamples, folder: Path, labels: DataIdentity | None
+    ) -> None:
+        self._runs, self._selection, self._folder, self._labels = runs, selection, folder, labels
+        self._observer: EasinessCallback | None = None
+        self._is_checked = False
+
+    def watching(self, observer: EasinessCallback) -> _Guard:
+        """Return a guard of the run that a callback observes, which must do so online."""
         if not observer.online:
             raise ValueError(
                 "The EasinessCallback of ThresholdRuns must observe online, as the area under the margin is taken from"
                 " training itself; give it online=True."
             )
-        self._observer, self._path, self._selection = observer, path, selection
-        self._looked = False
-        observer.subscribe(self._check_labels)
+        guard = _Guard(self._runs, self._selection, self._folder, self._labels)
+        guard._observer = observer
+        observer.subscribe(guard._check_labels)
+        return guard
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        size = num_examples(only_loader(trainer.train_dataloader, "train").dataset)
-        agreed(lambda: check_length(self._path, size))
+        if self._labels is not None:
+            loader = only_loader(trainer.train_dataloader, "train")
+            check_same_labels(self._labels, DataIdentity(num_examples(loader.dataset)), self._folder)
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self._looked:
-            return
-        self._looked = True
-        loader = only_loader(trainer.train_dataloader, "train")
-        self._check_head(trainer, pl_module, batch, loader)
-        identity = _identity(loader.dataset)
-        if is_writer():  # only now: a folder is claimed by what is trained in it
-            write_set(self._path, self._selection.indices(identity[0]), self._selection.arguments, *identity)
+        if not self._is_checked:
+            self._is_checked = True
+            self._check_head(trainer, pl_module, batch)
+            self._runs.claim()  # only now: a folder is claimed by what is trained in it
 
-    def _check_head(self, trainer: Trainer, pl_module: LightningModule, batch: Any, loader: Any) -> None:
-        probe = EvaluationPass("train", loader, self._observer.reader)
-        outputs, classes = probe.count_outputs(trainer, pl_module, batch), self._selection.num_classes
+    def _check_head(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
+        assert self._observer is not None
+        loader = only_loader(trainer.train_dataloader, "train")
+        outputs = EvaluationPass("train", loader, self._observer.reader).count_outputs(trainer, pl_module, batch)
+        classes = self._selection.num_classes
         if outputs != classes + 1:
             found = "no logits (B, classes)" if outputs is None else f"{outputs} outputs"
             raise ValueError(
@@ -345,45 +304,4 @@ class _Guard(Callback):
 
     def _check_labels(self, observation: Observation) -> None:
         if observation.series == ONLINE_SERIES and observation.target is not None:
-            target = observation.target.clone()
-            target[self._selection.indices(len(target))] = -1
-            _check_real("ThresholdRuns", target, self._selection.num_classes)
-
-
-def _call(factory: Callable[..., Any], **given: Any) -> Any:
-    return factory(**{name: value for name, value in given.items() if takes(factory, name)})
-
-
-def _check_real(owner: str, target: Tensor, num_classes: int) -> None:
-    wrong = (target >= num_classes).nonzero()[:, 0]
-    if len(wrong):
-        example = int(wrong[0])
-        raise ValueError(
-            f"The `num_classes` of {owner} is {num_classes}, which then is the threshold class, but example {example}"
-            f" has the label {int(target[example])}, and so {len(wrong)} are outside 0 to {num_classes - 1}: give the"
-            " number of real classes."
-        )
-
-
-def _identity(dataset: Any) -> tuple[int, str]:
-    """The length of a data set, and the fingerprint of the labels that it lists."""
-    everything = whole(dataset)
-    return len(everything), DataIdentity(len(everything), known_target(everything)).fingerprint
-
-
-def _restore_set(path: Path, record: EasinessRecord, selection: ThresholdExamples) -> None:
-    """Draws the set of complete runs again where it was lost.
-
-    Raises:
-        ValueError: they were trained with another one.
-    """
-    if read_set(path) is not None or not is_writer():
-        return
-    size = record.num_examples
-    indices, trained = selection.indices(size), (record.target == selection.num_classes).nonzero()[:, 0]
-    if len(trained) == 0 or not bool(torch.isin(trained, indices).all()):
-        raise ValueError(
-            f"'{path}' is lost, and the runs beside it were not trained with the examples that `num_classes` and `seed`"
-            " of ThresholdRuns draw now; give it the arguments of then, or another `dirpath`."
-        )
-    write_set(path, indices, selection.arguments, size, DataIdentity(size).fingerprint)
+            self._selection.real_labels(observation.target, self._folder, self._labels)

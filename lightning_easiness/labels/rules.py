@@ -1,215 +1,370 @@
-"""The rules by which a score calls labels wrong: a threshold, an estimated share, and the sentence that explains it."""
+"""The rules by which a label score calls labels wrong, each an object whose docstring states its assumption.
+
+A rule makes a `Decision` of `LabelScores`; `Refine` takes flags off it.
+"""
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_easiness import functional
-from lightning_easiness.scores import Scores
+from lightning_easiness._utils.warnings import warn_user
+from lightning_easiness.functional.sample_easiness import DEFAULT_TOL
+from lightning_easiness.labels.sources import LabelScores
+from lightning_easiness.labels.threshold import CombinedRuns
+
+_TOO_FEW = 30  # threshold examples of which no percentile says much
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Which labels a rule calls wrong, of the N examples in the order of the data set.
+
+    Attributes:
+        labels: what it was made from.
+        flagged: the labels called wrong, bool `(N,)`.
+        rule: name of the rule.
+        explanation: a sentence or two.
+        threshold: the easiest score that is called wrong.
+        share: estimated fraction of wrong labels among those with a score, NaN where the rule estimates none.
+        posterior: probability to be wrong `(N,)`; None where the rule gives none.
+    """
+
+    labels: LabelScores
+    flagged: Tensor
+    rule: str
+    explanation: str
+    threshold: float
+    share: float = math.nan
+    posterior: Tensor | None = None
+
+
+class Rule(ABC):
+    """Decides which labels are wrong."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def decide(self, labels: LabelScores) -> Decision:
+        """Decide which labels are wrong."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a rule says of each of the N examples, in the order of the data set.
+class Confident(Rule):
+    """Calls wrong as many labels as averaged probabilities contradict by confident learning, the hardest by the score.
 
-    Attributes:
-        score: `(N,)`, NaN where an example could not be judged.
-        spread: of the score over runs, `(N,)`.
-        given: labels, int64 `(N,)`, -1 where not known.
-        flagged: called wrong, bool `(N,)`.
-        posterior: probability to be wrong `(N,)`, NaN where the rule gives none.
-        judges: which of the sources judge an example, bool `(R, N)`.
-        threshold: the easiest score that is called wrong.
-        share: estimated share of wrong labels among the judged, NaN where the rule estimates none.
-        rule: its name.
-        higher_is_easier: direction of the score.
-        explanation: a sentence or two.
+    Assumes that the model confuses classes only where labels are wrong; nothing about the distribution of the score. A
+    weak model therefore flags too many labels, and one that soon memorises wrong labels too few, with a `UserWarning`.
+    No second training. Where score and probabilities are of the online record, the probability of the given label is
+    that of the time of learning; see `functional.replace_confidence`. A label that the model prefers to all others is
+    never flagged.
+
+    Example:
+        >>> Confident()
+        Confident()
     """
 
-    score: Tensor
-    spread: Tensor
-    given: Tensor
-    flagged: Tensor
-    posterior: Tensor
-    judges: Tensor
-    threshold: float
-    share: float
-    rule: str
-    higher_is_easier: bool
-    explanation: str
+    name: ClassVar[str] = "confident"
 
-    def may_be_wrong(self) -> Tensor:
-        """Which examples have a label that could be wrong: all, where no label is known."""
-        known = self.given >= 0
-        return known if bool(known.any()) else ~known
+    @override
+    def decide(self, labels: LabelScores) -> Decision:
+        """Decide which labels are wrong.
 
-    def hardest_first(self, tie_breaker: Tensor | None, seed: int) -> Tensor:
-        """The judged examples, hardest first, ties by the tie breaker and then by a draw."""
-        easiest_first = functional.rank_by_easiness(
-            self.score, higher_is_easier=self.higher_is_easier, tie_breaker=tie_breaker, seed=seed
+        Raises:
+            ValueError: Probabilities or labels are not known, or the probabilities are of a later checkpoint.
+        """
+        opposed, labelled = self._probabilities(labels), labels.known & (labels.given >= 0)
+        if not bool(labelled.any()):
+            raise ValueError(
+                "rule=Confident() needs labels, and none are known: give `target` to find_label_issues(), or take "
+                "rule=Mixture()."
+            )
+        shares = functional.estimate_wrong_share(opposed, labels.given.masked_fill(~labelled, -1))
+        share = float(shares[labels.given[labelled]].mean())
+        flagged = _hardest(labels, math.floor(share * int(labelled.sum()) + 0.5))
+        if labels.lead is not None:
+            flagged &= labels.lead <= 0
+        return Decision(
+            labels=labels,
+            flagged=flagged,
+            rule=self.name,
+            threshold=labels.easiest(flagged),
+            share=share,
+            explanation=f"Rule 'confident': {100 * share:.1f} % of labels are estimated to be wrong, by confident "
+            "learning from averaged probabilities, which also counts what the model confuses and misses what it has "
+            f"soon memorised; as many are called wrong, the hardest by {labels.scores.name}{_bounded(labels)}: "
+            f"{int(flagged.sum())} examples.",
         )
-        return easiest_first.flip(0)
+
+    @staticmethod
+    def _probabilities(labels: LabelScores) -> Tensor:
+        known = labels.probabilities_while_learning()
+        if known is None:
+            raise ValueError(
+                "rule=Confident() needs averaged `probabilities` (N, K), and none are known: train with "
+                "EasinessCallback(probabilities=True), give them, or take rule=Mixture()."
+            )
+        if labels.ends_early and not labels.probabilities_given:
+            raise ValueError(
+                "rule=Confident() takes the recorded probabilities, which are averaged over all of training, but "
+                "`checkpoint` is not the last: take -1, give `probabilities`, or take rule=Mixture()."
+            )
+        return known
 
 
-def judge(
-    scores: Scores, given: Tensor, rule: str | float, probabilities: Tensor | None, tie: float | None, seed: int
-) -> Verdict:
-    """Judge by one score, without a second training.
+class _TwoGroups(Rule):
+    """Calls wrong the harder of two groups of examples."""
+
+    assumption: ClassVar[str]
+    split: ClassVar[Callable[..., functional.TwoGroups]]
+    gives_posterior: ClassVar[bool] = False
+
+    @override
+    def decide(self, labels: LabelScores) -> Decision:
+        """Decide which labels are wrong."""
+        values = labels.values
+        groups = self.split(values, higher_is_easier=labels.scores.higher_is_easier, limit=labels.tie)
+        return Decision(
+            labels=labels,
+            flagged=groups.flagged & labels.may_be_wrong,
+            rule=self.name,
+            threshold=float(groups.threshold),
+            share=float(groups.share),
+            posterior=groups.posterior.to(values.dtype) if self.gives_posterior else None,
+            explanation=f"Rule '{self.name}': {self.assumption}{_bounded(labels)}{self._found(labels, groups)}.",
+        )
+
+    @staticmethod
+    def _found(labels: LabelScores, groups: functional.TwoGroups) -> str:
+        share = f"{100 * float(groups.share):.1f} % of labels"
+        if bool(groups.flagged.any()):
+            number = int(groups.flagged.sum())
+            limit = f"{labels.scores.name} of {float(groups.threshold):.4g} or harder, {number} examples"
+            return f": {limit}; {share} are estimated to be wrong"
+        if float(groups.share) > 0:
+            return (
+                f"; such a group was found, {share}, but all of it is beyond that: where wrong labels were memorised, "
+                "an earlier `checkpoint` shows more"
+            )
+        return "; no such group was found"
+
+
+@dataclass(frozen=True)
+class Mixture(_TwoGroups):
+    """Calls wrong the harder of two Gaussian components of the score; see `functional.split_by_mixture`.
+
+    Assumes that the scores of right and of wrong labels are Gaussian each. Flags too many where clean examples are
+    skewed towards hard. No second training. A label that the model prefers to all others is never flagged.
+
+    Example:
+        >>> Mixture()
+        Mixture()
+    """
+
+    name: ClassVar[str] = "mixture"
+    assumption: ClassVar[str] = (
+        "wrong labels are assumed to be the harder of two Gaussian components, and what belongs to it with a "
+        "probability of 1/2 or more is called wrong"
+    )
+    split = staticmethod(functional.split_by_mixture)
+    gives_posterior: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Gap(_TwoGroups):
+    """Calls wrong the hard side of the best cut through the scores (Otsu's method); see `functional.split_by_gap`.
+
+    Assumes two groups of similar spread and not too unequal size. No second training. A label that the model prefers to
+    all others is never flagged.
+
+    Example:
+        >>> Gap()
+        Gap()
+    """
+
+    name: ClassVar[str] = "gap"
+    assumption: ClassVar[str] = (
+        "wrong labels are assumed to be a group of similar spread on the hard side of the best cut"
+    )
+    split = staticmethod(functional.split_by_gap)
+
+
+@dataclass(frozen=True)
+class Threshold(Rule):
+    """Calls wrong what is as hard as the examples that `ThresholdRuns` trains under a class that does not exist.
+
+    Assumes that wrong labels look like such threshold examples; nothing about the distribution of the score. Takes what
+    ThresholdRuns trained, two trainings per seed: its folder, or the record of each half. The threshold examples are
+    those recorded under the last class. For a single run, give `target`, the labels of the data set.
 
     Args:
-        scores: the score.
-        given: labels `(N,)`, -1 where not known.
-        rule: "confident", "mixture", "gap" or a share.
-        probabilities: averaged, `(N, K)`, where known.
-        tie: value of the score at which the given label ties with another, None where it has none.
-        seed: decides what is left of ties.
+        percentile: Of the scores of the threshold examples, counted from the hard end, in [1, 100].
 
     Raises:
-        ValueError: the rule needs probabilities or labels that are not known.
+        ValueError: The percentile is out of range, as a fraction is.
+
+    Example:
+        >>> Threshold(percentile=0.99)
+        Traceback (most recent call last):
+        ValueError: The `percentile` of Threshold must be in [1, 100]; got 0.99: did you mean 99?
     """
-    values, higher = scores.values.detach().cpu(), scores.higher_is_easier
-    verdict = Verdict(
-        score=values,
-        spread=scores.spread,
-        given=given,
-        flagged=torch.zeros(len(values), dtype=torch.bool),
-        posterior=torch.full_like(values, torch.nan),
-        judges=~values.isnan().unsqueeze(0),
-        threshold=-math.inf if higher else math.inf,
-        share=math.nan,
-        rule=str(rule),
-        higher_is_easier=higher,
-        explanation="",
-    )
-    if isinstance(rule, float):
-        judged = int(verdict.judges.sum())
-        count = functional.fraction_to_count(rule, judged) if judged else 0
-        return exactly(verdict, count, scores.tie_breaker, seed)
-    if rule == "confident":
-        return _by_confidence(verdict, scores, probabilities, tie, seed)
-    split = functional.split_by_mixture if rule == "mixture" else functional.split_by_gap
-    groups = split(values, higher_is_easier=higher, limit=tie)
-    return replace(
-        verdict,
-        flagged=groups.flagged & verdict.may_be_wrong(),
-        posterior=groups.posterior.to(values.dtype) if rule == "mixture" else verdict.posterior,
-        threshold=float(groups.threshold),
-        share=float(groups.share),
-        explanation=_explain_groups(scores.name, rule, groups, tie, higher),
-    )
 
+    name: ClassVar[str] = "threshold"
+    percentile: float = 99.0
 
-def more_wrong(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict that calls most labels wrong, the first of equal ones; its explanation tells of the others."""
-    most = max(verdicts, key=lambda verdict: int(verdict.flagged.sum()))
-    others = "".join(
-        f" Rule '{verdict.rule}' would call {int(verdict.flagged.sum())} wrong, which is not more."
-        for verdict in verdicts
-        if verdict is not most
-    )
-    return replace(most, explanation=most.explanation + others)
+    def __post_init__(self) -> None:
+        if not 1 <= self.percentile <= 100:
+            hint = f"did you mean {100 * self.percentile:g}?" if 0 < self.percentile < 1 else "the paper's is 99."
+            raise ValueError(f"The `percentile` of Threshold must be in [1, 100]; got {self.percentile}: {hint}")
 
-
-def contradicted(verdict: Verdict, tie: float | None) -> str:
-    """A sentence on how many labels the model does not share, by which the estimate of a rule can be judged."""
-    judged = ~verdict.score.isnan()
-    if tie is None or not bool(judged.any()):
-        return ""
-    values = verdict.score[judged]
-    share = float((values < tie if verdict.higher_is_easier else values > tie).double().mean())
-    doubt = ", more than half: train longer before you trust the report" if share > 0.5 else ""
-    return f" The model prefers another label in {100 * share:.1f} % of examples{doubt}."
-
-
-def _by_confidence(
-    verdict: Verdict, scores: Scores, probabilities: Tensor | None, tie: float | None, seed: int
-) -> Verdict:
-    """The verdict that calls wrong as many as confident learning counts, the hardest by the score."""
-    if probabilities is None:
-        raise ValueError(
-            "rule='confident' needs averaged `probabilities` (N, K), and none are known: train with "
-            "EasinessCallback(probabilities=True), give them, or take rule='mixture'."
+    @override
+    def decide(self, labels: LabelScores) -> Decision:
+        """Decide which labels are wrong, from runs that `combine_runs` has combined."""
+        assert isinstance(labels, CombinedRuns)
+        self._warn_of_few(min(labels.num_threshold_examples))
+        flagged = labels.excess <= 0
+        numbers = " and ".join(map(str, labels.num_threshold_examples))
+        limits = " and ".join(f"{value:.4g}" for value in labels.thresholds.tolist())
+        return Decision(
+            labels=labels,
+            flagged=flagged,
+            rule=self.name,
+            threshold=float(labels.thresholds.mean()),
+            share=int(flagged.sum()) / max(1, int(labels.known.sum())),
+            explanation="Rule 'threshold': wrong labels are assumed to look like examples of a class that does not "
+            f"exist; {self.percentile:g} % of the {numbers} that were trained on are as hard as {limits} or harder.",
         )
-    labelled = verdict.judges[0] & (verdict.given >= 0)
-    if not bool(labelled.any()):
-        raise ValueError(
-            "rule='confident' needs labels, and none are known: give `target` to find_label_issues(), or take "
-            "rule='mixture'."
+
+    def _warn_of_few(self, number: int) -> None:
+        """Warn where a percentile is a matter of chance: less than one threshold example is beyond it."""
+        if self.percentile == 100 or number * (100 - self.percentile) >= 100:
+            return
+        way_out = f"take percentile={int(100 - 100 / number)} or lower, or another rule"
+        if number < _TOO_FEW:
+            way_out = "take another rule, as rule=Confident() on a run without threshold examples"
+        warn_user(
+            f"The threshold, percentile={self.percentile:g} of {number} threshold examples, is decided by the easiest "
+            f"of them alone, so how many labels are called wrong is a matter of chance: {way_out}."
         )
-    shares = functional.estimate_wrong_share(probabilities, verdict.given.masked_fill(~labelled, -1))
-    share = float(shares[verdict.given[labelled]].mean())
-    counted = exactly(verdict, math.floor(share * int(labelled.sum()) + 0.5), scores.tie_breaker, seed)
-    flagged = counted.flagged
-    if tie is not None:
-        flagged = flagged & (verdict.score <= tie if verdict.higher_is_easier else verdict.score >= tie)
-    called, bounded = verdict.score[flagged], _bounded(tie, verdict.higher_is_easier)
-    return replace(
-        counted,
-        flagged=flagged,
-        threshold=easiest_of(called, verdict.higher_is_easier),
-        share=share,
-        rule="confident",
-        explanation=f"Rule 'confident': {100 * share:.1f} % of labels are estimated to be wrong, by confident learning "
-        "from averaged probabilities, which counts what the model confuses as wrong, too, and misses what it has "
-        f"soon learnt by heart; as many are called wrong, the hardest by {scores.name}{bounded}: {int(flagged.sum())} "
-        "examples.",
-    )
 
 
-def _bounded(tie: float | None, higher_is_easier: bool) -> str:
-    side = "above" if higher_is_easier else "below"
-    return "" if tie is None else f", but nothing {side} {tie:g}, where the model prefers the given label"
+@dataclass(frozen=True)
+class Hardest(Rule):
+    """Calls wrong the hardest, exactly as many as are asked for.
+
+    Assumes nothing, and estimates nothing.
+
+    Args:
+        amount: A fraction in (0, 1) of the examples that have a score, or a number of examples of at least 0.
+
+    Raises:
+        ValueError: `amount` is neither.
+
+    Example:
+        >>> Hardest(0.05), Hardest(50)
+        (Hardest(amount=0.05), Hardest(amount=50))
+    """
+
+    name: ClassVar[str] = "hardest"
+    amount: float
+
+    def __post_init__(self) -> None:
+        is_count = isinstance(self.amount, Integral) and not isinstance(self.amount, bool) and self.amount >= 0
+        is_fraction = isinstance(self.amount, Real) and 0 < self.amount < 1
+        if not is_count and not is_fraction:
+            raise ValueError(
+                "The `amount` of Hardest must be a fraction in (0, 1) or a number of examples, an integer of at least "
+                f"0; got {self.amount!r}: 5 % are 0.05."
+            )
+
+    @override
+    def decide(self, labels: LabelScores) -> Decision:
+        """Decide which labels are wrong.
+
+        Raises:
+            ValueError: There are fewer labels that could be wrong.
+        """
+        known = int(labels.known.sum())
+        if isinstance(self.amount, Integral):
+            count = int(self.amount)
+        else:
+            count = functional.fraction_to_count(float(self.amount), known) if known else 0
+        flagged = _hardest(labels, count)
+        return Decision(
+            labels=labels,
+            flagged=flagged,
+            rule=self.name,
+            threshold=labels.easiest(flagged),
+            explanation=f"Rule 'hardest': the {count} hardest are called wrong, as many as were asked for.",
+        )
 
 
-def easiest_of(called: Tensor, higher_is_easier: bool) -> float:
-    """The easiest of the scores that are called wrong; of none, an infinity that no score reaches."""
-    if len(called) == 0:
-        return -math.inf if higher_is_easier else math.inf
-    return float(called.max() if higher_is_easier else called.min())
+@dataclass(frozen=True, eq=False)
+class Refine:
+    """Keeps a flag only where sample easiness at the given label is hard (AUM-SE): fewer false flags.
+
+    Args:
+        which: "hard", the better by far, or "easy"; see `functional.refine_by_sample_easiness`.
+        easiness: Sample easiness at the given label, in [0, 1], `(N,)`; None for that of the record, or of the
+            evaluation pass in the folder.
+        tol: As in `functional.easiness_level`.
+
+    Raises:
+        ValueError: `which` is neither.
+
+    Example:
+        >>> Refine(which="medium")
+        Traceback (most recent call last):
+        ValueError: The `which` of Refine must be 'hard' or 'easy'; got 'medium'.
+    """
+
+    which: Literal["hard", "easy"] = "hard"
+    easiness: Tensor | None = None
+    tol: float = DEFAULT_TOL
+
+    def __post_init__(self) -> None:
+        if self.which not in ("hard", "easy"):
+            raise ValueError(f"The `which` of Refine must be 'hard' or 'easy'; got {self.which!r}.")
+
+    def apply(self, decision: Decision) -> Decision:
+        """Return the decision with fewer flags."""
+        labels, easiness = decision.labels, decision.labels.easiness if self.easiness is None else self.easiness
+        easiness = torch.as_tensor(easiness).detach().cpu()
+        if easiness.shape != labels.given.shape:
+            raise ValueError(
+                f"The `easiness` of Refine must have shape ({len(labels.given)},), a value for each example that was "
+                f"recorded; got {tuple(easiness.shape)}."
+            )
+        flagged = functional.refine_by_sample_easiness(decision.flagged, easiness, self.which, self.tol)
+        kept = f" Of {int(decision.flagged.sum())} flags {int(flagged.sum())} are left, where sample easiness"
+        return replace(
+            decision,
+            flagged=flagged,
+            threshold=labels.easiest(flagged),
+            explanation=f"{decision.explanation}{kept} at the given label is {self.which}.",
+        )
 
 
-def exactly(verdict: Verdict, count: int, tie_breaker: Tensor | None, seed: int) -> Verdict:
-    """The verdict that calls exactly the hardest `count` wrong; the estimated share stays."""
-    order = verdict.hardest_first(tie_breaker, seed)
-    order = order[verdict.may_be_wrong()[order]]
+def _hardest(labels: LabelScores, count: int) -> Tensor:
+    """Return the hardest `count` labels that could be wrong, bool `(N,)`."""
+    order = labels.hardest_first()
+    order = order[labels.may_be_wrong[order]]
     if count > len(order):
         raise ValueError(
-            f"The `num_suspects` of find_label_issues must be at most the {len(order)} labels that could be judged; "
-            f"got {count}."
+            f"The `amount` of Hardest must be at most the {len(order)} labels that have a score; got {count}."
         )
-    chosen = order[:count]
-    flagged = torch.zeros_like(verdict.flagged)
-    flagged[chosen] = True
-    return replace(
-        verdict,
-        flagged=flagged,
-        threshold=easiest_of(verdict.score[chosen], verdict.higher_is_easier),
-        rule="share",
-        explanation=f"Rule 'share': the {len(chosen)} hardest are called wrong, as many as were asked for.",
-    )
+    flagged = torch.zeros_like(labels.known)
+    flagged[order[:count]] = True
+    return flagged
 
 
-def _explain_groups(
-    score: str, rule: str, groups: functional.TwoGroups, tie: float | None, higher_is_easier: bool
-) -> str:
-    assumed = {
-        "mixture": "wrong labels are assumed to be the harder of two Gaussian bells, and what belongs to it with a "
-        "probability of 1/2 or more is called wrong",
-        "gap": "wrong labels are assumed to be a group of similar spread on the hard side of the best cut",
-    }[rule]
-    bounded = _bounded(tie, higher_is_easier)
-    if not bool(groups.flagged.any()):
-        found = "no such group was found"
-        if float(groups.share) > 0:
-            found = (
-                f"such a group was found, {100 * float(groups.share):.1f} % of labels, but all of it is beyond that: "
-                "where wrong labels were learnt by heart, an earlier `checkpoint` tells more"
-            )
-        return f"Rule '{rule}': {assumed}{bounded}; {found}."
-    return (
-        f"Rule '{rule}': {assumed}{bounded}: {score} of {float(groups.threshold):.4g} or harder, "
-        f"{int(groups.flagged.sum())} examples; {100 * float(groups.share):.1f} % of labels are estimated to be wrong."
-    )
+def _bounded(labels: LabelScores) -> str:
+    side = "above" if labels.scores.higher_is_easier else "below"
+    return "" if labels.tie is None else f", but nothing {side} {labels.tie:g}, where the model prefers the given label"

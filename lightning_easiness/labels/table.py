@@ -24,28 +24,27 @@ class LabelIssues(Table):
     """Examples by how suspicious their labels are, most suspicious first. Made by `find_label_issues`.
 
     Attributes:
-        index: the examples, int64 `(M,)`: all that could be judged.
-        given: their labels, int64 `(M,)`, -1 where not known.
-        suggested: labels to give instead, int64 `(M,)`, -1 where not known; of use where `is_issue`.
+        index: The examples, int64 `(M,)`: all that have a score.
+        given: Their labels, int64 `(M,)`, -1 where not known.
+        suggested: Labels to give instead, int64 `(M,)`, -1 where not known; of use where `is_issue`.
         score: `(M,)`, in the direction of `higher_is_easier`.
-        spread: of the score over runs, `(M,)`, NaN for one run.
-        posterior: probability that the label is wrong, `(M,)`, as far as the rule gives one, else NaN.
-        is_issue: whether the label is called wrong, bool `(M,)`.
-        unseen: examples that could not be judged, int64 `(U,)`, ascending: neither clean nor wrong.
-        threshold: the easiest score that is called wrong.
-        rule: how the threshold was found: "confident", "mixture", "gap", "threshold" or "share".
-        estimated_share: of wrong labels among the judged; NaN where the rule estimates none, as a share that was asked
-            for.
-        score_name: name of the score.
-        higher_is_easier: direction of the score.
+        spread: Standard deviation of the score over runs, `(M,)`, NaN for one run.
+        posterior: Probability that the label is wrong, `(M,)`, as far as the rule gives one, else NaN.
+        is_issue: Whether the label is called wrong, bool `(M,)`.
+        unseen: Examples without a score, int64 `(U,)`, ascending: neither clean nor wrong.
+        threshold: The easiest score that is called wrong.
+        rule: Name of the rule: "confident", "mixture", "gap", "threshold" or "hardest".
+        estimated_share: Estimated fraction of wrong labels among the examples that have a score; NaN where the rule
+            estimates none.
+        score_name: Name of the score.
+        higher_is_easier: Direction of the score.
         num_examples: N, the length of the data set.
-        explanation: how all this came about, in sentences.
-        probabilities: averaged probabilities `(N, K)` in the order of the data set, None where not known.
-        fingerprint: names the data set.
+        explanation: How all this came about, in sentences.
+        probabilities: Averaged probabilities `(N, K)` in the order of the data set, None where not known.
+        fingerprint: Names the data set.
 
     Example:
-        >>> from lightning_easiness.scores import Scores
-        >>> from lightning_easiness.labels.find import find_label_issues
+        >>> from lightning_easiness import Scores, find_label_issues
         >>> margins = torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])
         >>> scores = Scores(margins, higher_is_easier=True, target=torch.arange(72) % 3, name="area_under_margin")
         >>> issues = find_label_issues(scores)
@@ -82,7 +81,7 @@ class LabelIssues(Table):
 
     def __repr__(self) -> str:
         sign = "<=" if self.higher_is_easier else ">="
-        unseen = f"; {len(self.unseen)} not judged" if len(self.unseen) else ""
+        unseen = f"; {len(self.unseen)} without a score" if len(self.unseen) else ""
         estimate = "" if math.isnan(self.estimated_share) else f"; {100 * self.estimated_share:.1f} % estimated wrong"
         return (
             f"LabelIssues({int(self.is_issue.sum())} of {len(self)} labels called wrong by '{self.rule}': "
@@ -90,7 +89,7 @@ class LabelIssues(Table):
         )
 
     def __str__(self) -> str:
-        """The first rows as text."""
+        """Return the first rows as text."""
         shown = self.head(_SHOWN)
         text = to_text({name: getattr(shown, name).tolist() for name in _ROWS})
         return text + (f"\n... and {len(self) - _SHOWN} more" if len(self) > _SHOWN else "")
@@ -102,10 +101,10 @@ class LabelIssues(Table):
 
     @property
     def unflagged(self) -> Tensor:
-        """All other examples, also those that could not be judged, int64, ascending: `Keep(issues.unflagged)`.
+        """All other examples, also those without a score, int64, ascending: `Keep(issues.unflagged)`.
 
         Raises:
-            ValueError: this is a part of the table, as of `head()`.
+            ValueError: This is a part of the table, as of `head()`.
         """
         self._check_whole("unflagged")
         left = torch.ones(self.num_examples, dtype=torch.bool)
@@ -113,12 +112,12 @@ class LabelIssues(Table):
         return left.nonzero()[:, 0]
 
     def corrections(self) -> Tensor:
-        """The suggested label of each flagged example where it is known, -1 for all others: int64 `(N,)`.
+        """Return the suggested label of each flagged example where it is known, -1 for all others: int64 `(N,)`.
 
         `Keep(torch.arange(issues.num_examples), labels=issues.corrections())` trains with them.
 
         Raises:
-            ValueError: this is a part of the table, as of `head()`; or no suggestion is known.
+            ValueError: This is a part of the table, as of `head()`; or no suggestion is known.
         """
         self._check_whole("corrections()")
         if bool((self.suggested < 0).all()):
@@ -131,7 +130,7 @@ class LabelIssues(Table):
         return labels
 
     def head(self, n: int = _SHOWN) -> "LabelIssues":
-        """The `n` most suspicious rows.
+        """Return the `n` most suspicious rows.
 
         Raises:
             ValueError: `n` is negative.
@@ -142,9 +141,9 @@ class LabelIssues(Table):
 
     @override
     def to_pandas(self) -> "pd.DataFrame":
-        """Table with index "index" and columns given, suggested, score, spread, posterior and is_issue, in this order.
+        """Return a table with index "index" and columns given, suggested, score, spread, posterior and is_issue.
 
-        `attrs` of the table say the score, its direction, the rule, the threshold and the estimated share.
+        Its `attrs` hold the score's name and direction, the rule, the threshold and the estimated share.
         """
         table = to_pandas(self._columns(), index="index")
         about = ("score_name", "higher_is_easier", "rule", "threshold", "estimated_share", "num_examples")
@@ -152,16 +151,16 @@ class LabelIssues(Table):
         return table
 
     def to_cleanlab(self) -> dict[str, NDArray[Any]]:
-        """What cleanlab's `find_label_issues` and Datalab take: "labels" `(n,)` and "pred_probs" `(n, K)`, where known.
+        """Return what cleanlab's `find_label_issues` and Datalab take: "labels" `(n,)` and "pred_probs" `(n, K)`.
 
-        cleanlab expects probabilities out of sample. Those averaged over training are not: they tell the same early in
-        a training, and less and less as wrong labels are learnt by heart.
+        cleanlab expects probabilities out of sample. Those averaged over training are not: they say the same early in a
+        training, and less and less as wrong labels are memorised. Without probabilities there are labels alone.
 
-        A row for each judged example, in the order of the data set: row r is example `issues.index.sort().values[r]`,
-        which is r itself where all were judged.
+        One row per example with a score, in the order of the data set: row r is example
+        `issues.index.sort().values[r]`, which is r itself where all have one.
 
         Raises:
-            ValueError: a label or a probability of a judged example is not known.
+            ValueError: A label or a probability of such an example is not known.
         """
         order = self.index.argsort()
         labels = self.given[order]
@@ -182,12 +181,12 @@ class LabelIssues(Table):
         return bridge
 
     def to_columns(self) -> dict[str, list[Any]]:
-        """Plain lists with one value for each example of the data set, in its order; None where it was not judged.
+        """Return plain lists with one value per example of the data set, in its order; None where it has no score.
 
         As FiftyOne's `dataset.set_values(name, values)` takes them. "rank" is 1 for the most suspicious.
 
         Raises:
-            ValueError: this is a part of the table, as of `head()`.
+            ValueError: This is a part of the table, as of `head()`.
         """
         self._check_whole("to_columns()")
         columns = {name: values for name, values in self._columns().items() if name != "index"}

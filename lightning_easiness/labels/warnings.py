@@ -1,66 +1,53 @@
-"""What a report on labels warns of: examples that could not be judged, and classes of which most is called wrong."""
+"""What `find_label_issues` warns of: examples without a score, memorised labels, classes flagged as a whole."""
 
 import torch
 from torch import Tensor
 
+from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.labels.rules import Verdict
+from lightning_easiness.labels.rules import Decision
+from lightning_easiness.labels.sources import ONLINE
 
 _MOST_CLASSES = 5  # that a warning names
 _MANY = 0.01  # of all examples
 _TIMES_THE_SHARE = 2  # of all labels that are called wrong, at which a class stands out
 
 
-def check_any(values: Tensor) -> None:
-    """See to it that some example has a score.
-
-    Raises:
-        ValueError: none has.
-    """
-    if bool(values.isnan().all()):
-        raise ValueError(
-            f"None of {len(values)} labels can be judged, as no example has a score: training saw none of them under "
-            "its own label, or every loss was NaN."
-        )
-
-
-def warn_of_labels_learnt_by_heart(
-    verdict: Verdict, tie: float | None, agreed: Tensor | None, learning: int | None
-) -> None:
-    """Warn where many labels that the model long contradicted are right in its eyes at the end, but few are flagged.
-
-    Args:
-        verdict: by a score that has a tie.
-        tie: its value.
-        agreed: whether the model is right at the end of the training, bool `(N,)`, None where not known.
-        learning: the last checkpoint at which it still learnt much.
-    """
-    if tie is None or agreed is None or learning is None:
+def warn_of_memorised_labels(decision: Decision) -> None:
+    """Warn where the model ends with many labels that it long contradicted, but few are flagged."""
+    labels, record = decision.labels, decision.labels.record
+    if labels.lead is None or record is None or record.series != ONLINE or "correct" not in record.fields:
         return
-    beyond = verdict.score < tie if verdict.higher_is_easier else verdict.score > tie
-    by_heart, flagged = int((beyond & agreed).sum()), int(verdict.flagged.sum())
-    if by_heart > max(_MANY * len(verdict.score), flagged):
+    right = [record.field("correct", checkpoint) for checkpoint in range(record.num_checkpoints)]
+    weights = functional.learning_weights(torch.stack([rows.float().mean() for rows in right]))
+    learning = int(
+        (weights >= weights.max() / 2).nonzero()[-1]
+    )  # the last at which it still learnt half as much as ever
+    memorised = int(((labels.lead < 0) & (right[-1].float().mean(0) > 0.5)).sum())
+    flagged = int(decision.flagged.sum())
+    if memorised > max(_MANY * len(labels.given), flagged):
         warn_user(
-            f"{by_heart} labels that the model contradicted while it was learning are what it says in the end, but "
-            f"{flagged} are called wrong: wrong labels that were learnt by heart would be among them; "
-            f"checkpoint={learning} shows the time before, and rule='gap' flags more."
+            f"{memorised} labels that the model contradicted while it was learning are what it predicts in the end, "
+            f"but {flagged} are called wrong: wrong labels that were memorised would be among them; "
+            f"checkpoint={learning} shows the time before, and rule=Gap() flags more."
         )
 
 
-def warn_of_what_was_not_judged(verdict: Verdict) -> None:
+def warn_of_unknown_scores(decision: Decision) -> None:
     """Warn of examples without a score."""
-    unseen, number = int(verdict.score.isnan().sum()), len(verdict.score)
-    if unseen:
+    known = decision.labels.known
+    if not bool(known.all()):
         warn_user(
-            f"{unseen} of {number} examples could not be judged, as training never saw them under their own label, or "
-            "their logits were NaN: they are in `unseen` of the table, neither clean nor wrong."
+            f"{int((~known).sum())} of {len(known)} examples have no label score, as training never saw them under "
+            "their own label, or their logits were NaN: they are in `unseen` of the table, neither clean nor wrong."
         )
 
 
-def warn_of_classes(verdict: Verdict) -> None:
+def warn_of_classes(decision: Decision) -> None:
     """Warn of classes of which more than half is called wrong, and far more than of all labels."""
-    judged = verdict.judges.any(0) & (verdict.given >= 0)
-    sizes, flagged = _count(verdict.given[judged]), _count(verdict.given[judged & verdict.flagged])
+    given = decision.labels.given
+    counted = decision.labels.known & (given >= 0)
+    sizes, flagged = _count(given[counted]), _count(given[counted & decision.flagged])
     shares = flagged / sizes[: len(flagged)].clamp(min=1)
     common = float(flagged.sum()) / max(1, float(sizes.sum()))
     most = ((shares > 0.5) & (shares > _TIMES_THE_SHARE * common)).nonzero()[:, 0].tolist()
@@ -70,7 +57,7 @@ def warn_of_classes(verdict: Verdict) -> None:
     more = f" and {len(most) - _MOST_CLASSES} classes more" if len(most) > _MOST_CLASSES else ""
     warn_user(
         f"Most labels of some classes are called wrong ({named}{more}), but {100 * common:.1f} % of all: such a class "
-        "may be rare or hard instead; look at its pictures before you drop it."
+        "may be rare or hard instead; look at its images before you drop it."
     )
 
 

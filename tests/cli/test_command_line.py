@@ -15,7 +15,18 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_easiness import Ablation, EasinessRecord, Keep, __version__, find_label_issues, functional
+from lightning_easiness import (
+    Ablation,
+    EasinessRecord,
+    Gap,
+    Hardest,
+    Keep,
+    Mixture,
+    Refine,
+    __version__,
+    find_label_issues,
+    functional,
+)
 from lightning_easiness.cli import commands
 from lightning_easiness.cli.main import main
 from lightning_easiness.scores import SCORES
@@ -289,10 +300,10 @@ def test_issues_are_those_of_the_library(labelled: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
-        (("--rule", "gap"), {"rule": "gap"}),
-        (("--rule", 0.1, "--score", "mean_loss"), {"rule": 0.1, "score": "mean_loss"}),
-        (("--num-suspects", 5, "--seed", 2), {"num_suspects": 5, "seed": 2}),
-        (("--refine", "hard", "--rule", "mixture"), {"refine": "hard", "rule": "mixture"}),
+        (("--rule", "gap"), {"rule": Gap()}),
+        (("--rule", 0.1, "--score", "mean_loss"), {"rule": Hardest(0.1), "score": "mean_loss"}),
+        (("--num-suspects", 5, "--seed", 2), {"rule": Hardest(5), "seed": 2}),
+        (("--refine", "hard", "--rule", "mixture"), {"refine": Refine("hard"), "rule": Mixture()}),
         (("--series", "train-probe", "--checkpoint", 0), {"series": "train-probe", "checkpoint": 0}),
     ],
 )
@@ -300,7 +311,11 @@ def test_options_of_issues(
     arguments: tuple[object, ...], options: dict[str, Any], labelled: Path, tmp_path: Path, capsys: Output
 ) -> None:
     call("issues", labelled, *arguments, "--output", tmp_path / "issues.csv", "--head", 0)
-    expected = find_label_issues(labelled, **options)
+    source: Any = labelled
+    if "series" in options:
+        record = EasinessRecord.load(labelled, options["series"])
+        source, options = record.score("weighted_area_under_margin", options["checkpoint"]), {}
+    expected = find_label_issues(source, **options)
     found = rows_of(tmp_path / "issues.csv")
     assert [int(row["index"]) for row in found if row["is_issue"] == "True"] == expected.flagged.tolist()
     assert capsys.readouterr().out.startswith(expected.explanation)
@@ -351,7 +366,7 @@ def test_files_that_hold_no_labels(labelled: Path, tmp_path: Path, capsys: Outpu
 
 
 def test_a_rule_that_needs_two_trainings(labelled: Path, capsys: Output) -> None:
-    assert "half-0" in error_of(capsys, "issues", labelled, "--rule", "threshold")
+    assert "give the folder of ThresholdRuns" in error_of(capsys, "issues", labelled, "--rule", "threshold")
 
 
 # ------------------------------------------------------------------ view

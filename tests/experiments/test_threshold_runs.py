@@ -1,9 +1,9 @@
-"""The threshold protocol: its sets, its runs, what it refuses, and that it goes on when it was killed."""
+"""The threshold protocol: its draw, its runs, what it refuses, and that it goes on when it was killed."""
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -12,25 +12,26 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from safetensors import safe_open
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset, SubsetRandomSampler
+from torch import Tensor
+from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from lightning_easiness import (
     EasinessCallback,
     EasinessDataModule,
     EasinessRecord,
     Keep,
+    Refine,
+    Threshold,
     ThresholdExamples,
     ThresholdRuns,
     find_label_issues,
     functional,
+    repeat_fit,
 )
 from lightning_easiness.cli.main import main
-from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.experiments.threshold_set import SET_FILE
-from lightning_easiness.labels.threshold_issues import find_threshold_issues
+from lightning_easiness.experiments._halves import ARGUMENTS_FILE
 from lightning_easiness.select.base import SelectionState
+from tests.distributed_threshold_runs import Wide
 from tests.made_runs import whole
 from tests.repeated_runs import in_a_process, observed
 from tests.selecting import Base
@@ -42,19 +43,6 @@ pytestmark = [  # 12 are few, and a training of three epochs finds some classes 
     pytest.mark.filterwarnings("ignore:The threshold, percentile=:UserWarning"),
     pytest.mark.filterwarnings("ignore:Most labels of some classes are called wrong:UserWarning"),
 ]
-
-
-class Wide(Net):
-    """A module whose head is told how wide it is; keeps the labels that it is trained on."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, num_classes))
-        self.trained: list[Tensor] = []
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        self.trained.append(batch[1].clone())
-        return super().training_step(batch, batch_idx)
 
 
 class Unlisted(Points):
@@ -79,6 +67,10 @@ def runs(folder: Path, data: Any = None, make_module: Any = Wide, make: Any = ma
     return ThresholdRuns(make, make_module, data, **arguments)
 
 
+def never() -> Trainer:
+    raise AssertionError("nothing is to be trained")
+
+
 # ------------------------------------------------------------------ what is trained
 
 
@@ -89,19 +81,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> ThresholdRuns:
     return protocol
 
 
-def test_the_command_line_gives_the_same_table(trained: ThresholdRuns, tmp_path: Path) -> None:
-    trained.find_label_issues().to_csv(tmp_path / "expected.csv")
-    arguments = ["issues", str(trained.dirpath), "--rule", "threshold", "--output", str(tmp_path / "found.csv")]
-    assert main(arguments) == 0
-    assert (tmp_path / "found.csv").read_bytes() == (tmp_path / "expected.csv").read_bytes()
-
-
-def test_each_half_trains_its_set_under_the_class_that_does_not_exist(trained: ThresholdRuns) -> None:
-    records, target = trained.run(), Points(N).y
-    sets = trained.threshold_indices
-    assert not set(sets[0].tolist()) & set(sets[1].tolist())
-    for part, (record, indices) in enumerate(zip(records, sets, strict=True)):
-        assert torch.equal(indices, functional.threshold_examples(target, NUM_CLASSES, part, seed=7))
+def test_each_half_trains_its_draw_under_the_class_that_does_not_exist(trained: ThresholdRuns) -> None:
+    target = Points(N).y
+    for part, record in enumerate(trained.run()):
+        indices = functional.threshold_examples(target, NUM_CLASSES, part, seed=7)
         assert len(indices) == SIZE
         expected = target.clone()
         expected[indices] = NUM_CLASSES
@@ -112,58 +95,54 @@ def test_each_half_trains_its_set_under_the_class_that_does_not_exist(trained: T
 
 
 def test_the_layout_on_disk(trained: ThresholdRuns) -> None:
-    for part, folder in enumerate(trained.folders):
-        assert folder == trained.dirpath / f"half-{part}"
-        assert sorted(path.name for path in folder.iterdir()) == ["seed-3", "seed-4", SET_FILE]
+    assert sorted(path.name for path in trained.dirpath.iterdir()) == ["half-0", "half-1", ARGUMENTS_FILE]
+    assert json.loads((trained.dirpath / ARGUMENTS_FILE).read_text()) == {"num_classes": 4, "seed": 7}
+    for folder in trained.folders:
+        assert sorted(path.name for path in folder.iterdir()) == ["seed-3", "seed-4"]
         assert sorted(path.name for path in (folder / "seed-3").iterdir() if path.is_dir()) == ["train-online"]
-        with safe_open(folder / SET_FILE, "pt") as file:
-            assert file.get_tensor("indices").dtype == torch.int64
-            assert file.metadata() == {
-                "fingerprint": DataIdentity(N, Points(N).y).fingerprint,
-                "format": "lightning_easiness.threshold_examples",
-                "num_classes": "4",
-                "num_examples": str(N),
-                "part": str(part),
-                "seed": "7",
-            }
 
 
-def test_the_table_is_that_of_find_label_issues(trained: ThresholdRuns) -> None:
-    issues = trained.find_label_issues()
-    records, sets = trained.run(), trained.threshold_indices
-    wanted = find_label_issues(records, rule="threshold", threshold_indices=sets)
-    assert torch.equal(issues.index, wanted.index)
-    assert torch.equal(issues.is_issue, wanted.is_issue)
+def test_records_folder_and_command_line_give_the_same_table(trained: ThresholdRuns, tmp_path: Path) -> None:
+    issues, of_folder = (find_label_issues(source, Threshold()) for source in (trained.run(), trained.dirpath))
+    for name in ("index", "given", "suggested", "score", "spread", "is_issue", "probabilities"):
+        assert torch.equal(getattr(of_folder, name), getattr(issues, name)), name
+    assert of_folder.explanation == issues.explanation
+    issues.to_csv(tmp_path / "expected.csv")
+    assert main(["issues", str(trained.dirpath), "--rule", "threshold", "--output", str(tmp_path / "found.csv")]) == 0
+    assert (tmp_path / "found.csv").read_bytes() == (tmp_path / "expected.csv").read_bytes()
+    one = find_label_issues(runs(trained.dirpath, seeds=(4,), seed=7).run(), Threshold(90), score="mean_loss")
+    records = [EasinessRecord.load(folder, "train-online", "seed-4") for folder in trained.folders]
+    assert torch.equal(one.index, find_label_issues(records, Threshold(90), score="mean_loss").index)
+
+
+def test_probabilities_are_those_of_the_halves_that_count(trained: ThresholdRuns) -> None:
+    issues = find_label_issues(trained.run(), Threshold())
     assert (len(issues), len(issues.unseen), issues.rule) == (N, 0, "threshold")
     assert torch.equal(issues.given, Points(N).y[issues.index]), "each under its own label"
-    # of each example the average over the halves that judge it, over the real classes
     rows = []
-    for record, indices in zip(records, sets, strict=True):
+    for part, record in enumerate(trained.run()):
         row = record.probabilities()[:, :NUM_CLASSES]
         row = row / row.sum(1, keepdim=True)
-        row[indices] = torch.nan
+        row[ThresholdExamples(NUM_CLASSES, part, 7).indices(N)] = torch.nan
         rows.append(row)
-    wanted_rows = torch.stack(rows).nanmean(0)
-    torch.testing.assert_close(issues.probabilities, wanted_rows)
-    assert torch.equal(issues.suggested, functional.suggest_labels(wanted_rows, Points(N).y)[issues.index])
-    assert issues.to_cleanlab()["pred_probs"].shape == (N, NUM_CLASSES)
-    margins = trained.find_label_issues("normalized_margin")
+    expected = torch.stack(rows).nanmean(0)
+    torch.testing.assert_close(issues.probabilities, expected)
+    assert torch.equal(issues.suggested, functional.suggest_labels(expected, Points(N).y)[issues.index])
+    margins = find_label_issues(trained.dirpath, Threshold(), score="normalized_margin")
     assert (len(margins), margins.score_name) == (N, "normalized_margin")
 
 
-def test_wrong_labels_are_found(tmp_path: Path) -> None:
+def test_label_errors_are_found(tmp_path: Path) -> None:
     """On classes that can be learnt, a tenth of the labels wrong."""
     points = Points(400)
     truth = points.y.clone()
     points.y = functional.corrupt_labels(truth, 0.1, seed=2)
     wrong = points.y != truth
-    data = loader(points, batch_size=16)
-    protocol = runs(tmp_path, data, make=lambda: make_trainer(max_epochs=12))
-    issues = protocol.find_label_issues()
+    records = runs(tmp_path, loader(points, batch_size=16), make=lambda: make_trainer(max_epochs=12)).run()
+    issues = find_label_issues(records, Threshold())
     ranks = torch.empty(400)
     ranks[issues.index] = torch.arange(400.0)
-    auroc = (ranks[~wrong][None] > ranks[wrong][:, None]).float().mean()
-    assert auroc > 0.9
+    assert (ranks[~wrong][None] > ranks[wrong][:, None]).float().mean() > 0.9, "the area under the ROC curve"
     flagged = torch.zeros(400, dtype=torch.bool)
     flagged[issues.flagged] = True
     assert (flagged & wrong).sum() / wrong.sum() > 0.5
@@ -177,59 +156,47 @@ def test_every_way_to_give_data(kind: str, tmp_path: Path) -> None:
         "a function": lambda: lambda: loader(Points(N)),
         "labels that are not listed": lambda: loader(Unlisted()),
     }
-    issues = runs(tmp_path, given[kind]()).find_label_issues()
+    issues = find_label_issues(runs(tmp_path, given[kind]()).run(), Threshold())
     assert torch.equal(issues.given, Points(N).y[issues.index])
 
 
-@pytest.mark.parametrize("checkpoint", [-1, 0])
-def test_a_probe_of_the_users_serves_the_refinement(checkpoint: int, tmp_path: Path) -> None:
-    def observing() -> Trainer:
-        return make_trainer(callbacks=[EasinessCallback(num_images=0)])
-
-    protocol = runs(tmp_path, make=observing)
-    plain = protocol.find_label_issues(checkpoint=checkpoint, num_suspects=30)
-    assert (plain.suggested == -1).all(), "the user's callback averages no probabilities"
-    refined = protocol.find_label_issues(checkpoint=checkpoint, num_suspects=30, refine="hard", tol=0.4)
-    rows = []
-    for folder, indices in zip(protocol.folders, protocol.threshold_indices, strict=True):
-        values = EasinessRecord.load(folder).score("sample_easiness", checkpoint).values.clone()
-        values[indices] = torch.nan
-        rows.append(values)
-    hard = torch.stack(rows).nanmean(0) <= 0.4
-    assert sorted(refined.flagged.tolist()) == sorted(one for one in plain.flagged.tolist() if hard[one])
-
-
-# ------------------------------------------------------------------ a report from the folder
-
-
-def test_a_report_from_the_folder_is_that_of_the_protocol(trained: ThresholdRuns) -> None:
-    of_folder, of_protocol = find_threshold_issues(trained.dirpath), trained.find_label_issues()
-    for name in ("index", "given", "suggested", "score", "spread", "is_issue", "probabilities"):
-        assert torch.equal(getattr(of_folder, name), getattr(of_protocol, name)), name
-    assert of_folder.explanation == of_protocol.explanation
-    one = find_threshold_issues(str(trained.dirpath), "mean_loss", runs=["seed-4"], percentile=90)
-    records = [EasinessRecord.load(folder, "train-online", "seed-4") for folder in trained.folders]
-    options: dict[str, Any] = {"threshold_indices": trained.threshold_indices, "percentile": 90}
-    wanted = find_label_issues(records, "mean_loss", rule="threshold", **options)
-    assert (one.score_name, one.threshold) == ("mean_loss", wanted.threshold)
-    assert torch.equal(one.index, wanted.index)
-    shorter = runs(trained.dirpath, seeds=(3,), seed=7).find_label_issues()
-    assert torch.equal(shorter.index, find_threshold_issues(trained.dirpath, runs=["seed-3"]).index)
+def test_an_evaluation_pass_of_the_users_serves_the_refinement(tmp_path: Path) -> None:
+    protocol = runs(tmp_path, make=lambda: make_trainer(callbacks=[EasinessCallback(every_n_epochs=1, num_images=0)]))
+    records = protocol.run()
+    for checkpoint in (-1, 0):
+        plain = find_label_issues(tmp_path, Threshold(100), checkpoint=checkpoint)
+        assert (plain.suggested == -1).all(), "the user's callback averages no probabilities"
+        refined = find_label_issues(tmp_path, Threshold(100), checkpoint=checkpoint, refine=Refine(tol=1e-9))
+        rows = []
+        for part, folder in enumerate(protocol.folders):
+            record = EasinessRecord.load(folder, "train-probe")
+            values = record.score("sample_easiness", checkpoint).values.clone()
+            values[ThresholdExamples(NUM_CLASSES, part).indices(N)] = torch.nan
+            rows.append(values)
+        easiness = torch.stack(rows).nanmean(0)
+        assert len(refined.flagged)
+        assert sorted(refined.flagged.tolist()) == sorted(
+            one for one in plain.flagged.tolist() if easiness[one] <= 1e-9
+        )
+        given = Refine(easiness=easiness, tol=1e-9)
+        same = find_label_issues(records, Threshold(100), checkpoint=checkpoint, refine=given)
+        assert torch.equal(same.flagged, refined.flagged)
+    with pytest.raises(ValueError, match="`refine` needs the sample easiness of each example, but series 'train-onlin"):
+        find_label_issues(records, Threshold(), refine=Refine())
 
 
 def test_a_report_from_a_folder_leaves_out_what_is_not_complete(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"There is no folder '.*half-0': give the `dirpath` that ThresholdRu"):
-        find_threshold_issues(tmp_path)
+    interrupted = {"make": lambda: make_trainer(callbacks=[Interrupt()]), "seeds": (0, 1)}
     with pytest.raises(RuntimeError, match="stopped by the test"):
-        runs(tmp_path, make=lambda: make_trainer(callbacks=[Interrupt()]), seeds=(0, 1)).run()
+        runs(tmp_path, **interrupted).run()
     with pytest.raises(ValueError, match=r"No run in '.*half-0' is complete: let ThresholdRuns\(...\).run\(\) go on"):
-        find_threshold_issues(tmp_path)
-    runs(tmp_path).run()
+        find_label_issues(tmp_path, Threshold())
+    records = runs(tmp_path).run()
     with pytest.raises(RuntimeError, match="stopped by the test"):
-        runs(tmp_path, make=lambda: make_trainer(callbacks=[Interrupt()]), seeds=(0, 1)).run()
+        runs(tmp_path, **interrupted).run()
     with pytest.warns(UserWarning, match=r"1 of 2 runs in '.*half-0' are not complete .* the first is 'seed-1'"):
-        issues = find_threshold_issues(tmp_path)
-    assert torch.equal(issues.index, find_threshold_issues(tmp_path, runs=["seed-0"]).index)
+        issues = find_label_issues(tmp_path, Threshold())
+    assert torch.equal(issues.index, find_label_issues(records, Threshold()).index)
 
 
 class Interrupt(Callback):
@@ -240,112 +207,88 @@ class Interrupt(Callback):
 
 def test_examples_that_the_sampler_never_draws_do_not_stop_the_report(tmp_path: Path) -> None:
     drawn = list(range(0, N, 2))
-    protocol = runs(tmp_path, DataLoader(Points(N), batch_size=8, sampler=SubsetRandomSampler(drawn)))
-    with pytest.warns(UserWarning, match="30 of 60 examples could not be judged"):
-        issues = protocol.find_label_issues()
+    records = runs(tmp_path, DataLoader(Points(N), batch_size=8, sampler=SubsetRandomSampler(drawn))).run()
+    with pytest.warns(UserWarning, match="30 of 60 examples have no label score"):
+        issues = find_label_issues(records, Threshold())
     assert sorted(issues.index.tolist()) == drawn
-    seen = [sum(index in drawn for index in indices.tolist()) for indices in protocol.threshold_indices]
+    seen = [int((record.target[drawn] == NUM_CLASSES).sum()) for record in records]
     assert f"99 % of the {seen[0]} and {seen[1]} that were trained on are as hard as" in issues.explanation
     assert torch.equal(issues.given, Points(N).y[issues.index])
 
 
-# ------------------------------------------------------------------ what is known before training is said before it
+def test_the_check_of_the_head_leaves_training_untouched(tmp_path: Path) -> None:
+    """The record is that of the same training without the guard."""
+    runs(tmp_path / "guarded").run()
+    for part in (0, 1):
+        repeat_fit(
+            lambda: make_trainer(callbacks=[EasinessCallback(probe=None, probabilities=True)]),
+            lambda: Wide(NUM_CLASSES + 1),
+            EasinessDataModule(loader(Points(N)), ThresholdExamples(NUM_CLASSES, part)),
+            seeds=[0],
+            dirpath=tmp_path / f"plain-{part}",
+            progress=False,
+        )
+        assert observed(tmp_path / "guarded" / f"half-{part}") == observed(tmp_path / f"plain-{part}")
 
 
-def never() -> Trainer:
-    raise AssertionError("nothing is to be trained")
+def test_factories_are_given_the_seed(tmp_path: Path) -> None:
+    given: list[tuple[str, int]] = []
+
+    def make(seed: int) -> Trainer:
+        given.append(("trainer", seed))
+        return make_trainer(max_epochs=1)
+
+    def make_module(num_classes: int, seed: int) -> LightningModule:
+        given.append(("module", seed))
+        assert num_classes == NUM_CLASSES + 1
+        return Wide(num_classes)
+
+    runs(tmp_path, make_module=make_module, make=make, seeds=(1, 2)).run()
+    assert given == [(who, seed) for _ in (0, 1) for seed in (1, 2) for who in ("module", "trainer")]
+
+
+# ------------------------------------------------------------------ runs that are there already
+
+
+def test_what_is_complete_is_not_trained_again(tmp_path: Path) -> None:
+    runs(tmp_path).run()
+    before = observed(tmp_path)
+    assert len(runs(tmp_path, make=never).run()) == 2
+    runs(tmp_path, seeds=(0, 1)).run()
+    after = observed(tmp_path)
+    assert {path: content for path, content in after.items() if "seed-1" not in path} == before
+
+
+def of_an_earlier_version(folder: Path) -> None:
+    """Turn a folder into one with a file of threshold examples in each half, and none of arguments."""
+    (folder / ARGUMENTS_FILE).unlink()
+    for part in (0, 1):
+        (folder / f"half-{part}" / "threshold-examples.safetensors").write_bytes(b"of an earlier version")
+
+
+def test_a_folder_of_an_earlier_version_goes_on_or_is_refused(tmp_path: Path) -> None:
+    runs(tmp_path).run()
+    expected = find_label_issues(tmp_path, Threshold())
+    of_an_earlier_version(tmp_path)
+    for other in ({"seed": 1}, {"num_classes": 5}):
+        with pytest.raises(
+            ValueError, match=r"^The runs in '.*half-0' were not trained with the examples that `num_cl"
+        ):
+            runs(tmp_path, make=never, **other).run()
+    assert torch.equal(find_label_issues(tmp_path, Threshold()).index, expected.index)
+    assert len(runs(tmp_path, make=never).run()) == 2
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "message"),
+    ("options", "message"),
     [
-        ({"score": "area_under_margn"}, ValueError, "There is no score 'area_under_margn'"),
-        ({"score": "variability"}, ValueError, "neither end of 'variability' is hard"),
-        ({"percentil": 95}, TypeError, "find_threshold_issues() has no option 'percentil': choose from checkpoint, "),
-        ({"threshold_indices": []}, TypeError, "find_threshold_issues() has no option 'threshold_indices'"),
-        ({"rule": "mixture"}, ValueError, "is judged by rule='threshold' alone; got rule='mixture': leave `rule` out"),
-        ({"percentile": 0.99}, ValueError, "must be in [1, 100]; got 0.99: did you mean 99?"),
-        ({"num_suspects": -1}, ValueError, "got -1"),
-        ({"refine": "medium"}, ValueError, "got 'medium'"),
-        ({"series": "train-probe"}, ValueError, "got series='train-probe', in which threshold examples are under"),
+        ({"seed": 8}, "holds what came of seed=7, but `seed` is 8 now; give another `dirpath`"),
+        ({"num_classes": 5}, "holds what came of num_classes=4, but `num_classes` is 5 now"),
     ],
 )
-def test_options_are_looked_at_before_training(
-    options: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(error, match=re.escape(message)):
-        runs(tmp_path, make=never).find_label_issues(**options)
-    with pytest.raises(error, match=re.escape(message)):
-        find_threshold_issues(tmp_path, **options)
-    assert list(tmp_path.iterdir()) == []
-
-
-NO_PROBE = (
-    "`refine` needs sample easiness, which a probe observes, but the EasinessCallback that ThresholdRuns adds has"
-    " probe=None: let `make_trainer` return Trainers with EasinessCallback(probe='train', probabilities=True), and"
-    " train into another `dirpath`; or give `easiness`."
-)
-NO_PROBABILITIES = (
-    "Score 'self_confidence' needs averaged probabilities, but the EasinessCallback of your Trainer has"
-    " probabilities=False: let `make_trainer` return Trainers with EasinessCallback(probabilities=True), and train into"
-    " another `dirpath`; or give `probabilities`."
-)
-NO_FIELD = (
-    "Score 'el2n' needs field 'el2n', but the training forward shows loss, correct, margin: take"
-    " score='area_under_margin'."
-)
-
-
-@pytest.mark.parametrize(
-    ("callback", "options", "message"),
-    [
-        (None, {"refine": "hard"}, NO_PROBE),
-        ({"probe": None}, {"score": "self_confidence"}, NO_PROBABILITIES),
-        ({}, {"score": "el2n"}, NO_FIELD),
-    ],
-)
-def test_a_callback_that_does_not_observe_what_is_asked_for(
-    callback: dict[str, Any] | None, options: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    made: list[Wide] = []
-
-    def make_module(num_classes: int) -> Wide:
-        made.append(Wide(num_classes))
-        return made[-1]
-
-    def make() -> Trainer:
-        return make_trainer(callbacks=[] if callback is None else [EasinessCallback(num_images=0, **callback)])
-
-    with pytest.raises(ValueError, match=whole(message)):
-        runs(tmp_path, make=make, make_module=make_module).find_label_issues(**options)
-    assert made[0].trained == []
-
-
-def test_runs_that_do_not_hold_what_is_asked_for_are_not_gone_on_with(tmp_path: Path) -> None:
-    def plain() -> Trainer:
-        return make_trainer(callbacks=[EasinessCallback(probe=None, num_images=0)])
-
-    runs(tmp_path, make=plain).run()
-    for options, message in {
-        "hard": r"^`refine` needs .* but run 'seed-0' in '.*half-0' holds no series 'train-probe': let `make_trainer`",
-        None: r"^Score 'normalized_margin' needs averaged probabilities, but run 'seed-0' in '.*half-0' holds none:",
-    }.items():
-        score = "area_under_margin" if options else "normalized_margin"
-        with pytest.raises(ValueError, match=message):
-            runs(tmp_path, make=never, seeds=(0, 1)).find_label_issues(score, refine=options)
-        with pytest.raises(ValueError, match=message):
-            find_threshold_issues(tmp_path, score, refine=options)
-    given = torch.zeros(N)
-    assert len(find_threshold_issues(tmp_path, num_suspects=9, refine="hard", easiness=given).flagged) == 9
-
-
-# ------------------------------------------------------------------ the data that a folder holds runs of
-
-
-OTHER_LABELS = (
-    r"^'.*' holds runs that were trained when the data set listed other labels, so they are of other data; give"
-    r" ThresholdRuns another `dirpath`, or the labels of then to go on\.$"
-)
+def test_another_draw_in_the_same_folder(trained: ThresholdRuns, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        runs(trained.dirpath, make=never, seeds=(3, 4), **{"seed": 7, **options}).run()
 
 
 def relabelled() -> Points:
@@ -354,146 +297,36 @@ def relabelled() -> Points:
     return points
 
 
-class Relabelled(Base):
-    def setup(self, stage: str) -> None:
-        self.train = relabelled()
+class Losing(Callback):
+    """Fails in the first epoch."""
+
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        raise RuntimeError("stopped by the test")
 
 
-def test_complete_runs_of_another_data_set_are_no_report_of_this_one(trained: ThresholdRuns) -> None:
-    def go_on(data: Any) -> Any:
-        return runs(trained.dirpath, data, make=never, seeds=(3, 4), seed=7)
-
-    for shorter in (loader(Points(53)), Base(53), lambda: loader(Points(53))):
-        with pytest.raises(ValueError, match="half-0' holds runs of 60 examples, but the data set has 53"):
-            go_on(shorter).find_label_issues()
-    for other in (loader(relabelled()), Relabelled(N), lambda: loader(relabelled())):
-        with pytest.raises(ValueError, match=OTHER_LABELS):
-            go_on(other).run()
-    for same in (loader(Points(N)), Base(N), lambda: loader(Points(N)), loader(Unlisted())):
-        assert len(go_on(same).run()) == 2
-
-
-def test_a_half_that_is_complete_keeps_the_other_from_training_on_other_labels(tmp_path: Path) -> None:
+def test_runs_of_several_data_sets_are_not_mixed(tmp_path: Path) -> None:
+    """A half that is complete refuses other data: of another length before training, else after an epoch."""
     count = [0]
 
     def once() -> Trainer:
         count[0] += 1
-        return make_trainer(callbacks=[Interrupt()] if count[0] == 2 else [])
+        return make_trainer(callbacks=[Losing()] if count[0] == 2 else [])
 
     with pytest.raises(RuntimeError, match="stopped by the test"):
         runs(tmp_path, make=once).run()
-    with pytest.raises(ValueError, match=OTHER_LABELS):
-        runs(tmp_path, loader(relabelled()), make=never).run()
-    assert len(runs(tmp_path).find_label_issues()) == N
+    modules: list[Wide] = []
 
+    def kept(num_classes: int) -> Wide:
+        modules.append(Wide(num_classes))
+        return modules[-1]
 
-class Remade(Points):
-    """Lists labels that it does not hand out."""
-
-    def __init__(self) -> None:
-        super().__init__(N)
-        self.y = self.y * 10
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        x, label = super().__getitem__(index)
-        return x, label // 10
-
-
-class Drawn(Base):
-    """Splits at random, so that its labels are others each time that it is set up."""
-
-    def setup(self, stage: str) -> None:
-        self.train = Subset(Points(2 * N), torch.randperm(2 * N)[:N].tolist())
-
-
-class NeedsTrainer(Base):
-    def setup(self, stage: str) -> None:
-        assert self.trainer.world_size == 1
-        super().setup(stage)
-
-
-def test_what_cannot_be_told_apart_is_gone_on_with(tmp_path: Path) -> None:
-    remade = runs(tmp_path / "remade", loader(Remade()))
-    with pytest.raises(ValueError, match="The `num_classes` of ThresholdExamples is 4"):
-        remade.run()  # of a data set that lists labels which are no classes
-    drawn = runs(tmp_path / "drawn", Drawn(N))
-    before = torch.get_rng_state()
-    records = drawn.run()
-    assert len(drawn.run()) == len(records)
-    assert torch.equal(torch.get_rng_state(), before)
-    runs(tmp_path / "needs", NeedsTrainer(N)).run()
-    message = r"cannot be looked at outside of a training \(AttributeError: .* so it is not known whether"
-    with pytest.warns(UserWarning, match=message) as told:
-        runs(tmp_path / "needs", NeedsTrainer(N)).run()
-    assert told[0].filename == __file__
-
-
-def test_a_set_that_is_lost_is_drawn_again_from_complete_runs(tmp_path: Path) -> None:
-    protocol = runs(tmp_path)
-    protocol.run()
-    sets = protocol.threshold_indices
-    for folder in protocol.folders:
-        (folder / SET_FILE).unlink()
-    with pytest.raises(RuntimeError, match="that can be read: call run"):
-        find_threshold_issues(tmp_path)
-    with pytest.raises(ValueError, match=r"'.*' is lost, and the runs beside it were not trained with the examples"):
-        runs(tmp_path, make=never, seed=1).run()
-    assert not (tmp_path / "half-0" / SET_FILE).exists()
-    runs(tmp_path, make=never).run()
-    assert all(torch.equal(old, new) for old, new in zip(sets, protocol.threshold_indices, strict=True))
-    assert len(find_threshold_issues(tmp_path)) == N
-
-
-def test_a_refused_head_leaves_nothing_that_a_second_start_stumbles_over(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has 5 outputs, but with 3 classes"):
-        runs(tmp_path, loader(Unlisted()), make_module=lambda num_classes: Wide(NUM_CLASSES + 1), num_classes=3).run()
-    assert not list(tmp_path.rglob(SET_FILE)), "a folder is claimed by what is trained in it"
-    runs(tmp_path, seeds=(1,)).run()
-    assert len(find_threshold_issues(tmp_path)) == N, "and what came to nothing is no run that is left out"
-    assert len(runs(tmp_path).run()) == 2
-
-
-# ------------------------------------------------------------------ factories, and training untouched
-
-
-def test_factories_are_given_the_seed(tmp_path: Path) -> None:
-    told: list[tuple[str, int]] = []
-
-    def make(seed: int) -> Trainer:
-        told.append(("trainer", seed))
-        return make_trainer(max_epochs=1)
-
-    def make_module(num_classes: int, seed: int) -> LightningModule:
-        told.append(("module", seed))
-        assert num_classes == NUM_CLASSES + 1
-        return Wide(num_classes)
-
-    runs(tmp_path, make_module=make_module, make=make, seeds=(1, 2)).run()
-    assert told == [(who, seed) for _ in (0, 1) for seed in (1, 2) for who in ("module", "trainer")]
-
-
-def test_the_look_at_the_head_leaves_training_untouched(tmp_path: Path) -> None:
-    """The record is that of the same training without the guard."""
-    from lightning_easiness import repeat_fit
-
-    runs(tmp_path / "guarded").run()
-    for part in (0, 1):
-        data = EasinessDataModule(loader(Points(N)), ThresholdExamples(NUM_CLASSES, part))
-        folder = tmp_path / f"plain-{part}"
-        repeat_fit(
-            lambda: make_trainer(callbacks=[EasinessCallback(probe=None, probabilities=True)]),
-            lambda: Wide(NUM_CLASSES + 1),
-            data,
-            seeds=[0],
-            dirpath=folder,
-            progress=False,
-        )
-        left, right = observed(tmp_path / "guarded" / f"half-{part}"), observed(folder)
-        del left[SET_FILE]
-        assert left == right
-
-
-# ------------------------------------------------------------------ killed
+    message = rf"^The runs in '{tmp_path}' and the data of ThresholdRuns are not of the same data: "
+    with pytest.raises(ValueError, match=message + "the first has 60 examples and the second 53"):
+        runs(tmp_path, loader(Points(53)), make_module=kept).run()
+    assert [module.trained for module in modules] == [[]]
+    with pytest.raises(ValueError, match=message + "example 0 has target"):
+        runs(tmp_path, loader(relabelled())).run()
+    assert len(find_label_issues(runs(tmp_path, loader(Unlisted())).run(), Threshold())) == N
 
 
 class Kill(Callback):
@@ -520,44 +353,32 @@ def test_killed_it_goes_on_and_ends_with_the_same(trained: ThresholdRuns, tmp_pa
     # the first run of the first half, in its second epoch; the one after it; the last run, in its first batches
     for epoch, half in ((1, 1), (0, 2), (2, 2)):
         assert in_a_process(lambda: work(epoch, half)) == -signal.SIGKILL  # noqa: B023
-    assert (tmp_path / "half-0" / SET_FILE).exists()
-    protocol = runs(tmp_path, seeds=(3, 4), seed=7)
-    protocol.run()
+    assert (tmp_path / ARGUMENTS_FILE).exists()
+    runs(tmp_path, seeds=(3, 4), seed=7).run()
     assert observed(tmp_path) == observed(trained.dirpath)
-
-
-def test_what_is_complete_is_not_trained_again_and_a_lost_set_is_drawn_again(tmp_path: Path) -> None:
-    runs(tmp_path).run()
-    before = observed(tmp_path)
-
-    assert len(runs(tmp_path, make=never).run()) == 2
-    more = runs(tmp_path, seeds=(0, 1))
-    (tmp_path / "half-1" / SET_FILE).write_bytes(b"damaged")
-    with pytest.warns(UserWarning, match="is damaged, or no set of threshold examples; it is drawn again"):
-        more.run()
-    after = observed(tmp_path)
-    assert {path: content for path, content in after.items() if "seed-1" not in path} == before
 
 
 # ------------------------------------------------------------------ bad input
 
 
-def test_a_head_that_is_not_one_wider_is_refused_before_the_first_step(tmp_path: Path) -> None:
-    module = Wide(NUM_CLASSES)
+@pytest.mark.parametrize("added", [0, 2])
+def test_a_head_that_is_not_one_wider_is_refused_before_the_first_step(added: int, tmp_path: Path) -> None:
+    module = Wide(NUM_CLASSES + added)
     with pytest.raises(
         ValueError,
         match=whole(
-            "The module that `make_module` of ThresholdRuns returned has 4 outputs, but with 4 classes and the one that"
-            " does not exist it needs 5: give its head the `num_classes` that make_module is given."
+            f"The module that `make_module` of ThresholdRuns returned has {4 + added} outputs, but with 4 classes and"
+            " the one that does not exist it needs 5: give its head the `num_classes` that make_module is given."
         ),
     ):
         runs(tmp_path, make_module=lambda num_classes: module).run()
     assert module.trained == []
-    with pytest.raises(ValueError, match="has 6 outputs, but with 4 classes"):
-        runs(tmp_path / "wider", make_module=lambda num_classes: Wide(num_classes + 1)).run()
+    assert not list(tmp_path.glob(ARGUMENTS_FILE)), "a folder is claimed by what is trained in it"
+    runs(tmp_path, seeds=(1,), num_classes=5).run()
+    assert len(find_label_issues(tmp_path, Threshold())) == N, "what came to nothing is no run that is left out"
 
 
-def test_a_module_that_is_told_nothing_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_module_without_num_classes_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(
         TypeError,
         match=whole(
@@ -574,42 +395,18 @@ COLLIDES = (
 )
 
 
-def test_a_threshold_class_that_is_a_real_one_is_refused_before_training(tmp_path: Path) -> None:
-    modules: list[Wide] = []
-
-    def make_module(num_classes: int) -> Wide:
-        modules.append(Wide(num_classes))
-        return modules[-1]
-
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_threshold_class_that_is_a_real_one(listed: bool, tmp_path: Path) -> None:
+    """Refused before training where the data set lists its labels, and else after an epoch."""
+    module = Wide(NUM_CLASSES)
     real = (Points(N).y == 3).nonzero()[:, 0]
-    message = COLLIDES.format("ThresholdExamples", int(real[0]), len(real))
+    if not listed:
+        real = real[~torch.isin(real, ThresholdExamples(3).indices(N))]
+    message = COLLIDES.format("ThresholdExamples" if listed else "ThresholdRuns", int(real[0]), len(real))
+    data = loader(Points(N) if listed else Unlisted())
     with pytest.raises(ValueError, match=whole(message)):
-        runs(tmp_path, make_module=make_module, num_classes=3).run()
-    assert modules[0].trained == []
-
-
-def test_a_threshold_class_that_is_a_real_one_is_refused_when_labels_are_seen(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^The `num_classes` of ThresholdRuns is 3, .* has the label 3, and so \d+ "):
-        runs(tmp_path, loader(Unlisted()), num_classes=3).run()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"seed": 8}, "holds runs with seed=7, but `seed` is 8 now; give ThresholdRuns another `dirpath`"),
-        ({"num_classes": 5}, "holds runs with num_classes=4, but `num_classes` is 5 now"),
-    ],
-)
-def test_another_draw_in_the_same_folder(
-    trained: ThresholdRuns, options: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        runs(trained.dirpath, seeds=(3, 4), **{"seed": 7, **options}).run()
-
-
-def test_another_data_set_in_the_same_folder(trained: ThresholdRuns) -> None:
-    with pytest.raises(ValueError, match="holds runs of 60 examples, but the data set has 53"):
-        runs(trained.dirpath, loader(Points(53)), seeds=(9,), seed=7).run()
+        runs(tmp_path, data, make_module=lambda num_classes: module, num_classes=3).run()
+    assert (module.trained == []) == listed
 
 
 def test_what_else_is_refused(tmp_path: Path) -> None:
@@ -625,18 +422,19 @@ def test_what_else_is_refused(tmp_path: Path) -> None:
         runs(tmp_path / "a", make=lambda: make_trainer(callbacks=[EasinessCallback(online=False)])).run()
     with pytest.raises(ValueError, match="must hold enough examples for two sets"):
         runs(tmp_path / "b", DataLoader(Points(1))).run()
-    with pytest.raises(
-        RuntimeError, match=r"There is no '.*threshold-examples.safetensors' that can be read: call run"
-    ):
-        _ = runs(tmp_path / "c").threshold_indices
     with pytest.raises(ValueError, match="The `seeds` of repeat_fit are empty"):
         runs(tmp_path / "d", seeds=()).run()
+    with pytest.raises(AttributeError, match=r"no `find_label_issues` any more: find_label_issues\(runs.run\(\), Thre"):
+        runs(tmp_path).find_label_issues()
+    (tmp_path / ARGUMENTS_FILE).write_text("{")
+    with pytest.raises(ValueError, match=r"is damaged .*: delete it if '.*' is this experiment's"):
+        runs(tmp_path, make=never).run()
 
 
 # ------------------------------------------------------------------ the selection
 
 
-def test_the_selection_labels_its_set_alone() -> None:
+def test_the_selection_labels_its_draw_alone() -> None:
     selection, state = ThresholdExamples(NUM_CLASSES, part=1, seed=5), SelectionState(N, target=Points(N).y)
     assert torch.equal(selection.select(state), torch.arange(N))
     labels = selection.labels(state)

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 
-from lightning_easiness import EasinessRecord, functional
-from lightning_easiness.experiments.threshold_runs import SET_FILE
+from lightning_easiness import EasinessRecord, Threshold, find_label_issues, functional
+from lightning_easiness.experiments._halves import ARGUMENTS_FILE
 from lightning_easiness.record.layout import is_complete
 from tests.distributed_threshold_runs import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
 from tests.processes import run_script
@@ -52,7 +51,7 @@ def records(folder: Path, scenario: str) -> list[EasinessRecord]:
 @EITHER
 def test_both_processes_end_with_the_same_table_of_each_example(scenario: str, folder: Path) -> None:
     first, second = left(folder, scenario)
-    for name in ("index", "given", "suggested", "score", "spread", "is_issue", "probabilities", "threshold", "sets"):
+    for name in ("index", "given", "suggested", "score", "spread", "is_issue", "probabilities", "threshold"):
         assert_identical(first[name], second[name], name)
     assert sorted(first["index"].tolist()) == list(range(N))
     assert len(first["unseen"]) == 0
@@ -66,18 +65,15 @@ def test_both_processes_end_with_the_same_table_of_each_example(scenario: str, f
 @EITHER
 def test_the_halves_are_written_once_with_whole_runs(scenario: str, folder: Path) -> None:
     runs = folder / scenario / "runs"
-    assert sorted(path.name for path in runs.iterdir()) == ["half-0", "half-1"]
-    for part, half in enumerate(sorted(runs.iterdir())):
-        assert sorted(path.name for path in half.iterdir()) == [*RUNS, SET_FILE]
+    assert sorted(path.name for path in runs.iterdir()) == ["half-0", "half-1", ARGUMENTS_FILE]
+    for half in sorted(runs.glob("half-*")):
+        assert sorted(path.name for path in half.iterdir()) == RUNS
         for run in RUNS:
             assert is_complete(half / run)
             assert [path.name for path in (half / run).iterdir() if path.is_dir()] == ["train-online"]
-        with safe_open(half / SET_FILE, "pt") as file:
-            assert torch.equal(file.get_tensor("indices"), expected_set(part))
-            assert file.metadata()["num_examples"] == str(N)
     assert not [path for path in runs.rglob("*") if ".tmp" in path.name]
     first, second = left(folder, scenario)
-    assert first["written"] == [f"half-{part}/{SET_FILE}" for part in (0, 1)], "once, whatever the number of runs"
+    assert first["written"] == [ARGUMENTS_FILE], "once, whatever the number of runs"
     assert second["written"] == []
     assert first["made"] == second["made"] == 2 * len(SEEDS)
 
@@ -95,14 +91,12 @@ def test_the_records_hold_both_processes_shares(scenario: str, folder: Path) -> 
         expected = Points(N).y
         expected[expected_set(part)] = NUM_CLASSES
         assert torch.equal(record.target, expected)
-    for table in left(folder, scenario):
-        assert [indices.tolist() for indices in table["sets"]] == [expected_set(part).tolist() for part in (0, 1)]
 
 
 def test_with_weights_that_stay_one_process_gives_the_same_numbers(folder: Path, tmp_path: Path) -> None:
     runs = protocol(tmp_path, still, make_trainer=make_trainer)
-    alone, (together, _) = as_plain(runs.find_label_issues(percentile=PERCENTILE)), left(folder, "still_weights")
-    assert_identical(runs.threshold_indices, together["sets"], "the same threshold examples")
+    alone = as_plain(find_label_issues(runs.run(), Threshold(PERCENTILE)))
+    together, _ = left(folder, "still_weights")
     for name in ("index", "given", "suggested", "is_issue", "unseen"):
         assert_identical(alone[name], together[name], name)
     assert alone["is_issue"].sum() > 0
@@ -123,7 +117,7 @@ def test_learning_moves_the_weights(folder: Path) -> None:
 def test_run_again_in_the_same_processes_nothing_is_trained(folder: Path) -> None:
     for before, after in zip(left(folder, "learning"), left(folder, "learning", "again"), strict=True):
         assert (after["made"], after["written"]) == (0, [])
-        for name in ("index", "score", "is_issue", "probabilities", "threshold", "sets"):
+        for name in ("index", "score", "is_issue", "probabilities", "threshold"):
             assert_identical(before[name], after[name], name)
 
 
@@ -136,7 +130,6 @@ def test_another_start_skips_the_half_that_is_complete(folder: Path, tmp_path: P
     assert {path: path.stat().st_mtime_ns for path in (runs / "half-0").rglob("*.safetensors")} == kept
     tables = left(tmp_path, "gone_on")
     assert [table["made"] for table in tables] == [len(SEEDS)] * 2
-    assert [table["written"] for table in tables] == [[f"half-1/{SET_FILE}"], []]
     assert observed(runs) == observed(folder / "learning" / "runs"), "as if it had not been stopped"
     for name in ("index", "score", "is_issue", "probabilities", "threshold"):
         assert_identical(tables[0][name], left(folder, "learning")[0][name], name)
@@ -145,8 +138,8 @@ def test_another_start_skips_the_half_that_is_complete(folder: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("draw", "holds runs with seed=7, but `seed` is 8 now; give ThresholdRuns another `dirpath`"),
-        ("size", "holds runs of 61 examples, but the data set has 53"),
+        ("draw", "holds what came of seed=7, but `seed` is 8 now; give another `dirpath`"),
+        ("size", "are not of the same data: the first has 61 examples and the second 53"),
         ("head", "has 4 outputs, but with 4 classes and the one that does not exist it needs 5"),
     ],
 )

@@ -12,8 +12,10 @@ from torch import Tensor
 from lightning_easiness import (
     EasinessDataModule,
     EasinessRecord,
+    Gap,
     Keep,
     LabelIssues,
+    Mixture,
     Relabel,
     Selection,
     find_label_issues,
@@ -22,8 +24,8 @@ from tests.blobs import Blobs, accuracy, fitted, watched
 from tests.small import loader
 
 N, WRONG = 400, 60  # 15 %
-WATCHED, EPOCHS = 8, 18  # wrong labels are found before they are learnt by heart
-RULES = [None, "mixture", "gap"]
+WATCHED, EPOCHS = 8, 18  # wrong labels are found before they are memorised
+RULES = [None, Mixture(), Gap()]
 
 
 class Noisy:
@@ -34,9 +36,9 @@ class Noisy:
         watched(self.data, folder, WATCHED)
         self.accuracy = accuracy(fitted(self.data, EPOCHS))
 
-    def judged(self, rule: Any) -> tuple[LabelIssues, Tensor]:
-        """The table, and what is flagged as a mask."""
-        issues = find_label_issues(self.folder) if rule is None else find_label_issues(self.folder, rule=rule)
+    def found(self, rule: Any) -> tuple[LabelIssues, Tensor]:
+        """Return the table, and what is flagged as a mask."""
+        issues = find_label_issues(self.folder, rule)
         flagged = torch.zeros(N, dtype=torch.bool)
         flagged[issues.flagged] = True
         return issues, flagged
@@ -51,9 +53,9 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> Noisy:
     return Noisy(tmp_path_factory.mktemp("noisy"))
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RULES, ids=str)
 def test_what_was_made_wrong_is_found(rule: Any, noisy: Noisy) -> None:
-    (issues, flagged), wrong = noisy.judged(rule), noisy.data.wrong
+    (issues, flagged), wrong = noisy.found(rule), noisy.data.wrong
     assert (int(wrong.sum()), len(issues), len(issues.unseen)) == (WRONG, N, 0)
     assert torch.equal(issues.given, noisy.data.y[issues.index]), "the labels that were trained on"
     found = int((flagged & wrong).sum())
@@ -64,15 +66,15 @@ def test_what_was_made_wrong_is_found(rule: Any, noisy: Noisy) -> None:
     assert (issues.suggested == noisy.data.truth[issues.index])[rows].float().mean() > 0.9
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RULES, ids=str)
 def test_without_what_is_flagged_training_is_better(rule: Any, noisy: Noisy) -> None:
-    issues, flagged = noisy.judged(rule)
+    issues, flagged = noisy.found(rule)
     assert issues.unflagged.tolist() == (~flagged).nonzero()[:, 0].tolist()
     assert noisy.retrained(Keep(issues.unflagged)) > noisy.accuracy + 0.04
 
 
 def test_as_many_dropped_at_random_help_less(noisy: Noisy) -> None:
-    kept = (~noisy.judged(None)[1]).nonzero()[:, 0]
+    kept = (~noisy.found(None)[1]).nonzero()[:, 0]
     drawn = torch.randperm(N, generator=torch.Generator().manual_seed(0))[: len(kept)]
     assert noisy.retrained(Keep(kept)) > noisy.retrained(Keep(drawn)) + 0.03
 
@@ -95,9 +97,9 @@ def corrected(_: Noisy, issues: LabelIssues) -> Keep:
 
 
 @pytest.mark.parametrize("make", [hardest, most])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RULES, ids=str)
 def test_relabel_takes_the_suggested_labels(rule: Any, make: Any, noisy: Noisy) -> None:
-    issues, flagged = noisy.judged(rule)
+    issues, flagged = noisy.found(rule)
     selection = make(noisy, issues)
     assert torch.equal(selection.new_labels, torch.where(flagged, issues.corrections(), noisy.data.y))
     assert selection.changed_indices.tolist() == flagged.nonzero()[:, 0].tolist()
@@ -106,5 +108,5 @@ def test_relabel_takes_the_suggested_labels(rule: Any, make: Any, noisy: Noisy) 
 
 @pytest.mark.parametrize("make", [hardest, most, corrected])
 def test_under_the_suggested_labels_training_is_better(make: Any, noisy: Noisy) -> None:
-    assert noisy.retrained(make(noisy, noisy.judged(None)[0])) > noisy.accuracy + 0.04
+    assert noisy.retrained(make(noisy, noisy.found(None)[0])) > noisy.accuracy + 0.04
     assert int(noisy.data.wrong.sum()) == WRONG, "the data set keeps its labels"

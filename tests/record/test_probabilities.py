@@ -23,7 +23,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils.data import WeightedRandomSampler
 
-from lightning_easiness import EasinessCallback, EasinessRecord, find_label_issues, functional
+from lightning_easiness import Confident, EasinessCallback, EasinessRecord, Hardest, find_label_issues, functional
 from lightning_easiness.data.observation import AveragedProbabilities
 from lightning_easiness.observe import probability_sums
 from lightning_easiness.observe.probability_sums import ProbabilitySums
@@ -590,25 +590,26 @@ def test_the_report_takes_the_probabilities_of_the_record(tmp_path: Path) -> Non
     record = EasinessRecord.load(tmp_path, "train-online")
     rows, target = record.probabilities(), record.target
     for source in (tmp_path, record):
-        issues = find_label_issues(source, "confidence", rule=0.2)
+        issues = find_label_issues(source, score="confidence", rule=Hardest(0.2))
         assert torch.equal(issues.suggested, functional.suggest_labels(rows, target)[issues.index])
         torch.testing.assert_close(issues.probabilities, rows, rtol=0, atol=0)
-        bridge = find_label_issues(source, "area_under_margin", rule=0.2).to_cleanlab()
+        bridge = find_label_issues(source, score="area_under_margin", rule=Hardest(0.2)).to_cleanlab()
         assert bridge["pred_probs"].shape == (len(bridge["labels"]), 5)
         for score in ("self_confidence", "normalized_margin"):
-            issues = find_label_issues(source, score, rule=0.2)
+            issues = find_label_issues(source, Hardest(0.2), score=score)
             values = getattr(functional, score)(rows, target)
             torch.testing.assert_close(issues.score, values[issues.index])
             alone = torch.stack([getattr(functional, score)(one, target) for one in record.probabilities(per_run=True)])
             torch.testing.assert_close(issues.spread, alone.std(0)[issues.index], equal_nan=True)
     given = torch.full((37, 5), 0.2)
-    assert torch.equal(find_label_issues(record, "confidence", rule=0.2, probabilities=given).probabilities, given)
+    issues = find_label_issues(record, Hardest(0.2), score="confidence", probabilities=given)
+    assert torch.equal(issues.probabilities, given)
     assert "Rule 'confident'" in find_label_issues(record).explanation
     assert "Rule 'confident'" in find_label_issues(record, checkpoint=0, probabilities=given).explanation
     early = find_label_issues(record, checkpoint=0)
     assert "Rule 'confident'" not in early.explanation, "the probabilities are of all of training"
-    with pytest.raises(ValueError, match=r"rule='confident' takes the recorded probabilities.*got checkpoint=0: take"):
-        find_label_issues(record, rule="confident", checkpoint=0)
+    with pytest.raises(ValueError, match=r"rule=Confident\(\) takes the recorded probabilities.*is not the last: take"):
+        find_label_issues(record, rule=Confident(), checkpoint=0)
     with pytest.raises(
         ValueError,
         match=whole(
@@ -616,13 +617,13 @@ def test_the_report_takes_the_probabilities_of_the_record(tmp_path: Path) -> Non
             " take -1, or score='area_under_margin', which may end anywhere."
         ),
     ):
-        find_label_issues(record, "normalized_margin", checkpoint=0)
+        find_label_issues(record, score="normalized_margin", checkpoint=0)
 
 
 def test_a_record_without_them_has_no_suggestions(tmp_path: Path) -> None:
     write_run(tmp_path, 0, series="train-online")
-    with pytest.warns(UserWarning, match="could not be judged"):
-        issues = find_label_issues(tmp_path, rule=0.2)
+    with pytest.warns(UserWarning, match="have no label score"):
+        issues = find_label_issues(tmp_path, rule=Hardest(0.2))
     assert issues.probabilities is None
     assert (issues.suggested == -1).all()
     with pytest.raises(
@@ -633,7 +634,7 @@ def test_a_record_without_them_has_no_suggestions(tmp_path: Path) -> None:
             " score='area_under_margin'."
         ),
     ):
-        find_label_issues(tmp_path, "self_confidence")
+        find_label_issues(tmp_path, score="self_confidence")
 
 
 # ------------------------------------------------------------------ bad input

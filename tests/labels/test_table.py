@@ -1,4 +1,4 @@
-"""A report's way to other tools: cleanlab's layout and cleanlab itself, columns, CSV and Parquet."""
+"""The table of label errors: its text, what to train on next, and other tools: cleanlab, columns, CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness import EasinessRecord, LabelIssues, Scores, find_label_issues, functional
+from lightning_easiness import EasinessRecord, Hardest, LabelIssues, Mixture, Scores, find_label_issues, functional
 from tests.blobs import NUM_CLASSES, Blobs, watched
 from tests.small import loader
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def issues(folder: Path) -> LabelIssues:
-    return find_label_issues(folder, rule="mixture")
+    return find_label_issues(folder, Mixture())
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def partly(tmp_path_factory: pytest.TempPathFactory) -> LabelIssues:
     made = tmp_path_factory.mktemp("partly")
     data = loader(Blobs(N, wrong=0.1), batch_size=32, shuffle=False, drop_last=True)
     watched(data, made, EPOCHS)
-    with pytest.warns(UserWarning, match="16 of 400 examples could not be judged"):
-        return find_label_issues(made, rule="mixture")
+    with pytest.warns(UserWarning, match="16 of 400 examples have no label score"):
+        return find_label_issues(made, Mixture())
 
 
 def in_order(issues: LabelIssues, column: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def test_rows_left_out_in_the_middle_keep_the_order() -> None:
     rows = torch.rand(20, NUM_CLASSES, generator=torch.Generator().manual_seed(0)) + 0.1
     rows = rows / rows.sum(1, keepdim=True)
     scores = Scores(values, higher_is_easier=True, target=target, name="area_under_margin")
-    with pytest.warns(UserWarning, match="3 of 20 examples could not be judged"):
+    with pytest.warns(UserWarning, match="3 of 20 examples have no label score"):
         bridge = find_label_issues(scores, probabilities=rows).to_cleanlab()
     left = [example for example in range(20) if example not in (0, 7, 13)]
     assert_layout(bridge, 17)
@@ -139,7 +139,7 @@ def test_cleanlab_finds_what_was_made_wrong_among_what_was_seen(partly: LabelIss
 def test_scores_of_the_same_name_are_cleanlabs(score: str, folder: Path) -> None:
     """cleanlab's normalized margin is (p of the given label - largest other + 1) / 2; here it is the same number."""
     quality = pytest.importorskip("cleanlab.rank").get_label_quality_scores
-    issues = find_label_issues(folder, score, rule=0.1)
+    issues = find_label_issues(folder, Hardest(0.1), score=score)
     theirs = quality(**issues.to_cleanlab(), method=score)
     np.testing.assert_allclose(in_order(issues, issues.score).numpy(), theirs, rtol=1e-6, atol=1e-7)
     assert len(np.unique(theirs)) > N // 2
@@ -180,6 +180,50 @@ def test_cleanlabs_datalab_takes_it_too(issues: LabelIssues) -> None:
     assert (mask & wrong).sum() >= 0.8 * mask.sum()
 
 
+def test_cleanlab_needs_labels(issues: LabelIssues) -> None:
+    unlabelled = find_label_issues(Scores(torch.linspace(3, -3, 20), higher_is_easier=True))
+    with pytest.raises(ValueError, match="that of example 0 is not known: give `target` to find_label_issues"):
+        unlabelled.to_cleanlab()
+    labelled = Scores(torch.linspace(3, -3, 20), higher_is_easier=True, target=torch.arange(20) % 3)
+    assert list(find_label_issues(labelled).to_cleanlab()) == ["labels"], "without probabilities"
+
+
+# ------------------------------------------------------------------ the table itself
+
+
+def test_head_and_text(issues: LabelIssues) -> None:
+    head = issues.head(3)
+    assert (len(head), len(issues), len(issues.head())) == (3, N, 10)
+    assert torch.equal(head.flagged, issues.flagged[:3])
+    assert len(str(issues).splitlines()) == 12
+    assert str(issues).splitlines()[-1] == f"... and {N - 10} more"
+    flagged = len(issues.flagged)
+    assert repr(issues).startswith(
+        f"LabelIssues({flagged} of {N} labels called wrong by 'mixture': weighted_area_under"
+    )
+    with pytest.raises(ValueError, match="must be at least 0; got -1"):
+        issues.head(-1)
+
+
+def test_what_to_train_on_next(issues: LabelIssues, partly: LabelIssues) -> None:
+    flagged = set(issues.flagged.tolist())
+    assert issues.unflagged.tolist() == [index for index in range(N) if index not in flagged]
+    corrections = issues.corrections()
+    for index, given, suggested in zip(issues.index, issues.given, issues.suggested, strict=True):
+        assert int(corrections[index]) == (int(suggested) if int(index) in flagged else -1)
+        assert suggested != given
+    assert set(partly.unseen.tolist()) <= set(partly.unflagged.tolist()), "neither clean nor wrong: they stay"
+    without = find_label_issues(Scores(torch.linspace(3, -3, 20), higher_is_easier=True))
+    with pytest.raises(ValueError, match=r"corrections\(\) needs suggested labels"):
+        without.corrections()
+
+
+@pytest.mark.parametrize("what", ["unflagged", "corrections", "to_columns"])
+def test_a_part_of_the_table_is_refused_where_the_whole_is_needed(what: str, issues: LabelIssues) -> None:
+    with pytest.raises(ValueError, match=rf"^{what}(\(\))? needs the whole table"):
+        getattr(issues.head(3), what)()
+
+
 # ------------------------------------------------------------------ tables
 
 
@@ -213,9 +257,13 @@ def test_csv_opens_with_the_csv_module_and_holds_each_judged_example_once(table:
 
 
 def test_parquet_reads_back_as_the_table(table: LabelIssues, tmp_path: Path) -> None:
-    pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas")
     parquet = pytest.importorskip("pyarrow.parquet")
     table.to_parquet(tmp_path / "issues.parquet")
+    frame = table.to_pandas()
+    assert (frame.index.name, list(frame.columns)) == ("index", COLUMNS)
+    assert frame.attrs["threshold"] == table.threshold
+    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "issues.parquet"), frame)
     read = parquet.read_table(tmp_path / "issues.parquet").to_pydict()
     assert set(read) == {"index", *COLUMNS}
     assert read["index"] == table.index.tolist()
@@ -249,4 +297,5 @@ def test_columns_are_what_fiftyone_takes(table: LabelIssues) -> None:
     columns = table.to_columns()
     assert set(columns) == {*COLUMNS, "rank"}
     assert {len(values) for values in columns.values()} == {N}
+    assert {type(value) for values in columns.values() for value in values} <= {int, float, bool, type(None)}
     assert json.loads(json.dumps(columns, allow_nan=False)) == columns
