@@ -77,7 +77,7 @@ def make_trainer() -> Trainer:
         max_epochs=ARGUMENTS.epochs,
         accelerator=ARGUMENTS.accelerator,
         devices=1,
-        callbacks=[EasinessCallback(probe="train", num_images=0)],
+        callbacks=[EasinessCallback(every_n_epochs=1, num_images=0)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

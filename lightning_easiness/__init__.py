@@ -10,6 +10,7 @@ from lightning_easiness.__about__ import __version__
 
 if TYPE_CHECKING:
     from lightning_easiness.callbacks import EasinessCallback
+    from lightning_easiness.data.observation import Observation
     from lightning_easiness.experiments.comparison import compare_selections
     from lightning_easiness.experiments.compression import StepwiseCompression
     from lightning_easiness.experiments.repeats import repeat_fit
@@ -48,6 +49,7 @@ _HOMES = {
     "MediumSampleRate": "lightning_easiness.metrics",
     "Mixture": "lightning_easiness.labels.rules",
     "NoImageError": "lightning_easiness.view.images",
+    "Observation": "lightning_easiness.data.observation",
     "Refine": "lightning_easiness.labels.rules",
     "Relabel": "lightning_easiness.select.static",
     "SELModule": "lightning_easiness.module",
@@ -92,6 +94,7 @@ __all__ = [
     "MediumSampleRate",
     "Mixture",
     "NoImageError",
+    "Observation",
     "Refine",
     "Relabel",
     "SELModule",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lightning_easiness import EasinessCallback, functional
-from lightning_easiness._utils.rng import isolated_streams
+from lightning_easiness._utils.rng import isolated_rng
 from tests.small import loader, trainer
 
 NUM_CLASSES, FEATURES = 3, 10
@@ -58,7 +58,7 @@ class Perceptron(LightningModule):
 def fitted(data: Any, epochs: int, seed: int = 1, **options: Any) -> Perceptron:
     """Trains on a data set, on a loader, or on what a datamodule selects."""
     data = loader(data, batch_size=32) if isinstance(data, Dataset) else data
-    with isolated_streams():
+    with isolated_rng():
         seed_everything(seed, verbose=False)
         module = Perceptron()
         trainer(max_epochs=epochs, **options).fit(module, data)

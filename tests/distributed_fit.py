@@ -132,7 +132,7 @@ def untouched(folder: Path) -> None:
 
     for name in ("without", "with"):
         seed_everything(6, verbose=False)
-        observers = [EasinessCallback(folder / "record", at_steps=(0, 1))] if name == "with" else []
+        observers = [EasinessCallback(folder / "record", every_n_epochs=1, at_steps=(0, 1))] if name == "with" else []
         fit = make_trainer(callbacks=[*observers, Keep(folder / name, left)])
         fit.fit(Net("adam"), loader(Points(augment=True)), loader(Points(20, seed=5), shuffle=False))
 
@@ -191,7 +191,7 @@ def resumed(folder: Path) -> None:
     def fit(name: str, ckpt_path: Path | None = None, **options: Any) -> None:
         seed_everything(7, verbose=False)
         callbacks = [
-            EasinessCallback(folder / name, at_steps=(0, 3), run="only"),
+            EasinessCallback(folder / name, every_n_epochs=1, at_steps=(0, 3), run="only"),
             Keep(folder / f"{name}-weights", weights),
             ModelCheckpoint(folder / f"{name}-kept", filename="{step}", every_n_train_steps=6, save_top_k=-1),
         ]

@@ -108,7 +108,7 @@ class Setup:
 
 
 SETUPS = {
-    "plain": Setup(),
+    "plain": Setup(observer=lambda: EasinessCallback(every_n_epochs=1, num_images=0, at_steps=(0, 10))),
     "online only, workers": Setup(
         data=lambda: loader(Points(augment=True), num_workers=1), observer=lambda: EasinessCallback(probe=None)
     ),

@@ -34,7 +34,8 @@ from measuring import (
 )
 from torch import Tensor
 
-from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, BatchReader, EpochSums
+from lightning_easiness.observe.accumulate import EpochSums
+from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, BatchReader
 
 try:
     from aum import AUMCalculator

@@ -7,10 +7,11 @@ fails there, with its name, and is adapted to here.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 # ----------------------------------------------------------------------------------------------- whose class a thing is
@@ -100,6 +101,11 @@ def add_hparams(module: Any, hparams: dict[str, Any]) -> None:
     argument = getattr(module, "_hparams_name", None)
     module.save_hyperparameters(hparams, logger=is_logged)
     module._hparams_name = argument
+
+
+def set_callback_metrics(trainer: Any, metrics: Mapping[str, float]) -> None:
+    """Let monitors see values in hooks in which Lightning's `log` refuses them, as on_train_end, or defers them."""
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
 
 
 # -------------------------------------------------------------------------------------------- running the user's module

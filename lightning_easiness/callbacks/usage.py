@@ -11,13 +11,12 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_easiness._utils.lightning import num_steps, trial_batches
-from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.data.observation import Observation
+from lightning_easiness.data.subset import num_examples
 
 
 class UsageMeter:
-    """Notes the share of the data and the seconds of each epoch; what happens inside `paused` is not counted.
+    """Keeps the share of the data and the seconds of each epoch; what happens inside `paused` is not counted.
 
     Example:
         >>> meter = UsageMeter()
@@ -37,7 +36,7 @@ class UsageMeter:
         self._is_paused = False
 
     def start(self) -> None:
-        """An epoch begins now, its selection with it."""
+        """Begin an epoch, its selection with it."""
         self._started, self._paused = time.perf_counter(), 0.0
 
     @property
@@ -46,7 +45,7 @@ class UsageMeter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves out what only looks on, as validation and a probe for the record."""
+        """Leave out what only looks on, as validation and an evaluation pass for the record."""
         if self._is_paused:
             yield
             return
@@ -58,30 +57,30 @@ class UsageMeter:
             self._paused += time.perf_counter() - began
 
     def leave_out(self, seconds: float) -> None:
-        """Leaves out what was measured elsewhere."""
+        """Leave out what was measured elsewhere."""
         self._paused += seconds
 
     def count(self, seconds: float) -> None:
-        """Counts, for the epoch at hand, what was left out before and turned out to serve it."""
+        """Count, for the epoch at hand, what was left out before and turned out to serve it."""
         self._carried += seconds
 
     def end_epoch(self, share: float) -> None:
-        """The epoch is over; the next begins."""
+        """End the epoch; the next begins."""
         self.data_use.append(share)
         self.epoch_seconds.append(self._seconds)
         self._carried = 0.0
         self.start()
 
     def average_data_use(self, first_epoch: int = 0) -> float:
-        """Mean share of the data that an epoch trained on, from an epoch on (ADU); NaN before there is one."""
-        return fmean(self.data_use[first_epoch:]) if self.data_use[first_epoch:] else float("nan")
+        """Return the mean share of the data that an epoch trained on, from an epoch on (ADU); NaN without one."""
+        return fmean(self.data_use[first_epoch:] or [float("nan")])
 
     def average_epoch_seconds(self, first_epoch: int = 0) -> float:
-        """Mean seconds of an epoch, selection included, from an epoch on (ART); NaN before there is one."""
-        return fmean(self.epoch_seconds[first_epoch:]) if self.epoch_seconds[first_epoch:] else float("nan")
+        """Return the mean seconds of an epoch, selection included, from an epoch on (ART); NaN without one."""
+        return fmean(self.epoch_seconds[first_epoch:] or [float("nan")])
 
     def state_dict(self) -> dict[str, Any]:
-        """The epochs so far, as plain types."""
+        """Return the epochs so far, as plain types."""
         open_seconds = self._seconds if self._started else 0.0
         return {
             "data_use": list(self.data_use),
@@ -90,30 +89,24 @@ class UsageMeter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state."""
+        """Go on from a state."""
         self.data_use, self.epoch_seconds = list(state["data_use"]), list(state["epoch_seconds"])
         self._carried = state["open_seconds"]
 
 
-def note_usage(meter: UsageMeter, trainer: Trainer, online: Observation | None) -> None:
-    """Ends the meter's epoch and logs it; `online` is what was observed in it, where that is known."""
-    of_batches = getattr(getattr(trainer, "datamodule", None), "share_of_batches", None)
+def trained_share(trainer: Trainer, online: Observation | None) -> float:
+    """Return the share of the data that the epoch trained on; `online` is what was observed in it, if anything was."""
     if online is not None:
-        share = float((online.fields["count"] > 0).float().mean())
-    elif of_batches is not None:
-        share = of_batches
-    else:
-        dataset = getattr(trainer.train_dataloader, "dataset", None)
-        share = len(dataset) / num_examples(dataset) if hasattr(dataset, "__len__") else 1.0  # type: ignore[arg-type]
-    meter.end_epoch(share)
-    if trainer.is_global_zero and not trial_batches(trainer):
-        metrics = {"easiness/data_use": share, "easiness/epoch_seconds": meter.epoch_seconds[-1]}
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=num_steps(trainer))
+        return float((online.fields["count"] > 0).float().mean())
+    of_batches: float | None = getattr(getattr(trainer, "datamodule", None), "share_of_batches", None)
+    if of_batches is not None:
+        return of_batches
+    dataset: Any = getattr(trainer.train_dataloader, "dataset", None)
+    return len(dataset) / num_examples(dataset) if hasattr(dataset, "__len__") else 1.0
 
 
-def tell_usage(meter: UsageMeter, trainer: Trainer) -> None:
-    """Says what training by a selection saved: once, and only where one was at work."""
+def log_average_usage(meter: UsageMeter, trainer: Trainer) -> None:
+    """Log what training by a selection saved: once, and only where one was at work."""
     selection = getattr(getattr(trainer, "datamodule", None), "selection", None)
     first = getattr(selection, "early_epochs", 0)
     epochs = len(meter.data_use) - first
@@ -121,4 +114,4 @@ def tell_usage(meter: UsageMeter, trainer: Trainer) -> None:
         return
     use, seconds = meter.average_data_use(first), meter.average_epoch_seconds(first)
     after = f" after the {first} early ones" if first else ""
-    rank_zero_info(f"Average data use {use:.1%} and {seconds:.2f} s an epoch over {epochs} epochs{after}.")
+    rank_zero_info(f"Average data use {use:.1%} and {seconds:.2f} s per epoch over {epochs} epochs{after}.")

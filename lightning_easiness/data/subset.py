@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from lightning_easiness._utils.rng import OwnGenerators, isolated_streams
+from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.data.batch import TARGET_KEYS
 
 _TARGET_ATTRIBUTES = ("targets", "target", "labels", "label", "y")
@@ -132,7 +132,7 @@ def try_label(selected: SelectedDataset) -> None:
     assert selected.target is not None
     places = (selected.target[selected.indices] >= 0).nonzero()[:1, 0]
     if len(places):
-        with isolated_streams(), OwnGenerators(selected.dataset):
+        with isolated_rng(), OwnGenerators(selected.dataset):
             selected[int(places[0])]
 
 
@@ -158,6 +158,11 @@ def _is_one_hot(label: Tensor) -> bool:
 def whole(dataset: Any) -> Any:
     """The user's data set under a SelectedDataset; the data set itself where nothing was selected from it."""
     return dataset.dataset if isinstance(dataset, SelectedDataset) else dataset
+
+
+def num_examples(dataset: Any) -> int:
+    """Return the length of a map-style data set; of the whole of it where examples were selected."""
+    return len(whole(dataset))
 
 
 def example_indices(dataset: Any, keys: Any) -> Any:

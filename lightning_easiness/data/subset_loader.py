@@ -24,7 +24,7 @@ from torch.utils.data import (
 )
 
 from lightning_easiness._utils.lightning import replace_saved_dataset
-from lightning_easiness.data.loaders import UserDatasetInWorker, plain_copy
+from lightning_easiness.data.indexed_loader import UserDatasetInWorker, plain_copy
 from lightning_easiness.data.subset import SelectedDataset
 
 

@@ -21,7 +21,7 @@ from typing_extensions import override
 from lightning_easiness import functional
 from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.rng import OwnGenerators
-from lightning_easiness.data.loaders import num_examples
+from lightning_easiness.data.subset import num_examples
 from lightning_easiness.experiments._factories import (
     agreed,
     check_ratio,

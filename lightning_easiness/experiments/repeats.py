@@ -24,13 +24,12 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from lightning_easiness._utils.lightning import begin_next_epoch, is_named, trial_batches
-from lightning_easiness._utils.rng import OwnGenerators, isolated_streams, read_streams, restore_streams
+from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, isolated_rng, set_rng_state
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.experiments._factories import check_seeds, make, make_data
 from lightning_easiness.record.layout import checkpoint_paths, is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
-from lightning_easiness.record.writer import RunWriter
 
 _RESUME_FILE = "resume.ckpt"
 
@@ -118,10 +117,6 @@ def _fit_once(
     begun = resume.found()
     with OwnGenerators(data):  # each run begins with these as they are, wherever it is trained
         trainer.fit(module, ckpt_path=begun, **{key: data})
-    if begun and trainer.is_global_zero and not trainer.interrupted and not is_complete(resume.path.parent):
-        # killed between the last epoch's end and the end of the run: nothing was left to train
-        with RunWriter(folder, run_name(seed), seed=seed, resume=True) as writer:
-            writer.complete()
     return callback.series
 
 
@@ -154,7 +149,7 @@ def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
             f"The Trainer of repeat_fit has {len(found)} EasinessCallbacks, but a run has one record; give it one."
         )
     if not found:
-        found = [EasinessCallback(num_images=0)]
+        found = [EasinessCallback(every_n_epochs=1, num_images=0)]
         trainer.callbacks.insert(0, found[0])  # type: ignore[attr-defined]  # before those that save checkpoints
     observer = found[0]
     observer.dirpath, observer.run, observer.exist_ok = folder, run, True
@@ -188,7 +183,7 @@ def own_seeding() -> Iterator[None]:
     names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
     before = {name: os.environ.get(name) for name in names}
     try:
-        with isolated_streams():
+        with isolated_rng():
             yield
     finally:
         for name, value in before.items():
@@ -229,8 +224,8 @@ class _Resume(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         beside = self.path.with_name(f".tmp-{self.path.name}")
         self._saved = {
-            "streams": read_streams(),
-            "generators": _generators(trainer).read(),
+            "streams": get_rng_state(),
+            "generators": _generators(trainer).get_states(),
             "metrics": dict(trainer.callback_metrics),
             "should_stop": trainer.should_stop,
         }
@@ -254,8 +249,8 @@ class _Resume(Checkpoint):
         if self._resumed:
             begin_next_epoch(trainer)
             _step_plateau_schedulers(trainer, pl_module, self._resumed["metrics"])
-            _generators(trainer).restore(self._resumed["generators"])
-            restore_streams(self._resumed["streams"])
+            _generators(trainer).set_states(self._resumed["generators"])
+            set_rng_state(self._resumed["streams"])
 
 
 def _generators(trainer: Trainer) -> OwnGenerators:

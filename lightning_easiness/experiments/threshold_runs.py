@@ -19,8 +19,8 @@ from typing_extensions import override
 from lightning_easiness import functional
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.data.loaders import num_examples
 from lightning_easiness.data.observation import Observation
+from lightning_easiness.data.subset import num_examples
 from lightning_easiness.experiments._factories import agreed, check_claim, claim, make, takes, with_selection
 from lightning_easiness.experiments._halves import ARGUMENTS_FILE, half_folders
 from lightning_easiness.experiments.repeats import missing_run, observers, repeat_fit, run_name
@@ -292,7 +292,7 @@ class _Guard(Callback):
     def _check_head(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
         assert self._observer is not None
         loader = only_loader(trainer.train_dataloader, "train")
-        outputs = EvaluationPass("train", loader, self._observer.reader).count_outputs(trainer, pl_module, batch)
+        outputs = EvaluationPass("train", loader, self._observer.reader).count_outputs(trainer, batch)
         classes = self._selection.num_classes
         if outputs != classes + 1:
             found = "no logits (B, classes)" if outputs is None else f"{outputs} outputs"

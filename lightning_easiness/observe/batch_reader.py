@@ -1,10 +1,10 @@
-"""What one batch tells of its examples, and the sums of an epoch. Knows tensors and batches, no Trainer."""
+"""`BatchReader`: from a batch and the model's output to one value per example. Knows no Trainer."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,11 +20,11 @@ LOGITS_KEYS = ("logits", "logit", "output", "out", "y_hat", "preds")
 
 ONLINE_FIELDS = ("loss", "correct", "margin")
 PROBE_FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
-PROBABILITIES = "probabilities"  # a row an example, float16 (B, K): summed, and no field of a record
+PROBABILITIES = "probabilities"  # a row per example, float16 (B, K): summed, and no field of a record
 
 
 def find_logits(output: Any) -> Tensor | None:
-    """Finds the logits in what a model returns: a tensor, a tuple with it first, an object or mapping with `logits`."""
+    """Return the logits in a model's output: a tensor, a tuple with it first, an object or mapping with `logits`."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):
@@ -74,7 +74,7 @@ class BatchReader:
 
     @property
     def loss_name(self) -> str:
-        """The name that the record keeps of the loss."""
+        """Name of the loss, as the record keeps it."""
         if self.loss_fn is None:
             return "cross_entropy"
         named = getattr(self.loss_fn, "func", self.loss_fn)  # what a functools.partial is of
@@ -85,12 +85,12 @@ class BatchReader:
         return (self.batch_fn or unpack_batch)(batch)
 
     def prediction(self, output: Any) -> Any:
-        """Returns the logits in a model's output; the output itself where only the user's loss can read it."""
+        """Return the logits in a model's output; the output itself where only the user's loss can read it."""
         found = (self.logits_fn or find_logits)(output)
         return output if found is None and self.loss_fn is not None else found
 
     def warn_of_probabilities(self, prediction: Any) -> None:
-        """Warns where a model returns probabilities, which would be taken for logits."""
+        """Warn where a model returns probabilities, which would be taken for logits."""
         logits = _as_logits(prediction) if self.loss_fn is None else None
         if logits is None or logits.shape[1] < 2 or not len(logits) or not isinstance(prediction, Tensor):
             return
@@ -103,7 +103,7 @@ class BatchReader:
             )
 
     def check_target(self, target: Any, size: int) -> None:
-        """Raises a ValueError when targets are not those of the `size` examples that the loader put into a batch."""
+        """Raise a ValueError unless the targets are those of the `size` examples that the loader put into a batch."""
         if self.loss_fn is None and isinstance(target, Tensor) and target.ndim > 0 and len(target) != size:
             raise ValueError(
                 f"The targets of a batch have the shape {tuple(target.shape)}, but the loader put {size} examples into"
@@ -112,17 +112,21 @@ class BatchReader:
             )
 
     def observe(self, prediction: Any, target: Any, size: int, *, fields: Collection[str]) -> dict[str, Tensor]:
-        """Computes one value an example, without synchronising with the device.
+        """Compute one value per example, without synchronising with the device.
 
         Args:
-            prediction: (B, K) logits, (B,) or (B, 1) for two classes; anything that `loss_fn` takes where there is one.
-            target: (B,) class indices; anything that `loss_fn` takes where there is one.
-            size: the number of examples that the loader put into the batch, B.
-            fields: which of PROBE_FIELDS and PROBABILITIES to compute.
+            prediction: Logits (B, K), or (B,) or (B, 1) for two classes; with a `loss_fn`, whatever that takes.
+            target: Class indices (B,); with a `loss_fn`, whatever that takes.
+            size: Number of examples that the loader put into the batch, B.
+            fields: Which of PROBE_FIELDS and PROBABILITIES to compute.
 
         Returns:
-            name -> (B,), float32, `correct` bool, and "target" int64 where targets are class indices; PROBABILITIES
-            float16 (B, K). "loss" is always there; the others where there are logits and class indices.
+            name -> (B,), float32, `correct` bool; "target" int64 where targets are class indices; PROBABILITIES float16
+            (B, K). "loss" is always there, the others where there are logits and class indices.
+
+        Raises:
+            TypeError: If there are no logits and class indices and no `loss_fn`.
+            ValueError: If outputs or losses are not one per example.
         """
         observed: dict[str, Tensor] = {}
         labels = _class_indices(target, size)
@@ -157,7 +161,7 @@ class BatchReader:
 
 
 def _class_indices(target: Any, size: int) -> Tensor | None:
-    """Returns integer targets as (B,) int64, None when they are something else."""
+    """Return integer targets as int64 (B,); None where they are something else."""
     if not isinstance(target, Tensor) or target.is_floating_point() or target.is_complex():
         return None
     if target.ndim == 2 and target.shape[1] == 1:
@@ -166,7 +170,7 @@ def _class_indices(target: Any, size: int) -> Tensor | None:
 
 
 def _as_logits(prediction: Any) -> Tensor | None:
-    """Returns (B, K) float logits, None when the prediction is something else. One output is a two-class logit."""
+    """Return float logits (B, K); None where there are none. A single output is the logit of two classes."""
     if not isinstance(prediction, Tensor) or not prediction.is_floating_point():
         return None
     logits = prediction.detach().float() if prediction.dtype != torch.float64 else prediction.detach()
@@ -178,7 +182,7 @@ def _as_logits(prediction: Any) -> Tensor | None:
 
 
 def count_classes(prediction: Any) -> int | None:
-    """Returns the number of classes that a prediction tells apart, None when it is no logits."""
+    """Return the number of classes of a prediction; None where it is no logits."""
     logits = _as_logits(prediction)
     return None if logits is None else logits.shape[1]
 
@@ -189,7 +193,7 @@ def _check_size(prediction: Tensor, size: int) -> None:
     found = f"The model's output has the shape {tuple(prediction.shape)}, but the batch holds {size} examples"
     if prediction.numel() and prediction.ndim > 0 and size and prediction.shape[0] % size == 0:
         raise ValueError(
-            f"{found}: {prediction.shape[0] // size} outputs an example, as ensembles have. Pass logits_fn, a function"
+            f"{found}: {prediction.shape[0] // size} outputs per example, as ensembles have. Pass logits_fn, a function"
             " that makes them one, (B, classes)."
         )
     raise ValueError(
@@ -202,7 +206,7 @@ def _check_losses(losses: Any, size: int, name: str) -> Tensor:
     if not isinstance(losses, Tensor) or losses.shape != (size,):
         shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
         raise ValueError(
-            f"loss_fn ({name}) must return one loss an example, shape ({size},); got {shape}."
+            f"loss_fn ({name}) must return one loss per example, shape ({size},); got {shape}."
             " Use reduction='none' and average over everything but the first dimension."
         )
     return losses.detach().float()
@@ -217,89 +221,3 @@ def _not_classification(prediction: Any, target: Any) -> str:
         f" output {describe(prediction)} and targets {describe(target)}."
         " Pass logits_fn or batch_fn to find them, or loss_fn, a loss for each example, for another task."
     )
-
-
-@dataclass
-class StepList:
-    """What steps showed of their examples, in order. Nothing is read back from the device."""
-
-    index: list[Tensor] = field(default_factory=list)
-    values: dict[str, list[Tensor]] = field(default_factory=dict)
-    _merged: int = 0  # tensors at the head of each list that hold many steps
-
-    def add(self, index: Tensor, observed: Mapping[str, Tensor], merge_every: int = 1024) -> None:
-        """Takes one batch: indices (B,) on the CPU and values (B,) or (B, K) on any device.
-
-        Args:
-            index: of the examples.
-            observed: name -> values.
-            merge_every: steps that become one tensor, as many small ones on the device waste memory.
-        """
-        self.index.append(index)
-        for name, values in observed.items():
-            self.values.setdefault(name, []).append(values)
-        if len(self.index) - self._merged >= merge_every:
-            # only the steps since the last time: copying all of the epoch again would make a step cost more and more
-            for parts in (self.index, *self.values.values()):
-                parts[self._merged :] = [torch.cat(parts[self._merged :])]
-            self._merged += 1
-
-    def clear(self) -> None:
-        """Forgets the steps."""
-        self.index, self.values, self._merged = [], {}, 0
-
-
-@dataclass
-class EpochSums:
-    """Sums of what the training forward showed of each example in one epoch, of one process.
-
-    A step only puts its (B,) tensors on a list: its cost does not depend on the number of examples, nothing is read
-    back from the device, and examples that come twice (sampling with replacement, padding) are counted apart.
-    """
-
-    num_examples: int
-    names: tuple[str, ...] = ONLINE_FIELDS
-    _steps: StepList = field(default_factory=StepList)
-    _MERGE_EVERY = 1024
-
-    def add(self, index: Tensor, observed: Mapping[str, Tensor]) -> None:
-        """Takes one batch: indices (B,) on the CPU and (B,) values on any device."""
-        self._steps.add(index, observed, self._MERGE_EVERY)
-
-    def totals(self) -> tuple[Tensor, Tensor]:
-        """Adds up what was taken.
-
-        Returns:
-            sums (F + 1, N) float64, in which order and cuts leave no trace, of the fields `names` (zero where not
-            recorded) and count, and target (N,) int64, -1 where not seen. On the CPU.
-        """
-        sums = torch.zeros(len(self.names) + 1, self.num_examples, dtype=torch.float64)
-        target = torch.full((self.num_examples,), -1, dtype=torch.int64)
-        if self._steps.index:
-            index, values = torch.cat(self._steps.index), self._steps.values
-            for row, name in enumerate(self.names):
-                if name in values:
-                    sums[row].index_add_(0, index, torch.cat(values[name]).cpu().double())
-            sums[-1].index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
-            if "target" in values:
-                target[index] = torch.cat(values["target"]).cpu()
-        return sums, target
-
-    def clear(self) -> None:
-        """Forgets the epoch."""
-        self._steps.clear()
-
-    @staticmethod
-    def means(sums: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
-        """Turns sums into what a record keeps: means over the times that an example was seen, NaN where it was not.
-
-        Args:
-            sums: (F + 1, N), of the F fields `names` and count.
-            names: of the rows.
-        """
-        count = sums[-1]
-        unseen = torch.where(count > 0, 1.0, torch.nan)
-        means = {name: (row / count.clamp(min=1) * unseen).float() for name, row in zip(names, sums[:-1], strict=True)}
-        if "correct" in means:
-            means["correct"] = means["correct"] >= 0.5
-        return {**means, "count": count.to(torch.int32)}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from lightning_easiness._utils.lightning import takes_dataloader_iter
-from lightning_easiness.data.loaders import check_indexable
+from lightning_easiness.data.indexed_loader import check_indexable
+from lightning_easiness.data.observation import Observation
 
 
 def check_submodule(pl_module: LightningModule, name: str) -> None:
-    """Raises a ValueError that lists the submodules where a module has none of this name."""
+    """Raise a ValueError that lists the submodules where a module has none of this name."""
     try:
         pl_module.get_submodule(name)
     except AttributeError:
@@ -24,7 +26,7 @@ def check_submodule(pl_module: LightningModule, name: str) -> None:
 
 
 def check_step(pl_module: LightningModule) -> None:
-    """Raises a TypeError where a training step takes its batches by itself."""
+    """Raise a TypeError where a training step takes its batches by itself."""
     if takes_dataloader_iter(pl_module):
         raise TypeError(
             f"The training_step of {type(pl_module).__name__} takes batches off a `dataloader_iter` by itself, so the"
@@ -33,7 +35,7 @@ def check_step(pl_module: LightningModule) -> None:
 
 
 def check_length(found: int, held: str, known: int) -> None:
-    """Raises a ValueError where a data set of `found` examples is not the one of `known` that is `held`."""
+    """Raise a ValueError where a data set of `found` examples is not the one of `known` that is `held`."""
     if found != known:
         raise ValueError(
             f"The data set holds {found} examples, but {held}, so an index no longer names the same example; keep the"
@@ -41,8 +43,23 @@ def check_length(found: int, held: str, known: int) -> None:
         )
 
 
+def check_targets(observation: Observation) -> None:
+    """Raise a ValueError that names the first example whose target is no class of the model."""
+    target, num_classes = observation.target, observation.num_classes
+    if target is None or num_classes is None:
+        return
+    seen = observation.fields["count"] > 0 if "count" in observation.fields else torch.ones_like(target).bool()
+    wrong = (seen & ((target < 0) | (target >= num_classes))).nonzero()
+    if len(wrong):
+        example = int(wrong[0])
+        raise ValueError(
+            f"The targets of {len(wrong)} examples are outside the model's classes 0 to {num_classes - 1}; the first is"
+            f" example {example} with target {int(target[example])}. Fix them, or pass a batch_fn that maps them."
+        )
+
+
 def only_loader(loaders: Any, split: str) -> DataLoader[Any]:
-    """Returns the loader of a split, which must be one."""
+    """Return the loader of a split, which must be one."""
     # not for training, where the batches of a list of one loader are lists of one batch
     if split == "val" and isinstance(loaders, (list, tuple)) and len(loaders) == 1:
         loaders = loaders[0]
@@ -56,11 +73,10 @@ def only_loader(loaders: Any, split: str) -> DataLoader[Any]:
 
 
 def val_loader(trainer: Trainer) -> DataLoader[Any]:
-    """Returns the validation loader, which must be one."""
-    loaders = trainer.val_dataloaders
-    if loaders is None:
+    """Return the validation loader, which must be one."""
+    if trainer.val_dataloaders is None:
         raise ValueError(
             "EasinessCallback(probe='val') found no validation loader when training started; give the Trainer one, or"
             " pass the loader itself, probe=DataLoader(...)."
         )
-    return only_loader(loaders, "val")
+    return only_loader(trainer.val_dataloaders, "val")

@@ -1,24 +1,22 @@
-"""The user's objects: which part of a module returns the logits, what its `forward` takes, whose class a thing is."""
+"""The user's module: which part of it returns the logits, and how its `forward` is called."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from lightning.pytorch import Trainer
 from torch import nn
 
-from lightning_easiness._utils.lightning import defines_forward
+from lightning_easiness._utils.lightning import callable_module, defines_forward
 
 
 def candidate_modules(module: nn.Module) -> list[str]:
-    """Names the parts of a LightningModule that may return the logits, the likeliest first; "" is the module itself.
+    """Return the names of the parts of a LightningModule that may return the logits, the likeliest first.
 
-    These are the module itself where it defines `forward`, and each child that holds all of its parameters, which
-    `training_step` may call directly.
-
-    Raises:
-        TypeError: there is none, as any of several children could be meant.
+    These are the module itself, "", where it defines `forward`, and each child that holds all of its parameters, which
+    `training_step` may call directly. A TypeError is raised where there is none.
     """
     names = [""] if defines_forward(module) else []
     whole = _parameters(module)
@@ -34,16 +32,36 @@ def candidate_modules(module: nn.Module) -> list[str]:
     return names
 
 
+def find_forward(trainer: Trainer, name: str | None) -> Callable[[Any], Any]:
+    """Return a function of a batch's inputs that calls the LightningModule and returns what the named part returns."""
+    module = trainer.lightning_module
+    whole = callable_module(trainer, module)
+    if name is None:
+        name = candidate_modules(module)[0]
+        part = module.get_submodule(name)
+        return lambda inputs: call_module(part if name else whole, inputs, signature_of=part)
+    part = module.get_submodule(name)
+    if not defines_forward(module):
+        return lambda inputs: call_module(part, inputs)
+
+    def call_and_listen(inputs: Any) -> Any:
+        # a part deep inside, as a head, does not take the batch's inputs: call the whole and listen to the part
+        outputs: list[Any] = []
+        handle = part.register_forward_hook(lambda module, args, output: outputs.append(output))
+        try:
+            call_module(whole, inputs, signature_of=module)
+        finally:
+            handle.remove()
+        return outputs[0] if outputs else call_module(part, inputs)
+
+    return call_and_listen
+
+
 def call_module(module: nn.Module, inputs: Any, signature_of: nn.Module | None = None) -> Any:
-    """Calls a module as its `forward` says.
+    """Call a module as its `forward` says; `signature_of` has it where `module` is a wrapper.
 
     A mapping is passed as keywords where `forward` names one of its keys or takes any, a tuple or list as several
     arguments where it cannot be taken as one, and anything else as one argument.
-
-    Args:
-        module: what is called.
-        inputs: of a batch.
-        signature_of: the module that has the user's `forward`, where `module` is a wrapper around it.
     """
     if not isinstance(inputs, (Mapping, tuple, list)):
         return module(inputs)

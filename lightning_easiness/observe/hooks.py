@@ -1,6 +1,6 @@
-"""Two taps on a running fit: which examples a batch holds, and the logits that the training step computes for them.
+"""Two hooks on a running fit: which examples a batch holds, and the logits that the training step computes for them.
 
-Both are put on in `Callback.setup` and taken off again when the fit ends, also by an exception.
+Both are registered in `Callback.setup` or `on_fit_start` and removed when the fit ends, also by an exception.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lightning_easiness._utils.lightning import StrategyHook, loads_training
-from lightning_easiness.data.loaders import IndexSource, follow, unfollow
+from lightning_easiness.data.indexed_loader import IndexSource, follow, unfollow
 from lightning_easiness.observe.forward import candidate_modules
 
 
-class LoaderTap:
+class LoaderHook:
     """Follows the train loaders of a fit from the last call before one is iterated, `strategy.process_dataloader`."""
 
     def __init__(self, trainer: Trainer, source: IndexSource) -> None:
@@ -27,7 +27,7 @@ class LoaderTap:
         self._hook = StrategyHook(trainer, "process_dataloader", before=self._follow)
 
     def remove(self) -> None:
-        """Takes the tap off."""
+        """Remove the hook and stop following."""
         self._hook.remove()
         self._unfollow()
 
@@ -43,7 +43,7 @@ class LoaderTap:
         self._followed.clear()
 
 
-class LogitsTap:
+class LogitsHook:
     """Keeps the first prediction of each training step, from a forward hook on the module that computes it.
 
     It listens to the LightningModule itself, which `self(x)` calls, and to its only child with parameters, which
@@ -62,37 +62,33 @@ class LogitsTap:
         ]
 
     def arm(self) -> None:
-        """Starts to listen: a training step begins."""
+        """Start to listen: a training step begins."""
         self._seen.clear()
         self._armed = True
 
     @property
-    def heard(self) -> bool:
+    def has_seen(self) -> bool:
         """Whether the step has predicted anything yet."""
         return bool(self._seen)
 
     def take(self, size: int) -> Any:
-        """Stops listening and returns what the step predicted, detached.
-
-        Raises:
-            RuntimeError: the step called none of the modules that are listened to.
-        """
+        """Stop listening and return what the step predicted, detached; raise an error where it called no module."""
         self._armed = False
         found = [self._seen[name] for name in self._names if name in self._seen]
         self._seen.clear()
         if not found:
             if self._unread is not None:
                 raise self._unread
-            listened = " and ".join(repr(name) if name else "the LightningModule's forward" for name in self._names)
+            names = " and ".join(repr(name) if name else "the LightningModule's forward" for name in self._names)
             raise RuntimeError(
-                f"The training step gave EasinessCallback no output to read: it never called {listened}. Pass the name"
+                f"The training step gave EasinessCallback no output to read: it never called {names}. Pass the name"
                 " of the submodule that returns the logits, module='net', or online=False; a call of .forward() itself"
                 " is not seen, so call the module, self(x)."
             )
         return next((seen for seen in found if _first_size(seen) == size), found[0])
 
     def remove(self) -> None:
-        """Takes the hooks off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lightning_easiness._utils.lightning import batch_is_finished, num_steps
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.data.loaders import IndexSource, check_index, lost_indices, num_examples
+from lightning_easiness.data.indexed_loader import IndexSource, check_index, lost_indices
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
-from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBABILITIES, BatchReader, EpochSums, count_classes
-from lightning_easiness.observe.checks import check_length, check_step, only_loader
-from lightning_easiness.observe.hooks import LoaderTap, LogitsTap
-from lightning_easiness.observe.probability_sums import ProbabilitySums
+from lightning_easiness.data.subset import num_examples
+from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means
+from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBABILITIES, BatchReader, count_classes
+from lightning_easiness.observe.checks import check_length, check_step, check_targets, only_loader
+from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
 
 SERIES = "train-online"
 
@@ -24,22 +25,20 @@ class OnlineObserver:
     """Keeps each example's loss, correctness and margin from the steps that train on it, until its epoch ends.
 
     Args:
-        trainer: whose fit is observed. Its train loaders are followed from now on, until `close`.
-        pl_module: the module that is trained.
-        reader: turns batches and outputs into observations.
-        names: the fields to observe, "loss" first.
-        probabilities: average each example's softmax, too, over all epochs.
+        trainer: Whose fit is observed. Its train loaders are followed from now on, until `close`.
+        reader: How batches and outputs are read.
+        names: The fields to observe, "loss" first.
+        probabilities: Average each example's softmax, too, over all epochs.
     """
 
     def __init__(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
         reader: BatchReader,
         names: tuple[str, ...] = ONLINE_FIELDS,
         probabilities: bool = False,
     ) -> None:
-        check_step(pl_module)
+        check_step(trainer.lightning_module)
         self._trainer = trainer
         self._reader = reader
         self._names = names
@@ -47,8 +46,8 @@ class OnlineObserver:
         self._probabilities: ProbabilitySums | None = None
         self._restored_probabilities: dict[str, Any] | None = None
         self._source = IndexSource()
-        self._loader_tap = LoaderTap(trainer, self._source)
-        self._logits_tap: LogitsTap | None = None
+        self._loader_hook = LoaderHook(trainer, self._source)
+        self._logits_hook: LogitsHook | None = None
         self._sums: EpochSums | None = None
         self._restored: tuple[Tensor, Tensor] | None = None
         self._index: Tensor | None = None
@@ -60,12 +59,12 @@ class OnlineObserver:
         """N of the data set; 0 before training starts."""
         return 0 if self._sums is None else self._sums.num_examples
 
-    def listen(self, pl_module: LightningModule, module: str | None) -> None:
-        """Listens to the module that returns the logits, or to the submodule of this name."""
-        self._logits_tap = LogitsTap(pl_module, module, self._reader.prediction)
+    def listen(self) -> None:
+        """Listen to the module that returns the logits, when its parts are made."""
+        self._logits_hook = LogitsHook(self._trainer.lightning_module, self._reader.module, self._reader.prediction)
 
     def start(self) -> None:
-        """Begins or goes on with an epoch, when the train loader is known."""
+        """Begin or go on with an epoch, when the train loader is known."""
         self._sums = EpochSums(num_examples(self._loader().dataset), self._names)
         if self._restored is not None:
             known = self._restored[0].shape[1]
@@ -77,14 +76,14 @@ class OnlineObserver:
                 self._restored_probabilities = None
 
     def check_loader(self) -> None:
-        """Sees to it that a loader that was reloaded is still of the same data set."""
+        """Raise a ValueError where a loader that was reloaded is of another data set."""
         if self._sums is not None:
             known = self.num_examples
             check_length(num_examples(self._loader().dataset), f"{known} when training began", known)
 
     def begin_batch(self, batch: Any) -> None:
-        """Takes the indices and targets of the batch that training begins with."""
-        if self._logits_tap is None or self._sums is None:
+        """Take the indices and targets of the batch that training begins with."""
+        if self._logits_hook is None or self._sums is None:
             return
         self._index = self._source.take()
         if self._index is None:
@@ -92,10 +91,10 @@ class OnlineObserver:
         check_index(self._index, self._sums.num_examples)
         _, self._target = self._reader.unpack(batch)  # now, as a training step may take its batch apart
         self._reader.check_target(self._target, len(self._index))
-        self._logits_tap.arm()
+        self._logits_hook.arm()
 
     def end_batch(self, skipped: bool) -> None:
-        """Takes in the batch at hand, or leaves it where training skipped it, perhaps before it called the model."""
+        """Observe the batch at hand, unless training skipped it, perhaps before it called the model."""
         if not skipped:
             self._keep()
         else:
@@ -103,23 +102,21 @@ class OnlineObserver:
             self._index = self._target = None
 
     def keep_finished(self) -> None:
-        """Takes in the batch at hand unless training is still at it, or skipped it: a resumed fit then repeats it."""
-        if self._logits_tap is None or not self._logits_tap.heard:
-            return
-        if batch_is_finished(self._trainer):
+        """Observe the batch at hand unless training is still at it, or skipped it: a resumed fit then repeats it."""
+        if self._logits_hook is not None and self._logits_hook.has_seen and batch_is_finished(self._trainer):
             self._keep()
 
     def end_epoch(self, epoch: int) -> Observation | None:
-        """Returns what the epoch showed, on all processes together, and forgets it; None before training starts."""
+        """Return the epoch's observation, on all processes together, and forget it; None before training starts."""
         totals = self._totals()
         if totals is None or self._sums is None:
             return None
         sums, target = totals
-        means = EpochSums.means(sums, self._names)
+        means = epoch_means(sums, self._names)
         self._sums.clear()
         self._restored = None
         known = ("loss", "count") if self._num_classes is None else means
-        return Observation(
+        observation = Observation(
             series=SERIES,
             step=num_steps(self._trainer),
             epoch=epoch,
@@ -128,28 +125,26 @@ class OnlineObserver:
             num_classes=self._num_classes,
             loss_name=self._reader.loss_name,
         )
+        check_targets(observation)
+        return observation
 
     def averaged_probabilities(self, epoch: int) -> AveragedProbabilities | None:
-        """Averages each example's softmax over the training so far, on all processes together.
-
-        Returns:
-            The averages, in the first process; None in others, and where none are asked for.
-        """
+        """Return each example's average softmax of the training so far, in the process that keeps it; else None."""
         if self._probabilities is None or self._sums is None:
             return None
-        self._fold_probabilities()
+        self._probabilities.fold(self._reduced)
         means = self._probabilities.means()
         if means is None:
             return None
         return AveragedProbabilities(num_steps(self._trainer), epoch, means, self._probabilities.count.int())
 
     def state(self, epoch_is_open: bool) -> dict[str, Any]:
-        """The epoch so far, and the sums of probabilities, over all processes, as tensors and plain types."""
+        """Return the epoch so far, and the sums of probabilities, over all processes, as tensors and plain types."""
         self.keep_finished()
         state: dict[str, Any] = {"num_classes": self._num_classes}
         if self._probabilities is not None:
             if self._sums is not None:  # else the fit is over, and other processes may not take part any more
-                self._fold_probabilities()
+                self._probabilities.fold(self._reduced)
             state[PROBABILITIES] = self._probabilities.state()
         if epoch_is_open and (totals := self._totals()) is not None:
             state["sums"], state["target"] = totals
@@ -157,7 +152,7 @@ class OnlineObserver:
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on with the epoch that `state` is of."""
+        """Go on with the epoch that `state` is of."""
         self._num_classes = state["num_classes"]
         self._restored_probabilities = state.get(PROBABILITIES)
         if "sums" in state:
@@ -167,11 +162,11 @@ class OnlineObserver:
             self._restored = (sums, state["target"].cpu())
 
     def close(self, keep_sums: bool = False) -> None:
-        """Takes the taps off. The sums may be kept for a checkpoint that is saved after an exception."""
-        self._loader_tap.remove()
-        if self._logits_tap is not None:
-            self._logits_tap.remove()
-            self._logits_tap = None
+        """Remove the hooks. The sums may be kept for a checkpoint that is saved after an exception."""
+        self._loader_hook.remove()
+        if self._logits_hook is not None:
+            self._logits_hook.remove()
+            self._logits_hook = None
         if not keep_sums:
             self._sums = None
             if self._probabilities is not None:
@@ -183,12 +178,12 @@ class OnlineObserver:
         return only_loader(self._trainer.train_dataloader, "train")
 
     def _keep(self) -> None:
-        """Takes the batch in, once. A checkpoint may ask for it before the batch's end reaches the callback."""
-        if self._index is None or self._logits_tap is None or self._sums is None:
+        """Observe the batch, once; a checkpoint may ask for it before the batch's end reaches the callback."""
+        if self._index is None or self._logits_hook is None or self._sums is None:
             return
         index, target, self._index, self._target = self._index, self._target, None, None
         with torch.no_grad():
-            prediction = self._logits_tap.take(len(index))
+            prediction = self._logits_hook.take(len(index))
             observed = self._reader.observe(prediction, target, len(index), fields=self._asked)
         if self._probabilities is not None:
             self._probabilities.add(index, _taken_probabilities(observed))
@@ -196,24 +191,21 @@ class OnlineObserver:
         if self._num_classes is None and "margin" in observed:
             self._num_classes = count_classes(prediction)
 
-    def _fold_probabilities(self) -> None:
-        if self._probabilities is not None:
-            self._probabilities.fold(self._reduced if self._trainer.world_size > 1 else None)
-
     def _reduced(self, values: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """Return the sum over all processes; some devices, which are always alone, have no float64."""
+        if self._trainer.world_size == 1:
+            return values
         strategy = self._trainer.strategy
         reduced: Tensor = strategy.reduce(values.to(strategy.root_device), reduce_op="sum")
         return reduced.cpu()
 
     def _totals(self) -> tuple[Tensor, Tensor] | None:
-        """Sums (F + 1, N) and targets (N,) of the epoch so far, over all processes and what was restored."""
+        """Return sums (F + 1, N) and targets (N,) of the epoch so far, over all processes and what was restored."""
         if self._sums is None:
             return None
         sums, target = self._sums.totals()
-        seen = torch.stack([(target + 1) * (target >= 0), (target >= 0).long()])
-        if self._trainer.world_size > 1:  # some devices, which are always alone, know no float64
-            sums, seen = self._reduced(sums), self._reduced(seen)
+        sums = self._reduced(sums)
+        seen = self._reduced(torch.stack([(target + 1) * (target >= 0), (target >= 0).long()]))
         target = torch.where(seen[1] > 0, seen[0] // seen[1].clamp(min=1) - 1, -1)
         if self._restored is not None:
             sums = sums + self._restored[0]
@@ -222,11 +214,7 @@ class OnlineObserver:
 
 
 def _taken_probabilities(observed: dict[str, Tensor]) -> Tensor:
-    """Takes the probabilities out of what was observed.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """Take the probabilities out of what was observed."""
     if PROBABILITIES not in observed:
         raise ValueError(
             "EasinessCallback(probabilities=True) averages the softmax of logits (B, classes) of examples that have a"

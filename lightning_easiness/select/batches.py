@@ -12,10 +12,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_easiness._utils.lightning import StrategyHook, batch_number, takes_dataloader_iter
-from lightning_easiness.data.loaders import IndexSource, lost_indices, narrow
+from lightning_easiness.data.indexed_loader import IndexSource, lost_indices, narrow
 from lightning_easiness.losses import WeighsExamples
 from lightning_easiness.observe.evaluation import EvaluationPass
-from lightning_easiness.observe.hooks import LoaderTap
+from lightning_easiness.observe.hooks import LoaderHook
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_weights
 from lightning_easiness.select.choice import filled_up
@@ -44,7 +44,7 @@ class BatchWork:
         self._waiting_for_use: list[WeighsExamples] = []
         self._source = IndexSource()
         self._hooks = (
-            LoaderTap(trainer, self._source),
+            LoaderHook(trainer, self._source),
             # the last call before a training step, and the step itself
             StrategyHook(trainer, "batch_to_device", after=self._work),
             StrategyHook(trainer, "training_step", after=self._note_step),
@@ -125,7 +125,7 @@ class BatchWork:
     def _observe(self, batch: Any, size: int) -> dict[str, Tensor]:
         if self._pass is None:
             self._pass = self._chooser.evaluation_pass(self._trainer.train_dataloader)
-        seen = self._pass.observe_batch(self._trainer, self._trainer.lightning_module, batch, size)
+        seen = self._pass.observe_batch(self._trainer, batch, size)
         return {name: values.cpu() for name, values in seen.items()}
 
     def _hand_out(self, weights: Tensor | None, fraction: float) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.data.loaders import examples_per_batch
+from lightning_easiness.data.ordered_loader import examples_per_batch
 from lightning_easiness.select.base import Selection
 
 

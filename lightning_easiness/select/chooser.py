@@ -11,10 +11,10 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_easiness._utils.lightning import num_steps, trial_batches
+from lightning_easiness._utils.lightning import num_steps
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.data.loaders import examples_per_batch
 from lightning_easiness.data.observation import Observation
+from lightning_easiness.data.ordered_loader import examples_per_batch
 from lightning_easiness.data.subset import known_target
 from lightning_easiness.data.subset_loader import drawable
 from lightning_easiness.observe.batch_reader import BatchReader
@@ -144,8 +144,7 @@ class Chooser:
         if self._callback is not None and latest is not None and self._serves(latest, trainer, loader):
             self._callback.usage.count(latest.seconds)  # it was left out, as a pass for the record
             return latest
-        trial = trial_batches(trainer) or None
-        return self.evaluation_pass(loader).run(trainer, trainer.lightning_module, limit=trial)[0]
+        return self.evaluation_pass(loader).run(trainer)[0]
 
     def _serves(self, observation: Observation, trainer: Trainer, loader: DataLoader[Any]) -> bool:
         """Whether the callback observed the data set at hand at these weights, and what the selection asks for."""

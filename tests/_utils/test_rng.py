@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import Subset
 
-from lightning_easiness._utils.rng import OwnGenerators, read_streams, restore_streams
+from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, set_rng_state
 from tests.small import streams
 
 # ---------------------------------------------------------------------------------------------- random streams
@@ -82,17 +82,17 @@ def draws() -> list[float]:
 
 def test_streams_round_trip(tmp_path: Path) -> None:
     """Also through a checkpoint that holds no pickle, and where a second normal number waits in a stream."""
-    before = read_streams()
+    before = get_rng_state()
     random.gauss(0, 1)
     np.random.randn()  # noqa: NPY002
-    state = read_streams()
+    state = get_rng_state()
     at_once = streams()
     torch.save(state, tmp_path / "streams.pt")
     first = draws()
-    restore_streams(state)
+    set_rng_state(state)
     assert streams() == at_once
     assert draws() == first
-    restore_streams(torch.load(tmp_path / "streams.pt", weights_only=True))
+    set_rng_state(torch.load(tmp_path / "streams.pt", weights_only=True))
     assert streams() == at_once
     assert draws() == first
-    restore_streams(before)
+    set_rng_state(before)

@@ -11,7 +11,8 @@ from lightning.pytorch import Callback, seed_everything
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessCallback, EasinessRecord
-from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBABILITIES, PROBE_FIELDS, BatchReader, EpochSums
+from lightning_easiness.observe.accumulate import EpochSums
+from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBABILITIES, PROBE_FIELDS, BatchReader
 from tests.functional.test_purity import CALLS
 from tests.plain_forward import check, eval_forward
 from tests.small import Net, Points, loader, trainer

@@ -1,56 +1,79 @@
+"""What the callback logs: numbers that monitors can see, histograms, grids of images."""
+
+from __future__ import annotations
+
 import csv
 import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
+from lightning_easiness import EasinessCallback, EasinessRecord, Observation
 from lightning_easiness.callbacks import logging as view
-from lightning_easiness.callbacks.logging import log_observation, log_sheets
+from lightning_easiness.callbacks.logging import log_images, log_observation
+from lightning_easiness.data.identity import DataIdentity
+from tests.small import Net, loader, trainer
 
 
 @pytest.fixture(autouse=True)
-def _warnings_are_told_anew(monkeypatch):
-    monkeypatch.setattr(view, "_told", set())
+def _each_warning_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "_warned", set())
 
 
 @pytest.fixture
-def board(tmp_path):
+def board(tmp_path: Path) -> TensorBoardLogger:
     return TensorBoardLogger(tmp_path, name="board")
 
 
-def read_events(logger):
+def with_loggers(*loggers: Any, rank: int = 0) -> Any:
+    """What the functions need of a Trainer."""
+    return SimpleNamespace(loggers=list(loggers), is_global_zero=rank == 0, callback_metrics={})
+
+
+def seen(
+    series: str = "s", step: int = 1, target: Tensor | None = None, num_classes: Any = None, **fields: Tensor
+) -> Any:
+    identity = DataIdentity(len(fields["loss"]), target)
+    return Observation(series, step, 0, fields, identity, num_classes, "cross_entropy")
+
+
+def read_events(logger: TensorBoardLogger) -> Any:
     logger.experiment.flush()
     events = EventAccumulator(logger.log_dir, size_guidance={"images": 0, "histograms": 0})
     events.Reload()
     return events
 
 
-def scalars(events, name):
+def scalars(events: Any, name: str) -> list[Any]:
     return [(event.step, event.value) for event in events.Scalars(name)]
 
 
 class Augmented:
-    """Draws from every stream that a data set can draw from, its own among them."""
+    """Draws from every generator that a data set can draw from, its own among them."""
 
-    def __init__(self, shape=(3, 8, 8)):
+    def __init__(self, shape: Any = (3, 8, 8)) -> None:
         self.shape = shape
         self.read = 0
         self.transforms = [torch.Generator().manual_seed(0), np.random.default_rng(0)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 50
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Any:
         self.read += 1
         noise = random.random() + np.random.rand() + self.transforms[1].random()  # noqa: NPY002
         return torch.rand(self.shape) + torch.rand(1, generator=self.transforms[0]) + noise, index % 5
 
-    def streams(self):
+    def states(self) -> list[Any]:
         return [
             torch.get_rng_state().tolist(),
             str(np.random.get_state()),  # noqa: NPY002
@@ -62,32 +85,28 @@ class Augmented:
 
 LOSS = torch.linspace(0, 4.9, 50)
 TARGET = torch.arange(50) % 5
+NUMBERS = ("mean_loss", "loss_spread", "accuracy", "num_nan", "num_inf")
+
+# ------------------------------------------------------------------------------------------- numbers and histograms
 
 
-# --- numbers and histograms
-
-
-def test_numbers_go_to_every_logger_and_histograms_to_tensorboard(tmp_path, board):
+def test_numbers_go_to_every_logger_and_histograms_to_tensorboard(tmp_path: Path, board: Any) -> None:
     table = CSVLogger(tmp_path, name="table")
     fields = {"loss": LOSS, "correct": LOSS < 1.95, "margin": -LOSS, "el2n": LOSS / 10, "sample_easiness": LOSS / 9}
+    fit = with_loggers(table, board)
     for step in (0, 30):
-        log_observation([table, board], fields, TARGET, 5, step, "train-probe")
+        log_observation(fit, seen("train-probe", step, TARGET, 5, **fields))
     table.save()
-    expected = {
-        "mean_loss": 2.45,
-        "loss_spread": LOSS.std(correction=0).item(),
-        "accuracy": 0.4,
-        "num_nan": 0,
-        "num_inf": 0,
-    }
+    values = dict(zip(NUMBERS, (2.45, LOSS.std(correction=0).item(), 0.4, 0, 0), strict=True))
     with open(f"{table.log_dir}/metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["0", "30"]
     events = read_events(board)
-    for name, value in expected.items():
+    for name, value in values.items():
         tag = f"easiness/train-probe/{name}"
         assert float(rows[1][tag]) == pytest.approx(value)
         assert scalars(events, tag) == [(0, pytest.approx(value)), (30, pytest.approx(value))]
+        assert float(fit.callback_metrics[tag]) == pytest.approx(value)
     assert set(events.Tags()["histograms"]) == {
         f"easiness/train-probe/{name}" for name in ("loss", "margin", "el2n", "sample_easiness")
     }
@@ -97,67 +116,115 @@ def test_numbers_go_to_every_logger_and_histograms_to_tensorboard(tmp_path, boar
     assert histograms[0].histogram_value.max == pytest.approx(4.9)
 
 
-def test_losses_that_are_not_finite(board):
+def test_losses_that_are_not_finite(board: Any) -> None:
     loss = torch.tensor([1.0, 3.0, torch.nan, torch.inf])
-    log_observation([board], {"loss": loss, "correct": torch.tensor([True, True, False, False])}, None, None, 1, "s")
-    log_observation([board], {"loss": torch.full((4,), torch.nan)}, None, None, 2, "s")
+    fit = with_loggers(board)
+    log_observation(fit, seen(loss=loss, correct=torch.tensor([True, True, False, False])))
+    log_observation(fit, seen(step=2, loss=torch.full((4,), torch.nan)))
     events = read_events(board)
     assert scalars(events, "easiness/s/num_nan") == [(1, 1.0), (2, 4.0)]
     assert scalars(events, "easiness/s/num_inf") == [(1, 1.0), (2, 0.0)]
-    assert scalars(events, "easiness/s/mean_loss") == [(1, 2.0)]
-    assert scalars(events, "easiness/s/loss_spread") == [(1, 1.0)]
-    assert scalars(events, "easiness/s/accuracy") == [(1, 0.5)]
+    for name, value in (("mean_loss", 2.0), ("loss_spread", 1.0), ("accuracy", 0.5)):
+        assert scalars(events, f"easiness/s/{name}") == [(1, value)]
     (histogram,) = events.Histograms("easiness/s/loss")
     assert (histogram.histogram_value.num, histogram.histogram_value.max) == (2, 3.0)
 
 
-def test_examples_that_were_not_seen_do_not_count(board):
+def test_examples_that_were_not_seen_do_not_count(board: Any) -> None:
     fields = {
         "loss": torch.tensor([1.0, torch.nan, torch.nan]),
         "correct": torch.tensor([True, False, False]),
         "count": torch.tensor([2, 1, 0], dtype=torch.int32),
     }
-    log_observation([board], fields, None, None, 1, "train-online")
+    log_observation(with_loggers(board), seen(**fields))
     events = read_events(board)
-    assert scalars(events, "easiness/train-online/accuracy") == [(1, 0.5)]
-    assert scalars(events, "easiness/train-online/num_nan") == [(1, 1.0)]
-    assert events.Tags()["histograms"] == ["easiness/train-online/loss"]
+    assert scalars(events, "easiness/s/accuracy") == [(1, 0.5)]
+    assert scalars(events, "easiness/s/num_nan") == [(1, 1.0)]
+    assert events.Tags()["histograms"] == ["easiness/s/loss"]
 
 
-def test_histograms_by_class_are_those_of_each_class(board):
-    target = torch.tensor([2, 0, -1, 2, 7, 0])
-    loss = torch.tensor([1.0, 5.0, 9.0, 2.0, 3.0, torch.nan])
-    log_observation([board], {"loss": loss}, target, 5, 3, "s", by_class=True)
+def test_histograms_by_class(board: Any) -> None:
+    target, loss = torch.tensor([2, 0, -1, 2, 7, 0]), torch.tensor([1.0, 5.0, 9.0, 2.0, 3.0, torch.nan])
+    fit = with_loggers(board)
+    log_observation(fit, seen("few", 3, target, 5, loss=loss), by_class=True)
+    log_observation(fit, seen("none", 0, None, 5, loss=LOSS), by_class=True)
+    log_observation(fit, seen("all", 0, TARGET, None, loss=LOSS), by_class=True)
     events = read_events(board)
-    by_class = {tag: events.Histograms(tag)[0].histogram_value for tag in events.Tags()["histograms"]}
-    assert set(by_class) == {"easiness/s/loss", "easiness/s/loss/class_0", "easiness/s/loss/class_2"}
-    assert (by_class["easiness/s/loss/class_0"].num, by_class["easiness/s/loss/class_0"].sum) == (1, 5.0)
-    assert (by_class["easiness/s/loss/class_2"].num, by_class["easiness/s/loss/class_2"].sum) == (2, 3.0)
+    found = {tag: events.Histograms(tag)[0].histogram_value for tag in events.Tags()["histograms"]}
+    assert set(found) == {
+        "easiness/none/loss",
+        *(f"easiness/few/loss{name}" for name in ("", "/class_0", "/class_2")),
+        *(f"easiness/all/loss{name}" for name in ("", *(f"/class_{k}" for k in range(5)))),
+    }
+    assert (found["easiness/few/loss/class_0"].num, found["easiness/few/loss/class_0"].sum) == (1, 5.0)
+    assert (found["easiness/few/loss/class_2"].num, found["easiness/few/loss/class_2"].sum) == (2, 3.0)
 
 
-def test_by_class_without_labels_or_bound(board):
-    log_observation([board], {"loss": LOSS}, None, 5, 0, "none", by_class=True)
-    log_observation([board], {"loss": LOSS}, TARGET, None, 0, "all", by_class=True)
-    tags = set(read_events(board).Tags()["histograms"])
-    assert tags == {"easiness/none/loss", "easiness/all/loss", *(f"easiness/all/loss/class_{k}" for k in range(5))}
+# --------------------------------------------------------------------------------------------------------- in a fit
 
 
-# --- pictures
+def test_every_number_once_in_every_logger(tmp_path: Path, board: Any) -> None:
+    """At epoch ends by Lightning's `log` and its step; at the start, within an epoch and at the fit's end at once."""
+    table = CSVLogger(tmp_path, name="table")
+    callback = EasinessCallback(tmp_path / "record", at_steps=(0, 3, 14), num_images=0)
+    fit = trainer(callbacks=[callback], logger=[board, table], max_epochs=3, log_every_n_steps=1)
+    fit.fit(Net(), loader())
+    events = read_events(board)
+    with open(f"{table.log_dir}/metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    for series, steps in (("train-probe", [0, 3, 14, 21]), ("train-online", [6, 13, 20])):
+        record = EasinessRecord.load(tmp_path / "record", series)
+        losses = record.loss[0].mean(1).tolist()
+        for name in NUMBERS:
+            assert [step for step, _ in scalars(events, f"easiness/{series}/{name}")] == steps
+        tag = f"easiness/{series}/mean_loss"
+        assert [value for _, value in scalars(events, tag)] == pytest.approx(losses)
+        logged = [(int(row["step"]), float(row[tag])) for row in rows if row[tag]]
+        assert logged == [(step, pytest.approx(loss)) for step, loss in zip(steps, losses, strict=True)]
+        assert float(fit.callback_metrics[tag]) == pytest.approx(losses[-1])
+    for name in ("data_use", "epoch_seconds"):
+        assert [step for step, _ in scalars(events, f"easiness/{name}")] == [6, 13, 20]
 
 
-def test_sheets_in_tensorboard(tmp_path, board, monkeypatch):
-    drawn = []
+@pytest.mark.parametrize("series", ["train-online", "train-probe"])
+def test_a_checkpoint_is_kept_by_what_is_observed(series: str, tmp_path: Path) -> None:
+    tag = f"easiness/{series}/mean_loss"
+    best = ModelCheckpoint(tmp_path, filename="{epoch}", monitor=tag, mode="max", save_top_k=1)
+    callbacks = [best, EasinessCallback(tmp_path / "record", every_n_epochs=1)]
+    trainer(callbacks=callbacks, enable_checkpointing=True, max_epochs=3).fit(Net(), loader(), loader(shuffle=False))
+    losses = EasinessRecord.load(tmp_path / "record", series).loss[0].mean(1)
+    assert float(best.best_model_score) == pytest.approx(float(losses.max()))
+    assert Path(best.best_model_path).name == f"epoch={int(losses.argmax())}.ckpt"
+
+
+@pytest.mark.parametrize("series", ["train-online", "train-probe"])
+def test_training_is_stopped_by_what_is_observed(series: str, tmp_path: Path) -> None:
+    stop = EarlyStopping(f"easiness/{series}/mean_loss", patience=1, min_delta=9.0)
+    callbacks = [stop, EasinessCallback(tmp_path, every_n_epochs=1 if series == "train-probe" else None)]
+    fit = trainer(callbacks=callbacks, max_epochs=9)
+    fit.fit(Net(), loader())
+    assert fit.current_epoch == 2
+    assert EasinessRecord.load(tmp_path, "train-probe").steps.tolist()[-1] == 14, "the end of a fit that stops early"
+
+
+# ---------------------------------------------------------------------------------------------------------- images
+
+
+def test_grids_in_tensorboard(tmp_path: Path, board: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
     real = view.image_grid
-    monkeypatch.setattr(
-        view,
-        "image_grid",
-        lambda *args, **options: drawn.append((args, options, real(*args, **options))) or drawn[-1][2],
-    )
+
+    def spy(*args: Any, **options: Any) -> Any:
+        drawn.append((args, options, real(*args, **options)))
+        return drawn[-1][2]
+
+    monkeypatch.setattr(view, "image_grid", spy)
     dataset = [{"pixel_values": torch.randn(3, 32, 32), "label": i % 5} for i in range(50)]
     loss = LOSS.clone()
     loss[49] = torch.nan
     for step in (10, 20):
-        log_sheets([CSVLogger(tmp_path), board], dataset, {"loss": loss}, TARGET, step, "val-probe", 4)
+        fit = with_loggers(CSVLogger(tmp_path), board)
+        log_images(fit, dataset, seen("val-probe", step, TARGET, loss=loss), 4)
     events = read_events(board)
     assert set(events.Tags()["images"]) == {"easiness/val-probe/hardest", "easiness/val-probe/easiest"}
     hardest, easiest = drawn[2:]
@@ -167,78 +234,73 @@ def test_sheets_in_tensorboard(tmp_path, board, monkeypatch):
     )
     assert hardest[1] == {"title": "Hardest of 49 by loss at step 20\nval-probe: index, label, loss"}
     assert easiest[0][1] == [0, 1, 2, 3]
-    for name, sheet in (("hardest", hardest[2]), ("easiest", easiest[2])):
+    for name, grid in (("hardest", hardest[2]), ("easiest", easiest[2])):
         images = events.Images(f"easiness/val-probe/{name}")
         assert [(image.step, image.height, image.width) for image in images] == [
-            (step, *sheet.shape[1:]) for step in (10, 20)
+            (step, *grid.shape[1:]) for step in (10, 20)
         ]
 
 
-def test_captions_without_labels_and_with_class_names(board, monkeypatch):
-    captions = []
+def test_captions_where_labels_are_not_known(board: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions: list[Any] = []
     monkeypatch.setattr(view, "image_grid", lambda *args, **_: captions.append(args[2]) or torch.zeros(3, 9, 9))
-    dataset, fields = torch.rand(2, 8, 8), {"loss": torch.tensor([0.5, 1.5])}
-    log_sheets([board], dataset, fields, None, 0, "s", 1)
-    log_sheets([board], dataset, fields, torch.tensor([1, -1]), 0, "s", 1, ["cat", "dog"])
-    assert captions == [["#1  no label\n1.50"], ["#0  no label\n0.50"], ["#1  no label\n1.50"], ["#0  dog\n0.50"]]
-    with pytest.raises(ValueError, match=r"^`class_names` must name the labels 0 to 1; got 1 names.$"):
-        log_sheets([board], dataset, fields, torch.tensor([1, -1]), 0, "s", 1, ["cat"])
+    for target in (None, torch.tensor([1, -1])):
+        log_images(with_loggers(board), torch.rand(2, 8, 8), seen(target=target, loss=torch.tensor([0.5, 1.5])), 1)
+    assert captions == [["#1  no label\n1.50"], ["#0  no label\n0.50"], ["#1  no label\n1.50"], ["#0  label 1\n0.50"]]
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (16,)], ids=["pictures", "vectors"])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (16,)], ids=["images", "vectors"])
 @pytest.mark.filterwarnings("ignore:Augmented holds no images")
-def test_random_streams_are_as_before(board, shape):
+def test_rng_states_are_restored(board: Any, shape: Any) -> None:
     dataset = Augmented(shape)
-    before = dataset.streams()
-    log_sheets([board], dataset, {"loss": LOSS}, TARGET, 0, "train-probe")
+    before = dataset.states()
+    log_images(with_loggers(board), dataset, seen(target=TARGET, loss=LOSS))
     assert dataset.read > 0
-    assert dataset.streams() == before
+    assert dataset.states() == before
     dataset[0]
-    assert all(now != then for now, then in zip(dataset.streams(), before, strict=True))
+    assert all(now != then for now, then in zip(dataset.states(), before, strict=True))
 
 
-def test_a_data_set_without_pictures_is_passed_over_with_one_warning(board):
+def test_a_data_set_without_images_is_passed_over_with_one_warning(board: Any) -> None:
     dataset = torch.zeros(50, 16)
     message = (
         r"^Tensor holds no images: found a float32 tensor of shape \(16,\) in place of one\. .*"
-        r" Numbers and histograms are logged without pictures\.$"
+        r" Numbers and histograms are logged without images\.$"
     )
     with pytest.warns(UserWarning, match=message):
-        log_sheets([board], dataset, {"loss": LOSS}, TARGET, 0, "train-probe")
-    log_sheets([board], dataset, {"loss": LOSS}, TARGET, 1, "train-probe")  # a warning would be an error here
+        log_images(with_loggers(board), dataset, seen(target=TARGET, loss=LOSS))
+    log_images(with_loggers(board), dataset, seen(target=TARGET, loss=LOSS))  # a warning would be an error here
     assert read_events(board).Tags()["images"] == []
 
 
-def test_nothing_is_read_where_nothing_is_shown(tmp_path, board, monkeypatch):
-    dataset = Augmented()
-    log_sheets([CSVLogger(tmp_path), DummyLogger()], dataset, {"loss": LOSS}, TARGET, 0, "s")
-    log_sheets([], dataset, {"loss": LOSS}, TARGET, 0, "s")
-    log_sheets([board], dataset, {"loss": LOSS}, TARGET, 0, "s", num_images=0)
-    log_sheets([board], dataset, {"loss": torch.full((50,), torch.nan)}, TARGET, 0, "s")
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
-    log_sheets([board], dataset, {"loss": LOSS}, TARGET, 0, "s")
+def test_nothing_is_read_where_nothing_is_shown(tmp_path: Path, board: Any) -> None:
+    dataset, observation = Augmented(), seen(target=TARGET, loss=LOSS)
+    log_images(with_loggers(CSVLogger(tmp_path), DummyLogger()), dataset, observation)
+    log_images(with_loggers(), dataset, observation)
+    log_images(with_loggers(board), dataset, observation, num_images=0)
+    log_images(with_loggers(board), dataset, seen(loss=torch.full((50,), torch.nan)))
+    log_images(with_loggers(board, rank=1), dataset, observation)
     assert dataset.read == 0
 
 
-def test_loggers_with_log_image_get_the_sheets():
-    class Pictures(DummyLogger):
-        def __init__(self):
+def test_loggers_with_log_image_get_the_grids() -> None:
+    class Images(DummyLogger):
+        def __init__(self) -> None:
             super().__init__()
-            self.shown = []
+            self.shown: list[Any] = []
 
-        def log_image(self, key, images, step=None):
+        def log_image(self, key: str, images: Any, step: Any = None) -> None:
             self.shown.append((key, [image.mode for image in images], step))
 
-    logger = Pictures()
-    log_sheets([logger], Augmented(), {"loss": LOSS}, TARGET, 7, "train-probe")
-    assert logger.shown == [("easiness/train-probe/hardest", ["RGB"], 7), ("easiness/train-probe/easiest", ["RGB"], 7)]
+    logger = Images()
+    log_images(with_loggers(logger), Augmented(), seen("train-probe", 7, TARGET, loss=LOSS))
+    assert logger.shown == [(f"easiness/train-probe/{end}", ["RGB"], 7) for end in ("hardest", "easiest")]
 
 
-def test_a_picture_that_cannot_be_read_now_stops_nothing(board):
+def test_an_image_that_cannot_be_read_now_stops_nothing(board: Any) -> None:
     class Flaky(Augmented):
-        def __getitem__(self, index):
+        def __getitem__(self, index: int) -> Any:
             raise OSError("the network drive is away")
 
-    fields = {"loss": torch.rand(12)}
-    with pytest.warns(UserWarning, match=r"Pictures could not be read \(OSError: the network drive is away\)"):
-        log_sheets([board], Flaky(), fields, None, 1, "train-probe", 3)
+    with pytest.warns(UserWarning, match=r"Images could not be read \(OSError: the network drive is away\)"):
+        log_images(with_loggers(board), Flaky(), seen(loss=torch.rand(12)), 3)

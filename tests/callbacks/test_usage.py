@@ -217,7 +217,7 @@ def test_logged_each_epoch_and_told_at_the_end(clock: Clock, tmp_path: Path, cap
         assert logged == pytest.approx(values)
     use, seconds = callback.usage.average_data_use(2), callback.usage.average_epoch_seconds(2)
     told = [record.getMessage() for record in caplog.records if "Average data use" in record.getMessage()]
-    expected = f"Average data use {use:.1%} and {seconds:.2f} s an epoch over 3 epochs after the 2 early ones."
+    expected = f"Average data use {use:.1%} and {seconds:.2f} s per epoch over 3 epochs after the 2 early ones."
     assert told == [expected]
 
 
@@ -279,7 +279,7 @@ class Hears:
 
 
 def test_a_listener_hears_each_observation_complete(tmp_path: Path) -> None:
-    callback, first, second = EasinessCallback(tmp_path, at_steps=(0,)), Hears(), Hears()
+    callback, first, second = EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0,)), Hears(), Hears()
     callback.subscribe(first, ("sample_easiness", "el2n"))
     callback.subscribe(second)
     fit(None, seeded(), [callback], max_epochs=2)

@@ -24,11 +24,11 @@ from tests.small import Net, Points, loader, trainer
     [
         (
             {"every_n_epochs": -1},
-            "The `every_n_epochs` of EasinessCallback must be an integer >= 0; got -1.",
+            "The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got -1.",
         ),
         (
             {"every_n_epochs": 0.5},
-            "The `every_n_epochs` of EasinessCallback must be an integer >= 0; got 0.5.",
+            "The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got 0.5.",
         ),
         ({"at_steps": 100}, "The `at_steps` of EasinessCallback must be a list of steps; got 100."),
         ({"at_steps": [3, -2]}, "The `at_steps` of EasinessCallback must be integers >= 0; got -2."),
@@ -179,7 +179,7 @@ class Named(Points):
 def test_keys_that_are_no_integers(keys: list[Any], shown: str, tmp_path: Path) -> None:
     data = DataLoader(Named(), batch_size=2, sampler=Sized(keys))
     assert refused(TypeError, EasinessCallback(tmp_path), data) == (
-        f"The train loader's sampler yields keys that are no integers ({shown}), so examples cannot be told apart; give"
+        f"The train loader's sampler yields keys that are no integers ({shown}), so examples have no index; give"
         " EasinessCallback online=False and a `probe` loader with integer indices."
     )
 
@@ -189,7 +189,7 @@ def test_keys_that_number_no_example(key: int, tmp_path: Path) -> None:
     data = DataLoader(Named(60), batch_size=2, sampler=Sized([0, key]))
     data.dataset.__class__ = type("Short", (Named,), {"__len__": lambda self: 53})
     assert refused(IndexError, EasinessCallback(tmp_path), data) == (
-        f"The train loader's sampler asks for example {key}, but examples are numbered 0 to 52; mend the sampler, or"
+        f"The train loader's sampler asks for example {key}, but examples are numbered 0 to 52; fix the sampler, or"
         " give EasinessCallback online=False."
     )
 
@@ -260,7 +260,7 @@ def test_a_length_that_changes_as_loaders_are_reloaded(tmp_path: Path) -> None:
             return loader(Points(53 + 10 * self.current_epoch))
 
     module = Grows()
-    fit = trainer(callbacks=[EasinessCallback(tmp_path)], reload_dataloaders_every_n_epochs=1)
+    fit = trainer(callbacks=[EasinessCallback(tmp_path, every_n_epochs=1)], reload_dataloaders_every_n_epochs=1)
     begun = "^The data set holds 63 examples, but 53 when training began, so an index no longer names the same example"
     with pytest.raises(ValueError, match=begun):
         fit.fit(module)
@@ -275,9 +275,11 @@ def test_other_targets_than_the_record(tmp_path: Path) -> None:
     other = Points(seed=9)
     callback = only_probe(tmp_path, exist_ok=True, at_steps=(0,))
     message = refused(ValueError, callback, loader(other))
-    first = int((other.y != Points().y).nonzero()[0])
+    differ = (other.y != Points().y).nonzero()[:, 0].tolist()
     assert message == (
-        f"`target` of example {first} is {int(other.y[first])}, but {int(Points().y[first])} in series 'train-probe' of"
-        f" run 'only' in '{tmp_path}': give another data set another `run` or `dirpath`."
+        f"Series 'train-probe' of run 'only' in '{tmp_path}' and the observation are not of the same data: example"
+        f" {differ[0]} has target {int(Points().y[differ[0]])} in the first and {int(other.y[differ[0]])} in the second"
+        f" ({len(differ)} of 53 differ), so an index no longer names the same example: give another data set another"
+        " `run` or `dirpath`."
     )
     assert torch.equal(EasinessRecord.load(tmp_path).loss, before)

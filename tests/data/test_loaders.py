@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler, default_collate
 
-from lightning_easiness._utils.rng import read_streams, restore_streams
-from lightning_easiness.data.loaders import IndexSource, OrderedBatches, follow, ordered_loader, unfollow
+from lightning_easiness._utils.rng import get_rng_state, set_rng_state
+from lightning_easiness.data.indexed_loader import IndexSource, follow, unfollow
+from lightning_easiness.data.ordered_loader import OrderedBatches, ordered_loader
 from tests.small import Points, loader
 
 # ---------------------------------------------------------------------------------------------- batches in order
@@ -49,7 +50,7 @@ class TestOrderedLoader:
     def test_the_same_views_whoever_reads(self, workers: int, world_size: int) -> None:
         """Streams are set by the batch; read in this process they are the caller's to give back."""
         data = loader(Points(augment=True), num_workers=workers)
-        before = read_streams()
+        before = get_rng_state()
         alone = seen_by(ordered_loader(loader(Points(augment=True)))[0])
         torch.rand(3)
         shares = [ordered_loader(data, rank=rank, world_size=world_size)[0] for rank in range(world_size)]
@@ -59,7 +60,7 @@ class TestOrderedLoader:
             assert torch.equal(found[tuple(index)], x)
         other = ordered_loader(loader(Points(augment=True)), seed=1)[0]
         assert not torch.equal(next(iter(other)).batch[0], alone[0][1])
-        restore_streams(before)
+        set_rng_state(before)
 
     def test_how_the_user_loads_is_kept(self) -> None:
         options: dict[str, Any] = {

@@ -31,8 +31,15 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from lightning_easiness.data.loaders import UserDatasetInWorker, num_examples
-from lightning_easiness.data.subset import SelectedDataset, example_indices, known_target, replace_label, whole
+from lightning_easiness.data.indexed_loader import UserDatasetInWorker
+from lightning_easiness.data.subset import (
+    SelectedDataset,
+    example_indices,
+    known_target,
+    num_examples,
+    replace_label,
+    whole,
+)
 from lightning_easiness.data.subset_loader import check_selectable, select_from
 from tests.small import Points
 

@@ -77,9 +77,9 @@ def test_numpys_generators_fit_in_the_file(kind: str, tmp_path: Path) -> None:
     made = getattr(np.random, kind)(3)
     generator = made if kind == "RandomState" else np.random.Generator(made)
     generator.standard_normal(3)
-    torch.save(OwnGenerators([generator]).read(), tmp_path / "states")
+    torch.save(OwnGenerators([generator]).get_states(), tmp_path / "states")
     drawn = generator.standard_normal(5).tolist()
-    OwnGenerators([generator]).restore(torch.load(tmp_path / "states", weights_only=True))
+    OwnGenerators([generator]).set_states(torch.load(tmp_path / "states", weights_only=True))
     assert generator.standard_normal(5).tolist() == drawn
 
 

@@ -38,11 +38,11 @@ class Lenient(Counts):
 def test_targets_outside_the_classes(target: int, tmp_path: Path) -> None:
     message = (
         "The targets of 1 examples are outside the model's classes 0 to 3; the first is example 17 with target"
-        f" {target}. Mend them, or pass a batch_fn that maps them."
+        f" {target}. Fix them, or pass a batch_fn that maps them."
     )
     callback = EasinessCallback(tmp_path / "start", at_steps=(0,))
     assert refused(ValueError, callback, loader(Wrong(target)), module=Lenient()) == message
-    callback = EasinessCallback(tmp_path / "probe", online=False)
+    callback = EasinessCallback(tmp_path / "probe", online=False, every_n_epochs=1)
     assert refused(ValueError, callback, loader(Wrong(target)), module=Lenient(), steps=7) == message
     callback = EasinessCallback(tmp_path / "online", probe=None)
     online = refused(ValueError, callback, loader(Wrong(target)), module=Lenient(), steps=7)
@@ -138,8 +138,8 @@ def mean_loss(logits: Tensor, target: Tensor) -> Tensor:
 def test_a_loss_that_is_averaged(tmp_path: Path) -> None:
     callback = EasinessCallback(tmp_path, at_steps=(0,), loss_fn=mean_loss)
     assert refused(ValueError, callback) == (
-        "loss_fn (mean_loss) must return one loss an example, shape (8,); got (). Use reduction='none' and average over"
-        " everything but the first dimension."
+        "loss_fn (mean_loss) must return one loss per example, shape (8,); got (). Use reduction='none' and average"
+        " over everything but the first dimension."
     )
 
 
@@ -232,7 +232,7 @@ def test_steps_that_are_skipped(tmp_path: Path) -> None:
             return -1 if batch_idx == 4 else None
 
     keep = ModelCheckpoint(tmp_path / "kept", save_top_k=-1)
-    callbacks = [EasinessCallback(tmp_path / "easiness"), keep]
+    callbacks = [EasinessCallback(tmp_path / "easiness", every_n_epochs=1), keep]
     trainer(callbacks=callbacks, enable_checkpointing=True).fit(Skips(), loader(), loader(shuffle=False))
     record = EasinessRecord.load(tmp_path / "easiness", series="train-online")
     assert record.count.sum(-1).tolist() == [[24, 24]]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lightning_easiness.data.batch import unpack_batch
-from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBE_FIELDS, BatchReader, EpochSums, find_logits
+from lightning_easiness.observe.accumulate import EpochSums, epoch_means
+from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBE_FIELDS, BatchReader, find_logits
 from tests.plain_forward import expected
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -192,7 +193,7 @@ class TestBatchReader:
         with pytest.raises(ValueError) as error:  # noqa: PT011  (the whole message is compared)
             BatchReader(loss_fn=loss_fn).observe(torch.zeros(2), torch.zeros(2), 2, fields=PROBE_FIELDS)
         assert str(error.value) == (
-            f"loss_fn (<lambda>) must return one loss an example, shape (2,); got {shape}. Use reduction='none' and"
+            f"loss_fn (<lambda>) must return one loss per example, shape (2,); got {shape}. Use reduction='none' and"
             " average over everything but the first dimension."
         )
 
@@ -221,7 +222,7 @@ def test_sums_against_a_dict_of_lists(steps: list[list[tuple[int, float, bool, f
         for key, *entry in step:
             seen[key].append(tuple(entry))  # type: ignore[arg-type]
     totals, target = sums.totals()
-    fields = EpochSums.means(totals, ("loss", "correct", "margin"))
+    fields = epoch_means(totals, ("loss", "correct", "margin"))
     assert fields["count"].tolist() == [len(seen[key]) for key in range(10)]
     assert fields["count"].dtype == torch.int32
     for key in range(10):
@@ -251,9 +252,9 @@ def test_sums_do_not_depend_on_where_an_epoch_is_cut() -> None:
             sums.add(torch.arange(8), {"loss": row})
         return sums.totals()[0]
 
-    whole = EpochSums.means(total(losses), ("loss",))["loss"]
+    whole = epoch_means(total(losses), ("loss",))["loss"]
     for cut in range(1, 30):
-        assert torch.equal(EpochSums.means(total(losses[cut:]) + total(losses[:cut]), ("loss",))["loss"], whole)
+        assert torch.equal(epoch_means(total(losses[cut:]) + total(losses[:cut]), ("loss",))["loss"], whole)
 
 
 def test_an_output_of_nan_is_never_right() -> None:
@@ -265,7 +266,7 @@ def test_sums_of_a_loss_alone() -> None:
     sums = EpochSums(3, ("loss",))
     sums.add(torch.tensor([2, 2]), {"loss": torch.tensor([1.0, 2.0], dtype=torch.float64)})
     totals, target = sums.totals()
-    fields = EpochSums.means(totals, ("loss",))
+    fields = epoch_means(totals, ("loss",))
     assert fields.keys() == {"loss", "count"}
     torch.testing.assert_close(fields["loss"], torch.tensor([math.nan, math.nan, 1.5]), equal_nan=True)
     assert target.tolist() == [-1, -1, -1]

@@ -24,7 +24,7 @@ from tests.small import Net, Points, loader, trainer
 
 def test_every_field_at_every_checkpoint(tmp_path: Path) -> None:
     kept, module = Snapshots(), Net()
-    observer = EasinessCallback(tmp_path, at_steps=(0, 3))
+    observer = EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0, 3))
     trainer(callbacks=[kept, observer]).fit(module, loader())
     record = EasinessRecord.load(tmp_path)
     assert (record.steps.tolist(), record.epochs.tolist()) == ([0, 3, 7, 14], [0, 0, 0, 1])
@@ -90,7 +90,7 @@ def test_precision_is_the_trainers(precision: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("sanity", [0, 2])
 def test_validation_examples(sanity: int, tmp_path: Path) -> None:
     module, points = Net(), Points(21, seed=5)
-    observer = EasinessCallback(tmp_path, probe="val", at_steps=(0,))
+    observer = EasinessCallback(tmp_path, every_n_epochs=1, probe="val", at_steps=(0,))
     trainer(callbacks=[observer], num_sanity_val_steps=sanity).fit(module, loader(), loader(points, shuffle=False))
     record = EasinessRecord.load(tmp_path, series="val-probe")
     assert record.steps.tolist() == [0, 7, 14]

@@ -286,6 +286,6 @@ def test_epochs_of_raw_optimizers_are_told_apart(tmp_path: Path) -> None:
             self.manual_backward(super().training_step(batch, batch_idx))
             optimizer.step()
 
-    trainer(callbacks=[EasinessCallback(tmp_path, at_steps=(0, 3))]).fit(Raw(), loader())
+    trainer(callbacks=[EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0, 3))]).fit(Raw(), loader())
     assert EasinessRecord.load(tmp_path).steps.tolist() == [0, 3, 7, 14]
     assert EasinessRecord.load(tmp_path, series="train-online").epochs.tolist() == [0, 1]

@@ -25,8 +25,8 @@ from torch.utils.data import WeightedRandomSampler
 
 from lightning_easiness import Confident, EasinessCallback, EasinessRecord, Hardest, find_label_issues, functional
 from lightning_easiness.data.observation import AveragedProbabilities
-from lightning_easiness.observe import probability_sums
-from lightning_easiness.observe.probability_sums import ProbabilitySums
+from lightning_easiness.observe import accumulate
+from lightning_easiness.observe.accumulate import ProbabilitySums
 from lightning_easiness.record.files import RecordFileError
 from lightning_easiness.record.layout import open_probabilities
 from lightning_easiness.record.writer import RunWriter
@@ -54,7 +54,7 @@ def test_sums_against_plain_loops(steps: list[list[tuple[int, int]]], cuts: set[
     seen: dict[int, list[list[float]]] = {}
     processes = [ProbabilitySums(7, keeps=rank == 0) for rank in range(ranks)]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(probability_sums, "_BLOCK", block)
+        patched.setattr(accumulate, "_BLOCK", block)
         for number, step in enumerate(steps):
             rows = [torch.randn(3, generator=torch.Generator().manual_seed(seed)).softmax(0).half() for _, seed in step]
             for (index, _), row in zip(step, rows, strict=True):
@@ -644,7 +644,7 @@ def test_probabilities_need_the_training_forward() -> None:
     with pytest.raises(
         ValueError,
         match=whole(
-            "The `probabilities` of EasinessCallback are taken from the training forward, but online=False; turn it on."
+            "The `probabilities` of EasinessCallback come from the training forward, but online=False; turn it on."
         ),
     ):
         EasinessCallback(online=False, probabilities=True)

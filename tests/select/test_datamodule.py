@@ -31,7 +31,7 @@ def fitted(data: LightningDataModule, module: Net | None = None, **options: Any)
         "weights": module.state_dict(),
         "optimizer": optimizer,
         "losses": module.losses,
-        "metrics": fit.callback_metrics,
+        "metrics": {name: value for name, value in fit.callback_metrics.items() if not name.startswith("easiness/")},
         "streams": streams(),
     }
 
@@ -487,7 +487,7 @@ def test_a_second_fit_chooses_anew() -> None:
 def test_the_callback_records_under_the_whole_data_sets_indices(tmp_path: Path) -> None:
     module = Traces()
     data = EasinessDataModule(IndexedBase(), Sizes([20, 40, 53, 10]))
-    trainer(max_epochs=4, callbacks=[EasinessCallback(tmp_path)]).fit(module, datamodule=data)
+    trainer(max_epochs=4, callbacks=[EasinessCallback(tmp_path, every_n_epochs=1)]).fit(module, datamodule=data)
     online = EasinessRecord.load(tmp_path, series="train-online")
     for epoch in range(4):
         expected = torch.bincount(torch.tensor(module.epoch(epoch)), minlength=53)
@@ -504,7 +504,7 @@ def test_the_record_holds_what_was_relabelled(workers: int, tmp_path: Path) -> N
     relabel = Relabel(scores(), ratio=0.4, which="hard", noise="next_class")
     module = Traces()
     data = EasinessDataModule(IndexedBase(num_workers=workers), relabel)
-    trainer(max_epochs=1, callbacks=[EasinessCallback(tmp_path)]).fit(module, datamodule=data)
+    trainer(max_epochs=1, callbacks=[EasinessCallback(tmp_path, every_n_epochs=1)]).fit(module, datamodule=data)
     trained = torch.empty(53, dtype=torch.int64)
     for _, indices, labels in module.batches:
         trained[indices] = torch.tensor(labels)
@@ -518,7 +518,7 @@ def test_the_callback_leaves_a_selected_training_as_it_is(tmp_path: Path) -> Non
     def run(callbacks: list[Callback]) -> dict[str, Any]:
         return fitted(EasinessDataModule(Base(num_workers=2), Sizes([20, 40])), callbacks=callbacks)
 
-    assert_identical(run([]), run([EasinessCallback(tmp_path, at_steps=(0, 3))]))
+    assert_identical(run([]), run([EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0, 3))]))
 
 
 def test_epochs_that_keep_everything_between_others_beside_the_callback(tmp_path: Path) -> None:
@@ -526,7 +526,7 @@ def test_epochs_that_keep_everything_between_others_beside_the_callback(tmp_path
     data = loader(IndexedPoints())
     module = Traces()
     wrapped = EasinessDataModule(data, Sizes([53, 20, 53, 20]), val_dataloaders=loader(Points(20), shuffle=False))
-    trainer(max_epochs=4, callbacks=[EasinessCallback(tmp_path)]).fit(module, datamodule=wrapped)
+    trainer(max_epochs=4, callbacks=[EasinessCallback(tmp_path, every_n_epochs=1)]).fit(module, datamodule=wrapped)
     online = EasinessRecord.load(tmp_path, series="train-online")
     assert online.count.sum(-1).tolist() == [[53, 20, 53, 20]]
     assert type(data) is DataLoader

@@ -94,7 +94,7 @@ def test_the_minimum_of_a_batch(minimum: int | None, least: int) -> None:
 def test_the_record_holds_what_batches_kept_under_the_right_index(tmp_path: Path) -> None:
     for workers in (0, 2):
         module = seeded(Batches)
-        callback = EasinessCallback(tmp_path / str(workers), sigma2=SIGMA2)
+        callback = EasinessCallback(tmp_path / str(workers), every_n_epochs=1, sigma2=SIGMA2)
         fit(
             training(per="batch", early_epochs=1),
             module,
@@ -116,8 +116,8 @@ def test_the_record_holds_what_batches_kept_under_the_right_index(tmp_path: Path
 def test_the_callback_leaves_a_training_within_batches_as_it_is(tmp_path: Path) -> None:
     runs = []
     observers = (
-        EasinessCallback(tmp_path / "a", at_steps=(3,), sigma2=SIGMA2),
-        EasinessCallback(tmp_path / "b", sigma2=SIGMA2),
+        EasinessCallback(tmp_path / "a", every_n_epochs=1, at_steps=(3,), sigma2=SIGMA2),
+        EasinessCallback(tmp_path / "b", every_n_epochs=1, sigma2=SIGMA2),
     )
     for callbacks in ([], [observers[0]], [observers[1]]):
         module = seeded(Batches)
@@ -140,7 +140,7 @@ def test_the_share_that_batches_kept_is_logged_each_epoch(tmp_path: Path) -> Non
 
 def test_the_share_of_data_without_online_observation(tmp_path: Path) -> None:
     module = seeded(Batches)
-    callback = EasinessCallback(tmp_path, online=False, sigma2=SIGMA2)
+    callback = EasinessCallback(tmp_path, every_n_epochs=1, online=False, sigma2=SIGMA2)
     fit(training(per="batch", early_epochs=1), module, [callback], max_epochs=4)
     assert callback.usage.data_use == [pytest.approx(len(module.epoch(epoch)) / SIZE) for epoch in range(4)]
 

@@ -261,7 +261,7 @@ def test_online_without_the_callback_names_the_way_out(tmp_path: Path) -> None:
     )
     unfit = (
         [],
-        [EasinessCallback(tmp_path, probe="train", online=False, sigma2=SIGMA2)],
+        [EasinessCallback(tmp_path, every_n_epochs=1, probe="train", online=False, sigma2=SIGMA2)],
     )
     for callbacks in unfit:
         module = seeded()
@@ -287,7 +287,7 @@ class CountsLooks(Traces):
 def test_the_callbacks_probe_is_reused_and_chooses_alike(tmp_path: Path) -> None:
     batches = math.ceil(SIZE / BATCH)
     found = []
-    for callbacks in ([], [EasinessCallback(tmp_path, sigma2=SIGMA2)]):
+    for callbacks in ([], [EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2)]):
         module = seeded(CountsLooks)
         before = fit(training(), module, callbacks, limit_val_batches=0)
         found.append((before.selected, module.batches, module.looks))
@@ -304,7 +304,7 @@ def test_a_callback_that_looks_at_every_other_epochs_end_or_with_other_noise(tmp
         ("no probe", {"probe": None}, 3),
     ):
         module = seeded(CountsLooks)
-        callback = EasinessCallback(tmp_path / name, **{"sigma2": SIGMA2, **options})
+        callback = EasinessCallback(tmp_path / name, **{"every_n_epochs": 1, "sigma2": SIGMA2, **options})
         assert fit(training(), module, [callback], limit_val_batches=0).selected == alone, name
         assert module.looks == looks * batches, name
 
@@ -312,7 +312,7 @@ def test_a_callback_that_looks_at_every_other_epochs_end_or_with_other_noise(tmp
 def test_what_a_callback_sees_of_validation_or_of_another_loader_chooses_nothing(tmp_path: Path) -> None:
     alone = fit(training(), seeded()).selected
     for name, probe in (("val", "val"), ("loader", loader(IndexedPoints(SIZE, seed=9)))):
-        callback = EasinessCallback(tmp_path / name, probe=probe, sigma2=SIGMA2)
+        callback = EasinessCallback(tmp_path / name, every_n_epochs=1, probe=probe, sigma2=SIGMA2)
         assert fit(training(), seeded(), [callback]).selected == alone, name
 
 
@@ -323,7 +323,7 @@ def test_a_callback_with_another_loss_does_not_choose_for_the_datamodule(tmp_pat
         return 50 - torch.nn.functional.cross_entropy(logits, target, reduction="none")
 
     found = []
-    for callbacks in ([], [EasinessCallback(tmp_path, sigma2=SIGMA2, loss_fn=reversed_loss)]):
+    for callbacks in ([], [EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2, loss_fn=reversed_loss)]):
         wrapped = {} if callbacks else {"reader": BatchReader(loss_fn=reversed_loss, sigma2=SIGMA2)}
         found.append(fit(training(by="loss"), seeded(), callbacks, wrapped=wrapped).selected)
     assert found[0] == found[1]
@@ -347,7 +347,7 @@ def test_a_probe_of_a_fit_that_failed_does_not_choose_for_the_next(tmp_path: Pat
 
     used = EasinessDataModule(IndexedBase(), rule())
     with pytest.raises(ArithmeticError):
-        trainer(callbacks=[EasinessCallback(tmp_path, at_steps=(0,), sigma2=SIGMA2)]).fit(
+        trainer(callbacks=[EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0,), sigma2=SIGMA2)]).fit(
             seeded(Fails, seed=5), datamodule=used
         )
     assert selected(used) == selected(EasinessDataModule(IndexedBase(), rule()))
@@ -356,7 +356,7 @@ def test_a_probe_of_a_fit_that_failed_does_not_choose_for_the_next(tmp_path: Pat
 def test_the_record_of_an_online_training_counts_what_was_trained_on(tmp_path: Path) -> None:
     module = seeded(Heard)
     rule = training("medium", "hard", online=True, rescore_every_n_epochs=None, early_epochs=1)
-    fit(rule, module, [EasinessCallback(tmp_path, sigma2=SIGMA2)])
+    fit(rule, module, [EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2)])
     online = EasinessRecord.load(tmp_path, series="train-online")
     for epoch in range(5):
         assert online.count[0, epoch].tolist() == [int(i in module.heard[epoch]) for i in EVERYTHING]

@@ -148,7 +148,7 @@ def test_nothing_is_left_after_a_fit_or_an_exception(
             return super().training_step(batch, batch_idx)
 
     module = seeded(Fails)
-    callback = EasinessCallback(tmp_path, sigma2=SIGMA2)
+    callback = EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2)
     made = trainer(max_epochs=5, callbacks=[callback] if observed else [])
     before = dict(vars(made.strategy))
     data = EasinessDataModule(IndexedBase(), training(per=per, others_share=0.4))

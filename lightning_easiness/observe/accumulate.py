@@ -1,33 +1,101 @@
-"""Probabilities averaged over training: the sums of one fit. Knows tensors, no Trainer.
+"""Sums over the steps of an epoch and of a training. Knows tensors, no Trainer.
 
-A softmax is rounded to a multiple of 2^-20 and summed in integers, so that the order of the steps, the number of
-processes and the cuts of a training that is stopped and resumed leave no trace in the average.
+A step only puts its tensors on a list: its cost does not depend on the number of examples, and nothing is read back
+from the device. Sums are exact (float64 of float32 values, or integers), so that the order of the steps, the number of
+processes and the cuts of a training that is stopped and resumed leave no trace in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_easiness.observe.batch_reader import StepList
+from lightning_easiness.observe.batch_reader import ONLINE_FIELDS
 
 _UNITS = 2**20  # in a probability of 1
 _MOST_IN_INT32 = 2**31 // _UNITS - 1  # times that an example may be seen
 _BLOCK = 2**22  # probabilities that are worked on at once
 
 
+class StepList:
+    """What steps showed of their examples, in order."""
+
+    _MERGE_EVERY = 1024  # steps that become one tensor, as many small ones on the device waste memory
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def add(self, index: Tensor, observed: Mapping[str, Tensor]) -> None:
+        """Take one batch: indices (B,) on the CPU and values (B,) or (B, K) by name on any device."""
+        self.index.append(index)
+        for name, values in observed.items():
+            self.values.setdefault(name, []).append(values)
+        if len(self.index) - self._merged >= self._MERGE_EVERY:
+            # only the steps since the last time: copying all of the epoch again would make a step cost more and more
+            for parts in (self.index, *self.values.values()):
+                parts[self._merged :] = [torch.cat(parts[self._merged :])]
+            self._merged += 1
+
+    def clear(self) -> None:
+        """Forget the steps."""
+        self.index: list[Tensor] = []
+        self.values: dict[str, list[Tensor]] = {}
+        self._merged = 0  # tensors at the head of each list that hold many steps
+
+
+class EpochSums(StepList):
+    """Sums of what the training forward showed of each example in one epoch, of one process.
+
+    Examples that come twice (sampling with replacement, padding) are counted apart.
+    """
+
+    def __init__(self, num_examples: int, names: tuple[str, ...] = ONLINE_FIELDS) -> None:
+        super().__init__()
+        self.num_examples, self.names = num_examples, names
+
+    def totals(self) -> tuple[Tensor, Tensor]:
+        """Add up what was taken.
+
+        Returns:
+            sums (F + 1, N) float64 of the fields `names` (zero where not recorded) and of the times seen, and target
+            (N,) int64, -1 where not seen; on the CPU.
+        """
+        sums = torch.zeros(len(self.names) + 1, self.num_examples, dtype=torch.float64)
+        target = torch.full((self.num_examples,), -1, dtype=torch.int64)
+        if self.index:
+            index, values = torch.cat(self.index), self.values
+            for row, name in enumerate(self.names):
+                if name in values:
+                    sums[row].index_add_(0, index, torch.cat(values[name]).cpu().double())
+            sums[-1].index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
+            if "target" in values:
+                target[index] = torch.cat(values["target"]).cpu()
+        return sums, target
+
+
+def epoch_means(sums: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """Turn sums (F + 1, N) of `names` and count into a record's fields: means, NaN where an example was not seen."""
+    count = sums[-1]
+    unseen = torch.where(count > 0, 1.0, torch.nan)
+    means = {name: (row / count.clamp(min=1) * unseen).float() for name, row in zip(names, sums[:-1], strict=True)}
+    if "correct" in means:
+        means["correct"] = means["correct"] >= 0.5
+    return {**means, "count": count.to(torch.int32)}
+
+
+def _alone(values: Tensor) -> Tensor:
+    """Add up over a single process."""
+    return values
+
+
 class ProbabilitySums:
-    """Sums of each example's softmax over all epochs so far.
+    """Sums of each example's softmax over all epochs so far, in multiples of 2^-20.
 
-    A step only puts its (B, K) tensor on a list, which holds 2 K bytes an example on the device until `fold` adds it
-    up. The sums hold 4 K bytes an example in main memory, of the one process that keeps them.
-
-    Args:
-        num_examples: N.
-        keeps: whether this process keeps the sums; all keep the counts.
+    Until `fold` adds it up, a step holds 2 K bytes per example on the device. The sums hold 4 K bytes per example in
+    main memory, of the one process that `keeps` them; all keep the counts.
 
     Example:
         >>> sums = ProbabilitySums(3)
@@ -49,39 +117,33 @@ class ProbabilitySums:
         self._steps = StepList()
 
     def add(self, index: Tensor, probabilities: Tensor) -> None:
-        """Takes one batch: indices (B,) on the CPU and probabilities, float16 (B, K), on any device."""
+        """Take one batch: indices (B,) on the CPU and probabilities, float16 (B, K), on any device."""
         self._steps.add(index, {"": probabilities})
 
     def drop_steps(self) -> None:
-        """Forgets what was not folded in."""
+        """Forget what was not folded in."""
         self._steps.clear()
 
-    def fold(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Adds up what was taken since the last time.
-
-        Args:
-            reduce: adds a tensor up over all processes, which then must all call this method. None for one process.
-        """
+    def fold(self, reduce: Callable[[Tensor], Tensor] = _alone) -> None:
+        """Add up what was taken since the last time; `reduce` adds over all processes, which then all call this."""
         index, rows = self._take()
-        num_classes = rows.shape[1]
-        if reduce is not None:  # a process may have seen nothing, and not know how many classes there are
-            total, known = reduce(torch.tensor([num_classes, num_classes > 0])).tolist()
-            num_classes = total // max(1, known)
+        # a process may have seen nothing, and not know how many classes there are
+        total, known = reduce(torch.tensor([rows.shape[1], rows.shape[1] > 0])).tolist()
+        num_classes = total // max(1, known)
         if not num_classes:
             return
         self._check_classes(num_classes)
         rows = rows if len(rows) else rows.new_empty(0, num_classes)
-        new = torch.bincount(index, minlength=self.num_examples)
-        self.count += new if reduce is None else reduce(new)
+        self.count += reduce(torch.bincount(index, minlength=self.num_examples))
         dtype = torch.int32 if int(self.count.max()) <= _MOST_IN_INT32 else torch.int64
         self._make_room(dtype)
         for block, sums in self._sums_of_blocks(index, rows, dtype):
-            added = sums if reduce is None else reduce(sums)
+            added = reduce(sums)
             if self._sums is not None:
                 self._sums[block] += added
 
     def means(self) -> Tensor | None:
-        """The average, float16 (N, K), NaN where an example was not seen; None where nothing is kept here."""
+        """Return the average, float16 (N, K), NaN where an example was not seen; None where nothing is kept here."""
         if self._sums is None:
             return None
         means = torch.empty(self._sums.shape, dtype=torch.float16)
@@ -91,16 +153,12 @@ class ProbabilitySums:
         return means
 
     def state(self) -> dict[str, Any]:
-        """What was folded in so far, as tensors; of a process that keeps no sums, the counts alone."""
+        """Return what was folded in so far, as tensors; of a process that keeps no sums, the counts alone."""
         state: dict[str, Any] = {"count": self.count.clone(), "num_classes": self._num_classes}
         return state if self._sums is None else {**state, "sums": self._sums.clone()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a state.
-
-        Raises:
-            ValueError: it is of another number of examples.
-        """
+        """Go on from a state, which must be of as many examples."""
         if len(state["count"]) != self.num_examples:
             raise ValueError(
                 f"The checkpoint holds probabilities of {len(state['count'])} examples, but the data set has"
@@ -110,7 +168,7 @@ class ProbabilitySums:
         self._sums = state["sums"].cpu() if self._keeps and "sums" in state else None
 
     def _take(self) -> tuple[Tensor, Tensor]:
-        """Indices (M,) and probabilities (M, K) of the steps since the last time, in main memory; without NaN."""
+        """Take indices (M,) and probabilities (M, K) of the steps since the last time to main memory; without NaN."""
         parts = self._steps.values.get("", [])
         if not parts:
             return torch.empty(0, dtype=torch.int64), torch.empty(0, 0)

@@ -1,0 +1,270 @@
+"""A loader that has the indices of its examples.
+
+The index of an example travels with its batch: while an iterator is made, the loader's data set and collate function
+are swapped for ones that carry the index along, and the iterator takes it off again. Nobody else sees it:
+`loader.dataset` stays the user's, batches are the same to the bit, and no random number is drawn. As the index is in
+the batch itself, it is right with workers, out-of-order delivery, any sampler, and loaders that resume mid-epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    get_worker_info,
+)
+
+from lightning_easiness.data.subset import example_indices, whole
+
+_SINGLE_INDEX_SAMPLERS = (
+    SequentialSampler,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    DistributedSampler,
+)
+_SOURCES = "_easiness_sources"  # in a loader's __dict__: who follows it
+
+
+class IndexedBatch(NamedTuple):
+    """A batch and the indices of its examples. A named tuple, as those survive the pinning thread with their type."""
+
+    example_index: Tensor
+    batch: Any
+
+
+class IndexedDataset(Dataset[Any]):
+    """Hands out what a loader's data set hands out, with the index in the whole data set of what was asked for."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Any) -> tuple[Any, Any]:
+        return example_indices(self.dataset, key), self.dataset[key]
+
+    def __getitems__(self, keys: Sequence[Any]) -> tuple[Sequence[Any], Any]:
+        indices = example_indices(self.dataset, keys)
+        # the same choice as torch's own fetcher makes
+        if callable(getattr(self.dataset, "__getitems__", None)):
+            return indices, self.dataset.__getitems__(keys)
+        return indices, [self.dataset[key] for key in keys]
+
+
+class IndexedCollate:
+    """Collates the examples as the user does and puts the indices beside them."""
+
+    def __init__(self, collate_fn: Callable[[Any], Any]) -> None:
+        self.collate_fn = collate_fn
+
+    def __call__(self, fetched: Any) -> IndexedBatch:
+        """Collate what `IndexedDataset` handed out."""
+        keys, examples = fetched
+        return IndexedBatch(_as_index(keys), self.collate_fn(examples))
+
+
+class UserDatasetInWorker:
+    """Lets `get_worker_info().dataset` be the user's data set, for worker_init_fn and for the data set itself."""
+
+    def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
+        self.worker_init_fn = worker_init_fn
+
+    def __call__(self, worker_id: int) -> None:
+        """Show the worker the user's data set, then do what the user asked for."""
+        info = get_worker_info()
+        if info is not None:
+            held = info.dataset.dataset if isinstance(info.dataset, IndexedDataset) else info.dataset
+            object.__setattr__(info, "dataset", whole(held))  # WorkerInfo refuses plain assignment
+        if self.worker_init_fn is not None:
+            self.worker_init_fn(worker_id)
+
+
+def _as_index(keys: Any) -> Tensor:
+    listed = keys.tolist() if isinstance(keys, (Tensor, np.ndarray)) else keys
+    try:
+        index = [operator.index(key) for key in (listed if isinstance(listed, Sequence) else [listed])]
+    except TypeError as error:
+        raise TypeError(
+            f"The train loader's sampler yields keys that are no integers ({keys!r:.60}), so examples have no index;"
+            " give EasinessCallback online=False and a `probe` loader with integer indices."
+        ) from error
+    return torch.tensor(index, dtype=torch.int64)
+
+
+class IndexedIterator(Iterator[Any]):
+    """Takes the indices off the batches and hands them to whoever follows the loader."""
+
+    def __init__(self, iterator: Iterator[Any], sources: Sequence[IndexSource]) -> None:
+        self._iterator = iterator
+        self._sources = sources
+
+    def __next__(self) -> Any:
+        for source in self._sources:
+            source.current = self  # also for a batch that does not come: the last may have been fetched ahead
+        item = next(self._iterator)
+        if not isinstance(item, IndexedBatch):
+            raise TypeError(lost_indices(self._iterator))
+        if item.batch is not None:  # Lightning calls no hook for a batch that is None
+            for source in self._sources:
+                source.waiting.setdefault(self, deque()).append(item.example_index)
+        return item.batch
+
+    def __len__(self) -> int:
+        return len(self._iterator)  # type: ignore[arg-type]
+
+    def _reset(self, loader: Any, first_iter: bool = False) -> None:
+        # persistent workers go through the data again with the same iterator; batches that nobody used are gone
+        for source in self._sources:
+            source.waiting.pop(self, None)
+        self._iterator._reset(loader, first_iter)  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._iterator, name)
+
+
+class IndexSource:
+    """Where the indices of the batch at hand come from: the iterator that was last asked for one.
+
+    A fetcher may ask for batches ahead of their use, so the indices of each iterator wait in order.
+    """
+
+    def __init__(self) -> None:
+        self.current: IndexedIterator | None = None
+        self.waiting: WeakKeyDictionary[IndexedIterator, deque[Tensor]] = WeakKeyDictionary()
+
+    def take(self) -> Tensor | None:
+        """Return the indices (B,) int64 on the CPU of the next batch in use; None where no loader is followed."""
+        waiting = self._next()
+        return waiting.popleft() if waiting else None
+
+    def narrow(self, kept: Tensor) -> None:
+        """Keep only the examples at these positions of the next batch in use."""
+        waiting = self._next()
+        if waiting:
+            waiting[0] = waiting[0][kept]
+
+    def clear(self) -> None:
+        """Let go of the iterator, whose workers would live on."""
+        self.current = None
+        self.waiting.clear()
+
+    def _next(self) -> deque[Tensor] | None:
+        return None if self.current is None else self.waiting.get(self.current)
+
+
+def follow(loader: Any, source: IndexSource) -> None:
+    """Let a DataLoader hand `source` the indices of each batch, until `unfollow`.
+
+    The loader stays the object that it was, as it may be held elsewhere for its state: only its class is lent.
+    """
+    check_indexable(loader)
+    sources: list[IndexSource] = loader.__dict__.setdefault(_SOURCES, [])
+    if not sources:
+        loader.__class__ = _indexed_class(type(loader))  # type: ignore[arg-type]
+        loader._iterator = None  # workers that persist from an earlier use have no indices
+    if source not in sources:
+        sources.append(source)
+
+
+def unfollow(loader: Any, source: IndexSource) -> None:
+    """Give a loader its class back when its last follower leaves it."""
+    sources: list[IndexSource] = loader.__dict__.get(_SOURCES, [])
+    if source in sources:
+        sources.remove(source)
+        if not sources:
+            loader.__class__ = type(loader).__mro__[1]
+            loader._iterator = None
+            del loader.__dict__[_SOURCES]
+
+
+def narrow(loader: Any, kept: Tensor, told_by: IndexSource) -> None:
+    """Narrow the batch at hand for all but one who follow a loader and have not taken it yet."""
+    for source in loader.__dict__.get(_SOURCES, []):
+        if source is not told_by:
+            source.narrow(kept)
+
+
+def plain_copy(loader: Any) -> Any:
+    """Return a shallow copy of a DataLoader, of the user's class, that nobody follows and that shares no worker."""
+    clone = copy.copy(loader)
+    if clone.__dict__.pop(_SOURCES, None) is not None:
+        clone.__class__ = type(loader).__mro__[1]
+    clone._iterator = None
+    return clone
+
+
+@cache
+def _indexed_class(loader_class: Any) -> type:
+    """Make a subclass of the user's loader class, so that isinstance checks and methods stay as they were."""
+
+    # Every iterator of a DataLoader is made by this method, whatever a subclass does with the batches afterwards.
+    def _get_iterator(self: Any) -> IndexedIterator:
+        user = {name: self.__dict__[name] for name in ("dataset", "collate_fn", "worker_init_fn")}
+        try:
+            # in __dict__, as DataLoader refuses to set some of these after __init__
+            self.__dict__["dataset"] = IndexedDataset(user["dataset"])
+            self.__dict__["collate_fn"] = IndexedCollate(user["collate_fn"])
+            self.__dict__["worker_init_fn"] = UserDatasetInWorker(user["worker_init_fn"])
+            iterator = loader_class._get_iterator(self)
+        finally:
+            self.__dict__.update(user)
+        return IndexedIterator(iterator, self.__dict__[_SOURCES])
+
+    namespace = {"_get_iterator": _get_iterator, "__module__": loader_class.__module__, "__doc__": loader_class.__doc__}
+    return type(f"Indexed{loader_class.__name__}", (loader_class,), namespace)
+
+
+def lost_indices(culprit: object) -> str:
+    """Return what to say when a batch arrives without its indices."""
+    return (
+        f"The train loader's batches lost their indices on the way: {type(culprit).__name__} does not make its batches"
+        " as torch's DataLoader does. Use a plain DataLoader, or give EasinessCallback online=False."
+    )
+
+
+def check_indexable(loader: Any) -> None:
+    """Raise a TypeError where a loader's examples have no index."""
+    if not isinstance(loader, DataLoader):
+        raise TypeError(
+            f"EasinessCallback follows examples through a torch DataLoader; got {type(loader).__name__}."
+            " Return one DataLoader from train_dataloader(), or pass online=False and probe=DataLoader(...)."
+        )
+    if isinstance(loader.dataset, IterableDataset):
+        raise TypeError(
+            f"The loader reads {type(loader.dataset).__name__}, an IterableDataset, whose examples have no index;"
+            " use a map-style data set (with __getitem__ and __len__), or pass online=False and probe=DataLoader(...)."
+        )
+    if not hasattr(loader.dataset, "__len__"):
+        raise TypeError(f"The data set {type(loader.dataset).__name__} has no __len__, which EasinessCallback needs.")
+    if loader.batch_sampler is None and type(loader.sampler) in _SINGLE_INDEX_SAMPLERS:
+        raise TypeError(
+            f"The loader asks {type(loader.dataset).__name__} for one index at a time and does not batch"
+            " (batch_size=None), so an index names a batch and no example; use a data set of single examples with a"
+            " batch size, a sampler that yields index lists, or pass online=False and probe=DataLoader(...)."
+        )
+
+
+def check_index(index: Tensor, size: int) -> None:
+    """Raise an IndexError where a sampler asks for an example that the data set does not number."""
+    if len(index) and not (int(index.min()) >= 0 and int(index.max()) < size):
+        wrong = index[(index < 0) | (index >= size)][0]
+        raise IndexError(
+            f"The train loader's sampler asks for example {int(wrong)}, but examples are numbered 0 to {size - 1};"
+            " fix the sampler, or give EasinessCallback online=False."
+        )
