@@ -76,6 +76,6 @@ def to_text(columns: Mapping[str, Iterable[Any]]) -> str:
 def _to_cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
-        return "-" if value != value else f"{value:.4g}"
-    return "-" if isinstance(value, int) and value < 0 else str(value)
+    if str(value) in ("nan", "<NA>", "None") or (isinstance(value, int) and value < 0):
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

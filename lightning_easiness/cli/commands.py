@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from lightning_easiness.scores import Scores
 
 PROGRAM = "lightning-easiness"
-_ENDS: tuple[tuple[Literal["easiest", "hardest"], Literal["easy", "hard"]], ...] = (
-    ("easiest", "easy"),
-    ("hardest", "hard"),
-)
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 _TABLE = (".csv", ".parquet")
 
@@ -39,7 +35,7 @@ class Source:
     score: Annotated[str | None, "name of the score (mean_loss unless said otherwise); see score --list"] = None
     series: Annotated[str | None, "such as train-probe or train-online"] = None
     checkpoint: Annotated[int, "0 is the first, -1 the last"] = -1
-    seed: Annotated[int | None, "of draws, and of what is left of ties"] = None
+    seed: Annotated[int, "of draws, and of what is left of ties"] = 0
 
     @property
     def folder(self) -> Path:
@@ -55,8 +51,8 @@ class Source:
 
         name = self.score or "mean_loss"
         get_score(name)  # says what is wrong before anything is read
-        record = EasinessRecord.load(self.folder, **_given(series=self.series))
-        return record, record.score(name, self.checkpoint, **_given(seed=self.seed))
+        record = EasinessRecord.load(self.folder, self.series)
+        return record, record.score(name, self.checkpoint, seed=self.seed)
 
 
 # --------------------------------------------------------------------------------------------------------- commands
@@ -86,7 +82,7 @@ def score(
     print(f"{_about(source.folder, record)}\n{_describe(scores)}")
     _print_quantiles(scores)
     if record.num_runs > 1:
-        print(f"\n{record.agreement(scores.name, source.checkpoint, **_given(seed=source.seed))}")
+        print(f"\n{record.agreement(scores.name, source.checkpoint, seed=source.seed)}")
     asked = {name: value for name, value in (("easiest", easiest), ("hardest", hardest)) if value is not None}
     table, rows = scores.to_pandas(), None
     for end, fraction in (asked or {"easiest": 1.0, "hardest": 1.0}).items():
@@ -95,11 +91,7 @@ def score(
         if not shown:
             continue
         print(f"\nThe {_name_of(end, scores)}{f' {len(rows):,}, the first' if asked else ''} {len(shown)}:")
-        columns = {"score": scores.values, "spread": scores.spread, "target": scores.target}
-        ranks = table["rank"].iloc[shown].tolist()
-        print(
-            to_text({"example": shown, **{name: each[shown].tolist() for name, each in columns.items()}, "rank": ranks})
-        )
+        print(to_text(table.iloc[shown].reset_index().to_dict("list")))
     if output is not None:
         write_table(table.loc[rows] if asked else table, output)
 
@@ -108,8 +100,8 @@ def select(
     source: Source,
     *,
     ratio: Annotated[float, "fraction that is removed, in [0, 1)"],
-    remove: Annotated[Literal["easy", "hard", "random"] | None, "what is removed (easy by default)"] = None,
-    sampling: Annotated[Sampling | None, "how it is found (proportional by default)"] = None,
+    remove: Annotated[Literal["easy", "hard", "random"], "what is removed"] = "easy",
+    sampling: Annotated[Sampling, "how it is found"] = "proportional",
     per_class: Annotated[bool, "remove the same fraction of each class"] = False,
     hardest_dropped: Annotated[float | None, "for stratified and window: see Ablation"] = None,
     num_strata: Annotated[int | None, "for stratified"] = None,
@@ -121,9 +113,8 @@ def select(
 
     _check_output(output, ".npy", ".txt", ".csv")
     _, scores = source.read()
-    options = _given(remove=remove, sampling=sampling, seed=source.seed, class_balanced=per_class or None)
-    options |= _given(hardest_dropped=hardest_dropped, num_strata=num_strata)
-    selection = Ablation(scores, ratio, **options)
+    options = _given(hardest_dropped=hardest_dropped, num_strata=num_strata)
+    selection = Ablation(scores, ratio, remove, sampling, source.seed, class_balanced=per_class, **options)
     kept, labels = selection.kept, scores.target
     lost = [str(label) for label in sorted(set(labels.tolist()) - set(labels[kept].tolist())) if label >= 0]
     if lost:
@@ -173,7 +164,7 @@ def compare(
     print(f"\nRank correlation of easiness (Spearman): {float(functional.rank_correlation(a.values, values)):.4f}")
     for letter, side, record, scores in zip("AB", sides, records, (a, b), strict=True):
         if record.num_runs > 1:
-            agreement = record.agreement(scores.name, side.checkpoint, **_given(seed=side.seed)).full_agreement
+            agreement = record.agreement(scores.name, side.checkpoint, seed=side.seed).full_agreement
             print(f"To expect between {letter} and {record.num_runs} other runs of its kind: {agreement:.4f}")
 
 
@@ -198,15 +189,17 @@ def issues(
     _check_output(target, ".npy", ".csv", ".txt")
     _check_head(head)
     record, name = _label_source(source)
-    options = _given(rule=_label_rule(rule, percentile, num_suspects), score=name, seed=source.seed)
-    if refine is not None:
-        options["refine"] = Refine(refine)
-    if target is not None:
-        options["target"] = read_labels(target)
-    found = find_label_issues(record, checkpoint=source.checkpoint, **options)
+    found = find_label_issues(
+        record,
+        _label_rule(rule, percentile, num_suspects),
+        score=name,
+        checkpoint=source.checkpoint,
+        target=None if target is None else read_labels(target),
+        refine=None if refine is None else Refine(refine),
+        seed=source.seed,
+    )
     print(f"{found.explanation}\n{len(found.flagged):,} of {len(found):,} labels are called wrong.\n")
-    names = ("index", "given", "suggested", "score", "spread", "posterior", "is_issue")
-    print(to_text({name: getattr(found.head(head), name).tolist() for name in names}))
+    print(to_text(found.head(head).to_pandas().reset_index().to_dict("list")))
     if output is not None:
         write_table(found.to_pandas(), output)
 
@@ -240,8 +233,10 @@ def view(
         warnings.warn(str(error), stacklevel=1)
     found = None
     if data is not None:
-        for end, which in _ENDS:
-            grid = scores_grid(data, scores, num_images, which, class_names)
+        for end, grid in (
+            ("easiest", scores_grid(data, scores, num_images, "easy", class_names)),
+            ("hardest", scores_grid(data, scores, num_images, "hard", class_names)),
+        ):
             print(save_image(grid, output / f"{scores.name}_{end}.png"))
         found = _draw_suspects(source, data, output / "suspects.png", num_images, class_names)
     if tensorboard:
@@ -292,14 +287,18 @@ def _label_source(source: Source) -> tuple[Any, str | None]:
     name = source.score or "weighted_area_under_margin"
     if record.series == "train-online" or not name.endswith("area_under_margin"):
         return record, source.score
-    return record.score(name, source.checkpoint, **_given(seed=source.seed)), None
+    return record.score(name, source.checkpoint, seed=source.seed), None
 
 
 def _label_rule(name: float | str | None, percentile: float | None, num_suspects: int | None) -> Any:
     """Return the rule of a name, a fraction or a count."""
     from lightning_easiness.labels.rules import Confident, Gap, Hardest, Mixture, Threshold
 
+    if percentile is not None and name != "threshold":
+        raise ValueError("--percentile is of --rule threshold: give both.")
     if num_suspects is not None:
+        if name is not None:
+            raise ValueError("--num-suspects is not allowed with --rule: give one of them.")
         return Hardest(num_suspects)
     if name is None or isinstance(name, float):
         return None if name is None else Hardest(name)
@@ -339,7 +338,7 @@ def _draw_suspects(
     found: list[LabelIssues] = []
 
     def draw(path: Path) -> None:
-        found.append(find_label_issues(source.folder, **_given(seed=source.seed)))
+        found.append(find_label_issues(source.folder, seed=source.seed))
         save_image(suspects_grid(images, found[0], num_images, class_names), path)
 
     _draw(path, draw)

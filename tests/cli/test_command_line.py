@@ -465,6 +465,8 @@ def test_a_folder_that_is_not_there(command: str, capsys: Output, tmp_path: Path
         ("--easiest is not allowed with --hardest", "score RECORD --easiest 0.1 --hardest 0.1"),
         ("--head must be at least 0; got -1.", "issues RECORD --head -1"),
         ("must be", "issues RECORD --rule x"),
+        ("--percentile is of --rule threshold: give both.", "issues RECORD --rule gap --percentile 95"),
+        ("--num-suspects is not allowed with --rule", "issues RECORD --rule gap --num-suspects 3"),
         ("unrecognized arguments: --nope", "score RECORD --nope"),
         ("There is no command 'train': choose from score, select,", "train"),
     ],
