@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lightning_easiness._utils.renamed import refuse_renamed
+from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional import sample_easiness_loss
-from lightning_easiness.functional._checks import check_target_range, is_integer
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
 from lightning_easiness.functional.sample_easiness_loss import DEFAULT_FLOOR, check_reduction, check_settings
 
@@ -40,22 +40,14 @@ class WeighsExamples:
     batch_share: float = 1.0
 
     def weighted(self, losses: Tensor) -> Tensor:
-        """Multiply the loss of each example by the example's weight.
-
-        Args:
-            losses: Losses of the batch at hand, floating point, shape (B,).
-
-        Returns:
-            Shape (B,), dtype and device of `losses`.
+        """Multiply the losses of the batch at hand, floating point, shape (B,), by the weights of their examples.
 
         Raises:
             ValueError: If `losses` is not of shape (B,), or there is another number of weights.
         """
         if losses.ndim != 1:
-            raise ValueError(
-                f"The `losses` of {type(self).__name__} must have shape (B,), one loss per example; got shape "
-                f'{tuple(losses.shape)}: compute the loss with reduction="none".'
-            )
+            must, way = "have shape (B,), one loss per example", 'compute the loss with reduction="none"'
+            check.refuse(type(self).__name__, "losses", must, f"shape {tuple(losses.shape)}", way)
         self._mark_used()
         return self._weighted(losses)
 
@@ -88,11 +80,9 @@ class WeighsExamples:
         """Return the weights of the batch at hand, None outside training."""
         weight = self.sample_weight if self._is_training else None
         if weight is not None and weight.shape != (num_examples,):
-            raise ValueError(
-                f"The `sample_weight` of {type(self).__name__} must have shape ({num_examples},), one weight per "
-                f"example of the losses; got shape {tuple(weight.shape)}: give the losses of the whole batch, in its "
-                "order."
-            )
+            must = f"have shape ({num_examples},), one weight per example of the losses"
+            way = "give the losses of the whole batch, in its order"
+            check.refuse(type(self).__name__, "sample_weight", must, f"shape {tuple(weight.shape)}", way)
         return weight
 
 
@@ -146,15 +136,13 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         super().__init__()
         owner = type(self).__name__
         if isinstance(sel_weight, Tensor):
-            raise TypeError(
-                f"The `sel_weight` of {owner} must be a number, the weight of SEL; got a tensor of shape "
-                f"{tuple(sel_weight.shape)}: the weights of classes are its `weight`."
-            )
+            got, way = f"a tensor of shape {tuple(sel_weight.shape)}", "the weights of classes are its `weight`"
+            check.refuse(owner, "sel_weight", "be a number, the weight of SEL", got, way, error=TypeError)
         check_weight(owner, "sel_weight", sel_weight)
         check_settings(owner, sigma2, floor)
         check_reduction(owner, reduction)
         if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"The `label_smoothing` of {owner} must be in [0, 1]; got {label_smoothing}.")
+            check.refuse(owner, "label_smoothing", "be in [0, 1]", label_smoothing)
         self.sel_weight = sel_weight
         self.sigma2 = sigma2
         self.floor = floor
@@ -175,9 +163,8 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
             ignored.
 
         Raises:
-            TypeError: If `target` holds anything but integers.
-            ValueError: If a shape is wrong, a target on the CPU is out of range, or there is another number of weights
-                than examples or of class weights than classes.
+            TypeError, ValueError: If a dtype, a shape or a target on the CPU is wrong, or there is another number of
+                weights than examples or of class weights than classes.
         """
         target = self._checked(logits, target)
         self._mark_used()
@@ -200,24 +187,20 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
     def _checked(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the target as int64; raise where logits, target and class weights do not fit."""
         owner = type(self).__name__
-        if not is_integer(target):
-            raise TypeError(
-                f"The `target` of {owner} must hold integer class indices; got {target.dtype}: sample easiness needs "
-                "one true class, so add functional.sample_easiness_loss() at .argmax(1) to the cross-entropy of soft "
-                "targets, and convert anything else with .long()."
+        if not check.is_integer(target):
+            way = (
+                "sample easiness needs one true class, so add functional.sample_easiness_loss() at .argmax(1) to the "
+                "cross-entropy of soft targets, and convert anything else with .long()"
             )
+            check.refuse(owner, "target", "hold integer class indices", target.dtype, way, error=TypeError)
         if not logits.ndim or target.shape != logits.shape[:1] * (logits.ndim > 1) + logits.shape[2:]:
-            raise ValueError(
-                f"The `target` of {owner} must have the shape of `logits` without its classes, (N,) for (N, K) and "
-                f"(N, d1, ...) for (N, K, d1, ...); got {tuple(target.shape)} for {tuple(logits.shape)}: turn one-hot "
-                "labels into indices with .argmax(1)."
-            )
+            must = "have the shape of `logits` without its classes, (N,) for (N, K), (N, d1, ...) for (N, K, d1, ...)"
+            got = f"{tuple(target.shape)} for {tuple(logits.shape)}"
+            check.refuse(owner, "target", must, got, "turn one-hot labels into indices with .argmax(1)")
         num_classes = logits.shape[min(logits.ndim - 1, 1)]
         if self.weight is not None and len(self.weight) != num_classes:
-            raise ValueError(
-                f"The `weight` of {owner} must have shape (K,) = ({num_classes},), as many as the classes of "
-                f"`logits`; got {len(self.weight)}: give one weight per class."
-            )
+            must = f"have shape (K,) = ({num_classes},), as many as the classes of `logits`"
+            check.refuse(owner, "weight", must, len(self.weight), "give one weight per class")
         return target.long()
 
     def _loss(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
@@ -231,7 +214,7 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         try:
             return cross_entropy(logits, target, self.weight, **options)  # type: ignore[arg-type]
         except (IndexError, RuntimeError):
-            check_target_range(type(self).__name__, _rows(logits), target[target != self.ignore_index])
+            check.target_range(type(self).__name__, _rows(logits), target[target != self.ignore_index])
             raise
 
     def _sample_easiness_loss(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
@@ -263,22 +246,18 @@ def _rows(logits: Tensor) -> Tensor:
 def check_weight(owner: str, name: str, value: float) -> None:
     """Raise ValueError unless the weight of SEL is finite and at least 0."""
     if not 0 <= value < torch.inf:
-        raise ValueError(f"The `{name}` of {owner} must be a finite number of at least 0; got {value}: take 0.1.")
+        check.refuse(owner, name, "be a finite number of at least 0", value, "take 0.1")
 
 
 def _class_weight(owner: str, weight: object) -> Tensor | None:
     """Return the weights of the classes as a tensor; raise for what is none."""
     if isinstance(weight, int | float):
-        raise TypeError(
-            f"The `weight` of {owner} must be the weights of the classes, as in torch.nn.CrossEntropyLoss; got "
-            f"{weight}: the weight of SEL is its `sel_weight`."
-        )
+        must = "be the weights of the classes, as in torch.nn.CrossEntropyLoss"
+        check.refuse(owner, "weight", must, weight, "the weight of SEL is its `sel_weight`", error=TypeError)
     if weight is None:
         return None
     weights = weight if isinstance(weight, Tensor) else torch.tensor(weight, dtype=torch.get_default_dtype())
     if weights.ndim != 1 or not weights.is_floating_point():
-        raise ValueError(
-            f"The `weight` of {owner} must be a floating point tensor of shape (K,), one weight per class; got "
-            f"{weights.dtype} of shape {tuple(weights.shape)}: convert it with .float()."
-        )
+        must, got = "be a floating point tensor of shape (K,)", f"{weights.dtype} of shape {tuple(weights.shape)}"
+        check.refuse(owner, "weight", must, got, "convert it with .float()")
     return weights

@@ -12,17 +12,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from lightning_easiness._utils.renamed import refuse_renamed
+from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional import easiest, hardest, matching_rate, sample_easiness
-from lightning_easiness.functional._checks import (
-    check_at_least,
-    check_fraction,
-    check_per_example,
-    check_positive,
-    check_real,
-    check_same_length,
-    check_tol,
-    is_integer,
-)
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, DEFAULT_TOL
 
 __all__ = ["ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"]
@@ -37,15 +28,7 @@ class _Rate(Metric):
     plot_upper_bound: float = 1.0
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
-        """Draw one value, or several in order, as torchmetrics does; needs Matplotlib.
-
-        Args:
-            val: What `forward` or `compute` returned, or several such; default: what `compute` returns now.
-            ax: Axes of Matplotlib to draw on; default: new ones.
-
-        Returns:
-            Figure and axes.
-        """
+        """Draw one value, or several in order, as torchmetrics does; return figure and axes. Needs Matplotlib."""
         return self._plot(val, ax)
 
 
@@ -111,9 +94,8 @@ class MediumSampleRate(Mean):
 
     def __init__(self, sigma2: float = DEFAULT_SIGMA2, tol: float = DEFAULT_TOL, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        owner = type(self).__name__
-        check_positive(owner, "sigma2", sigma2)
-        check_tol(owner, tol)
+        check.positive(type(self).__name__, "sigma2", sigma2)
+        check.tol(type(self).__name__, tol)
         self.sigma2 = sigma2
         self.tol = tol
 
@@ -141,7 +123,7 @@ class EasinessError(_Sums):
 
     def __init__(self, num_bins: int = 5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_at_least(type(self).__name__, "num_bins", num_bins, least=1)
+        check.at_least(type(self).__name__, "num_bins", num_bins, least=1)
         self.num_bins = num_bins
         self._add_sum("gaps", num_bins)
         self._add_sum("num_known")
@@ -186,7 +168,7 @@ class ExpectedSampleEasinessError(EasinessError):
 
     def __init__(self, num_bins: int = 5, sigma2: float = DEFAULT_SIGMA2, **kwargs: Any) -> None:
         super().__init__(num_bins, **kwargs)
-        check_positive(type(self).__name__, "sigma2", sigma2)
+        check.positive(type(self).__name__, "sigma2", sigma2)
         self.sigma2 = sigma2
 
     @refuse_renamed("ExpectedSampleEasinessError.update", logits="give `preds`")
@@ -240,9 +222,8 @@ class MatchingRate(_Rate):
     ) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
-        check_fraction(owner, fraction)
-        if which not in ("easy", "hard"):
-            raise ValueError(f'The `which` of {owner} must be "easy" or "hard"; got {which!r}.')
+        check.fraction(owner, fraction)
+        check.choice(owner, "which", which, ("easy", "hard"))
         self.fraction = fraction
         self.which = which
         self.higher_is_easier = _pair_of_directions(owner, higher_is_easier)
@@ -258,33 +239,21 @@ class MatchingRate(_Rate):
             target: Values of the other score for the same examples in the same order, shape (B,).
             index: Index of each example in the data set, integers of at least 0, shape (B,). An example that comes
                 again, as in the padding of a distributed sampler, then counts once. Default: all are different.
-
-        Raises:
-            TypeError: If a score is no real tensor, or `index` not of integers.
-            ValueError: If shapes are wrong or differ.
         """
         owner = type(self).__name__
         for name, values in (("preds", preds), ("target", target)):
-            check_real(owner, name, values)
-            check_per_example(owner, name, values)
-        check_same_length(owner, "target", target, "preds", preds)
+            check.real_per_example(owner, name, values)
+        check.same_length(owner, "target", target, "preds", preds)
         if index is None:  # always there, so that processes agree on what is gathered; -1 is an example of its own
             index = torch.full_like(preds, -1, dtype=torch.int64)
-        if not is_integer(index):
-            raise TypeError(
-                f"The `index` of {owner} must hold integers; got {index.dtype}: give the examples' indices."
-            )
-        check_same_length(owner, "index", index, "preds", preds)
+        check.integers(owner, "index", index)
+        check.same_length(owner, "index", index, "preds", preds)
         self.preds.append(preds.detach())
         self.target.append(target.detach())
         self.index.append(index.long())
 
     def compute(self) -> Tensor:
-        """Return the rate, shape (), float32.
-
-        Raises:
-            ValueError: If there is no example with a value.
-        """
+        """Return the rate, shape (), float32; raise ValueError if there is no example with a value."""
         if not len(self.index):
             raise ValueError(f"{type(self).__name__} must be given examples before it is computed: call update().")
         # One score's ties are broken by a draw from its values; in the order of the index, whatever that of arrival.
@@ -301,9 +270,7 @@ class MatchingRate(_Rate):
 def _pair_of_directions(owner: str, higher_is_easier: object) -> tuple[bool, bool]:
     """Return the direction of each score; raise TypeError for anything but a bool or two."""
     pair = (higher_is_easier, higher_is_easier) if isinstance(higher_is_easier, bool) else higher_is_easier
-    if isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(one, bool) for one in pair):
-        return pair[0], pair[1]
-    raise TypeError(
-        f"The `higher_is_easier` of {owner} must be a bool, or two for scores of different directions; "
-        f"got {higher_is_easier!r}."
-    )
+    if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(one, bool) for one in pair)):
+        must = "be a bool, or two for scores of different directions"
+        check.refuse(owner, "higher_is_easier", must, repr(higher_is_easier), error=TypeError)
+    return pair[0], pair[1]

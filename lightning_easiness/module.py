@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_easiness._utils.lightning import add_hparams, logged_metric
-from lightning_easiness.functional._checks import check_at_least, check_logits, check_target_range
+from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, DEFAULT_TOL, log_sample_easiness_vector
 from lightning_easiness.functional.sample_easiness_loss import DEFAULT_FLOOR, check_settings, loss_of_log_wins
 from lightning_easiness.losses import WeighsExamples, check_weight
@@ -125,11 +125,10 @@ class SELModule(WeighsExamples):
             Shape (), float32 (float64 for float64 `logits`), differentiable.
 
         Raises:
-            TypeError: If `logits` is not floating point or `target` not integer.
-            ValueError: If a shape is wrong, a target on the CPU is outside [0, K), a setting is out of range, or there
-                is another number of weights than examples.
+            TypeError, ValueError: If a dtype, a shape, a target on the CPU, a setting or the number of weights is
+                wrong.
         """
-        logits, target = check_logits("SELModule.sel", logits, target)
+        logits, target = check.logits("SELModule.sel", logits, target)
         weight, stage = self._sel_weight_now(), _stage(self)
         if weight == 0 and stage is None:
             return logits.new_zeros(())
@@ -168,15 +167,15 @@ def _check(module: SELModule) -> None:
     owner = type(module).__name__
     check_weight(owner, "sel_weight", module.sel_weight)
     check_settings(owner, module.sel_sigma2, module.sel_floor)
-    check_at_least(owner, "sel_start_epoch", module.sel_start_epoch, least=0)
-    check_at_least(owner, "sel_warmup_epochs", module.sel_warmup_epochs, least=0)
+    check.at_least(owner, "sel_start_epoch", module.sel_start_epoch, least=0)
+    check.at_least(owner, "sel_warmup_epochs", module.sel_warmup_epochs, least=0)
 
 
 def _log_wins(logits: Tensor, target: Tensor, sigma2: float) -> Tensor:
     try:
         return log_sample_easiness_vector(logits, target, sigma2)
     except RuntimeError:
-        check_target_range("SELModule.sel", logits, target)
+        check.target_range("SELModule.sel", logits, target)
         raise
 
 

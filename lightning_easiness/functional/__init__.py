@@ -1,15 +1,15 @@
-"""Tensors in, tensors out: the definitions, with torch as the only dependency."""
+"""Tensors in, tensors out: the definitions, with torch as the only dependency.
+
+Each function refuses an argument of another kind (TypeError) or of another shape or value (ValueError) than its
+docstring says, in one sentence with the argument, the value and the way out. None touches its inputs or the global RNG
+state.
+"""
 
 from lightning_easiness.functional.agreement import (
     extrapolate_agreement,
     matching_rate,
     rank_correlation,
     split_half_agreement,
-)
-from lightning_easiness.functional.confident_learning import (
-    confident_joint,
-    estimate_wrong_share,
-    replace_confidence,
 )
 from lightning_easiness.functional.dynamics import (
     area_under_loss,
@@ -33,22 +33,27 @@ from lightning_easiness.functional.easiness import (
 )
 from lightning_easiness.functional.label_noise import corrupt_labels
 from lightning_easiness.functional.label_quality import (
+    ThresholdComparison,
     compare_to_thresholds,
+    confident_joint,
+    estimate_wrong_share,
     flag_by_threshold,
     normalized_margin,
     refine_by_sample_easiness,
+    replace_confidence,
     self_confidence,
     suggest_labels,
     threshold_examples,
     threshold_of,
 )
-from lightning_easiness.functional.levels import in_levels, in_levels_by_loss
 from lightning_easiness.functional.mixture import TwoGroups, split_by_gap, split_by_mixture
 from lightning_easiness.functional.patterns import interpolate_grey, radial_mask, shuffle_tiles
 from lightning_easiness.functional.pruning import ablate, relabel
 from lightning_easiness.functional.sample_easiness import (
     easiness_level,
     expected_sample_easiness_error,
+    in_levels,
+    in_levels_by_loss,
     medium_sample_rate,
     sample_easiness,
 )
@@ -56,6 +61,7 @@ from lightning_easiness.functional.sample_easiness_loss import sample_easiness_l
 from lightning_easiness.functional.sampling import weighted_sample
 
 __all__ = [
+    "ThresholdComparison",
     "TwoGroups",
     "ablate",
     "area_under_loss",

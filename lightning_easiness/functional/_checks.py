@@ -1,153 +1,162 @@
 """Checks at the public edge: each error is one sentence with the argument, the value got and the way out."""
 
 import math
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
-_COMPUTED_AS_THEY_ARE = (torch.float32, torch.float64)
+
+def refuse(
+    owner: str, name: str, must: str, got: object, way: str = "", *, error: type[Exception] = ValueError
+) -> NoReturn:
+    """Raise the error of an argument that does not fit."""
+    raise error(f"The `{name}` of {owner} must {must}; got {got}{': ' if way else ''}{way}.")
 
 
-def widen(tensor: Tensor) -> Tensor:
+def widen(values: Tensor) -> Tensor:
     """Return float32 and float64 as they are, everything else (half types, integers, bool) as float32."""
-    return tensor if tensor.dtype in _COMPUTED_AS_THEY_ARE else tensor.float()
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
-def exact_dtype(tensor: Tensor) -> torch.dtype:
+def exact_dtype(values: Tensor) -> torch.dtype:
     """Return the dtype for long sums: float64, or float32 on Apple's devices, which have no float64."""
-    return torch.float32 if tensor.device.type == "mps" else torch.float64
+    return torch.float32 if values.device.type == "mps" else torch.float64
 
 
-def is_integer(tensor: Tensor) -> bool:
+def is_integer(values: Tensor) -> bool:
     """Return whether the tensor holds integers; bool is not one of them."""
-    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
 
 
-def check_tensor(owner: str, name: str, value: object) -> None:
+# ------------------------------------------------------------------------------------------------- kinds and shapes
+
+
+def tensor(owner: str, name: str, value: object) -> None:
     """Raise TypeError for anything but a tensor."""
     if not isinstance(value, Tensor):
-        raise TypeError(
-            f"The `{name}` of {owner} must be a tensor; got {type(value).__name__}: convert it with torch.as_tensor()."
-        )
+        way = "convert it with torch.as_tensor()"
+        refuse(owner, name, "be a tensor", type(value).__name__, way, error=TypeError)
 
 
-def check_floating(owner: str, name: str, tensor: Tensor) -> Tensor:
+def floating(owner: str, name: str, values: Tensor) -> Tensor:
     """Return the tensor in the dtype it is computed in; raise TypeError unless it is a floating point tensor."""
-    check_tensor(owner, name, tensor)
-    if not tensor.is_floating_point():
-        raise TypeError(
-            f"The `{name}` of {owner} must be a floating point tensor; got {tensor.dtype}: convert it with .float()."
-        )
-    return widen(tensor)
+    tensor(owner, name, values)
+    if not values.is_floating_point():
+        refuse(owner, name, "be a floating point tensor", values.dtype, "convert it with .float()", error=TypeError)
+    return widen(values)
 
 
-def check_real(owner: str, name: str, tensor: Tensor) -> None:
+def real(owner: str, name: str, values: Tensor) -> None:
     """Raise TypeError for anything but a tensor of real numbers."""
-    check_tensor(owner, name, tensor)
-    if tensor.is_complex():
-        raise TypeError(
-            f"The `{name}` of {owner} must hold real numbers; got {tensor.dtype}: take its .abs() or .real."
-        )
+    tensor(owner, name, values)
+    if values.is_complex():
+        refuse(owner, name, "hold real numbers", values.dtype, "take its .abs() or .real", error=TypeError)
 
 
-def check_per_example(owner: str, name: str, tensor: Tensor) -> None:
+def per_example(owner: str, name: str, values: Tensor) -> None:
     """Raise ValueError unless the shape is (N,)."""
-    if tensor.ndim != 1:
-        raise ValueError(
-            f"The `{name}` of {owner} must have shape (N,), one number an example; got shape {tuple(tensor.shape)}."
-        )
+    if values.ndim != 1:
+        refuse(owner, name, "have shape (N,), one number per example", f"shape {tuple(values.shape)}")
 
 
-def check_rows(owner: str, name: str, tensor: Tensor, row: str) -> None:
+def rows(owner: str, name: str, values: Tensor, row: str) -> None:
     """Raise ValueError unless the shape is (rows, N) with at least one row; `row` says what a row is."""
-    if tensor.ndim != 2 or tensor.shape[0] == 0:
-        raise ValueError(
-            f"The `{name}` of {owner} must have shape ({row}s, N) with at least one {row}; "
-            f"got shape {tuple(tensor.shape)}: one {row} alone is `{name}[None]`."
-        )
+    if values.ndim != 2 or values.shape[0] == 0:
+        must, way = f"have shape ({row}s, N) with at least one {row}", f"one {row} alone is `{name}[None]`"
+        refuse(owner, name, must, f"shape {tuple(values.shape)}", way)
 
 
-def check_same_length(owner: str, name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+def same_length(owner: str, name: str, values: Tensor, other_name: str, other: Tensor) -> None:
     """Raise ValueError unless both tensors have the same shape."""
-    if tensor.shape != other.shape:
-        raise ValueError(
-            f"The `{name}` of {owner} must have the shape of `{other_name}`, {tuple(other.shape)}; "
-            f"got {tuple(tensor.shape)}: give both for the same examples."
-        )
+    if values.shape != other.shape:
+        must = f"have the shape of `{other_name}`, {tuple(other.shape)}"
+        refuse(owner, name, must, tuple(values.shape), "give both for the same examples")
 
 
-def check_correct(owner: str, tensor: Tensor) -> Tensor:
-    """Return `correct` as bool; raise unless it is bool, or integers that are 0 and 1 alone."""
-    check_tensor(owner, "correct", tensor)
-    if tensor.dtype == torch.bool:
-        return tensor
-    if not is_integer(tensor):
-        raise TypeError(
-            f"The `correct` of {owner} must be a bool or integer tensor; got {tensor.dtype}: "
-            "compare predictions with targets, as in `prediction == target`."
-        )
-    strange = tensor[(tensor != 0) & (tensor != 1)]
-    if strange.numel():
-        raise ValueError(
-            f"The `correct` of {owner} must hold 0 and 1 alone; got {int(strange[0])}: "
-            "compare predictions with targets, as in `prediction == target`."
-        )
-    return tensor.bool()
+def real_per_example(owner: str, name: str, values: Tensor) -> None:
+    """Raise unless these are real numbers (N,)."""
+    real(owner, name, values)
+    per_example(owner, name, values)
 
 
-def check_logits(owner: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def floating_per_example(owner: str, name: str, values: Tensor) -> Tensor:
+    """Return a floating point tensor (N,) in the dtype it is computed in; raise for anything else."""
+    values = floating(owner, name, values)
+    per_example(owner, name, values)
+    return values
+
+
+def floating_rows(owner: str, name: str, values: Tensor, row: str) -> Tensor:
+    """Return a floating point tensor (rows, N) in the dtype it is computed in; raise for anything else."""
+    values = floating(owner, name, values)
+    rows(owner, name, values, row)
+    return values
+
+
+def integers(owner: str, name: str, values: Tensor) -> None:
+    """Raise unless this is an integer tensor (N,); an empty list becomes an empty float tensor, which passes."""
+    tensor(owner, name, values)
+    per_example(owner, name, values)
+    if not is_integer(values) and values.numel():
+        way = "take the indices of a mask with .nonzero()[:, 0]" if values.dtype == torch.bool else "use .long()"
+        refuse(owner, name, "hold integers", values.dtype, way, error=TypeError)
+
+
+def mask(owner: str, name: str, values: Tensor) -> None:
+    """Raise unless this is a bool tensor (N,)."""
+    tensor(owner, name, values)
+    if values.dtype != torch.bool or values.ndim != 1:
+        got, way = f"{values.dtype} of shape {tuple(values.shape)}", "mark the examples, as in `mask[indices] = True`"
+        refuse(owner, name, "be a bool tensor of shape (N,)", got, way, error=TypeError)
+
+
+def correct(owner: str, values: Tensor, row: str | None = None) -> Tensor:
+    """Return `correct`, bool or integers that are 0 and 1 alone, as bool; (rows, N) where a `row` is named."""
+    tensor(owner, "correct", values)
+    if values.dtype != torch.bool:
+        way = "compare predictions with targets, as in `prediction == target`"
+        if not is_integer(values):
+            refuse(owner, "correct", "be a bool or integer tensor", values.dtype, way, error=TypeError)
+        strange = values[(values != 0) & (values != 1)]
+        if strange.numel():
+            refuse(owner, "correct", "hold 0 and 1 alone", int(strange[0]), way)
+    if row is not None:
+        rows(owner, "correct", values, row)
+    return values.bool()
+
+
+def images(owner: str, values: Tensor, channels: str = "C") -> None:
+    """Raise unless the images have shape (N, C, H, W)."""
+    tensor(owner, "images", values)
+    if values.ndim != 4 or (channels != "C" and values.shape[1] != int(channels)):
+        way = "a single image is `image[None]`, and channels come before height and width"
+        refuse(owner, "images", f"have shape (N, {channels}, H, W)", f"shape {tuple(values.shape)}", way)
+
+
+# -------------------------------------------------------------------------------------------- logits, labels, outputs
+
+
+def logits(owner: str, rows: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits in the dtype they are computed in and target as int64; raise for a wrong shape or dtype.
 
     Values are not looked at: this runs in a training step, where reading one would wait for the device.
     """
-    check_tensor(owner, "logits", logits)
-    check_tensor(owner, "target", target)
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(
-            f"The `logits` of {owner} must have shape (N, K) with K >= 2 classes; got shape {tuple(logits.shape)}: "
-            "move the classes last and flatten the rest, and give a single logit x as the two logits (0, x)."
-        )
-    if target.shape != logits.shape[:1]:
-        raise ValueError(
-            f"The `target` of {owner} must have shape (N,) = ({logits.shape[0]},), one class index a row of `logits`; "
-            f"got shape {tuple(target.shape)}: turn one-hot or soft labels into indices with .argmax(1)."
-        )
-    if target.dtype != torch.int64:
-        target = _as_indices(owner, target)
-    return check_floating(owner, "logits", logits), target
-
-
-def _as_indices(owner: str, target: Tensor) -> Tensor:
+    tensor(owner, "logits", rows)
+    tensor(owner, "target", target)
+    if rows.ndim != 2 or rows.shape[1] < 2:
+        way = "move the classes last and flatten the rest, and give a single logit x as the two logits (0, x)"
+        refuse(owner, "logits", "have shape (N, K) with K >= 2 classes", f"shape {tuple(rows.shape)}", way)
+    if target.shape != rows.shape[:1]:
+        must = f"have shape (N,) = ({rows.shape[0]},), one class index per row of `logits`"
+        way = "turn one-hot or soft labels into indices with .argmax(1)"
+        refuse(owner, "target", must, f"shape {tuple(target.shape)}", way)
     if not is_integer(target):
-        raise TypeError(
-            f"The `target` of {owner} must hold integer class indices; got {target.dtype}: convert it with .long()."
-        )
-    return target.long()
+        refuse(owner, "target", "hold integer class indices", target.dtype, "convert it with .long()", error=TypeError)
+    return floating(owner, "logits", rows), target.long()
 
 
-def improbable_rows(values: Tensor, least: float) -> Tensor:
-    """Return the indices of the rows (N, K) with a value below `least` or a sum that is not 1; NaN rows pass.
-
-    A sum may be off by as much as a mean of half-precision softmax outputs needs.
-    """
-    sums = values.sum(1)
-    return ((values < least).any(1) | ((sums - 1).abs() > 1e-2)).nonzero()[:, 0]
-
-
-def check_outputs_are_probabilities(owner: str, logits: Tensor) -> None:
-    """Raise ValueError where probabilities=True was said of rows that are none, if they are on the CPU."""
-    if logits.device.type != "cpu":
-        return
-    wrong = improbable_rows(logits.detach(), least=0)
-    if len(wrong):
-        first = int(wrong[0])
-        raise ValueError(
-            f"The `logits` of {owner} must hold probabilities that add up to 1 in each row; got a sum of"
-            f" {float(logits[first].detach().sum()):g} in row {first}: leave out probabilities=True for logits."
-        )
-
-
-def check_target_range(owner: str, logits: Tensor, target: Tensor) -> None:
+def target_range(owner: str, rows: Tensor, target: Tensor) -> None:
     """Raise ValueError for a target outside [0, K), if it is on the CPU.
 
     Called only after torch has refused the indices, so that what goes well pays nothing, and another device, which
@@ -155,44 +164,108 @@ def check_target_range(owner: str, logits: Tensor, target: Tensor) -> None:
     """
     if target.device.type != "cpu":
         return
-    classes = logits.shape[1]
-    outside = target[(target < 0) | (target >= classes)]
+    outside = target[(target < 0) | (target >= rows.shape[1])]
     if outside.numel():
-        raise ValueError(
-            f"The `target` of {owner} must be in [0, {classes}), the classes of `logits`; got {int(outside[0])}: "
-            "leave out examples without a label, and check the number of outputs of the model."
-        )
+        way = "leave out examples without a label, and check the number of outputs of the model"
+        refuse(owner, "target", f"be in [0, {rows.shape[1]}), the classes of `logits`", int(outside[0]), way)
 
 
-def check_fraction(owner: str, fraction: float) -> None:
+def labels(owner: str, name: str, values: Tensor, num_classes: int, *, unknown_too: bool = False) -> Tensor:
+    """Return labels as int64; raise unless they are integers (N,) in [0, K), or negative where `unknown_too`."""
+    integers(owner, name, values)
+    outside = values >= num_classes
+    if not unknown_too:
+        outside = outside | (values < 0)
+    if bool(outside.any()):
+        first = int(outside.nonzero()[0])
+        way = "raise `num_classes`, or leave out examples without a label"
+        refuse(owner, name, f"be in [0, {num_classes}), the classes", f"{int(values[first])} at index {first}", way)
+    return values.detach().long()
+
+
+def _improbable_rows(values: Tensor, least: float) -> Tensor:
+    """Return the indices of the rows (N, K) with a value below `least` or a sum that is not 1; NaN rows pass.
+
+    A sum may be off by as much as a mean of half-precision softmax outputs needs.
+    """
+    return ((values < least).any(1) | ((values.sum(1) - 1).abs() > 1e-2)).nonzero()[:, 0]
+
+
+def outputs(owner: str, rows: Tensor) -> None:
+    """Raise ValueError where probabilities=True was said of rows that are none, if they are on the CPU."""
+    if rows.device.type != "cpu":
+        return
+    wrong = _improbable_rows(rows.detach(), least=0)
+    if len(wrong):
+        first = int(wrong[0])
+        got = f"a sum of {float(rows[first].detach().sum()):g} in row {first}"
+        way = "leave out probabilities=True for logits"
+        refuse(owner, "logits", "hold probabilities that add up to 1 in each row", got, way)
+
+
+def probabilities(owner: str, values: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Return probabilities (N, K) in the dtype they are computed in, and labels as int64; a row may be NaN."""
+    name, values = "probabilities", floating(owner, "probabilities", values)
+    if values.ndim != 2 or values.shape[1] < 2:
+        way = "give the whole softmax output of each example"
+        refuse(owner, name, "have shape (N, K) with K >= 2 classes", f"shape {tuple(values.shape)}", way)
+    wrong = _improbable_rows(values, least=-1e-3)
+    if len(wrong):
+        first = values[int(wrong[0])]
+        got = f"a sum of {float(first.sum()):g} and a least value of {float(first.min()):g} in row {int(wrong[0])}"
+        way = "give softmax outputs, as logits.softmax(1)"
+        refuse(owner, name, "be at least 0 and sum to 1 in each row", got, way)
+    given = labels(owner, "given", given, values.shape[1], unknown_too=True)
+    same_length(owner, "given", given, "probabilities[:, 0]", values[:, 0])
+    return values, given
+
+
+# ----------------------------------------------------------------------------------------------------------- options
+
+
+def choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless the value is one of the choices."""
+    if value not in choices:
+        refuse(owner, name, f"be {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}", repr(value))
+
+
+def direction(owner: str, higher_is_easier: object) -> None:
+    """Raise TypeError for anything but a bool: a direction is never guessed."""
+    if not isinstance(higher_is_easier, bool):
+        refuse(owner, "higher_is_easier", "be True or False", repr(higher_is_easier), error=TypeError)
+
+
+def unit_interval(owner: str, name: str, values: Tensor, what: str) -> None:
+    """Raise ValueError for a value outside [0, 1]; NaN passes."""
+    if bool(((values < 0) | (values > 1)).any()):
+        refuse(owner, name, f"be in [0, 1], {what}", f"{float(values.min()):g} to {float(values.max()):g}")
+
+
+def fraction(owner: str, value: float, name: str = "fraction", way: str = "a tenth is 0.1") -> None:
     """Raise ValueError unless the fraction is in (0, 1]."""
-    if not 0 < fraction <= 1:
-        raise ValueError(f"The `fraction` of {owner} must be in (0, 1]; got {fraction}: a tenth is 0.1.")
+    if not 0 < value <= 1:
+        refuse(owner, name, "be in (0, 1]", value, way)
 
 
-def check_tol(owner: str, tol: float) -> None:
+def tol(owner: str, value: float) -> None:
     """Raise ValueError unless the tolerance is in [0, 0.5)."""
-    if not 0 <= tol < 0.5:
-        raise ValueError(f"The `tol` of {owner} must be in [0, 0.5), where hard and easy do not meet; got {tol}.")
+    if not 0 <= value < 0.5:
+        refuse(owner, "tol", "be in [0, 0.5), where hard and easy do not meet", value)
 
 
-def check_positive(owner: str, name: str, value: float) -> None:
+def positive(owner: str, name: str, value: float) -> None:
     """Raise ValueError unless the number is finite and above 0."""
     if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"The `{name}` of {owner} must be a finite number above 0; got {value}.")
+        refuse(owner, name, "be a finite number above 0", value)
 
 
-def check_at_least(owner: str, name: str, value: int, least: int) -> None:
+def at_least(owner: str, name: str, value: int, least: int) -> None:
     """Raise ValueError unless the number is at least `least`."""
     if not value >= least:
-        raise ValueError(f"The `{name}` of {owner} must be at least {least}; got {value}.")
+        refuse(owner, name, f"be at least {least}", value)
 
 
-def check_images(owner: str, images: Tensor, channels: str = "C") -> None:
-    """Raise unless the images have shape (N, C, H, W)."""
-    check_tensor(owner, "images", images)
-    if images.ndim != 4 or (channels != "C" and images.shape[1] != int(channels)):
-        raise ValueError(
-            f"The `images` of {owner} must have shape (N, {channels}, H, W); got shape {tuple(images.shape)}: "
-            "a single image is `image[None]`, and channels come before height and width."
-        )
+def num_classes(owner: str, value: int) -> None:
+    """Raise ValueError for a single class, among which no label can be wrong."""
+    if not value >= 2:
+        refuse(owner, "num_classes", "be at least 2", value, "of one class no label is wrong")

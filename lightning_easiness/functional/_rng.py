@@ -6,7 +6,7 @@ _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9)
 
 
 def mixed_seed(seed: int, *purpose: int) -> int:
-    """Mixes a seed with the numbers of what it is for, as (epoch, batch), to one in [0, 2^63).
+    """Mix a seed with the numbers of what it is for, as (epoch, batch), to one in [0, 2^63).
 
     torch's CPU generator goes by the lower half of a seed, so that both halves must differ.
     """
@@ -17,10 +17,17 @@ def mixed_seed(seed: int, *purpose: int) -> int:
 
 
 def generator(seed: int, *purpose: int) -> torch.Generator:
-    """A CPU generator for one decision.
-
-    Example:
-        >>> torch.rand(1, generator=generator(0, 3)) == torch.rand(1, generator=generator(0, 3))
-        tensor([True])
-    """
+    """Return a CPU generator for one decision."""
     return torch.Generator().manual_seed(mixed_seed(seed, *purpose))
+
+
+def draw_seed(source: torch.Generator) -> int:
+    """Draw a seed from a generator."""
+    return int(torch.randint(2**62, (), generator=source))
+
+
+def separate_generator(seed: int, purpose: int) -> torch.Generator:
+    """Return a generator whose numbers have nothing to do with those of `seed` itself or of another purpose."""
+    parent = generator(seed)
+    seeds = [draw_seed(parent) for _ in range(purpose + 1)]
+    return generator(seeds[purpose])

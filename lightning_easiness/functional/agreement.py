@@ -5,25 +5,15 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional._checks import (
-    check_at_least,
-    check_per_example,
-    check_positive,
-    check_real,
-    check_rows,
-    check_same_length,
-    check_tensor,
-    exact_dtype,
-    is_integer,
-    widen,
-)
+from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional._rng import generator
 
 # The runs of the first and of the second half, each ascending.
 _Halves = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def matching_rate(a: Tensor, b: Tensor) -> Tensor:
-    """Share that two sets of examples have in common: in [0, 1], 1 is the same set.
+    """Return the fraction that two sets of examples have in common: in [0, 1], 1 is the same set.
 
     |A n B| / max(|A|, |B|), equation 2 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018, 2019). The
     chance rate of two random fractions f is f.
@@ -40,82 +30,68 @@ def matching_rate(a: Tensor, b: Tensor) -> Tensor:
         ValueError: If both sets are empty, an index comes twice, the masks differ in length, or a shape is wrong.
 
     Example:
-        >>> import torch
         >>> matching_rate(torch.tensor([4, 8, 15]), torch.tensor([8, 4, 23, 42]))
         tensor(0.5000)
     """
-    a, b = _index_set("a", a), _index_set("b", b)
+    owner = "matching_rate"
+    a, b = _index_set(owner, "a", a), _index_set(owner, "b", b)
     if a.dtype != b.dtype:
-        raise TypeError(
-            f"The `a` and `b` of matching_rate must both be indices or both be masks; got {a.dtype} and {b.dtype}: "
-            "a mask becomes indices with mask.nonzero()[:, 0]."
-        )
+        way = f"`a` is {a.dtype}, and a mask becomes indices with mask.nonzero()[:, 0]"
+        check.refuse(owner, "b", "be of the kind of `a`, indices or a mask", b.dtype, way, error=TypeError)
     if a.dtype == torch.bool:
-        check_same_length("matching_rate", "b", b, "a", a)
+        check.same_length(owner, "b", b, "a", a)
         sizes, shared = torch.stack((a.sum(), b.sum())), (a & b).sum()
     else:
         sizes, shared = torch.tensor([len(a), len(b)], device=a.device), torch.isin(a, b).sum()
     largest = sizes.amax()
     if largest == 0:
-        raise ValueError("The `a` and `b` of matching_rate must not both be empty; got two empty sets.")
+        check.refuse(owner, "a", "hold an example where `b` does not", "two empty sets")
     return shared.float() / largest.float()
 
 
-def _index_set(name: str, examples: Tensor) -> Tensor:
-    check_tensor("matching_rate", name, examples)
+def _index_set(owner: str, name: str, examples: Tensor) -> Tensor:
+    """Return a checked set: a mask as it is, indices as int64; an empty list becomes an empty float tensor."""
+    check.tensor(owner, name, examples)
     if examples.ndim != 1:
-        raise ValueError(
-            f"The `{name}` of matching_rate must have shape (n,), indices or a mask; got shape {tuple(examples.shape)}."
-        )
+        check.refuse(owner, name, "have shape (n,), indices or a mask", f"shape {tuple(examples.shape)}")
     if examples.dtype == torch.bool:
         return examples
-    # An empty list becomes an empty float tensor; there is nothing to misread in it.
-    if not is_integer(examples) and examples.numel():
-        raise TypeError(
-            f"The `{name}` of matching_rate must hold integer indices or be a bool mask; got {examples.dtype}: "
-            "give indices of examples, not their values."
-        )
+    if not check.is_integer(examples) and examples.numel():
+        way = "give indices of examples, not their values"
+        check.refuse(owner, name, "hold integer indices or be a bool mask", examples.dtype, way, error=TypeError)
     examples = examples.long()
     unique, counts = torch.unique(examples, return_counts=True)
     if len(unique) < len(examples):
-        raise ValueError(
-            f"The `{name}` of matching_rate must name each example once; got example {int(unique[counts > 1][0])} "
-            "more than once: drop repeats with .unique()."
-        )
+        got = f"example {int(unique[counts > 1][0])} more than once"
+        check.refuse(owner, name, "name each example once", got, "drop repeats with .unique()")
     return examples
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's rank correlation of two scores: in [-1, 1], 1 is the same order.
+    """Return Spearman's rank correlation of two scores: in [-1, 1], 1 is the same order.
 
     Tied values share the mean of their ranks (Spearman, 1904). Examples that are NaN in either score are left out.
 
     Args:
-        a: One value an example, any real dtype, shape (N,).
+        a: One value per example, any real dtype, shape (N,).
         b: The same examples in the same order, shape (N,).
 
     Returns:
         Shape (), float32 (float64 when either is float64). NaN when it is not defined: fewer than two examples, or a
         score that is the same for all.
 
-    Raises:
-        TypeError: If a score is no real tensor.
-        ValueError: If the scores have other shapes, or different ones.
-
     Example:
-        >>> import torch
         >>> rank_correlation(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 4.0, 9.0, 16.0]))
         tensor(1.)
     """
     for name, values in (("a", a), ("b", b)):
-        check_real("rank_correlation", name, values)
-        check_per_example("rank_correlation", name, values)
-    check_same_length("rank_correlation", "b", b, "a", a)
+        check.real_per_example("rank_correlation", name, values)
+    check.same_length("rank_correlation", "b", b, "a", a)
     return _rank_correlation(a, b)
 
 
 def _rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    dtype = torch.promote_types(widen(a).dtype, widen(b).dtype)
+    dtype = torch.promote_types(check.widen(a).dtype, check.widen(b).dtype)
     known = ~(a.isnan() | b.isnan())
     a, b = _centred_ranks(a[known]), _centred_ranks(b[known])
     # A score that is the same for all has only zeros here, and 0 / 0 is the NaN that says so.
@@ -124,49 +100,41 @@ def _rank_correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _centred_ranks(values: Tensor) -> Tensor:
-    """Average rank of each value, less the mean of all ranks."""
+    """Return the average rank of each value, less the mean of all ranks."""
     # Adding 0 makes -0.0 a 0.0, which is a tie.
     _, group, counts = torch.unique(values + 0, return_inverse=True, return_counts=True)
-    counts = counts.to(exact_dtype(values))
-    last = counts.cumsum(0)
-    mean_rank: Tensor = last - (counts - 1) / 2 - (len(values) + 1) / 2
+    counts = counts.to(check.exact_dtype(values))
+    mean_rank: Tensor = counts.cumsum(0) - (counts - 1) / 2 - (len(values) + 1) / 2
     return mean_rank[group]
 
 
 def split_half_agreement(values: Tensor, *, seed: int = 0, num_splits: int = 20) -> Tensor:
-    """Agreement of one random half of the runs with the other: in [-1, 1], 1 says that more runs change nothing.
+    """Return the agreement of one random half of the runs with the other: in [-1, 1], 1 needs no more runs.
 
     The mean of Spearman's correlation between the means of the two halves, over random splits. Of an odd number of runs
-    one, drawn anew for each split, is left out. It tells how far a score from R / 2 runs can be trusted;
+    one, drawn anew for each split, is left out. It says how reliable a score from R / 2 runs is;
     `extrapolate_agreement` with a factor of 2 carries it to all R.
 
     Args:
-        values: One value a run and example, any real dtype, shape (R, N), R >= 2. An example that is NaN in a run is
+        values: One value per run and example, any real dtype, shape (R, N), R >= 2. An example that is NaN in a run is
             left out of the splits that use that run.
-        seed: Seed of the splits; the global random stream is not touched.
+        seed: Seed of the splits; the global RNG state is not touched.
         num_splits: Number of random splits; each distinct split is computed once.
 
     Returns:
         Shape (), float32 (float64 for float64 `values`). NaN when a correlation is not defined.
 
-    Raises:
-        TypeError: If `values` is no real tensor.
-        ValueError: If `values` has another shape or fewer than two runs, or `num_splits` is below 1.
-
     Example:
-        >>> import torch
         >>> split_half_agreement(torch.tensor([[0.1, 0.2, 0.3], [1.0, 3.0, 2.0]]))
         tensor(0.5000)
     """
-    check_real("split_half_agreement", "values", values)
-    check_rows("split_half_agreement", "values", values, row="run")
-    check_at_least("split_half_agreement", "num_splits", num_splits, least=1)
+    owner = "split_half_agreement"
+    check.real(owner, "values", values)
+    check.rows(owner, "values", values, row="run")
+    check.at_least(owner, "num_splits", num_splits, least=1)
     if len(values) < 2:
-        raise ValueError(
-            "The `values` of split_half_agreement must hold at least 2 runs; got 1: "
-            "repeat the training with another seed."
-        )
-    values = widen(values)
+        check.refuse(owner, "values", "hold at least 2 runs", 1, "repeat the training with another seed")
+    values = check.widen(values)
     total = torch.zeros((), dtype=values.dtype, device=values.device)
     for (first, second), times in _draw_splits(len(values), num_splits, seed).items():
         total += times * _rank_correlation(values[list(first)].mean(0), values[list(second)].mean(0))
@@ -174,19 +142,18 @@ def split_half_agreement(values: Tensor, *, seed: int = 0, num_splits: int = 20)
 
 
 def _draw_splits(num_runs: int, num_splits: int, seed: int) -> Counter[_Halves]:
-    """How often each split of the runs is drawn; few runs have few splits, and a repeat need not be computed."""
-    generator = torch.Generator().manual_seed(seed)
-    half = num_runs // 2
+    """Return how often each split of the runs is drawn: few runs have few splits, and none is computed twice."""
+    source, half = generator(seed), num_runs // 2
     splits: Counter[_Halves] = Counter()
     for _ in range(num_splits):
-        runs = torch.randperm(num_runs, generator=generator).tolist()
+        runs = torch.randperm(num_runs, generator=source).tolist()
         first, second = sorted((tuple(sorted(runs[:half])), tuple(sorted(runs[half : 2 * half]))))
         splits[first, second] += 1
     return splits
 
 
 def extrapolate_agreement(agreement: Tensor | float, factor: float) -> Tensor:
-    """Agreement to expect with `factor` times the runs: f r / (1 + (f - 1) r), at most 1.
+    """Return the agreement to expect with `factor` times the runs: f r / (1 + (f - 1) r), at most 1.
 
     The formula of Spearman (1910) and Brown (1910) for a test that is made f times as long. It assumes that runs differ
     by their seed alone, and says little for an agreement below 0.
@@ -198,17 +165,13 @@ def extrapolate_agreement(agreement: Tensor | float, factor: float) -> Tensor:
     Returns:
         The shape of `agreement`, float32 (float64 for a float64 tensor).
 
-    Raises:
-        TypeError: If `agreement` is complex.
-        ValueError: If `factor` is not a finite number above 0.
-
     Example:
         >>> extrapolate_agreement(0.5, factor=2)
         tensor(0.6667)
     """
     agreement = torch.as_tensor(agreement)
-    check_real("extrapolate_agreement", "agreement", agreement)
-    check_positive("extrapolate_agreement", "factor", factor)
-    agreement = widen(agreement)
+    check.real("extrapolate_agreement", "agreement", agreement)
+    check.positive("extrapolate_agreement", "factor", factor)
+    agreement = check.widen(agreement)
     lengthened: Tensor = factor * agreement / (1 + (factor - 1) * agreement)
     return lengthened

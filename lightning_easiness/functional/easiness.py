@@ -6,22 +6,12 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional._checks import (
-    check_at_least,
-    check_correct,
-    check_floating,
-    check_fraction,
-    check_per_example,
-    check_real,
-    check_rows,
-    check_same_length,
-    widen,
-)
+from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
 
 
 def mean_loss_easiness(loss: Tensor) -> Tensor:
-    """Mean loss over runs: in [0, inf) for cross-entropy, LOW is easy.
+    """Return the mean loss over runs: in [0, inf) for cross-entropy, LOW is easy.
 
     Equation 1 of "Empirical Study of Easy and Hard Examples in CNN Training" (Kishida and Nakayama, 2019), where the
     loss is the cross-entropy after T updates, at fixed weights, in 10 runs.
@@ -32,22 +22,15 @@ def mean_loss_easiness(loss: Tensor) -> Tensor:
     Returns:
         Shape (N,), float32 (float64 for a float64 `loss`). NaN where the loss is NaN in any run.
 
-    Raises:
-        TypeError: If `loss` is no floating point tensor.
-        ValueError: If `loss` has another shape, or no run.
-
     Example:
-        >>> import torch
         >>> mean_loss_easiness(torch.tensor([[0.5, 2.0], [1.5, 4.0]]))
         tensor([1., 3.])
     """
-    loss = check_floating("mean_loss_easiness", "loss", loss)
-    check_rows("mean_loss_easiness", "loss", loss, row="run")
-    return loss.mean(dim=0)
+    return check.floating_rows("mean_loss_easiness", "loss", loss, row="run").mean(dim=0)
 
 
 def count_easiness(correct: Tensor) -> Tensor:
-    """Number of runs that classify an example correctly, over the largest such number: in [0, 1], 1 is easiest.
+    """Return the number of runs that classify an example correctly, over the largest such number: in [0, 1], 1 is easy.
 
     Equation 1 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018, the first version of the paper).
 
@@ -57,25 +40,18 @@ def count_easiness(correct: Tensor) -> Tensor:
     Returns:
         Shape (N,), float32. Zeros when no run classifies any example correctly.
 
-    Raises:
-        TypeError: If `correct` is neither bool nor integer.
-        ValueError: If `correct` has another shape, no run, or values other than 0 and 1.
-
     Example:
-        >>> import torch
         >>> count_easiness(torch.tensor([[True, False, True], [True, False, False]]))
         tensor([1.0000, 0.0000, 0.5000])
     """
-    correct = check_correct("count_easiness", correct)
-    check_rows("count_easiness", "correct", correct, row="run")
-    counts = correct.sum(dim=0)
+    counts = check.correct("count_easiness", correct, row="run").sum(dim=0)
     if counts.numel() == 0:
         return counts.float()
     return counts.float() / counts.amax().clamp(min=1).float()
 
 
 def fraction_to_count(fraction: float, n: int) -> int:
-    """Number of examples that a fraction of n stands for: in [1, n], or 0 when n is 0.
+    """Return the number of examples that a fraction of n stands for: in [1, n], or 0 when n is 0.
 
     Rounds half up, on the decimal number as it is written: 0.35 of 10 is 4, although the binary number nearest to 0.35
     lies below it.
@@ -84,9 +60,6 @@ def fraction_to_count(fraction: float, n: int) -> int:
         fraction: In (0, 1].
         n: Number of examples, at least 0.
 
-    Returns:
-        The count; never 0 when there are examples.
-
     Raises:
         ValueError: If `fraction` is outside (0, 1] or `n` is below 0.
 
@@ -94,43 +67,36 @@ def fraction_to_count(fraction: float, n: int) -> int:
         >>> fraction_to_count(0.35, 10), fraction_to_count(0.001, 10), fraction_to_count(0.5, 0)
         (4, 1, 0)
     """
-    check_fraction("fraction_to_count", fraction)
-    check_at_least("fraction_to_count", "n", n, least=0)
-    if n == 0:
-        return 0
+    check.fraction("fraction_to_count", fraction)
+    check.at_least("fraction_to_count", "n", n, least=0)
+    return max(1, round_half_up(fraction, n)) if n else 0
+
+
+def round_half_up(ratio: float, n: int) -> int:
+    """Round ratio times n half up, on the decimal number as it is written."""
     # The shortest decimal of a float is what its author wrote; float() first, as NumPy's scalars print otherwise.
-    written = Fraction(repr(float(fraction)))
-    return max(1, math.floor(written * n + Fraction(1, 2)))
+    return math.floor(Fraction(repr(float(ratio))) * n + Fraction(1, 2))
 
 
 def rank_by_easiness(
-    values: Tensor,
-    *,
-    higher_is_easier: bool,
-    tie_breaker: Tensor | None = None,
-    seed: int = 0,
+    values: Tensor, *, higher_is_easier: bool, tie_breaker: Tensor | None = None, seed: int = 0
 ) -> Tensor:
-    """Indices of the examples in total order, EASIEST FIRST.
+    """Return the indices of the examples in total order, EASIEST FIRST.
 
     Examples of equal value are put in the order of `tie_breaker`, and what is equal there too in a random order drawn
     from `seed` and the values: never by index, which would prefer what comes first in the data set, and not alike for
     two scores. The order is the same on every device. Takes two or three sorts.
 
     Args:
-        values: One value an example, any real dtype, shape (N,). NaN means unknown.
+        values: One value per example, any real dtype, shape (N,). NaN means unknown.
         higher_is_easier: Direction of `values`.
-        tie_breaker: One number an example, LOW is easy (the mean loss, say), NaN last, shape (N,).
-        seed: Seed of the draw; the global random stream is not touched.
+        tie_breaker: One number per example, LOW is easy (the mean loss, say), NaN last, shape (N,).
+        seed: Seed of the draw; the global RNG state is not touched.
 
     Returns:
         Shape (M,), int64, where M is the number of examples whose value is not NaN.
 
-    Raises:
-        TypeError: If `values` or `tie_breaker` is no real tensor, or `higher_is_easier` is no bool.
-        ValueError: If `values` is not of shape (N,), or `tie_breaker` of another shape.
-
     Example:
-        >>> import torch
         >>> count = torch.tensor([0.5, 1.0, 0.5, float("nan")])
         >>> rank_by_easiness(count, higher_is_easier=True, tie_breaker=torch.tensor([0.9, 0.1, 0.7, 0.3]))
         tensor([1, 2, 0])
@@ -139,103 +105,67 @@ def rank_by_easiness(
 
 
 def easiest(
-    values: Tensor,
-    fraction: float,
-    *,
-    higher_is_easier: bool,
-    tie_breaker: Tensor | None = None,
-    seed: int = 0,
+    values: Tensor, fraction: float, *, higher_is_easier: bool, tie_breaker: Tensor | None = None, seed: int = 0
 ) -> Tensor:
-    """Indices of the easiest fraction of the examples, EASIEST FIRST.
+    """Return the indices of the easiest fraction of the examples, EASIEST FIRST.
 
-    The papers call the easiest 10 % easy. Ties are broken as in `rank_by_easiness`, so exactly the asked number comes
-    back.
+    The papers call the easiest 10 % easy. Ties are broken as in `rank_by_easiness`, so exactly the requested number is
+    returned.
 
     Args:
-        values: One value an example, any real dtype, shape (N,). NaN means unknown and is never chosen.
+        values: As in `rank_by_easiness`, as are the direction, the tie breaker and the seed; NaN is never chosen.
         fraction: In (0, 1], as a fraction of all N examples.
         higher_is_easier: Direction of `values`.
-        tie_breaker: One number an example, LOW is easy, NaN last, shape (N,).
-        seed: Seed of the draw among what is still tied.
+        tie_breaker: Low is easy, NaN last, shape (N,).
+        seed: Seed of the draw among ties.
 
     Returns:
         Shape (n,), int64, with n = `fraction_to_count(fraction, N)`, or fewer where fewer values are known.
 
-    Raises:
-        TypeError: If `values` or `tie_breaker` is no real tensor, or `higher_is_easier` is no bool.
-        ValueError: If `fraction` is outside (0, 1] or a shape is wrong.
-
     Example:
-        >>> import torch
         >>> easiest(torch.tensor([0.3, 0.1, 0.2, 0.9]), fraction=0.5, higher_is_easier=False)
         tensor([1, 2])
     """
-    check_fraction("easiest", fraction)
+    check.fraction("easiest", fraction)
     order = _rank("easiest", values, higher_is_easier, tie_breaker, seed)
     return order[: fraction_to_count(fraction, len(values))]
 
 
 def hardest(
-    values: Tensor,
-    fraction: float,
-    *,
-    higher_is_easier: bool,
-    tie_breaker: Tensor | None = None,
-    seed: int = 0,
+    values: Tensor, fraction: float, *, higher_is_easier: bool, tie_breaker: Tensor | None = None, seed: int = 0
 ) -> Tensor:
-    """Indices of the hardest fraction of the examples, HARDEST FIRST.
+    """Return the indices of the hardest fraction of the examples, HARDEST FIRST.
 
     The other end of the very order of `easiest`: with the same arguments the two share an example only when the
-    fractions overlap.
-
-    Args:
-        values: One value an example, any real dtype, shape (N,). NaN means unknown and is never chosen.
-        fraction: In (0, 1], as a fraction of all N examples.
-        higher_is_easier: Direction of `values`.
-        tie_breaker: One number an example, LOW is easy, NaN last (so hardest), shape (N,).
-        seed: Seed of the draw among what is still tied.
-
-    Returns:
-        Shape (n,), int64, with n = `fraction_to_count(fraction, N)`, or fewer where fewer values are known.
-
-    Raises:
-        TypeError: If `values` or `tie_breaker` is no real tensor, or `higher_is_easier` is no bool.
-        ValueError: If `fraction` is outside (0, 1] or a shape is wrong.
+    fractions overlap. Arguments and result are those of `easiest`; a `tie_breaker` of NaN is hardest.
 
     Example:
-        >>> import torch
         >>> hardest(torch.tensor([0.3, 0.1, 0.2, 0.9]), fraction=0.5, higher_is_easier=False)
         tensor([3, 0])
     """
-    check_fraction("hardest", fraction)
+    check.fraction("hardest", fraction)
     order = _rank("hardest", values, higher_is_easier, tie_breaker, seed)
     return order.flip(0)[: fraction_to_count(fraction, len(values))]
 
 
 def _rank(owner: str, values: Tensor, higher_is_easier: bool, tie_breaker: Tensor | None, seed: int) -> Tensor:
-    check_real(owner, "values", values)
-    check_per_example(owner, "values", values)
-    if not isinstance(higher_is_easier, bool):
-        raise TypeError(f"The `higher_is_easier` of {owner} must be True or False; got {higher_is_easier!r}.")
+    check.real_per_example(owner, "values", values)
+    check.direction(owner, higher_is_easier)
     # Sorts from the least important key to the most important; each is stable, so it keeps what came before in ties.
     key = _sortable(values)
-    order = _random_order(key, seed)
+    # Drawn on the CPU, whose numbers do not depend on the device that holds the values. The values are part of the
+    # seed: under one seed the ties of two scores would fall alike, and the scores would seem to agree.
+    order = torch.randperm(len(key), generator=generator(seed, _digest(key))).to(key.device)
     if tie_breaker is not None:
-        check_real(owner, "tie_breaker", tie_breaker)
-        check_same_length(owner, "tie_breaker", tie_breaker, "values", values)
+        check.real(owner, "tie_breaker", tie_breaker)
+        check.same_length(owner, "tie_breaker", tie_breaker, "values", values)
         order = _sort_within(order, _sortable(tie_breaker.to(values.device)))
     order = _sort_within(order, key, descending=higher_is_easier)
     return order[~key[order].isnan()]
 
 
-def _random_order(key: Tensor, seed: int) -> Tensor:
-    # Drawn on the CPU, whose stream does not depend on the device that holds the values. The values are part of the
-    # seed: under one seed the ties of two scores would fall alike, and the scores would seem to agree.
-    return torch.randperm(len(key), generator=generator(seed, _digest(key))).to(key.device)
-
-
 def _digest(key: Tensor) -> int:
-    """A number that differs between different values, the same for equal ones of any dtype and on any device."""
+    """Return a number that differs between different values, the same for equal ones of any dtype on any device."""
     bits = key.cpu().to(torch.float64).view(torch.int64)
     places = torch.arange(len(key))
     return int(((bits ^ (bits >> 29)) * (2 * places + 1)).sum())  # integers: the order of summing does not matter
@@ -249,5 +179,5 @@ def _sortable(values: Tensor) -> Tensor:
     """Make equal numbers equal bits, which is what the radix sort of some devices compares: -0.0, and signed NaN."""
     if not values.is_floating_point():
         return values.to(torch.int64)
-    values = widen(values) + 0.0
+    values = check.widen(values) + 0.0
     return torch.where(values.isnan(), torch.nan, values)

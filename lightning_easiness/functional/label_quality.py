@@ -1,6 +1,7 @@
-"""Which labels are probably wrong: threshold examples, refinement by sample easiness, and averaged probabilities.
+"""Which labels are probably wrong: threshold examples, refinement by sample easiness, and probabilities.
 
-Rules that need no second training are in `two_groups`.
+Rules that need no second training are in `mixture`. Probabilities, floating point of shape (N, K), are averaged over
+training, or out of sample; given labels are integers of shape (N,), below 0 where there is none.
 """
 
 import math
@@ -11,31 +12,19 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional._checks import (
-    check_floating,
-    check_per_example,
-    check_rows,
-    check_same_length,
-    check_tensor,
-    is_integer,
-)
-from lightning_easiness.functional._label_checks import (
-    check_labels,
-    check_mask,
-    check_num_classes,
-    check_probabilities,
-)
+from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional._rng import generator
 from lightning_easiness.functional.sample_easiness import DEFAULT_TOL, EASY, HARD, easiness_level
 
-_LEVELS = {"easy": EASY, "hard": HARD}
+_BLOCK = 2**22  # probabilities that are worked on at once
 
 
 class ThresholdComparison(NamedTuple):
     """What the runs of the threshold protocol say of each example.
 
     Attributes:
-        excess: Mean over the runs that judge an example of how far it is on the easy side of that run's threshold,
-            float64, shape (N,): at most 0 is flagged. NaN where no run judges it.
+        excess: Mean over the runs in which an example had its own label of how far it is on the easy side of that run's
+            threshold, float64, shape (N,): at most 0 is flagged. NaN where no run says anything of it.
         thresholds: Threshold of each run, float64, shape (R,).
     """
 
@@ -44,51 +33,48 @@ class ThresholdComparison(NamedTuple):
 
 
 def threshold_examples(target: Tensor, num_classes: int, part: int = 0, seed: int = 0) -> Tensor:
-    """Indices of the examples that get the class K, which does not exist: N / (K + 1), drawn uniformly.
+    """Return the indices of the examples that get the class K, which does not exist: N / (K + 1), drawn uniformly.
 
-    A model with K + 1 outputs is trained with them under label K, which no picture of theirs can explain: what their
-    margins look like is what a wrong label looks like. They cannot be judged in that run, so it takes two, with
-    `part` 0 and 1: these sets are disjoint, so that each example is judged by at least one run, and most by both.
+    A model with K + 1 outputs is trained with them under label K, which no image of theirs can explain: their margins
+    look as those of label errors do. That run says nothing of their own labels, so it takes two, with `part` 0 and 1:
+    the two sets are disjoint, so that each example has its own label in at least one run, and most in both.
     "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
 
     Args:
         target: Class of each example, integers in [0, K), shape (N,).
         num_classes: K, without the class that does not exist, at least 2.
         part: 0 or 1: which of the two sets.
-        seed: Seed of the draw, the same for both parts; the global random stream is not touched.
+        seed: Seed of the draw, the same for both parts; the global RNG state is not touched.
 
     Returns:
         Shape (n,), int64, ascending, n = N / (K + 1) rounded half up; on the device of `target`. The same on every
         device.
 
     Raises:
-        TypeError: If `target` is no integer tensor.
-        ValueError: If `target` has another shape, a label is outside [0, K), as one that is K already is, there is one
-            class, `part` is neither 0 nor 1, or there are too few examples for two sets.
+        TypeError, ValueError: If `target` does not hold labels in [0, K), there is one class, `part` is neither 0 nor
+            1, or there are too few examples for two sets.
 
     Example:
-        >>> import torch
         >>> target = torch.tensor([0, 1, 1, 0, 0, 1, 0, 1, 1])
         >>> first, second = (threshold_examples(target, 2, part) for part in (0, 1))
         >>> len(first), len(second), set(first.tolist()) & set(second.tolist())
         (3, 3, set())
     """
-    check_num_classes("threshold_examples", num_classes)
+    owner = "threshold_examples"
+    check.num_classes(owner, num_classes)
     if part not in (0, 1):
-        raise ValueError(f"The `part` of threshold_examples must be 0 or 1, the run of the two; got {part!r}.")
-    number = len(check_labels("threshold_examples", "target", target, num_classes))
+        check.refuse(owner, "part", "be 0 or 1, the run of the two", repr(part))
+    number = len(check.labels(owner, "target", target, num_classes))
     size = math.floor(Fraction(number, num_classes + 1) + Fraction(1, 2))
     if not 1 <= size <= number // 2:
-        raise ValueError(
-            f"The `target` of threshold_examples must hold enough examples for two sets of N / (K + 1); got N = "
-            f"{number} and K = {num_classes}."
-        )
-    drawn = torch.randperm(number, generator=torch.Generator().manual_seed(seed))
+        must = "hold enough examples for two sets of N / (K + 1)"
+        check.refuse(owner, "target", must, f"N = {number} and K = {num_classes}")
+    drawn = torch.randperm(number, generator=generator(seed))
     return drawn[part * size : (part + 1) * size].sort().values.to(target.device)
 
 
 def threshold_of(values: Tensor, percentile: float = 99.0, *, higher_is_easier: bool = True) -> Tensor:
-    """Score below which labels are suspected, from the scores of the threshold examples alone.
+    """Return the score below which labels are suspected, from the scores of the threshold examples alone.
 
     The percentile, counted from the hard end: all but 1 % of threshold examples would be flagged. Between two values it
     is interpolated linearly.
@@ -101,25 +87,18 @@ def threshold_of(values: Tensor, percentile: float = 99.0, *, higher_is_easier: 
     Returns:
         Shape (), float64, on the CPU.
 
-    Raises:
-        TypeError: If `values` is no floating point tensor.
-        ValueError: If `values` has another shape, no value is known, or `percentile` is out of range.
-
     Example:
-        >>> import torch
         >>> threshold_of(torch.arange(101.0))
         tensor(99., dtype=torch.float64)
     """
-    values = check_floating("threshold_of", "values", values)
-    check_per_example("threshold_of", "values", values)
+    owner = "threshold_of"
+    values = check.floating_per_example(owner, "values", values)
     if not 0 < percentile <= 100:
-        raise ValueError(f"The `percentile` of threshold_of must be in (0, 100]; got {percentile}: the paper's is 99.")
+        check.refuse(owner, "percentile", "be in (0, 100]", percentile, "the paper's is 99")
     known = values.detach()[~values.isnan()].cpu().double()
     if len(known) == 0:
-        raise ValueError(
-            f"The `values` of threshold_of must hold one that is known; got {len(values)}, all NaN: were the "
-            "threshold examples trained on?"
-        )
+        got, way = f"{len(values)}, all NaN", "were the threshold examples trained on?"
+        check.refuse(owner, "values", "hold one that is known", got, way)
     ordered = (known if higher_is_easier else -known).sort().values
     place = (len(ordered) - 1) * percentile / 100
     low, part = math.floor(place), place - math.floor(place)
@@ -130,27 +109,21 @@ def threshold_of(values: Tensor, percentile: float = 99.0, *, higher_is_easier: 
 
 
 def flag_by_threshold(values: Tensor, threshold: float | Tensor, *, higher_is_easier: bool = True) -> Tensor:
-    """Whether each example is as hard as the threshold, or harder: suspected of a wrong label.
+    """Return whether each example is at least as hard as the threshold: a suspected label error.
 
     Args:
-        values: One value an example, floating point, shape (N,). NaN is never flagged.
+        values: One value per example, floating point, shape (N,). NaN is never flagged.
         threshold: A number, as `threshold_of` gives.
         higher_is_easier: Direction of `values`.
 
     Returns:
         Shape (N,), bool.
 
-    Raises:
-        TypeError: If `values` is no floating point tensor.
-        ValueError: If `values` has another shape.
-
     Example:
-        >>> import torch
         >>> flag_by_threshold(torch.tensor([-2.0, 1.0, float("nan")]), threshold=-2.0)
         tensor([ True, False, False])
     """
-    values = check_floating("flag_by_threshold", "values", values)
-    check_per_example("flag_by_threshold", "values", values)
+    values = check.floating_per_example("flag_by_threshold", "values", values)
     limit = float(threshold)
     return values <= limit if higher_is_easier else values >= limit
 
@@ -160,9 +133,8 @@ def compare_to_thresholds(
 ) -> ThresholdComparison:
     """Compare each example with the threshold of each run in which it is no threshold example.
 
-    Run r judges all examples that it has seen but for `threshold_indices[r]`. What several runs judge is judged by the
-    mean of its distances from their thresholds. With one run and no threshold example, the flags are those of
-    `flag_by_threshold`.
+    What several runs have seen counts by the mean of its distances from their thresholds. With one run and no threshold
+    example, the flags are those of `flag_by_threshold`.
 
     Args:
         values: Score of each example in each run, floating point, shape (R, N); NaN where not seen.
@@ -175,32 +147,22 @@ def compare_to_thresholds(
         See `ThresholdComparison`; on the CPU.
 
     Raises:
-        TypeError: If `values` is no floating point tensor, or indices are no integers.
-        ValueError: If a shape is wrong, an index is outside [0, N), runs share a threshold example, or the threshold
-            examples of a run are all unknown.
+        TypeError, ValueError: If a dtype, a shape or an index is wrong, runs share a threshold example, or those of a
+            run are all unknown.
 
     Example:
-        >>> import torch
         >>> values = torch.tensor([[-2.0, 5.0, -3.0, 9.0], [-4.0, -1.0, 7.0, 9.0]])
         >>> compare_to_thresholds(values, [torch.tensor([0]), torch.tensor([1])]).excess
         tensor([-3.0000,  7.0000,  3.5000, 10.5000], dtype=torch.float64)
     """
     owner = "compare_to_thresholds"
-    values = check_floating(owner, "values", values)
-    check_rows(owner, "values", values, row="run")
-    if len(threshold_indices) != len(values):
-        raise ValueError(
-            f"The `threshold_indices` of {owner} must name those of each of the {len(values)} runs; got "
-            f"{len(threshold_indices)}."
-        )
-    exact = values.detach().cpu().double()
+    exact = check.floating_rows(owner, "values", values, row="run").detach().cpu().double()
+    if len(threshold_indices) != len(exact):
+        must = f"name those of each of the {len(exact)} runs"
+        check.refuse(owner, "threshold_indices", must, len(threshold_indices))
     members = _members(owner, threshold_indices, exact.shape[1])
-    thresholds = torch.stack(
-        [
-            threshold_of(run[mask], percentile, higher_is_easier=higher_is_easier)
-            for run, mask in zip(exact, members, strict=True)
-        ]
-    )
+    parts = [run[own] for run, own in zip(exact, members, strict=True)]
+    thresholds = torch.stack([threshold_of(part, percentile, higher_is_easier=higher_is_easier) for part in parts])
     excess = exact - thresholds.unsqueeze(1)
     excess = excess if higher_is_easier else -excess
     return ThresholdComparison(excess.masked_fill(members, torch.nan).nanmean(0), thresholds)
@@ -208,26 +170,20 @@ def compare_to_thresholds(
 
 def _members(owner: str, threshold_indices: Sequence[Tensor], number: int) -> Tensor:
     """Return which examples are threshold examples of which run, bool (R, N)."""
+    name = "threshold_indices"
     members = torch.zeros(len(threshold_indices), number, dtype=torch.bool)
     for run, indices in enumerate(threshold_indices):
-        check_tensor(owner, "threshold_indices", indices)
-        check_per_example(owner, "threshold_indices", indices)
-        if not is_integer(indices):
-            raise TypeError(f"The `threshold_indices` of {owner} must hold integers; got {indices.dtype}.")
+        check.integers(owner, name, indices)
         outside = indices[(indices < 0) | (indices >= number)]
         if len(outside):
-            raise ValueError(
-                f"The `threshold_indices` of {owner} must be in [0, {number}), the examples of `values`; got "
-                f"{int(outside[0])} in run {run}."
-            )
+            must = f"be in [0, {number}), the examples of `values`"
+            check.refuse(owner, name, must, f"{int(outside[0])} in run {run}")
         members[run, indices.detach().cpu().long()] = True
     shared = (members.sum(0) > 1).nonzero()[:, 0]
     if len(shared):
-        raise ValueError(
-            f"The `threshold_indices` of {owner} must be disjoint, so that each example is judged by a run in which "
-            f"its label is its own; got example {int(shared[0])} in more than one run: take `part` 0 and 1 of "
-            "threshold_examples() with one seed."
-        )
+        must = "be disjoint, so that each example has its own label in some run"
+        way = "take `part` 0 and 1 of threshold_examples() with one seed"
+        check.refuse(owner, name, must, f"example {int(shared[0])} in more than one run", way)
     return members
 
 
@@ -239,7 +195,7 @@ def refine_by_sample_easiness(
     Section 4.3 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks" says that a
     flagged example counts as mislabelled if it is marked as easy, that is with an easiness of 1, and elsewhere that
     sample easiness finds hard examples. Both readings are here; the second is the default, as the first keeps hardly a
-    wrong label (`examples/aum_se.py`).
+    label error (`examples/aum_se.py`).
 
     Args:
         flagged: What the area under the margin flags, bool, shape (N,).
@@ -250,102 +206,75 @@ def refine_by_sample_easiness(
     Returns:
         Shape (N,), bool; never more than `flagged`.
 
-    Raises:
-        TypeError: If `flagged` is no bool tensor or `easiness` not floating point.
-        ValueError: If shapes differ, `which` is unknown or `tol` is outside [0, 0.5).
-
     Example:
-        >>> import torch
         >>> flagged, easiness = torch.tensor([True, True, True, False]), torch.tensor([1.0, 0.4, 0.0, 0.0])
         >>> refine_by_sample_easiness(flagged, easiness, "hard")
         tensor([False, False,  True, False])
-        >>> refine_by_sample_easiness(flagged, easiness, "easy")
-        tensor([ True, False, False, False])
     """
     owner = "refine_by_sample_easiness"
-    if which not in _LEVELS:
-        raise ValueError(f"The `which` of {owner} must be 'easy' or 'hard'; got {which!r}.")
-    check_mask(owner, "flagged", flagged)
+    check.choice(owner, "which", which, ("easy", "hard"))
+    check.mask(owner, "flagged", flagged)
     level = easiness_level(easiness, tol)
-    check_same_length(owner, "easiness", easiness, "flagged", flagged)
-    return flagged & (level == _LEVELS[which])
+    check.same_length(owner, "easiness", easiness, "flagged", flagged)
+    return flagged & (level == (EASY if which == "easy" else HARD))
+
+
+# ----------------------------------------------------------------------------------------------------- probabilities
 
 
 def suggest_labels(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Label to give instead: the most probable class other than the given one.
+    """Return the label to give instead: the most probable class other than the given one.
 
     It is a suggestion for labels that are wrong: a right label gets one, too.
 
     Args:
-        probabilities: Averaged over training or runs, floating point, shape (N, K), K >= 2.
+        probabilities: Of each class, floating point, shape (N, K), K >= 2.
         given: Given labels, integers, shape (N,); below 0 where there is none.
 
     Returns:
         Shape (N,), int64; -1 where a probability is NaN. The most probable of all classes where no label is given.
 
-    Raises:
-        TypeError: If `probabilities` is not floating point or `given` no integer tensor.
-        ValueError: If a shape is wrong, a label is K or above, or a row does not sum to 1.
-
     Example:
-        >>> import torch
         >>> suggest_labels(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([0, 2]))
         tensor([1, 0])
     """
-    probabilities, given = check_probabilities("suggest_labels", probabilities, given)
+    probabilities, given = check.probabilities("suggest_labels", probabilities, given)
     suggested = _others(probabilities, given).argmax(1)
     return suggested.masked_fill(probabilities.isnan().any(1), -1)
 
 
 def self_confidence(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Probability of the given label: in [0, 1], HIGH is clean.
+    """Return the probability of the given label: in [0, 1], HIGH is clean.
 
     "Confident Learning: Estimating Uncertainty in Dataset Labels" (Northcutt et al., 2021), which takes out-of-sample
-    probabilities; averaged over training they tell much the same, as long as labels are not learnt by heart.
+    probabilities; averaged over training they say much the same, as long as labels are not memorised.
 
     Args:
-        probabilities: Floating point, shape (N, K), K >= 2.
-        given: Given labels, integers, shape (N,); below 0 where there is none.
+        probabilities: As in `suggest_labels`.
+        given: As in `suggest_labels`.
 
     Returns:
         Shape (N,), float32 (float64 for float64 `probabilities`). NaN where a probability is NaN or no label is given.
 
-    Raises:
-        TypeError: If `probabilities` is not floating point or `given` no integer tensor.
-        ValueError: If a shape is wrong, a label is K or above, or a row does not sum to 1.
-
     Example:
-        >>> import torch
         >>> self_confidence(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([0, 2]))
         tensor([0.7000, 0.4000])
     """
-    probabilities, given = check_probabilities("self_confidence", probabilities, given)
+    probabilities, given = check.probabilities("self_confidence", probabilities, given)
     return _of_given(probabilities, given)
 
 
 def normalized_margin(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Probability of the given label less the largest other, plus 1, halved: in [0, 1], HIGH is clean, 0.5 is a tie.
+    """Return the probability of the given label less the largest other, plus 1, halved: in [0, 1], HIGH is clean.
 
     "Model-agnostic label quality scoring to detect real-world label errors" (Kuan and Mueller, 2022), on the scale
-    of the other label scores.
-
-    Args:
-        probabilities: Floating point, shape (N, K), K >= 2.
-        given: Given labels, integers, shape (N,); below 0 where there is none.
-
-    Returns:
-        Shape (N,), float32 (float64 for float64 `probabilities`). NaN where a probability is NaN or no label is given.
-
-    Raises:
-        TypeError: If `probabilities` is not floating point or `given` no integer tensor.
-        ValueError: If a shape is wrong, a label is K or above, or a row does not sum to 1.
+    of the other label scores; 0.5 is a tie. Arguments and result are those of `self_confidence`.
 
     Example:
-        >>> import torch
         >>> normalized_margin(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([0, 2]))
         tensor([0.7500, 0.4500])
     """
-    probabilities, given = check_probabilities("normalized_margin", probabilities, given)
+    probabilities, given = check.probabilities("normalized_margin", probabilities, given)
     return (_of_given(probabilities, given) - _others(probabilities, given).amax(1) + 1) / 2
 
 
@@ -358,3 +287,105 @@ def _others(probabilities: Tensor, given: Tensor) -> Tensor:
     """Return the probabilities with those of the given labels out of the way."""
     hidden = probabilities.scatter(1, given.clamp(min=0).unsqueeze(1), -1.0)
     return torch.where(given.unsqueeze(1) < 0, probabilities, hidden)
+
+
+def confident_joint(probabilities: Tensor, given: Tensor) -> Tensor:
+    """Count the examples of each given label that are confidently of each class.
+
+    An example is confidently of class j where its probability of j is at least the mean probability of j among the
+    examples given j; of several such classes the most probable counts, of none it is not counted. "Confident Learning:
+    Estimating Uncertainty in Dataset Labels" (Northcutt et al., 2021), section 3.1.
+
+    Args:
+        probabilities: As in `suggest_labels`.
+        given: As in `suggest_labels`.
+
+    Returns:
+        Shape (K, K), int64: row i, column j counts the examples given i that are confidently j. Examples without a
+        label, or with a probability of NaN, are left out. On the device of `probabilities`.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7], [0.2, 0.8]])
+        >>> confident_joint(probabilities, torch.tensor([0, 0, 0, 1, 1]))
+        tensor([[2, 1],
+                [0, 1]])
+    """
+    probabilities, given = check.probabilities("confident_joint", probabilities, given)
+    num_classes = probabilities.shape[1]
+    thresholds = _mean_own(probabilities, given)
+    joint = torch.zeros(num_classes**2, dtype=torch.int64, device=probabilities.device)
+    length = max(1, _BLOCK // num_classes)
+    for rows, labels in zip(torch.split(probabilities, length), torch.split(given, length), strict=True):
+        confident = rows >= thresholds
+        counted = confident.any(1) & (labels >= 0)
+        candidate = torch.where(confident, rows, -1.0).argmax(1)
+        joint += torch.bincount((labels * num_classes + candidate)[counted], minlength=num_classes**2)
+    return joint.reshape(num_classes, num_classes)
+
+
+def _mean_own(probabilities: Tensor, given: Tensor) -> Tensor:
+    """Return the mean probability of each class among the examples given it, (K,); NaN, never reached, for none."""
+    own = probabilities.gather(1, given.clamp(min=0).unsqueeze(1)).squeeze(1)
+    known = (given >= 0) & ~own.isnan()
+    labels, own = given[known], own[known].to(check.exact_dtype(probabilities))
+    num_classes = probabilities.shape[1]
+    sums = torch.zeros(num_classes, dtype=own.dtype, device=own.device).index_add_(0, labels, own)
+    return sums / torch.bincount(labels, minlength=num_classes)
+
+
+def estimate_wrong_share(probabilities: Tensor, given: Tensor) -> Tensor:
+    """Estimate the fraction of label errors among the examples given each class.
+
+    The part of `confident_joint`'s row that is off its diagonal. What the model confuses counts as wrong, too: with a
+    weak model this is an upper figure, and with one that has memorised label errors a lower one.
+
+    Args:
+        probabilities: As in `suggest_labels`.
+        given: As in `suggest_labels`.
+
+    Returns:
+        Shape (K,), float64 (float32 on Apple's devices), in [0, 1], 0 where no example of a class is confidently of
+        any. The fraction of all labels is the mean over examples, `shares[given].mean()`.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7], [0.2, 0.8]])
+        >>> estimate_wrong_share(probabilities, torch.tensor([0, 0, 0, 1, 1]))
+        tensor([0.3333, 0.0000], dtype=torch.float64)
+    """
+    joint = confident_joint(probabilities, given)
+    counted = joint.sum(1)
+    wrong = (counted - joint.diagonal()).to(check.exact_dtype(probabilities))
+    return wrong / counted.clamp(min=1)
+
+
+def replace_confidence(probabilities: Tensor, given: Tensor, confidence: Tensor) -> Tensor:
+    """Give each example another probability of its given label, and scale those of the other classes to match.
+
+    Probabilities that were averaged over a training in which labels were memorised say little else in the end. With the
+    probability of the given label from the time of learning, `confidence(loss, learning_weights(accuracy))`, they say
+    again which other class the model saw.
+
+    Args:
+        probabilities: As in `suggest_labels`.
+        given: As in `suggest_labels`; rows without a label stay.
+        confidence: Probability of the given label in [0, 1], floating point, shape (N,).
+
+    Returns:
+        Shape (N, K), in the dtype of `probabilities` (float32 for half precision); NaN where `confidence` is. Where all
+        of the probability was on the given label, the rest is split evenly among the other classes.
+
+    Example:
+        >>> replace_confidence(torch.tensor([[0.90, 0.08, 0.02]]), torch.tensor([0]), torch.tensor([0.5]))
+        tensor([[0.5000, 0.4000, 0.1000]])
+    """
+    owner = "replace_confidence"
+    probabilities, given = check.probabilities(owner, probabilities, given)
+    confidence = check.floating_per_example(owner, "confidence", confidence)
+    check.same_length(owner, "confidence", confidence, "given", given)
+    check.unit_interval(owner, "confidence", confidence, "probabilities")
+    index, new = given.clamp(min=0).unsqueeze(1), confidence.to(probabilities).unsqueeze(1)
+    others = probabilities.scatter(1, index, 0.0)
+    rest = others.sum(1, keepdim=True)
+    alike = torch.full_like(probabilities, 1 / (probabilities.shape[1] - 1))
+    replaced = (torch.where(rest > 0, others / rest, alike) * (1 - new)).scatter(1, index, new)
+    return torch.where(given.unsqueeze(1) < 0, probabilities, replaced)

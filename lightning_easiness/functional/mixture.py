@@ -1,6 +1,6 @@
-"""Wrong labels as one of two groups in a score, without a second training: two rules, each with its assumption.
+"""Label errors as one of two groups in a score, without a second training: two rules, each with its assumption.
 
-Both can be told a limit: for a margin 0, as a label that the model prefers to all others is not called wrong. Both draw
+Both take a limit: for a margin 0, as a label that the model prefers to all others is not called wrong. Both draw
 extreme values in before they look for groups, so that a few of them, however far away, hide none.
 """
 
@@ -10,18 +10,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional._checks import check_floating, check_per_example, exact_dtype
+from lightning_easiness.functional import _checks as check
 
 _LEAST_EXAMPLES = 10  # fewer show no two groups
 _OUTSIDE = 0.005  # of the examples, at least one, are on either side of the central part
 _EXTREME = 1.0  # widths of the central part from it: what is farther is drawn in
 _MARGIN = 0.25  # widths of the central part from it: as far at least are extremes left
-_LEAST_DISTANCE = 2.0  # of two bells, in root mean square standard deviations
-_LEAST_OF_ALIKE = 1.5  # the same where one bell is at most `_ALIKE` times as wide as the other
+_LEAST_DISTANCE = 2.0  # of two components, in root mean square standard deviations
+_LEAST_OF_ALIKE = 1.5  # the same where one component is at most `_ALIKE` times as wide as the other
 _ALIKE = 1.5
 _MOST_POINTS = 2**14  # that EM works on: more examples are averaged in blocks of neighbours
-_LEAST_VARIANCE = 1e-3  # of a bell, as a part of the variance of all: one example alone is no bell
-_STARTS = (0.05, 0.2, 0.5)  # shares of the harder group that EM starts from, besides that of the gap
+_LEAST_VARIANCE = 1e-3  # of a component, as a part of the variance of all: one example alone is no component
+_STARTS = (0.05, 0.2, 0.5)  # sizes of the harder group that EM starts from, besides that of the gap
 _MOST_STEPS = 1000
 _TOLERANCE = 1e-9  # of the mean log-likelihood from one step to the next
 
@@ -33,7 +33,7 @@ class TwoGroups(NamedTuple):
         flagged: In the harder group and not easier than the limit, bool, shape (N,); False where the score is NaN.
         threshold: Shape (): the easiest value that is flagged, so that `flagged` is "at least as hard as that"; where
             nothing is, an infinity that no value reaches.
-        share: Estimated share of the harder group among the known, shape (), whatever the limit; 0 where there is no
+        share: Estimated fraction of the harder group among the known, shape (), whatever the limit; 0 where there is no
             such group. Above 0 with nothing flagged: there is one, but all of it is easier than the limit.
         posterior: Probability to be in the harder group, shape (N,), never rising towards easier values; 0 and 1 by the
             gap rule, 0 what is easier than the limit, so that `flagged` is where it is 1/2 or more. NaN where the score
@@ -47,44 +47,39 @@ class TwoGroups(NamedTuple):
 
 
 def split_by_mixture(values: Tensor, *, higher_is_easier: bool = True, limit: float | None = None) -> TwoGroups:
-    """Harder and easier group by a mixture of two Gaussians: wrong labels ASSUMED to be the harder of two bells.
+    """Split by a mixture of two Gaussians: label errors are ASSUMED to be the harder of two components.
 
     Expectation maximisation in float64 from four fixed starts, the likeliest end taken: no randomness. An example is
-    flagged where it belongs to the harder bell with probability 1/2 or more. A wide bell would reclaim values beyond
-    the narrow one; instead, the posterior never rises towards easier values, and never falls towards harder ones, from
-    the middle of the harder bell on.
+    flagged where it belongs to the harder component with probability 1/2 or more. A wide component would reclaim values
+    beyond the narrow one; instead, the posterior never rises towards easier values, and never falls towards harder
+    ones, from the middle of the harder component on.
 
-    Nothing is flagged where there are not two bells: where one fits as well by the Bayesian information criterion,
-    where all values are equal, or with fewer than 10 known. Better than one, two bells fit any group that is not itself
-    a bell: a narrow within a wide one where both tails are heavy, overlapping ones of unequal widths where one tail is
-    long. So they must be apart as well: D = sqrt(2) (m2 - m1) / sqrt(s1^2 + s2^2) >= 2 for means m and standard
-    deviations s; "Detecting bimodality in astronomical datasets" (Ashman, Bird and Zepf, 1994). Where one bell is at
-    most 1.5 times as wide as the other, which a long tail does not give, D >= 1.5 is enough; both 1.5 are ours,
-    measured. The price: wrong labels nearer to the right ones, or spread so wide that they surround them, are not
-    found; losses, whose tail towards hard is long, often show none.
+    Nothing is flagged where there are not two components: where one fits as well by the Bayesian information criterion,
+    where all values are equal, or with fewer than 10 known. Two components fit any group that is not itself Gaussian
+    better than one: a narrow within a wide one where both tails are heavy, overlapping ones of unequal widths where one
+    tail is long. So they must be apart as well: D = sqrt(2) (m2 - m1) / sqrt(s1^2 + s2^2) >= 2 for means m and standard
+    deviations s; "Detecting bimodality in astronomical datasets" (Ashman, Bird and Zepf, 1994). Where one is at most
+    1.5 times as wide as the other, which a long tail does not give, D >= 1.5 is enough; both 1.5 are ours, measured.
+    The price: label errors nearer to the right labels, or spread so wide that they surround them, are not found;
+    losses, whose tail towards hard is long, often show none.
 
     The assumption still fails where clean examples are two groups themselves, easy and hard, or a group flatter than a
-    bell, such as uniform: the harder part then counts as wrong. A `limit` bounds that.
+    Gaussian, such as uniform: the harder part then counts as wrong. A `limit` bounds that.
 
     For the fit, values farther outside of the central 99 % than these are wide count as the farthest that are not (but
     stay a quarter of that width outside), and more than 16,384 values are averaged in blocks of neighbours. Flags and
     threshold are those of the values as they are.
 
     Args:
-        values: One value an example, floating point, shape (N,). NaN means unknown; infinite counts as the most extreme
-            of the finite.
+        values: One value per example, floating point, shape (N,). NaN means unknown; infinite counts as the most
+            extreme of the finite.
         higher_is_easier: Direction of `values`.
         limit: What is easier than this is not flagged, whatever the fit says; None for no limit. The share stays.
 
     Returns:
         See `TwoGroups`; on the device of `values`.
 
-    Raises:
-        TypeError: If `values` is no floating point tensor, or `higher_is_easier` no bool.
-        ValueError: If `values` has another shape, or `limit` is NaN.
-
     Example:
-        >>> import torch
         >>> wrong, right = torch.linspace(-3, -1, 20), torch.linspace(3, 9, 80)
         >>> groups = split_by_mixture(torch.cat([right, wrong]))
         >>> groups.flagged.nonzero()[:, 0].tolist() == list(range(80, 100)), round(float(groups.share), 2)
@@ -97,29 +92,15 @@ def split_by_mixture(values: Tensor, *, higher_is_easier: bool = True, limit: fl
 
 
 def split_by_gap(values: Tensor, *, higher_is_easier: bool = True, limit: float | None = None) -> TwoGroups:
-    """Harder and easier group by the best cut: two groups ASSUMED, of similar spread and not too unequal size.
+    """Split by the best cut: two groups are ASSUMED, of similar spread and not too unequal size.
 
     The cut for which the variance within both groups is least: "A Threshold Selection Method from Gray-Level
     Histograms" (Otsu, 1979), on the values themselves in place of a histogram. It always finds two groups, up to half
-    of the examples where there is but one, and is drawn to the larger group where wrong labels are few. Extreme values
-    are drawn in as by `split_by_mixture`.
-
-    Args:
-        values: One value an example, floating point, shape (N,). NaN means unknown; infinite counts as the most extreme
-            of the finite.
-        higher_is_easier: Direction of `values`.
-        limit: What is easier than this is not flagged, whatever the fit says; None for no limit. The share stays.
-
-    Returns:
-        See `TwoGroups`; on the device of `values`. Nothing is flagged where all values are equal, or fewer than 10
-        known.
-
-    Raises:
-        TypeError: If `values` is no floating point tensor, or `higher_is_easier` no bool.
-        ValueError: If `values` has another shape, or `limit` is NaN.
+    of the examples where there is but one, and is drawn to the larger group where label errors are few. Extreme values
+    are drawn in as by `split_by_mixture`, whose arguments and result these are. Nothing is flagged where all
+    values are equal, or fewer than 10 known.
 
     Example:
-        >>> import torch
         >>> loss = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.2, 0.4, 0.1, 0.2, 3.0, 2.5])
         >>> split_by_gap(loss, higher_is_easier=False).threshold
         tensor(2.5000, dtype=torch.float64)
@@ -134,13 +115,10 @@ def split_by_gap(values: Tensor, *, higher_is_easier: bool = True, limit: float 
 
 def _as_easiness(owner: str, values: Tensor, higher_is_easier: bool, limit: float | None) -> tuple[Tensor, Tensor]:
     """Return the known values, float64 on the CPU, high is easy and finite; and which they are, bool (N,)."""
-    values = check_floating(owner, "values", values)
-    check_per_example(owner, "values", values)
-    if not isinstance(higher_is_easier, bool):
-        raise TypeError(f"The `higher_is_easier` of {owner} must be True or False; got {higher_is_easier!r}.")
+    exact = check.floating_per_example(owner, "values", values).detach().cpu().double()
+    check.direction(owner, higher_is_easier)
     if limit is not None and math.isnan(limit):
-        raise ValueError(f"The `limit` of {owner} must be a number or None; got {limit}.")
-    exact = values.detach().cpu().double()
+        check.refuse(owner, "limit", "be a number or None", limit)
     known = ~exact.isnan()
     easiness = exact[known] if higher_is_easier else -exact[known]
     finite = easiness[easiness.isfinite()]
@@ -161,13 +139,8 @@ def _result(
     flagged[known] = in_group
     everywhere = torch.full((len(known),), math.nan, dtype=torch.float64)
     everywhere[known] = posterior
-    device, dtype = values.device, exact_dtype(values)
-    return TwoGroups(
-        flagged.to(device),
-        (threshold if higher_is_easier else -threshold).to(device, dtype),
-        share.to(device, dtype),
-        everywhere.to(device, dtype),
-    )
+    numbers = (threshold if higher_is_easier else -threshold, share, everywhere)
+    return TwoGroups(flagged.to(values.device), *(one.to(values.device, check.exact_dtype(values)) for one in numbers))
 
 
 def _can_be_split(ordered: Tensor) -> bool:
@@ -197,7 +170,7 @@ def _best_cut(ordered: Tensor) -> int:
 
 
 def _posterior(ordered: Tensor) -> Tensor:
-    """Return the probability to be in the lower bell for each of the ascending values; zeros where there is none."""
+    """Return the probability to be in the lower component for each of the ascending values; zeros for none."""
     nothing = torch.zeros_like(ordered)
     if not _can_be_split(ordered):
         return nothing
@@ -205,18 +178,18 @@ def _posterior(ordered: Tensor) -> Tensor:
     scaled = (central - central.mean()) / central.std(correction=0)
     if not bool(scaled.isfinite().all()):  # from end to end more than the largest number
         return nothing
-    bells = _fit(*_blocks(scaled), cut=_best_cut(scaled) / len(scaled))
-    one_bell = -0.5 * (math.log(2 * math.pi) + 1)
-    # Three numbers more describe two bells; each costs log(N) / 2.
-    better = (bells.log_likelihood - one_bell) * len(scaled) > 1.5 * math.log(len(scaled))
-    if not better or not _apart(bells):
+    components = _fit(*_blocks(scaled), cut=_best_cut(scaled) / len(scaled))
+    one_component = -0.5 * (math.log(2 * math.pi) + 1)
+    # Three numbers more describe two components; each costs log(N) / 2.
+    better = (components.log_likelihood - one_component) * len(scaled) > 1.5 * math.log(len(scaled))
+    if not better or not _apart(components):
         return nothing
-    posterior = _never_rising(_responsibility(scaled, bells), int(torch.searchsorted(scaled, bells.mean[0])))
+    posterior = _never_rising(_responsibility(scaled, components), int(torch.searchsorted(scaled, components.mean[0])))
     return posterior if bool((posterior >= 0.5).any()) else nothing
 
 
-class _Bells(NamedTuple):
-    """Two bells, that of the lower mean first; `log_likelihood` is the mean of all examples."""
+class _Components(NamedTuple):
+    """Two Gaussian components, that of the lower mean first; `log_likelihood` is the mean of all examples."""
 
     weight: Tensor
     mean: Tensor
@@ -224,34 +197,30 @@ class _Bells(NamedTuple):
     log_likelihood: float
 
 
-def _apart(bells: _Bells) -> bool:
-    """Return whether the bells are two groups, rather than the middle and a tail of one that is no bell itself."""
-    distance = (bells.mean[1] - bells.mean[0]) / bells.variance.mean().sqrt()
-    alike = bells.variance.max() <= _ALIKE**2 * bells.variance.min()
+def _apart(components: _Components) -> bool:
+    """Return whether the components are two groups, rather than the middle and a tail of one that is not Gaussian."""
+    distance = (components.mean[1] - components.mean[0]) / components.variance.mean().sqrt()
+    alike = components.variance.max() <= _ALIKE**2 * components.variance.min()
     return bool(distance >= (_LEAST_OF_ALIKE if alike else _LEAST_DISTANCE))
 
 
 def _blocks(ordered: Tensor) -> tuple[Tensor, Tensor]:
     """Return at most `_MOST_POINTS` points and their weights, which sum to 1."""
     size = -(-len(ordered) // _MOST_POINTS)
-    parts = torch.split(ordered, size)
     if size == 1:
         return ordered, torch.full_like(ordered, 1 / len(ordered))
-    points = torch.stack([part.mean() for part in (parts[:-1] if len(parts[-1]) < size else parts)])
-    weights = torch.full_like(points, size / len(ordered))
-    if len(parts[-1]) < size:
-        points = torch.cat([points, parts[-1].mean()[None]])
-        weights = torch.cat([weights, torch.tensor([len(parts[-1]) / len(ordered)], dtype=torch.float64)])
-    return points, weights
+    parts = torch.split(ordered, size)
+    weights = torch.tensor([len(part) / len(ordered) for part in parts], dtype=torch.float64)
+    return torch.stack([part.mean() for part in parts]), weights
 
 
-def _fit(points: Tensor, weights: Tensor, cut: float) -> _Bells:
-    """Fit two bells to weighted ascending points by EM, from all starts at once; the likeliest is returned."""
+def _fit(points: Tensor, weights: Tensor, cut: float) -> _Components:
+    """Fit two components to weighted ascending points by EM, from all starts at once; the likeliest is returned."""
     position = weights.cumsum(0) - weights / 2
     lower = torch.stack([(position < start).double() for start in (*_STARTS, cut)])
     before = torch.full((len(lower),), -math.inf, dtype=torch.float64)
     for _ in range(_MOST_STEPS):
-        # (start, bell, point): the share of each point in each bell
+        # (start, component, point): the part of each point in each component
         shares = torch.stack([lower, 1 - lower], 1) * weights
         weight = shares.sum(2).clamp(min=1e-12)
         mean = (shares * points).sum(2) / weight
@@ -266,7 +235,7 @@ def _fit(points: Tensor, weights: Tensor, cut: float) -> _Bells:
         before = likelihood
     best = int(likelihood.argmax())
     by_mean = mean[best].argsort()
-    return _Bells(weight[best][by_mean], mean[best][by_mean], variance[best][by_mean], float(likelihood[best]))
+    return _Components(weight[best][by_mean], mean[best][by_mean], variance[best][by_mean], float(likelihood[best]))
 
 
 def _log_density(points: Tensor, weight: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
@@ -275,8 +244,8 @@ def _log_density(points: Tensor, weight: Tensor, mean: Tensor, variance: Tensor)
     return weight.log().unsqueeze(-1) - 0.5 * (distance + (2 * math.pi * variance).log().unsqueeze(-1))
 
 
-def _responsibility(points: Tensor, bells: _Bells) -> Tensor:
-    return _log_density(points, bells.weight, bells.mean, bells.variance).softmax(0)[0]
+def _responsibility(points: Tensor, components: _Components) -> Tensor:
+    return _log_density(points, components.weight, components.mean, components.variance).softmax(0)[0]
 
 
 def _never_rising(posterior: Tensor, middle: int) -> Tensor:

@@ -9,41 +9,36 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional._checks import check_floating, check_images
+from lightning_easiness.functional import _checks as check
 
 
 def interpolate_grey(images: Tensor, alpha: float) -> Tensor:
-    """Colour images drawn towards grey: alpha in [0, 1], 1 leaves the image as it is, 0 is grey.
+    """Return colour images drawn towards grey: alpha in [0, 1], 1 leaves the image as it is, 0 is grey.
 
     alpha X + (1 - alpha) grey, grey the mean of R, G and B.
 
     Args:
         images: Floating point, shape (N, 3, H, W), any value range.
-        alpha: Share of colour that stays.
+        alpha: Fraction of colour that stays.
 
     Returns:
         The shape and dtype of `images`, so that the model under study takes it; computed in float32 at least.
 
-    Raises:
-        TypeError: If `images` is no floating point tensor.
-        ValueError: If `images` has another shape, or `alpha` is outside [0, 1].
-
     Example:
-        >>> import torch
         >>> interpolate_grey(torch.tensor([3.0, 0.0, 6.0]).reshape(1, 3, 1, 1), alpha=0.5).flatten()
         tensor([3.0000, 1.5000, 4.5000])
     """
-    check_images("interpolate_grey", images, channels="3")
+    check.images("interpolate_grey", images, channels="3")
     if not 0 <= alpha <= 1:
-        raise ValueError(f"The `alpha` of interpolate_grey must be in [0, 1]; got {alpha}.")
-    wide = check_floating("interpolate_grey", "images", images)
+        check.refuse("interpolate_grey", "alpha", "be in [0, 1]", alpha)
+    wide = check.floating("interpolate_grey", "images", images)
     return torch.lerp(wide.mean(dim=1, keepdim=True), wide, alpha).to(images.dtype)
 
 
 def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator | None = None) -> Tensor:
-    """Images cut into tiles that are put back in random order: tile_size in (0, 1], 1 leaves the image as it is.
+    """Return images cut into tiles that are put back in random order: tile_size in (0, 1], 1 changes nothing.
 
-    Each image is shuffled by its own draw, all its channels alike. 1 / `tile_size`, rounded, is the number of tiles a
+    Each image is shuffled by its own draw, all its channels alike. 1 / `tile_size`, rounded, is the number of tiles per
     side; a tile's height and width are rounded down to whole pixels, at least one. Where tiles do not fill the image,
     they start at the top left, and what is left over at the bottom and at the right stays in place.
 
@@ -51,39 +46,29 @@ def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator |
         images: Any dtype, shape (N, C, H, W).
         tile_size: Side of a tile, as a fraction of the side of the image: 0.5 makes 2 x 2 tiles, 0.33 makes 3 x 3.
         generator: Source of the draw, on any device; default: a new one with seed 0, so that equal calls give equal
-            images. The global random stream is not touched.
+            images. The global RNG state is not touched.
 
     Returns:
         The shape and dtype of `images`, a copy.
 
-    Raises:
-        TypeError: If `images` is no tensor.
-        ValueError: If `images` has another shape, or `tile_size` is outside (0, 1].
-
     Example:
-        >>> import torch
         >>> shuffle_tiles(torch.arange(4.0).reshape(1, 1, 2, 2), 0.5, torch.Generator().manual_seed(0)).sum()
         tensor(6.)
     """
-    check_images("shuffle_tiles", images)
-    if not 0 < tile_size <= 1:
-        raise ValueError(f"The `tile_size` of shuffle_tiles must be in (0, 1]; got {tile_size}: half the side is 0.5.")
+    check.images("shuffle_tiles", images)
+    check.fraction("shuffle_tiles", tile_size, "tile_size", "half the side is 0.5")
     if images.numel() == 0:
         return images.clone()
     if generator is None:
         generator = torch.Generator(device=images.device).manual_seed(0)
-    tile_height, tile_width = (_tile_pixels(side, tile_size) for side in images.shape[2:])
+    # By the number of tiles per side: 0.33 means three of them, also where it is a little less than a third.
+    tile_height, tile_width = (max(1, side // math.floor(1 / tile_size + 0.5)) for side in images.shape[2:])
     rows, columns = images.shape[2] // tile_height, images.shape[3] // tile_width
     draw = torch.rand(len(images), rows * columns, generator=generator, device=generator.device)
     shuffled = images.clone()
     tiled = shuffled[:, :, : rows * tile_height, : columns * tile_width]
     tiled.copy_(_permute_tiles(tiled, rows, columns, draw.argsort(dim=1).to(images.device)))
     return shuffled
-
-
-def _tile_pixels(side: int, tile_size: float) -> int:
-    # By the number of tiles a side: 0.33 means three of them, also where it is a little less than a third.
-    return max(1, side // math.floor(1 / tile_size + 0.5))
 
 
 def _permute_tiles(images: Tensor, rows: int, columns: int, order: Tensor) -> Tensor:
@@ -98,31 +83,25 @@ def _permute_tiles(images: Tensor, rows: int, columns: int, order: Tensor) -> Te
 
 
 def radial_mask(images: Tensor, radius: float) -> Tensor:
-    """Images without high frequencies: the larger the radius, the more stays; 0 leaves the mean of each channel.
+    """Return images without high frequencies: the larger the radius, the more stays; 0 leaves each channel's mean.
 
     Keeps what lies within `radius` of the zero frequency in the centred Fourier domain (Jo and Bengio, 2017).
 
     Args:
         images: Floating point, shape (N, C, H, W), any value range; the result may leave that range.
-        radius: In steps of the frequency index, that is periods an image side; from hypot(H / 2, W / 2) on all stays.
+        radius: In steps of the frequency index, that is periods per image side; from hypot(H / 2, W / 2) on all stays.
 
     Returns:
         The shape and dtype of `images`, so that the model under study takes it; computed in float32 at least.
 
-    Raises:
-        TypeError: If `images` is no floating point tensor.
-        ValueError: If `images` has another shape, or `radius` is below 0.
-
     Example:
-        >>> import torch
-        >>> radial_mask(torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]]), radius=0)
-        tensor([[[[3., 3.],
-                  [3., 3.]]]])
+        >>> radial_mask(torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]]), radius=0).flatten()
+        tensor([3., 3., 3., 3.])
     """
-    check_images("radial_mask", images)
+    check.images("radial_mask", images)
     if not radius >= 0:
-        raise ValueError(f"The `radius` of radial_mask must be at least 0; got {radius}.")
-    wide = check_floating("radial_mask", "images", images)
+        check.refuse("radial_mask", "radius", "be at least 0", radius)
+    wide = check.floating("radial_mask", "images", images)
     if images.numel() == 0:
         return images.clone()
     height, width = images.shape[2:]
@@ -132,10 +111,9 @@ def radial_mask(images: Tensor, radius: float) -> Tensor:
 
 
 def _within(radius: float, height: int, width: int, device: torch.device) -> Tensor:
-    """Mask over the half plane of rfft2, which holds the other half mirrored."""
+    """Return a mask over the half plane of rfft2, which holds the other half mirrored."""
     y = torch.arange(height, device=device)
     y = torch.minimum(y, height - y)
     x = torch.arange(width // 2 + 1, device=device)
-    distance = (y.square()[:, None] + x.square()).float().sqrt()
-    within: Tensor = distance <= radius
+    within: Tensor = (y.square()[:, None] + x.square()).float().sqrt() <= radius
     return within

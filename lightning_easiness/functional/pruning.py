@@ -1,42 +1,19 @@
-"""Which examples stay when a share of them is taken away by easiness, and labels that are replaced.
+"""Which examples stay when a fraction of them is removed by easiness, and labels that are replaced.
 
-For the first one function, `ablate`, and one rule for each `sampling`:
-
-- "proportional", of the 2019 paper, draws by difficulty;
-- "beta", of the 2018 paper, draws by rank;
-- "top" cuts one end off;
-- "stratified" covers every level of difficulty alike;
-- "window" cuts both ends off.
-
-`remove="random"` is the uniform baseline of equal size for all of them. What is drawn is drawn on the CPU, from
-generators of its own, so that every device and every rank gets the same examples.
+What is drawn is drawn on the CPU, from generators of its own, so that every device and every rank gets the same
+examples. A rule of `ablate` says which of a pool are kept, ascending, for a number of them in [1, N].
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional._checks import (
-    check_at_least,
-    check_per_example,
-    check_real,
-    check_same_length,
-    check_tensor,
-    is_integer,
-    widen,
-)
-from lightning_easiness.functional.selection_rules import (
-    RULES,
-    Pool,
-    in_each_class,
-    separate_generator,
-    share,
-    uniform,
-)
-
-_REMOVES = ("easy", "hard", "random")
-_NOISES = ("uniform", "next_class")
+from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional._rng import draw_seed, generator, separate_generator
+from lightning_easiness.functional.easiness import rank_by_easiness, round_half_up
+from lightning_easiness.functional.sampling import positions, smallest, uniform_keys, weighted_keys
 
 
 def ablate(
@@ -53,7 +30,7 @@ def ablate(
     hardest_dropped: float = 0.0,
     num_strata: int = 50,
 ) -> Tensor:
-    """Indices of the examples that are KEPT when a share of them is removed by easiness.
+    """Return the indices of the examples that are KEPT when a fraction of them is removed by easiness.
 
     With `remove="random"`, what goes is drawn uniformly, whatever `sampling` says: the baseline of equal size. Else:
 
@@ -67,11 +44,11 @@ def ablate(
       "easy", and Beta(1, 3), which is 3 (1 - q)^2, to remove "hard". Section 7 of the first version of that paper
       (2018).
     - "top": exactly the easiest or hardest go, those of `easiest` and `hardest` with the same seed.
-    - "stratified": coverage-centric selection. The share `hardest_dropped` of the hardest goes first; what is left is
-      cut into `num_strata` ranges of equal width in `values`, and each keeps equally many, drawn uniformly; a range
+    - "stratified": coverage-centric selection. The fraction `hardest_dropped` of the hardest goes first; what is left
+      is cut into `num_strata` ranges of equal width in `values`, and each keeps equally many, drawn uniformly; a range
       with too few keeps all and leaves the rest to larger ones. "Coverage-centric Coreset Selection for High Pruning
       Rates" (Zheng et al., 2023). It takes from both ends: "easy" and "hard" are the same.
-    - "window": the share `hardest_dropped` of the hardest goes, and then as many of the easiest as it takes, so that
+    - "window": the fraction `hardest_dropped` of the hardest goes, and then as many of the easiest as it takes, so that
       one window of difficulty is left. Double-end pruning in "ELFS: Label-Free Coreset Selection with Proxy Training
       Dynamics" (Zheng et al., 2025), best at high ratios. "easy" and "hard" are the same.
 
@@ -79,19 +56,20 @@ def ablate(
     "random" take time linear in N; the others sort.
 
     Args:
-        values: One value an example, any real dtype, shape (N,), not NaN.
-        ratio: Share that is removed, in [0, 1). As a count it is rounded half up, on the decimal number as it is
+        values: One value per example, any real dtype, shape (N,), not NaN.
+        ratio: Fraction that is removed, in [0, 1). As a count it is rounded half up, on the decimal number as it is
             written; at least one example stays.
         remove: "easy", "hard" or "random".
         sampling: "proportional", "beta", "top", "stratified" or "window".
         higher_is_easier: Direction of `values`.
-        seed: Seed of the draw and of the order among ties; the global random stream is not touched.
+        seed: Seed of the draw and of the order among ties; the global RNG state is not touched.
         target: Class of each example, integers, shape (N,); for `class_balanced`.
-        class_balanced: Whether to remove the same share of each class, each by the rule on its own, up to less than one
-            example (largest remainder; a draw among equal ones). A class so small that less than one example would
+        class_balanced: Whether to remove the same fraction of each class, each by the rule on its own, up to less than
+            one example (largest remainder; a draw among equal ones). A class so small that less than one example would
             stay can be lost. "Class-Proportional Coreset Selection for Difficulty-Separable Data" (Tsai et al., 2025).
-        tie_breaker: One number an example, LOW is easy, NaN last, shape (N,); orders equal `values` where rank matters.
-        hardest_dropped: Share of all examples, in [0, ratio]; for "stratified" and "window".
+        tie_breaker: One number per example, LOW is easy, NaN last, shape (N,); orders equal `values` where rank
+            matters.
+        hardest_dropped: Fraction of all examples, in [0, ratio]; for "stratified" and "window".
         num_strata: Number of ranges; for "stratified". The paper takes 50.
 
     Returns:
@@ -99,22 +77,16 @@ def ablate(
 
     Raises:
         TypeError: If a tensor is of the wrong kind, or `higher_is_easier` is no bool.
-        ValueError: If a number is outside its range, a name unknown or a shape wrong; if `values` hold NaN, or are
-            infinite, negative or all of no difficulty where that gives no weights; if `class_balanced` lacks a target.
+        ValueError: If a number, name or shape is wrong; if `values` hold NaN, or are infinite, negative or all of no
+            difficulty where that gives no weights; if `class_balanced` lacks a target.
 
     Example:
-        >>> import torch
         >>> loss = torch.tensor([0.1, 2.0, 0.3, 0.2, 4.0])
         >>> ablate(loss, 0.4, remove="easy", sampling="top", higher_is_easier=False)
         tensor([1, 2, 4])
-        >>> ablate(loss, 0.4, remove="easy", sampling="window", higher_is_easier=False, hardest_dropped=0.2)
-        tensor([1, 2, 3])
-        >>> len(ablate(loss, 0.4, remove="easy", sampling="proportional", higher_is_easier=False, seed=1))
-        3
     """
-    _check_choices(ratio, remove, sampling, higher_is_easier)
-    _check_strata(sampling, remove, ratio, hardest_dropped, num_strata)
-    pool = Pool(
+    _check_options(ratio, remove, sampling, higher_is_easier, hardest_dropped, num_strata)
+    pool = _Pool(
         values=_numbers("values", values),
         higher_is_easier=higher_is_easier,
         removes_easy=remove == "easy",
@@ -125,19 +97,19 @@ def ablate(
     )
     classes = _check_classes(target, class_balanced, values)
     _check_not_nan(pool.values)
-    num_removed = share(ratio, len(pool))
+    num_removed = round_half_up(ratio, len(pool))
     if not num_removed:
         return torch.arange(len(pool), device=values.device)
-    rule = uniform if remove == "random" else RULES[sampling]
+    rule = _uniform if remove == "random" else _RULES[sampling]
     if remove != "random":
         pool = _prepare(pool, sampling)
     num_kept = max(1, len(pool) - num_removed)
-    kept = rule(pool, num_kept) if classes is None else in_each_class(rule, pool, classes, num_kept)
+    kept = rule(pool, num_kept) if classes is None else _in_each_class(rule, pool, classes, num_kept)
     return kept.to(values.device)
 
 
 def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed: int = 0) -> Tensor:
-    """Labels with those of some examples replaced by wrong ones; the others stay.
+    """Return labels of which those of some examples are replaced; the others stay.
 
     - "uniform": a label drawn uniformly from all classes, so that one in K keeps its label by chance. With the examples
       that `ablate` removes, the corrupted labels of section 7 of "Empirical Study of Easy and Hard Examples in CNN
@@ -149,27 +121,23 @@ def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed:
         indices: Examples to relabel, each once, in any order, which does not matter, integers, shape (n,).
         noise: "uniform" or "next_class".
         num_classes: K.
-        seed: Seed of the draw; the global random stream is not touched.
+        seed: Seed of the draw; the global RNG state is not touched.
 
     Returns:
         Shape (N,), int64, on the device of `target`. The same on every device.
 
     Raises:
-        TypeError: If `target` or `indices` is no integer tensor.
-        ValueError: If a shape is wrong, `noise` is unknown, `num_classes` is below 1, a label is outside [0, K), or an
+        TypeError, ValueError: If a dtype, shape or label is wrong, `noise` is unknown, `num_classes` is below 1, or an
             index is outside [0, N) or comes twice.
 
     Example:
-        >>> import torch
         >>> relabel(torch.tensor([0, 1, 2, 2]), torch.tensor([3, 1]), noise="next_class", num_classes=3)
         tensor([0, 2, 2, 0])
     """
-    _check_choice("relabel", "noise", noise, _NOISES)
-    check_at_least("relabel", "num_classes", num_classes, least=1)
-    _check_integers("relabel", "target", target)
-    _check_labels(target, num_classes)
+    check.choice("relabel", "noise", noise, ("uniform", "next_class"))
+    check.at_least("relabel", "num_classes", num_classes, least=1)
+    relabelled = check.labels("relabel", "target", target, num_classes).clone()
     chosen = _distinct(indices, len(target)).to(target.device)
-    relabelled = target.detach().to(torch.int64, copy=True)
     if noise == "next_class":
         relabelled[chosen] = (relabelled[chosen] + 1) % num_classes
     else:
@@ -179,139 +147,253 @@ def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed:
     return relabelled
 
 
-def _check_integers(owner: str, name: str, tensor: Tensor) -> None:
-    check_tensor(owner, name, tensor)
-    check_per_example(owner, name, tensor)
-    # An empty list becomes an empty float tensor; there is nothing to misread in it.
-    if not is_integer(tensor) and tensor.numel():
-        way = "take the indices of a mask with .nonzero()[:, 0]" if tensor.dtype == torch.bool else "use .long()"
-        raise TypeError(f"The `{name}` of {owner} must hold integers; got {tensor.dtype}: {way}.")
+# ------------------------------------------------------------------------------------------------------------- rules
 
 
-def _check_labels(target: Tensor, num_classes: int) -> None:
-    outside = (target < 0) | (target >= num_classes)
-    if outside.any():
-        first = int(outside.nonzero()[0])
-        raise ValueError(
-            f"The `target` of relabel must be in [0, {num_classes}), the classes; got {int(target[first])} at index "
-            f"{first}: raise `num_classes`, or leave out examples without a label."
+@dataclass(frozen=True)
+class _Pool:
+    """Examples among which a rule chooses, on the CPU: all of them, or those of a class."""
+
+    values: Tensor
+    higher_is_easier: bool
+    removes_easy: bool
+    seed: int
+    tie_breaker: Tensor | None
+    hardest_dropped: float
+    num_strata: int
+    difficulty: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def easiest_first(self) -> Tensor:
+        """Return the total order that `easiest` and `hardest` take from, with the same seed."""
+        return rank_by_easiness(
+            self.values, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
         )
+
+    def hardest_first_behind_dropped(self, num_kept: int) -> Tensor:
+        """Return what is left without the fraction of the hardest, hardest first."""
+        dropped = min(round_half_up(self.hardest_dropped, len(self)), len(self) - num_kept)
+        return self.easiest_first().flip(0)[dropped:]
+
+    def generator_beside_ranks(self) -> torch.Generator:
+        """Return the source of a draw that must not depend on the order among ties, which `seed` itself gives."""
+        return separate_generator(self.seed, 0)
+
+    def part(self, members: Tensor, seed: int) -> "_Pool":
+        """Return the pool of some of the examples, with a seed of its own."""
+        tie_breaker, difficulty = (
+            None if whole is None else whole[members] for whole in (self.tie_breaker, self.difficulty)
+        )
+        return replace(self, values=self.values[members], tie_breaker=tie_breaker, difficulty=difficulty, seed=seed)
+
+
+_Rule = Callable[[_Pool, int], Tensor]
+
+
+def _uniform(pool: _Pool, num_kept: int) -> Tensor:
+    """Keep any set of that size with equal probability."""
+    return positions(smallest(uniform_keys(len(pool), generator(pool.seed)), num_kept))
+
+
+def _proportional(pool: _Pool, num_kept: int) -> Tensor:
+    """Draw by difficulty: what stays, to remove easy ones, and what goes, to remove hard ones; no complements."""
+    assert pool.difficulty is not None
+    keys = weighted_keys(pool.difficulty, generator(pool.seed))
+    if pool.removes_easy:
+        return positions(smallest(keys, num_kept))
+    return positions(smallest(keys, len(pool) - num_kept).logical_not_())
+
+
+def _beta(pool: _Pool, num_kept: int) -> Tensor:
+    """Draw what goes by Beta(3, 1) or Beta(1, 3) at the rank quantile, near 1 for the easiest."""
+    order = pool.easiest_first()
+    quantile = torch.arange(len(pool), 0, -1, dtype=torch.float64).sub_(0.5).div_(len(pool))
+    density = 3 * (quantile if pool.removes_easy else 1 - quantile).square_()
+    weights = torch.empty_like(density)
+    weights[order] = density
+    keys = weighted_keys(weights, pool.generator_beside_ranks())
+    return positions(smallest(keys, len(pool) - num_kept).logical_not_())
+
+
+def _top(pool: _Pool, num_kept: int) -> Tensor:
+    """Remove exactly the easiest or the hardest."""
+    order = pool.easiest_first()
+    return (order[len(pool) - num_kept :] if pool.removes_easy else order[:num_kept]).sort().values
+
+
+def _window(pool: _Pool, num_kept: int) -> Tensor:
+    """Remove a fraction of the hardest and then the easiest."""
+    return pool.hardest_first_behind_dropped(num_kept)[:num_kept].sort().values
+
+
+def _stratified(pool: _Pool, num_kept: int) -> Tensor:
+    """Remove a fraction of the hardest, then keep equally many from ranges of equal width."""
+    left = pool.hardest_first_behind_dropped(num_kept).sort().values
+    groups = _groups(_strata(pool.values[left], pool.num_strata))
+    source = pool.generator_beside_ranks()
+    budgets = _budgets([len(group) for group in groups], num_kept)
+    chosen = [
+        group[smallest(uniform_keys(len(group), source), budget)] for group, budget in zip(groups, budgets, strict=True)
+    ]
+    return left[torch.cat(chosen)].sort().values
+
+
+_RULES: dict[str, _Rule] = {
+    "proportional": _proportional,
+    "beta": _beta,
+    "top": _top,
+    "stratified": _stratified,
+    "window": _window,
+}
+
+
+def _strata(values: Tensor, num_strata: int) -> Tensor:
+    """Return the number of the range of equal width that each value lies in."""
+    # By a power of two, which rounds nothing: the products below then stay finite for any range of float64.
+    values = values.to(torch.float64) * 0.5 ** (num_strata.bit_length() + 1)
+    low, high = values.aminmax()
+    if low == high:
+        return torch.zeros(len(values), dtype=torch.int64)
+    # Multiplied first: (29 / 100) * 100 is below 29 in binary, and a value on an edge belongs above it.
+    return ((values - low) * num_strata / (high - low)).long().clamp_(max=num_strata - 1)
+
+
+def _budgets(sizes: list[int], total: int) -> list[int]:
+    """Split `total` equally among strata, the smallest first, so that what it cannot use goes to larger ones."""
+    budgets = [0] * len(sizes)
+    for done, stratum in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
+        budgets[stratum] = min(sizes[stratum], total // (len(sizes) - done))
+        total -= budgets[stratum]
+    return budgets
+
+
+def _in_each_class(rule: _Rule, pool: _Pool, classes: Tensor, num_kept: int) -> Tensor:
+    """Apply a rule to each class on its own; each keeps its part of `num_kept` up to less than one."""
+    source = generator(pool.seed)
+    groups = _groups(classes)
+    counts = _largest_remainder([len(members) for members in groups], num_kept, source)
+    # One seed per class, drawn for those that keep nothing too: a class's draw does not depend on the others' counts.
+    kept = [
+        members[rule(pool.part(members, seed), count)]
+        for members, count, seed in zip(groups, counts, [draw_seed(source) for _ in groups], strict=True)
+        if count
+    ]
+    return torch.cat(kept).sort().values
+
+
+def _groups(labels: Tensor) -> list[Tensor]:
+    """Return the indices of each label, ascending within a label."""
+    ordered, order = labels.sort(stable=True)
+    starts = positions(ordered.diff() != 0) + 1
+    return list(torch.tensor_split(order, starts))
+
+
+def _largest_remainder(sizes: list[int], total: int, source: torch.Generator) -> list[int]:
+    """Split `total` in proportion to sizes; what rounding down leaves goes to the largest remainders."""
+    n = sum(sizes)
+    counts = [size * total // n for size in sizes]
+    shuffled = torch.randperm(len(sizes), generator=source).tolist()
+    for winner in sorted(shuffled, key=lambda i: -(sizes[i] * total % n))[: total - sum(counts)]:
+        counts[winner] += 1
+    return counts
+
+
+# ------------------------------------------------------------------------------------------------------------ checks
 
 
 def _distinct(indices: Tensor, n: int) -> Tensor:
     """Return the indices ascending, so that equal sets get equal labels; raise unless each is in [0, n) and once."""
-    _check_integers("relabel", "indices", indices)
+    check.integers("relabel", "indices", indices)
     ordered = indices.long().sort().values
     outside = ordered[(ordered < 0) | (ordered >= n)]
     if len(outside):
-        raise ValueError(
-            f"The `indices` of relabel must be in [0, {n}), the examples of `target`; got {int(outside[0])}: give "
-            "indices into the whole data set."
-        )
+        must, way = f"be in [0, {n}), the examples of `target`", "give indices into the whole data set"
+        check.refuse("relabel", "indices", must, int(outside[0]), way)
     twice = ordered[1:][ordered.diff() == 0]
     if len(twice):
-        raise ValueError(
-            f"The `indices` of relabel must name each example once; got example {int(twice[0])} more than once: drop "
-            "repeats with .unique()."
-        )
+        got, way = f"example {int(twice[0])} more than once", "drop repeats with .unique()"
+        check.refuse("relabel", "indices", "name each example once", got, way)
     return ordered
 
 
 def _numbers(name: str, tensor: Tensor, values: Tensor | None = None) -> Tensor:
-    check_real("ablate", name, tensor)
+    """Return real numbers (N,) on the CPU, integers as float64."""
+    check.real("ablate", name, tensor)
     if values is None:
-        check_per_example("ablate", name, tensor)
+        check.per_example("ablate", name, tensor)
     else:
-        check_same_length("ablate", name, tensor, "values", values)
+        check.same_length("ablate", name, tensor, "values", values)
     tensor = tensor.detach().cpu()
-    return widen(tensor) if tensor.is_floating_point() else tensor.to(torch.float64)
+    return check.widen(tensor) if tensor.is_floating_point() else tensor.to(torch.float64)
 
 
-def _check_choices(ratio: float, remove: str, sampling: str, higher_is_easier: bool) -> None:
+def _check_options(
+    ratio: float, remove: str, sampling: str, higher_is_easier: bool, hardest_dropped: float, num_strata: int
+) -> None:
     if not 0 <= ratio < 1:
-        raise ValueError(
-            f"The `ratio` of ablate must be in [0, 1); got {ratio}: it is the share to remove, 30 % is 0.3."
-        )
-    for name, choice, choices in (("remove", remove, _REMOVES), ("sampling", sampling, tuple(RULES))):
-        _check_choice("ablate", name, choice, choices)
-    if not isinstance(higher_is_easier, bool):
-        raise TypeError(f"The `higher_is_easier` of ablate must be True or False; got {higher_is_easier!r}.")
-
-
-def _check_choice(owner: str, name: str, choice: str, choices: tuple[str, ...]) -> None:
-    if choice not in choices:
-        listed = ", ".join(map(repr, choices[:-1]))
-        raise ValueError(f"The `{name}` of {owner} must be {listed} or {choices[-1]!r}; got {choice!r}.")
-
-
-def _check_strata(sampling: str, remove: str, ratio: float, hardest_dropped: float, num_strata: int) -> None:
-    check_at_least("ablate", "num_strata", num_strata, least=1)
+        check.refuse("ablate", "ratio", "be in [0, 1)", ratio, "it is the fraction to remove, 30 % is 0.3")
+    check.choice("ablate", "remove", remove, ("easy", "hard", "random"))
+    check.choice("ablate", "sampling", sampling, tuple(_RULES))
+    check.direction("ablate", higher_is_easier)
+    check.at_least("ablate", "num_strata", num_strata, least=1)
     if not 0 <= hardest_dropped <= ratio:
-        raise ValueError(
-            f"The `hardest_dropped` of ablate must be in [0, ratio], [0, {ratio}]; got {hardest_dropped}: it is a part "
-            "of what is removed, as a share of all examples."
-        )
+        way = "it is a part of what is removed, as a fraction of all examples"
+        check.refuse("ablate", "hardest_dropped", f"be in [0, ratio], [0, {ratio}]", hardest_dropped, way)
     if hardest_dropped and sampling not in ("stratified", "window") and remove != "random":
-        raise ValueError(
-            f"The `hardest_dropped` of ablate must be 0 for sampling={sampling!r}; got {hardest_dropped}: it is for "
-            "'stratified' and 'window'."
-        )
+        way = "it is for 'stratified' and 'window'"
+        check.refuse("ablate", "hardest_dropped", f"be 0 for sampling={sampling!r}", hardest_dropped, way)
 
 
 def _check_classes(target: Tensor | None, class_balanced: bool, values: Tensor) -> Tensor | None:
+    """Return the classes on the CPU, None where the draw is not balanced."""
     if target is not None:
-        _check_integers("ablate", "target", target)
-        check_same_length("ablate", "target", target, "values", values)
+        check.integers("ablate", "target", target)
+        check.same_length("ablate", "target", target, "values", values)
     if not class_balanced:
         return None
     if target is None:
-        raise ValueError(
-            "The `target` of ablate must be given with class_balanced=True; got None: give the class of each example, "
-            "integers of shape (N,)."
-        )
+        way = "give the class of each example, integers of shape (N,)"
+        check.refuse("ablate", "target", "be given with class_balanced=True", None, way)
     unknown = int((target < 0).sum())
     if unknown:
-        raise ValueError(
-            f"The `target` of ablate must be at least 0; got {unknown} of {len(target)} below 0, which are unknown "
-            "labels: set class_balanced=False, or leave those examples out."
-        )
+        got = f"{unknown} of {len(target)} below 0, which are unknown labels"
+        way = "set class_balanced=False, or leave those examples out"
+        check.refuse("ablate", "target", "be at least 0", got, way)
     return target.detach().cpu().long()
 
 
 def _check_not_nan(values: Tensor) -> None:
     if not len(values) or not values.amax().isnan():
         return
-    unknown = values.isnan()
-    raise ValueError(
-        f"The `values` of ablate must not be NaN; got {int(unknown.sum())} NaN of {len(values)}, the first at index "
-        f"{int(unknown.nonzero()[0])}: choose among `known = (~values.isnan()).nonzero()[:, 0]`, that is "
-        "`known[ablate(values[known], ...)]`."
-    )
+    unknown = positions(values.isnan())
+    got = f"{len(unknown)} NaN of {len(values)}, the first at index {int(unknown[0])}"
+    way = "choose among `known = (~values.isnan()).nonzero()[:, 0]`, that is `known[ablate(values[known], ...)]`"
+    check.refuse("ablate", "values", "not be NaN", got, way)
 
 
-def _prepare(pool: Pool, sampling: str) -> Pool:
+def _prepare(pool: _Pool, sampling: str) -> _Pool:
     """Check that the values suit the rule, and add the difficulty where it is drawn by."""
     if sampling not in ("proportional", "stratified"):
         return pool
     low, high = pool.values.aminmax()
     if low == -torch.inf or high == torch.inf:
-        raise ValueError(
-            f"The `values` of ablate must be finite for sampling={sampling!r}; got "
-            f"{int(pool.values.isinf().sum())} infinite of {len(pool)}, the first at index "
-            f"{int(pool.values.isinf().nonzero()[0])}: take sampling='beta' or 'top', which need their order alone."
-        )
+        infinite = positions(pool.values.isinf())
+        got = f"{len(infinite)} infinite of {len(pool)}, the first at index {int(infinite[0])}"
+        way = "take sampling='beta' or 'top', which need their order alone"
+        check.refuse("ablate", "values", f"be finite for sampling={sampling!r}", got, way)
     if sampling == "stratified":
         return pool
     if low < 0 and not pool.higher_is_easier:
-        raise ValueError(
-            f"The `values` of ablate must be at least 0 for sampling='proportional' where low is easy; got "
-            f"{low.item()} at index {int(pool.values.argmin())}: if it is a margin, set higher_is_easier=True, "
-            "and else take sampling='beta', which needs their order alone."
+        got = f"{low.item()} at index {int(pool.values.argmin())}"
+        way = (
+            "if it is a margin, set higher_is_easier=True, and else take sampling='beta', which needs their order alone"
         )
+        check.refuse("ablate", "values", "be at least 0 for sampling='proportional' where low is easy", got, way)
     difficulty = high - pool.values if pool.higher_is_easier else pool.values
     if not difficulty.any():
-        raise ValueError(
-            f"The `values` of ablate must give some example a difficulty above 0 for sampling='proportional'; got "
-            f"{low.item()} for each of {len(pool)}: remove='random' is what is left to do."
-        )
+        got, way = f"{low.item()} for each of {len(pool)}", "remove='random' is what is left to do"
+        must = "give some example a difficulty above 0 for sampling='proportional'"
+        check.refuse("ablate", "values", must, got, way)
     return replace(pool, difficulty=difficulty)

@@ -1,33 +1,24 @@
-"""Sample easiness: how surely the true class wins over each other class when the probabilities are noisy."""
+"""Sample easiness: how surely the true class wins over each other class when the probabilities are noisy; levels."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional._checks import (
-    check_at_least,
-    check_correct,
-    check_floating,
-    check_logits,
-    check_outputs_are_probabilities,
-    check_per_example,
-    check_positive,
-    check_same_length,
-    check_target_range,
-    check_tol,
-    exact_dtype,
-)
-
-# Numbers held at once in one intermediate tensor, 16 MiB in float32: memory stays flat however large N * K is.
-_CHUNK = 2**22
+from lightning_easiness.functional import _checks as check
 
 DEFAULT_SIGMA2 = 1e-4  # variance of the noise on each probability
 DEFAULT_TOL = 5e-4  # distance from 0 and 1 that counts as hard and easy: 1,000 draws
 
+# Numbers held at once in one intermediate tensor, 16 MiB in float32: memory stays flat however large N * K is.
+_CHUNK = 2**22
+
 HARD, MEDIUM, EASY, UNKNOWN = 0, 1, 2, -1
+
+Level = Literal["hard", "medium", "easy"] | tuple[float, float]
+_LEVELS = {"hard": HARD, "medium": MEDIUM, "easy": EASY}
 
 
 def sample_easiness(
@@ -41,7 +32,7 @@ def sample_easiness(
     probabilities: bool = False,
     per_class: bool = False,
 ) -> Tensor:
-    """Chance that the true class wins over every other class under noise: in [0, 1], 1 is easiest.
+    """Return the chance that the true class wins over every other class under noise: in [0, 1], 1 is easiest.
 
     E = prod over j != i of P(h_i > h_j), h the softmax output, i the true class, each side with independent Gaussian
     noise of variance `sigma2`: equation 1 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for
@@ -56,7 +47,7 @@ def sample_easiness(
             counts wins, as the paper does, at `num_draws` times the work.
         num_draws: Draws of "monte_carlo"; the standard error of each P is sqrt(P (1 - P) / num_draws).
         generator: Source of the noise of "monte_carlo", on any device; default: a new one with seed 0, so that equal
-            calls give equal numbers. The global random stream is not touched.
+            calls give equal numbers. The global RNG state is not touched.
         probabilities: Whether `logits` already holds probabilities.
         per_class: Return P(h_i > h_j) for each class j, 1 at the true class i, of which E is the product.
 
@@ -64,22 +55,16 @@ def sample_easiness(
         Shape (N,), or (N, K) with `per_class`; float32 (float64 for float64 `logits`). NaN, in all of its row, where a
         logit is NaN or +inf.
 
-    Raises:
-        TypeError: If `logits` is not floating point or `target` is not integer.
-        ValueError: If a shape is wrong, there is a single class, a target on the CPU is outside [0, K), or `sigma2`,
-            `method` or `num_draws` is out of range.
-
     Example:
-        >>> import torch
         >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 0.0, -9.0], [0.0, 4.0, 0.0]])
         >>> sample_easiness(logits, torch.tensor([0, 0, 0]))
         tensor([1.0000, 0.5000, 0.0000])
     """
-    logits, target = check_logits("sample_easiness", logits, target)
-    check_positive("sample_easiness", "sigma2", sigma2)
-    check_at_least("sample_easiness", "num_draws", num_draws, least=1)
-    if method not in ("exact", "monte_carlo"):
-        raise ValueError(f'The `method` of sample_easiness must be "exact" or "monte_carlo"; got {method!r}.')
+    owner = "sample_easiness"
+    logits, target = check.logits(owner, logits, target)
+    check.positive(owner, "sigma2", sigma2)
+    check.at_least(owner, "num_draws", num_draws, least=1)
+    check.choice(owner, "method", method, ("exact", "monte_carlo"))
     try:
         if method == "exact":
             easiness = _exact(logits, target, sigma2, probabilities, per_class)
@@ -87,10 +72,10 @@ def sample_easiness(
             wins = _monte_carlo(logits, target, sigma2, probabilities, num_draws, generator)
             easiness = wins if per_class else wins.prod(1)
     except RuntimeError:
-        check_target_range("sample_easiness", logits, target)
+        check.target_range(owner, logits, target)
         raise
     if probabilities:
-        check_outputs_are_probabilities("sample_easiness", logits)
+        check.outputs(owner, logits)
     return easiness
 
 
@@ -128,24 +113,7 @@ def _row_chunks(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor
 
 
 def log_sample_easiness_vector(logits: Tensor, target: Tensor, sigma2: float, *, probabilities: bool = False) -> Tensor:
-    """Log of P(h_i > h_j) for each class j: in (-inf, 0], 0 is easiest, and 0 at the true class i.
-
-    For use inside the package: nothing is checked, and all (N, K) numbers are held at once.
-
-    Args:
-        logits: float32 or float64, shape (N, K).
-        target: Class indices in [0, K), int64, shape (N,).
-        sigma2: Variance of the noise on each probability.
-        probabilities: Whether `logits` already holds probabilities.
-
-    Returns:
-        Shape (N, K), differentiable.
-
-    Example:
-        >>> import torch
-        >>> log_sample_easiness_vector(torch.zeros(1, 2), torch.tensor([0]), sigma2=1e-4).exp()
-        tensor([[1.0000, 0.5000]])
-    """
+    """Return the log of P(h_i > h_j) for each class j, (N, K), 0 at the true class i: differentiable, unchecked."""
     index = target.unsqueeze(1)
     per_deviation = 1 / math.sqrt(2 * sigma2)
     if probabilities:
@@ -160,7 +128,7 @@ def log_sample_easiness_vector(logits: Tensor, target: Tensor, sigma2: float, *,
 
 
 def _share_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int, generator: torch.Generator) -> Tensor:
-    """For each class j the share of draws in which noisy h_i is above noisy h_j, 1 at the true class i."""
+    """Return for each class j the fraction of draws in which noisy h_i is above noisy h_j, 1 at the true class i."""
     index = target.unsqueeze(1)
     true = h.gather(1, index)
     wins = torch.zeros(h.shape, dtype=torch.int64, device=h.device)
@@ -176,11 +144,10 @@ def _share_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int, 
 
 
 def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
-    """Level of each example: 0 hard (E <= tol), 2 easy (E >= 1 - tol), else 1 medium.
+    """Return the level of each example: 0 hard (E <= tol), 2 easy (E >= 1 - tol), else 1 medium.
 
-    The levels of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks", which counts
-    draws and calls medium what wins neither none nor all of them; 5e-4 stands for 1,000 draws. No value is read back
-    from the device.
+    The paper (see `sample_easiness`) counts draws and calls medium what wins neither none nor all of them; 5e-4 stands
+    for 1,000 draws. No value is read back from the device.
 
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,).
@@ -189,22 +156,114 @@ def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
     Returns:
         Shape (N,), int64; -1 where the easiness is NaN.
 
-    Raises:
-        TypeError: If `easiness` is no floating point tensor.
-        ValueError: If `easiness` has another shape, or `tol` is outside [0, 0.5).
-
     Example:
-        >>> import torch
         >>> easiness_level(torch.tensor([0.0001, 0.4, 0.9999]))
         tensor([0, 1, 2])
     """
-    return levels_of("easiness_level", easiness, tol)
+    return _levels_of("easiness_level", easiness, tol)
+
+
+def _levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
+    """Return `easiness_level` under the name of the function that asks."""
+    easiness = check.floating_per_example(owner, "easiness", easiness)
+    check.tol(owner, tol)
+    hard, easy, unknown = easiness <= tol, easiness >= 1 - tol, easiness.isnan()
+    level = torch.full(easiness.shape, MEDIUM, dtype=torch.int64, device=easiness.device)
+    return level.masked_fill(hard, HARD).masked_fill(easy, EASY).masked_fill(unknown, UNKNOWN)
+
+
+def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = DEFAULT_TOL) -> Tensor:
+    """Return for each example whether its sample easiness is of one of the given levels.
+
+    In the paper (see `sample_easiness`) "medium" alone is MO, ("easy",) EO, ("hard",) HO, ("easy", "medium") EMO and
+    ("medium", "hard") MHO.
+
+    Args:
+        easiness: Sample easiness in [0, 1], floating point, shape (N,).
+        levels: Names of levels, or intervals (low, high) of easiness, both ends in.
+        tol: As in `easiness_level`.
+
+    Returns:
+        bool (N,); True where the easiness is NaN: what is unknown is not dropped.
+
+    Example:
+        >>> easiness = torch.tensor([0.0, 0.3, 0.7, 1.0])
+        >>> in_levels(easiness), in_levels(easiness, [(0.5, 1.0)])
+        (tensor([False,  True,  True, False]), tensor([False, False,  True,  True]))
+    """
+    check_levels("in_levels", levels)
+    level = _levels_of("in_levels", easiness, tol)
+    inside = easiness.isnan()
+    for asked in levels:
+        if isinstance(asked, str):
+            inside = inside | (level == _LEVELS[asked])
+        else:
+            inside = inside | ((easiness >= asked[0]) & (easiness <= asked[1]))
+    return inside
+
+
+def in_levels_by_loss(
+    loss: Tensor, easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = DEFAULT_TOL
+) -> Tensor:
+    """Return the same by the rank of the loss, with as many examples per level as by sample easiness: L-SET.
+
+    The highest losses are as many hard examples as there are by easiness, the next the medium ones, the rest easy: the
+    control of the paper (see `sample_easiness`).
+
+    Args:
+        loss: Loss of each example, LOW is easy, floating point, shape (N,).
+        easiness: Sample easiness in [0, 1], floating point, shape (N,).
+        levels: Names of levels; intervals of easiness have no counterpart.
+        tol: As in `easiness_level`.
+
+    Returns:
+        bool (N,); True where the loss or the easiness is NaN.
+
+    Example:
+        >>> easiness = torch.tensor([0.0, 0.3, 1.0, 1.0])
+        >>> in_levels_by_loss(torch.tensor([1.0, 2.0, 3.0, 0.1]), easiness)
+        tensor([False,  True, False, False])
+    """
+    owner = "in_levels_by_loss"
+    check_levels(owner, levels)
+    loss = check.floating_per_example(owner, "loss", loss)
+    check.same_length(owner, "easiness", easiness, "loss", loss)
+    if not all(isinstance(level, str) for level in levels):
+        must = 'be "hard", "medium" or "easy", as the loss has no interval of its own'
+        check.refuse(owner, "levels", must, repr(list(levels)))
+    level = _levels_of(owner, easiness, tol)
+    unknown = loss.isnan() | (level < 0)
+    # ties fall at random, always alike, and never by index
+    shuffled = torch.randperm(len(loss), generator=torch.Generator().manual_seed(0)).to(loss.device)
+    ranked_loss = loss.masked_fill(unknown, -torch.inf)[shuffled]
+    order = shuffled[ranked_loss.argsort(descending=True, stable=True)]
+    # as many of each level as by easiness, hardest first
+    by_rank = level.masked_fill(unknown, EASY + 1).sort().values
+    ranked = torch.empty_like(level).scatter_(0, order, by_rank)
+    inside = unknown
+    for name in levels:
+        inside = inside | (ranked == _LEVELS[str(name)])
+    return inside
+
+
+def check_levels(owner: str, levels: Sequence[Level]) -> None:
+    """Raise ValueError unless levels are some of "hard", "medium" and "easy", or intervals in [0, 1]."""
+    if isinstance(levels, str) or not isinstance(levels, Sequence) or not len(levels):
+        check.refuse(owner, "levels", 'be a sequence of levels, as ("medium",)', repr(levels))
+    for level in levels:
+        if not ((isinstance(level, str) and level in _LEVELS) or _is_interval(level)):
+            must = 'be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in [0, 1]'
+            check.refuse(owner, "levels", must, repr(level))
+
+
+def _is_interval(level: object) -> bool:
+    if isinstance(level, str) or not isinstance(level, Sequence) or len(level) != 2:
+        return False
+    return all(isinstance(end, (int, float)) for end in level) and 0 <= level[0] <= level[1] <= 1
 
 
 def medium_sample_rate(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
-    """Share of medium examples (MSR): in [0, 1], low is a decided model.
-
-    From "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks".
+    """Return the fraction of medium examples (MSR) of the paper of `sample_easiness`: in [0, 1], low is decided.
 
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,). NaN is left out.
@@ -213,35 +272,20 @@ def medium_sample_rate(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
     Returns:
         Shape (), float32 (float64 for float64 `easiness`). NaN when there is no example.
 
-    Raises:
-        TypeError: If `easiness` is no floating point tensor.
-        ValueError: If `easiness` has another shape, or `tol` is outside [0, 0.5).
-
     Example:
-        >>> import torch
         >>> medium_sample_rate(torch.tensor([0.0, 0.4, 1.0, 1.0]))
         tensor(0.2500)
     """
-    level = levels_of("medium_sample_rate", easiness, tol)
-    dtype = torch.float64 if easiness.dtype == torch.float64 else torch.float32
+    level = _levels_of("medium_sample_rate", easiness, tol)
+    dtype = check.widen(easiness).dtype
     return (level == MEDIUM).sum().to(dtype) / (level != UNKNOWN).sum().to(dtype)
 
 
-def levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
-    """Return `easiness_level` under the name of the function that asks, for use inside the package."""
-    easiness = check_floating(owner, "easiness", easiness)
-    check_per_example(owner, "easiness", easiness)
-    check_tol(owner, tol)
-    hard, easy, unknown = easiness <= tol, easiness >= 1 - tol, easiness.isnan()
-    level = torch.full(easiness.shape, MEDIUM, dtype=torch.int64, device=easiness.device)
-    return level.masked_fill(hard, HARD).masked_fill(easy, EASY).masked_fill(unknown, UNKNOWN)
-
-
 def expected_sample_easiness_error(easiness: Tensor, correct: Tensor, num_bins: int = 5) -> Tensor:
-    """Gap between easiness and accuracy, bin by bin (ESE): in [0, 1], 0 is a perfect estimate.
+    """Return the gap between easiness and accuracy, bin by bin (ESE): in [0, 1], 0 is a perfect estimate.
 
-    Sum over equal bins of E of P(bin) |accuracy - mean E|: equation 4 of "Medium Samples Are All You Need: Sample
-    Easiness-Aware Learning for Neural Networks", which uses 5 bins. A bin holds its lower edge; the last holds 1 too.
+    Sum over equal bins of E of P(bin) |accuracy - mean E|: equation 4 of the paper (see `sample_easiness`), which
+    uses 5 bins. A bin holds its lower edge; the last holds 1 too.
 
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,). NaN is left out.
@@ -251,35 +295,24 @@ def expected_sample_easiness_error(easiness: Tensor, correct: Tensor, num_bins: 
     Returns:
         Shape (), float32 (float64 for float64 `easiness`). NaN when there is no example.
 
-    Raises:
-        TypeError: If `easiness` is not floating point or `correct` neither bool nor integer.
-        ValueError: If a shape or a value is out of range.
-
     Example:
-        >>> import torch
         >>> expected_sample_easiness_error(torch.tensor([0.05, 0.15, 0.9, 1.0]), torch.tensor([0, 1, 1, 1]))
         tensor(0.2250)
     """
     owner = "expected_sample_easiness_error"
-    easiness = check_floating(owner, "easiness", easiness)
-    check_per_example(owner, "easiness", easiness)
-    correct = check_correct(owner, correct)
-    check_same_length(owner, "correct", correct, "easiness", easiness)
-    check_at_least(owner, "num_bins", num_bins, least=1)
+    easiness = check.floating_per_example(owner, "easiness", easiness)
+    correct = check.correct(owner, correct)
+    check.same_length(owner, "correct", correct, "easiness", easiness)
+    check.at_least(owner, "num_bins", num_bins, least=1)
     known = ~easiness.isnan()
-    return _binned_gap(easiness[known], correct[known], num_bins)
-
-
-def _binned_gap(easiness: Tensor, correct: Tensor, num_bins: int) -> Tensor:
+    easiness, correct = easiness[known], correct[known]
     outside = easiness[(easiness < 0) | (easiness > 1)]
     if outside.numel():
-        raise ValueError(
-            "The `easiness` of expected_sample_easiness_error must be in [0, 1]; "
-            f"got {float(outside[0]):g}: give the result of sample_easiness()."
-        )
+        way = "give the result of sample_easiness()"
+        check.refuse(owner, "easiness", "be in [0, 1]", f"{float(outside[0]):g}", way)
     bins = (easiness * num_bins).long().clamp(max=num_bins - 1)
     # P(bin) |accuracy - mean E| is |sum of (correct - E) in the bin| / N: an empty bin needs no care.
-    dtype = exact_dtype(easiness)
+    dtype = check.exact_dtype(easiness)
     gaps = torch.zeros(num_bins, dtype=dtype, device=easiness.device)
     gaps.index_add_(0, bins, correct.to(dtype) - easiness.to(dtype))
     return (gaps.abs().sum() / len(easiness)).to(easiness.dtype)

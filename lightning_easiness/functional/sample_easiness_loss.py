@@ -3,14 +3,10 @@
 import math
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from lightning_easiness.functional._checks import (
-    check_logits,
-    check_outputs_are_probabilities,
-    check_positive,
-    check_target_range,
-)
+from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, log_sample_easiness_vector
 
 DEFAULT_FLOOR = math.log(1e-7)
@@ -25,17 +21,17 @@ def sample_easiness_loss(
     *,
     probabilities: bool = False,
 ) -> Tensor:
-    """Sample easiness-based loss (SEL): in [0, inf), LOW is easy, 0 where the true class surely wins.
+    """Return the sample easiness-based loss (SEL): in [0, inf), LOW is easy, 0 where the true class surely wins.
 
     SEL = - sum over j != i of max(log P(h_i > h_j), floor), h the softmax output with Gaussian noise of variance
     `sigma2` on each side, i the true class: the Kullback-Leibler divergence of equation 2 of "Medium Samples Are All
     You Need: Sample Easiness-Aware Learning for Neural Networks", whose term at the true class is 0.5 log(0.5 / 0.5).
     Without a floor it is - log E, E the sample easiness. To be added to a cross-entropy with a weight of 0.1.
 
-    The log of P is quadratic far from the edge: unfloored, one confident mistake at the default `sigma2` weighs
-    thousands. With the floor it weighs at most -floor a class, and there the gradient is 0: the cross-entropy beside it
-    has to bring the example back. No value is read back from the device, so away from the CPU a target outside [0, K)
-    is torch's own error.
+    The log of P is quadratic far from the edge: without the floor, which is not in the paper, one confident mistake at
+    the default `sigma2` weighs thousands. With it a mistake weighs at most -floor per class, and there the gradient is
+    0: the cross-entropy beside it has to bring the example back. No value is read back from the device, so away from
+    the CPU a target outside [0, K) is torch's own error.
 
     Args:
         logits: Floating point, shape (N, K), K >= 2. Half types are computed in float32.
@@ -49,51 +45,30 @@ def sample_easiness_loss(
         Shape (), or (N,) for "none"; float32 (float64 for float64 `logits`), differentiable. NaN where a logit is NaN
         or +inf, which float16 makes of what is above 65,504.
 
-    Raises:
-        TypeError: If `logits` is not floating point or `target` is not integer.
-        ValueError: If a shape is wrong, there is a single class, a target on the CPU is outside [0, K), or `sigma2`,
-            `floor` or `reduction` is out of range.
-
     Example:
-        >>> import torch
         >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 0.0, -9.0], [0.0, 4.0, 0.0]])
         >>> sample_easiness_loss(logits, torch.tensor([0, 0, 0]), reduction="none")
         tensor([ 0.0000,  0.6931, 16.8112])
     """
     owner = "sample_easiness_loss"
-    logits, target = check_logits(owner, logits, target)
+    logits, target = check.logits(owner, logits, target)
     check_settings(owner, sigma2, floor)
     check_reduction(owner, reduction)
     try:
         log_wins = log_sample_easiness_vector(logits, target, sigma2, probabilities=probabilities)
     except RuntimeError:
-        check_target_range(owner, logits, target)
+        check.target_range(owner, logits, target)
         raise
     if probabilities:
-        check_outputs_are_probabilities(owner, logits)
+        check.outputs(owner, logits)
     losses = loss_of_log_wins(log_wins, floor)
     if reduction == "none":
         return losses
-    return losses.mean() if reduction == "mean" else losses.sum()
+    return torch.mean(losses) if reduction == "mean" else torch.sum(losses)
 
 
 def loss_of_log_wins(log_wins: Tensor, floor: float | None) -> Tensor:
-    """Return SEL from what `log_sample_easiness_vector` gives.
-
-    For use inside the package, where the same numbers make the easiness too: nothing is checked.
-
-    Args:
-        log_wins: Log of P(h_i > h_j), 0 at the true class, shape (N, K).
-        floor: Least log P that counts; None for no floor.
-
-    Returns:
-        Shape (N,), differentiable.
-
-    Example:
-        >>> import torch
-        >>> loss_of_log_wins(torch.tensor([[0.0, -0.5, -40.0]]), floor=-16.0)
-        tensor([16.5000])
-    """
+    """Return SEL, (N,), of what `log_sample_easiness_vector` gives, without a check."""
     if floor is not None:
         log_wins = log_wins.clamp(min=floor)
     # Subtracted from 0, which makes no -0 of an example that surely wins.
@@ -102,15 +77,12 @@ def loss_of_log_wins(log_wins: Tensor, floor: float | None) -> Tensor:
 
 def check_settings(owner: str, sigma2: float, floor: float | None) -> None:
     """Raise ValueError unless `sigma2` is above 0 and `floor` below 0 or None."""
-    check_positive(owner, "sigma2", sigma2)
+    check.positive(owner, "sigma2", sigma2)
     if floor is not None and not floor < 0:
-        raise ValueError(
-            f"The `floor` of {owner} must be the log of a probability, below 0, or None; got {floor}: "
-            "take math.log(1e-7)."
-        )
+        must, way = "be the log of a probability, below 0, or None", "take math.log(1e-7)"
+        check.refuse(owner, "floor", must, floor, way)
 
 
 def check_reduction(owner: str, reduction: str) -> None:
     """Raise ValueError unless the reduction is one of torch's losses."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'The `reduction` of {owner} must be "mean", "sum" or "none"; got {reduction!r}.')
+    check.choice(owner, "reduction", reduction, ("mean", "sum", "none"))

@@ -12,7 +12,8 @@ every device and every rank.
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional._checks import check_at_least, check_per_example, check_real, widen
+from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional import _rng
 
 # Keys are made in chunks, so that a chunk of weights is all that is copied. Not in chunks that fit a cache: the threads
 # wait for each other at the end of every pass, for longer than they compute where others use the cores too.
@@ -22,26 +23,21 @@ _CHUNK = 2**23
 # after all the others, in a uniformly random order.
 _LOG_ZERO = -1000.0
 
-# Uniform draws are multiples of 2^-53; what falls on zero stands for the middle of [0, 2^-53).
-_SMALLEST_DRAW = 2.0**-54
-
-# Keys that are sorted to guess where the threshold lies.
-_SAMPLE = 2**18
+_SMALLEST_DRAW = 2.0**-54  # uniform draws are multiples of 2^-53: what is zero stands for the middle of [0, 2^-53)
+_SAMPLE = 2**18  # keys that are sorted to guess where the threshold lies
 
 
 def weighted_sample(weights: Tensor, count: int, *, seed: int = 0, generator: torch.Generator | None = None) -> Tensor:
-    """Indices of `count` examples drawn without replacement, HEAVY is likely.
+    """Return the indices of `count` examples drawn without replacement, HEAVY is likely.
 
     At each draw the probability of an example that is left is its weight over the sum of the weights that are left
-    (successive sampling). With one seed, a smaller count draws a subset of what a larger one draws. Exact at any N:
-    float64 keys, and the first `count` in their order ("Weighted random sampling with a reservoir", Efraimidis and
-    Spirakis, 2006). The test holds the frequencies of whole sets against the law written out for small N.
+    (successive sampling). With one seed, a smaller count draws a subset of what a larger one draws. Exact at any N.
 
     Args:
-        weights: One weight an example, finite and at least 0, any real dtype, shape (N,). They need not sum to 1. A
+        weights: One weight per example, finite and at least 0, any real dtype, shape (N,). They need not sum to 1. A
             weight of 0 is never drawn.
         count: Number of examples to draw.
-        seed: Seed of the draw; the global random stream is not touched.
+        seed: Seed of the draw; the global RNG state is not touched.
         generator: Source of the draw, on the CPU, instead of a new one with `seed`. Takes N numbers from it, whatever
             the count.
 
@@ -50,58 +46,40 @@ def weighted_sample(weights: Tensor, count: int, *, seed: int = 0, generator: to
 
     Raises:
         TypeError: If `weights` is no real tensor, or `count` no integer.
-        ValueError: If `weights` has another shape, or holds NaN, infinite or negative weights; if `count` is below 0 or
-            above the number of weights that are not 0; if `generator` is not on the CPU.
+        ValueError: If a shape or weight is wrong, `count` is below 0 or above the number of weights that are not 0, or
+            `generator` is not on the CPU.
 
     Example:
-        >>> import torch
         >>> weighted_sample(torch.tensor([0.0, 2.0, 0.0, 0.5, 1.0]), count=3)
         tensor([1, 3, 4])
     """
-    check_real("weighted_sample", "weights", weights)
-    check_per_example("weighted_sample", "weights", weights)
+    owner = "weighted_sample"
+    check.real_per_example(owner, "weights", weights)
     if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(f"The `count` of weighted_sample must be an integer; got {count!r}: round it first.")
-    check_at_least("weighted_sample", "count", count, least=0)
-    on_cpu = widen(weights.detach().cpu())
-    _check_weights(on_cpu)
-    _check_enough(on_cpu, count)
-    keys = weighted_keys(on_cpu, _cpu_generator(seed, generator))
+        check.refuse(owner, "count", "be an integer", repr(count), "round it first", error=TypeError)
+    check.at_least(owner, "count", count, least=0)
+    if generator is not None and generator.device.type != "cpu":
+        way = "other devices draw other numbers, make it with torch.Generator()"
+        check.refuse(owner, "generator", "be on the CPU", f"one on {generator.device}", way)
+    on_cpu = check.widen(weights.detach().cpu())
+    _check_weights(owner, on_cpu, count)
+    keys = weighted_keys(on_cpu, _rng.generator(seed) if generator is None else generator)
     return positions(smallest(keys, count)).to(weights.device)
 
 
-def _check_weights(weights: Tensor) -> None:
-    if not len(weights):
-        return
-    low, high = weights.aminmax()  # NaN if any is
-    if low >= 0 and high < torch.inf:
-        return
-    wrong = ~(weights >= 0) | weights.isinf()
-    first = int(wrong.nonzero()[0])
-    raise ValueError(
-        f"The `weights` of weighted_sample must be finite and at least 0; got {weights[first].item()} at index {first} "
-        f"({int(wrong.sum())} such of {len(weights)}): a weight of 0 leaves an example out."
-    )
-
-
-def _check_enough(weights: Tensor, count: int) -> None:
+def _check_weights(owner: str, weights: Tensor, count: int) -> None:
+    """Raise ValueError for a weight that is none, or more draws than weights above 0."""
+    low, high = weights.aminmax() if len(weights) else torch.zeros(2)  # NaN if any is
+    if not (low >= 0 and high < torch.inf):
+        wrong = ~(weights >= 0) | weights.isinf()
+        first = int(wrong.nonzero()[0])
+        got = f"{weights[first].item()} at index {first} ({int(wrong.sum())} such of {len(weights)})"
+        check.refuse(owner, "weights", "be finite and at least 0", got, "a weight of 0 leaves an example out")
     positive = int(weights.count_nonzero())
     if count > positive:
-        raise ValueError(
-            f"The `count` of weighted_sample must be at most the number of weights above 0, {positive} of "
-            f"{len(weights)}; got {count}: draw fewer, or give every example that may be drawn a weight above 0."
-        )
-
-
-def _cpu_generator(seed: int, generator: torch.Generator | None) -> torch.Generator:
-    if generator is None:
-        return torch.Generator().manual_seed(seed)
-    if generator.device.type != "cpu":
-        raise ValueError(
-            f"The `generator` of weighted_sample must be on the CPU; got one on {generator.device}: other devices draw "
-            "other numbers, make it with torch.Generator()."
-        )
-    return generator
+        must = f"be at most the number of weights above 0, {positive} of {len(weights)}"
+        way = "draw fewer, or give every example that may be drawn a weight above 0"
+        check.refuse(owner, "count", must, count, way)
 
 
 def uniform_keys(n: int, generator: torch.Generator) -> Tensor:
@@ -110,14 +88,10 @@ def uniform_keys(n: int, generator: torch.Generator) -> Tensor:
 
 
 def weighted_keys(weights: Tensor, generator: torch.Generator) -> Tensor:
-    """Return keys whose smallest are a draw by weight without replacement: shape (N,), float64.
+    """Return keys whose smallest are a draw by weight (on the CPU, float, finite, >= 0): shape (N,), float64.
 
     The keys are log(E / w), which neither overflows nor underflows, whatever the range of the weights. Weights of zero
     come last, in a uniformly random order: the limit of weights that are equal and go to zero.
-
-    Args:
-        weights: On the CPU, finite and at least 0, float32 or float64, shape (N,).
-        generator: On the CPU.
     """
     keys = uniform_keys(len(weights), generator)
     for key, weight in zip(torch.split(keys, _CHUNK), torch.split(weights, _CHUNK), strict=True):
@@ -128,14 +102,10 @@ def weighted_keys(weights: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def smallest(keys: Tensor, count: int) -> Tensor:
-    """Return the mask of exactly the `count` smallest keys, shape (N,).
+    """Return the mask of exactly the `count` in [0, N] smallest keys (on the CPU, not NaN), shape (N,).
 
     A sorted sample tells between which two keys the last of them lies; only what is in between is looked at again. If
     the sample misleads, which takes keys in a regular order, everything is looked at: slower, never wrong.
-
-    Args:
-        keys: On the CPU, not NaN, shape (N,).
-        count: In [0, N].
     """
     low, high = _bracket(keys, count)
     chosen = keys < low

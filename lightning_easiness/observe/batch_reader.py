@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_easiness.data.batch import unpack_batch
+from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional import el2n, margin, sample_easiness
-from lightning_easiness.functional._checks import check_positive
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
 
 LOGITS_KEYS = ("logits", "logit", "output", "out", "y_hat", "preds")
@@ -70,7 +70,7 @@ class BatchReader:
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"The `batch_size` of BatchReader must be >= 1; got {self.batch_size!r}.")
-        check_positive("BatchReader", "sigma2", self.sigma2)
+        check.positive("BatchReader", "sigma2", self.sigma2)
 
     @property
     def loss_name(self) -> str:

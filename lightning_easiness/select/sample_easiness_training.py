@@ -14,8 +14,7 @@ from typing_extensions import override
 from lightning_easiness import functional
 from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness._utils.renamed import refuse_renamed
-from lightning_easiness.functional.levels import Level, check_levels
-from lightning_easiness.functional.sample_easiness import DEFAULT_TOL
+from lightning_easiness.functional.sample_easiness import DEFAULT_TOL, Level, check_levels
 from lightning_easiness.select.base import Selection, SelectionState
 
 _OWNER = "SampleEasinessTraining"

@@ -46,7 +46,7 @@ def test_against_loops(number: int, classes: int, dtype: torch.dtype) -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     probabilities, given = made(100, 5)
     whole = confident_joint(probabilities, given)
-    monkeypatch.setattr(functional.confident_learning, "_BLOCK", 35)
+    monkeypatch.setattr(functional.label_quality, "_BLOCK", 35)
     assert torch.equal(confident_joint(probabilities, given), whole)
 
 

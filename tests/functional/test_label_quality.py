@@ -328,7 +328,7 @@ def test_unknown_labels_and_probabilities():
     ("probabilities", "labels", "error", "message"),
     [
         ([[0.5, 0.5]], [2], ValueError, r"must be in \[0, 2\), the classes; got 2"),
-        ([[2.0, 3.0]], [0], ValueError, "row 0 sums to 5"),
+        ([[2.0, 3.0]], [0], ValueError, "got a sum of 5 and a least value of 2 in row 0"),
         ([[1.5, -0.5]], [0], ValueError, "least value of -0.5"),
         ([[1.0]], [0], ValueError, "K >= 2"),
         ([[1, 0]], [0], TypeError, "floating point"),

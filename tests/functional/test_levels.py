@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_easiness.functional import easiness_level, in_levels, in_levels_by_loss
-from lightning_easiness.functional.levels import Level
+from lightning_easiness.functional.sample_easiness import Level
 
 moderate = settings(deadline=None, max_examples=100)
 NAMES = ("hard", "medium", "easy")
@@ -212,7 +212,7 @@ def test_bad_levels(case: str) -> None:
     assert str(error.value) == message.format(owner="in_levels_by_loss")
 
 
-SHAPE = "must have shape (N,), one number an example; got shape (1, 2)."
+SHAPE = "must have shape (N,), one number per example; got shape (1, 2)."
 BAD: dict[str, tuple[Any, tuple[Tensor, ...], dict[str, Any], type[Exception], str]] = {
     "a matrix": (in_levels, (E[None],), {}, ValueError, f"The `easiness` of in_levels {SHAPE}"),
     "integers": (
