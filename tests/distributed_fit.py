@@ -116,7 +116,8 @@ class Traces(Net):
 def online(folder: Path) -> None:
     seed_everything(5, verbose=False)
     trace = Keep(folder / "trace", lambda trainer, pl_module: pl_module.trace)
-    make_trainer(callbacks=[EasinessCallback(folder / "record", probe=None), trace]).fit(Traces(), loader(Told()))
+    observer = EasinessCallback(folder / "record", probe=None, probabilities=True)
+    make_trainer(callbacks=[observer, trace]).fit(Traces(), loader(Told()))
 
 
 def untouched(folder: Path) -> None:
@@ -191,7 +192,7 @@ def resumed(folder: Path) -> None:
     def fit(name: str, ckpt_path: Path | None = None, **options: Any) -> None:
         seed_everything(7, verbose=False)
         callbacks = [
-            EasinessCallback(folder / name, every_n_epochs=1, at_steps=(0, 3), run="only"),
+            EasinessCallback(folder / name, every_n_epochs=1, at_steps=(0, 3), run="only", probabilities=True),
             Keep(folder / f"{name}-weights", weights),
             ModelCheckpoint(folder / f"{name}-kept", filename="{step}", every_n_train_steps=6, save_top_k=-1),
         ]

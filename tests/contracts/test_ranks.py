@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import time
@@ -136,6 +137,10 @@ def test_online_values_and_padding(kind: str, fits: dict[str, Path]) -> None:
             mean = torch.tensor([entry[2:] for entry in seen]).mean(0)
             recorded = torch.stack([record.loss[0, epoch, index], record.margin[0, epoch, index]])
             torch.testing.assert_close(recorded, mean, atol=1e-5, rtol=0)
+    averaged = record.probabilities()[torch.arange(53), Points().y]
+    for index in range(53):
+        seen = [math.exp(-entry[2]) for entry in trace if entry[1] == index]
+        assert float(averaged[index]) == pytest.approx(sum(seen) / len(seen), abs=6e-4)
 
 
 # ---------------------------------------------------------------------------------------------- training, state
@@ -154,6 +159,7 @@ def test_the_state_in_an_epochs_middle_holds_every_ranks_sums(fits: dict[str, Pa
     state = next(value for key, value in states.items() if "Easiness" in key)
     count = state["online"]["sums"][-1]
     assert count.sum() == 2 * 7 * 2  # two processes, batches of seven, two of them
+    assert state["online"]["probabilities"]["count"].sum() == 53 + 2 * 7 * 2, "of all epochs"
     assert count.max() == 1
     assert torch.equal(state["online"]["target"] >= 0, count > 0)
 
@@ -167,6 +173,7 @@ def test_resumed_equals_never_stopped(fits: dict[str, Path]) -> None:
         # the stopped fit ended an epoch at step 6
         assert sorted({*left.steps.tolist(), 6}) == right.steps.tolist()
         assert_same(left, right, left.steps.tolist())
+        assert torch.equal(left.probabilities(), right.probabilities())
     online: Tensor = EasinessRecord.load(folder / "resumed", series="train-online").count[0, -1]
     assert online.tolist() == [1] * 53, "what was restored counts once, and not once a process"
 
