@@ -2,7 +2,10 @@
 
 import multiprocessing
 import re
+import signal
+import time
 import warnings
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -86,6 +89,20 @@ def fork_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.made_runs"])
     return context
+
+
+def kills(work: Callable[[Path, Path], None], folder: Path, times: int, after: tuple[float, float]) -> Iterator[int]:
+    """Start `work(folder, log)` and kill it at some moment, again and again; yield the last step in its log, or -1."""
+    context, log, generator = fork_server(), folder / "log.txt", torch.Generator().manual_seed(0)
+    log.touch()
+    for _ in range(times):
+        process = context.Process(target=work, args=(folder, log))
+        process.start()
+        time.sleep(after[0] + (after[1] - after[0]) * float(torch.rand((), generator=generator)))
+        process.kill()
+        process.join(timeout=60)
+        assert process.exitcode == -signal.SIGKILL
+        yield max(map(int, log.read_text().split()), default=-1)
 
 
 def append_forever(dirpath: Path, log: Path) -> None:

@@ -1,18 +1,15 @@
 import errno
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from lightning_easiness.record import files as checkpoint_file
 from lightning_easiness.record.layout import checkpoint_paths, list_series, open_checkpoint, open_targets
 from lightning_easiness.record.writer import RunWriter
-from tests.made_runs import append, append_forever, fork_server, whole
+from tests.made_runs import append, append_forever, kills, whole
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -142,32 +139,16 @@ def test_leftovers_of_a_kill_are_ignored_and_removed_by_the_next_writer(tmp_path
 @pytest.mark.multiprocess
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_kill_at_any_moment_loses_nothing_that_was_appended(tmp_path: Path) -> None:
-    context = fork_server()
-    generator = torch.Generator().manual_seed(0)
-    log = tmp_path / "log"
-    log.touch()
-    appended = -1
-    for _ in range(20):
-        process = context.Process(target=append_forever, args=(tmp_path / "runs", log))
-        process.start()
-        time.sleep(0.3 * float(torch.rand((), generator=generator)))
-        process.kill()
-        process.join(timeout=60)
-        assert process.exitcode == -signal.SIGKILL
-        appended = check_after_kill(tmp_path, log, appended)
-    assert appended > 20
-
-
-def check_after_kill(tmp_path: Path, log: Path, before: int) -> int:
-    said = [int(line) for line in log.read_text().split()]
-    run = tmp_path / "runs" / "a"
-    files = [open_checkpoint(path) for path in checkpoint_paths(run, "train-online").values()]
-    assert [file.step for file in files] == list(range(len(files)))
-    assert len(files) > max(said, default=-1) >= before
-    for file in files[-3:]:
-        assert (file.read("loss") == file.step).all()
-        assert file.read("correct").all()
-    if files:
-        known = open_targets(run, "train-online").read("target") == 3
-        assert known[: (files[-1].step + 1) * 500].all()
-    return max(said, default=before)
+    last = before = -1
+    for last in kills(append_forever, tmp_path, times=20, after=(0.0, 0.3)):
+        files = [open_checkpoint(path) for path in checkpoint_paths(tmp_path / "a", "train-online").values()]
+        assert [file.step for file in files] == list(range(len(files)))
+        assert len(files) > last >= before
+        for file in files[-3:]:
+            assert (file.read("loss") == file.step).all()
+            assert file.read("correct").all()
+        if files:
+            known = open_targets(tmp_path / "a", "train-online").read("target") == 3
+            assert known[: (files[-1].step + 1) * 500].all()
+        before = last
+    assert last > 20
