@@ -301,9 +301,7 @@ def test_they_need_the_training_forward_logits_and_classes(tmp_path: Path) -> No
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             return (self(batch[0]) ** 2).mean()
 
-    message = (
-        "The `probabilities` of EasinessCallback come from the training forward, but online=False; turn it on."
-    )
+    message = "The `probabilities` of EasinessCallback come from the training forward, but online=False; turn it on."
     with pytest.raises(ValueError, match=whole(message)):
         EasinessCallback(online=False, probabilities=True)
     callback = observer(

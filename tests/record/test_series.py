@@ -92,6 +92,9 @@ def test_runs_of_the_same_seed_are_warned_of(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ other data
 
 
+LOAD_ONE = "load those of one data set, module and loss with runs=[...]."
+
+
 def test_runs_of_other_data_sets_are_refused(tmp_path: Path) -> None:
     target = make_target()
     write_run(tmp_path, 0, target=torch.where(torch.arange(NUM_EXAMPLES) < 30, target, -1))
@@ -101,8 +104,7 @@ def test_runs_of_other_data_sets_are_refused(tmp_path: Path) -> None:
     assert EasinessRecord.load(tmp_path, runs=["seed-0", "seed-1", "seed-2"]).num_runs == 3
     message = (
         "Run 'seed-1' and run 'seed-3' are not of the same data: example 31 has target 1 in the first and 0 in the"
-        " second (1 of 37 differ), so an index no longer names the same example: load those of one data set, module"
-        " and loss with runs=[...]."
+        f" second (1 of 37 differ), so an index no longer names the same example: {LOAD_ONE}"
     )
     with pytest.raises(ValueError, match=whole(message)):
         EasinessRecord.load(tmp_path)
@@ -111,18 +113,24 @@ def test_runs_of_other_data_sets_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_classes": 6}, "numbers of classes (5 and 6)"),
-        ({"loss_name": "focal"}, "losses ('cross_entropy' and 'focal')"),
+        ({"num_classes": 6}, f"Runs 'seed-0' and 'seed-1' recorded different numbers of classes (5 and 6): {LOAD_ONE}"),
+        (
+            {"loss_name": "focal"},
+            f"Runs 'seed-0' and 'seed-1' recorded different losses ('cross_entropy' and 'focal'): {LOAD_ONE}",
+        ),
+        (
+            {"num_examples": 40},
+            (
+                "Run 'seed-0' and run 'seed-1' are not of the same data: the first has 37 examples and the second 40,"
+                f" so an index no longer names the same example: {LOAD_ONE}"
+            ),
+        ),
     ],
 )
-def test_runs_that_are_of_other_size_or_loss_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
+def test_runs_of_another_size_or_loss_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
     write_run(tmp_path, 0)
     write_run(tmp_path, 1, steps=(1, 2), **changes)
-    expected = (
-        f"Runs 'seed-0' and 'seed-1' recorded different {message}: load those of one data set, module and loss with"
-        " runs=[...]."
-    )
-    with pytest.raises(ValueError, match=whole(expected)):
+    with pytest.raises(ValueError, match=whole(message)):
         EasinessRecord.load(tmp_path)
 
 
@@ -181,29 +189,17 @@ def test_nothing_that_can_be_read(tmp_path: Path) -> None:
 
 def test_nothing_to_load(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     empty = tmp_path_factory.mktemp("empty")
-    for path, arguments, message in (
-        (
-            folder / "nothing",
-            {},
-            f"'{folder}/nothing' is no folder: give one to which EasinessCallback(dirpath=...) wrote.",
-        ),
-        (
-            empty,
-            {},
-            (
-                f"There is no run in '{empty}' (a run is a folder with run.json): "
-                "give the folder to which EasinessCallback(dirpath=...) wrote."
-            ),
-        ),
-        (
-            folder,
-            {"series": "val-probe"},
-            f"No run in '{folder}' holds the series 'val-probe': there are 'train-probe'.",
-        ),
-    ):
+    wrote = "to which EasinessCallback(dirpath=...) wrote."
+    no_run = f"There is no run in '{empty}' (a run is a folder with run.json): give the folder {wrote}"
+    not_held = f"No run in '{folder}' holds the series 'val-probe': there are 'train-probe'."
+    begun = f"No run in '{empty}' holds the series 'train-probe': no run holds a checkpoint yet."
+
+    def fails(message: str, path: Path, **arguments: str) -> None:
         with pytest.raises(FileNotFoundError, match=whole(message)):
             EasinessRecord.load(path, **arguments)
+
+    fails(f"'{folder}/nothing' is no folder: give one {wrote}", folder / "nothing")
+    fails(no_run, empty)
+    fails(not_held, folder, series="val-probe")
     RunWriter(empty, "begun").close()
-    message = f"No run in '{empty}' holds the series 'train-probe': no run holds a checkpoint yet."
-    with pytest.raises(FileNotFoundError, match=whole(message)):
-        EasinessRecord.load(empty)
+    fails(begun, empty)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.observation import AveragedProbabilities
 from lightning_easiness.record.files import FIELDS, ArrayFile
 from lightning_easiness.record.layout import (
     checkpoint_paths,
@@ -43,6 +44,9 @@ def test_targets_on_disk_are_written_and_digested_once(tmp_path: Path, monkeypat
         append(writer, step=240)
         append(writer, step=360, target=None)
         assert targets_path(writer.path, "train-probe").stat().st_ino == written
+        monkeypatch.undo()
+        append(writer, series="val-probe", fields={"loss": torch.ones(4)})
+    assert list_series(tmp_path / "a") == ("train-probe", "val-probe")  # which may differ in length
 
 
 def test_another_data_set_is_refused(tmp_path: Path) -> None:
@@ -62,13 +66,6 @@ def test_another_data_set_is_refused(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match=whole(message)):
                 append(writer, step=360, **changes)
         assert writer.steps("train-probe") == (0, 120, 240)
-
-
-def test_series_may_differ_in_length(tmp_path: Path) -> None:
-    with RunWriter(tmp_path, "a") as writer:
-        append(writer)
-        append(writer, series="val-probe", target=None, fields={"loss": torch.ones(4)})
-    assert list_series(tmp_path / "a") == ("train-probe", "val-probe")
 
 
 # ------------------------------------------------------------------ what the writer refuses
@@ -106,9 +103,8 @@ def test_wrong_arguments_are_refused_and_leave_nothing(tmp_path: Path, changes: 
 
 @pytest.mark.parametrize("run", ["", ".", "..", ".hidden", "a/b", "a\\b"])
 def test_a_run_is_a_plain_folder_name(tmp_path: Path, run: str) -> None:
-    with pytest.raises(
-        ValueError, match=whole(f"`run` must be a plain folder name that does not begin with a dot; got {run!r}.")
-    ):
+    message = f"`run` must be a plain folder name that does not begin with a dot; got {run!r}."
+    with pytest.raises(ValueError, match=whole(message)):
         RunWriter(tmp_path, run)
 
 
@@ -130,19 +126,17 @@ def test_run_json_says_who_wrote_it(tmp_path: Path) -> None:
     assert (info.name, info.seed, info.complete) == ("seed-3", 3, True)
 
 
-def test_a_run_is_complete_when_it_says_so(tmp_path: Path) -> None:
+def test_a_run_is_complete_until_it_is_trained_on(tmp_path: Path) -> None:
     assert not is_complete(tmp_path / "nothing")
     assert not is_complete(write_run(tmp_path, 0, complete=False))
-    assert is_complete(write_run(tmp_path, 1))
-
-
-def test_a_finished_run_that_is_trained_on_is_not_complete(tmp_path: Path) -> None:
-    folder = write_run(tmp_path, 0)
-    with RunWriter(tmp_path, "seed-0", resume=True) as writer:
-        assert is_complete(folder)
-        append(writer, step=360)
-        assert not is_complete(folder)
-        writer.complete()
+    folder = write_run(tmp_path, 1)
+    averaged = AveragedProbabilities(360, 2, torch.rand(NUM_EXAMPLES, 5).half(), torch.ones(NUM_EXAMPLES).int())
+    with RunWriter(tmp_path, "seed-1", resume=True) as writer:
+        for write in (lambda: append(writer, step=360), lambda: writer.replace_probabilities(averaged)):
+            assert is_complete(folder)
+            write()
+            assert not is_complete(folder)
+            writer.complete()
     assert is_complete(folder)
 
 
@@ -235,8 +229,11 @@ def test_a_closed_writer_writes_no_more(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path, "a")
     writer.close()
     writer.close()
-    with pytest.raises(RuntimeError, match=whole(f"The writer of run 'a' in '{tmp_path}' is closed: open a new one.")):
-        append(writer)
+    averaged = AveragedProbabilities(1, 0, torch.rand(3, 2).half(), torch.ones(3).int())
+    for write in (lambda: append(writer), lambda: writer.replace_probabilities(averaged)):
+        message = f"The writer of run 'a' in '{tmp_path}' is closed: open a new one."
+        with pytest.raises(RuntimeError, match=whole(message)):
+            write()
 
 
 @pytest.mark.parametrize("error", [NotImplementedError("no flock"), OSError(errno.ENOLCK, "no flock")])
