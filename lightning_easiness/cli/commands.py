@@ -5,7 +5,6 @@ Options that were not given are not passed on: their defaults are those of the f
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -218,7 +217,7 @@ def view(
     tensorboard: Annotated[bool, "write OUTPUT/tensorboard, too"] = False,
 ) -> None:
     """Draw the histogram of a score, its curves, the data map, and grids of images."""
-    from lightning_easiness import save_image, scores_grid
+    from lightning_easiness import save_image, scores_grid, write_suspects, write_tensorboard
     from lightning_easiness.cli.files import read_images
 
     _check_output(images, ".npy")
@@ -240,8 +239,11 @@ def view(
             print(save_image(grid, output / f"{scores.name}_{end}.png"))
         found = _draw_suspects(source, data, output / "suspects.png", num_images, class_names)
     if tensorboard:
-        options = {"class_names": class_names, "num_images": num_images}
-        _write_tensorboard(source, record, scores, data, found, output / "tensorboard", **options)
+        log_dir, checkpoints = output / "tensorboard", _checkpoints(source, record, scores)
+        write_tensorboard(checkpoints, data, log_dir, class_names=class_names, num_images=num_images)
+        if found is not None:
+            write_suspects(data, found, log_dir, class_names=class_names, num_images=num_images)
+        print(log_dir)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {each.__name__: each for each in (score, select, compare, issues, view)}
@@ -345,33 +347,12 @@ def _draw_suspects(
     return found[0] if found else None
 
 
-def _write_tensorboard(
-    source: Source,
-    record: EasinessRecord,
-    scores: Scores,
-    images: Any,
-    found: LabelIssues | None,
-    folder: Path,
-    **options: Any,
-) -> None:
-    """Write the histograms of a score at all checkpoints up to its own, and the grids."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    from lightning_easiness import write_suspects, write_tensorboard
-    from lightning_easiness.view.grids import histogram
-
-    with SummaryWriter(os.fspath(folder)) as writer, warnings.catch_warnings():
+def _checkpoints(source: Source, record: EasinessRecord, scores: Scores) -> list[Scores]:
+    """Read a score at all checkpoints up to its own."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of examples without a score: that was said
         before = [record.score(scores.name, index) for index in range(source.checkpoint % record.num_checkpoints)]
-        for at_checkpoint in before if images is not None else [*before, scores]:
-            bins = histogram(at_checkpoint.values)
-            if bins is not None:
-                writer.add_histogram_raw(f"easiness/{scores.name}", **bins, global_step=at_checkpoint.step)
-    if images is not None:
-        write_tensorboard(scores, images, folder, **options)
-    if found is not None:
-        write_suspects(images, found, folder, **options)
-    print(folder)
+    return [*before, scores]
 
 
 # ------------------------------------------------------------------------------------------------------------- words

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence, Sized
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,12 +16,10 @@ from torch import Tensor
 from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import fraction_to_count
+from lightning_easiness.scores import Scores
 from lightning_easiness.view.images import NoImageError, average, item_image, to_displayable, to_one_scale
 from lightning_easiness.view.layout import Cell, Grid
 from lightning_easiness.view.words import class_namer, count_of, in_digits, spoken
-
-if TYPE_CHECKING:
-    from lightning_easiness.scores import Scores
 
 _MOST_ROWS = 20  # of a grid by class: 1,000 rows would be an image that nobody can open
 _MOST_IN_ROW = 10
@@ -213,8 +211,8 @@ def histogram(values: Tensor) -> dict[str, Any] | None:
 
 
 def write_tensorboard(
-    scores: Scores,
-    dataset: Any,
+    scores: Scores | Sequence[Scores],
+    dataset: Any | None,
     log_dir: str | os.PathLike[str],
     *,
     class_names: Sequence[str] | None = None,
@@ -224,12 +222,13 @@ def write_tensorboard(
     """Write grids, averages and the histogram of the scores into one TensorBoard event folder.
 
     Images are "easiness/<score>/hardest", "/easiest", "/hardest_by_class", "/easiest_by_class" and "/averages", the
-    histogram is "easiness/<score>", all at the step of the scores: several checkpoints can go into one folder. A data
-    set without images gets the histogram alone, and a warning.
+    histogram is "easiness/<score>", all at the step of the scores. A data set without images gets the histogram alone,
+    and a warning.
 
     Args:
-        scores: One score per example, from `record.score(...)`.
-        dataset: The data set that was observed, as in `image_grid`.
+        scores: One score per example, from `record.score(...)`; or those of several checkpoints, of which the last has
+            the grids.
+        dataset: The data set that was observed, as in `image_grid`; None for the histogram alone.
         log_dir: The folder; made where it is missing.
         class_names: Names of the labels 0, 1, ...; default "label 0" and so on.
         num_images: Images on a grid of the easiest or hardest.
@@ -246,18 +245,20 @@ def write_tensorboard(
     """
     from torch.utils.tensorboard import SummaryWriter  # slow to load
 
+    checkpoints = [scores] if isinstance(scores, Scores) else list(scores)
+    last = checkpoints[-1]
     try:
-        grids = _all_grids(scores, dataset, class_names, num_images, fraction)
+        grids = {} if dataset is None else _all_grids(last, dataset, class_names, num_images, fraction)
     except NoImageError as error:
         warnings.warn(f"{error} Only the histogram of the scores is written.", stacklevel=2)
         grids = {}
-    bins = histogram(scores.values)
-    step = scores.step or 0
     with SummaryWriter(os.fspath(log_dir)) as writer:
-        if bins is not None:
-            writer.add_histogram_raw(f"easiness/{scores.name}", **bins, global_step=step)
+        for each in checkpoints:
+            bins = histogram(each.values)
+            if bins is not None:
+                writer.add_histogram_raw(f"easiness/{each.name}", **bins, global_step=each.step or 0)
         for name, grid in grids.items():
-            writer.add_image(f"easiness/{scores.name}/{name}", grid, global_step=step)
+            writer.add_image(f"easiness/{last.name}/{name}", grid, global_step=last.step or 0)
 
 
 def _all_grids(
