@@ -12,29 +12,15 @@ from lightning_easiness import functional
 class Agreement:
     """Spearman's rank correlation between the scores of disjoint groups of runs, in [-1, 1], 1 is the same order.
 
-    Attributes:
-        name: name of the score.
-        num_runs: R, the runs of the record.
-        half_agreement: measured between random halves of the runs, of R // 2 each.
-        full_agreement: to expect between the R runs and R others, by the formula of Spearman and Brown.
-        extrapolated: to expect between larger groups, by number of runs.
-        num_splits: random splits into halves over which was averaged.
-
-    Example:
-        >>> print(Agreement("mean_loss", 10, 0.9, 0.947, {20: 0.973}))
-        Agreement of mean_loss with that of as many other runs (Spearman)
-          runs  agreement
-             5      0.900  measured, mean of 20 splits
-            10      0.947  expected
-            20      0.973  expected
+    Its text is a table of them.
     """
 
-    name: str
-    num_runs: int
-    half_agreement: float
-    full_agreement: float
-    extrapolated: dict[int, float]
-    num_splits: int = 20
+    name: str  # of the score
+    num_runs: int  # R
+    half_agreement: float  # measured between random halves of the runs, of R // 2 each
+    full_agreement: float  # to expect between the R runs and R others, by the formula of Spearman and Brown
+    extrapolated: dict[int, float]  # to expect between larger groups, by number of runs
+    num_splits: int = 20  # random splits into halves over which was averaged
 
     def __str__(self) -> str:
         expected = {self.num_runs: self.full_agreement, **self.extrapolated}
@@ -46,15 +32,7 @@ class Agreement:
 
 
 def measure_agreement(name: str, alone: Tensor, factor: Sequence[float], *, seed: int, num_splits: int) -> Agreement:
-    """Measure the agreement of random halves of the runs, and extrapolate it.
-
-    Args:
-        name: name of the score.
-        alone: what each run alone would give, `(R, N)`, NaN where it is not known.
-        factor: how many times as many runs to extrapolate to.
-        seed: seed of the random splits.
-        num_splits: number of random splits of the runs into halves.
-    """
+    """Measure the agreement of random halves of the runs, of which each alone gives `alone` (R, N); extrapolate it."""
     half = functional.split_half_agreement(alone, seed=seed, num_splits=num_splits)
     num_runs = len(alone)
     numbers = [num_runs, *(round(times * num_runs) for times in factor)]

@@ -76,17 +76,17 @@ def checkpoint_paths(run_dir: str | Path, series: str) -> dict[int, Path]:
 
 
 def checkpoint_path(run_dir: Path, series: str, step: int) -> Path:
-    """The file of the checkpoint of a series at `step`, which need not be there."""
+    """Return the path of the checkpoint of a series at `step`."""
     return run_dir / series / f"step-{step:012d}.safetensors"
 
 
 def targets_path(run_dir: Path, series: str) -> Path:
-    """The file of the targets of a series, which need not be there."""
+    """Return the path of the targets of a series."""
     return run_dir / series / "targets.safetensors"
 
 
 def probabilities_path(run_dir: Path) -> Path:
-    """The file of the averaged probabilities of a run, which need not be there."""
+    """Return the path of the averaged probabilities of a run, which need not be there."""
     return run_dir / ONLINE_SERIES / "probabilities.safetensors"
 
 

@@ -19,7 +19,7 @@ def have_probabilities(runs: Sequence[RecordedSeries], series: str) -> bool:
 
 
 def averaged_probabilities(run: RecordedSeries) -> AveragedProbabilities:
-    """The averaged probabilities of a run that has them, mapped."""
+    """Map the averaged probabilities of a run that has them."""
     file = open_probabilities(run.info.path)
     return AveragedProbabilities(file.step, file.epoch, file.read("probabilities"), file.read("count"))
 

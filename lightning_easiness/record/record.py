@@ -1,5 +1,7 @@
 """`EasinessRecord`: what was observed of each example, at each checkpoint, in each run. Mapped from disk, not read."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +15,7 @@ from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.agreement import Agreement, measure_agreement
 from lightning_easiness.record.files import FIELDS
 from lightning_easiness.record.probabilities import averaged_probabilities, have_probabilities, read_probabilities
-from lightning_easiness.record.score_runs import RunScores, mean_over_seen, score_runs, stack_rows
+from lightning_easiness.record.score_runs import RunScores, score_runs, stack_rows
 from lightning_easiness.record.series import (
     RecordedSeries,
     find_runs,
@@ -60,7 +62,7 @@ class EasinessRecord:
     @classmethod
     def load(
         cls, path: str | Path, series: str | None = None, runs: str | Iterable[str] | None = None
-    ) -> "EasinessRecord":
+    ) -> EasinessRecord:
         """Open a folder of runs, or of one run; only headers are read.
 
         Files that are truncated or foreign are left out with a warning. Runs are stacked at the checkpoints that all
@@ -83,7 +85,7 @@ class EasinessRecord:
         return cls._stacked(found, series, problems)
 
     @classmethod
-    def merge(cls, *records: "EasinessRecord") -> "EasinessRecord":
+    def merge(cls, *records: EasinessRecord) -> EasinessRecord:
         """Put the runs of several records into one, by the rule of `load`.
 
         A run whose name is taken gets the next free number: "seed-0", "seed-0-2".
@@ -96,17 +98,16 @@ class EasinessRecord:
         if len({record.series for record in records}) > 1:
             held = ", ".join(f"'{record.series}'" for record in records)
             raise ValueError(f"merge() takes records of one series; got {held}: load them with the same `series`.")
-        runs = with_own_names([run for record in records for run in record._runs])
-        return cls._stacked(runs, records[0].series)
+        return cls._stacked(with_own_names([run for record in records for run in record._runs]), records[0].series)
 
     @classmethod
-    def _stacked(cls, runs: Sequence[RecordedSeries], series: str, problems: Sequence[str] = ()) -> "EasinessRecord":
+    def _stacked(cls, runs: Sequence[RecordedSeries], series: str, problems: Sequence[str] = ()) -> EasinessRecord:
         kept, left_out = stack(runs)
         _warn([*(f"Left out: {sentence}" for sentence in [*problems, *left_out]), *same_seeds(kept)])
         return cls(kept, series)
 
-    def select_runs(self, runs: Iterable[int | str]) -> "EasinessRecord":
-        """The same record with only some runs, by index or name, in that order.
+    def select_runs(self, runs: Iterable[int | str]) -> EasinessRecord:
+        """Return the same record with only some runs, by index or name, in that order.
 
         Raises:
             ValueError: no run is named, or one that is not there.
@@ -128,11 +129,10 @@ class EasinessRecord:
             FileExistsError: `dirpath` holds checkpoints of a run of that name.
             OSError: it cannot be written to.
         """
-        for run in self._runs:
-            whole = run.whole()
+        for run in (run.whole() for run in self._runs):
             with RunWriter(dirpath, run.name, seed=run.info.seed, versions=run.info.versions) as writer:
-                for file in whole.checkpoints:
-                    writer.append(whole.observation(file))
+                for file in run.checkpoints:
+                    writer.append(run.observation(file))
                 if have_probabilities([run], self.series):
                     writer.replace_probabilities(averaged_probabilities(run))
                 if run.info.complete:
@@ -211,7 +211,7 @@ class EasinessRecord:
 
     @property
     def target(self) -> Tensor:
-        """Class of each example, int64 `(N,)`, -1 where not known."""
+        """Class of each example, int64 `(N,)`, -1 where no run has it."""
         return self.identity.known_target
 
     @property
@@ -256,7 +256,7 @@ class EasinessRecord:
         return torch.stack(counts)
 
     def field(self, name: str, checkpoint: int | None = None) -> Tensor:
-        """One field at one checkpoint, `(R, N)`, from one file a run; or at all of them, `(R, C, N)`.
+        """Return one field at one checkpoint, `(R, N)`, from one file per run; or at all of them, `(R, C, N)`.
 
         Args:
             name: one of `fields`.
@@ -282,10 +282,10 @@ class EasinessRecord:
         return have_probabilities(self._runs, self.series)
 
     def probabilities(self, *, per_run: bool = False) -> Tensor:
-        """Softmax of each example, averaged over all epochs of training, whatever checkpoint the record ends at.
+        """Return the softmax of each example, averaged over all epochs, whatever checkpoint the record ends at.
 
-        They are what EasinessCallback(probabilities=True) records of the training forward, in the series "train-online"
-        and "train-probe", which are of the same examples.
+        EasinessCallback(probabilities=True) records them in the training forward. The series "train-online" and
+        "train-probe" are of the same examples.
 
         Args:
             per_run: keep the runs apart.
@@ -300,7 +300,7 @@ class EasinessRecord:
         return read_probabilities(self._runs, self.series, per_run)
 
     def checkpoint_at(self, *, step: int | None = None, epoch: int | None = None) -> int:
-        """Index of the checkpoint at a step, or of the last one in an epoch, for `field` and `score`.
+        """Return the index of the checkpoint at a step, or of the last one in an epoch, for `field` and `score`.
 
         Raises:
             ValueError: there is none, or not exactly one of `step` and `epoch` is given.
@@ -318,11 +318,11 @@ class EasinessRecord:
     # ------------------------------------------------------------------ scores
 
     def score(self, name: str, checkpoint: int = -1, *, first: int = 0, seed: int = 0, **options: Any) -> Scores:
-        """One value per example: see `lightning_easiness.scores.SCORES` for the names.
+        """Return one value per example: see `lightning_easiness.scores.SCORES` for the names.
 
-        Reads one file a run; for a score of the whole trajectory, one run after the other. A trajectory is a run's own:
-        it holds also checkpoints that other runs lack, and the first and last of the record stand for the ends of each
-        run. Where the trajectories differ, a `UserWarning` says so.
+        Reads one file per run; for a score of the whole trajectory, one run after the other. A trajectory is a run's
+        own: it holds also checkpoints that other runs lack, and the first and last of the record stand for the ends of
+        each run. Where the trajectories differ, a `UserWarning` says so.
 
         Means and spread are over the runs that saw the example, and a `UserWarning` says how many examples were seen in
         fewer than all; `count`, a number of runs, is NaN for them. An example that was seen, but of which NaN was
@@ -332,7 +332,7 @@ class EasinessRecord:
             name: name of the score.
             checkpoint: index, negative from the end. Trajectories end there.
             first: index, negative from the end. Trajectories begin there: `num_checkpoints // 2` for the second half.
-            seed: decides what is left of ties in `Scores`.
+            seed: breaks remaining ties in `Scores`.
             options: for the function of the score.
 
         Raises:
@@ -343,18 +343,18 @@ class EasinessRecord:
         index = self._index(checkpoint)
         found = self._score_runs(name, index, first, options)
         _warn(found.gaps)
-        with_loss = "loss" in self.fields and name != "mean_loss"
+        breaks_ties = "loss" in self.fields and name != "mean_loss"
         scores = Scores(
-            values=found.values,
-            spread=found.spread(),
+            found.values,
             higher_is_easier=get_score(name).higher_is_easier,
-            target=self.target,
+            spread=found.spread(),
+            target=self.identity.target,
             name=name,
             num_runs=self.num_runs,
             step=int(self.steps[index]),
             epoch=int(self.epochs[index]),
             fingerprint=self.fingerprint,
-            tie_breaker=mean_over_seen(self.field("loss", index)) if with_loss else None,
+            tie_breaker=self.field("loss", index).nanmean(0) if breaks_ties else None,
             seed=seed,
         )
         scores.warn_of_nan(stacklevel=2)
@@ -370,11 +370,11 @@ class EasinessRecord:
         seed: int = 0,
         num_splits: int = 20,
     ) -> Agreement:
-        """Whether the seeds are enough: how far the score agrees with that of as many other runs.
+        """Measure whether the seeds are enough: how far the score agrees with that of as many other runs.
 
         Args:
             name: name of the score.
-            checkpoint: index, negative from the end, as of `score`.
+            checkpoint: as of `score`.
             factor: how many times as many runs to extrapolate to.
             first: as of `score`.
             seed: seed of the random splits.

@@ -19,29 +19,21 @@ _BLOCK = 2**22  # values of a field that a trajectory score is given at once: 16
 
 @dataclass(frozen=True)
 class RunScores:
-    """A score, and what each run alone would give.
+    """A score, and what each run alone would give."""
 
-    Attributes:
-        values: the score `(N,)`.
-        alone: `(R, N)`, NaN where a run did not see an example, or recorded a NaN of it.
-        unseen: where it is for the former that `alone` is NaN, bool `(R, N)`.
-        remarks: a sentence for each thing to know about the trajectories.
-        gaps: a sentence on examples whose score is of fewer than all runs, where there are any.
-    """
-
-    values: Tensor
-    alone: Tensor
-    unseen: Tensor
-    remarks: tuple[str, ...] = ()
-    gaps: tuple[str, ...] = ()
+    values: Tensor  # (N,)
+    alone: Tensor  # (R, N), NaN where a run did not see an example, or recorded a NaN of it
+    unseen: Tensor  # bool (R, N), where it is for the former that `alone` is NaN
+    remarks: tuple[str, ...] = ()  # a sentence for each thing to know about the trajectories
+    gaps: tuple[str, ...] = ()  # a sentence on examples whose score is of fewer than all runs, where there are any
 
     def spread(self) -> Tensor:
-        """Standard deviation (ddof=1) over the runs that saw an example, `(N,)`; NaN for fewer than two."""
+        """Compute the standard deviation (ddof=1) over the runs that saw an example, `(N,)`; NaN for fewer than two."""
         if len(self.alone) == 1:
             return torch.full_like(self.values, torch.nan)
         if not self.unseen.any():
             return self.alone.std(0)
-        means, squares = mean_over_seen(self.alone, self.unseen), torch.zeros_like(self.values)
+        means, squares = _mean_over_seen(self.alone, self.unseen), torch.zeros_like(self.values)
         for row, unseen in zip(self.alone, self.unseen, strict=True):  # a run at a time: R x N is held once
             squares += (row - means).masked_fill_(unseen, 0).square_()
         others = (~self.unseen).sum(0) - 1
@@ -59,16 +51,13 @@ def score_runs(
 
     The mean over runs is over those that saw an example. A NaN that a run recorded of what it saw stays in the mean, as
     it shows that something went wrong. `checkpoint` and `first`, where trajectories begin, are indices from 0.
-
-    Raises:
-        ValueError: the runs recorded another loss than the score needs, `first` comes after `checkpoint` or is given
-            for a score of one checkpoint, or the function does not return one value per example.
     """
-    _check_loss(definition, runs[0].loss)
-    _check_first(definition, first, checkpoint)
+    _check(definition, runs[0].loss, first, checkpoint)
     if definition.per == "checkpoint":
         return _at_a_checkpoint(definition, [run.checkpoints[checkpoint] for run in runs], options)
-    trajectories = [_with_fields(run.trajectory(first, checkpoint), definition.needs) for run in runs]
+    # the checkpoints that not all runs share may lack a field
+    needed = set(definition.needs)
+    trajectories = [[file for file in run.trajectory(first, checkpoint) if needed <= set(file.fields)] for run in runs]
     remarks = _of_other_steps(definition, trajectories)
     alone, unseen = [], []
     for run, files in zip(runs, trajectories, strict=True):
@@ -80,7 +69,7 @@ def score_runs(
                 f"{holes} of {len(scores)} examples of run '{run.name}' have a NaN at some of its {len(files)}"
                 f" checkpoints: their {definition.name} is that of the others."
             )
-    return _over_runs(definition, torch.stack(alone), torch.stack(unseen), remarks)
+    return _mean_over_runs(definition, torch.stack(alone), torch.stack(unseen), tuple(remarks))
 
 
 def stack_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -88,47 +77,12 @@ def stack_rows(rows: Sequence[Tensor]) -> Tensor:
     return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(list(rows))
 
 
-def mean_over_seen(rows: Tensor, unseen: Tensor | None = None) -> Tensor:
-    """Mean of `(R, N)` over the runs that saw an example: all but `unseen`; where that is not given, all but NaN."""
-    means = rows.mean(0)
-    if unseen is None:
-        return rows.nanmean(0) if means.isnan().any() else means
-    if not unseen.any():
-        return means
-    total = torch.zeros_like(means)
-    for row, missing in zip(rows, unseen, strict=True):  # a run at a time: R x N is held once
-        total += row.masked_fill(missing, 0)
-    return torch.where(unseen.any(0), total / (~unseen).sum(0), means)
-
-
-def _over_runs(
-    definition: ScoreDefinition,
-    alone: Tensor,
-    unseen: Tensor,
-    remarks: Sequence[str] = (),
-    values: Tensor | None = None,
-) -> RunScores:
-    """The mean over runs of a score; where all runs saw an example it is `values`, if given."""
-    means = mean_over_seen(alone, unseen)
-    partly = unseen.any(0) & ~unseen.all(0)
-    values = means if values is None else torch.where(partly, means, values)
-    number = int((partly & ~values.isnan()).sum())
-    sentence = (
-        f"{number} of {len(values)} examples were seen in fewer than all {len(alone)} runs: their {definition.name} is "
-        "the mean over those runs."
-    )
-    return RunScores(values, alone, unseen, tuple(remarks), (sentence,) if number else ())
-
-
-def _check_loss(definition: ScoreDefinition, recorded: str) -> None:
+def _check(definition: ScoreDefinition, recorded: str, first: int, checkpoint: int) -> None:
     if definition.loss not in (None, recorded):
         raise ValueError(
             f"Score '{definition.name}' needs the loss '{definition.loss}', but '{recorded}' was recorded: "
             "observe with the default `loss_fn`, or choose another score."
         )
-
-
-def _check_first(definition: ScoreDefinition, first: int, checkpoint: int) -> None:
     if first > 0 and definition.per == "checkpoint":
         raise ValueError(
             f"`first` is where a trajectory begins, but score '{definition.name}' is of one checkpoint; got {first}: "
@@ -141,30 +95,44 @@ def _check_first(definition: ScoreDefinition, first: int, checkpoint: int) -> No
         )
 
 
+def _mean_over_runs(
+    definition: ScoreDefinition, alone: Tensor, unseen: Tensor, remarks: tuple[str, ...] = ()
+) -> RunScores:
+    values = _mean_over_seen(alone, unseen)
+    number = int((unseen.any(0) & ~unseen.all(0) & ~values.isnan()).sum())
+    sentence = (
+        f"{number} of {len(values)} examples were seen in fewer than all {len(alone)} runs: their {definition.name} is "
+        "the mean over those runs."
+    )
+    return RunScores(values, alone, unseen, remarks, (sentence,) if number else ())
+
+
+def _mean_over_seen(rows: Tensor, unseen: Tensor) -> Tensor:
+    means = rows.mean(0)
+    if not unseen.any():
+        return means
+    total = torch.zeros_like(means)
+    for row, missing in zip(rows, unseen, strict=True):  # a run at a time: R x N is held once
+        total += row.masked_fill(missing, 0)
+    return torch.where(unseen.any(0), total / (~unseen).sum(0), means)
+
+
 # -------------------------------------------------------------------------------------------- scores of a checkpoint
 
 
 def _at_a_checkpoint(definition: ScoreDefinition, files: Sequence[ArrayFile], options: Mapping[str, Any]) -> RunScores:
     inputs = _inputs([[_reader(file, field) for file in files] for field in definition.fields], slice(None))
-    values = _apply(definition, inputs, options)
-    if len(files) == 1:
-        return RunScores(values, values.unsqueeze(0), values.new_zeros((1, len(values)), dtype=torch.bool))
-    alone = torch.stack([_apply(definition, [rows[[run]] for rows in inputs], options) for run in range(len(files))])
+    alone = stack_rows([_apply(definition, [rows[[run]] for rows in inputs], options) for run in range(len(files))])
     unseen = alone.isnan()
     for missing, file in zip(unseen, files, strict=True):
         if missing.any():  # a probe, which keeps no count, sees everything
             missing &= (file.read("count") == 0) if "count" in file.fields else torch.zeros_like(missing)
-    if not definition.mean_over_runs or not unseen.any():
-        return RunScores(values, alone, unseen)
-    return _over_runs(definition, alone, unseen, values=values)
+    if definition.mean_over_runs:
+        return _mean_over_runs(definition, alone, unseen)
+    return RunScores(_apply(definition, inputs, options), alone, unseen)
 
 
 # -------------------------------------------------------------------------------------------- scores of a trajectory
-
-
-def _with_fields(files: Sequence[ArrayFile], fields: Sequence[str]) -> list[ArrayFile]:
-    """The files that hold all of some fields: those that not all runs share may lack one."""
-    return [file for file in files if set(fields) <= set(file.fields)]
 
 
 def _of_other_steps(definition: ScoreDefinition, trajectories: Sequence[Sequence[ArrayFile]]) -> list[str]:
@@ -182,7 +150,7 @@ def _of_other_steps(definition: ScoreDefinition, trajectories: Sequence[Sequence
 def _trajectory_score(
     definition: ScoreDefinition, files: Sequence[ArrayFile], options: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, int]:
-    """The score of one run; where it is NaN as the example was not seen; and how many lack a part that was seen."""
+    """Compute the score of one run, where it is NaN as the example was not seen, and how many lack a part."""
     columns = [[_reader(file, field) for file in files] for field in definition.fields]
     counts = [file.read("count") if "count" in file.fields else None for file in files]
     if definition.weights is not None:
@@ -232,7 +200,7 @@ def _inputs(columns: Sequence[Sequence[_Reader]], examples: slice) -> list[Tenso
 
 
 def _reader(file: ArrayFile, field: str) -> _Reader:
-    """What a score is given of a field: floats, for some of the examples, NaN where they were not seen."""
+    """Return what hands a block of a field to a score: floats, NaN where an example was not seen."""
     values = file.read(field)
     if field != "correct":
         return lambda examples: values[examples].float()

@@ -6,7 +6,6 @@ Nothing here reads more than headers, except targets where runs hold different o
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -69,9 +68,9 @@ class RecordedSeries:
         return DataIdentity(self.targets.num_examples, self.targets.read("target"), self.targets.fingerprint)
 
     def trajectory(self, first: int, last: int) -> tuple[ArrayFile, ...]:
-        """All of its own checkpoints, shared or not, from the shared one of index `first` to that of index `last`.
+        """All of its own checkpoints from the shared one of index `first` to that of index `last`, both included.
 
-        Both count. The first and the last shared one stand for the first and the last of its own.
+        The first and the last shared one stand for the first and the last of its own.
         """
         own = sorted((*self.checkpoints, *self.not_shared), key=lambda checkpoint: checkpoint.step)
         begin = own[0] if first == 0 else self.checkpoints[first]
@@ -79,11 +78,11 @@ class RecordedSeries:
         return tuple(checkpoint for checkpoint in own if begin.step <= checkpoint.step <= end.step)
 
     def whole(self) -> RecordedSeries:
-        """The run by itself, with all of its own checkpoints."""
+        """Return the run by itself, with all of its own checkpoints."""
         return replace(self, checkpoints=self.trajectory(0, len(self.checkpoints) - 1), not_shared=())
 
     def observation(self, file: ArrayFile) -> Observation:
-        """What one of its checkpoints holds, as it was observed; the fields are mapped."""
+        """Return what one of its checkpoints holds, as it was observed; the fields are mapped."""
         fields = {field: file.read(field) for field in file.fields}
         return Observation(file.series, file.step, file.epoch, fields, self.identity, file.num_classes, file.loss)
 
@@ -92,12 +91,7 @@ class RecordedSeries:
 
 
 def find_runs(path: Path, names: Iterable[str] | None = None) -> list[Path]:
-    """The folders of runs in a folder, or that of one run; those of `names` in that order, else by number.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or no run in it.
-        ValueError: a name in `names` is of no run.
-    """
+    """Return the folders of runs in a folder, or of one run; those of `names` in that order, else by number."""
     if not path.is_dir():
         raise FileNotFoundError(f"'{path}' is no folder: give one to which EasinessCallback(dirpath=...) wrote.")
     if (path / RUN_FILE).exists():
@@ -120,21 +114,13 @@ def find_runs(path: Path, names: Iterable[str] | None = None) -> list[Path]:
 
 
 def only_series(folders: Iterable[Path]) -> str:
-    """The series that some runs hold, if it is one alone, else the train probe."""
+    """Return the series that some runs hold, if it is one alone, else the train probe."""
     held = {name for folder in folders for name in list_series(folder)}
     return held.pop() if len(held) == 1 else DEFAULT_SERIES
 
 
 def read_runs(path: Path, folders: Sequence[Path], series: str) -> tuple[list[RecordedSeries], list[str]]:
-    """Open the headers of one series of the runs that were found in the folder `path`.
-
-    Returns:
-        The runs, at least one, and a sentence for each thing that cannot be read.
-
-    Raises:
-        FileNotFoundError: no run holds that series.
-        ValueError: nothing of it can be read.
-    """
+    """Open one series of runs found in `path`: return at least one, and a sentence per thing that cannot be read."""
     found: list[RecordedSeries] = []
     problems: list[str] = []
     for folder in folders:
@@ -155,7 +141,7 @@ def _by_number(folder: Path) -> list[int | str]:
 
 
 def _read_series(run_dir: Path, series: str) -> tuple[RecordedSeries | None, list[str]]:
-    """What can be read of a run, None where that is no checkpoint, and a sentence for each thing that cannot."""
+    """Return what can be read of a run, None where that is no checkpoint, and a sentence for each thing that cannot."""
     try:
         info = read_run(run_dir)
     except RecordFileError as error:
@@ -194,7 +180,7 @@ def _open_checkpoints(paths: Iterable[Path]) -> tuple[list[ArrayFile], list[str]
 
 
 def _nothing_found(path: Path, folders: Sequence[Path], series: str, problems: Sequence[str]) -> Exception:
-    """The error that says why nothing of a series could be loaded, and which series there are."""
+    """Return the error that says why nothing of a series could be loaded, and which series there are."""
     there = sorted({name for folder in folders for name in list_series(folder)})
     if series in there:
         return ValueError(f"Nothing of series '{series}' in '{path}' can be read: {' '.join(problems)}")
@@ -210,12 +196,7 @@ def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[st
 
     What counts is the checkpoints that all complete runs share; an incomplete run that lacks one of them is left out.
     Where no run is complete, it is the checkpoints that all runs share. How the runs were cut before is forgotten.
-
-    Returns:
-        The runs, all with the same steps, and a sentence for each thing left out or to be warned of.
-
-    Raises:
-        ValueError: the runs share no checkpoint, or are not of one data set, loss and number of classes.
+    Also returns a sentence for each thing left out.
     """
     check_same_data(runs)
     runs = [run.whole() for run in runs]
@@ -226,21 +207,24 @@ def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[st
             f"The runs share no checkpoint ({'; '.join(_extent(run) for run in judges)}): "
             "load those that were observed at the same steps, with runs=[...]."
         )
-    kept = [run for run in runs if shared.issubset(run.steps)]
-    problems = [
-        f"Run '{run.name}' is not complete and lacks {len(shared.difference(run.steps))} of the {len(shared)} "
-        "checkpoints that all complete runs share: train it to its end, or load it alone."
-        for run in runs
-        if not shared.issubset(run.steps)
-    ]
+    kept, problems = [], []
+    for run in runs:
+        lacks = shared.difference(run.steps)
+        if lacks:
+            problems.append(
+                f"Run '{run.name}' is not complete and lacks {len(lacks)} of the {len(shared)} checkpoints that all "
+                "complete runs share: train it to its end, or load it alone."
+            )
+        else:
+            kept.append(_cut(run, shared))
     partial = sorted({step for run in judges for step in run.steps} - shared)
     if partial:
         problems.append(f"checkpoints that not all runs hold: {_listed(partial)}.")
-    return [_cut(run, shared) for run in kept], problems
+    return kept, problems
 
 
 def merged_identity(runs: Sequence[RecordedSeries]) -> DataIdentity:
-    """The data set of several runs, with the targets that any of them holds; raise a ValueError where two differ."""
+    """Return the data set of several runs, with the targets that any of them holds; two that differ are refused."""
     merged = runs[0].identity
     for position, run in enumerate(runs):
         if not merged.is_same(run.identity):
@@ -281,16 +265,19 @@ def with_own_names(runs: Sequence[RecordedSeries]) -> list[RecordedSeries]:
 
 
 def same_seeds(runs: Sequence[RecordedSeries]) -> list[str]:
-    """A sentence for each seed that several runs have."""
-    counts = Counter(run.info.seed for run in runs if run.info.seed is not None)
-    sentences = []
-    for seed in (seed for seed, count in counts.items() if count > 1):
-        names = [f"'{run.name}'" for run in runs if run.info.seed == seed]
-        sentences.append(
-            f"Runs {', '.join(names[:-1])} and {names[-1]} have the same seed {seed}: "
+    """Return a sentence for each seed that several runs have."""
+    names: dict[int, list[str]] = {}
+    for run in runs:
+        if run.info.seed is not None:
+            names.setdefault(run.info.seed, []).append(f"'{run.name}'")
+    return [
+        (
+            f"Runs {', '.join(those[:-1])} and {those[-1]} have the same seed {seed}: "
             "unless something else differs, together they say no more than one of them."
         )
-    return sentences
+        for seed, those in names.items()
+        if len(those) > 1
+    ]
 
 
 def _cut(run: RecordedSeries, steps: set[int]) -> RecordedSeries:

@@ -48,31 +48,10 @@ _PACKAGES = ("lightning-easiness", "torch", "lightning", "numpy", "safetensors")
 
 
 class RunWriter:
-    """Appends the checkpoints of one run. A run has one writer at a time: it holds a lock until `close`, or its death.
+    """Appends the checkpoints of one run, which has one writer at a time: it holds a lock until `close`, or its death.
 
-    Args:
-        dirpath: folder of all runs; made where it is missing.
-        run: name of this run, the name of its folder, such as "seed-0".
-        seed: seed of the training, kept in `run.json`.
-        resume: go on with a run that holds checkpoints already.
-        versions: package versions to keep in `run.json`; default: those of this process.
-
-    Raises:
-        ValueError: `run` is not a plain folder name.
-        FileExistsError: the run holds checkpoints and `resume` is False.
-        RuntimeError: another writer has the run.
-        RecordFileError: the run that is to be resumed has a damaged, foreign or newer `run.json`.
-        OSError: the folder cannot be written to.
-
-    Example:
-        >>> import tempfile, torch
-        >>> identity = DataIdentity(2, torch.tensor([1, 0]))
-        >>> fields = {"loss": torch.tensor([0.1, 2.3]), "correct": torch.tensor([True, False])}
-        >>> with RunWriter(tempfile.mkdtemp(), "seed-0", seed=0) as writer:
-        ...     path = writer.append(Observation("train-probe", 120, 0, fields, identity))
-        ...     writer.complete()
-        >>> path.name, writer.steps("train-probe")
-        ('step-000000000120.safetensors', (120,))
+    `dirpath` is the folder of all runs, made where it is missing; `run` and `seed` name this one; `resume` goes on with
+    a run that holds checkpoints; `versions` are those of packages, to keep, by default of this process.
     """
 
     def __init__(
@@ -90,7 +69,13 @@ class RunWriter:
         self._lock = FileLock(self.path / ".lock", timeout=0, thread_local=False)
         with self._naming_dirpath():
             _make_folder(self.path)
-            self._acquire()
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise RuntimeError(
+                    f"Another callback is writing to run '{run}' in '{dirpath}'; "
+                    "give one of them another `run` or `dirpath`."
+                ) from None
         try:
             self._begin(seed, resume, dict(_versions() if versions is None else versions))
         except BaseException:
@@ -98,17 +83,9 @@ class RunWriter:
             raise
 
     def append(self, observation: Observation) -> Path:
-        """Write one checkpoint; when this returns, it is on disk. A step that is on disk already is written anew.
+        """Write one checkpoint, on disk when this returns, and return its file; a step that is there is written anew.
 
-        Targets that earlier checkpoints of the series hold are kept.
-
-        Returns:
-            The file of the checkpoint.
-
-        Raises:
-            ValueError: a field is unknown or of the wrong shape or kind, or the data set is not that of the series.
-            RuntimeError: the writer is closed.
-            OSError: the checkpoint could not be written; nothing of it stays behind, and what is on disk is whole.
+        Targets that earlier checkpoints of the series hold are kept. An OSError leaves nothing partial behind.
         """
         self._check_open()
         _check_name("series", observation.series)
@@ -131,11 +108,7 @@ class RunWriter:
         return path
 
     def replace_probabilities(self, averaged: AveragedProbabilities) -> Path:
-        """Write the probabilities averaged over the training so far, in place of those before them.
-
-        A file of its own at each checkpoint would hold N x K numbers; until the new one is whole, the old one is there.
-        Raises as `append` does.
-        """
+        """Write the probabilities averaged over the training so far, in place of those before them: N x K is large."""
         self._check_open()
         path = probabilities_path(self.path)
         with self._naming_checkpoint(path.parent.name, averaged.step):
@@ -149,7 +122,7 @@ class RunWriter:
         return path
 
     def steps(self, series: str) -> tuple[int, ...]:
-        """Steps of the checkpoints of `series` that are on disk, ascending."""
+        """Return the steps of the checkpoints of `series` that are on disk, ascending."""
         return tuple(checkpoint_paths(self.path, series))
 
     def complete(self) -> None:
@@ -169,15 +142,6 @@ class RunWriter:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _acquire(self) -> None:
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise RuntimeError(
-                f"Another callback is writing to run '{self.run}' in '{self.dirpath}'; "
-                "give one of them another `run` or `dirpath`."
-            ) from None
-
     def _begin(self, seed: int | None, resume: bool, versions: dict[str, str]) -> None:
         found = sum(len(self.steps(series)) for series in list_series(self.path))
         if found and not resume:
@@ -185,19 +149,17 @@ class RunWriter:
                 f"Run '{self.run}' in '{self.dirpath}' already holds checkpoints ({found}): "
                 "give another `run` or `dirpath`, delete the folder, or go on with the run with `resume=True`."
             )
-        complete = False
-        if found:
-            before = read_run(self.path)
-            complete = before.complete
-            seed = self._kept_seed(before.seed, seed)
         self._info: dict[str, object] = {
             "format": RUN_FORMAT,
             "format_version": FORMAT_VERSION,
             "run": self.run,
             "seed": seed,
             "versions": versions,
-            "complete": complete,
+            "complete": False,
         }
+        if found:
+            before = read_run(self.path)
+            self._info |= {"seed": self._kept_seed(before.seed, seed), "complete": before.complete}
         with self._naming_dirpath():
             remove_leftovers(self.path)
             self._write_info()
@@ -275,7 +237,7 @@ def _check_name(argument: str, name: str) -> None:
 
 
 def _to_stored(observation: Observation) -> dict[str, Tensor]:
-    """The fields in main memory and in the dtypes of the record; raise a ValueError where one does not fit."""
+    """Bring the fields to main memory and the dtypes of the record; one that does not fit is refused."""
     num_examples = observation.identity.num_examples
     if not observation.fields or num_examples == 0:
         held = ", ".join(observation.fields) or "none"

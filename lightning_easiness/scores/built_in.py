@@ -58,7 +58,7 @@ def _mean_loss(loss: Tensor) -> Tensor:
 
 @_at_checkpoint("count", "correct", "high", _UNIT, _EASINESS_2018, mean_over_runs=False)
 def _count(correct: Tensor) -> Tensor:
-    """Number of runs that classify the example correctly, over the largest such number."""
+    """Count the runs that classify the example correctly, over the largest such number."""
     return functional.count_easiness(correct == 1).masked_fill(correct.isnan().any(0), torch.nan)
 
 
@@ -106,7 +106,7 @@ def _early_agreement(correct: Tensor, early: float = 0.5) -> Tensor:
 
 @_over_training("forgetting_events", "correct", "low", (0.0, inf), _FORGETTING)
 def _forgetting_events(correct: Tensor) -> Tensor:
-    """Times that the example goes from correct to wrong; one that is never correct counts every checkpoint."""
+    """Count how often the example goes from correct to wrong; one that is never correct counts every checkpoint."""
     seen = ~correct.isnan()
     checkpoint = torch.arange(len(correct)).unsqueeze(1)
     last_seen = torch.where(seen, checkpoint, 0).cummax(0).values  # where it was not seen, nothing was forgotten
@@ -128,7 +128,7 @@ def _weighted_confidence(loss: Tensor, weights: Tensor) -> Tensor:
 
 @_over_training("variability", "loss", "low", (0.0, 0.5), _DATA_MAPS, loss="cross_entropy", ranks_difficulty=False)
 def _variability(loss: Tensor) -> Tensor:
-    """Standard deviation of the probability of the true class over checkpoints; high is ambiguous, not hard."""
+    """Measure the standard deviation of the true class's probability over checkpoints; high is ambiguous, not hard."""
     return functional.variability(loss)
 
 

@@ -1,7 +1,7 @@
 """`Scores`: a score per example, with its direction."""
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
-from lightning_easiness._utils.tables import Columns, Table, to_pandas
+from lightning_easiness._utils.tables import Table, to_pandas
 from lightning_easiness.data.identity import DataIdentity
 
 if TYPE_CHECKING:
@@ -110,15 +110,13 @@ class Scores(Table):
     @property
     def ranks(self) -> Tensor:
         """Rank of each example, int64 `(N,)`: 1 is hardest, 0 not known; ties are broken as in `easiest`."""
-        easiest_first = functional.rank_by_easiness(
-            self.values, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
-        )
+        easiest_first = functional.rank_by_easiness(self.values, **self._order)
         ranks = torch.zeros(len(self), dtype=torch.int64)
         ranks[easiest_first] = torch.arange(len(easiest_first), 0, -1)
         return ranks
 
     def easiest(self, fraction: float) -> Tensor:
-        """Indices of the easiest `fraction` of all examples, int64 `(n,)`, easiest first.
+        """Return the indices of the easiest `fraction` of all examples, int64 `(n,)`, easiest first.
 
         Equal values are ordered by the tie breaker, then by a draw from `seed`, never by index. Examples of unknown
         score are left out.
@@ -126,39 +124,37 @@ class Scores(Table):
         Raises:
             ValueError: `fraction` is not in (0, 1].
         """
-        return functional.easiest(
-            self.values, fraction, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
-        )
+        return functional.easiest(self.values, fraction, **self._order)
 
     def hardest(self, fraction: float) -> Tensor:
-        """Indices of the hardest `fraction` of all examples, int64 `(n,)`, hardest first: see `easiest`."""
-        return functional.hardest(
-            self.values, fraction, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
-        )
+        """Return the indices of the hardest `fraction` of all examples, int64 `(n,)`, hardest first: see `easiest`."""
+        return functional.hardest(self.values, fraction, **self._order)
+
+    @property
+    def _order(self) -> dict[str, Any]:
+        return {"higher_is_easier": self.higher_is_easier, "tie_breaker": self.tie_breaker, "seed": self.seed}
 
     @override
     def to_pandas(self) -> "pd.DataFrame":
-        """Table with index "example" and columns score, spread, target and rank (1 is hardest, <NA> not known).
+        """Return a table with index "example" and columns score, spread, target, rank (1 is hardest, <NA> not known).
 
-        `attrs` of the table say the score's name, direction, runs and checkpoint.
+        `attrs` of the table are the score's name, direction, runs and checkpoint, and the fingerprint of the data.
         """
-        table = to_pandas(self._columns(), index="example")
-        about = ("name", "higher_is_easier", "num_runs", "step", "epoch", "fingerprint")
-        table.attrs = {attribute: getattr(self, attribute) for attribute in about}
-        return table
-
-    def _columns(self) -> Columns:
         ranks = self.ranks.numpy()
-        return {
+        columns = {
             "example": np.arange(len(self)),
             "score": self.values.numpy(),
             "spread": self.spread.numpy(),
             "target": self.target.numpy(),
             "rank": np.ma.masked_array(ranks, mask=ranks == 0),
         }
+        table = to_pandas(columns, index="example")
+        about = ("name", "higher_is_easier", "num_runs", "step", "epoch", "fingerprint")
+        table.attrs = {attribute: getattr(self, attribute) for attribute in about}
+        return table
 
     def warn_of_nan(self, stacklevel: int = 2) -> None:
-        """Say by a `UserWarning` how many examples have no score, if any."""
+        """Warn of examples that have no score, if there are any."""
         if self.num_nan:
             warnings.warn(
                 f"{self.num_nan} of {len(self)} examples have no {self.name} (NaN in some run): "
