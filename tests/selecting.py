@@ -1,18 +1,19 @@
-"""Rules, datamodules and modules that the tests of selections share."""
+"""Selections, datamodules, modules and fits that the tests of selections share."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_easiness import Scores, Selection
+from lightning_easiness import EasinessDataModule, Scores, Selection, SelectionState
 from lightning_easiness.functional import hardest
-from lightning_easiness.select.base import SelectionState
-from tests.small import Net, Points, loader
+from tests.small import Net, Points, loader, trainer
 
 
 class Base(LightningDataModule):
@@ -21,7 +22,6 @@ class Base(LightningDataModule):
     def __init__(self, n: int = 53, **options: Any) -> None:
         super().__init__()
         self.n, self.options = n, options
-        self.calls: list[Any] = []
 
     def setup(self, stage: str) -> None:
         self.train: Dataset[Any] = Points(self.n)
@@ -31,6 +31,17 @@ class Base(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         return loader(Points(20, seed=5), shuffle=False)
+
+
+class SavesHyperparameters(Base):
+    """Reads its size from its hyperparameters, in `setup`."""
+
+    def __init__(self, n: int = 53, batch_size: int = 8) -> None:
+        super().__init__(n, batch_size=batch_size)
+        self.save_hyperparameters()
+
+    def setup(self, stage: str) -> None:
+        self.train = Points(self.hparams.n)
 
 
 class IndexedPoints(Points):
@@ -68,9 +79,12 @@ class Traces(Net):
     def epoch(self, number: int) -> list[int]:
         return [index for epoch, indices, _ in self.batches if epoch == number for index in indices]
 
+    def lengths(self, epochs: int) -> list[int]:
+        return [len(self.epoch(epoch)) for epoch in range(epochs)]
+
 
 class Sizes(Selection):
-    """The first so many examples, a number for each epoch."""
+    """So many random examples, a number for each epoch."""
 
     every_epoch = True
 
@@ -79,6 +93,20 @@ class Sizes(Selection):
 
     def select(self, state: SelectionState) -> Tensor:
         return torch.randperm(state.num_examples, generator=state.generator())[: self.sizes[state.epoch]]
+
+
+class Listed(Selection):
+    """Chooses by a list of what each epoch keeps."""
+
+    every_epoch = True
+
+    def __init__(self, *epochs: Any, **attributes: Any) -> None:
+        self.epochs = epochs
+        vars(self).update(attributes)
+
+    def select(self, state: SelectionState) -> Any:
+        chosen = self.epochs[state.epoch]
+        return torch.tensor(chosen) if isinstance(chosen, range) else chosen
 
 
 class HighestLoss(Selection):
@@ -94,8 +122,64 @@ class HighestLoss(Selection):
         return hardest(state.observed["loss"], self.share, higher_is_easier=False)
 
 
+class HardestSizes(Sizes):
+    """As many of the hardest at the current weights."""
+
+    needs_observation = True
+
+    def select(self, state: SelectionState) -> Tensor:
+        assert state.observed is not None
+        return state.observed["loss"].argsort(descending=True)[: self.sizes[state.epoch]]
+
+
 def scores(size: int = 53, **options: Any) -> Scores:
     """Losses that grow with the index, of the examples of `Points(size)`."""
     values = torch.arange(1.0, size + 1)
     given = {"higher_is_easier": False, "target": Points(size).y, "name": "mean_loss", **options}
     return Scores(values, **given)
+
+
+class Selected(Callback):
+    """Keeps the weights and the selection that each epoch begins with."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Tensor]] = []
+        self.selected: list[list[int]] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        assert pl_module.training
+        self.states.append({name: value.clone() for name, value in pl_module.state_dict().items()})
+        indices = trainer.datamodule.selected_indices
+        self.selected.append([] if indices is None else indices.tolist())
+
+
+def fit(data: Any, selection: Selection | None = None, module: Any = None, /, **options: Any) -> tuple[Any, Trainer]:
+    """A fit on a selection from a datamodule or loader; its Trainer is as before after it."""
+    module = Traces() if module is None else module
+    datamodule = data if isinstance(data, EasinessDataModule) else EasinessDataModule(data, selection)
+    ckpt_path = options.pop("ckpt_path", None)
+    made = trainer(**options)
+    own = made.reload_dataloaders_every_n_epochs
+    made.fit(module, datamodule=datamodule, ckpt_path=ckpt_path)
+    assert made.reload_dataloaders_every_n_epochs == own
+    return module, made
+
+
+def refusal(kind: type[Exception], data: Any, selection: Selection | None = None, /, **options: Any) -> str:
+    """The message of the error that a fit ends with before its first training step; the Trainer is as before."""
+    module = options.pop("module", None) or Traces()
+    datamodule = data if isinstance(data, EasinessDataModule) else EasinessDataModule(data, selection)
+    made = trainer(**options)
+    own = made.reload_dataloaders_every_n_epochs
+    with pytest.raises(kind) as error:
+        made.fit(module, datamodule=datamodule)
+    assert not module.losses
+    assert made.reload_dataloaders_every_n_epochs == own
+    return str(error.value)
+
+
+def logged(folder: Path, name: str = "easiness/selected_share") -> list[dict[str, float]]:
+    """The rows that a CSVLogger in a folder has written with a value of this name, as numbers where they are any."""
+    header, *rows = (folder / "metrics.csv").read_text().splitlines()
+    table = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
+    return [{key: float(value) for key, value in row.items() if value} for row in table if row.get(name)]

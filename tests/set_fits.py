@@ -1,4 +1,4 @@
-"""Modules, loops and callbacks that the tests of SampleEasinessTraining in fits share."""
+"""Modules, loops and fits that the tests of SampleEasinessTraining share."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import math
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningModule, seed_everything
 from torch import Tensor, nn
 
-from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, SampleEasinessTraining, Selection
-from lightning_easiness.losses import SampleEasinessLoss, WeighsExamples
-from tests.selecting import IndexedBase, IndexedPoints, Traces
-from tests.small import trainer
+from lightning_easiness import (
+    BatchReader,
+    EasinessCallback,
+    EasinessDataModule,
+    SampleEasinessLoss,
+    SampleEasinessTraining,
+    Selection,
+)
+from lightning_easiness.losses import WeighsExamples
+from tests import selecting
+from tests.selecting import IndexedBase, IndexedPoints, Selected, Traces
 
 SIGMA2 = 1e-3  # with Adam and this noise a few epochs have examples of all three levels
 TOL = 5e-4
+NO_NOISE = BatchReader(sigma2=1e-14)  # no example is medium
 
 
 class Weighs(WeighsExamples, Traces):
@@ -48,7 +56,7 @@ class Weighs(WeighsExamples, Traces):
 
 
 class Batches(Weighs):
-    """Keeps what each batch was before anything was taken out of it, and the weights then."""
+    """Keeps what each batch was before any example was removed from it, and the model's weights then."""
 
     def __init__(self, optimizer: str = "adam") -> None:
         super().__init__(optimizer)
@@ -75,36 +83,30 @@ class HasLoss(Traces):
         return self.criterion(self(batch[0]), batch[1])
 
 
-class Before(Callback):
-    """Keeps the weights and the selection that each epoch begins with."""
-
-    def __init__(self) -> None:
-        self.states: list[dict[str, Tensor]] = []
-        self.selected: list[list[int]] = []
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert pl_module.training
-        self.states.append({name: value.clone() for name, value in pl_module.state_dict().items()})
-        indices = trainer.datamodule.selected_indices
-        self.selected.append([] if indices is None else indices.tolist())
-
-
 def fit(
-    selection: Selection | None, module: LightningModule, callbacks: Any = (), data: Any = None, **options: Any
-) -> Before:
-    """Trains on a selection from 53 examples that tell their indices."""
-    before = Before()
-    observed = any(isinstance(callback, EasinessCallback) for callback in callbacks)
-    wrapped = {"reader": None if observed else BatchReader(sigma2=SIGMA2), **options.pop("wrapped", {})}
-    ckpt_path = options.pop("ckpt_path", None)
-    made = trainer(callbacks=[*callbacks, before], **{"max_epochs": 5, **options})
-    made.fit(module, datamodule=EasinessDataModule(data or IndexedBase(), selection, **wrapped), ckpt_path=ckpt_path)
-    return before
+    selection: Selection | None,
+    module: LightningModule,
+    callbacks: Any = (),
+    data: Any = None,
+    reader: BatchReader | None = None,
+    **options: Any,
+) -> Selected:
+    """Trains on a selection from 53 examples that have their indices in them."""
+    selected = Selected()
+    if reader is None and not any(isinstance(callback, EasinessCallback) for callback in callbacks):
+        reader = BatchReader(sigma2=SIGMA2)
+    datamodule = EasinessDataModule(IndexedBase() if data is None else data, selection, reader=reader)
+    selecting.fit(datamodule, None, module, callbacks=[*callbacks, selected], **{"max_epochs": 5, **options})
+    return selected
 
 
 def seeded(module_class: Any = Traces, seed: int = 3, optimizer: str = "adam") -> Any:
     seed_everything(seed, verbose=False)
     return module_class(optimizer)
+
+
+def training(*levels: Any, **options: Any) -> SampleEasinessTraining:
+    return SampleEasinessTraining(levels or ("medium",), **{"early_epochs": 2, **options})
 
 
 # -------------------------------------------------------------------------------------------------- a slow reference
@@ -146,10 +148,13 @@ def level_of(easiness: float, tol: float = TOL) -> str:
     return "easy" if easiness >= 1 - tol else "medium"
 
 
+def easiness_at(state: dict[str, Tensor], module_class: Any = Traces, sigma2: float = SIGMA2, tol: float = TOL) -> Any:
+    """The easiness of all examples at weights that were kept; none so near to a level's end that float32 could differ."""
+    easiness = easiness_loop(logits_at(state, module_class), IndexedPoints().y, sigma2)
+    assert_clear(easiness, tol)
+    return easiness
+
+
 def assert_clear(easiness: list[float], tol: float = TOL) -> None:
     """None is so near to an end of a level that float32 and float64 could differ."""
     assert min(min(abs(value - tol), abs(value - 1 + tol)) for value in easiness) > 5e-7
-
-
-def training(*levels: Any, **options: Any) -> SampleEasinessTraining:
-    return SampleEasinessTraining(levels or ("medium",), **{"early_epochs": 2, **options})

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from torchmetrics import SumMetric
 
 from lightning_easiness._utils import lightning as private
+from tests.selecting import Base, SavesHyperparameters
 from tests.small import Net, Points, loader, trainer
 
 
@@ -208,6 +209,27 @@ def test_what_resuming_reads_is_there() -> None:
     for name in ("restarting", "restarted_on_train_batch_end", "batch_progress", "on_iteration_done"):
         assert hasattr(loop.epoch_loop, name), name
     assert hasattr(loop.epoch_progress, "increment_completed")
+
+
+def test_restore_nested_hparams_leaves_those_alone_that_no_command_line_made() -> None:
+    """tests/select/test_cli.py has a datamodule that the command line makes within another."""
+    data = SavesHyperparameters(n=20)
+    assert private.restore_nested_hparams(data, "datamodule") is data
+    assert (dict(data.hparams), dict(data.hparams_initial)) == ({"n": 20, "batch_size": 8},) * 2
+    assert "_hparams" not in vars(private.restore_nested_hparams(Base(), "datamodule"))
+
+
+def test_restore_nested_hparams_finds_them_where_lightnings_command_line_puts_them() -> None:
+    from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
+
+    inner = {"class_path": "tests.selecting.SavesHyperparameters", "init_args": {"n": 20}}
+    with _given_hyperparameters_context({"_class_path": "Outer", "datamodule": inner, "selection": None}, "made by"):
+        data = SavesHyperparameters(n=20)
+    assert "n" not in data.hparams
+    private.restore_nested_hparams(data, "datamodule")
+    expected = {"_class_path": inner["class_path"], "n": 20, "_instantiator": "made by"}
+    assert dict(data.hparams) == dict(data.hparams_initial) == expected
+    assert data.hparams.n == 20
 
 
 def test_replace_saved_dataset_where_lightning_makes_the_loader_again() -> None:

@@ -97,7 +97,7 @@ SELECTIONS: dict[str, Case] = {
     "growing": Case(None, lambda: Sizes([16, 24, 24, 37, 53])),
     "shrinking": Case({"every_n_epochs": 1}, lambda: Sizes([53, 37, 24, 24, 16])),
     "highest loss": Case(None, lambda: HighestLoss(0.4)),
-    "highest loss, once": Case(None, lambda: HighestLossOnce(0.7)),
+    "highest loss, once": Case(None, lambda: HighestLossOnce(0.9)),
     "SET": trained({"every_n_epochs": 1}),
     "SET by loss, every other epoch": trained(by="loss", rescore_every_n_epochs=2),
     "SET with weights": trained(others_share=0.4, final_epochs=1),

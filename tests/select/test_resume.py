@@ -1,163 +1,298 @@
-"""Contract 3 for SampleEasinessTraining: stopped at any batch and resumed equals never stopped, to the bit."""
+"""Selected fits that are resumed; tests/contracts/test_resume.py stops each selection anywhere and compares the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
-from torch import Tensor
+from lightning.pytorch import seed_everything
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
 
-from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, SampleEasinessTraining
-from tests.resuming import SIZE, Plain, Resumable, Stop
+from lightning_easiness import (
+    Ablation,
+    BatchReader,
+    EasinessCallback,
+    EasinessDataModule,
+    Keep,
+    SampleEasinessTraining,
+    Selection,
+    SelectionState,
+)
+from tests.resuming import Plain, Resumable, Stop
+from tests.selecting import (
+    Base,
+    HardestSizes,
+    HighestLoss,
+    IndexedBase,
+    IndexedPoints,
+    Listed,
+    Selected,
+    Sizes,
+    Traces,
+    fit,
+    scores,
+)
 from tests.set_fits import SIGMA2
-from tests.small import trainer
+from tests.small import assert_identical, loader
 
-READER = BatchReader(sigma2=SIGMA2)
-EPOCHS = 5
-
-
-class Share(Callback):
-    """Makes sure that a selection is at work."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self.sizes.append(len(set(pl_module.weight_of(trainer.current_epoch))))
+# many of these small selections have no example of some class
+pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")
+SIZE = 53
 
 
-RULES: dict[str, dict[str, Any]] = {
-    "each epoch, beside the callback": {"observed": True},
-    "by loss, every other epoch": {"rescore_every_n_epochs": 2, "by": "loss"},
-    "with weights": {"others_share": 0.4, "final_epochs": 1},
-    "with weights, every other epoch, steps asked for": {
-        "others_share": 0.4,
-        "rescore_every_n_epochs": 2,
-        "asks": True,
-    },
-    "online": {"online": True, "rescore_every_n_epochs": None, "observed": True},
-    "online and every other epoch": {
-        "online": True,
-        "rescore_every_n_epochs": 2,
-        "observed": True,
-        "others_share": 0.4,
-    },
-    "per batch": {"per": "batch", "others_share": 0.4},
-    "per batch, beside the callback": {"per": "batch", "observed": True},
-}
+def stopped(stop: Stop, *arguments: Any, **options: Any) -> Path:
+    """The checkpoint of a fit that is stopped."""
+    with pytest.raises(InterruptedError):
+        fit(*arguments, callbacks=[stop], **options)
+    return stop.path
 
 
-def fit(rule: str, folder: Path, others: Any = (), ckpt_path: Path | None = None, first: bool = True) -> Plain:
-    options = dict(RULES[rule])
-    observed, asks = options.pop("observed", False), options.pop("asks", False)
-    selection = SampleEasinessTraining(**{"early_epochs": 1, **options})
-    seed_everything(1, verbose=False)
-    callbacks = list(others)
-    if observed:
-        observer = EasinessCallback(folder, run="only", probe=None if options.get("online") else "train", sigma2=SIGMA2)
-        callbacks = [*callbacks, observer] if first else [observer, *callbacks]
-    module = Plain(asks)
-    made = trainer(max_epochs=EPOCHS, callbacks=callbacks)
-    made.fit(
-        module,
-        datamodule=EasinessDataModule(Resumable(), selection, reader=None if observed else READER),
-        ckpt_path=ckpt_path,
-    )
-    return module
+# ------------------------------------------------------------------------------------- resuming with another rule
 
 
 @pytest.fixture(scope="module")
-def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Plain]:
-    """The fits that were never stopped."""
-    made = {}
-    for number, rule in enumerate(RULES):
-        share = Share()
-        made[rule] = fit(rule, tmp_path_factory.mktemp(f"whole-{number}"), [share])
-        assert share.sizes[0] == SIZE
-        assert sum(size < SIZE for size in share.sizes) >= 2, (rule, share.sizes)
-    return made
+def of_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in the middle of an epoch that `Sizes` chose for."""
+    path = stopped(Stop(tmp_path_factory.mktemp("sizes") / "a.ckpt", 1, 1), IndexedBase(), Sizes([24, 24]))
+    assert torch.load(path, weights_only=True)["EasinessDataModule"]["selection"]["rule"] == "Sizes"
+    return path
 
 
-def assert_goes_on(whole: Plain, module: Plain, epoch: int, done: int) -> None:
-    """The batches that were left, with their weights, and in the end the same weights of the model."""
-    expected = [step for step in whole.steps if step[0] >= epoch]
-    expected = expected[done:]
-    assert [(step[0], step[1]) for step in module.steps] == [(step[0], step[1]) for step in expected]
-    for ours, theirs in zip(module.steps, expected, strict=True):
-        for mine, other in zip(ours[2:], theirs[2:], strict=True):
-            assert (mine is None) == (other is None)
-            assert mine is None or torch.equal(mine, other)
-    for name, value in module.state_dict().items():
-        assert torch.equal(value, whole.state_dict()[name]), name
+def another(ours: str) -> str:
+    return f"The checkpoint holds a choice of Sizes, which does not count for {ours}: it chooses anew."
 
 
-# of the early epoch and of those that are selected; of each the first batch, one in the middle, and the last
-STOPS = {
-    "saved before us": [(0, 3), (0, -1), (1, 0), (2, 1), (2, -1), (3, -1), (4, -1)],
-    "saved after us": [(0, -1), (2, 1), (2, -1)],  # where there is a callback to be before or after
+KEPT = [list(range(20, 44)), list(range(5, 29)), list(range(30, 53))]
+ONCE: dict[str, Selection] = {
+    "Keep": Keep(KEPT[0]),
+    "Ablation": Ablation(scores(), 0.5, sampling="top"),
+    "Once": type("Once", (HighestLoss,), {"every_epoch": False})(0.5),
+    "Sizes": type("Sizes", (Keep,), {})(KEPT[0]),  # a rule of that name that is made once by now
 }
-ORDERED = [(order, rule) for order in STOPS for rule in RULES if "before" in order or RULES[rule].get("observed")]
 
 
-@pytest.mark.parametrize(("order", "rule"), ORDERED)
-def test_stopped_at_a_batch(order: str, rule: str, wholes: dict[str, Plain], tmp_path: Path) -> None:
-    failed, first = {}, order == "saved before us"
-    for epoch, batch in STOPS[order]:
-        if (epoch, batch) == (0, 3) and RULES[rule].get("asks"):
-            continue  # Lightning itself forgets a loader's place in epoch 0 where the number of steps is asked for
-        saved, folder = tmp_path / f"{epoch}-{batch}.ckpt", tmp_path / f"{epoch}-{batch}"
-        with pytest.raises(InterruptedError):
-            fit(rule, folder, [Stop(saved, epoch, batch, "batch")], first=first)
-        torch.load(saved, weights_only=True)
-        module = fit(rule, folder, ckpt_path=saved)
-        batches = [step for step in wholes[rule].steps if step[0] == epoch]
-        try:
-            assert_goes_on(wholes[rule], module, epoch, batch % len(batches) + 1)
-        except AssertionError as error:
-            failed[epoch, batch] = str(error)[:300]
-    assert not failed
+def test_a_choice_of_another_rule_counts_for_no_epoch(of_sizes: Path) -> None:
+    rule = Listed(*map(torch.tensor, KEPT))
+    with pytest.warns(UserWarning, match="holds a choice") as warned:
+        module, _ = fit(IndexedBase(), rule, max_epochs=3, ckpt_path=of_sizes)
+    assert [str(one.message) for one in warned if "holds a choice" in str(one.message)] == [another("Listed")]
+    assert set(module.epoch(1)) <= set(KEPT[1]), "what is left of the epoch"
+    assert len(module.epoch(1)) == 8
+    assert sorted(module.epoch(2)) == KEPT[2]
 
 
-@pytest.mark.parametrize(("order", "rule"), ORDERED)
-def test_stopped_at_an_epochs_end(order: str, rule: str, wholes: dict[str, Plain], tmp_path: Path) -> None:
-    failed, first = {}, order == "saved before us"
-    for epoch in (0, 2):
-        saved, folder = tmp_path / f"{epoch}.ckpt", tmp_path / f"{epoch}"
-        with pytest.raises(InterruptedError):
-            fit(rule, folder, [Stop(saved, epoch, 0, "epoch")], first=first)
-        torch.load(saved, weights_only=True)
-        try:
-            assert_goes_on(wholes[rule], fit(rule, folder, ckpt_path=saved), epoch + 1, 0)
-        except AssertionError as error:
-            failed[epoch] = str(error)[:300]
-    assert not failed
+@pytest.mark.parametrize("name", ONCE)
+def test_a_choice_of_another_rule_does_not_count_for_one_that_is_made_once(name: str, of_sizes: Path) -> None:
+    data = EasinessDataModule(IndexedBase(), ONCE[name])
+    with pytest.warns(UserWarning, match=another(name)):
+        module, _ = fit(data, max_epochs=3, ckpt_path=of_sizes)
+    assert sorted(module.epoch(2)) == data.selected_indices.tolist()
+    if isinstance(ONCE[name], Keep):
+        assert sorted(module.epoch(2)) == KEPT[0]
 
 
-def test_the_state_is_what_is_needed_and_no_more(wholes: dict[str, Plain], tmp_path: Path) -> None:
-    """Tensors and plain types; a bit an example for the choice, and what is remembered."""
+def test_without_a_selection_all_is_trained_on_after_one(of_sizes: Path) -> None:
+    with pytest.warns(UserWarning, match=another("training on everything")):
+        module, _ = fit(IndexedBase(), max_epochs=3, ckpt_path=of_sizes)
+    assert sorted(module.epoch(2)) == list(range(SIZE))
+
+
+def test_a_choice_of_the_same_rule_counts_without_a_word(of_sizes: Path, recwarn: pytest.WarningsRecorder) -> None:
+    fit(IndexedBase(), Sizes([24, 24]), ckpt_path=of_sizes)
+    assert not [one for one in recwarn if "holds a choice" in str(one.message)]
+
+
+def test_resumed_with_another_data_set(of_sizes: Path) -> None:
+    with pytest.raises(ValueError, match="The data set and the selection in the checkpoint are not of") as error:
+        fit(Base(40), Sizes([20, 20]), ckpt_path=of_sizes)
+    assert str(error.value).endswith(
+        " the same data: the first has 40 examples and the second 53, so an index no longer names the same example:"
+        " resume with the data set that the checkpoint was written with."
+    )
+
+
+# ------------------------------------------------------------------------------------- the choice of the epoch holds
+
+
+class Drawn(Selection):
+    """Different at every call, so that only a selection that is kept comes twice."""
+
+    every_epoch = True
+    calls = 0
+
+    def select(self, state: SelectionState) -> Tensor:
+        type(self).calls += 1
+        return torch.randperm(state.num_examples, generator=torch.Generator().manual_seed(self.calls))[:24]
+
+
+class Asks(Traces):
+    def configure_optimizers(self) -> Any:
+        assert self.trainer.estimated_stepping_batches > 0
+        return super().configure_optimizers()
+
+
+@pytest.mark.parametrize("kind", [Traces, Asks], ids=["plain", "asks for the number of steps"])
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_resumed_within_an_epoch_keeps_its_selection(epoch: int, kind: type[Traces], tmp_path: Path) -> None:
+    first = kind()
+    path = stopped(Stop(tmp_path / "a.ckpt", epoch, 1), IndexedBase(), Drawn(), first, max_epochs=4)
+    second, _ = fit(IndexedBase(), Drawn(), kind(), max_epochs=4, ckpt_path=path)
+    assert torch.load(path, weights_only=True)["EasinessDataModule"]["selection"]["epoch"] == epoch
+    kept = set(first.epoch(epoch)) | set(second.epoch(epoch))
+    assert len(first.epoch(epoch)) == 16
+    assert len(second.epoch(epoch)) == 8  # the one batch that was left
+    assert len(kept) <= 24
+    assert len(set(second.epoch(epoch + 1))) == 24
+    assert set(second.epoch(epoch + 1)) != kept
+
+
+@pytest.mark.parametrize("batch", [(0, 1), (1, -1), (2, 0)])
+def test_a_choice_that_holds_for_two_epochs(batch: tuple[int, int], tmp_path: Path) -> None:
+    def made(**options: Any) -> Plain:
+        seed_everything(1, verbose=False)
+        rule = HardestSizes([30, 99, 12, 99])
+        return fit(Resumable(), rule, Plain(), max_epochs=4, reload_dataloaders_every_n_epochs=2, **options)[0]
+
+    whole = made()
+    assert whole.lengths(4) == [30, 30, 12, 12]
     with pytest.raises(InterruptedError):
-        fit("online and every other epoch", tmp_path, [Stop(tmp_path / "a.ckpt", 3, 0, "batch")])
-    state = torch.load(tmp_path / "a.ckpt", weights_only=True)["EasinessDataModule"]
+        made(callbacks=[Stop(tmp_path / "a.ckpt", *batch)])
+    resumed = made(ckpt_path=tmp_path / "a.ckpt")
+    assert 0 < len(resumed.batches) < len(whole.batches)
+    assert resumed.batches == whole.batches[-len(resumed.batches) :]
+    assert_identical(dict(whole.state_dict()), dict(resumed.state_dict()))
+
+
+class Endless(Sampler[int]):
+    """Has no length, which torch leaves to the sampler."""
+
+    def __init__(self, size: int = SIZE) -> None:
+        self.size = size
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.size))
+
+    def for_selection(self, selected: Any) -> Endless:
+        return Endless(len(selected))
+
+
+def test_resumed_at_an_epochs_end_with_a_sampler_without_a_length(tmp_path: Path) -> None:
+    def made(**options: Any) -> Plain:
+        seed_everything(1, verbose=False)
+        data = DataLoader(IndexedPoints(), batch_size=8, sampler=Endless())
+        return fit(data, Sizes([24, 16, 32]), Plain(), max_epochs=3, **options)[0]
+
+    whole = made()
+    with pytest.raises(InterruptedError):
+        made(callbacks=[Stop(tmp_path / "a.ckpt", 0, 0, "epoch")])
+    resumed = made(ckpt_path=tmp_path / "a.ckpt")
+    assert resumed.batches == whole.batches[3:]
+    assert_identical(dict(whole.state_dict()), dict(resumed.state_dict()))
+
+
+def trained(**options: Any) -> SampleEasinessTraining:
+    return SampleEasinessTraining(**{"early_epochs": 1, **options})
+
+
+def with_reader(data: Any, selection: Selection | None) -> EasinessDataModule:
+    return EasinessDataModule(data, selection, reader=BatchReader(sigma2=SIGMA2))
+
+
+def test_the_state_is_what_is_needed_and_no_more(tmp_path: Path) -> None:
+    """Tensors and plain types; a bit per example for the choice, and what is remembered."""
+    stop, observer = Stop(tmp_path / "a.ckpt", 3, 0), EasinessCallback(tmp_path, probe=None, sigma2=SIGMA2)
+    rule = trained(online=True, rescore_every_n_epochs=2, others_share=0.4)
+    with pytest.raises(InterruptedError):
+        fit(Resumable(), rule, Plain(), max_epochs=5, callbacks=[stop, observer])
+    state = torch.load(stop.path, weights_only=True)["EasinessDataModule"]
     assert set(state) == {"selection", "remembered"}
     assert {name: values.shape for name, values in state["remembered"].items()} == {"sample_easiness": (SIZE,)}
     assert len(state["selection"]["kept"]) == -(-SIZE // 8)
     assert state["selection"]["weights"].shape == (SIZE,)
-    with pytest.raises(InterruptedError):
-        fit("per batch", tmp_path, [Stop(tmp_path / "b.ckpt", 3, 0, "batch")])
-    assert "EasinessDataModule" not in torch.load(tmp_path / "b.ckpt", weights_only=True)
+    path = stopped(Stop(tmp_path / "b.ckpt", 3, 0), with_reader(Resumable(), trained(per="batch")), max_epochs=5)
+    assert "EasinessDataModule" not in torch.load(path, weights_only=True)
 
 
-def test_the_weights_are_taken_up_in_the_epoch_that_goes_on(wholes: dict[str, Plain], tmp_path: Path) -> None:
-    saved = tmp_path / "a.ckpt"
+# ----------------------------------------------------------------------------------------------- resumed schedules
+
+
+class Scheduled(Plain):
+    """Its learning rate falls to 0 over the steps that the Trainer estimates; keeps both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net[1] = nn.Identity()  # no batch norm, which refuses a last batch of one
+        self.rates: list[tuple[int, float]] = []
+
+    def configure_optimizers(self) -> Any:
+        self.planned = steps = self.trainer.estimated_stepping_batches
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.rates.append((self.global_step, self.trainer.optimizers[0].param_groups[0]["lr"]))
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize(
+    ("early", "hook"), [(1, "epoch"), (1, "batch"), (0, "epoch")], ids=["epoch-end", "mid-epoch", "never-whole"]
+)
+def test_a_resumed_schedule_is_planned_as_before(early: int, hook: str, tmp_path: Path) -> None:
+    def planned(**options: Any) -> tuple[Scheduled, Any]:
+        seed_everything(3, verbose=False)
+        data = with_reader(Resumable(), trained(early_epochs=early, final_epochs=1 - early))
+        modules.append(Scheduled())
+        return fit(data, None, modules[-1], max_epochs=5, **options)
+
+    modules: list[Scheduled] = []
+    whole, ended = planned()
     with pytest.raises(InterruptedError):
-        fit("with weights", tmp_path, [Stop(saved, 2, 0, "batch")])
-    module = fit("with weights", tmp_path, ckpt_path=saved)
-    given: dict[int, float] = module.weight_of(2)
-    whole: dict[int, float] = wholes["with weights"].weight_of(2)
-    assert len(set(given.values())) > 1
-    assert all(whole[i] == weight for i, weight in given.items())
-    weights: list[Tensor | None] = [weight for epoch, _, _, weight in module.steps if epoch == 4]
-    assert weights == [None] * 7, "the final epoch"
+        planned(callbacks=[Stop(tmp_path / "a.ckpt", 2, 0, hook)])
+    resumed, ended_too = planned(ckpt_path=tmp_path / "a.ckpt")
+    assert modules[1].rates == whole.rates[: len(modules[1].rates)]
+    assert resumed.planned == whole.planned
+    assert whole.planned == 5 * len([step for step in whole.steps if step[0] == 0])
+    assert len(whole.steps) != whole.planned, "a selection is at work"
+    assert 0 < len(resumed.rates) < len(whole.rates)
+    assert resumed.rates == whole.rates[-len(resumed.rates) :]
+    assert ended.global_step == ended_too.global_step
+
+
+SAMPLERS = {
+    "random": lambda: RandomSampler(range(SIZE)),
+    "subset": lambda: SubsetRandomSampler(range(30, SIZE)),
+    "weighted": lambda: WeightedRandomSampler(torch.arange(1.0, SIZE + 1) ** 2, SIZE),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_resumed_fit_counts_its_steps_with_any_sampler(sampler: str, tmp_path: Path) -> None:
+    """As many draws as in the first epoch, whichever examples those were."""
+
+    def data() -> EasinessDataModule:
+        drawn = loader(IndexedPoints(), sampler=SAMPLERS[sampler](), shuffle=None, batch_size=2)
+        return with_reader(drawn, trained(early_epochs=0, minimum=20))
+
+    first = Scheduled()
+    path = stopped(Stop(tmp_path / "a.ckpt", 2, 0, "epoch"), data(), None, first, max_epochs=5)
+    second, _ = fit(data(), None, Scheduled(), max_epochs=5, ckpt_path=path)
+    assert first.planned == second.planned
+
+
+def test_a_fit_that_starts_between_two_passes_makes_one_at_once(tmp_path: Path) -> None:
+    path = stopped(
+        Stop(tmp_path / "a.ckpt", 2, 0, "epoch"), with_reader(IndexedBase(), None), None, Plain(), max_epochs=3
+    )
+    selected = Selected()
+    rule = trained(rescore_every_n_epochs=4)  # passes before epochs 1 and 5
+    module, _ = fit(with_reader(IndexedBase(), rule), None, Plain(), max_epochs=7, ckpt_path=path, callbacks=[selected])
+    assert module.lengths(3) == [0, 0, 0]
+    assert len(selected.selected) == 4
+    assert max(map(len, selected.selected)) < SIZE
+    assert selected.selected[0] == selected.selected[1], "what was found holds until the next pass"
+    assert selected.selected[1] != selected.selected[2]

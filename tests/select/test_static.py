@@ -16,7 +16,6 @@ from lightning_easiness import Ablation, Keep, Relabel, Scores, Selection
 from lightning_easiness.functional import ablate
 from lightning_easiness.select.base import SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_labels
-from lightning_easiness.select.choice import filled_up
 from tests.selecting import HighestLoss, Sizes, scores
 from tests.small import Points
 
@@ -200,52 +199,6 @@ def test_labels_that_are_not_known_are_not_compared() -> None:
     assert len(Ablation(unlabelled(), 0.5).select(STATE)) == 26
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ([3, 1], [1, 3]),
-        (torch.tensor([3, 1], dtype=torch.int32), [1, 3]),
-        (torch.tensor([False, True, False, True]), [1, 3]),
-        (range(2), [0, 1]),
-    ],
-)
-def test_indices_in_any_shape_that_says_the_same(given: Any, expected: list[int]) -> None:
-    checked = checked_indices("Rule", given, 4)
-    assert checked.tolist() == expected
-    assert checked.dtype == torch.int64
-
-
-@pytest.mark.parametrize(
-    ("given", "kind", "message"),
-    [
-        ([], ValueError, "Rule keeps none of 4 examples; keep at least one."),
-        (torch.zeros(4, dtype=torch.bool), ValueError, "Rule keeps none of 4 examples; keep at least one."),
-        ([4], ValueError, "Rule keeps example 4, but examples are numbered 0 to 3."),
-        ([-1, 2], ValueError, "Rule keeps example -1, but examples are numbered 0 to 3."),
-        ([2, 2], ValueError, "Rule keeps example 2 more than once; drop repeats with .unique()."),
-        ([0.5], TypeError, "Rule must choose by indices (n,) or a bool mask (4,); got torch.float32 (1,)."),
-        (torch.tensor([True]), TypeError, "Rule must choose by indices (n,) or a bool mask (4,); got torch.bool (1,)."),
-        (
-            torch.zeros(2, 2),
-            ValueError,
-            "Rule must choose by indices (n,) or a bool mask (4,); got torch.float32 (2, 2).",
-        ),
-    ],
-)
-def test_indices_that_are_none(given: Any, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind) as error:
-        checked_indices("Rule", given, 4)
-    assert str(error.value) == message
-
-
-@pytest.mark.parametrize(("kept", "minimum", "size"), [([1], 4, 4), ([1, 2], 2, 2), ([0, 1, 2], 2, 3), ([3], 99, 5)])
-def test_filled_up(kept: list[int], minimum: int, size: int) -> None:
-    made = filled_up(torch.tensor(kept), 5, minimum, torch.Generator().manual_seed(1))
-    assert len(made) == size
-    assert set(kept) <= set(made.tolist())
-    assert made.tolist() == sorted(set(made.tolist()))
-
-
 def test_a_rule_of_the_users_own_is_ten_lines() -> None:
     import inspect
 
@@ -261,9 +214,3 @@ def test_streams_of_epochs_differ_and_repeat() -> None:
 
     assert torch.equal(draw(1, 2), draw(1, 2))
     assert len({tuple(draw(seed, epoch).tolist()) for seed in range(3) for epoch in range(3)}) == 9
-
-
-def test_unknown_labels_are_refused_in_a_rules_labels() -> None:
-    assert checked_labels("Rule", None, 3) is None
-    with pytest.raises(ValueError, match="Rule must give its labels as integers"):
-        checked_labels("Rule", torch.rand(3), 3)

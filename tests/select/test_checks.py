@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_easiness import Ablation, EasinessDataModule, Keep, Relabel, SampleEasinessTraining, Selection
 from lightning_easiness.select.base import SelectionState
 from lightning_easiness.select.checks import check_selection, checked_indices, checked_labels, checked_weights
-from lightning_easiness.select.choice import Choice, batches_asked_for, filled_up
-from lightning_easiness.select.report import class_fractions
 from tests.selecting import Base, scores
 from tests.small import Points
 
@@ -103,11 +101,6 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
         f"{ASKED}torch.int64 (7, 1): of nonzero() take [:, 0].",
     ),
     "numpy's where": (lambda: np.where(np.arange(53) < 7), ValueError, f"{ASKED}torch.int64 (1, 7)."),
-    "zeros and ones": (
-        lambda: torch.arange(53) % 2,
-        ValueError,
-        f"{ASKED}torch.int64 (53,) of zeros and ones: make a mask of it with .bool().",
-    ),
     "zeros and ones, bytes": (
         lambda: (torch.arange(53) % 2).byte(),
         ValueError,
@@ -115,22 +108,6 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "floats": (lambda: torch.arange(5.0), TypeError, f"{ASKED}torch.float32 (5,)."),
     "a mask of another size": (lambda: torch.ones(50).bool(), TypeError, f"{ASKED}torch.bool (50,)."),
-    "repeats": (
-        lambda: torch.tensor([4, 9, 7, 9, 7]),
-        ValueError,
-        "Rule keeps example 7 more than once; drop repeats with .unique().",
-    ),
-    "too large": (
-        lambda: torch.tensor([1, 60, 53]),
-        ValueError,
-        "Rule keeps example 60, but examples are numbered 0 to 52.",
-    ),
-    "negative": (
-        lambda: torch.tensor([1, -1, 99]),
-        ValueError,
-        "Rule keeps example -1, but examples are numbered 0 to 52.",
-    ),
-    "nothing": (lambda: torch.zeros(53).bool(), ValueError, "Rule keeps none of 53 examples; keep at least one."),
 }
 
 
@@ -141,104 +118,6 @@ def test_mistakes_in_what_is_chosen(mistake: str) -> None:
     with pytest.raises(kind) as error:
         checked_indices("Rule", make(), 53)
     assert str(error.value) == message
-
-
-# ------------------------------------------------------------------------------------------------ filling up
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_what_is_filled_up_comes_from_what_may_be_added(data: Any) -> None:
-    size = data.draw(st.integers(1, 15))
-    among = torch.tensor(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
-    kept = torch.tensor(sorted(data.draw(st.sets(st.integers(0, size - 1)))), dtype=torch.int64)
-    minimum = data.draw(st.integers(0, size + 3))
-    free = set(among.nonzero()[:, 0].tolist()) - set(kept.tolist())
-    asked = among.clone()
-    made = filled_up(kept, size, minimum, torch.Generator().manual_seed(size), among)
-    assert torch.equal(among, asked)
-    assert made.tolist() == sorted(set(made.tolist()))
-    assert set(kept.tolist()) <= set(made.tolist()) <= set(kept.tolist()) | free
-    assert len(made) == len(kept) + min(len(free), max(0, min(minimum, size) - len(kept)))
-    again = filled_up(kept, size, minimum, torch.Generator().manual_seed(size), among)
-    assert torch.equal(made, again)
-    if bool(among.all()):
-        assert torch.equal(made, filled_up(kept, size, minimum, torch.Generator().manual_seed(size)))
-
-
-# ------------------------------------------------------------------------------------------------ shares of classes
-
-
-def shares_slowly(kept: list[int], target: list[int]) -> dict[int, float]:
-    shares = {}
-    for label in sorted({label for label in target if label >= 0}):
-        ours = [index for index, one in enumerate(target) if one == label]
-        shares[label] = sum(index in kept for index in ours) / len(ours)
-    return shares
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(-2, 6), min_size=1, max_size=20), st.data())
-def testclass_fractions_against_a_loop(target: list[int], data: Any) -> None:
-    kept = sorted(data.draw(st.sets(st.integers(0, len(target) - 1))))
-    given_target = torch.tensor(target)
-    found = class_fractions(Choice(0, len(target), torch.tensor(kept, dtype=torch.int64)), given_target)
-    assert found == pytest.approx(shares_slowly(kept, target))
-    assert list(found) == sorted(found)
-    assert given_target.tolist() == target, "the labels are left as they are"
-    assert all(type(label) is int and type(share) is float for label, share in found.items())
-
-
-def testclass_fractions_where_no_label_is_known() -> None:
-    choice = Choice(0, 3, torch.tensor([0, 2]))
-    for target in (None, torch.full((3,), -1), torch.zeros(0, dtype=torch.int64)):
-        assert class_fractions(choice, target) == {}
-
-
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8])
-def testclass_fractions_of_labels_of_any_integer_type(dtype: torch.dtype) -> None:
-    """A rule's own `target` may be of the type that the files hold."""
-    target = torch.tensor([0, 120, 120, 7], dtype=dtype)
-    assert class_fractions(Choice(0, 4, torch.tensor([1, 3])), target) == {0: 0.0, 7: 1.0, 120: 0.5}
-
-
-# ------------------------------------------------------------------------------------------------ batches asked for
-
-
-class FakeTrainer:
-    check_val_every_n_epoch: int | None = 1
-    val_check_interval: float | int = 1.0
-    limit_val_batches: float | int = 1.0
-
-    def __init__(self, limit: float | int = 1.0, **changes: Any) -> None:
-        self.limit_train_batches = limit
-        vars(self).update(changes)
-
-
-def asked_for(*arguments: Any, **changes: Any) -> int:
-    return batches_asked_for(FakeTrainer(*arguments, **changes))  # type: ignore[arg-type]
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.one_of(st.floats(0.001, 0.999), st.integers(2, 999).map(lambda n: 1 / n)))
-@example(1 / 49)
-def test_a_limit_of_a_share_is_met(limit: float) -> None:
-    """By Lightning's own arithmetic: int(batches * limit) is one at least; at most a batch too much is asked."""
-    least = asked_for(limit)
-    assert int(least * limit) >= 1
-    assert int((least - 2) * limit) < 1
-
-
-def test_what_asks_for_no_batches() -> None:
-    assert batches_asked_for(None) == 0
-    assert asked_for() == asked_for(7) == asked_for(0.0) == asked_for(0) == asked_for(1) == 0
-    assert asked_for(val_check_interval=5) == 5
-    assert asked_for(val_check_interval=0.2) == asked_for(val_check_interval=True) == 0
-    assert asked_for(val_check_interval=5, check_val_every_n_epoch=None) == 0
-    assert asked_for(val_check_interval=5, limit_val_batches=0) == 0
-    assert asked_for(0.25, val_check_interval=3) == 4
-    assert asked_for(0.5, val_check_interval=3) == 3
-    assert asked_for(0.5, val_check_interval=3, limit_val_batches=0.0) == 2
 
 
 # --------------------------------------------------------------------------------------------- rules of the user's own
@@ -252,61 +131,52 @@ class Mine(Selection):
         return torch.arange(20)
 
 
-def method(name: str) -> str:
-    return f"`{name}` of Mine must stay a method; keep the values under another name."
-
-
+METHODS = ("select", "labels", "weights", "observes_before", "check")
+MINIMUM = "The `minimum` of Mine must be at least 1 example; got {}."
+NOT_ONE = "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got {}."
 NO_RULES: dict[str, tuple[Any, type[Exception], str]] = {
-    "labels": (lambda: Mine(labels=torch.zeros(53).long()), TypeError, method("labels")),
-    "weights": (lambda: Mine(weights=torch.ones(53)), TypeError, method("weights")),
-    "select": (lambda: Mine(select=[1, 2]), TypeError, method("select")),
-    "observes_before": (lambda: Mine(observes_before=True), TypeError, method("observes_before")),
-    "check": (lambda: Mine(check=None), TypeError, method("check")),
-    "no seed": (lambda: Mine(seed=None), TypeError, "The `seed` of Mine must be an integer; got None."),
-    "a seed in words": (lambda: Mine(seed="1"), TypeError, "The `seed` of Mine must be an integer; got '1'."),
-    "a minimum of none": (
-        lambda: Mine(minimum=0, every_epoch=True),
-        ValueError,
-        "The `minimum` of Mine must be at least 1 example; got 0.",
-    ),
-    "a negative minimum": (
-        lambda: Mine(minimum=-3, every_epoch=True),
-        ValueError,
-        "The `minimum` of Mine must be at least 1 example; got -3.",
-    ),
-    "a minimum that is a share": (
-        lambda: Mine(minimum=0.5, every_epoch=True),
-        ValueError,
-        "The `minimum` of Mine must be at least 1 example; got 0.5.",
-    ),
+    **{
+        name: (
+            Mine(**{name: 1}),
+            TypeError,
+            f"`{name}` of Mine must stay a method; keep the values under another name.",
+        )
+        for name in METHODS
+    },
+    "no seed": (Mine(seed=None), TypeError, "The `seed` of Mine must be an integer; got None."),
+    "a seed in words": (Mine(seed="1"), TypeError, "The `seed` of Mine must be an integer; got '1'."),
+    **{
+        f"minimum {least}": (Mine(minimum=least, every_epoch=True), ValueError, MINIMUM.format(least))
+        for least in (0, 0.5)
+    },
     "a minimum of what is made once": (
-        lambda: Mine(minimum=30),
+        Mine(minimum=30),
         ValueError,
         "The `minimum` of Mine is for selections with every_epoch=True, and Mine is made once.",
     ),
-    "a class": (
-        lambda: Mine,
+    "a class": (Mine, TypeError, NOT_ONE.format("ABCMeta")),
+    "indices": (range(9), TypeError, NOT_ONE.format("range")),
+    "sigma2": (
+        Mine(sigma2=1e-3),
         TypeError,
-        "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got ABCMeta.",
+        (
+            "Mine has a `sigma2`, which selections have no more: give it to EasinessCallback, or without one to"
+            " EasinessDataModule(reader=...)."
+        ),
     ),
-    "indices": (
-        lambda: range(9),
+    "looks_before": (
+        Mine(looks_before=lambda state: True),
         TypeError,
-        "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got range.",
-    ),
-    "a function": (
-        lambda: lambda state: torch.arange(9),
-        TypeError,
-        "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got function.",
+        "Mine has a `looks_before`, which selections have no more: rename it to `observes_before`.",
     ),
 }
 
 
 @pytest.mark.parametrize("mistake", NO_RULES)
 def test_mistakes_in_a_rule_are_known_when_it_is_given(mistake: str) -> None:
-    make, kind, message = NO_RULES[mistake]
+    rule, kind, message = NO_RULES[mistake]
     with pytest.raises(kind) as error:
-        EasinessDataModule(Base(), make())
+        EasinessDataModule(Base(), rule)
     assert str(error.value) == message
 
 

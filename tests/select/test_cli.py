@@ -80,12 +80,36 @@ data:
 """
 
 
+YAML_OF_SAVED = """
+data:
+  class_path: lightning_easiness.EasinessDataModule
+  init_args:
+    datamodule:
+      class_path: tests.selecting.SavesHyperparameters
+      init_args: {n: 40}
+    selection:
+      class_path: lightning_easiness.Keep
+      init_args: {indices: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30]}
+"""
+
+
 @pytest.mark.parametrize(("kind", "end"), [(Ablation, "remove"), (Relabel, "which")])
 def test_yaml(kind: type, end: str, record: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
     (tmp_path / "config.yaml").write_text(YAML.format(name=kind.__name__, folder=record, end=end))
     cli = run(f"--config={tmp_path / 'config.yaml'}")
     assert type(cli.datamodule.selection) is kind
     assert cli.trainer.global_step == (4 if kind is Ablation else 7)
+
+
+def test_a_wrapped_datamodule_that_saved_its_hyperparameters(tmp_path: Path, run: Callable[..., Any]) -> None:
+    (tmp_path / "config.yaml").write_text(YAML_OF_SAVED)
+    cli = run(f"--config={tmp_path / 'config.yaml'}")
+    inner = cli.datamodule.datamodule
+    assert (inner.hparams.n, inner.hparams.batch_size) == (40, 8)
+    assert (cli.datamodule.hparams.n, cli.trainer.global_step) == (40, 3)
+    cli.trainer.save_checkpoint(tmp_path / "a.ckpt")
+    again = type(inner).load_from_checkpoint(tmp_path / "a.ckpt")
+    assert (type(again), again.n) == (type(inner), 40)
 
 
 def test_a_rule_of_the_users_own(run: Callable[..., Any]) -> None:

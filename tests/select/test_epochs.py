@@ -1,0 +1,354 @@
+"""A selection for every epoch: lengths, minima, limits and intervals of the Trainer, samplers, reports."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.tuner import Tuner
+from torch import Tensor, nn
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    Sampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, Keep, Selection
+from lightning_easiness.data.subset import known_target
+from tests.selecting import (
+    HardestSizes,
+    HighestLoss,
+    IndexedBase,
+    IndexedPoints,
+    Listed,
+    Selected,
+    Sizes,
+    Traces,
+    fit,
+    logged,
+)
+from tests.small import Points, assert_identical, loader, trainer
+
+# many of these small selections have no example of some class
+pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")
+
+
+def test_lengths_grow_and_shrink_and_every_epoch_is_validated() -> None:
+    sizes, lengths = [53, 20, 40, 2, 30], []
+
+    class Lengths(Selected):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            super().on_train_epoch_start(trainer, pl_module)
+            lengths.append((trainer.num_training_batches, len(trainer.train_dataloader)))
+
+    selected = Lengths()
+    module, _ = fit(IndexedBase(), Sizes(sizes, minimum=1), max_epochs=5, callbacks=[selected])
+    assert module.lengths(5) == sizes
+    assert [sorted(module.epoch(epoch)) for epoch in range(5)] == selected.selected
+    assert module.validations == 5
+    assert lengths == [(-(-size // 8),) * 2 for size in sizes]
+
+
+# the Trainer's and the loader's settings, the sizes that a rule asks for, and those that come of them
+FILLED: dict[str, tuple[dict[str, Any], dict[str, Any], Selection, list[int]]] = {
+    "to a batch": ({}, {"drop_last": True}, Sizes([2, 53, 9]), [8, 48, 8]),
+    "no last batch of one, which batch norm refuses": ({}, {}, Sizes([17, 9, 18]), [18, 10, 18]),
+    "to an interval in batches": ({"val_check_interval": 3}, {}, Sizes([2, 40]), [24, 40]),
+    "a minimum below a batch, drop_last": ({}, {"drop_last": True}, Sizes([53, 3, 40, 1], minimum=1), [48, 8, 40, 8]),
+    "a minimum of 4, drop_last": ({}, {"drop_last": True}, Sizes([53, 3, 40, 1], minimum=4), [48, 8, 40, 8]),
+    "two epochs a choice": ({"reload_dataloaders_every_n_epochs": 2}, {}, Sizes([10, 99, 20, 99]), [10, 10, 20, 20]),
+}
+
+
+@pytest.mark.parametrize("case", FILLED)
+def test_sizes_of_epochs(case: str) -> None:
+    options, loaders, rule, expected = FILLED[case]
+    module, made = fit(IndexedBase(**loaders), rule, max_epochs=len(expected), **options)
+    assert module.lengths(len(expected)) == expected
+    assert module.validations == made.current_epoch == len(expected)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_a_rule_of_the_users_sees_the_weights_before_the_epochs_that_a_choice_holds_for(every: int) -> None:
+    """Each selection is what the rule makes of the weights before the epoch, recomputed here."""
+    selected, points = Selected(), IndexedPoints()
+    options = {"reload_dataloaders_every_n_epochs": every, "callbacks": [selected]}
+    module, _ = fit(IndexedBase(), HardestSizes([16, 24, 32, 40, 48]), max_epochs=5, **options)
+    for epoch in range(5):
+        chosen_at = epoch - epoch % every
+        other = Traces()
+        other.load_state_dict(selected.states[chosen_at])
+        loss = nn.functional.cross_entropy(other.eval()(points.x), points.y, reduction="none")
+        expected = loss.topk(16 + 8 * chosen_at).indices.sort().values.tolist()
+        assert sorted(module.epoch(epoch)) == selected.selected[epoch] == expected
+
+
+@pytest.mark.parametrize(("limit", "batch_size"), [(0.2, 8), (0.35, 8), (1 / 49, 1)])
+def test_a_small_fraction_of_the_batches_of_shrinking_epochs(limit: float, batch_size: int) -> None:
+    """Epochs are filled up so that the fraction is a batch: int(batches * limit) >= 1."""
+    sizes, module = [53, 30, 9, 1], Traces()
+    if batch_size == 1:
+        module.net[1] = nn.Identity()  # type: ignore[assignment]
+    fit(IndexedBase(batch_size=batch_size), Sizes(sizes), module, max_epochs=4, limit_train_batches=limit)
+    least = next(count for count in range(1, 99) if int(count * limit) >= 1)
+    taken = [int(max(math.ceil(size / batch_size), least) * limit) for size in sizes]
+    assert [len([one for one in module.batches if one[0] == epoch]) for epoch in range(4)] == taken
+    assert module.validations == 4
+
+
+# ----------------------------------------------------------------------------------------- what Trainers are asked for
+
+
+# of 53, 20 and 40 examples in batches of 8: 7, 3 and 5 batches
+ASKS: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
+    "nothing": ({}, {}, 15, 3),
+    "workers that stay": ({"num_workers": 2, "persistent_workers": True}, {}, 15, 3),
+    "accumulation": ({}, {"accumulate_grad_batches": 2}, 4 + 2 + 3, 3),
+    "a limit": ({}, {"limit_train_batches": 4}, 4 + 3 + 4, 3),
+    "half": ({}, {"limit_train_batches": 0.5}, 3 + 1 + 2, 3),
+    "fast_dev_run": ({}, {"fast_dev_run": True}, 1, 1),
+    "fast_dev_run of 2": ({}, {"fast_dev_run": 2}, 2, 1),
+    "an interval of a half": ({}, {"val_check_interval": 0.5}, 15, 2 + 3 + 2),
+    "an interval of a quarter": ({}, {"val_check_interval": 0.25}, 15, 7 + 3 + 5),
+    "an interval over epochs": ({}, {"val_check_interval": 4, "check_val_every_n_epoch": None}, 15, 3),
+    "every other epoch": ({}, {"check_val_every_n_epoch": 2}, 15, 1),
+    "bf16": ({}, {"precision": "bf16-mixed"}, 15, 3),
+    "a number of steps": ({}, {"max_epochs": -1, "max_steps": 11}, 11, 2),
+}
+
+
+@pytest.mark.parametrize("rule", [Sizes, HardestSizes])
+@pytest.mark.parametrize("case", ASKS)
+def test_steps_and_validations_are_as_computed_by_hand(case: str, rule: type[Sizes]) -> None:
+    given, options, steps, validations = ASKS[case]
+    module, made = fit(IndexedBase(**given), rule([53, 20, 40]), **{"max_epochs": 3, **options})
+    assert (made.global_step, module.validations) == (steps, validations)
+    if steps == 15 or case == "accumulation":
+        assert module.lengths(3) == [53, 20, 40]
+        assert all(len(set(module.epoch(epoch))) == size for epoch, size in enumerate([53, 20, 40]))
+
+
+@pytest.mark.filterwarnings("ignore:.*overfit_batches.*")
+@pytest.mark.filterwarnings("ignore:You requested to overfit")
+def test_overfitting_on_the_first_batches_of_each_selection() -> None:
+    selected = Selected()
+    module, made = fit(IndexedBase(), Sizes([53, 20, 40]), max_epochs=3, overfit_batches=2, callbacks=[selected])
+    assert (made.global_step, module.validations) == (6, 3)
+    assert [module.epoch(epoch) for epoch in range(3)] == [kept[:16] for kept in selected.selected]
+
+
+class Scheduled(Traces):
+    """Its learning rate falls with each step, and with each epoch's validation."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+        by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        schedules = {"scheduler": by_step, "interval": "step"}, {"scheduler": self.plateau, "monitor": "val_loss"}
+        return [optimizer], list(schedules)
+
+
+def test_learning_rates_step_with_the_batches_and_the_validations_of_each_epoch() -> None:
+    module, made = fit(IndexedBase(), Sizes([16, 40, 8], minimum=1), Scheduled(), max_epochs=3)
+    assert made.global_step == 2 + 5 + 1
+    assert made.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.9**8)
+    assert module.plateau.last_epoch == 3
+
+
+def test_a_schedule_that_asks_for_the_number_of_steps_is_right_for_a_selection_made_once() -> None:
+    class Asks(Traces):
+        def configure_optimizers(self) -> Any:
+            self.planned = self.trainer.estimated_stepping_batches
+            return super().configure_optimizers()
+
+    module, _ = fit(IndexedBase(), Keep(range(20)), Asks(), max_epochs=3)
+    assert module.planned == 9
+
+
+class Scaled(IndexedBase):
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch_size = 2
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return loader(self.train, batch_size=self.batch_size)
+
+
+@pytest.mark.parametrize("rule", [Sizes, HardestSizes])
+def test_the_batch_size_is_scaled_through_the_wrapper(rule: type[Sizes], tmp_path: Path) -> None:
+    made, wrapped = trainer(max_epochs=3, default_root_dir=tmp_path), Scaled()
+    data = EasinessDataModule(wrapped, rule([53, 20, 40]))
+    Tuner(made).scale_batch_size(Traces(), datamodule=data, max_trials=3, steps_per_trial=2, init_val=2)
+    assert wrapped.batch_size == data.batch_size == 8
+    assert made.reload_dataloaders_every_n_epochs == 0
+    module = Traces()
+    made.fit(module, datamodule=data)
+    assert module.lengths(3) == [53, 20, 40]
+    assert made.global_step == 15
+
+
+# ------------------------------------------------------------------------------------------------------- samplers
+
+
+def over(sampler: Sampler[int], **options: Any) -> DataLoader[Any]:
+    return DataLoader(IndexedPoints(), **{"batch_size": 8, "sampler": sampler, **options})
+
+
+SPLIT = list(range(1, 53, 2))  # 26 of 53
+SPLITS: dict[str, Any] = {
+    "subset": lambda: over(SubsetRandomSampler(SPLIT)),
+    "weights": lambda: over(WeightedRandomSampler(torch.arange(53) % 2, 26, replacement=False)),
+    "subset in a batch sampler": lambda: DataLoader(
+        IndexedPoints(), batch_sampler=BatchSampler(SubsetRandomSampler(SPLIT), 8, False)
+    ),
+}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_samplers_split_under_a_rule_for_each_epoch(split: str, tmp_path: Path) -> None:
+    """The rule speaks of the whole data set; in two epochs nothing that it keeps is in the split."""
+    evens = range(0, 53, 2)
+    callbacks = [Selected(), EasinessCallback(tmp_path, probe=None)]
+    rule = Listed(range(53), evens, range(30), evens)
+    module, made = fit(SPLITS[split](), rule, max_epochs=4, callbacks=callbacks)
+    kept = callbacks[0].selected
+    trained = [sorted(set(module.epoch(epoch))) for epoch in range(4)]
+    assert made.current_epoch == 4
+    assert all(set(one) <= set(SPLIT) for one in (*trained, *kept))
+    assert [len(one) for one in kept] == [26, 8, 15, 8]
+    if split != "weights":  # which draws a fraction of what it drew
+        assert trained == kept
+        assert module.lengths(4) == [26, 8, 15, 8]
+    count = EasinessRecord.load(tmp_path, series="train-online").count[0]
+    assert [epoch.nonzero()[:, 0].tolist() for epoch in count] == trained
+
+
+DRAWN_FROM: dict[str, Any] = {
+    "all": lambda: RandomSampler(range(53)),
+    "weights": lambda: WeightedRandomSampler((torch.arange(53) >= 19).float(), 53),
+    "subset": lambda: SubsetRandomSampler(range(19, 53)),
+}
+
+
+@pytest.mark.parametrize("drawn", DRAWN_FROM)
+@pytest.mark.parametrize("every_epoch", [False, True])
+def test_everything_kept_is_the_users_training_also_where_a_sampler_draws_a_part(every_epoch: bool, drawn: str) -> None:
+    """To the bit; with a rule for each epoch, that of a Trainer that reloads each epoch."""
+
+    def made(selection: Selection | None, **options: Any) -> dict[str, Any]:
+        torch.manual_seed(7)
+        module, _ = fit(over(DRAWN_FROM[drawn]()), selection, **options)
+        return {"batches": module.batches, "weights": dict(module.state_dict())}
+
+    if every_epoch:
+        assert_identical(made(None, reload_dataloaders_every_n_epochs=1), made(Sizes([53, 53])))
+    else:
+        assert_identical(made(None), made(Keep(range(53))))
+
+
+def test_a_sampler_of_the_users_own_is_asked_for_one_and_left_alone_where_all_is_kept() -> None:
+    class Own(Sampler[int]):
+        def __init__(self, size: int = 53) -> None:
+            self.size = size
+
+        def __iter__(self) -> Any:
+            return iter(range(self.size))
+
+        def __len__(self) -> int:
+            return self.size
+
+    asked = type("Asked", (Own,), {"for_selection": lambda self, selected: Own(len(selected))})
+    for sampler, rule, lengths in (
+        (asked(), Sizes([53, 20]), [53, 20]),
+        (Own(), Keep(range(53)), [53, 53]),
+        (Own(), None, [53, 53]),
+    ):
+        module, _ = fit(over(sampler), rule)
+        assert module.lengths(2) == lengths
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [({}, {}), ({"drop_last": True}, {}), ({"drop_last": True}, {"limit_train_batches": 0.5})],
+    ids=["whole", "drop-last", "half"],
+)
+def test_light_examples_still_give_an_epoch_its_batches(options: dict[str, Any], limits: dict[str, Any]) -> None:
+    """Kept examples that a weighted sampler hardly draws: an epoch has a batch, and no last batch of one."""
+    chances = torch.ones(53).index_fill(0, torch.arange(16), 1e-3)
+    given = over(WeightedRandomSampler(chances, 53), **options)
+    module, _ = fit(given, Listed(range(53), range(16), range(16)), max_epochs=3, **limits)
+    assert {epoch for epoch, *_ in module.batches} == {0, 1, 2}
+
+
+# ------------------------------------------------------------------------------------------------------- reports
+
+
+def test_a_line_for_each_epoch(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    fit(IndexedBase(drop_last=True), Sizes([2, 53, 9]), max_epochs=3)
+    lines = [record.getMessage() for record in caplog.records if "trains on" in record.getMessage()]
+    assert len(lines) == 3
+    assert lines[0].startswith("Epoch 0: Sizes trains on 8 of 53 examples (15.1%), chosen in ")
+    assert "; 6 of them at random, up to the minimum" in lines[0]
+
+
+class ListsTargets(IndexedBase):
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.train.targets = self.train.y.tolist()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("data", "rule"), [(ListsTargets, Sizes), (IndexedBase, HardestSizes)])
+def test_scalars_of_each_epoch_are_those_of_a_loop(data: Any, rule: type[Sizes], tmp_path: Path) -> None:
+    """The classes are those that the data set lists, or that the pass saw."""
+    selected, target = Selected(), Points().y.tolist()
+    options = {"logger": CSVLogger(tmp_path, name="", version=""), "callbacks": [selected]}
+    fit(data(), rule([53, 20, 9, 40]), max_epochs=4, **options)
+    for row, kept in zip(logged(tmp_path), selected.selected, strict=True):
+        assert row["easiness/selected_share"] == pytest.approx(len(kept) / 53)
+        assert row["easiness/selection_seconds"] > 0
+        for label in range(4):
+            of_class = [index for index in range(53) if target[index] == label]
+            fraction = len([index for index in of_class if index in kept]) / len(of_class)
+            assert row[f"easiness/selected_share/class_{label}"] == pytest.approx(fraction)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.int8])
+def test_labels_of_a_rule_may_be_of_any_integer_type(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Where the data set's own are not to be compared, they are what the log goes by."""
+    target = torch.tensor([0, 1] * 26 + [100], dtype=dtype)
+    data = EasinessDataModule(IndexedBase(), Listed(range(52), target=target), check_target=False)
+    fit(data, max_epochs=1, logger=CSVLogger(tmp_path, name="", version=""))
+    (row,) = logged(tmp_path)
+    assert [row[f"easiness/selected_share/class_{label}"] for label in (0, 1, 100)] == [1, 1, 0]
+
+
+def test_the_labels_of_a_data_set_are_read_once_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of millions in a list that takes a second; another data set is read anew."""
+    read: list[Any] = []
+
+    def reads(dataset: Any) -> Tensor | None:
+        read.append(dataset)
+        return known_target(dataset)
+
+    monkeypatch.setattr("lightning_easiness.select.chooser.known_target", reads)
+    wrapped = IndexedBase()
+    data = EasinessDataModule(wrapped, Sizes([20, 30, 16]))
+    fit(data, max_epochs=3)
+    assert read == [wrapped.train]
+    fit(data)
+    assert len(read) == 2
+    assert read[1] is wrapped.train is not read[0]
+
+
+def test_a_second_fit_chooses_anew() -> None:
+    data = EasinessDataModule(IndexedBase(), HighestLoss(0.4))
+    first, second = (fit(data, max_epochs=1)[0] for _ in range(2))
+    assert set(first.epoch(0)) != set(second.epoch(0))

@@ -1,0 +1,304 @@
+"""What a selected fit refuses, each in one sentence and before the first training step where it can be known."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    Sampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from lightning_easiness import Ablation, EasinessDataModule, Keep, Selection, SelectionState
+from lightning_easiness.data.subset import SelectedDataset
+from lightning_easiness.data.subset_loader import select_from
+from tests.selecting import Base, HighestLoss, IndexedBase, IndexedPoints, Listed, Sizes, Traces, refusal, scores
+from tests.small import Points, loader, trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")
+
+
+def over(sampler: Any, **options: Any) -> DataLoader[Any]:
+    return DataLoader(IndexedPoints(), **{"batch_size": 8, "sampler": sampler, **options})
+
+
+class Own(Sampler[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(53))
+
+    def __len__(self) -> int:
+        return 53
+
+
+class Batches:
+    """A batch sampler that is not derived from torch's."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([list(range(8))])
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Wholes(BatchSampler):
+    """A batch sampler of the user's own, of whole batches only."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.batch_size = size, 8
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([list(range(start, start + 8)) for start in range(0, self.size - 7, 8)])
+
+    def __len__(self) -> int:
+        return self.size // 8
+
+    def for_selection(self, selected: Any) -> Wholes:
+        return Wholes(len(selected))
+
+
+class Named(IndexedPoints):
+    """Its labels are names."""
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = super().__getitem__(index)
+        return x, f"class {y}"
+
+
+class Odd(IndexedPoints):
+    def __getitem__(self, index: int) -> Any:
+        x, y = super().__getitem__(index)
+        return {"pixels": x, "fine": y}
+
+
+class LastLabel(Selection):
+    """Another label for the very last example only, which comes in the last batch."""
+
+    def select(self, state: SelectionState) -> Tensor:
+        return torch.arange(state.num_examples)
+
+    def labels(self, state: SelectionState) -> Tensor:
+        return torch.full((state.num_examples,), -1).index_fill(0, torch.tensor(state.num_examples - 1), 0)
+
+
+LESS_THAN_A_BATCH = (
+    "Keep keeps {} of 53 examples, but with drop_last=True an epoch of 1 process takes 8 at least; keep more, or set"
+    " drop_last=False or a smaller batch_size."
+)
+NOT_DRAWN = "Keep keeps no example that the loader's {} draws; select from its examples, or drop the sampler."
+UNKNOWN = (
+    "EasinessDataModule does not know what {} would draw from a part of the data set; give it a method"
+    " `for_selection(selected)` that returns a sampler of positions 0 to len(selected) - 1 (`selected.indices` are"
+    " their examples), or use shuffle=True."
+)
+NO_BATCH = (
+    "What {0} keeps, {1} examples, gives no batch with the loader's sampler, batch_size and drop_last; keep more, or"
+    " set drop_last=False or a smaller batch_size."
+)
+REPLACE_FN = "; give the selection replace_fn, a function that takes an item and a label."
+FIRST_20_WEIGH_NOTHING = (torch.arange(53) >= 20).float()
+
+# name -> (the datamodule or loader, the selection), the error and its whole message
+BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
+    "nothing left": (Base, Keep([]), ValueError, "Keep keeps none of 53 examples; keep at least one."),
+    "an index twice": (
+        Base,
+        Keep([1, 2, 1]),
+        ValueError,
+        "Keep keeps example 1 more than once; drop repeats with .unique().",
+    ),
+    "what topk returns, for each epoch": (
+        Base,
+        Listed(torch.rand(53).topk(20)),
+        TypeError,
+        (
+            "Listed must choose by indices (n,) or a bool mask (53,); got topk: let select() return a tensor, of"
+            " topk(...) and sort(...) the second result."
+        ),
+    ),
+    "less than a batch": (lambda: Base(drop_last=True), Keep(range(7)), ValueError, LESS_THAN_A_BATCH.format(7)),
+    "less than a batch of the sampler's": (
+        lambda: over(SubsetRandomSampler(range(40)), drop_last=True),
+        Keep(range(36, 53)),
+        ValueError,
+        LESS_THAN_A_BATCH.format(4),
+    ),
+    "scores of fewer": (
+        Base,
+        Ablation(scores(40), 0.1),
+        ValueError,
+        (
+            "The `scores` of Ablation and the data set are not of the same data: the first has 40 examples and the"
+            " second 53, so an index no longer names the same example: give scores of this data set, or"
+            " check_target=False if it lists other labels than it hands out."
+        ),
+    ),
+    "two of them": (
+        lambda: EasinessDataModule(EasinessDataModule(Base(), Keep(range(20))), Keep(range(5))),
+        None,
+        TypeError,
+        (
+            "EasinessDataModule cannot select from what another EasinessDataModule has selected; write one Selection"
+            " whose select() and labels() do both, and give it to one EasinessDataModule."
+        ),
+    ),
+    "nothing of the sampler's subset": (
+        lambda: over(SubsetRandomSampler(range(40))),
+        Keep(range(41, 53)),
+        ValueError,
+        NOT_DRAWN.format("SubsetRandomSampler"),
+    ),
+    "nothing of the sampler's subset, drop_last": (
+        lambda: over(SubsetRandomSampler(range(40)), drop_last=True),
+        Keep(range(41, 53)),
+        ValueError,
+        NOT_DRAWN.format("SubsetRandomSampler"),
+    ),
+    "nothing that has a weight": (
+        lambda: over(WeightedRandomSampler(FIRST_20_WEIGH_NOTHING, 53)),
+        Keep(range(20)),
+        ValueError,
+        NOT_DRAWN.format("WeightedRandomSampler"),
+    ),
+    "a sampler of few draws": (
+        lambda: over(RandomSampler(range(53), num_samples=16), drop_last=True),
+        Keep(range(10)),
+        ValueError,
+        NO_BATCH.format("Keep", 10),
+    ),
+    "an unknown sampler": (lambda: over(Own()), Sizes([20, 20]), TypeError, UNKNOWN.format("Own")),
+    "an unknown sampler later": (lambda: over(Own()), Sizes([53, 20]), TypeError, UNKNOWN.format("Own")),
+    "an unknown batch sampler": (
+        lambda: DataLoader(IndexedPoints(), batch_sampler=Batches()),  # type: ignore[arg-type]
+        Sizes([53, 20]),
+        TypeError,
+        UNKNOWN.format("Batches"),
+    ),
+    "labels that are names": (
+        lambda: loader(Named(), shuffle=False),
+        LastLabel(),
+        TypeError,
+        f"A label that is a str cannot be replaced by a class{REPLACE_FN}",
+    ),
+    "labels that cannot be found": (
+        lambda: loader(Odd(), shuffle=False),
+        LastLabel(),
+        TypeError,
+        (
+            "The label in a dict cannot be found to be replaced: items must be (x, label, ...) or mappings with the"
+            f" usual keys{REPLACE_FN}"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_an_error_before_training(case: str) -> None:
+    make, selection, kind, message = BAD[case]
+    assert refusal(kind, make(), selection) == message
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(TypeError) as error:
+        EasinessDataModule(Points())  # type: ignore[arg-type]
+    assert str(error.value) == (
+        "The `datamodule` of EasinessDataModule must be a LightningDataModule or the train DataLoader; got Points."
+    )
+    with pytest.raises(TypeError) as error:
+        EasinessDataModule(Base(), val_dataloaders=loader())
+    assert str(error.value) == (
+        "EasinessDataModule takes `val_dataloaders` beside a train DataLoader; Base has its own val_dataloader()."
+    )
+
+
+def test_scores_of_another_data_set_of_the_same_size() -> None:
+    class ListsTargets(Base):
+        def setup(self, stage: str) -> None:
+            super().setup(stage)
+            self.train.targets = Points(53, seed=1).y  # type: ignore[attr-defined]
+
+    rule = Ablation(scores(target=Points(53, seed=2).y), 0.1)
+    message = "The `scores` of Ablation and the data set are not of the same data: example"
+    assert refusal(ValueError, ListsTargets(), rule).startswith(message)
+    data = EasinessDataModule(ListsTargets(), rule, check_target=False)
+    trainer(max_epochs=1, limit_train_batches=0).fit(Traces(), datamodule=data)
+
+
+@pytest.mark.filterwarnings("default:.* keeps no example of class")
+def test_a_class_that_is_lost_is_named() -> None:
+    target = torch.zeros(53, dtype=torch.int64)
+    target[50:] = 2
+    rule = Ablation(scores(target=target), 0.2, remove="hard", sampling="top")
+    with pytest.warns(UserWarning, match="Ablation keeps no example of class 2, so that cannot be learnt"):
+        EasinessDataModule(loader(), rule, check_target=False).train_dataloader()
+
+
+def test_a_loader_before_the_fit_when_the_rule_needs_the_model() -> None:
+    with pytest.raises(RuntimeError, match=r"HighestLoss chooses by the model's outputs"):
+        EasinessDataModule(loader(), HighestLoss(0.5)).train_dataloader()
+
+
+def test_a_batch_sampler_that_gives_no_batch_later_is_an_error_and_no_early_end() -> None:
+    module, made = Traces(), trainer(max_epochs=3)
+    data = EasinessDataModule(DataLoader(IndexedPoints(), batch_sampler=Wholes(53)), Sizes([53, 4], minimum=4))
+    with pytest.raises(ValueError, match="gives no batch") as error:
+        made.fit(module, datamodule=data)
+    assert str(error.value) == NO_BATCH.format("Sizes", 4)
+    assert module.lengths(2) == [48, 0]
+    assert made.reload_dataloaders_every_n_epochs == 0
+
+
+def test_a_weighted_sampler_draws_as_many_more_as_a_batch_takes() -> None:
+    weighted = WeightedRandomSampler(torch.ones(53), 16)
+    selected = SelectedDataset(IndexedPoints(), torch.arange(10))
+    made = select_from(over(weighted, drop_last=True), selected, enough=lambda count: max(8, count))
+    assert (len(made), weighted.num_samples) == (1, 16)
+
+
+# ------------------------------------------------------------------------------------- the Trainer is given back
+
+
+class Fails(Callback):
+    """Raises an error at a batch, and keeps what the Trainer's value is meanwhile."""
+
+    during: Any = None
+
+    def __init__(self, at: tuple[int, int], error: BaseException) -> None:
+        self.at, self.error = at, error
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.during = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        if (trainer.current_epoch, batch_idx) == self.at:
+            raise self.error
+
+
+@pytest.mark.parametrize("own", [0, 1, 2])
+@pytest.mark.parametrize("kind", [ArithmeticError, KeyboardInterrupt])
+@pytest.mark.parametrize("batch", [(0, 0), (1, 1)])
+def test_the_trainers_value_is_given_back_however_a_fit_ends(batch: Any, kind: type[BaseException], own: int) -> None:
+    fails = Fails(batch, kind("on purpose"))
+    made = trainer(callbacks=[fails], reload_dataloaders_every_n_epochs=own)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises((kind, SystemExit)):
+            made.fit(Traces(), datamodule=EasinessDataModule(IndexedBase(), Sizes([20, 30])))
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning ignores it from there on
+    assert fails.during == 1
+    assert made.reload_dataloaders_every_n_epochs == own
+
+
+def test_the_trainers_value_is_given_back_where_the_rule_fails_later() -> None:
+    made = trainer(reload_dataloaders_every_n_epochs=3, max_epochs=9)
+    with pytest.raises(IndexError):
+        made.fit(Traces(), datamodule=EasinessDataModule(IndexedBase(), Sizes([20])))
+    assert made.reload_dataloaders_every_n_epochs == 3
