@@ -149,7 +149,7 @@ def level_of(easiness: float, tol: float = TOL) -> str:
 
 
 def easiness_at(state: dict[str, Tensor], module_class: Any = Traces, sigma2: float = SIGMA2, tol: float = TOL) -> Any:
-    """The easiness of all examples at weights that were kept; none so near to a level's end that float32 could differ."""
+    """The easiness of all examples at weights that were kept, each clear of the ends of levels."""
     easiness = easiness_loop(logits_at(state, module_class), IndexedPoints().y, sigma2)
     assert_clear(easiness, tol)
     return easiness

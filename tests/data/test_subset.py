@@ -127,6 +127,10 @@ ITEMS: dict[str, tuple[Any, Any]] = {
     "numpy scalar": (("x", np.int32(1)), ("x", np.int32(3))),
     "numpy array": (("x", np.array(1)), ("x", np.array(3))),
     "float": (("x", 1.0), ("x", 3.0)),
+    **{
+        f"one-hot, {dtype}": (("x", torch.eye(4)[1].to(dtype)), ("x", torch.eye(4)[3].to(dtype)))
+        for dtype in (torch.float32, torch.int64, torch.bool, torch.float64)
+    },
 }
 
 
@@ -140,10 +144,25 @@ def test_a_label_is_replaced_by_one_of_its_type(case: str) -> None:
     assert repr(item) == before, "the data set's own item stays"
 
 
-@pytest.mark.parametrize("item", [1, "xy", {"a": 1}, ("x",), ("x", torch.zeros(4)), ("x", "cat")])
-def test_a_label_that_cannot_be_replaced(item: Any) -> None:
+NO_LABELS: dict[str, Any] = {
+    "a number": 1,
+    "a text": "xy",
+    "a mapping": {"a": 1},
+    "inputs alone": ("x",),
+    "a name": ("x", "cat"),
+    "no class": ("x", torch.zeros(4)),
+    "fractions": ("x", torch.tensor([0.5, 0.5, 0, 0])),
+    "two classes": ("x", torch.tensor([1.0, 1.0, 0, 0])),
+    "a count": ("x", torch.tensor([2.0, 0, 0, 0])),
+    "a matrix": ("x", torch.eye(4)),
+    "no place for the class": ("x", torch.tensor([0.0, 1.0])),
+}
+
+
+@pytest.mark.parametrize("case", NO_LABELS)
+def test_a_label_that_cannot_be_replaced(case: str) -> None:
     with pytest.raises(TypeError, match=r"give the selection replace_fn, a function that takes an item and a label"):
-        replace_label(item, 1)
+        replace_label(NO_LABELS[case], 2)
 
 
 def test_only_labels_that_are_given_are_replaced() -> None:
@@ -353,6 +372,22 @@ def test_samplers() -> None:
     assert drawn(DataLoader(dataset, sampler=Knowing([1]))) == [3, 5, 7, 11, 13, 17]
     backwards = BackwardsToo(SequentialSampler(dataset), 4, drop_last=False)
     assert drawn(DataLoader(dataset, batch_sampler=backwards)) == [11, 13, 17, 2, 3, 5, 7]
+
+
+def test_a_weighted_sampler_draws_each_example_as_often_as_before() -> None:
+    """Draws shrink by the weight of what is selected, and not by its number: 2 + 30 of 53 here, 2 of 20."""
+    weights, points = torch.tensor([2.0, 30.0, 1.0, 20.0]), Points(4)
+
+    def made(sampler: WeightedRandomSampler, kept: list[int]) -> Any:
+        return select_from(DataLoader(points, sampler=sampler), SelectedDataset(points, torch.tensor(kept))).sampler
+
+    for kept, draws in (([0, 1], 64), ([1], 60), ([0, 2], 6), ([0, 1, 2, 3], 106)):
+        sampler = WeightedRandomSampler(weights, 106)
+        found = made(sampler, kept)
+        assert (found.num_samples, found.weights.tolist()) == (draws, weights[kept].tolist())
+        assert sampler.num_samples == 106
+    once = WeightedRandomSampler(weights, 3, replacement=False)
+    assert made(once, [1, 3]).num_samples == 2, "no more than there are"
 
 
 def test_samplers_that_cannot_be_kept() -> None:

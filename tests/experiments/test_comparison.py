@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
+from torch.utils.data import DataLoader
 
 from lightning_easiness import EasinessCallback, compare_selections, draw_comparison
 from tests.experiments.test_compression import Counts, Data, Logs, fast_collection, never
 from tests.made_runs import whole
-from tests.small import trainer
+from tests.selecting import Base
+from tests.small import loader, trainer
 
 __all__ = ["fast_collection"]  # the fixture
 
@@ -118,3 +120,24 @@ def test_equal_numbers_of_updates(tmp_path: Path) -> None:
 def test_bad_comparisons(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=whole(message)):
         compare(tmp_path, **changes)
+
+
+class TrainOnly(LightningDataModule):
+    def train_dataloader(self) -> DataLoader[Any]:
+        return loader()
+
+
+@pytest.mark.parametrize(
+    ("make", "evaluate"),
+    [(loader, "validate"), (TrainOnly, "validate"), (Base, "test")],
+    ids=["a loader", "a datamodule", "no test"],
+)
+def test_a_comparison_without_anything_to_evaluate_on_trains_nothing(make: Any, evaluate: str, tmp_path: Path) -> None:
+    hook = {"validate": "val_dataloader", "test": "test_dataloader"}[evaluate]
+    with pytest.raises(ValueError, match="compare_selections") as error:
+        compare(tmp_path / "new", make_trainer=never, make_module=never, datamodule=make(), evaluate=evaluate)
+    assert str(error.value) == (
+        f"compare_selections evaluates each run with evaluate={evaluate!r}, but the `datamodule` has no {hook}(); give"
+        " a LightningDataModule that has one, or EasinessDataModule(loader, val_dataloaders=...)."
+    )
+    assert not (tmp_path / "new").exists()

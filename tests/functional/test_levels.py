@@ -296,3 +296,19 @@ def test_bad_input(case: str) -> None:
     with pytest.raises(kind) as error:
         function(*arguments, **options)
     assert str(error.value) == message
+
+
+def test_ties_of_the_loss_do_not_fall_by_index() -> None:
+    size = 400
+    easiness = torch.ones(size).index_fill(0, torch.arange(100), 0.5)
+    loss = torch.zeros(size)
+    inside = in_levels_by_loss(loss, easiness)
+    assert int(inside.sum()) == 100
+    places = inside.nonzero()[:, 0].double()
+    assert abs(float(places.mean()) - size / 2) < 4 * size / math.sqrt(12 * 100)
+    assert all(10 < int(quarter.sum()) < 40 for quarter in inside.split(100))
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        assert torch.equal(in_levels_by_loss(loss, easiness), inside), "always alike"
+    higher = torch.arange(size).double()
+    assert in_levels_by_loss(higher, easiness).nonzero()[:, 0].tolist() == [*range(300, 400)], "no tie, by rank"

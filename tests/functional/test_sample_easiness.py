@@ -15,6 +15,7 @@ from lightning_easiness.functional import (
     expected_sample_easiness_error,
     medium_sample_rate,
     sample_easiness,
+    sample_easiness_loss,
 )
 from tests.functional import references as reference
 from tests.functional.strategies import (
@@ -468,3 +469,55 @@ def test_expected_error_needs_an_answer_for_each_easiness():
         expected_sample_easiness_error(torch.rand(3), torch.ones(2, dtype=torch.bool))
     with pytest.raises(ValueError, match="num_bins"):
         expected_sample_easiness_error(torch.rand(3), torch.ones(3, dtype=torch.bool), num_bins=0)
+
+
+@pytest.mark.parametrize("function", [sample_easiness, sample_easiness_loss])
+def test_rows_that_are_no_probabilities_are_refused(function):
+    name, target = function.__name__, torch.tensor([0, 1])
+    good = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        function(good.to(dtype), target, probabilities=True)
+    for row, total in (([0.9, 0.9, 0.0], "1.8"), ([2.0, 1.0, -3.0], "0"), ([1.5, -0.5, 0.0], "1")):
+        bad = torch.stack([good[0], torch.tensor(row)])
+        with pytest.raises(ValueError, match=name) as error:
+            function(bad, target, probabilities=True)
+        assert str(error.value) == (
+            f"The `logits` of {name} must hold probabilities that add up to 1 in each row; got a sum of {total} in row"
+            " 1: leave out probabilities=True for logits."
+        )
+        function(bad, target)
+    unknown = good.clone()
+    unknown[0] = torch.nan
+    keeps = {} if function is sample_easiness else {"reduction": "none"}
+    assert function(unknown, target, probabilities=True, **keeps).isnan().tolist() == [True, False]
+    for outside in ([0, 3], [-1, 1]):
+        with pytest.raises(ValueError, match="`target`"):
+            function(bad, torch.tensor(outside), probabilities=True)
+
+
+def test_rows_that_are_no_probabilities_are_refused_with_draws():
+    with pytest.raises(ValueError, match="add up to 1"):
+        sample_easiness(torch.tensor([[0.9, 0.9]]), torch.tensor([0]), method="monte_carlo", probabilities=True)
+
+
+@pytest.mark.parametrize("method", ["exact", "monte_carlo"])
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_easiness_over_each_class(method, probabilities):
+    stream = torch.Generator().manual_seed(0)
+    h = torch.randn(40, 5, generator=stream).softmax(1)
+    given = h if probabilities else h.log()
+    target = torch.randint(5, (40,), generator=stream)
+    options = {"sigma2": 1e-2, "method": method, "probabilities": probabilities}
+    wins, easiness = (sample_easiness(given, target, per_class=each, **options) for each in (True, False))
+    assert (wins.shape, wins.dtype) == ((40, 5), easiness.dtype)
+    torch.testing.assert_close(wins.prod(1), easiness)
+    assert torch.equal(wins[torch.arange(40), target], torch.ones(40))
+    z = (h.gather(1, target[:, None]) - h) / math.sqrt(2e-2)
+    expected = torch.special.ndtr(z).scatter(1, target[:, None], 1.0)
+    torch.testing.assert_close(wins, expected, rtol=0, atol=1e-5 if method == "exact" else 0.08)
+
+
+def test_both_methods_say_alike_what_is_not_known_of_a_class():
+    given, target = torch.tensor([[torch.nan, 0.5, 0.5], [0.2, 0.5, 0.3]]), torch.tensor([1, 1])
+    exact, drawn = (sample_easiness(given, target, method=each, per_class=True) for each in ("exact", "monte_carlo"))
+    assert exact.isnan().tolist() == drawn.isnan().tolist()

@@ -1,4 +1,4 @@
-"""Selected fits that are resumed; tests/contracts/test_resume.py stops each selection anywhere and compares the rest."""
+"""Selected fits that are resumed; tests/contracts/test_resume.py stops each selection anywhere."""
 
 from __future__ import annotations
 

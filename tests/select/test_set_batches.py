@@ -1,4 +1,4 @@
-"""SampleEasinessTraining within batches: what is taken out of each, and that the record knows."""
+"""SampleEasinessTraining within batches: what is removed from each, and that the record has what is left."""
 
 from __future__ import annotations
 
@@ -12,36 +12,15 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
-from lightning_easiness import (
-    BatchReader,
-    EasinessCallback,
-    EasinessRecord,
-    SampleEasinessTraining,
-    Selection,
-)
-from lightning_easiness.select.base import SelectionState
+from lightning_easiness import EasinessCallback, EasinessRecord, Selection, SelectionState
 from lightning_easiness.select.batches import rows_of
-from tests.selecting import IndexedPoints, Traces
-from tests.set_fits import (
-    SIGMA2,
-    Batches,
-    IndexedBase,
-    assert_clear,
-    easiness_loop,
-    fit,
-    level_of,
-    logits_at,
-    seeded,
-    training,
-)
+from tests.selecting import IndexedBase, IndexedPoints, Traces, logged
+from tests.set_fits import NO_NOISE, SIGMA2, Batches, easiness_at, fit, level_of, seeded, training
 
-# `Batches` has the hook to see what is taken out of a batch
+# `Batches` has the hook to see what is removed from a batch
 pytestmark = pytest.mark.filterwarnings("ignore:You have overridden `on_before_batch_transfer` in `LightningModule`")
 
 SIZE, EVERYTHING = 53, list(range(53))
-
-
-# ------------------------------------------------------------------------------------------------------- per batch
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -51,31 +30,23 @@ def test_each_batch_keeps_its_levels_at_its_weights(names: tuple[str, ...], work
     module = seeded(Batches)
     fit(training(*names, per="batch", early_epochs=1), module, max_epochs=3, data=IndexedBase(num_workers=workers))
     assert len(module.whole) == len(module.steps) == 3 * 7
-    taken_out = 0
+    removed = 0
     for (epoch, before, state), (same, after, losses, weight) in zip(module.whole, module.steps, strict=True):
-        assert epoch == same
-        assert weight is None
-        assert len(losses) == len(after)
+        assert (epoch, weight, len(losses)) == (same, None, len(after))
         if epoch == 0:
             assert after == before
             continue
-        easiness = easiness_loop(logits_at(state)[before], IndexedPoints().y[before])
-        assert_clear(easiness)
-        expected = [i for i, value in zip(before, easiness, strict=True) if level_of(value) in names]
+        easiness = easiness_at(state)
+        expected = [i for i in before if level_of(easiness[i]) in names]
         assert set(expected) <= set(after) <= set(before)
         assert len(after) == min(len(before), max(2, len(expected)))
         assert after == [i for i in before if i in after], "in the batch's order"
-        taken_out += len(before) - len(after)
-    assert taken_out > 5
+        removed += len(before) - len(after)
+    assert removed > 5
     for epoch in range(3):
         assert sorted(i for at, indices, _ in module.whole for i in indices if at == epoch) == EVERYTHING
-
-
-def test_labels_stay_with_their_inputs() -> None:
-    module = seeded(Batches)
-    fit(training(per="batch", early_epochs=1), module, max_epochs=3)
     for _, indices, labels in module.batches:
-        assert labels == IndexedPoints().y[indices].tolist()
+        assert labels == IndexedPoints().y[indices].tolist(), "labels stay with their inputs"
 
 
 @pytest.mark.parametrize(("minimum", "least"), [(None, 2), (1, 1), (5, 5), (100, 8)])
@@ -86,67 +57,49 @@ def test_the_minimum_of_a_batch(minimum: int | None, least: int) -> None:
             self.net[1] = nn.Identity()
 
     module = seeded(NoBatchNorm)
-    rule = SampleEasinessTraining(early_epochs=1, per="batch", minimum=minimum)
-    fit(rule, module, max_epochs=2, data=IndexedBase(drop_last=True), wrapped={"reader": BatchReader(sigma2=1e-14)})
+    rule = training(early_epochs=1, per="batch", minimum=minimum)
+    fit(rule, module, max_epochs=2, data=IndexedBase(drop_last=True), reader=NO_NOISE)
     assert {len(indices) for epoch, indices, _ in module.batches if epoch == 1} == {least}
 
 
-def test_the_record_holds_what_batches_kept_under_the_right_index(tmp_path: Path) -> None:
-    for workers in (0, 2):
-        module = seeded(Batches)
-        callback = EasinessCallback(tmp_path / str(workers), every_n_epochs=1, sigma2=SIGMA2)
-        fit(
-            training(per="batch", early_epochs=1),
-            module,
-            [callback],
-            max_epochs=4,
-            data=IndexedBase(num_workers=workers),
-        )
-        online = EasinessRecord.load(tmp_path / str(workers), series="train-online")
-        for epoch in range(4):
-            trained = [i for at, indices, _, _ in module.steps for i in indices if at == epoch]
-            assert online.count[0, epoch].tolist() == [trained.count(i) for i in EVERYTHING]
-            for at, indices, losses, _ in module.steps:
-                if at == epoch:
-                    torch.testing.assert_close(online.loss[0, epoch, indices].float(), losses)
-        assert callback.usage.data_use == [pytest.approx(len(set(module.epoch(epoch))) / SIZE) for epoch in range(4)]
-        assert callback.usage.data_use[0] == 1 > callback.usage.data_use[-1]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_record_holds_what_batches_kept_under_the_right_index(workers: int, tmp_path: Path) -> None:
+    module, callback = seeded(Batches), EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2)
+    data = IndexedBase(num_workers=workers)
+    fit(training(per="batch", early_epochs=1), module, [callback], data, max_epochs=4)
+    online = EasinessRecord.load(tmp_path, series="train-online")
+    for epoch in range(4):
+        trained = [i for at, indices, _, _ in module.steps for i in indices if at == epoch]
+        assert online.count[0, epoch].tolist() == [trained.count(i) for i in EVERYTHING]
+        for at, indices, losses, _ in module.steps:
+            if at == epoch:
+                torch.testing.assert_close(online.loss[0, epoch, indices].float(), losses)
+    assert callback.usage.data_use == [pytest.approx(len(set(module.epoch(epoch))) / SIZE) for epoch in range(4)]
+    assert callback.usage.data_use[0] == 1 > callback.usage.data_use[-1]
 
 
-def test_the_callback_leaves_a_training_within_batches_as_it_is(tmp_path: Path) -> None:
-    runs = []
-    observers = (
-        EasinessCallback(tmp_path / "a", every_n_epochs=1, at_steps=(3,), sigma2=SIGMA2),
-        EasinessCallback(tmp_path / "b", every_n_epochs=1, sigma2=SIGMA2),
-    )
-    for callbacks in ([], [observers[0]], [observers[1]]):
-        module = seeded(Batches)
-        fit(training(per="batch", early_epochs=1, others_share=0.3), module, callbacks, max_epochs=3)
-        runs.append((module.batches, module.state_dict()))
-    for batches, weights in runs[1:]:
-        assert batches == runs[0][0]
-        assert all(torch.equal(value, runs[0][1][name]) for name, value in weights.items())
-
-
-def test_the_share_that_batches_kept_is_logged_each_epoch(tmp_path: Path) -> None:
-    module = seeded(Batches)
+def test_the_fraction_that_batches_kept_is_logged_each_epoch(tmp_path: Path) -> None:
+    module, callback = seeded(Batches), EasinessCallback(tmp_path / "record", online=False, sigma2=SIGMA2)
     logger = CSVLogger(tmp_path, name="", version="")
-    fit(training(per="batch", early_epochs=1), module, max_epochs=4, logger=logger)
-    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    named = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
-    shares = [float(row["easiness/selected_share"]) for row in named if row.get("easiness/selected_share")]
-    assert shares == [pytest.approx(len(module.epoch(epoch)) / SIZE) for epoch in range(4)]
+    fit(training(per="batch", early_epochs=1), module, [callback], max_epochs=4, logger=logger)
+    fractions = [pytest.approx(size / SIZE) for size in module.lengths(4)]
+    assert [row["easiness/selected_share"] for row in logged(tmp_path)] == fractions
+    assert callback.usage.data_use == fractions
 
 
-def test_the_share_of_data_without_online_observation(tmp_path: Path) -> None:
-    module = seeded(Batches)
-    callback = EasinessCallback(tmp_path, every_n_epochs=1, online=False, sigma2=SIGMA2)
-    fit(training(per="batch", early_epochs=1), module, [callback], max_epochs=4)
-    assert callback.usage.data_use == [pytest.approx(len(module.epoch(epoch)) / SIZE) for epoch in range(4)]
+def test_batches_without_a_medium_example_say_what_filled_them(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    fit(training(per="batch", early_epochs=1), seeded(Batches), max_epochs=2, reader=NO_NOISE)
+    lines = [record.getMessage() for record in caplog.records if "of the batches'" in record.getMessage()]
+    rule = "SampleEasinessTraining trained on"
+    assert lines == [
+        f"Epoch 0: {rule} 100.0% of the batches' 53 examples.",
+        f"Epoch 1: {rule} 26.4% of the batches' 53 examples; 14 of them at random, up to the minimum.",
+    ]
 
 
 class Numbers(Selection):
-    """Keeps what a selection is told of each batch."""
+    """Keeps what a selection gets for each batch."""
 
     per_batch = needs_observation = True
 
@@ -158,11 +111,11 @@ class Numbers(Selection):
         return torch.arange(state.num_examples) != 0
 
 
-def test_what_a_selection_is_told_of_a_batch() -> None:
+def test_what_a_selection_gets_for_a_batch() -> None:
     rule, module = Numbers(), seeded(Batches)
     fit(rule, module, max_epochs=2)
-    told = [(state.epoch, state.batch, state.num_examples, state.max_epochs) for state in rule.states]
-    assert told == [(epoch, batch, 5 if batch == 6 else 8, 2) for epoch in range(2) for batch in range(7)]
+    numbers = [(state.epoch, state.batch, state.num_examples, state.max_epochs) for state in rule.states]
+    assert numbers == [(epoch, batch, 5 if batch == 6 else 8, 2) for epoch in range(2) for batch in range(7)]
     for state, (_, before, _), (_, after, _, _) in zip(rule.states, module.whole, module.steps, strict=True):
         assert state.target.tolist() == IndexedPoints().y[before].tolist()
         assert set(state.observed) == {"loss", "correct", "margin", "sample_easiness", "el2n"}
@@ -192,11 +145,9 @@ def test_rows_of_what_batches_hold() -> None:
     assert torch.equal(found["x"], x[kept])
     assert torch.equal(found["y"][0], x[kept])
     assert found["y"][1][0].tolist() == [0, 8]
-    assert found["y"][1][1] == "name"
-    assert found["names"] == ["a", "c"]
+    assert (found["y"][1][1], found["names"], found["scale"]) == ("name", ["a", "c"], 66)
     assert isinstance(found["pair"], Pair)
     assert torch.equal(found["pair"].x, x[kept])
-    assert found["scale"] == 66
     assert torch.equal(batch["x"], x), "the batch itself stays whole"
     with pytest.raises(TypeError) as error:
         rows_of((x, object()), kept, 3)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
+from torch import Tensor, nn
 
-from lightning_easiness import (
-    BatchReader,
-    EasinessCallback,
-    EasinessDataModule,
-    EasinessRecord,
-    SampleEasinessTraining,
-    SELModule,
-)
+from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, EasinessRecord, SELModule
 from tests.functional.test_levels import is_inside, ranked_levels
-from tests.selecting import IndexedPoints, Traces
+from tests.selecting import Base, IndexedBase, IndexedPoints, Traces, logged
 from tests.set_fits import (
+    NO_NOISE,
     SIGMA2,
     TOL,
-    IndexedBase,
+    Weighs,
     assert_clear,
+    easiness_at,
     easiness_loop,
     fit,
     level_of,
@@ -37,8 +33,8 @@ from tests.set_fits import (
 from tests.small import loader, trainer
 
 BATCH, SIZE = 8, 53
-NO_NOISE = BatchReader(sigma2=1e-14)
 EVERYTHING = list(range(SIZE))
+ONLINE: dict[str, Any] = {"online": True, "rescore_every_n_epochs": None, "early_epochs": 1}
 
 
 def assert_filled_up(selected: list[int], expected: list[int]) -> None:
@@ -48,118 +44,95 @@ def assert_filled_up(selected: list[int], expected: list[int]) -> None:
     assert len(selected) == (least + 1 if least % BATCH == 1 else least)
 
 
-ASKED = {
-    "MO": ("medium",),
-    "EO": ("easy",),
-    "HO": ("hard",),
-    "MHO": ("medium", "hard"),
-    "an interval and a name": ((0.2, 0.7), "easy"),
+def medium(easiness: list[float]) -> list[int]:
+    return [i for i in EVERYTHING if level_of(easiness[i]) == "medium"]
+
+
+class WithSEL(SELModule, Traces):
+    """SET with the SEL loss is SEL-SET."""
+
+    def __init__(self, optimizer: str = "adam") -> None:
+        super().__init__(optimizer, sel_sigma2=SIGMA2)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.batches.append((self.current_epoch, batch[0][:, 8].long().tolist(), batch[1].tolist()))
+        logits = self(batch[0])
+        return nn.functional.cross_entropy(logits, batch[1]) + self.sel(logits, batch[1])
+
+
+ASKED: dict[str, tuple[Any, dict[str, Any], type[Traces]]] = {
+    "MO": (("medium",), {}, Traces),
+    "EO": (("easy",), {}, Traces),
+    "HO": (("hard",), {}, Traces),
+    "MHO": (("medium", "hard"), {}, Traces),
+    "an interval and a name": (((0.2, 0.7), "easy"), {}, Traces),
+    "MO, workers": (("medium",), {"num_workers": 2}, Traces),
+    "SEL-SET": (("medium",), {}, WithSEL),
 }
 
 
-LOADERS = {"0 workers": {}, "2 workers": {"num_workers": 2}}
-
-
-@pytest.mark.parametrize(("asked", "workers"), [*((asked, "0 workers") for asked in ASKED), ("MO", "2 workers")])
-def test_each_epoch_trains_on_the_levels_at_the_weights_before_it(asked: str, workers: str) -> None:
-    module = seeded()
-    before = fit(training(*ASKED[asked]), module, data=IndexedBase(**LOADERS[workers]))
+@pytest.mark.parametrize("asked", ASKED)
+def test_each_epoch_trains_on_the_levels_at_the_weights_before_it(asked: str) -> None:
+    levels, loaders, kind = ASKED[asked]
+    module = seeded(kind)
+    before = fit(training(*levels), module, data=IndexedBase(**loaders))
     for epoch in range(5):
         assert sorted(module.epoch(epoch)) == before.selected[epoch]
         if epoch < 2:
             assert before.selected[epoch] == EVERYTHING
             continue
-        easiness = easiness_loop(logits_at(before.states[epoch]), IndexedPoints().y)
-        assert_clear(easiness)
-        assert {level_of(value) for value in easiness} == {"hard", "medium", "easy"}, "else little is tested"
-        expected = [i for i in EVERYTHING if is_inside(easiness[i], ASKED[asked], TOL)]
-        assert_filled_up(before.selected[epoch], expected)
+        easiness = easiness_at(before.states[epoch])
+        assert kind is WithSEL or {level_of(value) for value in easiness} == {"hard", "medium", "easy"}
+        assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if is_inside(easiness[i], levels, TOL)])
     assert module.validations == 5
 
 
 @pytest.mark.parametrize("asked", ["MO", "MHO"])
 def test_by_loss_each_epoch_trains_on_as_many_by_rank(asked: str) -> None:
-    module = seeded()
-    before = fit(training(*ASKED[asked], by="loss"), module)
+    before = fit(training(*ASKED[asked][0], by="loss"), seeded())
     others = 0
     for epoch in (2, 3, 4):
-        logits = logits_at(before.states[epoch])
-        easiness, loss = easiness_loop(logits, IndexedPoints().y), loss_loop(logits, IndexedPoints().y)
-        assert_clear(easiness)
-        ranked = ranked_levels(loss, easiness, TOL)
-        expected = [i for i in EVERYTHING if ranked[i] in ASKED[asked]]
+        easiness = easiness_at(before.states[epoch])
+        ranked = ranked_levels(loss_loop(logits_at(before.states[epoch]), IndexedPoints().y), easiness, TOL)
+        expected = [i for i in EVERYTHING if ranked[i] in ASKED[asked][0]]
         assert_filled_up(before.selected[epoch], expected)
-        others += sum(level_of(easiness[i]) not in ASKED[asked] for i in expected)
+        others += sum(level_of(easiness[i]) not in ASKED[asked][0] for i in expected)
     assert others, "L-SET is not SET"
 
 
 def test_early_final_and_rescored_epochs() -> None:
-    module = seeded()
-    before = fit(training(early_epochs=1, final_epochs=2, rescore_every_n_epochs=3), module, max_epochs=8)
+    before = fit(training(early_epochs=1, final_epochs=2, rescore_every_n_epochs=3), seeded(), max_epochs=8)
     assert [before.selected[epoch] == EVERYTHING for epoch in range(8)] == [True] + [False] * 5 + [True] * 2
     for scored, epochs in ((1, (1, 2, 3)), (4, (4, 5))):
-        easiness = easiness_loop(logits_at(before.states[scored]), IndexedPoints().y)
-        assert_clear(easiness)
         for epoch in epochs:
-            expected = [i for i in EVERYTHING if level_of(easiness[i]) == "medium"]
-            assert_filled_up(before.selected[epoch], expected)
+            assert_filled_up(before.selected[epoch], medium(easiness_at(before.states[scored])))
 
 
 def test_other_settings_of_the_noise_and_of_the_levels() -> None:
     sigma2, tol = 0.05, 0.1
-    before = fit(
-        training(tol=tol, early_epochs=1), seeded(), wrapped={"reader": BatchReader(sigma2=sigma2)}, max_epochs=4
-    )
+    before = fit(training(tol=tol, early_epochs=1), seeded(), reader=BatchReader(sigma2=sigma2), max_epochs=4)
     for epoch in (1, 2, 3):
-        easiness = easiness_loop(logits_at(before.states[epoch]), IndexedPoints().y, sigma2)
-        assert_clear(easiness, tol)
+        easiness = easiness_at(before.states[epoch], sigma2=sigma2, tol=tol)
         assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if tol < easiness[i] < 1 - tol])
 
 
-def test_no_medium_example_is_the_minimum_and_told(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("minimum", "size"), [(None, BATCH), (2, 2), (20, 20)])
+def test_without_a_medium_example_the_minimum_is_drawn_anew_and_reported(
+    minimum: int | None, size: int, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     caplog.set_level("INFO", logger="lightning.pytorch")
-    module = seeded()
-    logger = CSVLogger(tmp_path, name="", version="")
-    before = fit(
-        SampleEasinessTraining(early_epochs=1), module, wrapped={"reader": NO_NOISE}, max_epochs=3, logger=logger
-    )
-    assert [len(module.epoch(epoch)) for epoch in range(3)] == [SIZE, BATCH, BATCH]
+    module, logger = seeded(), CSVLogger(tmp_path, name="", version="")
+    rule = training(early_epochs=1, minimum=minimum)
+    before = fit(rule, module, reader=NO_NOISE, max_epochs=3, logger=logger)
+    assert module.lengths(3) == [SIZE, size, size]
     assert before.selected[1] != before.selected[2], "drawn anew"
-    told = [record.getMessage() for record in caplog.records if "trains on" in record.getMessage()]
-    assert told[0].startswith("Epoch 0: SampleEasinessTraining trains on 53 of 53 examples (100.0%), chosen in ")
+    lines = [record.getMessage() for record in caplog.records if "trains on" in record.getMessage()]
+    assert lines[0].startswith("Epoch 0: SampleEasinessTraining trains on 53 of 53 examples (100.0%), chosen in ")
     for epoch in (1, 2):
-        assert told[epoch].startswith(f"Epoch {epoch}: SampleEasinessTraining trains on 8 of 53 examples (15.1%), ")
-        assert "; 8 of them at random, up to the minimum" in told[epoch]
-    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    shares = [dict(zip(header.split(","), row.split(","), strict=True))["easiness/selected_share"] for row in rows]
-    assert [float(share) for share in shares if share] == [pytest.approx(size / SIZE) for size in (SIZE, 8, 8)]
-
-
-@pytest.mark.parametrize("minimum", [2, 20])
-def test_the_users_minimum(minimum: int) -> None:
-    module = seeded()
-    fit(SampleEasinessTraining(early_epochs=1, minimum=minimum), module, wrapped={"reader": NO_NOISE}, max_epochs=3)
-    assert [len(module.epoch(epoch)) for epoch in range(3)] == [SIZE, minimum, minimum]
-
-
-def test_sel_set() -> None:
-    """SET with the SEL loss: SELModule beside it."""
-
-    class WithSEL(SELModule, Traces):
-        def __init__(self, optimizer: str = "adam") -> None:
-            super().__init__(optimizer, sel_sigma2=SIGMA2)
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            self.batches.append((self.current_epoch, batch[0][:, 8].long().tolist(), batch[1].tolist()))
-            logits = self(batch[0])
-            return torch.nn.functional.cross_entropy(logits, batch[1]) + self.sel(logits, batch[1])
-
-    module = seeded(WithSEL)
-    before = fit(training(), module)
-    for epoch in (2, 3, 4):
-        easiness = easiness_loop(logits_at(before.states[epoch]), IndexedPoints().y)
-        assert_clear(easiness)
-        assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if level_of(easiness[i]) == "medium"])
+        assert lines[epoch].startswith(f"Epoch {epoch}: SampleEasinessTraining trains on {size} of 53 examples (")
+        assert f"; {size} of them at random, up to the minimum" in lines[epoch]
+    shares = [row["easiness/selected_share"] for row in logged(tmp_path)]
+    assert shares == [pytest.approx(count / SIZE) for count in (SIZE, size, size)]
 
 
 def test_a_schedule_that_asks_for_the_number_of_steps_before_the_fit() -> None:
@@ -194,22 +167,21 @@ class Heard(Traces):
         self.heard += [{} for _ in range(self.current_epoch + 1 - len(self.heard))]
         values = zip(easiness_loop(exact, target), loss_loop(exact, target), strict=True)
         self.heard[-1].update(zip(batch[0][:, 8].long().tolist(), values, strict=True))
-        return torch.nn.functional.cross_entropy(logits, target)
+        return nn.functional.cross_entropy(logits, target)
 
 
 @pytest.mark.parametrize("by", ["sample_easiness", "loss"])
 @pytest.mark.parametrize("rescore", [None, 2])
 def test_online_goes_by_what_was_last_seen(rescore: int | None, by: str, tmp_path: Path) -> None:
     module = seeded(Heard)
-    rule = training("medium", "hard", online=True, rescore_every_n_epochs=rescore, early_epochs=1, by=by)
+    rule = training("medium", "hard", **{**ONLINE, "rescore_every_n_epochs": rescore, "by": by})
     before = fit(rule, module, [EasinessCallback(tmp_path, probe=None, sigma2=SIGMA2)], max_epochs=6)
     known: dict[int, tuple[float, float]] = {}
     drawn_from_fewer = 0
     for epoch in range(6):
         if rescore and epoch >= 1 and (epoch - 1) % rescore == 0:
-            logits = logits_at(before.states[epoch])
-            easiness = easiness_loop(logits, IndexedPoints().y)
-            known = dict(enumerate(zip(easiness, loss_loop(logits, IndexedPoints().y), strict=True)))
+            losses = loss_loop(logits_at(before.states[epoch]), IndexedPoints().y)
+            known = dict(enumerate(zip(easiness_at(before.states[epoch]), losses, strict=True)))
         if epoch:
             easiness, loss = ([known[i][row] for i in EVERYTHING] for row in (0, 1))
             assert_clear(easiness)
@@ -223,10 +195,8 @@ def test_online_goes_by_what_was_last_seen(rescore: int | None, by: str, tmp_pat
 
 def test_online_what_was_never_seen_is_trained_on(tmp_path: Path) -> None:
     """Two batches an epoch alone: what no batch held yet is not known, and not left out."""
-    module = seeded(Heard)
-    rule = training((0.0, 0.4), online=True, rescore_every_n_epochs=None, early_epochs=1)
-    callback = EasinessCallback(tmp_path, probe=None, sigma2=SIGMA2)
-    before = fit(rule, module, [callback], max_epochs=3, limit_train_batches=2)
+    module, callback = seeded(Heard), EasinessCallback(tmp_path, probe=None, sigma2=SIGMA2)
+    before = fit(training((0.0, 0.4), **ONLINE), module, [callback], max_epochs=3, limit_train_batches=2)
     known: dict[int, float] = {}
     for epoch in (1, 2):
         known.update({i: easiness for i, (easiness, _) in module.heard[epoch - 1].items()})
@@ -235,128 +205,35 @@ def test_online_what_was_never_seen_is_trained_on(tmp_path: Path) -> None:
         assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if i not in known or known[i] <= 0.4])
 
 
-def test_a_second_fit_knows_nothing_of_the_first(tmp_path: Path) -> None:
+def test_a_second_fit_has_nothing_of_the_first(tmp_path: Path) -> None:
     """What another model's training showed must not choose for this one's."""
 
     def selected(data: EasinessDataModule, name: str, **options: Any) -> list[int]:
-        module = seeded(Traces, seed=4)
-        callback = EasinessCallback(tmp_path / name, probe=None, sigma2=SIGMA2)
-        made = trainer(callbacks=[callback], max_epochs=2, **options)
-        made.fit(module, datamodule=data)
+        module, callback = seeded(seed=4), EasinessCallback(tmp_path / name, probe=None, sigma2=SIGMA2)
+        trainer(callbacks=[callback], max_epochs=2, **options).fit(module, datamodule=data)
         return sorted(module.epoch(1))
 
-    def rule() -> SampleEasinessTraining:
-        return training(online=True, rescore_every_n_epochs=None, early_epochs=1)
-
-    used = EasinessDataModule(IndexedBase(), rule())
+    used, unused = (EasinessDataModule(IndexedBase(), training(**ONLINE)) for _ in range(2))
     selected(used, "first")
-    fresh = selected(EasinessDataModule(IndexedBase(), rule()), "fresh", limit_train_batches=2)
+    fresh = selected(unused, "fresh", limit_train_batches=2)
     assert selected(used, "second", limit_train_batches=2) == fresh
 
 
 def test_online_without_the_callback_names_the_way_out(tmp_path: Path) -> None:
-    message = (
-        "SampleEasinessTraining with online=True goes by what an EasinessCallback sees in training, and the Trainer has"
-        " none with online=True: add EasinessCallback(probe=None) to its callbacks."
-    )
-    unfit = (
-        [],
-        [EasinessCallback(tmp_path, every_n_epochs=1, probe="train", online=False, sigma2=SIGMA2)],
-    )
-    for callbacks in unfit:
+    for callbacks in ([], [EasinessCallback(tmp_path, probe="train", online=False)]):
         module = seeded()
         with pytest.raises(ValueError) as error:  # noqa: PT011  (the whole message is compared)
             fit(training(online=True), module, callbacks)
-        assert str(error.value) == message
-        assert not module.batches
-
-
-# ----------------------------------------------------------------------------------------- beside the callback
-
-
-class CountsLooks(Traces):
-    """Counts its forward passes in eval mode."""
-
-    looks = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.looks += not self.training
-        return super().forward(x)
-
-
-def test_the_callbacks_probe_is_reused_and_chooses_alike(tmp_path: Path) -> None:
-    batches = math.ceil(SIZE / BATCH)
-    found = []
-    for callbacks in ([], [EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2)]):
-        module = seeded(CountsLooks)
-        before = fit(training(), module, callbacks, limit_val_batches=0)
-        found.append((before.selected, module.batches, module.looks))
-    assert found[0][:2] == found[1][:2]
-    assert found[0][2] == 3 * batches, "before epochs 2, 3 and 4"
-    assert found[1][2] == 5 * batches, "at the end of each epoch, and not once more"
-
-
-def test_a_callback_that_looks_at_every_other_epochs_end_or_with_other_noise(tmp_path: Path) -> None:
-    batches = math.ceil(SIZE / BATCH)
-    alone = fit(training(), seeded(CountsLooks), limit_val_batches=0).selected
-    for name, options, looks in (
-        ("every other", {"every_n_epochs": 2}, 3),  # by the callback after 1 and 3, by the rule before 3
-        ("no probe", {"probe": None}, 3),
-    ):
-        module = seeded(CountsLooks)
-        callback = EasinessCallback(tmp_path / name, **{"every_n_epochs": 1, "sigma2": SIGMA2, **options})
-        assert fit(training(), module, [callback], limit_val_batches=0).selected == alone, name
-        assert module.looks == looks * batches, name
-
-
-def test_what_a_callback_sees_of_validation_or_of_another_loader_chooses_nothing(tmp_path: Path) -> None:
-    alone = fit(training(), seeded()).selected
-    for name, probe in (("val", "val"), ("loader", loader(IndexedPoints(SIZE, seed=9)))):
-        callback = EasinessCallback(tmp_path / name, every_n_epochs=1, probe=probe, sigma2=SIGMA2)
-        assert fit(training(), seeded(), [callback]).selected == alone, name
-
-
-def test_a_callback_with_another_loss_does_not_choose_for_the_datamodule(tmp_path: Path) -> None:
-    """By the loss that EasinessDataModule was given, also where a callback has just computed another."""
-
-    def reversed_loss(logits: Any, target: Any) -> Tensor:
-        return 50 - torch.nn.functional.cross_entropy(logits, target, reduction="none")
-
-    found = []
-    for callbacks in ([], [EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2, loss_fn=reversed_loss)]):
-        wrapped = {} if callbacks else {"reader": BatchReader(loss_fn=reversed_loss, sigma2=SIGMA2)}
-        found.append(fit(training(by="loss"), seeded(), callbacks, wrapped=wrapped).selected)
-    assert found[0] == found[1]
-
-
-def test_a_probe_of_a_fit_that_failed_does_not_choose_for_the_next(tmp_path: Path) -> None:
-    """Both begin at step 0, where the first fit's callback looked at other weights."""
-
-    class Fails(Traces):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            raise ArithmeticError("on purpose")
-
-    def selected(data: EasinessDataModule) -> list[int]:
-        data._reader = BatchReader(sigma2=SIGMA2)
-        module = seeded(Traces, seed=11)
-        trainer(max_epochs=1).fit(module, datamodule=data)
-        return sorted(module.epoch(0))
-
-    def rule() -> SampleEasinessTraining:
-        return training((0.0, 0.4), early_epochs=0)
-
-    used = EasinessDataModule(IndexedBase(), rule())
-    with pytest.raises(ArithmeticError):
-        trainer(callbacks=[EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0,), sigma2=SIGMA2)]).fit(
-            seeded(Fails, seed=5), datamodule=used
+        assert str(error.value) == (
+            "SampleEasinessTraining with online=True goes by what an EasinessCallback sees in training, and the Trainer"
+            " has none with online=True: add EasinessCallback(probe=None) to its callbacks."
         )
-    assert selected(used) == selected(EasinessDataModule(IndexedBase(), rule()))
+        assert not module.batches
 
 
 def test_the_record_of_an_online_training_counts_what_was_trained_on(tmp_path: Path) -> None:
     module = seeded(Heard)
-    rule = training("medium", "hard", online=True, rescore_every_n_epochs=None, early_epochs=1)
-    fit(rule, module, [EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2)])
+    fit(training("medium", "hard", **ONLINE), module, [EasinessCallback(tmp_path, sigma2=SIGMA2)])
     online = EasinessRecord.load(tmp_path, series="train-online")
     for epoch in range(5):
         assert online.count[0, epoch].tolist() == [int(i in module.heard[epoch]) for i in EVERYTHING]
@@ -365,25 +242,207 @@ def test_the_record_of_an_online_training_counts_what_was_trained_on(tmp_path: P
             assert float(online.field("sample_easiness")[0, epoch, i]) == pytest.approx(easiness, abs=1e-3)
 
 
-def test_a_trainer_that_would_reload_when_no_pass_is_made_is_refused() -> None:
-    """Loaders anew before 0, 2 and 4, passes before 1, 3 and 5: the easiness would never be known."""
-    module = seeded()
-    with pytest.raises(ValueError, match="must be a multiple of it; or leave it at 0"):
-        fit(
-            training(early_epochs=1, rescore_every_n_epochs=2),
-            module,
-            max_epochs=6,
-            reload_dataloaders_every_n_epochs=2,
-        )
-    assert not module.batches
-    fit(training(early_epochs=2, rescore_every_n_epochs=2), module, max_epochs=6, reload_dataloaders_every_n_epochs=2)
-    assert [len(module.epoch(epoch)) < SIZE for epoch in (2, 4)] == [True, True]
+# ----------------------------------------------------------------------------------------- beside the callback
 
 
-@pytest.mark.parametrize("early", [5, 7])
-def test_only_early_epochs_is_an_error_before_training(early: int) -> None:
-    module = seeded()
-    with pytest.raises(ValueError, match=f"early_epochs={early} and final_epochs=0 on everything") as error:
-        fit(training(early_epochs=early), module)
-    assert str(error.value).startswith("SampleEasinessTraining has early_epochs=")
-    assert not module.batches
+class CountsPasses(Traces):
+    """Counts its forward passes in eval mode."""
+
+    forwards = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += not self.training
+        return super().forward(x)
+
+
+# the passes over the data in a fit that selects before epochs 2, 3 and 4
+BESIDE: dict[str, tuple[dict[str, Any], int]] = {
+    "at each epoch's end": ({"every_n_epochs": 1}, 5),
+    "at every other epoch's end": ({"every_n_epochs": 2}, 3),  # by the callback after 1 and 3, by the rule before 3
+    "without an evaluation pass": ({"probe": None}, 3),
+    "on validation examples": ({"probe": "val", "every_n_epochs": 1}, 5 + 3),
+    "on another loader": ({"probe": loader(IndexedPoints(SIZE, seed=9)), "every_n_epochs": 1}, 5 + 3),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_a_callback_beside_it_chooses_alike_and_its_passes_are_used(case: str, tmp_path: Path) -> None:
+    options, passes = BESIDE[case]
+    alone = seeded()
+    expected = fit(training(), alone).selected
+    module = seeded(CountsPasses)
+    before = fit(training(), module, [EasinessCallback(tmp_path, sigma2=SIGMA2, **options)], limit_val_batches=1)
+    assert before.selected == expected
+    assert module.batches == alone.batches
+    batches = math.ceil(SIZE / BATCH)
+    validations = 1 + 5  # the sanity check, and one batch after each epoch
+    if options.get("probe") == "val":
+        assert module.forwards == 5 * math.ceil(20 / BATCH) + 3 * batches + validations
+    else:
+        assert module.forwards == passes * batches + validations
+
+
+def test_an_observation_in_a_fit_that_failed_does_not_choose_for_the_next(tmp_path: Path) -> None:
+    """Both begin at step 0, where the first fit's callback observed other weights."""
+
+    class Fails(Traces):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            raise ArithmeticError("on purpose")
+
+    def selected(data: EasinessDataModule) -> list[int]:
+        module = seeded(seed=11)
+        trainer(max_epochs=1).fit(module, datamodule=data)
+        return sorted(module.epoch(0))
+
+    used, unused = (EasinessDataModule(IndexedBase(), training((0.0, 0.4), early_epochs=0)) for _ in range(2))
+    with pytest.raises(ArithmeticError):
+        trainer(callbacks=[EasinessCallback(tmp_path, at_steps=(0,))]).fit(seeded(Fails, seed=5), datamodule=used)
+    assert selected(used) == selected(unused)
+
+
+# ------------------------------------------------------------------------------------------- tasks without easiness
+
+
+class Regression(Traces):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        self.batches.append((self.current_epoch, x[:, 8].long().tolist(), y.tolist()))
+        return nn.functional.mse_loss(self(x)[:, 0], y)
+
+
+class Floats(IndexedPoints):
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(index)[0], self.x[index, 0]
+
+
+class FloatsBase(Base):
+    def setup(self, stage: str) -> None:
+        self.train = Floats(self.n)
+
+
+def squared(output: Tensor, target: Tensor) -> Tensor:
+    return (output[:, 0] - target) ** 2
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"by": "loss"}, ONLINE, {"per": "batch"}], ids=["pass", "loss", "online", "batch"]
+)
+def test_a_task_without_easiness_is_refused_when_it_is_first_selected_for(options: Any, tmp_path: Path) -> None:
+    module, is_online = seeded(Regression), "online" in options
+    callbacks = [EasinessCallback(tmp_path, probe=None, loss_fn=squared)] if is_online else []
+    rule = training(**{**options, "early_epochs": 2})
+    with pytest.raises(ValueError, match="SampleEasinessTraining") as error:
+        fit(rule, module, callbacks, FloatsBase(), None if is_online else BatchReader(loss_fn=squared), max_epochs=4)
+    assert str(error.value) == (
+        "SampleEasinessTraining goes by sample easiness, which needs logits (B, K) and class indices (B,); give"
+        " EasinessCallback, or the `reader` of EasinessDataModule, a logits_fn or batch_fn to find them."
+    )
+    assert {epoch for epoch, *_ in module.batches} == {0, 1}, "the early epochs ask for none"
+
+
+# -------------------------------------------------------------------------------------------- what Trainers ask for
+
+
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a number of batches, with weights": (
+        {"others_share": 0.4},
+        {"limit_train_batches": 2},
+        "The Trainer's limit_train_batches=2 is as many batches of fewer examples, so that weights would make too much",
+    ),
+    "a choice that holds": (
+        {"early_epochs": 1, "rescore_every_n_epochs": 2},
+        {"max_epochs": 6, "reload_dataloaders_every_n_epochs": 2},
+        "The Trainer's reload_dataloaders_every_n_epochs=2 lets a choice hold for 2 epochs, so the `early_epochs`",
+    ),
+    "no last epoch": (
+        {"final_epochs": 2},
+        {"max_epochs": -1, "max_steps": 30, "reload_dataloaders_every_n_epochs": 2},
+        "The `final_epochs` of SampleEasinessTraining need a Trainer with max_epochs",
+    ),
+    "early epochs alone": ({"early_epochs": 5}, {}, "SampleEasinessTraining has early_epochs=5 and final_epochs=0 on"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_trainer_that_does_not_fit_is_refused_before_training(case: str) -> None:
+    rule, options, message = REFUSED[case]
+    module = seeded(Weighs)
+    with pytest.raises(ValueError) as error:  # noqa: PT011  (the message is compared)
+        fit(training(**rule), module, **options)
+    assert str(error.value).startswith(message)
+    assert not module.steps
+
+
+# the rule's options, the Trainer's, the epochs of the training steps
+TAKEN: dict[str, tuple[dict[str, Any], dict[str, Any], list[int]]] = {
+    "half of the batches": ({"others_share": 0.4}, {"limit_train_batches": 0.5}, [0, 0, 0]),
+    "all of the batches": ({"others_share": 0.4}, {"limit_train_batches": 1.0}, [0] * 7),
+    "a trial of one": ({"others_share": 0.4}, {"fast_dev_run": True}, [0]),
+    "a trial of two": ({"others_share": 0.4}, {"fast_dev_run": 2}, [0, 0]),
+    "a number of batches without weights": ({}, {"limit_train_batches": 2}, [0, 0]),
+    "a number of batches within batches": ({"others_share": 0.4, "per": "batch"}, {"limit_train_batches": 2}, [0, 0]),
+    "a trial, which holds no choice": (
+        {"early_epochs": 2, "final_epochs": 2},
+        {"reload_dataloaders_every_n_epochs": 2, "fast_dev_run": True},
+        [0],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_limits_of_the_trainer_that_are_fine(case: str) -> None:
+    rule, options, epochs = TAKEN[case]
+    module = seeded(Weighs)
+    fit(training(**{"early_epochs": 1, **rule}), module, max_epochs=2, **options)
+    assert [epoch for epoch, *_ in module.steps][: len(epochs) + 1] == [
+        *epochs,
+        *([] if "fast_dev_run" in options else [1]),
+    ]
+
+
+def test_loaders_that_hold_from_change_to_change() -> None:
+    for options in ({"final_epochs": 2}, {"rescore_every_n_epochs": 2}):
+        before = fit(training(**options), seeded(), max_epochs=6, reload_dataloaders_every_n_epochs=2)
+        whole = [len(chosen) == SIZE for chosen in before.selected]
+        assert whole == [True, True, False, False, *([True] * 2 if "final_epochs" in options else [False] * 2)]
+        assert before.selected[2] == before.selected[3]
+    module = seeded(Weighs)
+    fit(training(early_epochs=1, per="batch"), module, max_epochs=3, reload_dataloaders_every_n_epochs=2)
+    assert [len(module.epoch(epoch)) < SIZE for epoch in range(3)] == [False, True, True], "no choice is held"
+
+
+class OneCycle(Traces):
+    interval = "step"
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=900)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.interval}}
+
+
+class OneCycleByEpoch(OneCycle):
+    interval = "epoch"
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step.. before")
+@pytest.mark.parametrize(
+    ("kind", "rule", "holds", "times"),
+    [
+        (OneCycle, training(), 0, 1),
+        (OneCycle, training(), 2, 1),
+        (OneCycleByEpoch, training(), 0, 0),
+        (OneCycle, training(per="batch"), 0, 0),
+        (OneCycle, None, 0, 0),
+    ],
+    ids=["each-batch", "each-batch-holds-2", "each-epoch", "per-batch", "classic"],
+)
+def test_a_schedule_with_a_number_of_steps_is_warned_of_once(kind: Any, rule: Any, holds: int, times: int) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(rule, seeded(kind), max_epochs=6, reload_dataloaders_every_n_epochs=holds)
+    found = [str(one.message) for one in caught if "steps with each batch" in str(one.message)]
+    expected = (
+        "OneCycleLR steps with each batch and was made for 900 steps, but the epochs of a selection differ in length:"
+        " let it step once an epoch, interval='epoch', and give it the number of epochs."
+    )
+    assert found == [expected] * times

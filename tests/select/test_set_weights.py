@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
+from torch.utils.data import WeightedRandomSampler
 
-from lightning_easiness import (
-    BatchReader,
-    EasinessCallback,
-    EasinessDataModule,
-    SampleEasinessLoss,
-    SampleEasinessTraining,
-    SELModule,
-)
-from tests.selecting import IndexedPoints, Traces
-from tests.set_fits import (
-    SIGMA2,
-    Batches,
-    HasLoss,
-    IndexedBase,
-    Weighs,
-    assert_clear,
-    easiness_loop,
-    fit,
-    level_of,
-    logits_at,
-    seeded,
-    training,
-)
-from tests.small import trainer
+from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasinessLoss, SelectionState, SELModule
+from lightning_easiness.data.subset import SelectedDataset
+from lightning_easiness.data.subset_loader import select_from
+from lightning_easiness.functional import sample_easiness_loss
+from tests.selecting import IndexedBase, Traces
+from tests.set_fits import NO_NOISE, SIGMA2, Batches, HasLoss, Weighs, easiness_at, fit, level_of, seeded, training
+from tests.small import Points, loader, trainer
 
-# `Batches` has the hook to see what is taken out of a batch
+# `Batches` has the hook to see what is removed from a batch
 pytestmark = pytest.mark.filterwarnings("ignore:You have overridden `on_before_batch_transfer` in `LightningModule`")
 
 SIZE, EVERYTHING = 53, list(range(53))
@@ -54,8 +37,7 @@ def test_weights_reach_the_loss_of_the_right_examples(workers: int) -> None:
         if epoch < 2:
             assert given == dict.fromkeys(EVERYTHING, 1.0)
             continue
-        easiness = easiness_loop(logits_at(before.states[epoch]), IndexedPoints().y)
-        assert_clear(easiness)
+        easiness = easiness_at(before.states[epoch])
         medium = [i for i in EVERYTHING if level_of(easiness[i]) == "medium"]
         others = SIZE - len(medium)
         drawn = int(0.4 * others + 0.5)
@@ -84,32 +66,10 @@ def test_a_loss_that_is_a_submodule_takes_the_weights() -> None:
 def test_what_is_filled_up_keeps_the_sum_that_of_all_examples(per: str) -> None:
     """Drawn up to the minimum beyond `others_share`, too: no example counts for more than it stands for."""
     module = seeded(Weighs)
-    rule = SampleEasinessTraining(early_epochs=1, others_share=0.02, per=per, minimum=4)
-    fit(rule, module, max_epochs=2, wrapped={"reader": BatchReader(sigma2=1e-14)})
-    steps = [(len(losses), weight) for epoch, _, losses, weight in module.steps if epoch == 1]
-    if per == "epoch":
-        assert float(sum(weight.sum() for _, weight in steps)) == pytest.approx(SIZE)
-    else:  # the mean weight of a batch is 1, or its sum that of the whole batch
-        means = [float(weight.mean()) for _, weight in steps]
-        sums = [float(weight.sum()) for _, weight in steps]
-        assert means == pytest.approx([1.0] * 7) or sums == pytest.approx([8.0] * 6 + [5.0])
-
-
-def test_within_batches_the_steps_add_up_to_those_on_everything() -> None:
-    """Weighted means of what is kept, in expectation means of the whole batch: with equal losses, exactly."""
-
-    class Equal(Weighs):
-        def losses_of(self, batch: Any) -> Tensor:
-            return super().losses_of(batch) * 0 + 1
-
-    values = []
-
-    class Looks(Callback):
-        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *batch: Any) -> None:
-            values.append((trainer.current_epoch, float(outputs["loss"])))
-
-    fit(training(per="batch", others_share=0.5, early_epochs=1), seeded(Equal), [Looks()], max_epochs=3)
-    assert [value for epoch, value in values if epoch] == pytest.approx([1.0] * 14)
+    fit(training(early_epochs=1, others_share=0.02, per=per, minimum=4), module, max_epochs=2, reader=NO_NOISE)
+    sums = [float(weight.sum()) for epoch, _, _, weight in module.steps if epoch == 1]
+    assert sum(sums) == pytest.approx(SIZE)
+    assert per == "epoch" or sums == pytest.approx([8.0] * 6 + [5.0])
 
 
 def test_per_batch_weights_are_those_of_the_batch() -> None:
@@ -120,19 +80,115 @@ def test_per_batch_weights_are_those_of_the_batch() -> None:
         if epoch == 0:
             assert weight is None
             continue
-        easiness = easiness_loop(logits_at(state)[before], IndexedPoints().y[before])
-        assert_clear(easiness)
-        medium = [i for i, value in zip(before, easiness, strict=True) if level_of(value) == "medium"]
+        easiness = easiness_at(state)
+        medium = [i for i in before if level_of(easiness[i]) == "medium"]
         others = len(before) - len(medium)
         drawn = max(1, int(0.5 * others + 0.5)) if others else 0
-        assert len(after) == len(medium) + drawn
-        ratio = {i: 1.0 if i in medium else others / drawn for i in after}
-        assert len(weight) == len(after)
-        # up to a factor of the batch, by which its mean may be that of the whole batch
-        scale = [float(value) / ratio[i] for i, value in zip(after, weight, strict=True)]
-        assert scale == pytest.approx([scale[0]] * len(after))
+        assert len(weight) == len(after) == len(medium) + drawn
+        assert weight.tolist() == pytest.approx([1.0 if i in medium else others / drawn for i in after])
         weighted += drawn
     assert weighted
+
+
+# ------------------------------------------------------------------------------------- sums and means of a batch
+
+
+def surely() -> nn.Module:
+    """A classifier to which few examples are medium."""
+    net = nn.Linear(8, 4)
+    net.load_state_dict({name: 6 * value for name, value in net.state_dict().items()})
+    return net
+
+
+class Steady(SELModule, Weighs):
+    """Has neither dropout nor batch norm and never learns, so that only the draws of the others vary."""
+
+    def __init__(self, optimizer: str = "adam") -> None:
+        super().__init__(optimizer)
+        self.net = surely()
+        self.criterion = SampleEasinessLoss(sel_weight=0.1, sigma2=SIGMA2)
+        self.shares: list[float] = []
+        self.found: dict[str, list[tuple[float, float]]] = {}
+        self.validated: list[tuple[float, float]] = []
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        self.before = batch
+        return batch
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        losses, every = self.losses_of(batch), self.losses_of(self.before)
+        self.keep(batch, losses, self.sample_weight)
+        self.shares.append(len(losses) / len(every))
+        assert self.batch_share == self.criterion.batch_share == self.shares[-1]
+        pairs = {"weighted": (self.weighted(losses).sum(), every.sum())}
+        pairs["weighted_mean"] = (self.weighted_mean(losses), every.mean())
+        pairs["sel"] = (self.sel(self(batch[0]), batch[1]), 0.1 * self.losses_by_sel(self.before, "mean"))
+        for reduction in ("sum", "mean"):
+            self.criterion.reduction = reduction
+            whole = nn.functional.cross_entropy(self(self.before[0]), self.before[1], reduction=reduction)
+            whole = whole + 0.1 * self.losses_by_sel(self.before, reduction, SIGMA2)
+            pairs[reduction] = (self.criterion(self(batch[0]), batch[1]), whole)
+        for name, (ours, theirs) in pairs.items():
+            self.found.setdefault(name, []).append((float(ours.detach()), float(theirs.detach())))
+        return pairs["weighted_mean"][0]
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """What is in eval weighs all alike: its means are whole, also between two batches that were narrowed."""
+        losses = nn.functional.cross_entropy(self(batch[0]), batch[1], reduction="none")
+        self.validated.append((float(self.weighted_mean(losses)), float(losses.mean())))
+        sel = 0.1 * self.losses_by_sel(batch, "mean")
+        self.validated.append((float(self.sel(self(batch[0]), batch[1])), float(sel)))
+        self.log("val_loss", losses.mean())
+
+    def losses_by_sel(self, batch: Any, reduction: Any, sigma2: float = 1e-4) -> Tensor:
+        return sample_easiness_loss(self(batch[0]), batch[1], sigma2, reduction=reduction)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def test_sums_and_means_over_narrowed_batches_are_those_of_whole_ones_in_expectation() -> None:
+    module = seeded(Steady)
+    rule = training(early_epochs=0, per="batch", others_share=0.3)
+    fit(rule, module, max_epochs=40, data=IndexedBase(batch_size=16, drop_last=True))
+    for name, pairs in module.found.items():
+        ours, theirs = torch.tensor(pairs, dtype=torch.float64).T
+        gap, error = (ours - theirs).mean(), (ours - theirs).std() / math.sqrt(len(pairs))
+        assert 0 < error < 0.1 * theirs.mean(), name
+        assert abs(gap) < 4 * error, (name, float(ours.mean() / theirs.mean()))
+    raw = {round(value, 5) for _, _, _, weight in module.steps for value in weight.tolist()}
+    assert min(raw) == 1 < max(raw)
+    for (_, _, losses, weight), share in zip(module.steps, module.shares, strict=True):
+        assert float(weight.sum()) == pytest.approx(16), "each stands for what it stands for, and no more"
+        assert share == len(losses) / 16 < 1
+    assert [ours for ours, _ in module.validated] == pytest.approx([theirs for _, theirs in module.validated])
+    for part in (module, module.criterion):
+        assert part.batch_share == 1
+        assert not {"batch_share", "sample_weight", "sample_weight_used"} & set(vars(part))
+
+
+def test_weights_and_a_weighted_sampler_leave_the_expected_sum() -> None:
+    size = 60
+    stream = torch.Generator().manual_seed(3)
+    values, chances = (torch.rand(size, generator=stream, dtype=torch.float64) for _ in range(2))
+    easiness = torch.rand(size, generator=stream).round()
+    easiness[:12] = 0.5
+    chances[:12] *= 6  # the medium ones are drawn more often
+    rule, data, sums = training(early_epochs=0, others_share=0.3), Points(size), []
+    whole = loader(data, sampler=WeightedRandomSampler(chances, 6000), shuffle=None)
+    for epoch in range(400):
+        state = SelectionState(size, epoch=epoch, observed={"sample_easiness": easiness}, max_epochs=999)
+        kept, weights = rule.select(state), rule.weights(state)
+        sampler = select_from(whole, SelectedDataset(data, kept)).sampler
+        often = sampler.num_samples * sampler.weights / sampler.weights.sum()
+        sums.append(float((often * weights[kept] * values[kept]).sum()))
+    found, expected = torch.tensor(sums), float(6000 * (chances * values).sum() / chances.sum())
+    error = float(found.std()) / math.sqrt(len(sums))
+    assert error < 0.02 * expected
+    assert abs(float(found.mean()) - expected) < 4 * error
+
+
+# ------------------------------------------------------------------------------------- whoever takes the weights
 
 
 @pytest.mark.parametrize("observed", [True, False])
@@ -147,8 +203,7 @@ def test_nothing_is_left_after_a_fit_or_an_exception(
                 raise ArithmeticError("on purpose")
             return super().training_step(batch, batch_idx)
 
-    module = seeded(Fails)
-    callback = EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2)
+    module, callback = seeded(Fails), EasinessCallback(tmp_path, sigma2=SIGMA2)
     made = trainer(max_epochs=5, callbacks=[callback] if observed else [])
     before = dict(vars(made.strategy))
     data = EasinessDataModule(IndexedBase(), training(per=per, others_share=0.4))
@@ -187,10 +242,7 @@ class DoesNotAsk(Weighs):
 
 
 class AsksForSELAlone(SELModule, Traces):
-    """The README's loss of SEL, whose cross-entropy knows of no weights."""
-
-    def __init__(self, optimizer: str = "adam") -> None:
-        super().__init__(optimizer, sel_sigma2=SIGMA2)
+    """Its cross-entropy takes no weights."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         self.batches.append((self.current_epoch, batch[0][:, 8].long().tolist(), batch[1].tolist()))
@@ -204,7 +256,7 @@ def test_weights_that_the_step_does_not_use_are_an_error_at_the_second_batch(kin
     module = seeded(kind)
     with pytest.raises(RuntimeError) as error:
         fit(training(others_share=0.4, per=per), module)
-    assert str(error.value).startswith(
+    assert str(error.value) == (
         "SampleEasinessTraining gives weights to the examples, but the training step did not use them: let its loss be"
         " self.weighted_mean(losses), with one loss per example, or SampleEasinessLoss."
     )
@@ -222,12 +274,11 @@ def test_a_step_that_skips_a_batch_need_not_use_its_weights() -> None:
     assert {epoch for epoch, _, _ in module.batches} == {0, 1, 2, 3}
 
 
-def test_several_consumers_and_validation() -> None:
+def test_several_parts_of_a_module_take_the_same_weights() -> None:
     class Both(Weighs):
         def __init__(self, optimizer: str) -> None:
             super().__init__(optimizer)
             self.criterion = SampleEasinessLoss(sel_weight=0.1, sigma2=SIGMA2)
-            self.seen: list[Tensor] = []
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             self.keep(batch, self.losses_of(batch), self.sample_weight)
@@ -237,9 +288,9 @@ def test_several_consumers_and_validation() -> None:
 
         def validation_step(self, batch: Any, batch_idx: int) -> None:
             # of 8 and of 4 examples, whatever the last training batch held
-            self.seen.append(self.criterion(self(batch[0]), batch[1]))
+            self.log("val_loss", self.criterion(self(batch[0]), batch[1]))
             self.weighted_mean(self.losses_of(batch))
 
     module = seeded(Both)
     fit(training(others_share=0.4), module)
-    assert len(module.seen) == 2 + 5 * 3
+    assert any(weight is not None for *_, weight in module.steps)
