@@ -2,79 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Sampler, default_collate
 
 from lightning_easiness import EasinessCallback, EasinessRecord
 from tests.refusing import Counts, refused
 from tests.small import Net, Points, loader, trainer
 
-# ---------------------------------------------------------------------------------------------- arguments
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            {"every_n_epochs": -1},
-            "The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got -1.",
-        ),
-        (
-            {"every_n_epochs": 0.5},
-            "The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got 0.5.",
-        ),
-        ({"at_steps": 100}, "The `at_steps` of EasinessCallback must be a list of steps; got 100."),
-        ({"at_steps": [3, -2]}, "The `at_steps` of EasinessCallback must be integers >= 0; got -2."),
-        ({"at_steps": "12"}, "The `at_steps` of EasinessCallback must be integers >= 0; got '1'."),
-        (
-            {"probe": "test"},
-            "The `probe` of EasinessCallback must be 'train', 'val', a DataLoader or None; got 'test'.",
-        ),
-        (
-            {"probe": None, "online": False},
-            "EasinessCallback(probe=None, online=False) observes nothing; turn one of them on.",
-        ),
-        (
-            {"probe": None, "patterns": {"grey": abs}},
-            "The `patterns` of EasinessCallback are for the probe, but probe=None; turn it on.",
-        ),
-        (
-            {"every_n_epochs": 0},
-            "The `probe` of EasinessCallback never runs: set `every_n_epochs` or `at_steps`, or probe=None.",
-        ),
-        ({"probe_batch_size": 0}, "The `probe_batch_size` of EasinessCallback must be >= 1; got 0."),
-        ({"run": "a/b"}, "The `run` of EasinessCallback must be a folder's name; got 'a/b'."),
-        ({"run": ""}, "The `run` of EasinessCallback must be a folder's name; got ''."),
-        ({"run": ".hidden"}, "The `run` of EasinessCallback must be a folder's name; got '.hidden'."),
-        (
-            {"patterns": {"a/b": torch.neg}},
-            "The `patterns` of EasinessCallback must have names that fit a folder's; got 'a/b'.",
-        ),
-        (
-            {"patterns": {"grey": 0.5}},
-            "The `patterns` of EasinessCallback must be functions of the inputs; got 0.5 for 'grey'.",
-        ),
-    ],
-)
-def test_arguments(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError) as error:  # noqa: PT011  (the whole message is compared)
-        EasinessCallback(**arguments)
-    assert str(error.value) == message
-
-
-def test_arguments_that_are_fine() -> None:
-    for arguments in ({"at_steps": {3, 1}}, {"at_steps": range(3), "every_n_epochs": 0}, {"run": "seed-0.5"}):
-        EasinessCallback(**arguments)  # type: ignore[arg-type]
-
-
-# ---------------------------------------------------------------------------------------------- no index
+# ------------------------------------------------------------------------------------------- data, modules, losses
 
 
 class Stream(IterableDataset):
@@ -82,78 +25,14 @@ class Stream(IterableDataset):
         return (Points()[index] for index in range(53))
 
 
-STREAM = (
-    "The loader reads Stream, an IterableDataset, whose examples have no index; use a map-style data set (with"
-    " __getitem__ and __len__), or pass online=False and probe=DataLoader(...)."
-)
-
-
-@pytest.mark.parametrize("online", [True, False])
-def test_a_stream(online: bool, tmp_path: Path) -> None:
-    assert refused(TypeError, EasinessCallback(tmp_path, online=online), DataLoader(Stream(), batch_size=8)) == STREAM
-
-
-def test_a_stream_to_probe(tmp_path: Path) -> None:
-    callback = EasinessCallback(tmp_path, probe=DataLoader(Stream(), batch_size=8))
-    assert refused(TypeError, callback) == STREAM
-    callback = EasinessCallback(tmp_path / "val", probe="val")
-    assert refused(TypeError, callback, val=DataLoader(Stream(), batch_size=8)) == STREAM
-
-
-@pytest.mark.parametrize("online", [True, False])
-@pytest.mark.parametrize("kind", [dict, list])
-def test_several_train_loaders(online: bool, kind: type, tmp_path: Path) -> None:
-    data = {"a": loader(), "b": loader()} if kind is dict else [loader(), loader()]
-    assert refused(TypeError, EasinessCallback(tmp_path, online=online), data) == (
-        f"EasinessCallback observes one data set, but the train loaders are a {kind.__name__}, so an index names no"
-        " example; pass online=False and the loader to observe, probe=DataLoader(...)."
-    )
-
-
-def test_a_list_of_one_train_loader(tmp_path: Path) -> None:
-    """Its batches are lists of one batch, while the probe's would be batches."""
-    assert "the train loaders are a list" in refused(TypeError, EasinessCallback(tmp_path), [loader()])
-
-
-def test_several_validation_loaders(tmp_path: Path) -> None:
-    callback = EasinessCallback(tmp_path, probe="val")
-
-    class Two(Counts):
-        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:  # type: ignore[override]
-            pass
-
-    message = refused(TypeError, callback, val=[loader(shuffle=False), loader(shuffle=False)], module=Two())
-    assert "but the val loaders are a list" in message
-
-
-@pytest.mark.parametrize("options", [{}, {"limit_val_batches": 0}])
-def test_no_validation_loader(options: dict[str, Any], tmp_path: Path) -> None:
-    val = loader() if options else None
-    assert refused(ValueError, EasinessCallback(tmp_path, probe="val"), val=val, **options) == (
-        "EasinessCallback(probe='val') found no validation loader when training started; give the Trainer one, or pass"
-        " the loader itself, probe=DataLoader(...)."
-    )
-
-
 class Batches:
     """An iterable of batches, which Lightning takes for a loader."""
 
-    def __init__(self, batches: list[Any]) -> None:
-        self.batches = batches
-
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.batches)
+        return iter([default_collate([Points()[0], Points()[1]])])
 
 
-def test_batches_that_come_without_a_data_loader(tmp_path: Path) -> None:
-    batches = [default_collate([Points()[0], Points()[1]])]
-    assert refused(TypeError, EasinessCallback(tmp_path), Batches(batches)) == (
-        "EasinessCallback follows examples through a torch DataLoader; got Batches. Return one DataLoader from"
-        " train_dataloader(), or pass online=False and probe=DataLoader(...)."
-    )
-
-
-class Sized(Sampler[Any]):
+class Keys(Sampler[Any]):
     """Yields the keys that it is given."""
 
     def __init__(self, keys: list[Any]) -> None:
@@ -166,35 +45,17 @@ class Sized(Sampler[Any]):
         return len(self.keys)
 
 
-class Named(Points):
+class AnyKey(Points):
+    """Takes digits for an index, and negative ones."""
+
+    def __len__(self) -> int:
+        return 53
+
     def __getitem__(self, key: Any) -> tuple[Tensor, int]:
         return super().__getitem__(int(key))
 
 
-@pytest.mark.parametrize(
-    ("keys", "shown"),
-    # digits too: as text they would be taken for other examples than the data set's
-    [([f"{n:02d}" for n in range(53)], "['00', '01']"), ([n + 0.5 for n in range(53)], "[0.5, 1.5]")],
-)
-def test_keys_that_are_no_integers(keys: list[Any], shown: str, tmp_path: Path) -> None:
-    data = DataLoader(Named(), batch_size=2, sampler=Sized(keys))
-    assert refused(TypeError, EasinessCallback(tmp_path), data) == (
-        f"The train loader's sampler yields keys that are no integers ({shown}), so examples have no index; give"
-        " EasinessCallback online=False and a `probe` loader with integer indices."
-    )
-
-
-@pytest.mark.parametrize("key", [-1, 53])
-def test_keys_that_number_no_example(key: int, tmp_path: Path) -> None:
-    data = DataLoader(Named(60), batch_size=2, sampler=Sized([0, key]))
-    data.dataset.__class__ = type("Short", (Named,), {"__len__": lambda self: 53})
-    assert refused(IndexError, EasinessCallback(tmp_path), data) == (
-        f"The train loader's sampler asks for example {key}, but examples are numbered 0 to 52; fix the sampler, or"
-        " give EasinessCallback online=False."
-    )
-
-
-class Ready(Points):
+class WholeBatches(Points):
     """Hands out whole batches by one index."""
 
     def __len__(self) -> int:
@@ -204,21 +65,304 @@ class Ready(Points):
         return self.x[index * 8 : index * 8 + 8], self.y[index * 8 : index * 8 + 8]
 
 
-@pytest.mark.parametrize("online", [True, False])
-def test_a_data_set_of_batches(online: bool, tmp_path: Path) -> None:
-    data = DataLoader(Ready(), batch_size=None, shuffle=True)
-    assert refused(TypeError, EasinessCallback(tmp_path, online=online), data) == (
-        "The loader asks Ready for one index at a time and does not batch (batch_size=None), so an index names a batch"
-        " and no example; use a data set of single examples with a batch size, a sampler that yields index lists,"
-        " or pass online=False and probe=DataLoader(...)."
-    )
+class Floats(Points):
+    def __getitem__(self, index: int) -> Any:
+        return self.x[index], self.x[index, 0]
 
 
-# ---------------------------------------------------------------------------------------------- the data set changed
+def wrong_target(target: int) -> DataLoader:
+    points = Points()
+    points.y[17] = target
+    return loader(points)
 
 
-def only_probe(folder: Path, **options: Any) -> EasinessCallback:
-    return EasinessCallback(folder, run="only", online=False, **options)
+class TwoValLoaders(Counts):
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:  # type: ignore[override]
+        pass
+
+
+class Lenient(Counts):
+    """Trains on in spite of impossible targets, as a user's own loss may do."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step((batch[0], batch[1].clamp(0, 3)), batch_idx)
+
+
+class Halves(Counts):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)[::2]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step((batch[0], batch[1][::2]), batch_idx)
+
+
+class HalvesOfMore(Halves):
+    """Has no child that holds all parameters, whose output would fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = nn.Linear(1, 1)
+
+
+class Regresses(Counts):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.steps += 1
+        return (self(batch[0])[:, 0] - batch[1]).square().mean()
+
+
+class TwoParts(LightningModule):
+    """Has no forward and two parts that may be meant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.other, self.steps = nn.Linear(8, 4), nn.Linear(8, 4), 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.steps += 1
+        return nn.functional.cross_entropy(self.other(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class TakesIterator(Counts):
+    def training_step(self, dataloader_iter: Any) -> Tensor:  # type: ignore[override]
+        batch, _, _ = next(dataloader_iter)
+        return super().training_step(batch, 0)
+
+
+def mean_loss(logits: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, target)
+
+
+# --------------------------------------------------------------------------------------------------------- the cases
+
+
+class Refused(NamedTuple):
+    message: str
+    data: Callable[[], Any] = loader
+    options: dict[str, Any] = {}  # noqa: RUF012
+    error: type[Exception] = TypeError
+    module: Callable[[], Any] = Counts
+    val: Callable[[], Any] = lambda: None
+    steps: int = 0
+    fit: dict[str, Any] = {}  # noqa: RUF012
+
+
+AT_START: dict[str, Any] = {"at_steps": (0,)}
+ONLINE: dict[str, Any] = {"probe": None}
+EVALUATION: dict[str, Any] = {"online": False, "every_n_epochs": 1}
+
+STREAM = (
+    "The loader reads Stream, an IterableDataset, whose examples have no index; use a map-style data set (with"
+    " __getitem__ and __len__), or pass online=False and probe=DataLoader(...)."
+)
+SEVERAL = (
+    "EasinessCallback observes one data set, but the {} loaders are a {}, so an index names no example; pass"
+    " online=False and the loader to observe, probe=DataLoader(...)."
+)
+NO_VALIDATION = (
+    "EasinessCallback(probe='val') found no validation loader when training started; give the Trainer one, or pass"
+    " the loader itself, probe=DataLoader(...)."
+)
+NO_INTEGERS = (
+    "The train loader's sampler yields keys that are no integers ({}), so examples have no index; give"
+    " EasinessCallback online=False and a `probe` loader with integer indices."
+)
+NO_EXAMPLE = (
+    "The train loader's sampler asks for example {}, but examples are numbered 0 to 52; fix the sampler, or give"
+    " EasinessCallback online=False."
+)
+WHOLE_BATCHES = (
+    "The loader asks WholeBatches for one index at a time and does not batch (batch_size=None), so an index names a"
+    " batch and no example; use a data set of single examples with a batch size, a sampler that yields index lists,"
+    " or pass online=False and probe=DataLoader(...)."
+)
+TARGETS = (
+    "The targets of 1 examples are outside the model's classes 0 to 3; the first is example 17 with target {}. Fix"
+    " them, or pass a batch_fn that maps them."
+)
+OUTPUT_SIZE = (
+    "The model's output has the shape (4, 4), but the batch holds 8 examples, so losses cannot be matched to"
+    " examples; if the module drops or merges examples in training, pass online=False, and if the logits are"
+    " elsewhere, `module` or `logits_fn`."
+)
+TARGET_SIZE = (
+    "The targets of a batch have the shape (7,), but the loader put 8 examples into it, so targets cannot be matched to"
+    " examples; if the collate function drops or merges examples, pass online=False and probe=DataLoader(...), and if"
+    " the targets are elsewhere, `batch_fn`."
+)
+NO_PAIR = (
+    "EasinessCallback cannot tell inputs from targets in {}; pass batch_fn, a function that takes the batch and returns"
+    " (inputs, targets)."
+)
+NO_CLASSES = (
+    "EasinessCallback reads logits (B, classes) and class indices (B,); got output torch.float32 (8, 4) and targets"
+    " torch.float32 (8,). Pass logits_fn or batch_fn to find them, or loss_fn, a loss for each example, for another"
+    " task."
+)
+COLLATED: dict[str, Any] = {
+    "a Tensor": lambda examples: default_collate(examples)[0],
+    "a list of 1 item": lambda examples: [default_collate(examples)],
+    "a dict with the keys ['left']": lambda examples: {"left": default_collate(examples)[0]},
+}
+
+CASES: dict[str, Refused] = {
+    "a stream": Refused(STREAM, lambda: DataLoader(Stream(), batch_size=8)),
+    "a stream, evaluated": Refused(STREAM, lambda: DataLoader(Stream(), batch_size=8), EVALUATION),
+    "a stream to evaluate": Refused(STREAM, options={"probe": DataLoader(Stream(), batch_size=8)}),
+    "a stream of validation": Refused(STREAM, options={"probe": "val"}, val=lambda: DataLoader(Stream(), batch_size=8)),
+    **{
+        f"several train loaders in a {type(data).__name__}, {options}": Refused(
+            SEVERAL.format("train", type(data).__name__), lambda data=data: data, options
+        )
+        for data in ({"a": loader(), "b": loader()}, [loader(), loader()])
+        for options in ({}, EVALUATION)
+    },
+    # its batches are lists of one batch, while the evaluation pass's would be batches
+    "a list of one train loader": Refused(SEVERAL.format("train", "list"), lambda: [loader()]),
+    "several validation loaders": Refused(
+        SEVERAL.format("val", "list"),
+        options={"probe": "val"},
+        module=TwoValLoaders,
+        val=lambda: [loader(shuffle=False), loader(shuffle=False)],
+    ),
+    "no validation loader": Refused(NO_VALIDATION, options={"probe": "val"}, error=ValueError),
+    "no validation": Refused(
+        NO_VALIDATION, options={"probe": "val"}, error=ValueError, val=loader, fit={"limit_val_batches": 0}
+    ),
+    "no DataLoader": Refused(
+        "EasinessCallback follows examples through a torch DataLoader; got Batches. Return one DataLoader from"
+        " train_dataloader(), or pass online=False and probe=DataLoader(...).",
+        Batches,
+    ),
+    # digits too: as text they would be taken for other examples than the data set's
+    **{
+        f"keys that are no integers, {shown}": Refused(
+            NO_INTEGERS.format(shown),
+            lambda keys=keys: DataLoader(AnyKey(), batch_size=2, sampler=Keys(keys)),
+        )
+        for keys, shown in (
+            ([f"{n:02d}" for n in range(53)], "['00', '01']"),
+            ([n + 0.5 for n in range(53)], "[0.5, 1.5]"),
+        )
+    },
+    **{
+        f"a key that numbers no example, {key}": Refused(
+            NO_EXAMPLE.format(key),
+            lambda key=key: DataLoader(AnyKey(60), batch_size=2, sampler=Keys([0, key])),
+            error=IndexError,
+        )
+        for key in (-1, 53)
+    },
+    "a data set of batches": Refused(WHOLE_BATCHES, lambda: DataLoader(WholeBatches(), batch_size=None, shuffle=True)),
+    "a data set of batches, evaluated": Refused(
+        WHOLE_BATCHES, lambda: DataLoader(WholeBatches(), batch_size=None, shuffle=True), EVALUATION
+    ),
+    **{
+        f"target {target}, {options}": Refused(
+            TARGETS.format(max(target, -1) if options is ONLINE else target),  # online, a negative one is not known
+            lambda target=target: wrong_target(target),
+            options,
+            ValueError,
+            Lenient,
+            steps=0 if options is AT_START else 7,
+        )
+        for target in (4, -100)
+        for options in (AT_START, EVALUATION, ONLINE)
+    },
+    "outputs of another batch size": Refused(OUTPUT_SIZE, options=AT_START, error=ValueError, module=Halves),
+    "outputs of another size, online": Refused(OUTPUT_SIZE, error=ValueError, module=HalvesOfMore, steps=1),
+    "targets of another batch size": Refused(
+        TARGET_SIZE, lambda: loader(collate_fn=lambda examples: default_collate(examples[1:])), error=ValueError
+    ),
+    **{
+        f"a batch that is {found}, {options}": Refused(
+            NO_PAIR.format(found), lambda collate=collate: loader(collate_fn=collate), options
+        )
+        for found, collate in COLLATED.items()
+        for options in ({}, {**EVALUATION, **AT_START})
+    },
+    "no classification": Refused(NO_CLASSES, lambda: loader(Floats()), AT_START, module=Regresses),
+    "no classification, online": Refused(NO_CLASSES, lambda: loader(Floats()), ONLINE, module=Regresses, steps=1),
+    "an average for a loss": Refused(
+        "loss_fn (mean_loss) must return one loss per example, shape (8,); got (). Use reduction='none' and average"
+        " over everything but the first dimension.",
+        options={**AT_START, "loss_fn": mean_loss},
+        error=ValueError,
+    ),
+    "no forward and several children": Refused(
+        "TwoParts defines no forward() and has 2 submodules with parameters (net, other); pass EasinessCallback the"
+        " name of the one that returns the logits, module='...'.",
+        module=TwoParts,
+    ),
+    "an unknown module": Refused(
+        "The `module` of EasinessCallback names no submodule of TwoParts: 'head'; its submodules are 'net', 'other'.",
+        options={"module": "head"},
+        error=ValueError,
+        module=TwoParts,
+    ),
+    "a module that the step never calls": Refused(
+        "The training step gave EasinessCallback no output to read: it never called 'net'. Pass the name of the"
+        " submodule that returns the logits, module='net', or online=False; a call of .forward() itself is not seen, so"
+        " call the module, self(x).",
+        options={"module": "net"},
+        error=RuntimeError,
+        module=TwoParts,
+        steps=1,
+    ),
+    "a step that takes batches by itself": Refused(
+        "The training_step of TakesIterator takes batches off a `dataloader_iter` by itself, so the examples of a step"
+        " are unknown; give EasinessCallback online=False.",
+        module=TakesIterator,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:You are using the `dataloader_iter` step flavor")
+@pytest.mark.parametrize("name", CASES)
+def test_refused(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    callback = EasinessCallback(tmp_path, **case.options)
+    message = refused(case.error, callback, case.data(), case.val(), case.module(), case.steps, **case.fit)
+    assert message == case.message
+    assert not list(tmp_path.rglob("step-*"))
+
+
+def test_a_logits_fn_that_fails_says_so_itself(tmp_path: Path) -> None:
+    callback = EasinessCallback(tmp_path, probe=None, logits_fn=lambda output: output["nothing"])
+    with pytest.raises(IndexError) as plain:
+        torch.zeros(2, 2)["nothing"]  # type: ignore[call-overload]
+    assert refused(IndexError, callback, steps=1) == str(plain.value)
+
+
+# -------------------------------------------------------------------------------------------------- the ways out
+
+
+@pytest.mark.filterwarnings("ignore:Found `dataloader_iter` argument", "ignore:You are using the `dataloader_iter`")
+@pytest.mark.parametrize(
+    ("options", "data", "module", "series"),
+    [
+        ({"batch_fn": lambda batch: (batch[0], batch[1].clamp(0, 3))}, lambda: wrong_target(9), Lenient, "train-probe"),
+        ({"module": "other"}, loader, TwoParts, "train-probe"),
+        ({"online": False}, loader, TakesIterator, "train-probe"),
+        ({"probe": None}, loader, Halves, "train-online"),  # the only child's output fits, and is what is observed
+    ],
+    ids=["targets are mapped", "the part is named", "no online observation", "the only child"],
+)
+def test_the_way_out(options: dict[str, Any], data: Any, module: Any, series: str, tmp_path: Path) -> None:
+    made = module()
+    trainer(callbacks=[EasinessCallback(tmp_path, **options)], max_epochs=1).fit(made, data())
+    record = EasinessRecord.load(tmp_path, series)
+    assert (record.num_checkpoints, record.num_examples) == (1, 53)
+    if module is TwoParts:
+        plain = nn.functional.cross_entropy(made.other(Points().x), Points().y, reduction="none")
+        torch.testing.assert_close(record.loss[0, -1], plain.detach())
+    if module is Lenient:
+        assert record.target[17] == 3
+
+
+# --------------------------------------------------------------------------------------------- the data set changed
 
 
 @pytest.mark.parametrize("online", [True, False])
@@ -260,23 +404,23 @@ def test_a_length_that_changes_as_loaders_are_reloaded(tmp_path: Path) -> None:
             return loader(Points(53 + 10 * self.current_epoch))
 
     module = Grows()
-    fit = trainer(callbacks=[EasinessCallback(tmp_path, every_n_epochs=1)], reload_dataloaders_every_n_epochs=1)
+    callback = EasinessCallback(tmp_path, every_n_epochs=1)
     begun = "^The data set holds 63 examples, but 53 when training began, so an index no longer names the same example"
     with pytest.raises(ValueError, match=begun):
-        fit.fit(module)
+        trainer(callbacks=[callback], reload_dataloaders_every_n_epochs=1).fit(module)
     assert module.steps == 7, "none of the second epoch"
     for series in ("train-probe", "train-online"):
         assert EasinessRecord.load(tmp_path, series=series).steps.tolist() == [7]
 
 
 def test_other_targets_than_the_record(tmp_path: Path) -> None:
-    trainer(callbacks=[only_probe(tmp_path)], max_epochs=1).fit(Net(), loader())
+    options = {"run": "only", "online": False}
+    trainer(callbacks=[EasinessCallback(tmp_path, **options)], max_epochs=1).fit(Net(), loader())
     before = EasinessRecord.load(tmp_path).loss
     other = Points(seed=9)
-    callback = only_probe(tmp_path, exist_ok=True, at_steps=(0,))
-    message = refused(ValueError, callback, loader(other))
+    callback = EasinessCallback(tmp_path, **options, exist_ok=True, at_steps=(0,))
     differ = (other.y != Points().y).nonzero()[:, 0].tolist()
-    assert message == (
+    assert refused(ValueError, callback, loader(other)) == (
         f"Series 'train-probe' of run 'only' in '{tmp_path}' and the observation are not of the same data: example"
         f" {differ[0]} has target {int(Points().y[differ[0]])} in the first and {int(other.y[differ[0]])} in the second"
         f" ({len(differ)} of 53 differ), so an index no longer names the same example: give another data set another"

@@ -227,26 +227,3 @@ def test_rich(tmp_path: Path) -> None:
     observer = EasinessCallback(tmp_path, at_steps=(0, 3))
     trainer(callbacks=[observer, RichProgressBar()], enable_progress_bar=True, max_epochs=1).fit(Net(), loader())
     assert EasinessRecord.load(tmp_path).steps.tolist() == [0, 3, 7]
-
-
-class Counted(Points):
-    reads = 0
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        Counted.reads += 1
-        return super().__getitem__(index)
-
-
-@pytest.mark.parametrize("batches", [True, 2])
-def test_a_trial_run_writes_nothing_and_reads_little(batches: bool | int, tmp_path: Path) -> None:
-    """Every path is tried all the same: at the start, after a step and at the epoch's end."""
-    Counted.reads = 0
-    shown: list[int] = []
-    observer = EasinessCallback(
-        tmp_path / "easiness", at_steps=(0, 1, 2), patterns={"spied": lambda x: shown.append(len(x)) or x}
-    )
-    fit = trainer(callbacks=[observer], fast_dev_run=batches)
-    fit.fit(Net(), loader(Counted()))
-    assert not (tmp_path / "easiness").exists()
-    assert shown == [8] * int(batches) * (int(batches) + 1)
-    assert Counted.reads == 8 * (int(batches) + len(shown))

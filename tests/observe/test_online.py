@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import BatchSizeFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import (
     BatchSampler,
@@ -289,3 +289,22 @@ def test_epochs_of_raw_optimizers_are_told_apart(tmp_path: Path) -> None:
     trainer(callbacks=[EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0, 3))]).fit(Raw(), loader())
     assert EasinessRecord.load(tmp_path).steps.tolist() == [0, 3, 7, 14]
     assert EasinessRecord.load(tmp_path, series="train-online").epochs.tolist() == [0, 1]
+
+
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_steps_that_are_skipped(tmp_path: Path) -> None:
+    """A step that returns None before it calls the model, and a rest of the epoch that a hook passes over."""
+
+    class Skips(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None if batch_idx == 1 else super().training_step(batch, batch_idx)
+
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+            return -1 if batch_idx == 4 else None
+
+    keep = ModelCheckpoint(tmp_path / "kept", save_top_k=-1)
+    callbacks = [EasinessCallback(tmp_path / "easiness", every_n_epochs=1), keep]
+    trainer(callbacks=callbacks, enable_checkpointing=True).fit(Skips(), loader(), loader(shuffle=False))
+    record = EasinessRecord.load(tmp_path / "easiness", series="train-online")
+    assert record.count.sum(-1).tolist() == [[24, 24]]
+    assert EasinessRecord.load(tmp_path / "easiness").num_checkpoints == 2
