@@ -53,15 +53,10 @@ def score_runs(
     it shows that something went wrong. `checkpoint` and `first`, where trajectories begin, are indices from 0.
     """
     _check(definition, runs[0].loss, first, checkpoint)
-    if definition.per == "checkpoint":
-        return _at_a_checkpoint(definition, [run.checkpoints[checkpoint] for run in runs], options)
-    # the checkpoints that not all runs share may lack a field
-    needed = set(definition.needs)
-    trajectories = [[file for file in run.trajectory(first, checkpoint) if needed <= set(file.fields)] for run in runs]
-    remarks = _of_other_steps(definition, trajectories)
+    files_of_runs, remarks = _files(definition, runs, first, checkpoint)
     alone, unseen = [], []
-    for run, files in zip(runs, trajectories, strict=True):
-        scores, missing, holes = _trajectory_score(definition, files, options)
+    for run, files in zip(runs, files_of_runs, strict=True):
+        scores, missing, holes = _run_score(definition, files, options)
         alone.append(scores)
         unseen.append(missing)
         if holes:
@@ -69,7 +64,10 @@ def score_runs(
                 f"{holes} of {len(scores)} examples of run '{run.name}' have a NaN at some of its {len(files)}"
                 f" checkpoints: their {definition.name} is that of the others."
             )
-    return _mean_over_runs(definition, torch.stack(alone), torch.stack(unseen), tuple(remarks))
+    if definition.per == "trajectory" or definition.mean_over_runs:
+        return _mean_over_runs(definition, stack_rows(alone), stack_rows(unseen), tuple(remarks))
+    inputs = _inputs([[_reader(file, field) for (file,) in files_of_runs] for field in definition.fields], slice(None))
+    return RunScores(_apply(definition, inputs, options), stack_rows(alone), stack_rows(unseen))
 
 
 def stack_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -117,37 +115,29 @@ def _mean_over_seen(rows: Tensor, unseen: Tensor) -> Tensor:
     return torch.where(unseen.any(0), total / (~unseen).sum(0), means)
 
 
-# -------------------------------------------------------------------------------------------- scores of a checkpoint
-
-
-def _at_a_checkpoint(definition: ScoreDefinition, files: Sequence[ArrayFile], options: Mapping[str, Any]) -> RunScores:
-    inputs = _inputs([[_reader(file, field) for file in files] for field in definition.fields], slice(None))
-    alone = stack_rows([_apply(definition, [rows[[run]] for rows in inputs], options) for run in range(len(files))])
-    unseen = alone.isnan()
-    for missing, file in zip(unseen, files, strict=True):
-        if missing.any():  # a probe, which keeps no count, sees everything
-            missing &= (file.read("count") == 0) if "count" in file.fields else torch.zeros_like(missing)
-    if definition.mean_over_runs:
-        return _mean_over_runs(definition, alone, unseen)
-    return RunScores(_apply(definition, inputs, options), alone, unseen)
-
-
-# -------------------------------------------------------------------------------------------- scores of a trajectory
-
-
-def _of_other_steps(definition: ScoreDefinition, trajectories: Sequence[Sequence[ArrayFile]]) -> list[str]:
-    if len({tuple(file.step for file in files) for files in trajectories}) == 1:
-        return []
-    low, *_, high = sorted(len(files) for files in trajectories)
+def _files(
+    definition: ScoreDefinition, runs: Sequence[RecordedSeries], first: int, checkpoint: int
+) -> tuple[list[list[ArrayFile]], list[str]]:
+    """Return the files that a score of each run is computed from, and a remark where they are of other steps."""
+    if definition.per == "checkpoint":
+        return [[run.checkpoints[checkpoint]] for run in runs], []
+    needed = set(definition.needs)  # which checkpoints that not all runs share may lack
+    found = [[file for file in run.trajectory(first, checkpoint) if needed <= set(file.fields)] for run in runs]
+    if len({tuple(file.step for file in files) for files in found}) == 1:
+        return found, []
+    low, *_, high = sorted(len(files) for files in found)
     lengths = f"{low}" if low == high else f"{low} to {high}"
     sentence = (
         f"The runs were observed at different steps: {definition.name} is taken over all checkpoints of each run, "
         f"{lengths}, also those that other runs lack; to compare like with like, load runs that match with runs=[...]."
     )
-    return [sentence]
+    return found, [sentence]
 
 
-def _trajectory_score(
+# --------------------------------------------------------------------------------------------------- of a single run
+
+
+def _run_score(
     definition: ScoreDefinition, files: Sequence[ArrayFile], options: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, int]:
     """Compute the score of one run, where it is NaN as the example was not seen, and how many lack a part."""
@@ -161,8 +151,8 @@ def _trajectory_score(
         block = slice(start, start + length)
         inputs = _inputs(columns, block)
         scores.append(_apply(definition, inputs, options))
-        unknown = reduce(torch.logical_or, (rows.isnan() for rows in inputs))
         unseen.append(torch.zeros_like(scores[-1], dtype=torch.bool))
+        unknown = reduce(torch.logical_or, (rows.isnan() for rows in inputs))
         gappy = unknown.any(0).nonzero().squeeze(1)
         if not len(gappy):
             continue
