@@ -60,16 +60,12 @@ class WeighsExamples:
         return self.weighted(losses).mean() * self._share_of_batch
 
     @property
-    def _is_training(self) -> bool:
-        return getattr(self, "training", True)
-
-    @property
     def _share_of_batch(self) -> float:
-        return self.batch_share if self._is_training else 1.0
+        return self.batch_share if getattr(self, "training", True) else 1.0
 
     def _mark_used(self) -> None:
         """Note that the loss of the examples themselves, and not a term beside it, asks for weights."""
-        if self._is_training:
+        if getattr(self, "training", True):
             self.sample_weight_used = True
 
     def _weighted(self, losses: Tensor) -> Tensor:
@@ -78,7 +74,7 @@ class WeighsExamples:
 
     def _weight_of(self, num_examples: int) -> Tensor | None:
         """Return the weights of the batch at hand, None outside training."""
-        weight = self.sample_weight if self._is_training else None
+        weight = self.sample_weight if getattr(self, "training", True) else None
         if weight is not None and weight.shape != (num_examples,):
             must = f"have shape ({num_examples},), one weight per example of the losses"
             way = "give the losses of the whole batch, in its order"
@@ -161,10 +157,6 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         Returns:
             Shape (), or that of `target` for "none"; dtype of the cross-entropy. The mean is NaN where everything is
             ignored.
-
-        Raises:
-            TypeError, ValueError: If a dtype, a shape or a target on the CPU is wrong, or there is another number of
-                weights than examples or of class weights than classes.
         """
         target = self._checked(logits, target)
         self._mark_used()

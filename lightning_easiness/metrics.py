@@ -1,6 +1,7 @@
 """Metrics of torchmetrics over sample easiness and over the agreement of two scores.
 
-States stay on the device and are summed over processes; no update waits for the device.
+States stay on the device and are summed over processes; no update waits for the device. An argument out of range is a
+ValueError, in one sentence.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,9 +82,6 @@ class MediumSampleRate(Mean):
         tol: Distance of the easiness from 0 and from 1 that still counts as hard and as easy, in [0, 0.5).
         kwargs: Arguments of `torchmetrics.Metric`.
 
-    Raises:
-        ValueError: If an argument is out of range.
-
     Example:
         >>> metric = MediumSampleRate()
         >>> metric.update(torch.tensor([[4.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0]))
@@ -101,12 +99,7 @@ class MediumSampleRate(Mean):
 
     @refuse_renamed("MediumSampleRate.update", logits="give `preds`")
     def update(self, preds: Tensor, target: Tensor) -> None:  # type: ignore[override]
-        """Add a batch.
-
-        Args:
-            preds: Logits, floating point, shape (B, K), K >= 2.
-            target: Class indices in [0, K), integers, shape (B,).
-        """
+        """Add a batch of logits (B, K), floating point, K >= 2, and class indices (B,), integers in [0, K)."""
         super().update(*count_medium(sample_easiness(preds, target, self.sigma2), self.tol))
 
 
@@ -155,9 +148,6 @@ class ExpectedSampleEasinessError(EasinessError):
         sigma2: Variance of the noise on each probability, above 0.
         kwargs: Arguments of `torchmetrics.Metric`.
 
-    Raises:
-        ValueError: If an argument is out of range.
-
     Example:
         >>> metric = ExpectedSampleEasinessError()
         >>> metric.update(torch.tensor([[4.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0]))
@@ -173,12 +163,7 @@ class ExpectedSampleEasinessError(EasinessError):
 
     @refuse_renamed("ExpectedSampleEasinessError.update", logits="give `preds`")
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            preds: Logits, floating point, shape (B, K), K >= 2; the largest is the predicted class.
-            target: Class indices in [0, K), integers, shape (B,).
-        """
+        """Add a batch of logits (B, K), floating point, K >= 2, and class indices (B,), integers in [0, K)."""
         super().update(sample_easiness(preds, target, self.sigma2), preds.argmax(1) == target)
 
 
@@ -193,9 +178,6 @@ class MatchingRate(_Rate):
         higher_is_easier: Direction of both scores, or of each as a pair. A mean loss has False, a sample easiness True.
         which: Which end of the order is compared, "easy" or "hard".
         kwargs: Arguments of `torchmetrics.Metric`.
-
-    Raises:
-        ValueError: If an argument is out of range.
 
     Example:
         >>> metric = MatchingRate(fraction=0.5, higher_is_easier=False)

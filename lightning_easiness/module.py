@@ -46,7 +46,6 @@ class SELModule(WeighsExamples):
     logged at a weight of 0 too, so that a run without SEL can be compared. Only the module that the Trainer runs logs.
 
     Args:
-        args: Arguments of the next class.
         sel_weight: Weight of SEL after the warm-up, at least 0; lambda in the paper, which uses 0.1.
         sel_sigma2: Variance of the noise on each probability, above 0.
         sel_floor: Least log P that counts, below 0; None for no floor.
@@ -54,11 +53,9 @@ class SELModule(WeighsExamples):
         sel_warmup_epochs: Number n of epochs over which the weight rises: 1/(n + 1) of it in the first, 2/(n + 1) in
             the second, all of it after n.
         sel_ignore_index: Target that counts for nothing.
-        kwargs: Keywords of the next class.
 
     Raises:
         TypeError: If a subclass gives a setting in its class body.
-        ValueError: If a setting is out of range.
 
     Example:
         >>> class Net(SELModule, LightningModule):
@@ -123,10 +120,6 @@ class SELModule(WeighsExamples):
 
         Returns:
             Shape (), float32 (float64 for float64 `logits`), differentiable.
-
-        Raises:
-            TypeError, ValueError: If a dtype, a shape, a target on the CPU, a setting or the number of weights is
-                wrong.
         """
         logits, target = check.logits("SELModule.sel", logits, target)
         weight, stage = self._sel_weight_now(), _stage(self)

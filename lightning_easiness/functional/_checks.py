@@ -68,7 +68,8 @@ def rows(owner: str, name: str, values: Tensor, row: str) -> None:
 
 
 def same_length(owner: str, name: str, values: Tensor, other_name: str, other: Tensor) -> None:
-    """Raise ValueError unless both tensors have the same shape."""
+    """Raise unless the values are a tensor of the shape of the other."""
+    tensor(owner, name, values)
     if values.shape != other.shape:
         must = f"have the shape of `{other_name}`, {tuple(other.shape)}"
         refuse(owner, name, must, tuple(values.shape), "give both for the same examples")
@@ -103,12 +104,13 @@ def integers(owner: str, name: str, values: Tensor) -> None:
         refuse(owner, name, "hold integers", values.dtype, way, error=TypeError)
 
 
-def mask(owner: str, name: str, values: Tensor) -> None:
-    """Raise unless this is a bool tensor (N,)."""
+def mask(owner: str, name: str, values: Tensor, ndim: int = 1) -> None:
+    """Raise unless this is a bool tensor (N,), or of more dimensions."""
     tensor(owner, name, values)
-    if values.dtype != torch.bool or values.ndim != 1:
+    if values.dtype != torch.bool or values.ndim != ndim:
         got, way = f"{values.dtype} of shape {tuple(values.shape)}", "mark the examples, as in `mask[indices] = True`"
-        refuse(owner, name, "be a bool tensor of shape (N,)", got, way, error=TypeError)
+        shape = "(N,)" if ndim == 1 else "(C, N)"
+        refuse(owner, name, f"be a bool tensor of shape {shape}", got, way, error=TypeError)
 
 
 def correct(owner: str, values: Tensor, row: str | None = None) -> Tensor:

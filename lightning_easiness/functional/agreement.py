@@ -26,8 +26,7 @@ def matching_rate(a: Tensor, b: Tensor) -> Tensor:
         Shape (), float32. 0 when one set is empty.
 
     Raises:
-        TypeError: If a set is neither integer nor bool, or the two are of different kinds.
-        ValueError: If both sets are empty, an index comes twice, the masks differ in length, or a shape is wrong.
+        ValueError: If both sets are empty, an index comes twice, or the masks differ in length.
 
     Example:
         >>> matching_rate(torch.tensor([4, 8, 15]), torch.tensor([8, 4, 23, 42]))

@@ -127,6 +127,7 @@ def early_agreement(correct: Tensor, early: float = 0.5, seen: Tensor | None = N
     correct = check.correct("early_agreement", correct, row="checkpoint")
     check.fraction("early_agreement", early, "early", "the first half is 0.5")
     seen = torch.ones_like(correct) if seen is None else seen
+    check.mask("early_agreement", "seen", seen, ndim=2)
     check.same_length("early_agreement", "seen", seen, "correct", correct)
     number = fraction_to_count(early, len(correct))
     return (correct[:number] & seen[:number]).sum(0) / seen[:number].sum(0)

@@ -60,9 +60,6 @@ def fraction_to_count(fraction: float, n: int) -> int:
         fraction: In (0, 1].
         n: Number of examples, at least 0.
 
-    Raises:
-        ValueError: If `fraction` is outside (0, 1] or `n` is below 0.
-
     Example:
         >>> fraction_to_count(0.35, 10), fraction_to_count(0.001, 10), fraction_to_count(0.5, 0)
         (4, 1, 0)

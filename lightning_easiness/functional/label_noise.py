@@ -40,9 +40,7 @@ def corrupt_labels(
         Shape (N,), int64, on the device of `target`. The same on every device.
 
     Raises:
-        TypeError: If `target` is no integer tensor, or a matrix is not floating point.
-        ValueError: If a shape, a label, `ratio`, `noise` or `num_classes` is out of range, or `ratio` goes with a
-            matrix.
+        ValueError: If `ratio` goes with a matrix or is missing without one, or rows of a matrix are no probabilities.
 
     Example:
         >>> corrupt_labels(torch.tensor([0, 1, 2, 2]), 0.5, "next_class", num_classes=3)
@@ -56,39 +54,33 @@ def corrupt_labels(
     matrix = noise if isinstance(noise, Tensor) else None
     if matrix is None and noise not in ("next_class", "uniform"):
         check.refuse(owner, "noise", "be 'next_class', 'uniform' or a matrix (K, K)", repr(noise))
-    classes = _num_classes(target, matrix, num_classes)
+    classes = _num_classes(owner, target, matrix) if num_classes is None else num_classes
+    check.num_classes(owner, classes)
     truth = check.labels(owner, "target", target, classes).cpu()
     if matrix is not None:
         if ratio is not None:
             must = "be None for a matrix, which says itself how many labels go wrong"
             check.refuse(owner, "ratio", must, ratio)
-        return _by_matrix(truth, _transition(matrix, classes), seed).to(target.device)
+        return _by_matrix(truth, _transition(owner, matrix, classes), seed).to(target.device)
     if ratio is None or not 0 <= ratio <= 1:
         check.refuse(owner, "ratio", "be in [0, 1]", ratio, "20 % label errors is 0.2")
     return _exactly(truth, round_half_up(ratio, len(truth)), str(noise), classes, seed).to(target.device)
 
 
-def _num_classes(target: Tensor, matrix: Tensor | None, num_classes: int | None) -> int:
-    check.per_example("corrupt_labels", "target", target)
-    if matrix is not None and (matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]):
-        must = "have shape (K, K), a row for each true class"
-        check.refuse("corrupt_labels", "noise", must, f"shape {tuple(matrix.shape)}")
-    if num_classes is None and matrix is not None:
-        num_classes = len(matrix)
-    if num_classes is None:
-        # What is no integer is refused later, with a better sentence.
-        num_classes = int(target.max()) + 1 if target.numel() and check.is_integer(target) else 2
-    check.num_classes("corrupt_labels", num_classes)
-    return num_classes
+def _num_classes(owner: str, target: Tensor, matrix: Tensor | None) -> int:
+    """Return the number of classes that a matrix has, or labels; what is no label is refused later."""
+    if matrix is not None:
+        return max(matrix.shape, default=2)
+    check.integers(owner, "target", target)
+    return int(target.max()) + 1 if target.numel() else 2
 
 
-def _transition(matrix: Tensor, num_classes: int) -> Tensor:
+def _transition(owner: str, matrix: Tensor, num_classes: int) -> Tensor:
     """Return the checked matrix as float64 on the CPU."""
-    owner = "corrupt_labels"
     rows: Tensor = check.floating(owner, "noise", matrix).detach().cpu().double()
-    if len(rows) != num_classes:
+    if rows.shape != (num_classes, num_classes):
         must = f"have shape (K, K) = ({num_classes}, {num_classes})"
-        check.refuse(owner, "noise", must, tuple(rows.shape), "give a row for each class")
+        check.refuse(owner, "noise", must, f"shape {tuple(rows.shape)}", "give a row for each true class")
     wrong = ((rows < 0).any(1) | ~((rows.sum(1) - 1).abs() <= 1e-3)).nonzero()[:, 0]
     if len(wrong):
         first = int(wrong[0])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
-from lightning_easiness.functional.sample_easiness import DEFAULT_TOL, EASY, HARD, easiness_level
+from lightning_easiness.functional.sample_easiness import DEFAULT_TOL, EASY, HARD, levels_of
 
 _BLOCK = 2**22  # probabilities that are worked on at once
 
@@ -35,9 +35,8 @@ class ThresholdComparison(NamedTuple):
 def threshold_examples(target: Tensor, num_classes: int, part: int = 0, seed: int = 0) -> Tensor:
     """Return the indices of the examples that get the class K, which does not exist: N / (K + 1), drawn uniformly.
 
-    A model with K + 1 outputs is trained with them under label K, which no image of theirs can explain: their margins
-    look as those of label errors do. That run says nothing of their own labels, so it takes two, with `part` 0 and 1:
-    the two sets are disjoint, so that each example has its own label in at least one run, and most in both.
+    A model with K + 1 outputs is trained with them under label K, so that their margins look as those of label errors
+    do. That run says nothing of their own labels, so it takes two, with `part` 0 and 1, whose sets are disjoint.
     "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
 
     Args:
@@ -47,17 +46,14 @@ def threshold_examples(target: Tensor, num_classes: int, part: int = 0, seed: in
         seed: Seed of the draw, the same for both parts; the global RNG state is not touched.
 
     Returns:
-        Shape (n,), int64, ascending, n = N / (K + 1) rounded half up; on the device of `target`. The same on every
-        device.
+        Shape (n,), int64, ascending, n = N / (K + 1) rounded half up; the same on every device.
 
     Raises:
-        TypeError, ValueError: If `target` does not hold labels in [0, K), there is one class, `part` is neither 0 nor
-            1, or there are too few examples for two sets.
+        ValueError: If a label is outside [0, K), or there are too few examples for two sets.
 
     Example:
-        >>> target = torch.tensor([0, 1, 1, 0, 0, 1, 0, 1, 1])
-        >>> first, second = (threshold_examples(target, 2, part) for part in (0, 1))
-        >>> len(first), len(second), set(first.tolist()) & set(second.tolist())
+        >>> sets = [threshold_examples(torch.arange(9) % 2, num_classes=2, part=part) for part in (0, 1)]
+        >>> len(sets[0]), len(sets[1]), set(sets[0].tolist()) & set(sets[1].tolist())
         (3, 3, set())
     """
     owner = "threshold_examples"
@@ -147,8 +143,7 @@ def compare_to_thresholds(
         See `ThresholdComparison`; on the CPU.
 
     Raises:
-        TypeError, ValueError: If a dtype, a shape or an index is wrong, runs share a threshold example, or those of a
-            run are all unknown.
+        ValueError: If runs share a threshold example, or those of a run are all unknown.
 
     Example:
         >>> values = torch.tensor([[-2.0, 5.0, -3.0, 9.0], [-4.0, -1.0, 7.0, 9.0]])
@@ -192,10 +187,9 @@ def refine_by_sample_easiness(
 ) -> Tensor:
     """Keep a flag only where the example is easy, or only where it is hard, at its given label (AUM-SE).
 
-    Section 4.3 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks" says that a
-    flagged example counts as mislabelled if it is marked as easy, that is with an easiness of 1, and elsewhere that
-    sample easiness finds hard examples. Both readings are here; the second is the default, as the first keeps hardly a
-    label error (`examples/aum_se.py`).
+    Section 4.3 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks" keeps a flag
+    where the example is easy, and elsewhere says that sample easiness finds hard examples. Both readings are here; the
+    second is the default, as the first keeps hardly a label error (`examples/aum_se.py`).
 
     Args:
         flagged: What the area under the margin flags, bool, shape (N,).
@@ -214,7 +208,7 @@ def refine_by_sample_easiness(
     owner = "refine_by_sample_easiness"
     check.choice(owner, "which", which, ("easy", "hard"))
     check.mask(owner, "flagged", flagged)
-    level = easiness_level(easiness, tol)
+    level = levels_of(owner, easiness, tol)
     check.same_length(owner, "easiness", easiness, "flagged", flagged)
     return flagged & (level == (EASY if which == "easy" else HARD))
 
@@ -310,7 +304,12 @@ def confident_joint(probabilities: Tensor, given: Tensor) -> Tensor:
         tensor([[2, 1],
                 [0, 1]])
     """
-    probabilities, given = check.probabilities("confident_joint", probabilities, given)
+    return _joint("confident_joint", probabilities, given)
+
+
+def _joint(owner: str, probabilities: Tensor, given: Tensor) -> Tensor:
+    """Return `confident_joint` under the name of the function that asks."""
+    probabilities, given = check.probabilities(owner, probabilities, given)
     num_classes = probabilities.shape[1]
     thresholds = _mean_own(probabilities, given)
     joint = torch.zeros(num_classes**2, dtype=torch.int64, device=probabilities.device)
@@ -352,7 +351,7 @@ def estimate_wrong_share(probabilities: Tensor, given: Tensor) -> Tensor:
         >>> estimate_wrong_share(probabilities, torch.tensor([0, 0, 0, 1, 1]))
         tensor([0.3333, 0.0000], dtype=torch.float64)
     """
-    joint = confident_joint(probabilities, given)
+    joint = _joint("estimate_wrong_share", probabilities, given)
     counted = joint.sum(1)
     wrong = (counted - joint.diagonal()).to(check.exact_dtype(probabilities))
     return wrong / counted.clamp(min=1)

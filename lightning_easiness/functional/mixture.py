@@ -54,17 +54,15 @@ def split_by_mixture(values: Tensor, *, higher_is_easier: bool = True, limit: fl
     beyond the narrow one; instead, the posterior never rises towards easier values, and never falls towards harder
     ones, from the middle of the harder component on.
 
-    Nothing is flagged where there are not two components: where one fits as well by the Bayesian information criterion,
-    where all values are equal, or with fewer than 10 known. Two components fit any group that is not itself Gaussian
-    better than one: a narrow within a wide one where both tails are heavy, overlapping ones of unequal widths where one
-    tail is long. So they must be apart as well: D = sqrt(2) (m2 - m1) / sqrt(s1^2 + s2^2) >= 2 for means m and standard
-    deviations s; "Detecting bimodality in astronomical datasets" (Ashman, Bird and Zepf, 1994). Where one is at most
-    1.5 times as wide as the other, which a long tail does not give, D >= 1.5 is enough; both 1.5 are ours, measured.
-    The price: label errors nearer to the right labels, or spread so wide that they surround them, are not found;
-    losses, whose tail towards hard is long, often show none.
+    Nothing is flagged where one component fits as well by the Bayesian information criterion, where all values are
+    equal, or with fewer than 10 known. As two components fit any group with heavy tails better than one, they must be
+    apart as well: D = sqrt(2) (m2 - m1) / sqrt(s1^2 + s2^2) >= 2 for means m and standard deviations s; "Detecting
+    bimodality in astronomical datasets" (Ashman, Bird and Zepf, 1994). Where one is at most 1.5 times as wide as the
+    other, which a long tail does not give, D >= 1.5 is enough; both 1.5 are ours, measured. The price: label errors
+    near to the right labels, or spread so wide that they surround them, are not found; losses often show none.
 
-    The assumption still fails where clean examples are two groups themselves, easy and hard, or a group flatter than a
-    Gaussian, such as uniform: the harder part then counts as wrong. A `limit` bounds that.
+    The assumption still fails where clean examples are two groups themselves, or a group flatter than a Gaussian, such
+    as uniform: the harder part then counts as wrong. A `limit` bounds that.
 
     For the fit, values farther outside of the central 99 % than these are wide count as the farthest that are not (but
     stay a quarter of that width outside), and more than 16,384 values are averaged in blocks of neighbours. Flags and

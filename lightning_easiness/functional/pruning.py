@@ -76,9 +76,8 @@ def ablate(
         Shape (n,), int64, ASCENDING, on the device of `values`. The same on every device.
 
     Raises:
-        TypeError: If a tensor is of the wrong kind, or `higher_is_easier` is no bool.
-        ValueError: If a number, name or shape is wrong; if `values` hold NaN, or are infinite, negative or all of no
-            difficulty where that gives no weights; if `class_balanced` lacks a target.
+        ValueError: If `values` hold NaN, or are infinite, negative or all of no difficulty where that gives no weights,
+            or `class_balanced` lacks a target.
 
     Example:
         >>> loss = torch.tensor([0.1, 2.0, 0.3, 0.2, 4.0])
@@ -127,8 +126,7 @@ def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed:
         Shape (N,), int64, on the device of `target`. The same on every device.
 
     Raises:
-        TypeError, ValueError: If a dtype, shape or label is wrong, `noise` is unknown, `num_classes` is below 1, or an
-            index is outside [0, N) or comes twice.
+        ValueError: If a label is outside [0, K), or an index is outside [0, N) or comes twice.
 
     Example:
         >>> relabel(torch.tensor([0, 1, 2, 2]), torch.tensor([3, 1]), noise="next_class", num_classes=3)

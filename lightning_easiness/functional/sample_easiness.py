@@ -1,7 +1,7 @@
 """Sample easiness: how surely the true class wins over each other class when the probabilities are noisy; levels."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -65,51 +65,31 @@ def sample_easiness(
     check.positive(owner, "sigma2", sigma2)
     check.at_least(owner, "num_draws", num_draws, least=1)
     check.choice(owner, "method", method, ("exact", "monte_carlo"))
+    if generator is None and method == "monte_carlo":
+        generator = torch.Generator(device=logits.device).manual_seed(0)
+    length = max(1, _CHUNK // logits.shape[1])
+    chunks = []
     try:
-        if method == "exact":
-            easiness = _exact(logits, target, sigma2, probabilities, per_class)
-        else:
-            wins = _monte_carlo(logits, target, sigma2, probabilities, num_draws, generator)
-            easiness = wins if per_class else wins.prod(1)
+        for rows, true in zip(torch.split(logits, length), torch.split(target, length), strict=True):
+            if generator is None or method == "exact":
+                chunks.append(_exact(rows, true, sigma2, probabilities, per_class))
+            else:
+                h = rows if probabilities else rows.softmax(1)
+                wins = _share_of_wins(h, true, math.sqrt(sigma2), num_draws, generator)
+                chunks.append(wins if per_class else wins.prod(1))
     except RuntimeError:
         check.target_range(owner, logits, target)
         raise
     if probabilities:
         check.outputs(owner, logits)
-    return easiness
+    return torch.cat(chunks)
 
 
 def _exact(logits: Tensor, target: Tensor, sigma2: float, probabilities: bool, per_class: bool) -> Tensor:
-    chunks = []
-    for rows, true in _row_chunks(logits, target):
-        log_wins = log_sample_easiness_vector(rows, true, sigma2, probabilities=probabilities)
-        if per_class:
-            chunks.append(log_wins.exp().masked_fill(rows.isnan().any(1, keepdim=True), torch.nan))
-        else:
-            chunks.append(log_wins.sum(1).exp())
-    return torch.cat(chunks)
-
-
-def _monte_carlo(
-    logits: Tensor,
-    target: Tensor,
-    sigma2: float,
-    probabilities: bool,
-    num_draws: int,
-    generator: torch.Generator | None,
-) -> Tensor:
-    if generator is None:
-        generator = torch.Generator(device=logits.device).manual_seed(0)
-    chunks = []
-    for rows, true in _row_chunks(logits, target):
-        h = rows if probabilities else rows.softmax(1)
-        chunks.append(_share_of_wins(h, true, math.sqrt(sigma2), num_draws, generator))
-    return torch.cat(chunks)
-
-
-def _row_chunks(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    rows = max(1, _CHUNK // logits.shape[1])
-    return zip(torch.split(logits, rows), torch.split(target, rows), strict=True)
+    log_wins = log_sample_easiness_vector(logits, target, sigma2, probabilities=probabilities)
+    if per_class:
+        return log_wins.exp().masked_fill(logits.isnan().any(1, keepdim=True), torch.nan)
+    return log_wins.sum(1).exp()
 
 
 def log_sample_easiness_vector(logits: Tensor, target: Tensor, sigma2: float, *, probabilities: bool = False) -> Tensor:
@@ -160,10 +140,10 @@ def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
         >>> easiness_level(torch.tensor([0.0001, 0.4, 0.9999]))
         tensor([0, 1, 2])
     """
-    return _levels_of("easiness_level", easiness, tol)
+    return levels_of("easiness_level", easiness, tol)
 
 
-def _levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
+def levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
     """Return `easiness_level` under the name of the function that asks."""
     easiness = check.floating_per_example(owner, "easiness", easiness)
     check.tol(owner, tol)
@@ -192,7 +172,7 @@ def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: floa
         (tensor([False,  True,  True, False]), tensor([False, False,  True,  True]))
     """
     check_levels("in_levels", levels)
-    level = _levels_of("in_levels", easiness, tol)
+    level = levels_of("in_levels", easiness, tol)
     inside = easiness.isnan()
     for asked in levels:
         if isinstance(asked, str):
@@ -226,12 +206,12 @@ def in_levels_by_loss(
     """
     owner = "in_levels_by_loss"
     check_levels(owner, levels)
-    loss = check.floating_per_example(owner, "loss", loss)
-    check.same_length(owner, "easiness", easiness, "loss", loss)
     if not all(isinstance(level, str) for level in levels):
         must = 'be "hard", "medium" or "easy", as the loss has no interval of its own'
         check.refuse(owner, "levels", must, repr(list(levels)))
-    level = _levels_of(owner, easiness, tol)
+    loss = check.floating_per_example(owner, "loss", loss)
+    check.same_length(owner, "easiness", easiness, "loss", loss)
+    level = levels_of(owner, easiness, tol)
     unknown = loss.isnan() | (level < 0)
     # ties fall at random, always alike, and never by index
     shuffled = torch.randperm(len(loss), generator=torch.Generator().manual_seed(0)).to(loss.device)
@@ -276,7 +256,7 @@ def medium_sample_rate(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
         >>> medium_sample_rate(torch.tensor([0.0, 0.4, 1.0, 1.0]))
         tensor(0.2500)
     """
-    level = _levels_of("medium_sample_rate", easiness, tol)
+    level = levels_of("medium_sample_rate", easiness, tol)
     dtype = check.widen(easiness).dtype
     return (level == MEDIUM).sum().to(dtype) / (level != UNKNOWN).sum().to(dtype)
 

@@ -45,9 +45,7 @@ def weighted_sample(weights: Tensor, count: int, *, seed: int = 0, generator: to
         Shape (count,), int64, ASCENDING, on the device of `weights`. The same on every device.
 
     Raises:
-        TypeError: If `weights` is no real tensor, or `count` no integer.
-        ValueError: If a shape or weight is wrong, `count` is below 0 or above the number of weights that are not 0, or
-            `generator` is not on the CPU.
+        ValueError: If `count` is above the number of weights that are not 0, or `generator` is not on the CPU.
 
     Example:
         >>> weighted_sample(torch.tensor([0.0, 2.0, 0.0, 0.5, 1.0]), count=3)
