@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +19,7 @@ from lightning_easiness.labels.table import LabelIssues
 from lightning_easiness.labels.threshold import combine_runs
 from lightning_easiness.labels.warnings import warn_of_classes, warn_of_memorised_labels, warn_of_unknown_scores
 
-_OLD_RULES = {
-    "confident": "Confident()",
-    "mixture": "Mixture()",
-    "gap": "Gap()",
-    "threshold": "Threshold()",
-}
+_OLD_RULES = {"confident": "Confident()", "mixture": "Mixture()", "gap": "Gap()", "threshold": "Threshold()"}
 
 
 @refuse_renamed(
@@ -92,8 +88,7 @@ def find_label_issues(
         >>> find_label_issues(scores, rule=Hardest(0.05)).flagged
         tensor([60, 61, 62, 63])
     """
-    _check_rule(rule)
-    _check_refine(refine)
+    _check_types(rule, refine)
     reader = SourceReader(
         score=score,
         checkpoint=checkpoint,
@@ -102,10 +97,8 @@ def find_label_issues(
         seed=seed,
         of_protocol=isinstance(rule, Threshold),
     )
-    if isinstance(rule, Threshold):
-        labels: LabelScores = combine_runs(_read_runs(reader, record), rule.percentile, target)
-    else:
-        labels = reader.read(_only_source(record))
+    found = _read(reader, record)
+    labels = combine_runs(found, rule.percentile, target) if isinstance(rule, Threshold) else found[0]
     labels = labels.with_labels(target)
     decision = _decide_by_default(labels) if rule is None else rule.decide(labels)
     if refine is not None:
@@ -115,54 +108,36 @@ def find_label_issues(
     return _table(decision)
 
 
-def _check_rule(rule: object) -> None:
-    """Raise a TypeError for what is no rule, which names the rule that is meant."""
-    if rule is None or isinstance(rule, Rule):
-        return
-    way_out = "give Confident(), Mixture(), Gap(), Threshold(), Hardest(0.05) or None"
-    if isinstance(rule, str):
-        way_out = (
-            f"give `rule={_OLD_RULES[rule]}`" if rule in _OLD_RULES else f"{way_out}; a score is given as `score=`"
-        )
-    elif isinstance(rule, type) and issubclass(rule, Rule):
-        way_out = f"give an object, `rule={rule.__name__}()`"
-    elif isinstance(rule, Real):
-        way_out = f"give `rule=Hardest({rule})`"
-    raise TypeError(f"The `rule` of find_label_issues must be a rule; got {rule!r}: {way_out}.")
-
-
-def _check_refine(refine: object) -> None:
-    """Raise a TypeError for what is no Refine."""
+def _check_types(rule: object, refine: object) -> None:
+    """Raise a TypeError for what is no rule or no Refine, which names what is meant."""
+    if rule is not None and not isinstance(rule, Rule):
+        way_out = "give Confident(), Mixture(), Gap(), Threshold(), Hardest(0.05) or None; a score is given as `score=`"
+        if isinstance(rule, str) and rule in _OLD_RULES:
+            way_out = f"give `rule={_OLD_RULES[rule]}`"
+        elif isinstance(rule, type) and issubclass(rule, Rule):
+            way_out = f"give an object, `rule={rule.__name__}()`"
+        elif isinstance(rule, Real):
+            way_out = f"give `rule=Hardest({rule})`"
+        raise TypeError(f"The `rule` of find_label_issues must be a rule; got {rule!r}: {way_out}.")
     if refine is not None and not isinstance(refine, Refine):
         way_out = f"Refine(which={refine!r})" if refine in ("hard", "easy") else "Refine(), or None to keep all flags"
         raise TypeError(f"The `refine` of find_label_issues must be a Refine; got {refine!r}: give `{way_out}`.")
 
 
-def _sources(record: Source | Sequence[Source]) -> list[Source]:
-    if isinstance(record, (str, os.PathLike)) or not isinstance(record, Sequence):
-        return [record]
-    return list(record)
-
-
-def _only_source(record: Source | Sequence[Source]) -> Source:
-    sources = _sources(record)
-    if len(sources) != 1:
+def _read(reader: SourceReader, record: Source | Sequence[Source]) -> list[LabelScores]:
+    """Read the source, or the runs of the threshold protocol: from the folder of both, or from a source each."""
+    alone = isinstance(record, (str, os.PathLike)) or not isinstance(record, Sequence)
+    sources: list[Any] = [record] if alone else list(record)  # type: ignore[arg-type]
+    if len(sources) != 1 and not (reader.of_protocol and sources):
         raise ValueError(
             f"The `record` of find_label_issues must be one, but for rule=Threshold(); got {len(sources)}: put runs "
             "into one with EasinessRecord.merge()."
         )
-    return sources[0]
-
-
-def _read_runs(reader: SourceReader, record: Source | Sequence[Source]) -> list[LabelScores]:
-    """Read the runs of the threshold protocol: from the folder of both, or from a source each."""
-    sources = _sources(record)
-    if not sources:
-        raise ValueError("The `record` of find_label_issues is empty: give the folder that ThresholdRuns wrote.")
-    first = sources[0]
-    if len(sources) == 1 and isinstance(first, (str, os.PathLike)) and protocol_folder(Path(first)) == Path(first):
-        halves = [(folder, complete_runs(folder)) for folder in half_folders(Path(first))]
-        return [reader.read(folder, runs) for folder, runs in halves]
+    if reader.of_protocol and isinstance(sources[0], (str, os.PathLike)):
+        folder = Path(sources[0])
+        if len(sources) == 1 and protocol_folder(folder) == folder:
+            halves = [(half, complete_runs(half)) for half in half_folders(folder)]
+            return [reader.read(half, runs) for half, runs in halves]
     return [reader.read(source) for source in sources]
 
 

@@ -1,6 +1,6 @@
 """The rules by which a label score calls labels wrong, each an object whose docstring states its assumption.
 
-A rule makes a `Decision` of `LabelScores`; `Refine` takes flags off it.
+A rule makes a `Decision` from `LabelScores`; `Refine` takes flags off it.
 """
 
 import math
@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,25 +25,15 @@ _TOO_FEW = 30  # threshold examples of which no percentile says much
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Which labels a rule calls wrong, of the N examples in the order of the data set.
+    """Which labels a rule calls wrong, of the N examples in the order of the data set."""
 
-    Attributes:
-        labels: what it was made from.
-        flagged: the labels called wrong, bool `(N,)`.
-        rule: name of the rule.
-        explanation: a sentence or two.
-        threshold: the easiest score that is called wrong.
-        share: estimated fraction of wrong labels among those with a score, NaN where the rule estimates none.
-        posterior: probability to be wrong `(N,)`; None where the rule gives none.
-    """
-
-    labels: LabelScores
-    flagged: Tensor
+    labels: LabelScores  # what it was made from
+    flagged: Tensor  # the labels called wrong, bool (N,)
     rule: str
     explanation: str
-    threshold: float
-    share: float = math.nan
-    posterior: Tensor | None = None
+    threshold: float  # the easiest score that is called wrong
+    share: float = math.nan  # estimated fraction of wrong labels among those with a score
+    posterior: Tensor | None = None  # probability to be wrong (N,)
 
 
 class Rule(ABC):
@@ -55,6 +45,11 @@ class Rule(ABC):
     def decide(self, labels: LabelScores) -> Decision:
         """Decide which labels are wrong."""
 
+    def _decision(self, labels: LabelScores, flagged: Tensor, explanation: str, **about: Any) -> Decision:
+        about = {"threshold": labels.easiest(flagged), **about}
+        explanation = f"Rule '{self.name}': {explanation}."
+        return Decision(labels=labels, flagged=flagged, rule=self.name, explanation=explanation, **about)
+
 
 @dataclass(frozen=True)
 class Confident(Rule):
@@ -65,21 +60,12 @@ class Confident(Rule):
     No second training. Where score and probabilities are of the online record, the probability of the given label is
     that of the time of learning; see `functional.replace_confidence`. A label that the model prefers to all others is
     never flagged.
-
-    Example:
-        >>> Confident()
-        Confident()
     """
 
     name: ClassVar[str] = "confident"
 
     @override
     def decide(self, labels: LabelScores) -> Decision:
-        """Decide which labels are wrong.
-
-        Raises:
-            ValueError: Probabilities or labels are not known, or the probabilities are of a later checkpoint.
-        """
         opposed, labelled = self._probabilities(labels), labels.known & (labels.given >= 0)
         if not bool(labelled.any()):
             raise ValueError(
@@ -91,17 +77,12 @@ class Confident(Rule):
         flagged = _hardest(labels, math.floor(share * int(labelled.sum()) + 0.5))
         if labels.lead is not None:
             flagged &= labels.lead <= 0
-        return Decision(
-            labels=labels,
-            flagged=flagged,
-            rule=self.name,
-            threshold=labels.easiest(flagged),
-            share=share,
-            explanation=f"Rule 'confident': {100 * share:.1f} % of labels are estimated to be wrong, by confident "
-            "learning from averaged probabilities, which also counts what the model confuses and misses what it has "
-            f"soon memorised; as many are called wrong, the hardest by {labels.scores.name}{_bounded(labels)}: "
-            f"{int(flagged.sum())} examples.",
+        explanation = (
+            f"{100 * share:.1f} % of labels are estimated to be wrong, by confident learning from averaged "
+            "probabilities, which also counts what the model confuses and misses what it has soon memorised; as many "
+            f"are called wrong, the hardest by {labels.scores.name}{_bound(labels)}: {int(flagged.sum())} examples"
         )
+        return self._decision(labels, flagged, explanation, share=share)
 
     @staticmethod
     def _probabilities(labels: LabelScores) -> Tensor:
@@ -128,32 +109,26 @@ class _TwoGroups(Rule):
 
     @override
     def decide(self, labels: LabelScores) -> Decision:
-        """Decide which labels are wrong."""
         values = labels.values
         groups = self.split(values, higher_is_easier=labels.scores.higher_is_easier, limit=labels.tie)
-        return Decision(
-            labels=labels,
-            flagged=groups.flagged & labels.may_be_wrong,
-            rule=self.name,
-            threshold=float(groups.threshold),
-            share=float(groups.share),
-            posterior=groups.posterior.to(values.dtype) if self.gives_posterior else None,
-            explanation=f"Rule '{self.name}': {self.assumption}{_bounded(labels)}{self._found(labels, groups)}.",
-        )
-
-    @staticmethod
-    def _found(labels: LabelScores, groups: functional.TwoGroups) -> str:
-        share = f"{100 * float(groups.share):.1f} % of labels"
-        if bool(groups.flagged.any()):
-            number = int(groups.flagged.sum())
+        number, share = int(groups.flagged.sum()), f"{100 * float(groups.share):.1f} % of labels"
+        found = "; no such group was found"
+        if number:
             limit = f"{labels.scores.name} of {float(groups.threshold):.4g} or harder, {number} examples"
-            return f": {limit}; {share} are estimated to be wrong"
-        if float(groups.share) > 0:
-            return (
+            found = f": {limit}; {share} are estimated to be wrong"
+        elif float(groups.share) > 0:
+            found = (
                 f"; such a group was found, {share}, but all of it is beyond that: where wrong labels were memorised, "
                 "an earlier `checkpoint` shows more"
             )
-        return "; no such group was found"
+        return self._decision(
+            labels,
+            groups.flagged & labels.may_be_wrong,
+            f"{self.assumption}{_bound(labels)}{found}",
+            threshold=float(groups.threshold),
+            share=float(groups.share),
+            posterior=groups.posterior.to(values.dtype) if self.gives_posterior else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -162,10 +137,6 @@ class Mixture(_TwoGroups):
 
     Assumes that the scores of right and of wrong labels are Gaussian each. Flags too many where clean examples are
     skewed towards hard. No second training. A label that the model prefers to all others is never flagged.
-
-    Example:
-        >>> Mixture()
-        Mixture()
     """
 
     name: ClassVar[str] = "mixture"
@@ -183,10 +154,6 @@ class Gap(_TwoGroups):
 
     Assumes two groups of similar spread and not too unequal size. No second training. A label that the model prefers to
     all others is never flagged.
-
-    Example:
-        >>> Gap()
-        Gap()
     """
 
     name: ClassVar[str] = "gap"
@@ -226,20 +193,18 @@ class Threshold(Rule):
 
     @override
     def decide(self, labels: LabelScores) -> Decision:
-        """Decide which labels are wrong, from runs that `combine_runs` has combined."""
         assert isinstance(labels, CombinedRuns)
         self._warn_of_few(min(labels.num_threshold_examples))
         flagged = labels.excess <= 0
         numbers = " and ".join(map(str, labels.num_threshold_examples))
         limits = " and ".join(f"{value:.4g}" for value in labels.thresholds.tolist())
-        return Decision(
-            labels=labels,
-            flagged=flagged,
-            rule=self.name,
+        return self._decision(
+            labels,
+            flagged,
+            f"wrong labels are assumed to look like examples of a class that does not exist; {self.percentile:g} % of "
+            f"the {numbers} that were trained on are as hard as {limits} or harder",
             threshold=float(labels.thresholds.mean()),
             share=int(flagged.sum()) / max(1, int(labels.known.sum())),
-            explanation="Rule 'threshold': wrong labels are assumed to look like examples of a class that does not "
-            f"exist; {self.percentile:g} % of the {numbers} that were trained on are as hard as {limits} or harder.",
         )
 
     def _warn_of_few(self, number: int) -> None:
@@ -257,9 +222,7 @@ class Threshold(Rule):
 
 @dataclass(frozen=True)
 class Hardest(Rule):
-    """Calls wrong the hardest, exactly as many as are asked for.
-
-    Assumes nothing, and estimates nothing.
+    """Calls wrong the hardest, exactly as many as are asked for. Assumes nothing, and estimates nothing.
 
     Args:
         amount: A fraction in (0, 1) of the examples that have a score, or a number of examples of at least 0.
@@ -277,8 +240,7 @@ class Hardest(Rule):
 
     def __post_init__(self) -> None:
         is_count = isinstance(self.amount, Integral) and not isinstance(self.amount, bool) and self.amount >= 0
-        is_fraction = isinstance(self.amount, Real) and 0 < self.amount < 1
-        if not is_count and not is_fraction:
+        if not is_count and not (isinstance(self.amount, Real) and 0 < self.amount < 1):
             raise ValueError(
                 "The `amount` of Hardest must be a fraction in (0, 1) or a number of examples, an integer of at least "
                 f"0; got {self.amount!r}: 5 % are 0.05."
@@ -286,24 +248,13 @@ class Hardest(Rule):
 
     @override
     def decide(self, labels: LabelScores) -> Decision:
-        """Decide which labels are wrong.
-
-        Raises:
-            ValueError: There are fewer labels that could be wrong.
-        """
         known = int(labels.known.sum())
         if isinstance(self.amount, Integral):
             count = int(self.amount)
         else:
             count = functional.fraction_to_count(float(self.amount), known) if known else 0
-        flagged = _hardest(labels, count)
-        return Decision(
-            labels=labels,
-            flagged=flagged,
-            rule=self.name,
-            threshold=labels.easiest(flagged),
-            explanation=f"Rule 'hardest': the {count} hardest are called wrong, as many as were asked for.",
-        )
+        explanation = f"the {count} hardest are called wrong, as many as were asked for"
+        return self._decision(labels, _hardest(labels, count), explanation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,8 +286,8 @@ class Refine:
 
     def apply(self, decision: Decision) -> Decision:
         """Return the decision with fewer flags."""
-        labels, easiness = decision.labels, decision.labels.easiness if self.easiness is None else self.easiness
-        easiness = torch.as_tensor(easiness).detach().cpu()
+        labels = decision.labels
+        easiness = torch.as_tensor(labels.easiness if self.easiness is None else self.easiness).detach().cpu()
         if easiness.shape != labels.given.shape:
             raise ValueError(
                 f"The `easiness` of Refine must have shape ({len(labels.given)},), a value for each example that was "
@@ -344,12 +295,8 @@ class Refine:
             )
         flagged = functional.refine_by_sample_easiness(decision.flagged, easiness, self.which, self.tol)
         kept = f" Of {int(decision.flagged.sum())} flags {int(flagged.sum())} are left, where sample easiness"
-        return replace(
-            decision,
-            flagged=flagged,
-            threshold=labels.easiest(flagged),
-            explanation=f"{decision.explanation}{kept} at the given label is {self.which}.",
-        )
+        explanation = f"{decision.explanation}{kept} at the given label is {self.which}."
+        return replace(decision, flagged=flagged, threshold=labels.easiest(flagged), explanation=explanation)
 
 
 def _hardest(labels: LabelScores, count: int) -> Tensor:
@@ -365,6 +312,6 @@ def _hardest(labels: LabelScores, count: int) -> Tensor:
     return flagged
 
 
-def _bounded(labels: LabelScores) -> str:
+def _bound(labels: LabelScores) -> str:
     side = "above" if labels.scores.higher_is_easier else "below"
     return "" if labels.tie is None else f", but nothing {side} {labels.tie:g}, where the model prefers the given label"

@@ -341,8 +341,8 @@ def test_labels_of_a_file_are_held_against_the_record(labelled: Path, tmp_path: 
     capsys.readouterr()
     np.save(tmp_path / "other.npy", (labels + (labels == 0)).astype(np.uint8))
     message = error_of(capsys, "issues", labelled, "--target", tmp_path / "other.npy")
-    assert message.startswith(
-        "20 of 60 labels are not those that were trained on: example 0 has the label 1 now and 0 in"
+    assert (
+        "`target` of find_label_issues are not of the same data: example 0 has target 0 in the first and 1" in message
     )
 
 

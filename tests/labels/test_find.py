@@ -294,14 +294,16 @@ def test_a_record_without_online_margins_says_what_records_them(tmp_path: Path) 
         ValueError,
         match=whole(
             f"The area under the margin is taken from training itself, but no run in '{tmp_path}' holds the series "
-            "'train-online': EasinessCallback(online=True), its default, records it; or give "
-            "EasinessRecord.load(path, 'train-probe').score('weighted_area_under_margin'), whose margins are those at "
-            "fixed weights."
+            "'train-online': EasinessCallback(online=True), its default, records it; give "
+            "EasinessRecord.load(path, 'train-online'), or EasinessRecord.load(path, 'train-probe')"
+            ".score('weighted_area_under_margin'), whose margins are those at fixed weights."
         ),
     ):
         find_label_issues(tmp_path)
     record = EasinessRecord.load(tmp_path, "train-probe")
-    with pytest.raises(ValueError, match=r"this record is of series 'train-probe': give EasinessRecord.load\(path"):
+    with pytest.raises(
+        ValueError, match=r"but this record is of series 'train-probe': EasinessCallback\(online=True\)"
+    ):
         find_label_issues(record)
     assert sorted(find_label_issues(record.score("area_under_margin")).flagged.tolist()) == WRONG
     losses = tmp_path / "losses"
@@ -315,9 +317,12 @@ def test_a_record_without_online_margins_says_what_records_them(tmp_path: Path) 
 def test_an_evaluation_pass_under_other_labels_is_not_taken_for_the_training(tmp_path: Path) -> None:
     write(tmp_path)
     write(tmp_path, series="train-probe", target=(TARGET + 1) % K)
-    for asked in ({"score": "mean_loss"}, {"rule": Hardest(0.2), "refine": Refine()}):
-        with pytest.raises(ValueError, match=f"is of other labels than training for {N} examples"):
-            find_label_issues(tmp_path, **asked)
+    with pytest.raises(
+        ValueError, match=r"^The training in '.*' and its series 'train-probe' are not of the same data"
+    ):
+        find_label_issues(tmp_path, score="mean_loss")
+    with pytest.raises(ValueError, match=r"^`refine` needs .* 'train-probe' is of other labels than training"):
+        find_label_issues(tmp_path, Hardest(0.2), refine=Refine())
     record = EasinessRecord.load(tmp_path, "train-probe")
     assert len(find_label_issues(record, Hardest(0.2), score="mean_loss"))
 
@@ -392,12 +397,13 @@ def test_labels_that_changed_since_training_are_an_error() -> None:
     with pytest.raises(
         ValueError,
         match=whole(
-            f"2 of {N} labels are not those that were trained on: example 7 has the label 2 now and 1 in the record; "
-            "train again, or give the labels of then."
+            "The record and the `target` of find_label_issues are not of the same data: example 7 has target 1 in the "
+            f"first and 2 in the second (2 of {N} differ), so an index no longer names the same example: train again, "
+            "or give the labels that were trained on."
         ),
     ):
         find_label_issues(scores_of(margins()), target=now)
-    with pytest.raises(ValueError, match="is this another data set"):
+    with pytest.raises(ValueError, match="the first has 60 examples and the second 5"):
         find_label_issues(scores_of(margins()), target=now[:5])
     unknown = scores_of(margins(), target=torch.full((N,), -1))
     assert torch.equal(find_label_issues(unknown, target=TARGET).given, TARGET[margins().argsort()])
@@ -409,10 +415,11 @@ def test_labels_that_changed_since_training_are_an_error() -> None:
         ({"record": 3}, TypeError, "must be an EasinessRecord, Scores, the folder"),
         ({"record": []}, ValueError, r"must be one, but for rule=Threshold\(\); got 0"),
         ({"record": [scores_of(margins())] * 2}, ValueError, r"must be one, but for rule=Threshold\(\); got 2"),
-        ({"record": [], "rule": Threshold()}, ValueError, "is empty: give the folder that ThresholdRuns wrote"),
+        ({"record": [], "rule": Threshold()}, ValueError, r"must be one, but for rule=Threshold\(\); got 0"),
         ({"record": scores_of(margins(), target=torch.ones(N).long())}, ValueError, "all are of class 1"),
         ({"record": scores_of(torch.full((N,), NAN))}, ValueError, f"None of {N} labels has a score"),
         ({"record": scores_of(margins(), name="variability")}, ValueError, "neither end of 'variability' is hard"),
+        ({"target": TARGET.float()}, ValueError, "must be integers"),
         ({"score": "aum"}, ValueError, "is scores of 'area_under_margin', but score='aum' was asked for"),
         ({"rule": "otsu"}, TypeError, "got 'otsu': give Confident.*; a score is given as `score=`"),
         ({"rule": "confident"}, TypeError, r"must be a rule; got 'confident': give `rule=Confident\(\)`\."),

@@ -178,7 +178,9 @@ def test_threshold_examples_that_were_never_seen_do_not_count() -> None:
     assert torch.equal(issues.given, TARGET[issues.index])
     assert len(issues) == N, "each had its own label in the other half"
     scores[1].values[sets[1]] = NAN
-    with pytest.raises(ValueError, match="None of the 40 threshold examples of run 1 has a score, so there is no"):
+    with pytest.raises(
+        ValueError, match="No example with a score was trained under the last class, 2, in run 1, so there is no"
+    ):
         find(scores)
 
 
@@ -202,12 +204,12 @@ def test_a_real_class_is_not_taken_for_the_one_that_does_not_exist(tmp_path: Pat
     write_half(tmp_path, 0, (0, 1), target=TARGET, num_classes=K)
     record = EasinessRecord.load(tmp_path, "train-online")
     with pytest.raises(
-        ValueError, match=r"^The last class, 1, is a real one, that of example 1 in `target`: the thresh"
+        ValueError, match=r"^Example 1 is of the last class, 1, in `target`, but threshold examples need a class"
     ):
         find(record, target=TARGET)
     for runs in ([record, record], [half(0, target=TARGET), half(1, target=TARGET)]):
         with pytest.raises(
-            ValueError, match=r"^Example 1 is of the last class, 1, in more than one run, so no run has"
+            ValueError, match=r"^Example 1 is of the last class, 1, in more than one run, but threshold examples"
         ):
             find(runs)
 
@@ -215,7 +217,7 @@ def test_a_real_class_is_not_taken_for_the_one_that_does_not_exist(tmp_path: Pat
 def test_the_threshold_class_is_the_models_last(tmp_path: Path) -> None:
     write_half(tmp_path, 0, (0,), num_classes=K + 3)
     with pytest.raises(
-        ValueError, match=r"^No example of run 0 was trained under the last class, 4, so there is no thr"
+        ValueError, match=r"^No example with a score was trained under the last class, 4, in run 0, so there"
     ):
         find(tmp_path, target=TARGET)
 
@@ -224,7 +226,10 @@ def test_runs_that_do_not_fit() -> None:
     first, second = halves()
     target = second.target.clone()
     target[second.target < K] = 1 - target[second.target < K]
-    with pytest.raises(ValueError, match="are of different labels: example"):
+    with pytest.raises(
+        ValueError,
+        match=r"^The first run of the threshold protocol and another are not of the same data: example 0 has",
+    ):
         find([first, half(1, target=target)])
     with pytest.raises(ValueError, match="must hold the same score of the same data set; got 'area_under_margin' of"):
         find([first, half(1, 150)])
