@@ -18,18 +18,18 @@ from torch import nn
 
 
 def is_named(value: object, class_name: str) -> bool:
-    """An isinstance check by name: Lightning's classes exist twice, in `lightning` and in `pytorch_lightning`."""
+    """Check a class by name: Lightning's classes exist twice, in `lightning` and in `pytorch_lightning`."""
     return any(base.__name__ == class_name for base in type(value).__mro__)
 
 
 def defines_forward(module: nn.Module) -> bool:
-    """Whether a module has a `forward` of its own: LightningModule's raises an error."""
+    """Return whether a module has a `forward` of its own: LightningModule's raises an error."""
     owner = next(base for base in type(module).__mro__ if "forward" in vars(base))
     return owner.__name__ not in ("LightningModule", "Module")
 
 
 def takes_dataloader_iter(module: Any) -> bool:
-    """Whether a training step takes its batches from an iterator by itself: then no hook sees a batch before it."""
+    """Return whether a training step takes batches from an iterator by itself, before any hook sees them."""
     from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
     return is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True)
@@ -39,7 +39,7 @@ def takes_dataloader_iter(module: Any) -> bool:
 
 
 def num_steps(trainer: Any) -> int:
-    """Optimizer steps so far: Lightning's count, or the batches where it counts none.
+    """Count the optimizer steps so far: Lightning's count, or the batches where it counts none.
 
     Lightning does not see the steps of raw optimizers, `self.optimizers(use_pl_optimizer=False)`; by its count all
     epochs would be at step 0.
@@ -50,28 +50,28 @@ def num_steps(trainer: Any) -> int:
 
 
 def trial_batches(trainer: Any) -> int:
-    """Batches of a trial run (`fast_dev_run`), which reads few examples and writes nothing; 0 for a real one."""
+    """Return the batches of a trial run (`fast_dev_run`), which reads little and writes nothing; 0 for a real one."""
     return int(trainer.fast_dev_run)
 
 
 def batch_number(trainer: Any) -> int:
-    """The number of the batch whose training step is about to begin: the loop counts it only when it has begun."""
+    """Return the number of the batch whose step is about to begin: the loop counts it only when it has begun."""
     return int(trainer.fit_loop.epoch_loop.batch_idx) + 1
 
 
 def batch_is_finished(trainer: Any) -> bool:
-    """Whether the training step of the last batch has ended, when a checkpoint asks in between."""
+    """Return whether the training step of the last batch has ended, when a checkpoint asks in between."""
     batches = trainer.fit_loop.epoch_loop.batch_progress.current
     return bool(batches.processed == batches.ready)
 
 
 def loads_training(trainer: Any) -> bool:
-    """Whether the loader that is processed now is the training's: a tuner loads validation too while it trains."""
+    """Return whether the loader processed now is the training's: a tuner loads validation too while it trains."""
     return trainer.train_dataloader is None or bool(trainer.fit_loop._should_reload_train_dl)
 
 
 def is_writer() -> bool:
-    """Whether this process is the one that writes files, also outside a fit."""
+    """Return whether this process is the one that writes files, also outside a fit."""
     from lightning.pytorch.utilities import rank_zero_only
 
     return getattr(rank_zero_only, "rank", 0) == 0
@@ -112,21 +112,21 @@ def set_callback_metrics(trainer: Any, metrics: Mapping[str, float]) -> None:
 
 
 def on_device(trainer: Any, module: Any, batch: Any) -> Any:
-    """A batch as the training step would get it: converted, through the user's transfer hooks, on the device."""
+    """Return a batch as the training step would get it: converted, through the user's transfer hooks, on the device."""
     batch = trainer.precision_plugin.convert_input(batch)
     batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
     return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
 
 def callable_module(trainer: Any, module: nn.Module) -> nn.Module:
-    """What to call for the module's forward: the wrapper that gathers its shards, where the strategy has put one."""
+    """Return what to call for the module's forward: the wrapper that gathers its shards, where there is one."""
     wrapped = type(trainer.model).__name__ == "FullyShardedDataParallel"
     return trainer.model if wrapped and trainer.model is not None else module
 
 
 @contextmanager
 def as_validation(trainer: Any) -> Iterator[None]:
-    """Lets `trainer.training` be False for a block: batch hooks that augment on the device ask for it."""
+    """Let `trainer.training` be False for a block: batch hooks that augment on the device ask for it."""
     stage = trainer.state.stage
     trainer.validating = True
     try:
@@ -143,13 +143,8 @@ class StrategyHook:
 
     Lightning has no hook where a loader is about to be iterated (`process_dataloader`), nor right before the training
     step when the batch is on the device (`batch_to_device`), nor for what the step returns (`training_step`). Several
-    hooks may lie over each other, and are removed in any order.
-
-    Args:
-        trainer: whose strategy.
-        method: name of the method.
-        before: takes the arguments and is called before the method.
-        after: takes what the method returned and returns what the caller gets.
+    hooks may lie over each other, and are removed in any order. `before` takes the arguments, `after` what the method
+    returned, and returns what the caller gets.
     """
 
     def __init__(
@@ -167,14 +162,14 @@ class StrategyHook:
         setattr(trainer.strategy, method, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the method."""
+        """Call the method."""
         if self._is_active and self._before is not None:
             self._before(*args, **kwargs)
         result = self._previous(*args, **kwargs)
         return self._after(result) if self._is_active and self._after is not None else result
 
     def remove(self) -> None:
-        """Gives the method back; the last of several hooks to be removed takes all of them off."""
+        """Give the method back; the last of several hooks to be removed takes all of them off."""
         self._is_active = False
         strategy, method = self._strategy, self._method
         current = strategy.__dict__.get(method)
@@ -189,7 +184,7 @@ class StrategyHook:
 
 
 def begin_next_epoch(trainer: Any) -> None:
-    """Lets a fit that is resumed at an epoch's end come to its next epoch as one that was never left does.
+    """Let a fit that is resumed at an epoch's end come to its next epoch as one that was never left does.
 
     By itself Lightning takes the iterator that it made on the way here, before the RNG state is restored; and with
     `max_steps` it begins by training a batch of the epoch that has ended.
@@ -203,7 +198,7 @@ def begin_next_epoch(trainer: Any) -> None:
 
 
 def end_resumed_epoch(trainer: Any, num_batches: int) -> None:
-    """Lets a fit that is resumed after an epoch's last batch begin the next epoch at its first batch.
+    """Let a fit that is resumed after an epoch's last batch begin the next epoch at its first batch.
 
     Lightning compares the number of batches that are done with the length of the next epoch, and would go on within it
     where that one is longer.
@@ -238,7 +233,7 @@ _SAVED_ARGS, _SAVED_KWARGS, _SAVED_DATASET = "__pl_saved_args", "__pl_saved_kwar
 
 
 def replace_saved_dataset(loader: Any, dataset: Any, replacement: Any) -> None:
-    """Lets Lightning, when it makes a loader again with a distributed sampler, make it over another data set.
+    """Let Lightning, when it makes a loader again with a distributed sampler, make it over another data set.
 
     It keeps the arguments of a loader that a hook made in the loader's `__dict__`.
     """

@@ -19,12 +19,10 @@ from lightning_easiness.record.writer import RunWriter
 
 
 class RunRecorder:
-    """Writes one run. Does nothing on other ranks than 0, and in trial runs.
+    """Writes one run under `dirpath`, None for a new folder beside the logger's files.
 
-    Args:
-        dirpath: Folder of the runs; None for a new one beside the logger's files.
-        run: Name of the run; None for "seed-<n>" after `seed_everything(n)`, else the next free "run-<k>".
-        exist_ok: Go on where the run has checkpoints already.
+    Without a name, the `run` is "seed-<n>" after `seed_everything(n)`, else the next free "run-<k>". Nothing is written
+    on other ranks than 0, nor in trial runs.
     """
 
     def __init__(self, dirpath: Path | None, run: str | None, exist_ok: bool) -> None:

@@ -10,11 +10,7 @@ TARGET_KEYS = ("label", "labels", "target", "targets", "y", "class", "classes", 
 
 
 def unpack_batch(batch: Any) -> tuple[Any, Any]:
-    """Splits a batch into inputs and targets: `(x, y, ...)`, or a mapping with the usual keys.
-
-    Raises:
-        TypeError: it is neither; the message names `batch_fn`.
-    """
+    """Return the inputs and targets of a batch: `(x, y, ...)`, or a mapping with the usual keys."""
     if isinstance(batch, Mapping):
         target_key = next((key for key in TARGET_KEYS if key in batch), None)
         if target_key is not None:

@@ -35,7 +35,7 @@ class DataIdentity:
 
     @classmethod
     def of_target(cls, target: Tensor) -> DataIdentity:
-        """The identity of a data set by targets of any integer dtype and device, negative where not known."""
+        """Return the identity of a data set by targets of any integer dtype and device, negative where not known."""
         return cls(len(target), normal_target(target))
 
     @cached_property
@@ -53,16 +53,10 @@ class DataIdentity:
         return torch.full((self.num_examples,), UNKNOWN_TARGET) if self.target is None else self.target
 
     def check_same(self, other: DataIdentity, here: str, there: str, way_out: str) -> None:
-        """Raises where two identities cannot be of one data set; a target that only one of them knows is no difference.
+        """Raise a ValueError where two identities cannot be of one data set.
 
-        Args:
-            other: the other identity.
-            here: what this one is the identity of, as the first words of a sentence: "The `scores` of Ablation".
-            there: what the other one is the identity of: "the data set".
-            way_out: what to do, the end of the sentence with its full stop.
-
-        Raises:
-            ValueError: the lengths differ, or the targets of an example.
+        A target that only one of them has is no difference. `here` ("The `scores` of Ablation") and `there` ("the data
+        set") name the owners of the two, and `way_out` says what to do, with its full stop.
         """
         problem = self._difference(other)
         if problem is not None:
@@ -72,7 +66,7 @@ class DataIdentity:
             )
 
     def is_same(self, other: DataIdentity) -> bool:
-        """Whether both may be of one data set, by the rule of `check_same`."""
+        """Return whether both may be of one data set, by the rule of `check_same`."""
         return self._difference(other) is None
 
     def merged(self, other: DataIdentity) -> DataIdentity:
@@ -86,7 +80,7 @@ class DataIdentity:
         return DataIdentity(self.num_examples, torch.where(self.target >= 0, self.target, other.target))
 
     def _has_target_of(self, other: DataIdentity) -> bool:
-        """Whether both hold the same targets, as cheaply as that can be found out."""
+        """Return whether both hold the same targets, as cheaply as that can be found out."""
         if self.target is None or other.target is None:
             return self.target is other.target
         if self.known_fingerprint is not None and self.known_fingerprint == other.known_fingerprint:
@@ -109,5 +103,5 @@ class DataIdentity:
 
 
 def normal_target(target: Tensor) -> Tensor:
-    """Brings targets of any integer dtype and device to int64 in main memory, -1 where not known."""
+    """Bring targets of any integer dtype and device to int64 in main memory, -1 where not known."""
     return target.detach().to("cpu", torch.int64).clamp(min=UNKNOWN_TARGET)

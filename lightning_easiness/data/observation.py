@@ -17,13 +17,13 @@ class Observation:
 
     Attributes:
         series: "train-probe", "train-online", "val-probe" ...
-        step: optimizer steps before it.
-        epoch: in which it was made.
+        step: Optimizer steps before it.
+        epoch: Epoch in which it was made.
         fields: name -> (N,); float32, but for `correct` (bool) and `count` (int32).
-        identity: the data set, with its targets as far as they are class indices and were seen.
-        num_classes: of the logits, None without them.
+        identity: The data set, with its targets as far as they are class indices and were seen.
+        num_classes: Of the logits; None without them.
         loss_name: "cross_entropy" or the name of the user's function.
-        seconds: duration of the pass; 0 for what is observed in the training forward.
+        seconds: Duration of the pass; 0 for what is observed in the training forward.
     """
 
     series: str
@@ -43,13 +43,9 @@ class Observation:
 
 @dataclass(frozen=True)
 class AveragedProbabilities:
-    """The softmax of each example, averaged over the training so far.
+    """The softmax of each example, float16 (N, K), averaged over the training up to a step and epoch.
 
-    Attributes:
-        step: optimizer steps made so far.
-        epoch: the last one that is in the average.
-        probabilities: float16 (N, K), NaN where an example was not seen.
-        count: times that each example was seen, int32 (N,).
+    It is NaN where an example was not seen; `count` are the times that it was, int32 (N,).
     """
 
     step: int

@@ -26,15 +26,8 @@ class SelectedDataset(Dataset[Any]):
 
     Attributes that it lacks are looked up in the user's data set, as `classes` or `transform`.
 
-    Args:
-        dataset: the user's data set.
-        indices: which of its examples, int64 (n,).
-        target: new labels for all of its examples, int64 (N,); negative where an example keeps its own. None: all do.
-        replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
-
-    Raises:
-        IndexError: an index is outside the data set.
-        ValueError: `target` is not one label an example of the whole data set.
+    `indices` are int64 (n,); `target` are new labels for all examples, int64 (N,), negative where one keeps its own;
+    `replace_fn` (item, label) -> item is for items that are neither (x, label, ...) nor mappings with the usual keys.
 
     Example:
         >>> letters = [("a", 0), ("b", 1), ("c", 2)]
@@ -98,12 +91,9 @@ class SelectedDataset(Dataset[Any]):
 
 
 def replace_label(item: Any, label: int) -> Any:
-    """Returns an item `(x, label, ...)` or a mapping with the usual keys under another label, of the old one's type.
+    """Return an item `(x, label, ...)` or a mapping with the usual keys under another label, of the old one's type.
 
     A label may be a number or a one-hot vector.
-
-    Raises:
-        TypeError: it is neither, or the old label is no single number.
 
     Example:
         >>> replace_label(("x", 1, "meta"), 2), replace_label({"image": 0, "label": torch.tensor(1)}, 2)
@@ -128,7 +118,7 @@ def replace_label(item: Any, label: int) -> Any:
 
 
 def try_label(selected: SelectedDataset) -> None:
-    """Reads one item whose label is replaced, so that a label that cannot be is known before training starts."""
+    """Read one item whose label is replaced, so that a label that cannot be is known before training starts."""
     assert selected.target is not None
     places = (selected.target[selected.indices] >= 0).nonzero()[:1, 0]
     if len(places):
@@ -156,7 +146,7 @@ def _is_one_hot(label: Tensor) -> bool:
 
 
 def whole(dataset: Any) -> Any:
-    """The user's data set under a SelectedDataset; the data set itself where nothing was selected from it."""
+    """Return the user's data set under a SelectedDataset; the data set itself where nothing was selected from it."""
     return dataset.dataset if isinstance(dataset, SelectedDataset) else dataset
 
 
@@ -166,14 +156,14 @@ def num_examples(dataset: Any) -> int:
 
 
 def example_indices(dataset: Any, keys: Any) -> Any:
-    """What a sampler asks of a data set, as indices in the whole of it."""
+    """Return what a sampler asks of a data set, as indices in the whole of it."""
     if not isinstance(dataset, SelectedDataset):
         return keys
     return dataset.indices[keys if isinstance(keys, (int, Tensor)) else torch.as_tensor(keys)]
 
 
 def known_target(dataset: Any) -> Tensor | None:
-    """The labels that a data set holds as a list, int64 (N,); None when they are not to be had without reading items.
+    """Return the labels that a data set lists, int64 (N,); None where they cannot be had without reading items.
 
     Example:
         >>> known_target(Subset(TensorDataset(torch.zeros(4, 2), torch.tensor([3, 1, 0, 2])), [0, 3]))

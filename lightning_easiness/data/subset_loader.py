@@ -29,7 +29,7 @@ from lightning_easiness.data.subset import SelectedDataset
 
 
 def check_selectable(loader: Any) -> None:
-    """Raises a TypeError that says what to do when examples cannot be selected from a train loader."""
+    """Raise a TypeError where examples cannot be selected from a train loader."""
     if not isinstance(loader, DataLoader):
         raise TypeError(
             f"EasinessDataModule selects from one train DataLoader; got {type(loader).__name__}."
@@ -50,20 +50,13 @@ def check_selectable(loader: Any) -> None:
 def select_from(
     loader: DataLoader[Any], selected: SelectedDataset, enough: Callable[[int], int] = int
 ) -> DataLoader[Any]:
-    """Makes a loader over `selected` that is the user's in all else.
+    """Make a loader over `selected`, a part of the loader's data set, that is the user's in all else.
 
     A random sampler draws from the selection by the same generator, a weighted one by the weights of the selected; one
-    that was given a number of draws makes the share of it that the selection is of what can be drawn. A subset sampler
-    draws from those of its subset that are selected. A sampler or batch sampler of the user's own is asked for one: its
-    method `for_selection(selected)` returns a sampler of positions 0 to n - 1.
-
-    Args:
-        loader: the user's, left as it is.
-        selected: a part of the loader's data set.
-        enough: number of draws -> number needed, for a weighted sampler, which may draw less than there is to draw.
-
-    Raises:
-        TypeError: the loader has a sampler of which it is not known what it would draw from a part.
+    that was given a number of draws makes the share of it that the selection is of what can be drawn, or what `enough`
+    (number of draws -> number needed) says. A subset sampler draws from those of its subset that are selected. A
+    sampler or batch sampler of the user's own is asked for one: its method `for_selection(selected)` returns a sampler
+    of positions 0 to n - 1; a TypeError is raised where it has none.
 
     Example:
         >>> loader = DataLoader(range(10), batch_size=2)
@@ -89,7 +82,7 @@ def select_from(
 
 
 def drawable(loader: DataLoader[Any]) -> Tensor | None:
-    """The examples that a loader's sampler can draw, bool (N,); None for all."""
+    """Return the examples that a loader's sampler can draw, bool (N,); None for all."""
     sampler: Any = loader.sampler
     if type(loader.batch_sampler) is BatchSampler:
         sampler = loader.batch_sampler.sampler
@@ -105,7 +98,7 @@ def drawable(loader: DataLoader[Any]) -> Tensor | None:
 
 
 def check_batches(owner: str, loader: DataLoader[Any], trainer: Any) -> None:
-    """Raises a ValueError where a loader over a selection gives no batch, at which Lightning would end the fit."""
+    """Raise a ValueError where a loader over a selection gives no batch, at which Lightning would end the fit."""
     try:
         found = len(loader)
     except TypeError:
@@ -124,40 +117,20 @@ def _for_selection(sampler: Any, selected: SelectedDataset) -> Any:
         return sampler.for_selection(selected)
     make = _SAMPLERS.get(type(sampler))
     if make is None:
-        kind = type(sampler).__name__
         raise TypeError(
-            f"EasinessDataModule does not know what {kind} would draw from a part of the data set; give it a method"
-            " `for_selection(selected)` that returns a sampler of positions 0 to len(selected) - 1"
+            f"EasinessDataModule does not know what {type(sampler).__name__} would draw from a part of the data set;"
+            " give it a method `for_selection(selected)` that returns a sampler of positions 0 to len(selected) - 1"
             " (`selected.indices` are their examples), or use shuffle=True."
         )
     return make(sampler, selected)
-
-
-def _in_order(sampler: SequentialSampler, selected: SelectedDataset) -> SequentialSampler:
-    return SequentialSampler(selected)
 
 
 def _random(sampler: RandomSampler, selected: SelectedDataset) -> RandomSampler:
     clone = copy.copy(sampler)
     clone.data_source = selected
     if sampler._num_samples is not None:
-        clone._num_samples = _share(sampler._num_samples, len(selected), len(selected.dataset))
+        clone._num_samples = _part(sampler._num_samples, len(selected), len(selected.dataset))
     return clone
-
-
-def _draw_enough(made: dict[str, Any], enough: Callable[[int], int]) -> None:
-    for holder in (made["sampler"], getattr(made["batch_sampler"], "sampler", None)):
-        sampler: Any = holder.sampler if type(holder) is BatchSampler else holder
-        if type(sampler) is WeightedRandomSampler and sampler.replacement:
-            sampler.num_samples = max(sampler.num_samples, enough(sampler.num_samples))
-
-
-def _share(num_samples: int, selected: float, of: float) -> int:
-    return max(1, round(num_samples * selected / of))
-
-
-def _batches(sampler: BatchSampler, selected: SelectedDataset) -> BatchSampler:
-    return BatchSampler(_for_selection(sampler.sampler, selected), sampler.batch_size, sampler.drop_last)
 
 
 def _subset(sampler: SubsetRandomSampler, selected: SelectedDataset) -> SubsetRandomSampler:
@@ -172,22 +145,36 @@ def _weighted(sampler: WeightedRandomSampler, selected: SelectedDataset) -> Weig
     weights: Tensor = sampler.weights
     clone.weights = weights[selected.indices]
     # each example is drawn as often as before
-    clone.num_samples = _share(sampler.num_samples, float(clone.weights.sum()), float(weights.sum()))
+    clone.num_samples = _part(sampler.num_samples, float(clone.weights.sum()), float(weights.sum()))
     if not sampler.replacement:
         clone.num_samples = min(clone.num_samples, int(clone.weights.count_nonzero()))
     return clone
 
 
 def _distributed(sampler: DistributedSampler[Any], selected: SelectedDataset) -> DistributedSampler[Any]:
-    clone: DistributedSampler[Any] = DistributedSampler(
-        selected, sampler.num_replicas, sampler.rank, sampler.shuffle, sampler.seed, sampler.drop_last
-    )
+    options = sampler.num_replicas, sampler.rank, sampler.shuffle, sampler.seed, sampler.drop_last
+    clone: DistributedSampler[Any] = DistributedSampler(selected, *options)
     clone.set_epoch(sampler.epoch)
     return clone
 
 
+def _batches(sampler: BatchSampler, selected: SelectedDataset) -> BatchSampler:
+    return BatchSampler(_for_selection(sampler.sampler, selected), sampler.batch_size, sampler.drop_last)
+
+
+def _part(num_samples: int, selected: float, of: float) -> int:
+    return max(1, round(num_samples * selected / of))
+
+
+def _draw_enough(made: dict[str, Any], enough: Callable[[int], int]) -> None:
+    for holder in (made["sampler"], getattr(made["batch_sampler"], "sampler", None)):
+        sampler: Any = holder.sampler if type(holder) is BatchSampler else holder
+        if type(sampler) is WeightedRandomSampler and sampler.replacement:
+            sampler.num_samples = max(sampler.num_samples, enough(sampler.num_samples))
+
+
 _SAMPLERS: dict[type, Callable[[Any, SelectedDataset], Any]] = {
-    SequentialSampler: _in_order,
+    SequentialSampler: lambda sampler, selected: SequentialSampler(selected),
     RandomSampler: _random,
     BatchSampler: _batches,
     SubsetRandomSampler: _subset,

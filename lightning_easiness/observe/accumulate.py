@@ -57,11 +57,9 @@ class EpochSums(StepList):
         self.num_examples, self.names = num_examples, names
 
     def totals(self) -> tuple[Tensor, Tensor]:
-        """Add up what was taken.
+        """Return sums (F + 1, N), float64, of the fields `names` and of the times seen, and targets (N,), on the CPU.
 
-        Returns:
-            sums (F + 1, N) float64 of the fields `names` (zero where not recorded) and of the times seen, and target
-            (N,) int64, -1 where not seen; on the CPU.
+        A field that was not recorded is zero; the target of an example that was not seen is -1.
         """
         sums = torch.zeros(len(self.names) + 1, self.num_examples, dtype=torch.float64)
         target = torch.full((self.num_examples,), -1, dtype=torch.int64)

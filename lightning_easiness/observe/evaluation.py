@@ -31,11 +31,8 @@ Pattern = Callable[[Any], Any]
 class EvaluationPass:
     """Observes every example of a loader's data set at the current weights, in eval mode and the user's precision.
 
-    Args:
-        split: "train", "val" or "loader": the first word of the series' name.
-        loader: Whose data set is read, the whole of it where training uses a part; with its own way of loading.
-        reader: How batches and outputs are read.
-        patterns: name -> function of the inputs; a further series each, "train-probe-<name>".
+    The series is "<split>-probe", and "<split>-probe-<name>" for each pattern, a function of the inputs. The whole data
+    set is read where training uses a part, in the loader's own way of loading.
     """
 
     def __init__(
@@ -48,10 +45,9 @@ class EvaluationPass:
         self._series |= {f"{split}-probe-{name}": pattern for name, pattern in (patterns or {}).items()}
 
     def run(self, trainer: Trainer, *, epoch: int | None = None) -> list[Observation]:
-        """Make the pass, on all processes together; a trial run reads as few batches as it trains on.
+        """Make the pass, on all processes together, and return an observation per series, complete in every process.
 
-        Returns:
-            One observation per series, complete in every process, under `epoch` or the current one.
+        A trial run reads as few batches as it trains on.
         """
         began = time.perf_counter()
         loader, batches = ordered_loader(

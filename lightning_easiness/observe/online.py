@@ -24,11 +24,8 @@ SERIES = "train-online"
 class OnlineObserver:
     """Keeps each example's loss, correctness and margin from the steps that train on it, until its epoch ends.
 
-    Args:
-        trainer: Whose fit is observed. Its train loaders are followed from now on, until `close`.
-        reader: How batches and outputs are read.
-        names: The fields to observe, "loss" first.
-        probabilities: Average each example's softmax, too, over all epochs.
+    `names` are the fields to observe, "loss" first; `probabilities` averages each example's softmax over all epochs.
+    The train loaders are followed from now on, until `close`.
     """
 
     def __init__(

@@ -116,6 +116,14 @@ def test_loads_training() -> None:
     assert True in seen[1:], "and the one that is loaded again"
 
 
+def test_set_callback_metrics_lets_monitors_see_values_at_once() -> None:
+    def ask(trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> float:
+        private.set_callback_metrics(trainer, {"ours": float(batch_idx)})
+        return float(trainer.callback_metrics["ours"])
+
+    assert asked("on_train_batch_end", ask, max_epochs=1) == [0.0, 1.0]
+
+
 def test_is_writer() -> None:
     assert private.is_writer()
 
