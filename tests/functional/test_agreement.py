@@ -21,8 +21,6 @@ from lightning_easiness.functional import (
 from tests.functional import references as reference
 from tests.functional.strategies import FLOAT_TYPES, filled, float_types, moderate
 
-index_sets = st.sets(st.integers(0, 30) | st.integers(10**12, 10**12 + 3), max_size=12)
-index_types = st.sampled_from([torch.int32, torch.int64])
 values = st.sampled_from([0.0, -0.0, 1.0, 2.0, math.inf, -math.inf, math.nan]) | st.floats(-10, 10)
 
 
@@ -30,27 +28,19 @@ values = st.sampled_from([0.0, -0.0, 1.0, 2.0, math.inf, -math.inf, math.nan]) |
 
 
 @moderate
-@given(index_sets, index_sets, st.randoms(use_true_random=False))
-def test_matching_rate_of_index_sets(a, b, random):
-    if not a and not b:
-        return
-    shuffled = [random.sample(sorted(indices), len(indices)) for indices in (a, b)]
-    rate = matching_rate(*(torch.tensor(indices, dtype=torch.int64) for indices in shuffled))
-    assert rate.ndim == 0
-    assert rate.dtype.is_floating_point
-    assert rate.item() == pytest.approx(reference.matching_rate(a, b), rel=1e-6)
-
-
-@moderate
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20), index_types)
-def test_a_mask_and_its_indices_are_the_same_set(pairs, dtype):
-    masks = torch.tensor(pairs).unbind(1)
-    if not any(mask.any() for mask in masks):
-        return
-    indices = [mask.nonzero().flatten().to(dtype) for mask in masks]
-    wanted = reference.matching_rate(*(index.tolist() for index in indices))
-    assert matching_rate(*masks).item() == pytest.approx(wanted, rel=1e-6)
-    assert matching_rate(*indices).item() == pytest.approx(wanted, rel=1e-6)
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20).filter(
+        lambda pairs: any(map(any, pairs))
+    ),
+    st.sampled_from([0, 10**12]),
+    st.randoms(use_true_random=False),
+)
+def test_matching_rate_of_masks_and_of_indices_in_any_order(pairs, first, random):
+    sets = [[first + example for example, chosen in enumerate(side) if chosen] for side in zip(*pairs, strict=True)]
+    indices = [torch.tensor(random.sample(examples, len(examples)), dtype=torch.int64) for examples in sets]
+    for rate in (matching_rate(*torch.tensor(pairs).unbind(1)), matching_rate(*indices)):
+        assert (rate.shape, rate.dtype) == ((), torch.float32)
+        assert rate.item() == pytest.approx(reference.matching_rate(*sets), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -77,35 +67,6 @@ def test_the_chance_rate_is_the_fraction():
         standard_error = rates.std() / math.sqrt(len(rates))
         assert abs(rates.mean() - size / 1000) < 4 * standard_error
         assert standard_error < 0.003
-
-
-def test_two_empty_sets_are_an_error():
-    nothing = torch.empty(0, dtype=torch.int64)
-    with pytest.raises(ValueError, match="empty"):
-        matching_rate(nothing, nothing)
-    with pytest.raises(ValueError, match="empty"):
-        matching_rate(torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool))
-
-
-@pytest.mark.parametrize(("name", "a", "b"), [("a", [1, 1, 2], [1, 2]), ("b", [1, 2], [2, 3, 2])])
-def test_duplicates_in_an_index_set_are_an_error(name, a, b):
-    with pytest.raises(ValueError, match=rf"`{name}`"):
-        matching_rate(torch.tensor(a), torch.tensor(b))
-
-
-def test_masks_of_different_length_and_matrices_are_errors():
-    with pytest.raises(ValueError, match=r"`[ab]`"):
-        matching_rate(torch.ones(3, dtype=torch.bool), torch.ones(4, dtype=torch.bool))
-    with pytest.raises(ValueError, match="`a`"):
-        matching_rate(torch.arange(4).reshape(2, 2), torch.arange(4))
-    with pytest.raises(ValueError, match="`b`"):
-        matching_rate(torch.arange(4), torch.arange(4).reshape(2, 2))
-
-
-@pytest.mark.parametrize("fractional", [torch.tensor([0.5, 1.5]), torch.tensor([1.0, 2.0])])
-def test_scores_in_the_place_of_indices_are_an_error(fractional):
-    with pytest.raises((TypeError, ValueError), match="`a`"):
-        matching_rate(fractional, torch.tensor([1, 2]))
 
 
 # rank correlation
@@ -140,27 +101,9 @@ def test_rank_correlation_equals_scipy_and_pandas(levels):
     assert rank_correlation(a, b).item() == pytest.approx(wanted, abs=1e-12)
 
 
-@pytest.mark.parametrize("dtype", FLOAT_TYPES)
-def test_rank_correlation_by_hand(dtype):
-    a = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=dtype)
-    assert rank_correlation(a, a.square()).item() == pytest.approx(1)
-    assert rank_correlation(a, -a).item() == pytest.approx(-1)
-    # Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5).
-    assert rank_correlation(torch.tensor([0.0, 5, 5, 9], dtype=dtype), a).item() == pytest.approx(math.sqrt(0.9))
-
-
 def test_rank_correlation_of_neighbouring_doubles():
     near = 1 + torch.arange(4, dtype=torch.float64) * 2.0**-50
     assert rank_correlation(near, torch.tensor([1.0, 2.0, 4.0, 3.0])).item() == pytest.approx(0.8)
-
-
-def test_rank_correlation_needs_two_vectors_of_one_length():
-    with pytest.raises(ValueError, match=r"`[ab]`"):
-        rank_correlation(torch.rand(3), torch.rand(4))
-    with pytest.raises(ValueError, match=r"`[ab]`"):
-        rank_correlation(torch.rand(3), torch.rand(1))
-    with pytest.raises(ValueError, match=r"`[ab]`"):
-        rank_correlation(torch.rand(2, 3), torch.rand(2, 3))
 
 
 # split halves
@@ -193,18 +136,6 @@ def test_every_split_into_two_equal_halves_is_as_likely_as_the_others(num_runs, 
     assert chi_square <= scipy.stats.chi2.isf(1e-4, max(num_splits - 1, 1))
 
 
-@moderate
-@given(st.data(), st.integers(2, 5), st.integers(3, 8), st.integers(1, 4))
-def test_split_half_lies_among_the_possible_splits(data, num_runs, num_examples, num_splits):
-    # Small whole numbers: sums are exact, so ties between means are ties in the reference too.
-    values = filled(data.draw, (num_runs, num_examples), st.integers(0, 3).map(float), torch.float64)
-    possible = reference.split_half_agreements(values.tolist())
-    if any(map(math.isnan, possible)):
-        return
-    agreement = split_half_agreement(values, num_splits=num_splits).item()
-    assert min(possible) - 1e-6 <= agreement <= max(possible) + 1e-6
-
-
 def test_split_half_averages_over_splits():
     values = runs(5, 25, noise=1.0)
     possible = reference.split_half_agreements(values.tolist())
@@ -230,53 +161,18 @@ def test_split_half_recovers_a_known_reliability(num_runs, noise):
     assert agreement == pytest.approx(spearman_of_normal(reliability), abs=0.02)
 
 
-def test_split_half_of_an_odd_number_of_runs_has_equal_halves():
-    # Halves of 1 and 2 runs would agree at sqrt(1/3 * 1/2) = 0.41 instead.
-    agreement = split_half_agreement(runs(3, 20_000, noise=math.sqrt(2))).item()
-    assert agreement == pytest.approx(spearman_of_normal(1 / 3), abs=0.02)
-
-
-def test_split_half_depends_on_the_seed_alone():
-    values = runs(6, 30, noise=1.0)
-    first, again, other = (split_half_agreement(values, seed=seed, num_splits=2).item() for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-
-
 def test_an_example_that_no_run_knows_changes_nothing():
     values = runs(4, 30, noise=1.0)
     unknown = torch.cat([values, torch.full((4, 1), math.nan)], dim=1)
     assert split_half_agreement(unknown).item() == pytest.approx(split_half_agreement(values).item())
 
 
-def test_split_half_needs_two_runs():
-    with pytest.raises(ValueError, match=r"values.*1|1.*values"):
-        split_half_agreement(torch.rand(1, 10))
-    with pytest.raises(ValueError, match="values"):
-        split_half_agreement(torch.rand(10))
-    with pytest.raises(ValueError, match="num_splits"):
-        split_half_agreement(torch.rand(4, 10), num_splits=0)
-
-
 # extrapolation
 
 
-@pytest.mark.parametrize(
-    ("agreement", "factor", "wanted"),
-    [
-        (0.5, 2, 2 / 3),
-        (0.5, 0.5, 1 / 3),
-        (0.5, 1, 0.5),
-        (0.0, 10, 0.0),
-        (1.0, 10, 1.0),
-        (0.8, 3, 12 / 13),
-        (-0.2, 2, -0.5),
-    ],
-)
+@pytest.mark.parametrize(("agreement", "factor", "wanted"), [(0.5, 2, 2 / 3), (0.5, 0.5, 1 / 3), (-0.2, 2, -0.5)])
 def test_extrapolation_by_hand(agreement, factor, wanted):
-    result = extrapolate_agreement(torch.tensor(agreement), factor)
-    assert result.ndim == 0
-    assert result.item() == pytest.approx(wanted)
+    assert extrapolate_agreement(torch.tensor(agreement), factor).item() == pytest.approx(wanted)
 
 
 @moderate
@@ -291,9 +187,3 @@ def test_the_extrapolated_agreement_is_the_one_that_more_runs_have(noise):
     few, many = runs(4, 20_000, noise), runs(12, 20_000, noise, seed=1)
     predicted = extrapolate_agreement(split_half_agreement(few), 3).item()
     assert predicted == pytest.approx(split_half_agreement(many).item(), abs=0.03)
-
-
-@pytest.mark.parametrize("factor", [0, -1.0])
-def test_extrapolation_to_no_runs_is_an_error(factor):
-    with pytest.raises(ValueError, match="factor"):
-        extrapolate_agreement(torch.tensor(0.5), factor)

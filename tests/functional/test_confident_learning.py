@@ -37,7 +37,7 @@ def joint_by_loops(probabilities: torch.Tensor, given: torch.Tensor) -> list[lis
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_against_loops(number: int, classes: int, dtype: torch.dtype) -> None:
     probabilities, given = made(number, classes)
-    probabilities = (probabilities.double() / probabilities.double().sum(1, keepdim=True)).to(dtype)
+    probabilities = probabilities.to(dtype)
     given[::7] = -1
     probabilities[3] = math.nan
     assert confident_joint(probabilities, given).tolist() == joint_by_loops(probabilities, given)
@@ -86,15 +86,6 @@ def test_against_cleanlab(seed: int) -> None:
     assert confident_joint(exact, given).tolist() == theirs.tolist()
 
 
-def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="`probabilities` of confident_joint"):
-        confident_joint(torch.ones(3, 2), torch.zeros(3, dtype=torch.long))
-    with pytest.raises(ValueError, match="`given` of confident_joint"):
-        confident_joint(torch.full((3, 2), 0.5), torch.tensor([0, 1, 2]))
-    with pytest.raises(TypeError, match="integers"):
-        confident_joint(torch.full((3, 2), 0.5), torch.zeros(3))
-
-
 # ------------------------------------------------------------------ another confidence
 
 
@@ -121,5 +112,3 @@ def test_what_was_certain_is_shared_by_the_others() -> None:
     certain = torch.tensor([[1.0, 0.0, 0.0]])
     replaced = functional.replace_confidence(certain, torch.tensor([0]), torch.tensor([0.4]))
     torch.testing.assert_close(replaced, torch.tensor([[0.4, 0.3, 0.3]]))
-    with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
-        functional.replace_confidence(certain, torch.tensor([0]), torch.tensor([1.5]))

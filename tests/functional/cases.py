@@ -1,0 +1,122 @@
+"""Each public function of `lightning_easiness.functional` with arguments that it takes, for the tests of them all."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_easiness import functional
+
+N, K = 12, 4  # examples and classes; no other side of an input is N
+
+
+class Case(NamedTuple):
+    """A call of a public function: its tensors, its other arguments, and whether each example is scored by itself."""
+
+    owner: str
+    inputs: dict[str, Tensor]
+    options: dict[str, Any]
+    is_per_example: bool
+
+    def __call__(self, **changes: Any) -> tuple[Tensor, ...]:
+        """Return the results, however many there are; a generator is drawn from as if it were new."""
+        arguments = {**self.inputs, **self.options, **changes}
+        if "generator" in arguments:
+            arguments["generator"].manual_seed(0)
+        if self.owner == "compare_to_thresholds":
+            arguments["threshold_indices"] = list(arguments["threshold_indices"])
+        result = getattr(functional, self.owner)(**arguments)
+        return tuple(result) if isinstance(result, tuple) else (result,)
+
+
+def whole(owner: str, **arguments: Any) -> Case:
+    """A function of all examples together."""
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
+    options = {name: value for name, value in arguments.items() if name not in tensors}
+    return Case(owner, tensors, options, is_per_example=False)
+
+
+def each(owner: str, **arguments: Any) -> Case:
+    """A function whose result for an example depends on that example alone."""
+    return whole(owner, **arguments)._replace(is_per_example=True)
+
+
+def uniform(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+SCORE, OTHER, ROWS, WEIGHTS = uniform(N), uniform(N, seed=1), uniform(3, N), uniform(3, seed=2)
+TARGET = torch.arange(N) % K
+LOGITS = {"logits": uniform(N, K), "target": TARGET}
+OUTPUTS = {"logits": uniform(N, K).softmax(1), "target": TARGET, "probabilities": True}
+PROBABILITIES = {"probabilities": uniform(N, K).softmax(1), "given": TARGET}
+CORRECT, SEEN, MASK = ROWS < 0.6, uniform(3, N, seed=3) < 0.8, OTHER < 0.6
+IMAGES = uniform(N, 3, 4, 6)
+TWO_GROUPS = torch.cat([SCORE[:6], OTHER[:6] + 9])
+
+CASES = [
+    each("mean_loss_easiness", loss=ROWS),
+    whole("count_easiness", correct=CORRECT),
+    whole("rank_by_easiness", values=torch.ones(N), tie_breaker=torch.ones(N), higher_is_easier=True),
+    whole("easiest", values=torch.ones(N), fraction=0.5, higher_is_easier=True),
+    whole("hardest", values=torch.zeros(N), fraction=0.5, higher_is_easier=False),
+    whole("matching_rate", a=torch.arange(N - 1), b=torch.arange(3, N)),
+    whole("matching_rate", a=MASK, b=SCORE < 0.5),
+    whole("rank_correlation", a=SCORE, b=OTHER),
+    whole("split_half_agreement", values=uniform(5, N)),
+    each("extrapolate_agreement", agreement=SCORE, factor=2),
+    each("margin", **LOGITS),
+    each("area_under_margin", margin=ROWS),
+    each("area_under_margin", margin=ROWS, weights=WEIGHTS),
+    whole("learning_weights", accuracy=WEIGHTS),
+    each("area_under_loss", loss=ROWS),
+    each("early_agreement", correct=CORRECT, seen=SEEN),
+    each("forgetting_events", correct=CORRECT),
+    each("el2n", **LOGITS),
+    each("confidence", loss=ROWS),
+    each("confidence", loss=ROWS, weights=WEIGHTS),
+    each("variability", loss=ROWS),
+    each("correctness", correct=CORRECT),
+    each("sample_easiness", **LOGITS),
+    each("sample_easiness", **LOGITS, per_class=True),
+    each("sample_easiness", **OUTPUTS),
+    whole("sample_easiness", **LOGITS, method="monte_carlo"),
+    whole("sample_easiness", **LOGITS, method="monte_carlo", generator=torch.Generator()),
+    each("sample_easiness_loss", **LOGITS, reduction="none"),
+    each("sample_easiness_loss", **OUTPUTS, reduction="none"),
+    whole("sample_easiness_loss", **LOGITS),
+    each("easiness_level", easiness=SCORE),
+    whole("medium_sample_rate", easiness=SCORE),
+    whole("expected_sample_easiness_error", easiness=SCORE, correct=MASK),
+    each("in_levels", easiness=SCORE),
+    whole("in_levels_by_loss", loss=OTHER, easiness=SCORE),
+    whole("ablate", values=SCORE, ratio=0.5, higher_is_easier=True),
+    whole("ablate", values=SCORE, ratio=0.5, higher_is_easier=True, tie_breaker=OTHER),
+    whole("ablate", values=SCORE, ratio=0.5, higher_is_easier=True, class_balanced=True, target=TARGET),
+    whole("relabel", target=TARGET, indices=torch.arange(3, 8), noise="uniform", num_classes=K),
+    whole("relabel", target=TARGET, indices=torch.arange(3, 8), noise="next_class", num_classes=K),
+    whole("weighted_sample", weights=SCORE, count=5),
+    whole("weighted_sample", weights=SCORE, count=5, generator=torch.Generator()),
+    whole("corrupt_labels", target=TARGET, ratio=0.5),
+    whole("corrupt_labels", target=TARGET, ratio=0.5, noise="uniform"),
+    whole("corrupt_labels", target=TARGET, ratio=None, noise=torch.full((K, K), 0.25)),
+    whole("threshold_examples", target=TARGET, num_classes=K),
+    whole("threshold_of", values=SCORE),
+    each("flag_by_threshold", values=SCORE, threshold=0.5),
+    whole("compare_to_thresholds", values=ROWS, threshold_indices=torch.tensor([[0, 2], [1, 3], [4, 5]])),
+    each("refine_by_sample_easiness", flagged=MASK, easiness=SCORE.round()),
+    whole("split_by_mixture", values=TWO_GROUPS),
+    whole("split_by_gap", values=TWO_GROUPS),
+    each("suggest_labels", **PROBABILITIES),
+    each("self_confidence", **PROBABILITIES),
+    each("normalized_margin", **PROBABILITIES),
+    whole("confident_joint", **PROBABILITIES),
+    whole("estimate_wrong_share", **PROBABILITIES),
+    each("replace_confidence", **PROBABILITIES, confidence=OTHER),
+    each("interpolate_grey", images=IMAGES, alpha=0.5),
+    whole("shuffle_tiles", images=IMAGES, tile_size=0.5),
+    whole("shuffle_tiles", images=IMAGES, tile_size=0.5, generator=torch.Generator()),
+    each("radial_mask", images=IMAGES, radius=1.5),
+]
