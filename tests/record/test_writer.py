@@ -142,42 +142,34 @@ def test_a_run_is_complete_until_it_is_trained_on(tmp_path: Path) -> None:
 
 def test_a_run_with_checkpoints_is_not_begun_anew(tmp_path: Path) -> None:
     write_run(tmp_path, 0)
-    with pytest.raises(
-        FileExistsError,
-        match=whole(
-            f"Run 'seed-0' in '{tmp_path}' already holds checkpoints (3): give another `run` or `dirpath`, "
-            "delete the folder, or go on with the run with `resume=True`."
-        ),
-    ):
+    message = (
+        f"Run 'seed-0' in '{tmp_path}' already holds checkpoints (3): give another `run` or `dirpath`, "
+        "delete the folder, or go on with the run with `resume=True`."
+    )
+    with pytest.raises(FileExistsError, match=whole(message)):
         RunWriter(tmp_path, "seed-0")
-    RunWriter(tmp_path, "seed-0", resume=True).close()  # and the lock was let go
+    RunWriter(tmp_path, "seed-0", resume=True).close()  # and the lock was released
 
 
 def test_a_run_without_checkpoints_is_begun_anew(tmp_path: Path) -> None:
-    RunWriter(tmp_path, "a", seed=1).close()
-    RunWriter(tmp_path, "a", seed=2).close()
-    assert read_run(tmp_path / "a").seed == 2
+    for seed in (1, 2):
+        RunWriter(tmp_path, "a", seed=seed).close()
+        assert read_run(tmp_path / "a").seed == seed
 
 
-def test_resuming_goes_on_and_a_step_may_be_written_anew(tmp_path: Path) -> None:
+def test_resuming_goes_on_with_the_first_seed_and_a_step_may_be_written_anew(tmp_path: Path) -> None:
     write_run(tmp_path, 0)
-    with RunWriter(tmp_path, "seed-0", resume=True) as writer:
-        assert writer.steps("train-probe") == (0, 120, 240)
-        assert writer.steps("val-probe") == ()
+    message = f"Run 'seed-0' in '{tmp_path}' was begun with seed 0 and is resumed with seed 1: its record keeps seed 0."
+    with pytest.warns(UserWarning, match=whole(message)) as caught:
+        writer = RunWriter(tmp_path, "seed-0", seed=1, resume=True)
+    assert caught[0].filename == __file__
+    with writer:
+        assert (writer.steps("train-probe"), writer.steps("val-probe")) == ((0, 120, 240), ())
         path = append(writer, step=240, fields={"loss": torch.ones(NUM_EXAMPLES)})
         append(writer, step=360)
         assert writer.steps("train-probe") == (0, 120, 240, 360)
     assert ArrayFile.open(path).fields == ("loss",)
     assert read_run(writer.path).seed == 0
-
-
-def test_resuming_with_another_seed_warns_and_keeps_the_first(tmp_path: Path) -> None:
-    folder = write_run(tmp_path, 0)
-    message = f"Run 'seed-0' in '{tmp_path}' was begun with seed 0 and is resumed with seed 1: its record keeps seed 0."
-    with pytest.warns(UserWarning, match=whole(message)) as caught:
-        RunWriter(tmp_path, "seed-0", seed=1, resume=True).close()
-    assert caught[0].filename == __file__
-    assert read_run(folder).seed == 0
 
 
 def test_checkpoints_are_in_order_of_steps(tmp_path: Path) -> None:

@@ -22,17 +22,12 @@ def leftovers(folder: Path) -> list[Path]:
 CANNOT = "[Errno {}] Run 'a' cannot be written into '{}' ({}): give `dirpath` a folder that this process may write to."
 
 
-def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "easiness").write_text("")
-    message = CANNOT.format(errno.ENOTDIR, tmp_path / "easiness", "Not a directory")
-    with pytest.raises(NotADirectoryError, match=whole(message)):
-        RunWriter(tmp_path / "easiness", "a")
-
-
-def test_a_folder_that_cannot_be_is_named() -> None:
-    message = CANNOT.format(errno.ENOTDIR, "/dev/null/easiness", "Not a directory")
-    with pytest.raises(NotADirectoryError, match=whole(message)):
-        RunWriter("/dev/null/easiness", "a")
+def test_a_file_in_place_of_the_folder_or_above_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", Path("/dev/null/easiness")):
+        message = CANNOT.format(errno.ENOTDIR, folder, "Not a directory")
+        with pytest.raises(NotADirectoryError, match=whole(message)):
+            RunWriter(folder, "a")
 
 
 @pytest.mark.parametrize("what", ["mkdir", "open"])
@@ -104,9 +99,7 @@ def test_a_write_that_the_kernel_cuts_short_leaves_nothing_partial(tmp_path: Pat
     assert tuple(checkpoint_paths(tmp_path / "a", "train-probe")) == (1,)
 
 
-def test_a_network_file_system_that_syncs_by_itself_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_that_syncs_names_by_itself_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsync = os.fsync
 
     def only_files(descriptor: int) -> None:
