@@ -1,9 +1,4 @@
-"""The folder of the threshold protocol, as `ThresholdRuns` writes it. Needs no Trainer.
-
-threshold_runs/threshold.json                        the arguments of the draw
-threshold_runs/half-0/seed-0/                        a run, as EasinessCallback writes it
-threshold_runs/half-1/...                            the same of the second half
-"""
+"""The folder of the threshold protocol: `threshold.json`, the arguments, and in half-0 and half-1 the runs."""
 
 from __future__ import annotations
 
@@ -30,24 +25,20 @@ def protocol_folder(path: Path) -> Path | None:
 
 
 def complete_runs(folder: Path) -> list[str]:
-    """Return the names of the complete runs of a half, and warn of others.
-
-    Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: No run is complete.
-    """
+    """Return the names of the complete runs of a half, and warn of others; none is an error."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder '{folder}': give the `dirpath` that ThresholdRuns wrote.")
     # one without a checkpoint was refused, or killed, before it came to anything
     found = [path for path in folder.iterdir() if (path / RUN_FILE).exists() and checkpoint_paths(path, ONLINE_SERIES)]
     found.sort(key=lambda path: (len(path.name), path.name))  # seed-9 before seed-10
     complete = [path.name for path in found if is_complete(path)]
+    way_out = "let ThresholdRuns(...).run() go on with it."
     if not complete:
-        raise ValueError(f"No run in '{folder}' is complete: let ThresholdRuns(...).run() go on with it.")
-    if len(complete) < len(found):
-        left_out = next(path.name for path in found if path.name not in complete)
+        raise ValueError(f"No run in '{folder}' is complete: {way_out}")
+    left_out = [path.name for path in found if path.name not in complete]
+    if left_out:
         warn_user(
-            f"{len(found) - len(complete)} of {len(found)} runs in '{folder}' are not complete and are left out, the"
-            f" first is '{left_out}': let ThresholdRuns(...).run() go on with it."
+            f"{len(left_out)} of {len(found)} runs in '{folder}' are not complete and are left out, the first is"
+            f" '{left_out[0]}': {way_out}"
         )
     return complete

@@ -198,16 +198,15 @@ class ThresholdRuns:
             RuntimeError: A run was not completed.
         """
         check_claim(self.dirpath / ARGUMENTS_FILE, self._arguments)
-        halves = list(zip(self.folders, self._selections, strict=True))
         labels: DataIdentity | None = None
-        for folder, selection in halves:
+        for folder, selection in zip(self.folders, self._selections, strict=True):
             complete = [run for run in map(run_name, self.seeds) if is_complete(folder / run)]
             if complete:  # before anything is trained
                 record = EasinessRecord.load(folder, ONLINE_SERIES, complete)
                 labels = selection.real_labels(record.target, folder, labels)
         records = []
-        for folder, selection in halves:
-            make_trainer = self._guarded(_Guard(self, selection, folder, labels))
+        for folder, selection in zip(self.folders, self._selections, strict=True):
+            make_trainer = partial(self._make_trainer, selection, folder, labels)
             data = with_selection(self.datamodule, selection)
             repeat_fit(make_trainer, self._make_module, data, self.seeds, folder, progress=self.progress)
             missing = agreed(partial(missing_run, folder, self.seeds))
@@ -222,10 +221,6 @@ class ThresholdRuns:
             raise AttributeError(f"ThresholdRuns has no `{name}` any more: find_label_issues(runs.run(), Threshold()).")
         raise AttributeError(f"'ThresholdRuns' object has no attribute {name!r}")
 
-    def claim(self) -> None:
-        """Write the arguments into the folder."""
-        claim(self.dirpath / ARGUMENTS_FILE, self._arguments)
-
     @property
     def _arguments(self) -> dict[str, Any]:
         return {"num_classes": self.num_classes, "seed": self.seed}
@@ -234,47 +229,46 @@ class ThresholdRuns:
         module: LightningModule = make(self.make_module, seed=seed, num_classes=self.num_classes + 1)
         return module
 
-    def _guarded(self, guard: _Guard) -> Callable[[int], Trainer]:
-        def make_trainer(seed: int) -> Trainer:
-            trainer: Trainer = make(self.make_trainer, seed=seed)
-            if not observers(trainer):
-                observer = EasinessCallback(probe=None, probabilities=True, num_images=0)
-                trainer.callbacks.insert(0, observer)  # type: ignore[attr-defined]  # before those that save checkpoints
-            if not any(isinstance(one, _Guard) for one in trainer.callbacks):  # type: ignore[attr-defined]
-                trainer.callbacks.insert(0, guard.watching(observers(trainer)[0]))  # type: ignore[attr-defined]
-            return trainer
-
-        return make_trainer
+    def _make_trainer(
+        self, selection: ThresholdExamples, folder: Path, labels: DataIdentity | None, seed: int
+    ) -> Trainer:
+        trainer: Trainer = make(self.make_trainer, seed=seed)
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if not observers(trainer):
+            callbacks.insert(0, EasinessCallback(probe=None, probabilities=True, num_images=0))
+        if not any(isinstance(one, _Guard) for one in callbacks):  # of a Trainer that repeat_fit will refuse
+            claim_folder = partial(claim, self.dirpath / ARGUMENTS_FILE, self._arguments)
+            callbacks.insert(0, _Guard(observers(trainer)[0], selection, folder, labels, claim_folder))
+        return trainer
 
 
 class _Guard(Callback):
-    """Refuses a module, data or labels that do not fit the protocol, and claims the folder before the first step.
-
-    Args:
-        runs: The protocol.
-        selection: Of the half that is trained.
-        folder: Of the half.
-        labels: The real labels of the runs that are complete; None where there are none.
-    """
+    """Refuses a module, data or labels that do not fit the protocol, and claims the folder before the first step."""
 
     def __init__(
-        self, runs: ThresholdRuns, selection: ThresholdExamples, folder: Path, labels: DataIdentity | None
+        self,
+        observer: EasinessCallback,
+        selection: ThresholdExamples,
+        folder: Path,
+        labels: DataIdentity | None,
+        claim_folder: Callable[[], None],
     ) -> None:
-        self._runs, self._selection, self._folder, self._labels = runs, selection, folder, labels
-        self._observer: EasinessCallback | None = None
-        self._is_checked = False
-
-    def watching(self, observer: EasinessCallback) -> _Guard:
-        """Return a guard of the run that a callback observes, which must do so online."""
         if not observer.online:
             raise ValueError(
                 "The EasinessCallback of ThresholdRuns must observe online, as the area under the margin is taken from"
                 " training itself; give it online=True."
             )
-        guard = _Guard(self._runs, self._selection, self._folder, self._labels)
-        guard._observer = observer
-        observer.subscribe(guard._check_labels)
-        return guard
+        self._observer, self._selection, self._folder, self._labels = observer, selection, folder, labels
+        self._claim_folder = claim_folder
+        self._is_checked = False
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._observer.subscribe(self._check_labels)
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._observer.unsubscribe(self._check_labels)  # it may observe the other half too
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -286,11 +280,10 @@ class _Guard(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if not self._is_checked:
             self._is_checked = True
-            self._check_head(trainer, pl_module, batch)
-            self._runs.claim()  # only now: a folder is claimed by what is trained in it
+            self._check_head(trainer, batch)
+            self._claim_folder()  # only now: a folder is claimed by what is trained in it
 
-    def _check_head(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
-        assert self._observer is not None
+    def _check_head(self, trainer: Trainer, batch: Any) -> None:
         loader = only_loader(trainer.train_dataloader, "train")
         outputs = EvaluationPass("train", loader, self._observer.reader).count_outputs(trainer, batch)
         classes = self._selection.num_classes

@@ -189,15 +189,9 @@ class LabelIssues(Table):
             ValueError: This is a part of the table, as of `head()`.
         """
         self._check_whole("to_columns()")
-        columns = {name: values for name, values in self._columns().items() if name != "index"}
-        columns["rank"] = np.arange(1, len(self) + 1)
-        places = self.index.tolist()
-        plain: dict[str, list[Any]] = {}
-        for name, values in columns.items():
-            plain[name] = [None] * self.num_examples
-            for place, value in zip(places, values.tolist(), strict=True):
-                plain[name][place] = None if value != value else value
-        return plain
+        table = self.to_pandas().assign(rank=np.arange(1, len(self) + 1)).astype(object)
+        table = table.reindex(np.arange(self.num_examples))
+        return {name: column.where(column.notna(), None).tolist() for name, column in table.items()}
 
     def _check_whole(self, what: str) -> None:
         if len(self) + len(self.unseen) != self.num_examples:
