@@ -67,7 +67,7 @@ def list_series(run_dir: str | Path) -> tuple[str, ...]:
 
 
 def checkpoint_paths(run_dir: str | Path, series: str) -> dict[int, Path]:
-    """Checkpoint files of one series of a run by step, in order of steps; none is opened."""
+    """Return the checkpoint files of one series of a run by step, in order of steps; none is opened."""
     folder = Path(run_dir) / series
     if not folder.is_dir():
         return {}

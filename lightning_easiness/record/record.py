@@ -65,9 +65,9 @@ class EasinessRecord:
     ) -> EasinessRecord:
         """Open a folder of runs, or of one run; only headers are read.
 
-        Files that are truncated or foreign are left out with a warning. Runs are stacked at the checkpoints that all
-        complete runs share; an incomplete run that lacks one of them is left out with a warning. Where no run is
-        complete, it is the checkpoints that all runs share. Others count in scores of a trajectory alone: see `score`.
+        Truncated and foreign files are left out, with a warning. The record holds the checkpoints that all complete
+        runs share, or all runs where none is complete; an incomplete run that lacks one of these is left out, with a
+        warning. The other checkpoints still count in trajectory scores: see `score`.
 
         Args:
             path: the `dirpath` of EasinessCallback, or the folder of one run in it.
@@ -318,15 +318,15 @@ class EasinessRecord:
     # ------------------------------------------------------------------ scores
 
     def score(self, name: str, checkpoint: int = -1, *, first: int = 0, seed: int = 0, **options: Any) -> Scores:
-        """Return one value per example: see `lightning_easiness.scores.SCORES` for the names.
+        """Compute one value per example; `lightning_easiness.scores.SCORES` lists the names.
 
-        Reads one file per run; for a score of the whole trajectory, one run after the other. A trajectory is a run's
-        own: it holds also checkpoints that other runs lack, and the first and last of the record stand for the ends of
-        each run. Where the trajectories differ, a `UserWarning` says so.
+        A score of a checkpoint reads one file per run; a score of a trajectory reads one run after the other. Each run
+        has its own trajectory: it includes checkpoints that other runs lack, and the record's first and last checkpoint
+        stand for the ends of each run. A `UserWarning` says so where trajectories differ.
 
-        Means and spread are over the runs that saw the example, and a `UserWarning` says how many examples were seen in
-        fewer than all; `count`, a number of runs, is NaN for them. An example that was seen, but of which NaN was
-        recorded, has no score of that checkpoint; its trajectory is that of the others, with a warning.
+        Mean and spread are over the runs that saw the example; a `UserWarning` says how many examples were seen in
+        fewer than all runs (`count`, a number of runs, is NaN for those). An example for which NaN was recorded has no
+        score at that checkpoint; its trajectory score is that of the other checkpoints, with a warning.
 
         Args:
             name: name of the score.

@@ -194,17 +194,16 @@ def _nothing_found(path: Path, folders: Sequence[Path], series: str, problems: S
 def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[str]]:
     """Cut runs to the checkpoints that they share; the others go on as `not_shared`, for what needs a whole trajectory.
 
-    What counts is the checkpoints that all complete runs share; an incomplete run that lacks one of them is left out.
-    Where no run is complete, it is the checkpoints that all runs share. How the runs were cut before is forgotten.
-    Also returns a sentence for each thing left out.
+    Shared are the checkpoints of all complete runs, or of all runs where none is complete; an incomplete run that lacks
+    one is left out. Earlier cuts are undone. Also returns a sentence for each thing left out.
     """
     check_same_data(runs)
     runs = [run.whole() for run in runs]
-    judges = [run for run in runs if run.info.complete] or runs
-    shared = set(judges[0].steps).intersection(*(run.steps for run in judges))
+    decisive = [run for run in runs if run.info.complete] or runs
+    shared = set(decisive[0].steps).intersection(*(run.steps for run in decisive))
     if not shared:
         raise ValueError(
-            f"The runs share no checkpoint ({'; '.join(_extent(run) for run in judges)}): "
+            f"The runs share no checkpoint ({'; '.join(_extent(run) for run in decisive)}): "
             "load those that were observed at the same steps, with runs=[...]."
         )
     kept, problems = [], []
@@ -217,7 +216,7 @@ def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[st
             )
         else:
             kept.append(_cut(run, shared))
-    partial = sorted({step for run in judges for step in run.steps} - shared)
+    partial = sorted({step for run in decisive for step in run.steps} - shared)
     if partial:
         problems.append(f"checkpoints that not all runs hold: {_listed(partial)}.")
     return kept, problems

@@ -7,7 +7,9 @@ import os
 import re
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -74,35 +76,21 @@ def test_sums_against_plain_loops(steps: list[list[tuple[int, int]]], cuts: set[
 
 
 def fold(processes: list[ProbabilitySums]) -> None:
-    """Folds the processes as a collective would: all their parts first, then the sum for each."""
-    if len(processes) == 1:
-        processes[0].fold()
-        return
-    from threading import Barrier, Thread
-
-    barrier, parts = Barrier(len(processes)), [torch.empty(0)] * len(processes)
-    failed: list[BaseException] = []
+    """Fold the processes as a collective would: all their parts first, then the sum for each."""
+    barrier, parts = Barrier(len(processes), timeout=20), [torch.empty(0)] * len(processes)
 
     def work(rank: int) -> None:
         def reduce(values: Tensor) -> Tensor:
             parts[rank] = values
-            barrier.wait(20)
+            barrier.wait()
             total = torch.stack(parts).sum(0).to(values.dtype)
-            barrier.wait(20)
+            barrier.wait()
             return total
 
-        try:
-            processes[rank].fold(reduce)
-        except BaseException as error:
-            failed.append(error)
-            barrier.abort()
+        processes[rank].fold(*([reduce] if len(processes) > 1 else []))
 
-    threads = [Thread(target=work, args=(rank,)) for rank in range(len(processes))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed
+    with ThreadPoolExecutor(len(processes)) as pool:
+        list(pool.map(work, range(len(processes))))
 
 
 def test_many_sightings_do_not_overflow() -> None:
@@ -142,21 +130,11 @@ def test_what_the_sums_refuse() -> None:
     sums.add(torch.tensor([0]), torch.tensor([[0.5, 0.5]]).half())
     sums.fold()
     with pytest.raises(
-        ValueError,
-        match=whole(
-            "The checkpoint holds probabilities of 2 examples, but the data set has 3, so an index no longer names the"
-            " same example; resume with the data set of then."
-        ),
+        ValueError, match=r"^The checkpoint holds probabilities of 2 examples, but the data set has 3, "
     ):
         ProbabilitySums(3).restore(sums.state())
     sums.add(torch.tensor([0]), torch.tensor([[0.5, 0.25, 0.25]]).half())
-    with pytest.raises(
-        ValueError,
-        match=whole(
-            "The module tells 3 classes apart, but the probabilities that were averaged so far are of 2; train another"
-            " module in another `run` or `dirpath`."
-        ),
-    ):
+    with pytest.raises(ValueError, match=r"3 classes.* averaged so far are of 2; "):
         sums.fold()
 
 
@@ -226,9 +204,8 @@ def test_further_fits_of_a_trainer_go_on_averaging(tmp_path: Path) -> None:
     for epochs in (1, 2, 3):
         train.fit_loop.max_epochs = epochs
         train.fit(module, loader(IndexedPoints()))
-    torch.testing.assert_close(
-        EasinessRecord.load(tmp_path).probabilities(), wanted_of(module.trace), atol=6e-4, rtol=0
-    )
+    found = EasinessRecord.load(tmp_path).probabilities()
+    torch.testing.assert_close(found, wanted_of(module.trace), atol=6e-4, rtol=0)
     assert len(module.trace) == int(open_probabilities(tmp_path / "only").read("count").sum()) == 3 * 53
 
 
@@ -406,40 +383,38 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ in the report on labels
 
 
-def test_the_report_takes_the_probabilities_of_the_record(tmp_path: Path) -> None:
+def test_label_errors_are_found_by_the_probabilities_of_the_record(tmp_path: Path) -> None:
     for seed in (0, 1):
         fields = {**make_fields(seed), "count": torch.ones(37, dtype=torch.int32)}
         write_run(tmp_path, seed, series="train-online", fields=fields)
         write_probabilities(tmp_path, seed)
-    record = EasinessRecord.load(tmp_path, "train-online")
+    record = EasinessRecord.load(tmp_path)
     rows, target = record.probabilities(), record.target
     for source in (tmp_path, record):
         issues = find_label_issues(source, score="confidence", rule=Hardest(0.2))
         assert torch.equal(issues.suggested, functional.suggest_labels(rows, target)[issues.index])
         torch.testing.assert_close(issues.probabilities, rows, rtol=0, atol=0)
-        bridge = find_label_issues(source, score="area_under_margin", rule=Hardest(0.2)).to_cleanlab()
-        assert bridge["pred_probs"].shape == (len(bridge["labels"]), 5)
         for score in ("self_confidence", "normalized_margin"):
             issues = find_label_issues(source, Hardest(0.2), score=score)
-            values = getattr(functional, score)(rows, target)
-            torch.testing.assert_close(issues.score, values[issues.index])
+            torch.testing.assert_close(issues.score, getattr(functional, score)(rows, target)[issues.index])
             alone = torch.stack([getattr(functional, score)(one, target) for one in record.probabilities(per_run=True)])
             torch.testing.assert_close(issues.spread, alone.std(0)[issues.index], equal_nan=True)
-    given = torch.full((37, 5), 0.2)
-    issues = find_label_issues(record, Hardest(0.2), score="confidence", probabilities=given)
-    assert torch.equal(issues.probabilities, given)
     assert "Rule 'confident'" in find_label_issues(record).explanation
-    assert "Rule 'confident'" in find_label_issues(record, checkpoint=0, probabilities=given).explanation
+
+
+def test_an_early_checkpoint_takes_given_probabilities_alone(tmp_path: Path) -> None:
+    write_run(tmp_path, 0, series="train-online", fields={**make_fields(0), "count": torch.ones(37).int()})
+    write_probabilities(tmp_path, 0)
+    record, given = EasinessRecord.load(tmp_path), torch.full((37, 5), 0.2)
+    issues = find_label_issues(record, checkpoint=0, probabilities=given)
+    assert "Rule 'confident'" in issues.explanation
+    assert torch.equal(issues.probabilities, given)
     early = find_label_issues(record, checkpoint=0)
     assert "Rule 'confident'" not in early.explanation, "the probabilities are of all of training"
     with pytest.raises(ValueError, match=r"rule=Confident\(\) takes the recorded probabilities.*is not the last: take"):
         find_label_issues(record, rule=Confident(), checkpoint=0)
     with pytest.raises(
-        ValueError,
-        match=whole(
-            "Score 'normalized_margin' is taken from probabilities averaged over all of training; got checkpoint=0:"
-            " take -1, or score='area_under_margin', which may end anywhere."
-        ),
+        ValueError, match=r"^Score 'normalized_margin' is taken from probabilities averaged over all of"
     ):
         find_label_issues(record, score="normalized_margin", checkpoint=0)
 
@@ -450,12 +425,5 @@ def test_a_record_without_them_has_no_suggestions(tmp_path: Path) -> None:
         issues = find_label_issues(tmp_path, rule=Hardest(0.2))
     assert issues.probabilities is None
     assert (issues.suggested == -1).all()
-    with pytest.raises(
-        ValueError,
-        match=whole(
-            "Score 'self_confidence' needs `probabilities`, averaged over training or out of sample, (N, K), and the"
-            " record holds none: train with EasinessCallback(probabilities=True), give them, or take"
-            " score='area_under_margin'."
-        ),
-    ):
+    with pytest.raises(ValueError, match=r"^Score 'self_confidence' needs `probabilities`.* holds none: train with "):
         find_label_issues(tmp_path, score="self_confidence")

@@ -185,7 +185,7 @@ def test_a_run_may_be_moved(tmp_path: Path) -> None:
         assert len(writer.steps("train-probe")) == 3
 
 
-# ------------------------------------------------------------------ one writer a run
+# ------------------------------------------------------------------ one writer per run
 
 
 SECOND_WRITER = "Another callback is writing to run 'a' in '{}'; give one of them another `run` or `dirpath`."
