@@ -96,3 +96,14 @@ def test_streams_round_trip(tmp_path: Path) -> None:
     assert streams() == at_once
     assert draws() == first
     set_rng_state(before)
+
+
+@pytest.mark.parametrize("kind", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64", "RandomState"])
+def test_numpys_generators_fit_in_the_file(kind: str, tmp_path: Path) -> None:
+    made = getattr(np.random, kind)(3)
+    generator = made if kind == "RandomState" else np.random.Generator(made)
+    generator.standard_normal(3)
+    torch.save(OwnGenerators([generator]).get_states(), tmp_path / "states")
+    drawn = generator.standard_normal(5).tolist()
+    OwnGenerators([generator]).set_states(torch.load(tmp_path / "states", weights_only=True))
+    assert generator.standard_normal(5).tolist() == drawn

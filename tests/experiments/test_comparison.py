@@ -13,12 +13,11 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from lightning_easiness import EasinessCallback, compare_selections, draw_comparison
-from tests.experiments.test_compression import Counts, Data, Logs, fast_collection, never
+from tests.experiments.test_compression import Counts, Data, Logs, never
 from tests.made_runs import whole
+from tests.repeated_runs import fast_collection  # noqa: F401
 from tests.selecting import Base
 from tests.small import loader, trainer
-
-__all__ = ["fast_collection"]  # the fixture
 
 
 def compare(folder: Path, **changes: Any) -> list[dict[str, Any]]:

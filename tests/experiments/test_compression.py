@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import subprocess
+import signal
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,11 @@ from lightning_easiness import EasinessCallback, EasinessRecord, StepwiseCompres
 from lightning_easiness.functional import ablate
 from lightning_easiness.record.files import write_whole
 from tests.made_runs import whole
+from tests.processes import run_script
+from tests.repeated_runs import fast_collection, in_a_process  # noqa: F401
 from tests.small import Net, Points, loader, streams, trainer
 
-ROOT = Path(__file__).parents[2]
 ARGUMENTS: dict[str, Any] = {"ratio": 0.25, "step": 0.1, "seeds": (1, 2), "progress": False}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fast_collection() -> Iterator[None]:
-    """A run ends by collecting garbage, and to look through all that is imported takes longer than its training."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Data(LightningDataModule):
@@ -73,16 +65,8 @@ class Counts:
 
 
 def compression(folder: Path, **changes: Any) -> StepwiseCompression:
-    return StepwiseCompression(
-        **{
-            "make_trainer": trainer,
-            "make_module": Logs,
-            "datamodule": Data(),
-            "dirpath": folder,
-            **ARGUMENTS,
-            **changes,
-        }
-    )
+    made = {"make_trainer": trainer, "make_module": Logs, "datamodule": Data(), "dirpath": folder}
+    return StepwiseCompression(**{**made, **ARGUMENTS, **changes})
 
 
 def step_of(folder: Path, number: int, share: float) -> dict[str, Tensor]:
@@ -232,42 +216,29 @@ def test_a_kill_between_the_last_run_and_the_decision(
     assert rest.made == 2, "the third step's"
 
 
-PROCESSES = """
-import os, signal, sys
-from functools import partial
-from pathlib import Path
-import torch
-from tests.experiments import test_compression as t
+class Dies(Counts):
+    """Kills its process where others raise an error."""
 
-class Dies(t.Counts):
-    def die(self, module):
+    def die(self, module: LightningModule) -> None:
         if module.current_epoch == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-folder = Path(sys.argv[1])
-if "LOCAL_RANK" not in os.environ:  # else this is the second process of the two below
-    child = os.fork()
-    if not child:
-        t.compression(folder / "killed", make_module=Dies(3)).run()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-make = partial(t.trainer, devices=2, strategy="ddp")
-compression = t.compression(folder / "shared", make_trainer=make, ratio=0.2, seeds=(1,))
-for time in range(2):
-    kept = compression.run()
-    torch.save(kept, folder / f"rank-{torch.distributed.get_rank()}-{time}.pt")
-"""
+
+def main(folder: Path) -> None:
+    """Leave what one killed process leaves, and what two that work together do."""
+    if "LOCAL_RANK" not in os.environ:  # else this is the second process of the two below
+        assert in_a_process(lambda: compression(folder / "killed", make_module=Dies(3)).run()) == -signal.SIGKILL
+    make = partial(trainer, devices=2, strategy="ddp")
+    shared = compression(folder / "shared", make_trainer=make, ratio=0.2, seeds=(1,))
+    for time in range(2):
+        torch.save(shared.run(), folder / f"rank-{torch.distributed.get_rank()}-{time}.pt")
 
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one killed process left, and two that worked together; in one start, as that takes longest."""
+    """What `main` leaves; in one start, as that takes longest."""
     folder = tmp_path_factory.mktemp("processes")
-    script = folder / "script.py"
-    script.write_text(PROCESSES)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PL_", "MASTER_"))}
-    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "ignore", str(script), str(folder)]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    ended = run_script("experiments.test_compression", folder, time_limit=240)
     assert ended.returncode == 0, ended.stderr[-3000:]
     return folder
 
@@ -295,18 +266,11 @@ def test_every_rank_keeps_the_same(processes: Path) -> None:
 # ------------------------------------------------------------------ what is refused
 
 
-BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "ratio of one": (
-        {"ratio": 1.0},
-        ValueError,
-        "The `ratio` of StepwiseCompression must be in (0, 1); got 1.0: 30 % to remove is 0.3.",
-    ),
-    "ratio of nothing": (
-        {"ratio": 0},
-        ValueError,
-        "The `ratio` of StepwiseCompression must be in (0, 1); got 0: 30 % to remove is 0.3.",
-    ),
-    "step": (
+RANGE = "The `ratio` of StepwiseCompression must be in (0, 1); got {}: 30 % to remove is 0.3."
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"ratio": 1.0}, ValueError, RANGE.format(1.0)),
+    ({"ratio": 0}, ValueError, RANGE.format(0)),
+    (
         {"step": 0.3},
         ValueError,
         (
@@ -314,27 +278,18 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
             " original data set that goes in a step."
         ),
     ),
-    "no seeds": (
-        {"seeds": ()},
-        ValueError,
-        "The `seeds` of StepwiseCompression are empty; give one for each run, as range(10).",
-    ),
-    "seed twice": (
-        {"seeds": (1, 1)},
-        ValueError,
-        "The `seeds` of StepwiseCompression must differ, as a run each; got [1, 1].",
-    ),
-    "no data": (
+    ({"seeds": ()}, ValueError, "The `seeds` of StepwiseCompression are empty; give one for each run, as range(10)."),
+    ({"seeds": (1, 1)}, ValueError, "The `seeds` of StepwiseCompression must differ, as a run each; got [1, 1]."),
+    (
         {"datamodule": None},
         TypeError,
         "The `datamodule` of EasinessDataModule must be a LightningDataModule or the train DataLoader; got NoneType.",
     ),
-}
+]
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_arguments(case: str, tmp_path: Path) -> None:
-    changes, kind, message = BAD[case]
+@pytest.mark.parametrize(("changes", "kind", "message"), BAD)
+def test_bad_arguments(changes: dict[str, Any], kind: type[Exception], message: str, tmp_path: Path) -> None:
     with pytest.raises(kind, match=whole(message)):
         compression(tmp_path, **changes)
     assert list(tmp_path.iterdir()) == []
@@ -380,3 +335,7 @@ def test_a_run_that_is_not_complete_decides_nothing(tmp_path: Path, monkeypatch:
     with pytest.raises(RuntimeError, match=whole(message)):
         compression(tmp_path).run()
     assert decided(tmp_path) == {}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -54,6 +54,8 @@ def test_a_run_for_each_seed(tmp_path: Path) -> None:
     assert all(is_complete(tmp_path / run) for run in record.runs)
     for left, right in ((0, 1), (0, 2), (1, 2)):
         assert not torch.equal(record.loss[left], record.loss[right]), "each seed is another training"
+    repeat(tmp_path / "again", (1,))
+    assert torch.equal(EasinessRecord.load(tmp_path / "again", "train-probe").loss, record.loss[1:2]), "and the same"
 
 
 def test_single_seed_calls_merge_into_the_same_record(tmp_path: Path) -> None:
@@ -67,13 +69,6 @@ def test_single_seed_calls_merge_into_the_same_record(tmp_path: Path) -> None:
     assert torch.equal(merged.loss, together.loss)
 
 
-def test_a_seed_reproduces_its_run(tmp_path: Path) -> None:
-    for folder, seed in (("a", 1), ("b", 2), ("c", 1)):
-        repeat(tmp_path / folder, (seed,))
-    assert observed(tmp_path / "c") == observed(tmp_path / "a")
-    assert not torch.equal(EasinessRecord.load(tmp_path / "a").loss, EasinessRecord.load(tmp_path / "b").loss)
-
-
 @pytest.mark.parametrize("make", [lambda: loader(generator=torch.Generator().manual_seed(7)), OwnGenerators])
 def test_generators_of_shared_data_begin_each_run_as_they_were(tmp_path: Path, make: Any) -> None:
     made = make()
@@ -81,12 +76,6 @@ def test_generators_of_shared_data_begin_each_run_as_they_were(tmp_path: Path, m
     repeat(tmp_path / "together", (1, 2), datamodule=shared)
     repeat(tmp_path / "apart", (2,), datamodule=shared)
     assert observed(tmp_path / "apart" / "seed-2") == observed(tmp_path / "together" / "seed-2")
-
-
-def test_the_record_is_of_the_seeds_asked_for_in_their_order(tmp_path: Path) -> None:
-    repeat(tmp_path, (1, 2))
-    assert repeat(tmp_path, (2, 1)).seeds == [2, 1]
-    assert repeat(tmp_path, (2,)).seeds == [2]
 
 
 def test_agreement_of_real_repeats(tmp_path: Path) -> None:
@@ -209,21 +198,28 @@ def message_of(kind: type[Exception], folder: Path, **arguments: Any) -> str:
     return str(caught.value)
 
 
-def test_seeds_that_are_none_or_double(tmp_path: Path) -> None:
-    assert message_of(ValueError, tmp_path, seeds=[]) == (
-        "The `seeds` of repeat_fit are empty; give one for each run, as range(10)."
-    )
-    assert message_of(ValueError, tmp_path, seeds=[1, 2, 1]) == (
-        "The `seeds` of repeat_fit must differ, as a run each; got [1, 2, 1]."
-    )
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no seed": ({"seeds": []}, "The `seeds` of repeat_fit are empty; give one for each run, as range(10)."),
+    "a seed twice": ({"seeds": [1, 2, 1]}, "The `seeds` of repeat_fit must differ, as a run each; got [1, 2, 1]."),
+    "two observers": (
+        {"make_trainer": with_callbacks(EasinessCallback(), EasinessCallback(probe="val"))},
+        "The Trainer of repeat_fit has 2 EasinessCallbacks, but a run has one record; give it one.",
+    ),
+    "a trial run": (
+        {"make_trainer": with_callbacks(fast_dev_run=True)},
+        (
+            "The Trainer of repeat_fit has fast_dev_run, which writes no record; try things out with trainer.fit(...),"
+            " or with few `seeds`, max_epochs and limit_train_batches in another `dirpath`."
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_before_training(case: str, tmp_path: Path) -> None:
+    arguments, message = REFUSED[case]
+    assert message_of(ValueError, tmp_path, **arguments) == message
     assert list(tmp_path.iterdir()) == []
-
-
-def test_two_observers(tmp_path: Path) -> None:
-    two = with_callbacks(EasinessCallback(), EasinessCallback(probe="val"))
-    assert message_of(ValueError, tmp_path, make_trainer=two) == (
-        "The Trainer of repeat_fit has 2 EasinessCallbacks, but a run has one record; give it one."
-    )
 
 
 @pytest.mark.parametrize(("name", "made"), [("make_trainer", trainer()), ("make_module", Net())])
@@ -243,13 +239,6 @@ def test_data_that_each_run_splits_anew(tmp_path: Path) -> None:
     assert "Run 'seed-1' and run 'seed-2' are not of the same data" in message
     assert "fix the split" in message
     assert not (tmp_path / "seed-3").exists(), "known after the second run"
-
-
-def test_a_trial_run(tmp_path: Path) -> None:
-    assert message_of(ValueError, tmp_path, make_trainer=lambda: trainer(fast_dev_run=True)) == (
-        "The Trainer of repeat_fit has fast_dev_run, which writes no record; try things out with trainer.fit(...), or"
-        " with few `seeds`, max_epochs and limit_train_batches in another `dirpath`."
-    )
 
 
 HOLD = """
@@ -289,8 +278,10 @@ def never() -> LightningModule:
 def test_complete_runs_are_skipped(tmp_path: Path) -> None:
     first = repeat(tmp_path, (1, 2))
     before = observed(tmp_path)
-    again = repeat(tmp_path, (1, 2), make_module=never, make_trainer=never, datamodule=never)
-    assert torch.equal(again.loss, first.loss)
+    again = {"make_module": never, "make_trainer": never, "datamodule": never}
+    assert torch.equal(repeat(tmp_path, (1, 2), **again).loss, first.loss)
+    assert repeat(tmp_path, (2, 1), **again).seeds == [2, 1]
+    assert repeat(tmp_path, (2,), **again).seeds == [2]
     more = repeat(tmp_path, (1, 2, 3))
     assert more.seeds == [1, 2, 3]
     assert {name: content for name, content in observed(tmp_path).items() if "seed-3" not in name} == before
