@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lightning_easiness.module import SELModule
     from lightning_easiness.observe.batch_reader import BatchReader
     from lightning_easiness.record.record import EasinessRecord
-    from lightning_easiness.scores import Scores
+    from lightning_easiness.scores import ScoreDefinition, Scores, register_score
     from lightning_easiness.select.base import Selection, SelectionState
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
@@ -55,7 +55,8 @@ _HOMES = {
     "SELModule": "lightning_easiness.module",
     "SampleEasinessLoss": "lightning_easiness.losses",
     "SampleEasinessTraining": "lightning_easiness.select.sample_easiness_training",
-    "Scores": "lightning_easiness.scores.scores",
+    "ScoreDefinition": "lightning_easiness.scores",
+    "Scores": "lightning_easiness.scores",
     "Selection": "lightning_easiness.select.base",
     "SelectionState": "lightning_easiness.select.base",
     "StepwiseCompression": "lightning_easiness.experiments.compression",
@@ -70,6 +71,7 @@ _HOMES = {
     "draw_histogram": "lightning_easiness.view.figures",
     "find_label_issues": "lightning_easiness.labels.find",
     "image_grid": "lightning_easiness.view.grids",
+    "register_score": "lightning_easiness.scores",
     "repeat_fit": "lightning_easiness.experiments.repeats",
     "save_image": "lightning_easiness.view.images",
     "scores_grid": "lightning_easiness.view.grids",
@@ -100,6 +102,7 @@ __all__ = [
     "SELModule",
     "SampleEasinessLoss",
     "SampleEasinessTraining",
+    "ScoreDefinition",
     "Scores",
     "Selection",
     "SelectionState",
@@ -116,6 +119,7 @@ __all__ = [
     "draw_histogram",
     "find_label_issues",
     "image_grid",
+    "register_score",
     "repeat_fit",
     "save_image",
     "scores_grid",

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.scores import SCORES, ScoreDefinition, Scores, get_score, register_score
+from lightning_easiness import EasinessRecord, ScoreDefinition, Scores, register_score
+from lightning_easiness.scores import SCORES, get_score
 from tests.made_runs import NUM_EXAMPLES, STEPS, make_fields, make_scores, make_target, whole, write_run
 
 SEEDS = (0, 1, 2, 3)
