@@ -1,4 +1,4 @@
-"""Fits in several processes, for test_distributed.py; each rank leaves what it saw in a file of its own.
+"""Fits in several processes, for tests/contracts/test_ranks.py; each rank leaves what it saw in a file of its own.
 
 python -m tests.distributed_fit <strategy> <number of processes> <folder> <scenario> ... [+ <strategy> ...]
 """
@@ -13,11 +13,16 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_easiness import EasinessCallback
+from tests.contracts.cases import CALLBACKS
+from tests.plain_forward import Traces
+from tests.resuming import Order, Place, Resumable
+from tests.selecting import IndexedPoints
 from tests.small import Net, Points, loader, streams, trainer
 
 STRATEGY: dict[str, Any] = {}
@@ -64,12 +69,26 @@ class Constant(Net):
         return torch.optim.SGD(self.parameters(), lr=0.25)
 
 
-def probe(folder: Path) -> None:
-    """The same weights at steps 0 and 2, whatever the number of processes."""
-    seed_everything(3, verbose=False)
-    observer = EasinessCallback(folder / "record", every_n_epochs=0, at_steps=(0, 2), online=False)
-    fit = make_trainer(callbacks=[observer, Keep(folder / "weights", weights)], max_steps=2, max_epochs=-1)
-    fit.fit(Constant(), loader(Points(augment=True)))
+def registry(folder: Path) -> None:
+    """Each callback of the registry, at weights that are the same whatever the number of processes."""
+    for name, case in CALLBACKS.items():
+        seed_everything(3, verbose=False)
+        callbacks = [*case.callbacks(folder / name / "record", run="only"), Keep(folder / name / "weights", weights)]
+        fit = make_trainer(callbacks=callbacks, max_steps=2, max_epochs=-1)
+        fit.fit(Constant(), loader(Points(augment=True)))
+
+
+def default(folder: Path) -> None:
+    """The callback without arguments, beside a logger, and a callback that monitors what it logs."""
+    observer, stop = EasinessCallback(), EarlyStopping("easiness/train-online/mean_loss", patience=1, min_delta=99.0)
+
+    def left(trainer: Trainer, pl_module: Any) -> dict[str, Any]:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "seconds" not in name}
+        return {"folder": str(observer.folder), "metrics": metrics, "epochs": trainer.current_epoch}
+
+    seed_everything(9, verbose=False)
+    callbacks = [observer, stop, Keep(folder / "seen", left)]
+    make_trainer(callbacks=callbacks, logger=CSVLogger(folder, name="csv"), max_epochs=9).fit(Net(), loader())
 
 
 class SpoilBuffers(Callback):
@@ -88,36 +107,11 @@ def buffers(folder: Path) -> None:
     make_trainer(callbacks=[SpoilBuffers(), observer, after], max_steps=1, max_epochs=-1).fit(Net(), loader())
 
 
-class Told(Points):
-    """Tells the index of each example in its inputs."""
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        x, y = super().__getitem__(index)
-        return torch.cat([x, torch.tensor([float(index)])]), y
-
-
-class Traces(Net):
-    """Keeps epoch, index, loss and margin of what it trains on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trace: list[tuple[int, int, float, float]] = []
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y = batch
-        logits = self(x[:, :8])
-        for index, row, target in zip(x[:, 8].tolist(), logits.detach(), y.tolist(), strict=True):
-            others = [float(value) for k, value in enumerate(row) if k != target]
-            loss = -float(row.double().log_softmax(0)[target])
-            self.trace.append((self.current_epoch, int(index), loss, float(row[target]) - max(others)))
-        return nn.functional.cross_entropy(logits, y)
-
-
 def online(folder: Path) -> None:
     seed_everything(5, verbose=False)
     trace = Keep(folder / "trace", lambda trainer, pl_module: pl_module.trace)
     observer = EasinessCallback(folder / "record", probe=None, probabilities=True)
-    make_trainer(callbacks=[observer, trace]).fit(Traces(), loader(Told()))
+    make_trainer(callbacks=[observer, trace]).fit(Traces(), loader(IndexedPoints()))
 
 
 def untouched(folder: Path) -> None:
@@ -138,41 +132,20 @@ def untouched(folder: Path) -> None:
         fit.fit(Net("adam"), loader(Points(augment=True)), loader(Points(20, seed=5), shuffle=False))
 
 
-class Shard:
-    """This rank's batches, in an order of the epoch's own; goes on where it was, by Lightning's protocol."""
+class Shard(Order):
+    """This rank's four batches, in an order of the epoch's own."""
 
     def __init__(self, rank: int, ranks: int) -> None:
-        self.rank, self.ranks, self.epoch, self.given = rank, ranks, 0, 0
+        super().__init__(Place(), 53)
+        self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
         return 4
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(53, generator=torch.Generator().manual_seed(self.epoch)).tolist()
-        mine = order[self.rank :: self.ranks]
-        size = -(-len(mine) // 4)
-        yield from [mine[start : start + size] for start in range(0, len(mine), size)][self.given :]
-
-
-class Resumable(DataLoader):
-    def __init__(self, shard: Shard) -> None:
-        super().__init__(Points(), batch_sampler=shard)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[Any]:
-        shard: Any = self.batch_sampler
-        if shard.given == len(shard):
-            shard.epoch, shard.given = shard.epoch + 1, 0
-        for batch in super().__iter__():
-            shard.given += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        shard: Any = self.batch_sampler
-        return {"epoch": shard.epoch, "given": shard.given}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        shard: Any = self.batch_sampler
-        shard.epoch, shard.given = state["epoch"], state["given"]
+        order = torch.randperm(53, generator=torch.Generator().manual_seed(self.place.epoch))
+        mine = order[self.rank :: self.ranks].tensor_split(4)
+        return iter([batch.tolist() for batch in mine[self.place.given :]])
 
 
 class Still(Net):
@@ -184,6 +157,9 @@ class Still(Net):
 
     def train_dataloader(self) -> DataLoader:
         return Resumable(Shard(self.trainer.global_rank, self.trainer.world_size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, :8])
 
 
 def resumed(folder: Path) -> None:

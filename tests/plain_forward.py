@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_easiness import EasinessCallback, EasinessRecord
 from tests.small import Net, Points, loader, trainer
@@ -58,6 +58,27 @@ def eval_forward(module: Net, weights: dict[str, Tensor] | None = None) -> Calla
     twin = Net()
     twin.load_state_dict(module.state_dict() if weights is None else weights)
     return twin.eval().net
+
+
+class Traces(Net):
+    """Keeps (epoch, index, loss, margin, correct) of each example of each step, by plain arithmetic."""
+
+    def __init__(self, optimizer: str = "sgd") -> None:
+        super().__init__(optimizer)
+        self.trace: list[tuple[int, int, float, float, bool]] = []
+        self.traced: tuple[int, int] | None = None
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x[:, :8])
+        if self.traced != (self.current_epoch, batch_idx):  # a closure may run again
+            self.traced = (self.current_epoch, batch_idx)
+            for index, row, target in zip(x[:, 8].tolist(), logits.detach().float(), y.tolist(), strict=True):
+                others = [float(value) for k, value in enumerate(row) if k != target]
+                loss = -float(row.double().log_softmax(0)[target])
+                margin, correct = float(row[target]) - max(others), int(row.argmax()) == target
+                self.trace.append((self.current_epoch, int(index), loss, margin, correct))
+        return nn.functional.cross_entropy(logits, y)
 
 
 class Snapshots(Callback):

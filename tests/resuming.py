@@ -49,9 +49,10 @@ class Order:
 class Resumable(DataLoader):
     """A loader that goes on where it was, by Lightning's protocol; also over a selection."""
 
-    def __init__(self) -> None:
-        self.place = Place()
-        super().__init__(IndexedPoints(SIZE), batch_sampler=Order(self.place, SIZE))
+    def __init__(self, order: Order | None = None) -> None:
+        order = order or Order(Place(), SIZE)
+        self.place = order.place
+        super().__init__(IndexedPoints(SIZE), batch_sampler=order)
 
     def __iter__(self) -> Iterator[Any]:
         for batch in super().__iter__():

@@ -14,15 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessRecord
+from tests.contracts.cases import CALLBACKS
 from tests.distributed_fit import Constant
 from tests.processes import run_script
-from tests.small import Net, Points, assert_identical
+from tests.small import Net, Points, assert_identical, recorded
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
 TIME_LIMIT = 240  # seconds; a machine under load takes a minute
-FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +39,7 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made[f"{strategy} {devices}"] = folder
         return [strategy, str(devices), str(folder), *scenarios]
 
-    most = ("probe", "buffers", "online", "few")
+    most = ("registry", "default", "buffers", "online", "few")
     forked = [*arguments("ddp_fork", 1, *most), "+", *arguments("ddp_fork", 2, *most)]
     for script in (forked, arguments("ddp", 2, *most, "untouched", "resumed"), arguments("ddp", 3, *most)):
         ended = start(*script)
@@ -69,20 +68,37 @@ def assert_same(left: EasinessRecord, right: EasinessRecord, steps: list[int]) -
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True, msg=f"{name} at step {step}")
 
 
-# ---------------------------------------------------------------------------------------------- the probe
+# ---------------------------------------------------------------------------------------------- evaluation passes
 
 
 @SEVERAL
-def test_the_probe_does_not_depend_on_the_number_of_processes(kind: str, fits: dict[str, Path]) -> None:
+@pytest.mark.parametrize("case", CALLBACKS)
+def test_evaluation_passes_do_not_depend_on_the_number_of_processes(
+    case: str, kind: str, fits: dict[str, Path]
+) -> None:
     """To the bit: a batch holds the same examples, and the same augmentations, whichever process reads it."""
-    one, several = (EasinessRecord.load(fits[name] / "probe" / "record") for name in ("ddp_fork 1", kind))
-    assert several.steps.tolist() == [0, 2]
-    assert several.fields == FIELDS
-    expected = kept(fits["ddp_fork 1"] / "probe", "weights", "ddp_fork 1")[0]
-    for weights in kept(fits[kind] / "probe", "weights", kind):
+    one, several = (
+        {path: kept for path, kept in recorded(fits[name] / "registry" / case).items() if "probe" in path}
+        for name in ("ddp_fork 1", kind)
+    )
+    assert_identical(several, one)
+    assert bool(several) == (case not in ("online only", "every other epoch")), "two steps are trained"
+    expected = kept(fits["ddp_fork 1"] / "registry" / case, "weights", "ddp_fork 1")[0]
+    for weights in kept(fits[kind] / "registry" / case, "weights", kind):
         assert_identical(weights, expected)
-    assert_same(several, one, [0, 2])
-    assert not torch.equal(one.loss[0, 0], one.loss[0, 1])
+
+
+@ALL
+def test_the_default_writes_into_one_folder_and_can_be_monitored(kind: str, fits: dict[str, Path]) -> None:
+    folder = fits[kind] / "default"
+    seen = kept(folder, "seen", kind)
+    assert seen == seen[:1] * ranks(kind), "all processes see the same numbers, and stop together"
+    assert seen[0]["folder"] == str(folder / "csv" / "version_0" / "easiness")
+    assert seen[0]["epochs"] == 2
+    record, online = (EasinessRecord.load(seen[0]["folder"], name) for name in ("train-probe", "train-online"))
+    assert (record.runs, record.steps.tolist()) == (["seed-9"], online.steps.tolist()[-1:])
+    for series, loss in (("train-probe", record.loss), ("train-online", online.loss)):
+        assert seen[0]["metrics"][f"easiness/{series}/mean_loss"] == pytest.approx(float(loss[0, -1].mean()))
 
 
 @ALL
@@ -134,7 +150,7 @@ def test_online_values_and_padding(kind: str, fits: dict[str, Path]) -> None:
         for index in range(53):
             seen = [entry for entry in trace if tuple(entry[:2]) == (epoch, index)]
             assert int(record.count[0, epoch, index]) == len(seen) >= 1
-            mean = torch.tensor([entry[2:] for entry in seen]).mean(0)
+            mean = torch.tensor([entry[2:4] for entry in seen]).mean(0)
             recorded = torch.stack([record.loss[0, epoch, index], record.margin[0, epoch, index]])
             torch.testing.assert_close(recorded, mean, atol=1e-5, rtol=0)
     averaged = record.probabilities()[torch.arange(53), Points().y]

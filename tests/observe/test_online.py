@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,67 +23,34 @@ from torch.utils.data import (
 )
 
 from lightning_easiness import EasinessCallback, EasinessRecord
+from tests.plain_forward import Traces
+from tests.selecting import IndexedPoints
 from tests.small import Net, Points, loader, trainer
 
 
-class Told(Points):
-    """Tells the index of each example in its inputs, so that a module can keep a trace of its own."""
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        x, y = super().__getitem__(index)
-        return torch.cat([x, torch.tensor([float(index)])]), y
-
-
-class Traces(Net):
-    """Keeps (epoch, index, loss, margin, correct) of each example of each step, by plain arithmetic."""
-
-    def __init__(self, optimizer: str = "sgd") -> None:
-        super().__init__(optimizer)
-        self.trace: list[tuple[int, int, float, float, bool]] = []
-        self.traced: int | None = None
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y = batch
-        logits = self(x[:, :8])
-        if self.traced != (self.current_epoch, batch_idx):  # a closure may run again
-            self.traced = (self.current_epoch, batch_idx)
-            for index, row, target in zip(x[:, 8].tolist(), logits.detach().float(), y.tolist(), strict=True):
-                others = [float(value) for k, value in enumerate(row) if k != target]
-                loss = float(-torch.log_softmax(row.double(), 0)[target])
-                kept = (self.current_epoch, int(index), loss, float(row[target]) - max(others))
-                self.trace.append((*kept, int(row.argmax()) == target))
-        return nn.functional.cross_entropy(logits, y)
-
-
-def check(folder: Path, module: Traces, size: int) -> EasinessRecord:
-    record = EasinessRecord.load(folder, series="train-online")
+def check(record: EasinessRecord, module: Traces) -> None:
+    """Holds every value of an online series against the trace."""
     for checkpoint, epoch in enumerate(record.epochs.tolist()):
-        for index in range(size):
+        for index in range(record.num_examples):
             seen = [entry for entry in module.trace if entry[:2] == (epoch, index)]
-            assert record.count[0, checkpoint, index] == len(seen)
-            loss, margin = record.loss[0, checkpoint, index], record.margin[0, checkpoint, index]
-            if not seen:
-                assert loss.isnan()
-                assert margin.isnan()
-                assert not record.correct[0, checkpoint, index]
-                continue
-            assert float(loss) == pytest.approx(sum(entry[2] for entry in seen) / len(seen), abs=1e-5, rel=1e-6)
-            assert float(margin) == pytest.approx(sum(entry[3] for entry in seen) / len(seen), abs=1e-5, rel=1e-6)
-            assert bool(record.correct[0, checkpoint, index]) == (sum(entry[4] for entry in seen) * 2 >= len(seen))
-    return record
+            count, loss, margin, correct = (
+                record.field(name)[0, checkpoint, index] for name in ("count", "loss", "margin", "correct")
+            )
+            assert count == len(seen)
+            mean = [sum(entry[column] for entry in seen) / len(seen) if seen else math.nan for column in (2, 3)]
+            assert [float(loss), float(margin)] == pytest.approx(mean, abs=1e-5, rel=1e-6, nan_ok=True)
+            assert bool(correct) == (bool(seen) and sum(entry[4] for entry in seen) * 2 >= len(seen))
 
 
 def observe(
-    folder: Path,
-    data: DataLoader,
-    module: Traces | None = None,
-    others: tuple[Callback, ...] = (),
-    **options: Any,
+    folder: Path, data: DataLoader, module: Traces | None = None, others: tuple[Callback, ...] = (), **options: Any
 ) -> EasinessRecord:
     module = module or Traces()
     trainer(callbacks=[*others, EasinessCallback(folder, probe=None)], **options).fit(module, data)
     assert module.trace
-    return check(folder, module, len(Points()))
+    record = EasinessRecord.load(folder, series="train-online")
+    check(record, module)
+    return record
 
 
 def drops_small(examples: list[Any]) -> Any:
@@ -98,30 +66,30 @@ class Unsized(Sampler[int]):
 
 
 LOADERS: dict[str, Any] = {
-    "shuffled": lambda: loader(Told()),
-    "two workers": lambda: loader(Told(), num_workers=2),
-    "persistent workers": lambda: loader(Told(), num_workers=2, persistent_workers=True),
-    "drop last": lambda: loader(Told(), drop_last=True),
+    "shuffled": lambda: loader(IndexedPoints()),
+    "two workers": lambda: loader(IndexedPoints(), num_workers=2),
+    "persistent workers": lambda: loader(IndexedPoints(), num_workers=2, persistent_workers=True),
+    "drop last": lambda: loader(IndexedPoints(), drop_last=True),
     "with replacement": lambda: loader(
-        Told(), shuffle=False, sampler=WeightedRandomSampler(torch.arange(1.0, 54), 70, replacement=True)
+        IndexedPoints(), shuffle=False, sampler=WeightedRandomSampler(torch.arange(1.0, 54), 70, replacement=True)
     ),
-    "batches that are None": lambda: loader(Told(), collate_fn=drops_small),
-    "no length": lambda: loader(Told(), shuffle=False, sampler=Unsized()),
+    "batches that are None": lambda: loader(IndexedPoints(), collate_fn=drops_small),
+    "no length": lambda: loader(IndexedPoints(), shuffle=False, sampler=Unsized()),
     "whole index lists": lambda: DataLoader(
-        Lists(), sampler=BatchSampler(RandomSampler(Told()), 8, drop_last=False), batch_size=None
+        Lists(), sampler=BatchSampler(RandomSampler(IndexedPoints()), 8, drop_last=False), batch_size=None
     ),
     "fetches lists": lambda: loader(Fetches(), batch_size=8),
 }
 
 
-class Lists(Told):
+class Lists(IndexedPoints):
     """A data set that is asked for whole batches."""
 
     def __getitem__(self, indices: Any) -> Any:
         return default_collate([super(Lists, self).__getitem__(index) for index in indices])
 
 
-class Fetches(Told):
+class Fetches(IndexedPoints):
     def __getitems__(self, indices: list[int]) -> list[Any]:
         return [self[index] for index in indices]
 
@@ -134,7 +102,7 @@ def test_every_loader(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7), reason="in_order came later")
 def test_batches_out_of_order(tmp_path: Path) -> None:
-    observe(tmp_path, loader(Told(), num_workers=2, in_order=False))
+    observe(tmp_path, loader(IndexedPoints(), num_workers=2, in_order=False))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +119,7 @@ def test_batches_out_of_order(tmp_path: Path) -> None:
 )
 @pytest.mark.filterwarnings("ignore:You requested to overfit")
 def test_every_way_of_training(optimizer: str, options: dict[str, Any], tmp_path: Path) -> None:
-    observe(tmp_path, loader(Told()), Traces(optimizer), **options)
+    observe(tmp_path, loader(IndexedPoints()), Traces(optimizer), **options)
 
 
 def test_manual_optimization_and_a_dict_returned(tmp_path: Path) -> None:
@@ -170,7 +138,7 @@ def test_manual_optimization_and_a_dict_returned(tmp_path: Path) -> None:
             optimizer.step()
             return {"loss": loss, "logits": torch.zeros(2, 2)}
 
-    observe(tmp_path, loader(Told()), Manual())
+    observe(tmp_path, loader(IndexedPoints()), Manual())
 
 
 def test_another_callback_reads_the_loader(tmp_path: Path) -> None:
@@ -178,7 +146,7 @@ def test_another_callback_reads_the_loader(tmp_path: Path) -> None:
         def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
             next(iter(trainer.train_dataloader))
 
-    observe(tmp_path, loader(Told()), others=(Reads(),))
+    observe(tmp_path, loader(IndexedPoints()), others=(Reads(),))
 
 
 def test_a_subset_counts_in_its_own_indices(tmp_path: Path) -> None:
@@ -190,7 +158,7 @@ def test_a_subset_counts_in_its_own_indices(tmp_path: Path) -> None:
 
 
 def test_examples_never_seen_are_told_apart(tmp_path: Path) -> None:
-    record = observe(tmp_path, loader(Told(), drop_last=True), max_epochs=1)
+    record = observe(tmp_path, loader(IndexedPoints(), drop_last=True), max_epochs=1)
     unseen = record.count[0, 0] == 0
     assert int(unseen.sum()) == 53 % 8
     assert torch.equal(record.loss[0, 0].isnan(), unseen)
