@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_easiness._utils.lightning import StrategyHook, batch_number, takes_dataloader_iter
+from lightning_easiness.callbacks.logging import log_scalars
 from lightning_easiness.data.indexed_loader import IndexSource, lost_indices, narrow
 from lightning_easiness.losses import WeighsExamples
 from lightning_easiness.observe.evaluation import EvaluationPass
@@ -20,19 +21,12 @@ from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_weights
 from lightning_easiness.select.choice import filled_up
 from lightning_easiness.select.chooser import Chooser
-from lightning_easiness.select.report import log_scalars
 
 _LEAST_IN_A_BATCH = 2  # batch norm refuses a single example
 
 
 class BatchWork:
-    """Works on each training batch of a fit, from `setup` until `close`.
-
-    Args:
-        trainer: Of the fit.
-        selection: Gives the weights; batches are narrowed where it is `per_batch`.
-        chooser: Makes what observes the examples of a batch.
-    """
+    """Narrows each training batch of a fit, and hands weights to the loss, until `close`."""
 
     def __init__(self, trainer: Any, selection: Selection, chooser: Chooser) -> None:
         self.weights: Tensor | None = None  # (N,), of the epoch
@@ -72,7 +66,7 @@ class BatchWork:
                 + (f"; {self._num_added} of them at random, up to the minimum" if self._num_added else "")
                 + "."
             )
-            log_scalars(self._trainer, {"easiness/selected_share": self.fraction})
+            log_scalars(self._trainer, {"easiness/selected_share": self.fraction}, self._trainer.global_step)
         self._num_seen = self._num_kept = self._num_added = 0
 
     def _work(self, batch: Any) -> Any:

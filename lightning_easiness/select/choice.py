@@ -13,30 +13,20 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.ordered_loader import examples_per_batch
 from lightning_easiness.select.base import Selection
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What one epoch trains on.
+    """What one epoch trains on."""
 
-    Attributes:
-        epoch: The epoch that it was made for.
-        num_examples: N, of the whole data set.
-        kept: Indices of the examples, ascending, int64 (n,).
-        labels: New labels, int64 (N,), negative where an example keeps its own; None for no new ones.
-        weights: Of the examples' losses, float32 (N,); None for equal ones.
-        num_left_out: Examples that the loader's own sampler never draws, so that none of them is in `kept`.
-    """
-
-    epoch: int
-    num_examples: int
-    kept: Tensor
-    labels: Tensor | None = None
-    weights: Tensor | None = None
-    num_left_out: int = 0
+    epoch: int  # the first that it is for
+    num_examples: int  # N, of the whole data set
+    kept: Tensor  # indices, ascending, int64 (n,)
+    labels: Tensor | None = None  # new ones, int64 (N,), negative where an example keeps its own
+    weights: Tensor | None = None  # of the losses, float32 (N,); None for equal ones
+    num_left_out: int = 0  # examples that the loader's own sampler never draws, so that none of them is kept
 
     @property
     def num_drawable(self) -> int:
@@ -47,17 +37,6 @@ class Choice:
     def is_everything(self) -> bool:
         """Whether the user's data set is trained on as it is, perhaps with weights."""
         return len(self.kept) == self.num_drawable and self.labels is None
-
-    def check_data(self, num_examples: int) -> Choice:
-        """Return the choice, which a checkpoint held, or raise where the data set has another length by now."""
-        here = DataIdentity(num_examples)
-        here.check_same(
-            DataIdentity(self.num_examples),
-            "The data set",
-            "the selection in the checkpoint",
-            "resume with the data set that the checkpoint was written with.",
-        )
-        return self
 
     def state_dict(self) -> dict[str, Any]:
         """The choice as tensors and plain types, one bit per example."""

@@ -26,14 +26,7 @@ from lightning_easiness.select.report import report_choice
 
 
 class Chooser:
-    """Makes a selection's choices for a user's loader, until `close`.
-
-    Args:
-        selection: Whose choices.
-        reader: How the observations that the selection needs are read.
-        callback: The Trainer's EasinessCallback, whose observations it uses; it reads alike.
-        check_target: Compare the labels that the data set lists with those of the selection.
-    """
+    """Makes a selection's choices for a user's loader, and listens to a callback that reads alike, until `close`."""
 
     def __init__(
         self,

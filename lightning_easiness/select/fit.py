@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from lightning_easiness._utils.lightning import end_resumed_epoch
 from lightning_easiness.callbacks import EasinessCallback
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.subset import SelectedDataset, try_label
 from lightning_easiness.data.subset_loader import check_batches, check_selectable, select_from
 from lightning_easiness.observe.batch_reader import BatchReader
@@ -23,13 +24,7 @@ from lightning_easiness.select.chooser import Chooser
 
 
 class SelectedFit:
-    """One fit on a selection, from `begin` until `end`; without a Trainer, what is asked for outside a fit.
-
-    Args:
-        selection: What to train on.
-        reader: How batches are read where the Trainer has no EasinessCallback.
-        check_target: Compare the labels that the data set lists with those of the selection.
-    """
+    """One fit on a selection, from `begin` until `end`; without a Trainer, what is asked for outside a fit."""
 
     def __init__(self, selection: Selection, reader: BatchReader | None, check_target: bool) -> None:
         self.trainer: Any = None
@@ -118,14 +113,15 @@ class SelectedFit:
     def _of_first_length(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         """A loader as long as that of the first epoch, so that a schedule is planned as it was when the fit began."""
         assert self._restored is not None
-        self._restored.check_data(len(loader.dataset))  # type: ignore[arg-type]
+        _check_length(self._restored, loader)
         return loader if self._first is None else self._selected(loader, self._first)
 
     def _choose(self, loader: DataLoader[Any]) -> Choice:
         epoch = self.trainer.current_epoch if self.trainer is not None and self._selection.every_epoch else 0
         num_examples = len(loader.dataset)  # type: ignore[arg-type]
         if self._restored is not None and epoch < self._restored.epoch + self._epochs_per_choice:  # it goes on
-            self.choice = self._restored.check_data(num_examples)
+            _check_length(self._restored, loader)
+            self.choice = self._restored
         elif not self._holds(epoch, num_examples):
             if self._restored is not None:
                 with suppress(TypeError):  # a sampler without a length: no epoch is known to be longer
@@ -187,6 +183,13 @@ class SelectedFit:
     def _is_kept(self) -> bool:
         """Whether a choice could not be made again alike."""
         return self._selection.every_epoch or self._selection.needs_observation
+
+
+def _check_length(choice: Choice, loader: DataLoader[Any]) -> None:
+    """Raise an error where a data set has another length than when a checkpoint was written."""
+    here, there = DataIdentity(len(loader.dataset)), DataIdentity(choice.num_examples)  # type: ignore[arg-type]
+    way_out = "resume with the data set that the checkpoint was written with."
+    here.check_same(there, "The data set", "the selection in the checkpoint", way_out)
 
 
 def warn_of_another_rule(rule: str | None, name: str) -> None:
