@@ -1,6 +1,6 @@
-"""Fits on selections in several processes, for test_datamodule_distributed.py; each rank leaves a file of its own.
+"""Fits on selections in several processes, for tests/select/test_distributed.py; each rank leaves a file of its own.
 
-python -m tests.distributed_selected_fit <strategy> <number of processes> <folder> <scenario> ...
+python -m tests.distributed_selected_fit <number of processes> <folder> <scenario> ...
 """
 
 from __future__ import annotations
@@ -11,102 +11,112 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, Keep, Selection
-from lightning_easiness.select.base import SelectionState
-from tests.selecting import Base, HighestLoss, IndexedBase, IndexedPoints, Sizes, Traces, scores
+from lightning_easiness import (
+    BatchReader,
+    EasinessCallback,
+    EasinessDataModule,
+    Keep,
+    SampleEasinessTraining,
+    Selection,
+    SelectionState,
+)
+from tests.contracts.cases import SELECTIONS
+from tests.selecting import IndexedBase, IndexedPoints, Selected, Sizes
+from tests.set_fits import SIGMA2, Batches
 from tests.small import trainer
 
-STRATEGY: dict[str, Any] = {}
+DEVICES: dict[str, int] = {}
 KEPT = list(range(1, 50, 3))
+SHARE = 0.4
+LEVELS_ONLINE = ("medium", "hard")
 
 
-class OverSubset(Base):
+class OverSubset(IndexedBase):
+    """What users do by hand."""
+
     def setup(self, stage: str) -> None:
         self.train = Subset(IndexedPoints(self.n), KEPT)
 
 
-class Scheduled(Traces):
-    """Without batch norm, whose statistics differ by rank; its learning rate falls with each step."""
+class Learns(Batches):
+    """Without batch norm, whose statistics differ by rank; keeps the logits too. Its learning rate falls by steps."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, lr: float = 0.05) -> None:
+        super().__init__("sgd")
         self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        with torch.no_grad():
+            self.net[2].weight *= 8  # so that there are examples of all levels from the start
+        self.lr = lr
+        self.logits: list[tuple[int, list[int], Tensor]] = []
+
+    def losses_of(self, batch: Any) -> Tensor:
+        logits = self(batch[0])
+        if self.trainer.training:
+            self.logits.append((self.current_epoch, batch[0][:, 8].long().tolist(), logits.detach()))
+        return nn.functional.cross_entropy(logits, batch[1], reduction="none")
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class Keeps(Callback):
+class Keeps(Selected):
     """Leaves what a rank saw when training ends."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.path = path
         self.lengths: list[int] = []
-        self.selected: list[Tensor] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.lengths.append(int(trainer.num_training_batches))
-        selected = getattr(trainer.datamodule, "selected_indices", None)
-        if selected is not None:
-            self.selected.append(selected)
+        if isinstance(trainer.datamodule, EasinessDataModule):
+            super().on_train_epoch_start(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        seen = {
-            "batches": pl_module.batches,
-            "lengths": self.lengths,
-            "selected": self.selected,
-            "validations": pl_module.validations,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "steps": trainer.global_step,
-            "weights": dict(pl_module.state_dict()),
-            "losses": pl_module.losses,
-        }
+        callbacks = [one for one in trainer.callbacks if isinstance(one, EasinessCallback)]
+        seen = {name: getattr(pl_module, name) for name in ("batches", "steps", "whole", "logits", "validations")}
+        seen |= {"lengths": self.lengths, "selected": self.selected, "states": self.states}
+        seen |= {"lr": trainer.optimizers[0].param_groups[0]["lr"], "num_steps": trainer.global_step}
+        seen |= {"weights": dict(pl_module.state_dict()), "data_use": [one.usage.data_use for one in callbacks]}
         torch.save(seen, self.path.with_name(f"{self.path.name}-{trainer.global_rank}.pt"))
 
 
-def fit(folder: Path, data: LightningDataModule, name: str = "seen", callbacks: Any = (), **options: Any) -> None:
+def fit(folder: Path, data: Any, name: str = "seen", callbacks: Any = (), lr: float = 0.05, **options: Any) -> None:
     ckpt_path = options.pop("ckpt_path", None)
     seed_everything(5, verbose=False)
-    made = trainer(callbacks=[*callbacks, Keeps(folder / name)], **{**STRATEGY, **options})
-    made.fit(Scheduled(), datamodule=data, ckpt_path=ckpt_path)
+    options = {"strategy": "ddp", "devices": DEVICES["n"], "max_epochs": 4, **options}
+    made = trainer(callbacks=[*callbacks, Keeps(folder / name)], **options)
+    made.fit(Learns(lr), datamodule=data, ckpt_path=ckpt_path)
 
 
-def once(folder: Path) -> None:
-    """A selection made once, and what users do by hand."""
-    fit(folder, EasinessDataModule(IndexedBase(), Keep(KEPT)), "ours")
-    fit(folder, OverSubset(), "by hand")
+def registered(folder: Path) -> None:
+    """Every selection of the contracts, at weights that do not move and are alike for any number of processes."""
+    for number, case in enumerate(SELECTIONS.values()):
+        data = case.data(IndexedBase(batch_size=4))["datamodule"]
+        fit(folder, data, str(number), case.callbacks(folder / "records" / str(number)), lr=0.0)
 
 
-def kept_all(folder: Path) -> None:
-    fit(folder, EasinessDataModule(IndexedBase(), Ablation(scores(), 0.0)), "ours")
-    fit(folder, IndexedBase(), "by hand")
+def by_hand(folder: Path) -> None:
+    for name, ours, theirs in (("some", Keep(KEPT), OverSubset), ("all", Keep(range(53)), IndexedBase)):
+        fit(folder, EasinessDataModule(IndexedBase(), ours), f"{name}-ours", max_epochs=2)
+        fit(folder, theirs(), f"{name}-by-hand", max_epochs=2)
 
 
 def lengths(folder: Path) -> None:
-    sizes = Sizes([24, 53, 12, 48, 30])
-    fit(
-        folder,
-        EasinessDataModule(IndexedBase(batch_size=4), sizes),
-        max_epochs=5,
-        callbacks=[EasinessCallback(folder / "record")],
-    )
-
-
-def observed(folder: Path) -> None:
-    """The rule looks at the weights, which are the same whatever the number of processes before the first step."""
-    fit(folder, EasinessDataModule(IndexedBase(batch_size=4), HighestLoss(0.6)), max_epochs=2)
+    data = EasinessDataModule(IndexedBase(batch_size=4), Sizes([24, 53, 12, 48, 30]))
+    fit(folder, data, callbacks=[EasinessCallback(folder / "record")], max_epochs=5)
 
 
 class Unseeded(Selection):
-    """Draws from the global stream, which differs by rank: what rank 0 draws counts."""
+    """Draws differently by rank: what rank 0 draws counts."""
 
     every_epoch = True
 
@@ -129,18 +139,37 @@ def unseeded(folder: Path) -> None:
 
 def resumed(folder: Path) -> None:
     """Stopped in the second epoch's middle; the first epoch has one batch a process of at least three."""
-    sizes = [12, 48, 24]
     keeper = ModelCheckpoint(folder / "kept", filename="{step}", every_n_train_steps=1, save_top_k=-1)
-    first_steps = ceil(12 / (4 * STRATEGY["devices"])) + 1
-    options = {"callbacks": [keeper], "enable_checkpointing": True, "max_epochs": 3}
-    fit(folder, EasinessDataModule(IndexedBase(batch_size=4), Sizes(sizes)), "whole", **options)
-    path = folder / "kept" / f"step={first_steps}.ckpt"
-    fit(folder, EasinessDataModule(IndexedBase(batch_size=4), Sizes(sizes)), "resumed", ckpt_path=path, **options)
+    path = folder / "kept" / f"step={ceil(12 / (4 * DEVICES['n'])) + 1}.ckpt"
+    for name, ckpt_path in (("whole", None), ("resumed", path)):
+        data = EasinessDataModule(IndexedBase(batch_size=4), Sizes([12, 48, 24]))
+        options = {"callbacks": [keeper], "enable_checkpointing": True, "max_epochs": 3, "ckpt_path": ckpt_path}
+        fit(folder, data, name, **options)
+
+
+def trained(folder: Path, *levels: Any, observed: bool = False, **options: Any) -> None:
+    """A fit of SampleEasinessTraining."""
+    callbacks = [EasinessCallback(folder / "record", probe=None, sigma2=SIGMA2)] if observed else []
+    selection = SampleEasinessTraining(levels or ("medium",), 1, **options)
+    reader = None if observed else BatchReader(sigma2=SIGMA2)
+    fit(folder, EasinessDataModule(IndexedBase(batch_size=4), selection, reader=reader), callbacks=callbacks)
+
+
+def learning(folder: Path) -> None:
+    trained(folder, others_share=SHARE, final_epochs=1)
+
+
+def by_batch(folder: Path) -> None:
+    trained(folder, others_share=SHARE, per="batch", minimum=1, observed=True)
+
+
+def online(folder: Path) -> None:
+    trained(folder, *LEVELS_ONLINE, online=True, rescore_every_n_epochs=None, observed=True)
 
 
 def main(arguments: list[str]) -> None:
-    strategy, devices, folder, *scenarios = arguments
-    STRATEGY.update(strategy=strategy, devices=int(devices))
+    devices, folder, *scenarios = arguments
+    DEVICES["n"] = int(devices)
     for name in scenarios:
         globals()[name](Path(folder) / name)
 

@@ -1,0 +1,217 @@
+"""Selections in 1, 2 and 3 processes: gloo on the CPU, started as a user's script starts them."""
+
+from __future__ import annotations
+
+from math import ceil
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_easiness import EasinessRecord
+from tests.contracts.cases import SELECTIONS
+from tests.distributed_selected_fit import KEPT, LEVELS_ONLINE, SHARE, Learns
+from tests.processes import run_script
+from tests.selecting import IndexedPoints
+from tests.set_fits import SIGMA2, assert_clear, easiness_at, easiness_loop, level_of
+from tests.small import assert_identical
+
+pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
+
+TIME_LIMIT = 400  # seconds; a machine under load takes two minutes
+OF_ANY_NUMBER = ("registered", "by_hand", "lengths", "unseeded", "resumed")
+OF_SEVERAL = ("learning", "by_batch", "online")  # one alone is tested without a strategy for many
+SIZES = [24, 53, 12, 48, 30]
+SIZE, EVERYTHING = 53, list(range(53))
+ANY = pytest.mark.parametrize("processes", [1, 2, 3])
+SEVERAL = pytest.mark.parametrize("processes", [2, 3])
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """All scenarios, by the number of processes."""
+    made = {}
+    for processes in (1, 2, 3):
+        made[processes] = tmp_path_factory.mktemp(f"ddp-{processes}")
+        scenarios = OF_ANY_NUMBER if processes == 1 else OF_ANY_NUMBER + OF_SEVERAL
+        ended = run_script("distributed_selected_fit", processes, made[processes], *scenarios, time_limit=TIME_LIMIT)
+        assert ended.returncode == 0, ended.stderr[-5000:]
+    return made
+
+
+def seen(folders: dict[int, Path], processes: int, scenario: str, name: str = "seen") -> list[dict[str, Any]]:
+    folder = folders[processes] / scenario
+    return [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in range(processes)]
+
+
+def examples(ranks: list[dict[str, Any]], epoch: int) -> list[int]:
+    """What all ranks trained on in an epoch; padding repeats examples."""
+    return [index for rank in ranks for at, indices, _ in rank["batches"] if at == epoch for index in indices]
+
+
+# ------------------------------------------------------------------------------------------- each selection
+
+
+@ANY
+@pytest.mark.parametrize("case", SELECTIONS)
+def test_any_number_of_processes_chooses_the_same_examples(case: str, processes: int, folders: dict[int, Path]) -> None:
+    name = str(list(SELECTIONS).index(case))
+    (one,), ranks = seen(folders, 1, "registered", name), seen(folders, processes, "registered", name)
+    for rank in ranks:
+        assert_identical(rank["selected"], ranks[0]["selected"])
+    for epoch in range(4):
+        expected, found = one["selected"][epoch], ranks[0]["selected"][epoch]
+        if not found:  # within batches nothing is selected for the epoch
+            assert not expected
+            continue
+        # filled up to a batch of four each, and where the last one would hold a single example, by the same draw
+        fewer, more = sorted((set(expected), set(found)), key=len)
+        assert fewer <= more
+        assert len(more) - len(fewer) <= 4 * processes - min(len(fewer), 4 * processes - processes)
+        trained = examples(ranks, epoch)
+        assert set(trained) == set(found)
+        assert len(trained) == -(-len(found) // processes) * processes, "padded by less than one example a rank"
+
+
+@ANY
+@pytest.mark.parametrize("kept", ["some", "all"])
+def test_it_is_what_users_do_by_hand_to_the_bit(kept: str, processes: int, folders: dict[int, Path]) -> None:
+    ours, theirs = (seen(folders, processes, "by_hand", f"{kept}-{who}") for who in ("ours", "by-hand"))
+    for name in ("batches", "lengths", "validations", "weights", "steps"):
+        assert_identical([rank[name] for rank in ours], [rank[name] for rank in theirs], name)
+    assert set(examples(ours, 1)) == set(KEPT if kept == "some" else EVERYTHING)
+
+
+# ------------------------------------------------------------------------------------------- epochs
+
+
+@ANY
+def test_lengths_grow_and_shrink(processes: int, folders: dict[int, Path]) -> None:
+    ranks, one = seen(folders, processes, "lengths"), seen(folders, 1, "lengths")
+    expected = [ceil(ceil(size / processes) / 4) for size in SIZES]
+    for rank in ranks:
+        assert rank["lengths"] == expected, "the progress bar's total"
+        assert (rank["validations"], rank["num_steps"]) == (5, sum(expected))
+        assert rank["lr"] == pytest.approx(0.05 * 0.9 ** sum(expected))
+        assert rank["selected"] == one[0]["selected"], "the same selection, whatever the number of processes"
+    online = EasinessRecord.load(folders[processes] / "lengths" / "record", series="train-online")
+    for epoch, size in enumerate(SIZES):
+        trained = examples(ranks, epoch)
+        assert sorted(set(trained)) == ranks[0]["selected"][epoch]
+        assert len(set(trained)) == size
+        assert torch.equal(online.count[0, epoch].long(), torch.bincount(torch.tensor(trained), minlength=SIZE))
+    assert torch.equal(online.target, IndexedPoints().y)
+
+
+@ANY
+def test_a_rule_that_differs_by_rank_is_rank_zeros(processes: int, folders: dict[int, Path]) -> None:
+    trained = examples(seen(folders, processes, "unseeded"), 0)
+    expected = torch.randperm(SIZE, generator=torch.Generator().manual_seed(0))[:24].tolist()
+    assert sorted(trained) == sorted(expected)
+
+
+@ANY
+def test_stopped_and_resumed_within_a_selected_epoch(processes: int, folders: dict[int, Path]) -> None:
+    whole, resumed = (seen(folders, processes, "resumed", name) for name in ("whole", "resumed"))
+    assert {epoch for rank in resumed for epoch, _, _ in rank["batches"]} == {1, 2}
+    for ours, theirs in zip(resumed, whole, strict=True):
+        assert ours["selected"][-1] == theirs["selected"][-1]
+        assert ours["lengths"][-1] == theirs["lengths"][-1]
+        assert (ours["num_steps"], ours["lr"]) == (theirs["num_steps"], theirs["lr"])
+    assert set(examples(resumed, 1)) <= set(whole[0]["selected"][1])
+    assert len(examples(resumed, 1)) == len(examples(whole, 1)) - 4 * processes, "all but the batch that was done"
+    assert set(examples(resumed, 2)) == set(whole[0]["selected"][2])
+
+
+# ------------------------------------------------------------------------------------------- SampleEasinessTraining
+
+
+@SEVERAL
+def test_each_rank_weighs_its_own_examples(processes: int, folders: dict[int, Path]) -> None:
+    ranks = seen(folders, processes, "learning")
+    for rank in ranks:
+        assert_identical(rank["selected"], ranks[0]["selected"], "selected")
+        assert_identical(rank["states"], ranks[0]["states"], "weights of the model")
+        assert all(weight is None for at, _, _, weight in rank["steps"] if at in (0, 3)), "early and final"
+    for epoch in (1, 2):
+        easiness = easiness_at(ranks[0]["states"][epoch], Learns)
+        medium = [i for i in EVERYTHING if level_of(easiness[i]) == "medium"]
+        others = SIZE - len(medium)
+        drawn = int(SHARE * others + 0.5)
+        selected = ranks[0]["selected"][epoch]
+        assert set(medium) <= set(selected)
+        extra = len(selected) - len(medium) - drawn
+        assert 0 <= extra <= processes, "one more each, so that no batch holds a single example"
+        for at, indices, _, weight in (step for rank in ranks for step in rank["steps"]):
+            if at == epoch:
+                assert weight.shape == (len(indices),)
+                if not extra:
+                    expected = [1.0 if i in medium else others / drawn for i in indices]
+                    assert weight.tolist() == pytest.approx(expected)
+        assert set(examples(ranks, epoch)) == set(selected)
+
+
+@SEVERAL
+def test_within_batches_each_rank_removes_its_own(processes: int, folders: dict[int, Path]) -> None:
+    ranks = seen(folders, processes, "by_batch")
+    removed = 0
+    for rank in ranks:
+        assert_identical(rank["weights"], ranks[0]["weights"], "weights of the model")
+        for (epoch, before, state), (at, after, _, weight) in zip(rank["whole"], rank["steps"], strict=True):
+            assert epoch == at
+            if epoch == 0:
+                assert (after, weight) == (before, None)
+                continue
+            everywhere = easiness_at(state, Learns)
+            medium = [i for i in before if level_of(everywhere[i]) == "medium"]
+            others = len(before) - len(medium)
+            drawn = max(1, int(SHARE * others + 0.5)) if others else 0
+            assert len(after) == len(weight) == len(medium) + drawn
+            assert set(medium) <= set(after) <= set(before)
+            removed += others - drawn
+    assert removed > 10
+
+
+@SEVERAL
+def test_the_record_counts_what_batches_kept_in_all_processes(processes: int, folders: dict[int, Path]) -> None:
+    ranks = seen(folders, processes, "by_batch")
+    online = EasinessRecord.load(folders[processes] / "by_batch" / "record", series="train-online")
+    for epoch in range(4):
+        trained = examples(ranks, epoch)
+        assert online.count[0, epoch].tolist() == [trained.count(i) for i in EVERYTHING]
+        for rank in ranks:
+            assert rank["data_use"][0][epoch] == pytest.approx(len(set(trained)) / SIZE)
+        losses: dict[int, list[float]] = {}
+        for at, indices, values, _ in (step for rank in ranks for step in rank["steps"]):
+            if at == epoch:
+                for i, value in zip(indices, values.tolist(), strict=True):
+                    losses.setdefault(i, []).append(value)
+        for i, values in losses.items():
+            assert float(online.loss[0, epoch, i]) == pytest.approx(fmean(values), abs=1e-5)
+
+
+@SEVERAL
+def test_online_all_ranks_have_what_any_of_them_saw(processes: int, folders: dict[int, Path]) -> None:
+    ranks = seen(folders, processes, "online")
+    known: dict[int, float] = {}
+    target = IndexedPoints().y
+    for epoch in range(4):
+        selected = ranks[0]["selected"][epoch]
+        assert all(rank["selected"][epoch] == selected for rank in ranks)
+        if epoch:
+            assert len(known) == SIZE
+            asked = [i for i in EVERYTHING if level_of(known[i]) in LEVELS_ONLINE]
+            assert set(asked) <= set(selected)
+            assert len(selected) - len(asked) <= max(4 * processes - len(asked), processes)
+            assert len(selected) < SIZE
+        assert set(examples(ranks, epoch)) == set(selected)
+        of_epoch: dict[int, list[float]] = {}
+        for at, indices, logits in (entry for rank in ranks for entry in rank["logits"]):
+            if at == epoch:
+                easiness = easiness_loop(logits.double(), target[indices], SIGMA2)
+                for i, value in zip(indices, easiness, strict=True):
+                    of_epoch.setdefault(i, []).append(value)
+        known.update({i: fmean(values) for i, values in of_epoch.items()})
+        assert_clear(list(known.values()))
