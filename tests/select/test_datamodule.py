@@ -48,7 +48,8 @@ def fitted(data: Any, module: Net | None = None, **options: Any) -> dict[str, An
     module = module or Net("adam")
     made = trainer(**options)
     made.fit(module, datamodule=data)
-    optimizer, metrics = made.optimizers[0].state_dict(), made.callback_metrics
+    optimizer = made.optimizers[0].state_dict()
+    metrics = {name: value for name, value in made.callback_metrics.items() if not name.startswith("easiness/")}
     left = {"weights": module.state_dict(), "optimizer": optimizer, "losses": module.losses, "metrics": metrics}
     return {**left, "streams": streams()}
 

@@ -310,7 +310,8 @@ def test_scalars_of_each_epoch_are_those_of_a_loop(data: Any, rule: type[Sizes],
     """The classes are those that the data set lists, or that the pass saw."""
     selected, target = Selected(), Points().y.tolist()
     options = {"logger": CSVLogger(tmp_path, name="", version=""), "callbacks": [selected]}
-    fit(data(), rule([53, 20, 9, 40]), max_epochs=4, **options)
+    _, made = fit(data(), rule([53, 20, 9, 40]), max_epochs=4, **options)
+    assert float(made.callback_metrics["easiness/selected_share"]) == pytest.approx(40 / 53), "can be monitored"
     for row, kept in zip(logged(tmp_path), selected.selected, strict=True):
         assert row["easiness/selected_share"] == pytest.approx(len(kept) / 53)
         assert row["easiness/selection_seconds"] > 0
