@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_easiness import EasinessCallback, EasinessRecord
 from tests.plain_forward import Snapshots, check, eval_forward, probed
@@ -96,28 +94,6 @@ def test_validation_examples(sanity: int, tmp_path: Path) -> None:
     assert record.steps.tolist() == [0, 7, 14]
     check(record, -1, eval_forward(module), points)
     assert EasinessRecord.load(tmp_path, series="train-online").num_examples == 53
-
-
-class Stream(IterableDataset):
-    def __iter__(self) -> Iterator[Any]:
-        return (Points()[index] for index in range(53))
-
-
-def test_a_loader_of_its_own_beside_a_stream(tmp_path: Path) -> None:
-    module, points = Net(), Points(19, seed=2)
-    record = probed(tmp_path, module, DataLoader(Stream(), batch_size=8), probe=loader(points, batch_size=5))
-    assert record.series == "loader-probe"
-    check(record, -1, eval_forward(module), points)
-
-
-def test_a_loader_of_its_own_beside_several(tmp_path: Path) -> None:
-    class Several(Net):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return super().training_step(batch["a"], batch_idx) + super().training_step(batch["b"], batch_idx)
-
-    module, points = Several(), Points(19, seed=2)
-    record = probed(tmp_path, module, {"a": loader(), "b": loader()}, probe=loader(points))
-    check(record, -1, eval_forward(module), points)
 
 
 def test_a_pattern_is_a_series_of_its_own(tmp_path: Path) -> None:
@@ -215,15 +191,10 @@ def test_modes_during_and_after(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- around it
 
 
-def test_tqdm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    observer = EasinessCallback(tmp_path, at_steps=(0, 3))
-    trainer(callbacks=[observer, TQDMProgressBar()], enable_progress_bar=True, max_epochs=1).fit(Net(), loader())
-    assert EasinessRecord.load(tmp_path).steps.tolist() == [0, 3, 7]
-    assert "Easiness:  " in capsys.readouterr().out
-
-
-def test_rich(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make_bar", [TQDMProgressBar, RichProgressBar])
+def test_progress_bars(make_bar: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("rich")
     observer = EasinessCallback(tmp_path, at_steps=(0, 3))
-    trainer(callbacks=[observer, RichProgressBar()], enable_progress_bar=True, max_epochs=1).fit(Net(), loader())
-    assert EasinessRecord.load(tmp_path).steps.tolist() == [0, 3, 7]
+    trainer(callbacks=[observer, make_bar()], enable_progress_bar=True, max_epochs=1).fit(Net(), loader())
+    assert EasinessRecord.load(tmp_path, "train-probe").steps.tolist() == [0, 3, 7]
+    assert make_bar is RichProgressBar or "Easiness:  " in capsys.readouterr().out

@@ -1,23 +1,23 @@
-"""The probe's numbers are those of a plain forward, whatever the loader, the batch, the model and the task."""
+"""An evaluation pass has the numbers of a plain forward, whatever the loader, the batch, the model and the task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, default_collate
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler, default_collate
 
 from lightning_easiness import EasinessCallback, EasinessRecord
 from tests.plain_forward import FIELDS, check, eval_forward, probed
 from tests.small import Net, Points, loader, trainer
 
-# ---------------------------------------------------------------------------------------------- loaders and batches
+# ------------------------------------------------------------------------------------------------ loaders and batches
 
 
 class Lists(Points):
@@ -27,17 +27,38 @@ class Lists(Points):
         return default_collate([super(Lists, self).__getitem__(index) for index in indices])
 
 
+class Stream(IterableDataset):
+    def __iter__(self) -> Iterator[Any]:
+        return (Points()[index] for index in range(53))
+
+
+class HooksOfTheDataModule(LightningDataModule):
+    def train_dataloader(self) -> DataLoader:
+        return loader()
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch[0] * 2, batch[1]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch[0] + 1, batch[1]
+
+
 def as_mapping(examples: list[Any]) -> dict[str, Tensor]:
     x, y = default_collate(examples)
     return {"pixel_values": x, "labels": y, "id": torch.arange(len(y))}
 
 
-def as_named(examples: list[Any]) -> Any:
+def as_object(examples: list[Any]) -> Any:
     x, y = default_collate(examples)
     return SimpleNamespace(seen=x, wanted=y)
 
 
-class Wide(Net):
+def as_keywords(examples: list[Any]) -> dict[str, Tensor]:
+    x, y = default_collate(examples)
+    return {"left": x[:, :3], "right": x[:, 3:], "labels": y}
+
+
+class AnyBatch(Net):
     """Takes (x, y), a mapping or an object."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -48,77 +69,24 @@ class Wide(Net):
         return super().training_step(batch[:2], batch_idx)
 
 
-def whole_lists(points: Points) -> DataLoader:
-    return DataLoader(points, batch_size=None, sampler=BatchSampler(SequentialSampler(points), 9, drop_last=False))
+class Keywords(Net):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:  # type: ignore[override]
+        return self.net(torch.cat([left, right], 1))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        target = batch.pop("labels")
+        return nn.functional.cross_entropy(self(**batch), target)
 
 
-LOADERS: dict[str, Callable[[], Any]] = {
-    "two workers": lambda: loader(num_workers=2),
-    "drop last": lambda: loader(drop_last=True),
-    "a batch sampler": lambda: DataLoader(
-        Points(), batch_sampler=BatchSampler(SequentialSampler(Points()), 9, drop_last=True)
-    ),
-    "a batch sampler without a size": lambda: DataLoader(Points(), batch_sampler=[[3, 1], [4, 1, 5, 9]]),
-    "whole index lists": lambda: whole_lists(Lists()),
-    "a mapping": lambda: loader(collate_fn=as_mapping),
-    "three parts": lambda: loader(collate_fn=lambda examples: [*default_collate(examples), torch.zeros(3)]),
-}
+class SeveralLoaders(Net):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(batch["a"], batch_idx) + super().training_step(batch["b"], batch_idx)
 
 
-@pytest.mark.parametrize("kind", LOADERS)
-def test_every_loader(kind: str, tmp_path: Path) -> None:
-    module = Wide()
-    record = probed(tmp_path, module, LOADERS[kind](), online=True)
-    check(record, -1, eval_forward(module), Points())
+# ------------------------------------------------------------------------------------------------------------- models
 
 
-def test_batch_fn_for_any_other_batch(tmp_path: Path) -> None:
-    module = Wide()
-    data = loader(collate_fn=as_named)
-    record = probed(tmp_path, module, data, online=True, batch_fn=lambda batch: (batch.seen, batch.wanted))
-    check(record, -1, eval_forward(module), Points())
-
-
-def test_a_mapping_without_known_inputs_is_given_as_keywords(tmp_path: Path) -> None:
-    class Keywords(Net):
-        def forward(self, left: Tensor, right: Tensor) -> Tensor:  # type: ignore[override]
-            return self.net(torch.cat([left, right], 1))
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            target = batch.pop("labels")
-            return nn.functional.cross_entropy(self(**batch), target)
-
-    def halves(examples: list[Any]) -> dict[str, Tensor]:
-        x, y = default_collate(examples)
-        return {"left": x[:, :3], "right": x[:, 3:], "labels": y}
-
-    module = Keywords()
-    record = probed(tmp_path, module, loader(collate_fn=halves), online=True)
-    check(record, -1, eval_forward(module), Points())
-    assert EasinessRecord.load(tmp_path, series="train-online").count.sum() == 53
-
-
-def test_hooks_of_the_datamodule_are_called(tmp_path: Path) -> None:
-    class Data(LightningDataModule):
-        def train_dataloader(self) -> DataLoader:
-            return loader()
-
-        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-            return batch[0] * 2, batch[1]
-
-        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-            return batch[0] + 1, batch[1]
-
-    module = Net()
-    forward = eval_forward
-    record = probed(tmp_path, module, Data())
-    check(record, -1, lambda x: forward(module)(2 * x + 1), Points())
-
-
-# ---------------------------------------------------------------------------------------------- models and tasks
-
-
-def returning(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> Net:
+def returning(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> Callable[[], Net]:
     class Returns(Net):
         def forward(self, x: Tensor) -> Any:
             return pack(self.net(x))
@@ -126,32 +94,11 @@ def returning(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) ->
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             return nn.functional.cross_entropy(unpack(self(batch[0])), batch[1])
 
-    return Returns()
-
-
-OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor], dict[str, Any]]] = {
-    "a tuple": (lambda z: (z, z.mean()), lambda out: out[0], {}),
-    "a mapping": (lambda z: {"loss": z.mean(), "logits": z}, lambda out: out["logits"], {}),
-    "an object": (lambda z: SimpleNamespace(logits=z), lambda out: out.logits, {}),
-    "logits_fn": (
-        lambda z: {"deep": [z]},
-        lambda out: out["deep"][0],
-        {"logits_fn": lambda out: out["deep"][0]},
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", OUTPUTS)
-def test_every_output(kind: str, tmp_path: Path) -> None:
-    pack, unpack, options = OUTPUTS[kind]
-    module = returning(pack, unpack)
-    record = probed(tmp_path, module, online=True, **options)
-    check(record, -1, module.eval().net, Points())
-    assert "margin" in EasinessRecord.load(tmp_path, series="train-online").fields
+    return Returns
 
 
 class Headed(Net):
-    """Its head alone returns logits; what it returns itself are probabilities."""
+    """Its head returns logits, and would take the batch's inputs too; what it returns itself are probabilities."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,26 +114,14 @@ class Headed(Net):
         return nn.functional.nll_loss(self(batch[0]).log(), batch[1])
 
 
-def test_a_named_part_is_reached_through_the_forward(tmp_path: Path) -> None:
-    """The head would take the batch's inputs without complaint, as they are as wide as its own."""
-    module = Headed()
-    record = probed(tmp_path, module, module="model.head", online=True)
-    check(record, -1, module.eval().logits, Points())
-    assert not any(part._forward_hooks for part in module.modules())
+class OtherPart(Headed):
+    """Trains a part that its forward does not use."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
 
 
-def test_a_named_part_that_the_forward_does_not_use(tmp_path: Path) -> None:
-    class Judge(Headed):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-
-    module = Judge()
-    record = probed(tmp_path, module, module="net", online=True)
-    check(record, -1, module.eval().net, Points())
-
-
-@pytest.mark.parametrize("hook", ["setup", "configure_model"])
-def test_layers_that_are_made_late(hook: str, tmp_path: Path) -> None:
+def made_late(hook: str) -> Callable[[], Net]:
     class Late(Net):
         def __init__(self) -> None:
             super().__init__()
@@ -199,102 +134,146 @@ def test_layers_that_are_made_late(hook: str, tmp_path: Path) -> None:
             return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
 
     setattr(Late, hook, Late.make)
-    for options in ({}, {"module": "net"}):
-        module = Late()
-        record = probed(tmp_path / str(len(options)), module, online=True, **options)
-        check(record, -1, module.net, Points())
+    return Late
+
+
+class Case(NamedTuple):
+    data: Callable[[], Any] = loader
+    module: Callable[[], Any] = AnyBatch
+    options: dict[str, Any] = {}  # noqa: RUF012
+    forward: Callable[[Any], Callable[[Tensor], Tensor]] = eval_forward  # of the trained module
+    points: Points = Points()
+
+
+def net_of(module: Any) -> Callable[[Tensor], Tensor]:
+    return module.eval().net  # type: ignore[no-any-return]
+
+
+CASES: dict[str, Case] = {
+    "two workers": Case(lambda: loader(num_workers=2)),
+    "drop last": Case(lambda: loader(drop_last=True)),
+    "a batch sampler": Case(
+        lambda: DataLoader(Points(), batch_sampler=BatchSampler(SequentialSampler(Points()), 9, drop_last=True))
+    ),
+    "a batch sampler without a size": Case(lambda: DataLoader(Points(), batch_sampler=[[3, 1], [4, 1, 5, 9]])),
+    "whole index lists": Case(
+        lambda: DataLoader(
+            Lists(), batch_size=None, sampler=BatchSampler(SequentialSampler(Points()), 9, drop_last=False)
+        )
+    ),
+    "a mapping": Case(lambda: loader(collate_fn=as_mapping)),
+    "three parts": Case(lambda: loader(collate_fn=lambda examples: [*default_collate(examples), torch.zeros(3)])),
+    "batch_fn": Case(
+        lambda: loader(collate_fn=as_object), options={"batch_fn": lambda batch: (batch.seen, batch.wanted)}
+    ),
+    "keywords": Case(lambda: loader(collate_fn=as_keywords), Keywords),
+    "hooks of the datamodule": Case(
+        HooksOfTheDataModule, forward=lambda module: lambda x: eval_forward(module)(2 * x + 1)
+    ),
+    "another loader beside a stream": Case(
+        lambda: DataLoader(Stream(), batch_size=8),
+        options={"probe": loader(Points(19, seed=2), batch_size=5), "online": False},
+        points=Points(19, seed=2),
+    ),
+    "another loader beside several": Case(
+        lambda: {"a": loader(), "b": loader()},
+        SeveralLoaders,
+        {"probe": loader(Points(19, seed=2)), "online": False},
+        points=Points(19, seed=2),
+    ),
+    "a tuple": Case(module=returning(lambda z: (z, z.mean()), lambda out: out[0])),
+    "a mapping returned": Case(
+        module=returning(lambda z: {"loss": z.mean(), "logits": z}, lambda out: out["logits"]),
+    ),
+    "an object": Case(module=returning(lambda z: SimpleNamespace(logits=z), lambda out: out.logits)),
+    "logits_fn": Case(
+        module=returning(lambda z: {"deep": [z]}, lambda out: out["deep"][0]),
+        options={"logits_fn": lambda out: out["deep"][0]},
+    ),
+    "a named part": Case(module=Headed, options={"module": "model.head"}, forward=lambda module: module.eval().logits),
+    "a named part beside the forward": Case(module=OtherPart, options={"module": "net"}, forward=net_of),
+    **{
+        f"layers made in {hook}, {options}": Case(module=made_late(hook), options=options, forward=net_of)
+        for hook in ("setup", "configure_model")
+        for options in ({}, {"module": "net"})
+    },
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_numbers_of_a_plain_forward(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    module = case.module()
+    record = probed(tmp_path, module, case.data(), **{"online": True, **case.options})
+    check(record, -1, case.forward(module), case.points)
+    assert not any(part._forward_hooks for part in module.modules())
+    if case.options.get("online", True):
+        assert {"margin", "count"} <= set(EasinessRecord.load(tmp_path, series="train-online").fields)
 
 
 def test_a_compiled_lightning_module(tmp_path: Path) -> None:
-    class Whole(Net):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return nn.functional.cross_entropy(self(batch[0]), batch[1])
-
     pytest.importorskip("torch._dynamo")
     torch._dynamo.reset()
-    module = Whole()
-    observer = EasinessCallback(tmp_path)
-    trainer(callbacks=[observer], max_epochs=1).fit(torch.compile(module, backend="eager"), loader())
-    check(EasinessRecord.load(tmp_path), -1, eval_forward(module), Points())
+    module = returning(lambda z: z, lambda out: out)()
+    trainer(callbacks=[EasinessCallback(tmp_path)], max_epochs=1).fit(torch.compile(module, backend="eager"), loader())
+    check(EasinessRecord.load(tmp_path, "train-probe"), -1, eval_forward(module), Points())
     assert EasinessRecord.load(tmp_path, series="train-online").count.tolist() == [[[1] * 53]]
 
 
-@pytest.mark.parametrize("shape", [(), (1,)])
-def test_two_classes_of_one_logit(shape: tuple[int, ...], tmp_path: Path) -> None:
-    class Binary(Net):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = nn.Sequential(nn.Linear(8, 1))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.net(x).reshape(len(x), *shape)
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return nn.functional.binary_cross_entropy_with_logits(self(batch[0]).flatten(), batch[1].float())
-
-    points = Points()
-    points.y = (points.y > 1).long()
-    module = Binary()
-    record = probed(tmp_path, module, loader(points), online=True)
-    assert record.num_classes == 2
-    check(record, -1, lambda x: torch.cat([torch.zeros(len(x), 1), module.net(x)], 1), points)
-    with torch.no_grad():
-        plain = nn.functional.binary_cross_entropy_with_logits(
-            module.net(points.x)[:, 0], points.y.float(), reduction="none"
-        )
-    torch.testing.assert_close(record.loss[0, -1], plain, atol=1e-5, rtol=0)
+# -------------------------------------------------------------------------------------------------------------- tasks
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction - target).square().flatten(1).mean(1)
 
 
+def pixel_loss(logits: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, target, reduction="none").flatten(1).mean(1)
+
+
 class Regression(Net):
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)[:, :2]
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 2))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         return squared_error(self(batch[0]), batch[1]).mean()
 
 
-def test_regression(tmp_path: Path) -> None:
-    class Targets(Points):
-        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-            return self.x[index], self.x[index, :2] * 3
+class Segmentation(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(1, 3, 1))
 
-    module, points = Regression(), Points()
-    record = probed(tmp_path, module, loader(Targets()), online=True, loss_fn=squared_error)
-    assert (record.fields, record.loss_name, record.num_classes) == (("loss",), "squared_error", None)
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return pixel_loss(self(batch[0]), batch[1]).mean()
+
+
+class Vectors(Points):
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return self.x[index], self.x[index, :2] * 3
+
+
+class Masks(Points):
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        image = self.x[index].reshape(1, 2, 4)
+        return image, (image[0] > 0).long()
+
+
+@pytest.mark.parametrize(
+    ("make", "dataset", "loss_fn"),
+    [(Regression, Vectors(), squared_error), (Segmentation, Masks(), pixel_loss)],
+    ids=["regression", "segmentation"],
+)
+def test_tasks_by_a_loss_of_the_user(make: Any, dataset: Points, loss_fn: Any, tmp_path: Path) -> None:
+    module = make()
+    record = probed(tmp_path, module, loader(dataset), online=True, loss_fn=loss_fn)
+    assert (record.fields, record.loss_name, record.num_classes) == (("loss",), loss_fn.__name__, None)
     assert record.target.tolist() == [-1] * 53
-    plain = squared_error(module.eval()(points.x), points.x[:, :2] * 3)
-    torch.testing.assert_close(record.loss[0, -1], plain.detach())
+    inputs, targets = default_collate([dataset[index] for index in range(53)])
+    torch.testing.assert_close(record.loss[0, -1], loss_fn(module(inputs), targets).detach())
     online = EasinessRecord.load(tmp_path, series="train-online")
     assert (online.fields, online.loss.isfinite().all()) == (("loss", "count"), True)
-
-
-def pixel_loss(logits: Tensor, target: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(logits, target, reduction="none").flatten(1).mean(1)
-
-
-def test_segmentation(tmp_path: Path) -> None:
-    class Masks(Points):
-        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-            picture = self.x[index].reshape(1, 2, 4)
-            return picture, (picture[0] > 0).long()
-
-    class Segments(Net):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = nn.Sequential(nn.Conv2d(1, 3, 1))
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return pixel_loss(self(batch[0]), batch[1]).mean()
-
-    module, points = Segments(), Points()
-    record = probed(tmp_path, module, loader(Masks()), online=True, loss_fn=pixel_loss)
-    assert (record.fields, record.loss_name) == (("loss",), "pixel_loss")
-    pictures = points.x.reshape(53, 1, 2, 4)
-    torch.testing.assert_close(record.loss[0, -1], pixel_loss(module(pictures), (pictures[:, 0] > 0).long()).detach())
 
 
 def test_a_loss_of_classification_beside_the_usual_fields(tmp_path: Path) -> None:
