@@ -141,6 +141,14 @@ def test_the_list_of_scores_is_that_of_the_registry(arguments: tuple[str, ...], 
     assert printed.count("neither end is easy") == 1
 
 
+def test_the_ends_of_a_score_that_ranks_no_difficulty_are_low_and_high(folder: Path, capsys: Output) -> None:
+    call("score", folder, "--score", "variability", "--head", 1)
+    printed = capsys.readouterr().out
+    values = EasinessRecord.load(folder).score("variability").values
+    for name, index in (("lowest", values.argmin()), ("highest", values.argmax())):
+        assert re.search(rf"The {name} 1:\n.*\n +{int(index)} ", printed)
+
+
 def test_a_score_of_the_users_own(
     folder: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,7 +344,9 @@ def test_labels_of_a_file_are_held_against_the_record(labelled: Path, tmp_path: 
     (tmp_path / "same.txt").write_text("".join(f"{label}\n" for label in labels))
     rows = [f"{label},{index}\n" for index, label in enumerate(labels)]  # the label in column 0, rows in no order
     (tmp_path / "rows.csv").write_text("label,index\n" + "".join(reversed(rows)))
-    for name in ("same.npy", "same.csv", "same.txt", "rows.csv"):
+    rows = [f"{index},{label}\n" for index, label in enumerate(labels)]
+    (tmp_path / "table.csv").write_text("index,label\n" + "".join(reversed(rows)))
+    for name in ("same.npy", "same.csv", "same.txt", "rows.csv", "table.csv"):
         call("issues", labelled, "--target", tmp_path / name)
     capsys.readouterr()
     np.save(tmp_path / "other.npy", (labels + (labels == 0)).astype(np.uint8))

@@ -62,6 +62,7 @@ def test_a_loss_of_several_powers_of_ten_is_drawn_on_a_logarithmic_axis() -> Non
     assert counts.sum() == len(values), "what is 0 stands at the left end"
     assert edges[0] > 1e-10
     assert f"half of {len(values)} examples have {np.median(values):.3g} or less" in axes.get_title()
+    assert draw_histogram(make_scores(losses().tolist(), True)).axes[0].get_xscale() == "linear", "where high is easy"
 
 
 def test_ties_are_in_the_colours_of_what_they_are_called() -> None:

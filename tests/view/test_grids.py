@@ -91,6 +91,7 @@ def test_breaking_keeps_every_letter_and_the_width(size: int) -> None:
         assert "".join(broken.lines).replace(" ", "") == text.replace(" ", "").replace("\n", "")
         assert broken.width <= max(width, 2 * size)
     assert broken.lines == text.split("\n")
+    assert " ".join(layout._Words(text, size, 250).lines).split() == text.split(), "broken between words"
 
 
 def test_captions_are_dark_on_white(colours: Tensor) -> None:
@@ -104,6 +105,9 @@ def test_images_of_all_shapes_on_one_grid() -> None:
     shapes = [torch.rand(1, 8, 8), torch.rand(3, 300, 20), torch.rand(20, 300), torch.rand(3, 80, 80), "none"]
     grid = image_grid(shapes, range(5))
     assert (grid.dtype, len(grid)) == (torch.uint8, 3)
+    low = image_grid([torch.zeros(2, 8, dtype=torch.uint8), torch.zeros(8, 8, dtype=torch.uint8)], [0, 1], ["", ""])
+    black = (low[0] == 0).nonzero()[:, 0]
+    assert (low[0, black.max()] == 0).sum() == 2 * 112, "images stand on one line"
     assert len(Grid([[Cell(None, "nothing")], []], "Title", ["a", "b"], ["one"]).draw()) == 3, "ragged and blank"
 
 

@@ -50,6 +50,12 @@ def test_the_same_image_in_every_form(colours: Tensor, convert: Any) -> None:
     assert shown(convert(colours)).equal(colours)
 
 
+def test_where_both_ends_could_be_channels_a_tensor_has_them_first_and_an_array_last() -> None:
+    image = torch.randint(0, 256, (3, 5, 3), dtype=torch.uint8)
+    assert shown(image).equal(image)
+    assert shown(image.numpy()).equal(image.permute(2, 0, 1))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_read(colours: Tensor, dtype: torch.dtype) -> None:
     assert (shown((colours / 255).to(dtype)).int() - colours.int()).abs().max() <= 1
@@ -62,6 +68,8 @@ def test_every_pillow_mode(mode: str) -> None:
     assert image.shape[0] in (1, 3)
     assert image.shape[1:] == (6, 8)
     assert image.float().std() > 50, "it is no even image"
+    deep = Image.fromarray((np.arange(48, dtype=np.uint16) * 1000).reshape(6, 8))
+    assert shown(deep).unique().numel() == 48, "sixteen bits are not cut at 255"
 
 
 def test_transparency_is_laid_on_white() -> None:
@@ -128,6 +136,8 @@ def test_an_average_of_grey_colour_other_sizes_and_no_images() -> None:
     assert average([torch.rand(3, 400, 200)], [0], longest=100).mean.shape == (3, 100, 50)
     with pytest.raises(NoImageError, match=r"^list holds no images: found a str in place of one."):
         average(images, [3])
+    broken = torch.tensor([[torch.nan, torch.inf], [-torch.inf, 1.0]])
+    assert average([broken, torch.ones(2, 2)], [0, 1]).mean.tolist() == [[[0.5, 0.5], [0.5, 1.0]]]
 
 
 def test_averages_share_one_scale_and_a_normalisation_is_undone() -> None:
@@ -139,6 +149,8 @@ def test_averages_share_one_scale_and_a_normalisation_is_undone() -> None:
         for data in (images, (images - mean) / std)
     )
     assert (plain - undone).abs().max() <= 1
+    dim = to_one_scale([average([torch.full((2, 2), shade)], [0]) for shade in (0.2, 0.4)])
+    assert [image.unique().tolist() for image in dim] == [[51], [102]], "brightness in [0, 1] is kept"
 
 
 def test_diverse_images_average_to_an_even_one() -> None:
