@@ -92,8 +92,13 @@ CASES = [
     whole("expected_sample_easiness_error", easiness=SCORE, correct=MASK),
     each("in_levels", easiness=SCORE),
     whole("in_levels_by_loss", loss=OTHER, easiness=SCORE),
-    whole("ablate", values=SCORE, ratio=0.5, higher_is_easier=True),
-    whole("ablate", values=SCORE, ratio=0.5, higher_is_easier=True, tie_breaker=OTHER),
+    *(
+        whole("ablate", values=SCORE, ratio=0.5, sampling=sampling, higher_is_easier=True)
+        for sampling in ("proportional", "beta", "stratified")
+    ),
+    whole("ablate", values=torch.ones(N), ratio=0.5, sampling="top", higher_is_easier=True, tie_breaker=torch.ones(N)),
+    whole("ablate", values=torch.ones(N), ratio=0.5, sampling="window", higher_is_easier=True),
+    whole("ablate", values=SCORE, ratio=0.5, remove="random", higher_is_easier=True),
     whole("ablate", values=SCORE, ratio=0.5, higher_is_easier=True, class_balanced=True, target=TARGET),
     whole("relabel", target=TARGET, indices=torch.arange(3, 8), noise="uniform", num_classes=K),
     whole("relabel", target=TARGET, indices=torch.arange(3, 8), noise="next_class", num_classes=K),

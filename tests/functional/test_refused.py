@@ -76,6 +76,7 @@ DROPPED = "be in [0, ratio], [0, 0.5]; got {}: it is a part of what is removed, 
 FLOOR = "be the log of a probability, below 0, or None; got {}: take math.log(1e-7)."
 ONE_LEVEL = 'be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in [0, 1]; got {!r}.'
 LEVELS = 'be a sequence of levels, as ("medium",); got {!r}.'
+OF_LEVELS = ("in_levels", "in_levels_by_loss")
 OPTIONS = [
     ("fraction_to_count", "fraction", FRACTION, (0.0, -0.1, 1.0001, 10, NAN, INF)),
     ("fraction_to_count", "n", "be at least 0; got {}.", (-1,)),
@@ -100,7 +101,7 @@ OPTIONS = [
     ("in_levels", "tol", TOL, (0.5,)),
     ("in_levels_by_loss", "tol", TOL, (-0.1,)),
     ("expected_sample_easiness_error", "num_bins", "be at least 1; got {}.", (0,)),
-    *((owner, "levels", LEVELS, ("medium", (), None)) for owner in ("in_levels", "in_levels_by_loss")),
+    *((owner, "levels", LEVELS, ("medium", (), None)) for owner in OF_LEVELS),
     ("interpolate_grey", "alpha", "be in [0, 1]; got {}.", (-0.1, 1.1, NAN)),
     ("shuffle_tiles", "tile_size", "be in (0, 1]; got {}: half the side is 0.5.", (0.0, -0.5, 1.1, NAN)),
     ("radial_mask", "radius", "be at least 0; got {}.", (-1.0, NAN)),
@@ -134,6 +135,13 @@ OPTIONS = [
 def test_numbers_and_names_must_be_in_their_range(owner, name, sentence, value):
     message = refused((TypeError, ValueError), owner, **{name: value})
     assert message == f"The `{name}` of {owner} must {sentence.format(value)}"
+
+
+@pytest.mark.parametrize("owner", ["rank_by_easiness", "easiest", "hardest", "ablate"])
+def test_a_direction_is_never_guessed(owner):
+    case = BY_OWNER[owner]
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'higher_is_easier'"):
+        case._replace(options={key: case.options[key] for key in case.options.keys() - {"higher_is_easier"}})()
 
 
 # ------------------------------------------------------------------------------------- numbers within tensors
@@ -175,7 +183,11 @@ COUNT = (
     "drawn a weight above 0."
 )
 ROW = "hold probabilities that sum to 1 in each row; got row 0, {}: noise[c, j] is the chance that c becomes j."
-EMPTY, MASK, EYE = torch.tensor([], dtype=torch.int64), torch.ones(3, dtype=torch.bool), torch.eye(K)
+WAY_OUT = "leave out probabilities=True for logits."
+PROBABILITIES = f"hold probabilities that add up to 1 in each row; got a sum of {{}} in row 1: {WAY_OUT}"
+BAD_OUTPUTS = [("1.8", [0.9, 0.9, 0.0]), ("0", [2.0, 1.0, -3.0]), ("1", [1.5, -0.5, 0.0])]
+EMPTY, TWO = torch.tensor([], dtype=torch.int64), TARGET[:2]
+MASK, EYE = torch.ones(3, dtype=torch.bool), torch.eye(K)
 CHANNELS = (
     "have shape (N, 3, H, W); got shape (12, 1, 4, 6): a single image is `image[None]`, and channels come before "
     "height and width."
@@ -242,6 +254,15 @@ REFUSED = [
     row("learning_weights", "be in [0, 1], fractions of the examples; got 0.5 to 50.", accuracy=tensor([0.5, 50.0])),
     *(row(owner, TARGETS.format(4), target=TARGET + 1) for owner in OF_LOGITS),
     *(row(owner, TARGETS.format(-1), target=TARGET - 1) for owner in OF_LOGITS),
+    row("sample_easiness", TARGETS.format(4), target=TARGET + 1, method="monte_carlo"),
+    *(row(owner, TARGETS.format(-100), target=TARGET - 100, probabilities=True) for owner in OF_LOGITS[2:]),
+    *(
+        row(
+            owner, PROBABILITIES.format(total), logits=tensor([[1.0, 0, 0], bad]), target=TARGET[:2], probabilities=True
+        )
+        for owner in OF_LOGITS[2:]
+        for total, bad in BAD_OUTPUTS
+    ),
     *(row(owner, TWO_CLASSES, logits=torch.rand(N, 1)) for owner in OF_LOGITS),
     *(row(owner, LABELS.format(4, 4, 3), given=TARGET + 1) for owner in OF_PROBABILITIES),
     *(
@@ -255,8 +276,7 @@ REFUSED = [
         "be in [0, 1]; got 1.09091: give the result of sample_easiness().",
         easiness=torch.linspace(0, 3, N),
     ),
-    *(row("in_levels", ONE_LEVEL.format(bad), levels=levels) for levels, bad in BAD_LEVELS),
-    *(row("in_levels_by_loss", ONE_LEVEL.format(bad), levels=levels) for levels, bad in BAD_LEVELS),
+    *(row(owner, ONE_LEVEL.format(bad), levels=levels) for owner in OF_LEVELS for levels, bad in BAD_LEVELS),
     row("in_levels_by_loss", NAMES_ALONE.format(["medium", (0.1, 0.2)]), levels=["medium", (0.1, 0.2)]),
     row("interpolate_grey", CHANNELS, images=IMAGES[:, :1]),
     row("corrupt_labels", LABELS.format(2, 2, 2), target=TARGET, num_classes=2),
@@ -334,3 +354,9 @@ REFUSED = [
 @pytest.mark.parametrize(("owner", "sentence", "changes"), REFUSED)
 def test_numbers_within_tensors_must_make_sense(owner, sentence, changes):
     assert refused(ValueError, owner, **changes).split(" must ", 1)[1] == sentence
+
+
+def test_options_are_refused_for_an_empty_batch_too():
+    nothing = {"logits": torch.empty(0, 3), "target": torch.empty(0, dtype=torch.int64)}
+    for options in ({"sigma2": 0.0}, {"floor": 1.0}, {"reduction": "average"}):
+        refused(ValueError, "sample_easiness_loss", **options, **nothing)

@@ -1,24 +1,22 @@
 """The sample easiness loss against the paper's divergence, its gradient against finite differences."""
 
 import math
-import re
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_easiness import functional
 from lightning_easiness.functional import sample_easiness, sample_easiness_loss
 from tests.functional import loss_references as reference
 from tests.functional.references import probability_greater
-from tests.functional.strategies import FLOAT_TYPES, HALF_TYPES, Reads, assert_matches, classified, few, moderate
+from tests.functional.strategies import FLOAT_TYPES, Reads, assert_matches, classified, few, moderate
 
 LOG_2 = math.log(2)
 LOG_1E_7 = math.log(1e-7)
 FIRST = torch.tensor([0])
 SIGMAS = (1e-2, 1e-4, 1e-6, 1e-8)
-FLOORS = (LOG_1E_7, None, -1.0, -50.0)
+FLOORS = (LOG_1E_7, None, -0.25, -2, -50.0)  # -0.25 floors coins too
 
 logits_near = st.sampled_from([0.0, -0.0, 1.0, 1.05, -1.0]) | st.floats(-2, 2)  # where noise decides
 
@@ -92,15 +90,6 @@ def test_any_number_of_classes_in_float64(num_classes, sigma2, floor):
     assert losses.tolist() == pytest.approx(wanted, rel=1e-8, abs=1e-10)
 
 
-@pytest.mark.parametrize("num_classes", [2, 10, 1000])
-@pytest.mark.parametrize("dtype", [torch.float32, *HALF_TYPES])
-def test_any_number_of_classes_in_the_smaller_types(num_classes, dtype):
-    logits, target = random_case(4, num_classes, scale=2.0, dtype=dtype)
-    losses = sample_easiness_loss(logits, target, reduction="none")
-    assert losses.dtype == torch.float32, "half types are computed in float32"
-    assert losses.tolist() == pytest.approx(wanted_losses(logits, target), rel=1e-3)
-
-
 def test_a_hundred_thousand_classes():
     logits, target = random_case(2, 100_000, scale=3.0, dtype=torch.float32)
     logits[1, target[1]] = 25.0
@@ -148,50 +137,6 @@ def test_without_a_floor_it_is_minus_the_log_of_sample_easiness(case, sigma2):
     logits, target = case
     losses = sample_easiness_loss(logits, target, sigma2=sigma2, floor=None, reduction="none")
     torch.testing.assert_close(torch.exp(-losses), sample_easiness(logits, target, sigma2=sigma2), rtol=1e-9, atol=0)
-
-
-def test_it_agrees_with_the_papers_counts():
-    logits = torch.tensor([[0.51, 0.5, 0.49], [0.0, 0.05, 0.0]]).double()
-    target, num_draws = torch.tensor([0, 0]), 100_000
-    losses = sample_easiness_loss(logits, target, reduction="none")
-    counted = sample_easiness(logits, target, method="monte_carlo", num_draws=num_draws)
-    # Two factors, each within five of its standard errors.
-    assert torch.exp(-losses).tolist() == pytest.approx(counted.tolist(), abs=2 * 5 * 0.5 / math.sqrt(num_draws))
-
-
-def test_it_is_least_for_the_right_and_certain_and_largest_for_the_wrong_and_certain():
-    logits = torch.tensor([[30.0, 0, 0], [0.1, 0, 0], [0, 0, 0], [0, 0.1, 0], [0, 30, 0]])
-    losses = sample_easiness_loss(logits, torch.zeros(5, dtype=torch.int64), reduction="none")
-    assert losses[0] == 0
-    assert (losses.diff() > 0).all()
-
-
-# the floor
-
-
-def test_a_floored_term_costs_the_floor_and_no_more():
-    logits = torch.tensor([[0.0, 50.0, 0.0], [0.0, 500.0, 0.0]])
-    target = torch.zeros(2, dtype=torch.int64)
-    for floor in (LOG_1E_7, -2.0, -30.0):
-        losses = sample_easiness_loss(logits, target, floor=floor, reduction="none")
-        assert losses.tolist() == pytest.approx([LOG_2 - floor] * 2, rel=1e-5)
-
-
-def test_unfloored_a_confident_mistake_weighs_thousands():
-    logits = torch.tensor([[0.0, 60.0]])
-    loss = sample_easiness_loss(logits, FIRST, floor=None).item()
-    assert loss == pytest.approx(-reference.log_normal_cdf(-1 / math.sqrt(2e-4)), rel=1e-5)
-    assert loss > 2000
-    assert sample_easiness_loss(logits, FIRST).item() == pytest.approx(math.log(1e7), rel=1e-5)
-
-
-def test_a_floor_above_one_half_floors_coins_too():
-    assert sample_easiness_loss(torch.zeros(1, 4), FIRST, floor=-0.25).item() == pytest.approx(3 * 0.25)
-
-
-def test_a_whole_number_will_do_as_a_floor():
-    logits, target = random_case(4, 3)
-    assert torch.equal(sample_easiness_loss(logits, target, floor=-2), sample_easiness_loss(logits, target, floor=-2.0))
 
 
 # gradients
@@ -245,54 +190,6 @@ def test_gradients_of_larger_rows(num_classes, floor, sigma2):
     assert checked >= 3
 
 
-def test_the_gradient_is_zero_where_all_is_floored():
-    logits = torch.tensor([[0.0, 3.0], [0.2, 3.0], [4.0, 0.0]], dtype=torch.float64)
-    target = torch.tensor([0, 0, 1])
-    assert (gradient_of(logits, target) == 0).all()
-    assert (gradient_of(logits, target, floor=None) != 0).all()
-
-
-def test_a_floored_term_leaves_the_gradient_of_the_others():
-    """With probabilities each term has its own output: the floored one's slope is zero, the other's as if alone."""
-    outputs = torch.tensor([[0.2, 0.5, 0.1, 0.2]], dtype=torch.float64)
-    gradient = gradient_of(outputs, FIRST, sigma2=1e-3, probabilities=True)[0].tolist()
-    assert gradient[1] == 0
-    whole = gradient_of(outputs, FIRST, sigma2=1e-3, floor=None, probabilities=True)[0].tolist()
-    assert whole[1] > 0
-    assert gradient[2:] == pytest.approx(whole[2:], rel=1e-12)
-    assert gradient[0] == pytest.approx(-gradient[2] - gradient[3], rel=1e-12)
-    assert gradient[0] < 0 < min(gradient[2], gradient[3])
-
-
-@pytest.mark.parametrize("floor", [LOG_1E_7, None])
-def test_torch_checks_the_gradient_too(floor):
-    logits, target = random_case(4, 3, scale=0.3, seed=1)
-    torch.autograd.gradcheck(
-        lambda rows: sample_easiness_loss(rows, target, sigma2=1e-2, floor=floor, reduction="none"),
-        logits.requires_grad_(),
-    )
-
-
-def test_a_gradient_does_not_move_all_logits_together():
-    logits, target = random_case(8, 6, scale=0.5)
-    gradient = gradient_of(logits, target)
-    assert gradient.abs().sum() > 1
-    assert gradient.sum(1).tolist() == pytest.approx([0.0] * 8, abs=1e-9)
-
-
-def test_descent_makes_examples_easier():
-    logits, target = random_case(8, 6, scale=0.3)
-    stepped = logits - 1e-4 * gradient_of(logits, target)
-    assert (sample_easiness(stepped, target) > sample_easiness(logits, target)).all()
-
-
-def test_the_target_and_a_constant_need_no_gradient():
-    logits, target = random_case(3, 4)
-    assert not sample_easiness_loss(logits, target).requires_grad
-    with torch.no_grad():
-        assert not sample_easiness_loss(logits.requires_grad_(), target).requires_grad
-
-
 # stability
 
 
@@ -313,30 +210,12 @@ def test_huge_logits(dtype, floor, sigma2):
         assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("dtype", HALF_TYPES)
-def test_half_types_are_computed_as_float32(dtype):
-    logits, target = random_case(16, 7, dtype=dtype)
-    losses = sample_easiness_loss(logits, target, reduction="none")
-    assert torch.equal(losses, sample_easiness_loss(logits.float(), target, reduction="none"))
-    torch.testing.assert_close(gradient_of(logits, target), gradient_of(logits.float(), target).to(dtype))
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_changes_nothing(dtype):
     logits, target = random_case(16, 7, dtype=torch.float32)
     with torch.autocast("cpu", dtype=dtype):
         inside = sample_easiness_loss(logits, target)
     assert torch.equal(inside, sample_easiness_loss(logits, target))
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("floor", [LOG_1E_7, None])
-def test_an_unknown_output_has_an_unknown_loss(value, floor):
-    """A floor must not turn an unknown into a number; other examples are as they were."""
-    logits = torch.tensor([[value, 0.0, 1.0], [0.5, 0.0, 0.51]])
-    losses = sample_easiness_loss(logits, torch.tensor([0, 0]), floor=floor, reduction="none")
-    assert losses[0].isnan()
-    assert torch.equal(losses[1:], sample_easiness_loss(logits[1:], FIRST, floor=floor, reduction="none"))
 
 
 def test_an_overflow_of_float16_shows():
@@ -368,12 +247,6 @@ def test_probabilities_are_taken_as_they_are():
     assert losses.tolist() == pytest.approx(wanted_losses(outputs, target, probabilities=True), rel=1e-9)
     of_logs = sample_easiness_loss(outputs.log(), target, reduction="none")
     assert of_logs.tolist() == pytest.approx(losses.tolist(), rel=1e-9)
-
-
-def test_probabilities_are_given_by_name():
-    logits, target = random_case(2, 3)
-    with pytest.raises(TypeError):
-        sample_easiness_loss(logits, target, 1e-4, LOG_1E_7, "mean", True)
 
 
 def test_outputs_certain_to_the_last_bit():
@@ -411,52 +284,12 @@ def test_no_examples_are_as_for_cross_entropy(num_classes):
     assert logits.grad.shape == (0, num_classes)
 
 
-def test_an_examples_loss_does_not_depend_on_its_batch():
-    logits, target = random_case(9, 5, dtype=torch.float32)
-    whole = sample_easiness_loss(logits, target, reduction="none")
-    alone = [sample_easiness_loss(logits[[row]], target[[row]], reduction="none") for row in range(9)]
-    torch.testing.assert_close(whole, torch.cat(alone), rtol=1e-6, atol=1e-6)
-
-
 def test_a_batch_of_millions_of_numbers_equals_its_examples():
     logits, target = random_case(50, 100_000, dtype=torch.float32)
     whole = sample_easiness_loss(logits, target, reduction="none")
     for row in (0, 41, 42, 49):
         alone = sample_easiness_loss(logits[[row]], target[[row]], reduction="none")
         torch.testing.assert_close(whole[[row]], alone, rtol=1e-5, atol=0)
-
-
-def test_classes_in_another_order_cost_the_same():
-    logits, target = random_case(6, 5)
-    order = torch.tensor([3, 1, 4, 0, 2])
-    moved = sample_easiness_loss(logits[:, order], order.argsort()[target], reduction="none")
-    torch.testing.assert_close(moved, sample_easiness_loss(logits, target, reduction="none"))
-
-
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
-def test_targets_of_every_integer_type(dtype):
-    logits, target = random_case(6, 5)
-    assert torch.equal(sample_easiness_loss(logits, target.to(dtype)), sample_easiness_loss(logits, target))
-
-
-@pytest.mark.parametrize("probabilities", [False, True])
-def test_inputs_are_left_as_they_were_and_strides_do_not_matter(probabilities):
-    logits, target = random_case(6, 5, dtype=torch.float32)
-    rows = logits.softmax(1) if probabilities else logits
-    before, spaced = rows.clone(), torch.stack([rows, -rows], 2).transpose(0, 1)[..., 0].transpose(0, 1)
-    losses = sample_easiness_loss(rows, target, reduction="none", probabilities=probabilities)
-    assert torch.equal(rows, before)
-    again = sample_easiness_loss(spaced, target, reduction="none", probabilities=probabilities)
-    torch.testing.assert_close(losses, again, rtol=1e-6, atol=1e-7)
-    losses.zero_()
-    assert torch.equal(rows, before)
-
-
-def test_the_global_random_stream_is_neither_read_nor_moved():
-    logits, target = random_case(6, 5)
-    before = torch.get_rng_state()
-    sample_easiness_loss(logits, target)
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 # on a device and in a graph
@@ -492,94 +325,4 @@ def test_a_traced_graph_gives_the_same():
     torch.testing.assert_close(ends[0], ends[1])
 
 
-# errors
-
-
-def refused(error, *arguments, **options):
-    """The message: one sentence that begins with the argument, has the value got and a way out."""
-    with pytest.raises(error) as caught:
-        sample_easiness_loss(*arguments, **options)
-    message = str(caught.value)
-    assert re.fullmatch(r"The `\w+` of sample_easiness_loss must .*; got .*\.", message), message
-    assert "\n" not in message
-    return message
-
-
 LOGITS, TARGET = torch.rand(3, 4), torch.tensor([0, 1, 2])
-
-
-@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 0), (), (2, 3, 4)])
-def test_logits_of_another_shape(shape):
-    message = refused(ValueError, torch.rand(shape), TARGET)
-    assert message.startswith("The `logits` of")
-    assert str(tuple(shape)) in message
-    assert "K >= 2" in message
-
-
-@pytest.mark.parametrize("target", [torch.zeros(2), torch.zeros(3, 4), torch.zeros(3, 1), torch.zeros(())])
-def test_targets_of_another_shape(target):
-    message = refused(ValueError, LOGITS, target.long())
-    assert message.startswith("The `target` of")
-    assert str(tuple(target.shape)) in message
-
-
-def test_soft_targets_are_named_with_the_way_out():
-    message = refused(ValueError, LOGITS, torch.full((3, 4), 0.25))
-    assert "argmax" in message
-
-
-@pytest.mark.parametrize("outside", [4, 7, -1, -100])
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("probabilities", [False, True])
-def test_targets_out_of_range(outside, reduction, probabilities):
-    """An index to ignore, -100, is one of them."""
-    target = torch.tensor([0, outside, 2])
-    message = refused(ValueError, LOGITS, target, reduction=reduction, probabilities=probabilities)
-    assert message.startswith("The `target` of sample_easiness_loss must be in [0, 4)")
-    assert f"got {outside}" in message
-    assert "leave out" in message
-
-
-def test_types_that_do_not_fit():
-    assert refused(TypeError, LOGITS.long(), TARGET).startswith("The `logits` of")
-    assert refused(TypeError, LOGITS, TARGET.float()).startswith("The `target` of")
-    assert refused(TypeError, LOGITS, TARGET.bool()).startswith("The `target` of")
-    assert refused(TypeError, LOGITS.tolist(), TARGET).startswith("The `logits` of")
-    assert refused(TypeError, LOGITS, [0, 1, 2]).startswith("The `target` of")
-
-
-@pytest.mark.parametrize("sigma2", [0.0, 0, -1e-4, math.nan, math.inf])
-def test_a_variance_that_is_none(sigma2):
-    message = refused(ValueError, LOGITS, TARGET, sigma2=sigma2)
-    assert message.startswith("The `sigma2` of")
-    assert f"got {sigma2}" in message
-
-
-@pytest.mark.parametrize("floor", [0.0, 0, 1e-7, 3.0, math.inf, math.nan])
-def test_a_floor_that_is_no_log_of_a_probability(floor):
-    """1e-7 is the likely mistake: the probability itself, not its logarithm."""
-    message = refused(ValueError, LOGITS, TARGET, floor=floor)
-    assert message.startswith("The `floor` of")
-    assert f"got {floor}" in message
-    assert "None" in message or "log" in message
-
-
-@pytest.mark.parametrize("reduction", ["average", "", None, "MEAN", "batchmean"])
-def test_an_unknown_reduction(reduction):
-    message = refused(ValueError, LOGITS, TARGET, reduction=reduction)
-    assert message.startswith("The `reduction` of")
-    assert f"got {reduction!r}" in message
-    assert all(name in message for name in ("mean", "sum", "none"))
-
-
-def test_bad_options_are_refused_for_an_empty_batch_too():
-    empty = torch.empty(0, 3), torch.empty(0, dtype=torch.int64)
-    refused(ValueError, *empty, sigma2=0.0)
-    refused(ValueError, *empty, floor=1.0)
-    refused(ValueError, *empty, reduction="average")
-    refused(ValueError, torch.empty(0, 1), empty[1])
-
-
-def test_it_is_public():
-    assert "sample_easiness_loss" in functional.__all__
-    assert functional.sample_easiness_loss is sample_easiness_loss
