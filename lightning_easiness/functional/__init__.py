@@ -2,7 +2,8 @@
 
 Each function refuses an argument of another kind (TypeError) or of another shape or value (ValueError) than its
 docstring says, in one sentence with the argument, the value and the way out. None touches its inputs or the global RNG
-state.
+state. What is made for a training step (`margin`, `el2n`, `sample_easiness` and its loss and levels) reads nothing back
+from the device, so away from the CPU a target outside [0, K) is torch's own error.
 """
 
 from lightning_easiness.functional.agreement import (

@@ -44,7 +44,7 @@ def matching_rate(a: Tensor, b: Tensor) -> Tensor:
         sizes, shared = torch.tensor([len(a), len(b)], device=a.device), torch.isin(a, b).sum()
     largest = sizes.amax()
     if largest == 0:
-        check.refuse(owner, "a", "hold an example where `b` does not", "two empty sets")
+        check.refuse(owner, "a", "not be empty where `b` is", "two empty sets")
     return shared.float() / largest.float()
 
 
@@ -117,7 +117,7 @@ def split_half_agreement(values: Tensor, *, seed: int = 0, num_splits: int = 20)
     Args:
         values: One value per run and example, any real dtype, shape (R, N), R >= 2. An example that is NaN in a run is
             left out of the splits that use that run.
-        seed: Seed of the splits; the global RNG state is not touched.
+        seed: Seed of the splits.
         num_splits: Number of random splits; each distinct split is computed once.
 
     Returns:

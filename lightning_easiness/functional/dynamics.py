@@ -1,7 +1,6 @@
 """Scores of what was observed in training: margins, forgetting, EL2N and data maps.
 
-Of a trajectory, (C, N), what is NaN was not seen and does not count. `margin` and `el2n` are made for the training
-step: nothing is read back from the device, so away from the CPU a target outside [0, K) is torch's own error.
+Of a trajectory, (C, N), what is NaN was not seen and does not count.
 """
 
 import torch
@@ -22,8 +21,7 @@ def margin(logits: Tensor, target: Tensor) -> Tensor:
         target: Class indices in [0, K), integers, shape (N,).
 
     Returns:
-        Shape (N,), float32 (float64 for float64 `logits`). 0 for a tie; NaN where the difference is not defined, as
-        between two infinities of one sign, or where a logit is NaN.
+        Shape (N,), float32 (float64 for float64 `logits`). 0 for a tie; NaN where the difference is not defined.
 
     Example:
         >>> margin(torch.tensor([[3.0, 1.0, 0.5], [0.0, 2.0, 5.0]]), torch.tensor([0, 1]))
@@ -31,7 +29,7 @@ def margin(logits: Tensor, target: Tensor) -> Tensor:
     """
     logits, target = check.logits("margin", logits, target)
     index = target.unsqueeze(1)
-    # The fastest of ten formulations at (256, 10): half the time of topk, which sorts more than is asked for.
+    # The fastest of ten formulations at (256, 10): half the time of topk, which sorts more than is needed.
     try:
         largest_other = logits.scatter(1, index, -torch.inf).amax(1)
     except RuntimeError:

@@ -88,7 +88,7 @@ def rank_by_easiness(
         values: One value per example, any real dtype, shape (N,). NaN means unknown.
         higher_is_easier: Direction of `values`.
         tie_breaker: One number per example, LOW is easy (the mean loss, say), NaN last, shape (N,).
-        seed: Seed of the draw; the global RNG state is not touched.
+        seed: Seed of the draw.
 
     Returns:
         Shape (M,), int64, where M is the number of examples whose value is not NaN.
@@ -133,7 +133,7 @@ def hardest(
 ) -> Tensor:
     """Return the indices of the hardest fraction of the examples, HARDEST FIRST.
 
-    The other end of the very order of `easiest`: with the same arguments the two share an example only when the
+    The other end of the order of `easiest`: with the same arguments the two share an example only when the
     fractions overlap. Arguments and result are those of `easiest`; a `tie_breaker` of NaN is hardest.
 
     Example:

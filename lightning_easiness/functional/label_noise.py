@@ -34,7 +34,7 @@ def corrupt_labels(
             written. None for a matrix, which says it itself.
         noise: "next_class", "uniform", or a floating point matrix of shape (K, K) whose rows sum to 1.
         num_classes: K; by default that of the matrix, and else the largest target and one.
-        seed: Seed of the draws, which are made on the CPU; the global RNG state is not touched.
+        seed: Seed of the draws, which are made on the CPU.
 
     Returns:
         Shape (N,), int64, on the device of `target`. The same on every device.

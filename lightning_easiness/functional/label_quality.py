@@ -43,7 +43,7 @@ def threshold_examples(target: Tensor, num_classes: int, part: int = 0, seed: in
         target: Class of each example, integers in [0, K), shape (N,).
         num_classes: K, without the class that does not exist, at least 2.
         part: 0 or 1: which of the two sets.
-        seed: Seed of the draw, the same for both parts; the global RNG state is not touched.
+        seed: Seed of the draw, the same for both parts.
 
     Returns:
         Shape (n,), int64, ascending, n = N / (K + 1) rounded half up; the same on every device.
@@ -93,7 +93,7 @@ def threshold_of(values: Tensor, percentile: float = 99.0, *, higher_is_easier: 
         check.refuse(owner, "percentile", "be in (0, 100]", percentile, "the paper's is 99")
     known = values.detach()[~values.isnan()].cpu().double()
     if len(known) == 0:
-        got, way = f"{len(values)}, all NaN", "were the threshold examples trained on?"
+        got, way = f"{len(values)}, all NaN", "check that the threshold examples were trained on"
         check.refuse(owner, "values", "hold one that is known", got, way)
     ordered = (known if higher_is_easier else -known).sort().values
     place = (len(ordered) - 1) * percentile / 100
@@ -308,7 +308,7 @@ def confident_joint(probabilities: Tensor, given: Tensor) -> Tensor:
 
 
 def _joint(owner: str, probabilities: Tensor, given: Tensor) -> Tensor:
-    """Return `confident_joint` under the name of the function that asks."""
+    """Return `confident_joint` under the name of the function that was called."""
     probabilities, given = check.probabilities(owner, probabilities, given)
     num_classes = probabilities.shape[1]
     thresholds = _mean_own(probabilities, given)

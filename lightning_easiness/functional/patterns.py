@@ -46,7 +46,7 @@ def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator |
         images: Any dtype, shape (N, C, H, W).
         tile_size: Side of a tile, as a fraction of the side of the image: 0.5 makes 2 x 2 tiles, 0.33 makes 3 x 3.
         generator: Source of the draw, on any device; default: a new one with seed 0, so that equal calls give equal
-            images. The global RNG state is not touched.
+            images.
 
     Returns:
         The shape and dtype of `images`, a copy.

@@ -34,11 +34,10 @@ def ablate(
 
     With `remove="random"`, what goes is drawn uniformly, whatever `sampling` says: the baseline of equal size. Else:
 
-    - "proportional": drawn without replacement with probability proportional to difficulty. To remove "hard", what goes
-      is drawn so; to remove "easy", what STAYS is drawn so. Difficulty is the value itself where low is easy (a loss),
-      and the largest value less the value where high is easy: for count easiness, 1 - easiness. Only ratios matter, so
-      nothing is normalised. Examples of no difficulty come after all others, in uniformly random order. Section 3.5 of
-      "Empirical Study of Easy and Hard Examples in CNN Training" (2019).
+    - "proportional": to remove "hard", what goes is drawn without replacement with probability proportional to
+      difficulty; to remove "easy", what STAYS is drawn so. Difficulty is the value itself where low is easy (a loss),
+      and the largest value less the value where high is easy. Examples of no difficulty come after all others, in
+      uniformly random order. Section 3.5 of "Empirical Study of Easy and Hard Examples in CNN Training" (2019).
     - "beta": what goes is drawn without replacement by the density of a beta distribution at the rank quantile
       q = (rank + 1/2) / N, near 0 for the hardest and near 1 for the easiest: Beta(3, 1), which is 3 q^2, to remove
       "easy", and Beta(1, 3), which is 3 (1 - q)^2, to remove "hard". Section 7 of the first version of that paper
@@ -62,11 +61,11 @@ def ablate(
         remove: "easy", "hard" or "random".
         sampling: "proportional", "beta", "top", "stratified" or "window".
         higher_is_easier: Direction of `values`.
-        seed: Seed of the draw and of the order among ties; the global RNG state is not touched.
+        seed: Seed of the draw and of the order among ties.
         target: Class of each example, integers, shape (N,); for `class_balanced`.
         class_balanced: Whether to remove the same fraction of each class, each by the rule on its own, up to less than
-            one example (largest remainder; a draw among equal ones). A class so small that less than one example would
-            stay can be lost. "Class-Proportional Coreset Selection for Difficulty-Separable Data" (Tsai et al., 2025).
+            one example; a tiny class can be lost. "Class-Proportional Coreset Selection for Difficulty-Separable Data"
+            (Tsai et al., 2025).
         tie_breaker: One number per example, LOW is easy, NaN last, shape (N,); orders equal `values` where rank
             matters.
         hardest_dropped: Fraction of all examples, in [0, ratio]; for "stratified" and "window".
@@ -120,7 +119,7 @@ def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed:
         indices: Examples to relabel, each once, in any order, which does not matter, integers, shape (n,).
         noise: "uniform" or "next_class".
         num_classes: K.
-        seed: Seed of the draw; the global RNG state is not touched.
+        seed: Seed of the draw.
 
     Returns:
         Shape (N,), int64, on the device of `target`. The same on every device.

@@ -1,4 +1,4 @@
-"""Sample easiness: how surely the true class wins over each other class when the probabilities are noisy; levels."""
+"""Sample easiness: how certain the true class is to win over each other class under noise; its levels."""
 
 import math
 from collections.abc import Sequence
@@ -36,8 +36,7 @@ def sample_easiness(
 
     E = prod over j != i of P(h_i > h_j), h the softmax output, i the true class, each side with independent Gaussian
     noise of variance `sigma2`: equation 1 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for
-    Neural Networks". No value is read back from the device, so away from the CPU a target outside [0, K) is torch's own
-    error.
+    Neural Networks".
 
     Args:
         logits: Floating point, shape (N, K), K >= 2.
@@ -47,7 +46,7 @@ def sample_easiness(
             counts wins, as the paper does, at `num_draws` times the work.
         num_draws: Draws of "monte_carlo"; the standard error of each P is sqrt(P (1 - P) / num_draws).
         generator: Source of the noise of "monte_carlo", on any device; default: a new one with seed 0, so that equal
-            calls give equal numbers. The global RNG state is not touched.
+            calls give equal numbers.
         probabilities: Whether `logits` already holds probabilities.
         per_class: Return P(h_i > h_j) for each class j, 1 at the true class i, of which E is the product.
 
@@ -127,7 +126,7 @@ def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
     """Return the level of each example: 0 hard (E <= tol), 2 easy (E >= 1 - tol), else 1 medium.
 
     The paper (see `sample_easiness`) counts draws and calls medium what wins neither none nor all of them; 5e-4 stands
-    for 1,000 draws. No value is read back from the device.
+    for 1,000 draws.
 
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,).
@@ -144,7 +143,7 @@ def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
 
 
 def levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
-    """Return `easiness_level` under the name of the function that asks."""
+    """Return `easiness_level` under the name of the function that was called."""
     easiness = check.floating_per_example(owner, "easiness", easiness)
     check.tol(owner, tol)
     hard, easy, unknown = easiness <= tol, easiness >= 1 - tol, easiness.isnan()
@@ -174,11 +173,11 @@ def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: floa
     check_levels("in_levels", levels)
     level = levels_of("in_levels", easiness, tol)
     inside = easiness.isnan()
-    for asked in levels:
-        if isinstance(asked, str):
-            inside = inside | (level == _LEVELS[asked])
+    for one in levels:
+        if isinstance(one, str):
+            inside = inside | (level == _LEVELS[one])
         else:
-            inside = inside | ((easiness >= asked[0]) & (easiness <= asked[1]))
+            inside = inside | ((easiness >= one[0]) & (easiness <= one[1]))
     return inside
 
 
@@ -243,7 +242,7 @@ def _is_interval(level: object) -> bool:
 
 
 def medium_sample_rate(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
-    """Return the fraction of medium examples (MSR) of the paper of `sample_easiness`: in [0, 1], low is decided.
+    """Return the fraction of medium examples (MSR, see `sample_easiness`): in [0, 1], low is a decided model.
 
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,). NaN is left out.

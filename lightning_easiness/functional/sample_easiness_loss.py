@@ -1,4 +1,4 @@
-"""Sample easiness as a loss: what is left until the true class surely wins over each other class."""
+"""Sample easiness as a loss: what is missing until the true class is certain to win over each other class."""
 
 import math
 from typing import Literal
@@ -21,7 +21,7 @@ def sample_easiness_loss(
     *,
     probabilities: bool = False,
 ) -> Tensor:
-    """Return the sample easiness-based loss (SEL): in [0, inf), LOW is easy, 0 where the true class surely wins.
+    """Return the sample easiness-based loss (SEL): in [0, inf), LOW is easy, 0 where the true class is sure to win.
 
     SEL = - sum over j != i of max(log P(h_i > h_j), floor), h the softmax output with Gaussian noise of variance
     `sigma2` on each side, i the true class: the Kullback-Leibler divergence of equation 2 of "Medium Samples Are All
@@ -30,8 +30,7 @@ def sample_easiness_loss(
 
     The log of P is quadratic far from the edge: without the floor, which is not in the paper, one confident mistake at
     the default `sigma2` weighs thousands. With it a mistake weighs at most -floor per class, and there the gradient is
-    0: the cross-entropy beside it has to bring the example back. No value is read back from the device, so away from
-    the CPU a target outside [0, K) is torch's own error.
+    0: the cross-entropy beside it has to bring the example back.
 
     Args:
         logits: Floating point, shape (N, K), K >= 2. Half types are computed in float32.
@@ -71,7 +70,7 @@ def loss_of_log_wins(log_wins: Tensor, floor: float | None) -> Tensor:
     """Return SEL, (N,), of what `log_sample_easiness_vector` gives, without a check."""
     if floor is not None:
         log_wins = log_wins.clamp(min=floor)
-    # Subtracted from 0, which makes no -0 of an example that surely wins.
+    # Subtracted from 0, which makes no -0 of an example that is sure to win.
     return 0 - log_wins.sum(1)
 
 

@@ -37,7 +37,7 @@ def weighted_sample(weights: Tensor, count: int, *, seed: int = 0, generator: to
         weights: One weight per example, finite and at least 0, any real dtype, shape (N,). They need not sum to 1. A
             weight of 0 is never drawn.
         count: Number of examples to draw.
-        seed: Seed of the draw; the global RNG state is not touched.
+        seed: Seed of the draw.
         generator: Source of the draw, on the CPU, instead of a new one with `seed`. Takes N numbers from it, whatever
             the count.
 
@@ -102,8 +102,8 @@ def weighted_keys(weights: Tensor, generator: torch.Generator) -> Tensor:
 def smallest(keys: Tensor, count: int) -> Tensor:
     """Return the mask of exactly the `count` in [0, N] smallest keys (on the CPU, not NaN), shape (N,).
 
-    A sorted sample tells between which two keys the last of them lies; only what is in between is looked at again. If
-    the sample misleads, which takes keys in a regular order, everything is looked at: slower, never wrong.
+    A sorted sample says between which two keys the last of them lies; only what is in between is sorted. If the sample
+    misleads, which takes keys in a regular order, everything is sorted: slower, never wrong.
     """
     low, high = _bracket(keys, count)
     chosen = keys < low
