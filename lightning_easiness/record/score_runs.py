@@ -97,6 +97,8 @@ def _mean_over_runs(
     definition: ScoreDefinition, alone: Tensor, unseen: Tensor, remarks: tuple[str, ...] = ()
 ) -> RunScores:
     values = _mean_over_seen(alone, unseen)
+    if not unseen.any():
+        return RunScores(values, alone, unseen, remarks)
     number = int((unseen.any(0) & ~unseen.all(0) & ~values.isnan()).sum())
     sentence = (
         f"{number} of {len(values)} examples were seen in fewer than all {len(alone)} runs: their {definition.name} is "
@@ -153,9 +155,9 @@ def _run_score(
         scores.append(_apply(definition, inputs, options))
         unseen.append(torch.zeros_like(scores[-1], dtype=torch.bool))
         unknown = reduce(torch.logical_or, (rows.isnan() for rows in inputs))
-        gappy = unknown.any(0).nonzero().squeeze(1)
-        if not len(gappy):
+        if not unknown.any():
             continue
+        gappy = unknown.any(0).nonzero().squeeze(1)
         unknown = unknown[:, gappy]
         seen = _seen(counts, block, gappy)
         lost = (unknown & seen).any(0)  # what was seen and is not known is a NaN, of the loss or of the outputs
