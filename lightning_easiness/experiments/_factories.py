@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch.distributed
+import torch.distributed as distributed
+from tqdm.auto import tqdm
 
 from lightning_easiness._utils.lightning import is_named, is_writer
 from lightning_easiness.record.files import write_whole
@@ -37,11 +39,7 @@ def make_data(datamodule: Any) -> Any:
 
 
 def with_selection(datamodule: Any, selection: Selection | None) -> Any:
-    """Return data as `repeat_fit` takes it, restricted to a selection: a datamodule, or a function that makes one.
-
-    Raises:
-        TypeError: it is none of what `repeat_fit` takes, or None.
-    """
+    """Return data as `repeat_fit` takes it, restricted to a selection; a TypeError is raised for what it does not."""
     if _is_function(datamodule):
         return lambda: EasinessDataModule(datamodule(), selection)
     return EasinessDataModule(datamodule, selection)
@@ -53,7 +51,6 @@ def _is_function(datamodule: Any) -> bool:
 
 def agreed(decide: Callable[[], _T]) -> _T:
     """Return what the first process decides, or raise its error, in all processes of a group that is at work."""
-    distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return decide()
     answer: list[Any] = [None, None]
@@ -65,8 +62,13 @@ def agreed(decide: Callable[[], _T]) -> _T:
     distributed.broadcast_object_list(answer, src=0)
     if answer[1] is not None:
         raise answer[1]
-    decided: _T = answer[0]
-    return decided
+    return answer[0]  # type: ignore[no-any-return]
+
+
+def bar(name: str, total: int, level: int, shown: bool) -> Any:
+    """Return a progress bar, in a terminal so many lines below the Trainer's own."""
+    place = level if sys.stderr.isatty() else 0
+    return tqdm(total=total, desc=f"{name}s", unit=name.lower(), position=place, disable=not shown)
 
 
 def claim(path: Path, arguments: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
-from tqdm.auto import tqdm
 from typing_extensions import override
 
 from lightning_easiness import functional
@@ -24,6 +23,7 @@ from lightning_easiness._utils.rng import OwnGenerators
 from lightning_easiness.data.subset import num_examples
 from lightning_easiness.experiments._factories import (
     agreed,
+    bar,
     check_ratio,
     check_seeds,
     claim,
@@ -120,18 +120,17 @@ def compare_selections(
     folder = Path(dirpath)
     arguments = (make_trainer, make_module, datamodule, max(step, *ratios), step, seeds, folder / "stepwise")
     compression = StepwiseCompression(*arguments, seed=seed, progress=progress)
-    claimed = {"seeds": seeds, "step": step, "seed": seed, "hardest_dropped": hardest_dropped}
-    claim(folder / "comparison.json", claimed)
+    claim(folder / "comparison.json", {"seeds": seeds, "step": step, "seed": seed, "hardest_dropped": hardest_dropped})
     runs = _Runs(compression, folder / "results", metric, evaluate, hardest_dropped)
     max_steps = runs.result("everything", 0.0, seeds[0], None)["updates"] if equal == "updates" else None
     rows = []
     cells = [("everything", 0.0), *((method, ratio) for method in methods for ratio in ratios)]
-    with tqdm(total=len(cells) * len(seeds), desc="Fits", unit="fit", disable=not progress) as bar:
+    with bar("Fit", len(cells) * len(seeds), 0, progress) as fits:
         for method, ratio in cells:
             results = []
             for one in seeds:
                 results.append(runs.result(method, ratio, one, max_steps))
-                bar.update()
+                fits.update()
             rows.append(_row(method, ratio, metric, equal, results))
     if is_writer():
         table = import_module("pandas").DataFrame(rows)
@@ -161,13 +160,13 @@ class _Runs:
             if is_writer():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, json.dumps(found, indent=1).encode())
-        if self.metric not in found["metrics"]:
-            held = ", ".join(map(repr, found["metrics"])) or "none"
+        metrics = found.pop("metrics")
+        if self.metric not in metrics:
             raise ValueError(
                 f"The `metric` of compare_selections must be one that the module logs in {self.evaluate}; got"
-                f" {self.metric!r}, but there are: {held}."
+                f" {self.metric!r}, but there are: {', '.join(map(repr, metrics)) or 'none'}."
             )
-        return {"value": found["metrics"][self.metric], "num_kept": found["num_kept"], "updates": found["updates"]}
+        return {**found, "value": metrics[self.metric]}
 
     def _selection(self, method: str, ratio: float, seed: int) -> Selection | None:
         if method == "everything":
@@ -259,9 +258,9 @@ def _check_evaluates(datamodule: Any, evaluate: str) -> None:
 
 def _check_methods(methods: Sequence[str], ratios: Sequence[float]) -> tuple[list[str], list[float]]:
     """Return both without repeats, "random" first and ratios ascending."""
-    if not len(methods) or not len(ratios):
-        empty = "ratios" if len(methods) else "methods"
-        raise ValueError(f"The `{empty}` of compare_selections are empty; give at least one.")
+    for name, given in (("methods", methods), ("ratios", ratios)):
+        if not len(given):
+            raise ValueError(f"The `{name}` of compare_selections are empty; give at least one.")
     for method in methods:
         _check_choice("methods", method, _METHODS)
     for ratio in ratios:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from safetensors import SafetensorError
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lightning_easiness import functional
 from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.experiments._factories import agreed, check_ratio, check_seeds, claim, with_selection
+from lightning_easiness.experiments._factories import agreed, bar, check_ratio, check_seeds, claim, with_selection
 from lightning_easiness.experiments.repeats import missing_run, repeat_fit, run_name
 from lightning_easiness.functional._rng import mixed_seed
 from lightning_easiness.record.files import write_whole
@@ -111,11 +109,10 @@ class StepwiseCompression:
         shares = self.shares(ratio)
         claim(self.dirpath / "compression.json", {"step": self.step, "seeds": self.seeds, "seed": self.seed})
         done: _Step | None = None
-        place = 3 if sys.stderr.isatty() else 0  # below the bar over runs
-        with tqdm(total=len(shares), desc="Steps", unit="step", position=place, disable=not self.progress) as bar:
+        with bar("Step", len(shares), 3, self.progress) as steps:
             for number, share in enumerate(shares, 1):
                 done = self._do(number, share, done)
-                bar.update()
+                steps.update()
         assert done is not None
         return done.kept
 
@@ -150,15 +147,18 @@ class StepwiseCompression:
         size = record.num_examples
         left = torch.arange(size) if before is None else before.kept
         if before is not None:
-            DataIdentity.of_target(before.target).check_same(
-                DataIdentity(size, record.target),
-                "The step before",
-                f"the runs in '{path.parent}'",
-                "go on with the data set of then, or in another `dirpath`.",
-            )
+            way_out = "go on with the data set of then, or in another `dirpath`."
+            identity = DataIdentity.of_target(before.target)
+            identity.check_same(record.identity, "The step before", f"the runs in '{path.parent}'", way_out)
         # the evaluation pass reads the whole data set, but what is gone has no say
         loss = functional.mean_loss_easiness(record.field("loss", -1))[left]
-        _check_known(path.parent, loss, left)
+        unknown = left[loss.isnan()]
+        if len(unknown):
+            raise ValueError(
+                f"{len(unknown)} of the {len(left)} examples that are left have a NaN loss in a run in '{path.parent}',"
+                f" the first is example {int(unknown[0])}: training diverged, or, with no probe, an example was not"
+                " trained on."
+            )
         going = len(left) - _num_kept(share, size)
         draw = mixed_seed(self.seed, number)  # the same in every process, and however often the step is decided
         kept = left[functional.ablate(loss, going / len(left), higher_is_easier=False, seed=draw)]
@@ -196,12 +196,3 @@ def _read_step(path: Path) -> _Step | None:
 
 def _num_kept(share: float, size: int) -> int:
     return size - min(functional.fraction_to_count(share, size), size - 1)
-
-
-def _check_known(folder: Path, loss: Tensor, left: Tensor) -> None:
-    unknown = left[loss.isnan()]
-    if len(unknown):
-        raise ValueError(
-            f"{len(unknown)} of the {len(left)} examples that are left have a NaN loss in a run in '{folder}', the"
-            f" first is example {int(unknown[0])}: training diverged, or, with no probe, an example was not trained on."
-        )

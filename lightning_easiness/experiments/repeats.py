@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,13 +19,12 @@ from weakref import WeakSet
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint
-from tqdm.auto import tqdm
 from typing_extensions import override
 
 from lightning_easiness._utils.lightning import begin_next_epoch, is_named, trial_batches
 from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, isolated_rng, set_rng_state
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.experiments._factories import check_seeds, make, make_data
+from lightning_easiness.experiments._factories import bar, check_seeds, make, make_data
 from lightning_easiness.record.layout import checkpoint_paths, is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
@@ -52,7 +50,7 @@ def repeat_fit(
 
     Args:
         make_trainer: Return a new Trainer. Its EasinessCallback observes, under `dirpath`; without one, a callback with
-            default settings is added. A function with a parameter named `seed` is given the seed.
+            a pass at each epoch's end is added. A function with a parameter named `seed` is given the seed.
         make_module: Return a new LightningModule, likewise.
         datamodule: A LightningDataModule, a DataLoader for training, or a function that returns one for each run.
         seeds: One run each.
@@ -71,8 +69,7 @@ def repeat_fit(
     folder = Path(dirpath)
     series = "train-probe"
     fitted: WeakSet[Any] = WeakSet()
-    place = 2 if sys.stderr.isatty() else 0  # below the Trainer's own bars
-    with own_seeding(), tqdm(total=len(seeds), desc="Runs", unit="run", position=place, disable=not progress) as bar:
+    with own_seeding(), bar("Run", len(seeds), 2, progress) as runs:
         for seed in seeds:
             run = folder / run_name(seed)
             if not is_complete(run):  # asked only now, as another process may have trained it in the meantime
@@ -81,7 +78,7 @@ def repeat_fit(
                 _check_same_data(folder, series, seeds[: seeds.index(seed) + 1])
             if is_complete(run):
                 (run / _RESUME_FILE).unlink(missing_ok=True)
-            bar.update()
+            runs.update()
     series = _series_in(folder / run_name(seeds[0]), series)
     return EasinessRecord.load(folder, series=series, runs=map(run_name, seeds))
 
@@ -172,9 +169,7 @@ def _check_same_data(folder: Path, series: str, seeds: list[int]) -> None:
 def _series_in(run_folder: Path, series: str) -> str:
     """Return the series that was asked for, or the one that these runs have if every run was complete before."""
     held = [path.name for path in run_folder.glob("*") if path.is_dir()]
-    if series in held:
-        return series
-    return next((name for name in ("val-probe", "loader-probe", "train-online") if name in held), series)
+    return next((name for name in (series, "val-probe", "loader-probe", "train-online") if name in held), series)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from tests.small import loader
 
 N, WRONG, EPOCHS = 400, 40, 8
 COLUMNS = ["given", "suggested", "score", "spread", "posterior", "is_issue"]
-SCORES = ["self_confidence", "normalized_margin"]
 
 
 @pytest.fixture(scope="module")
@@ -40,108 +39,70 @@ def issues(folder: Path) -> LabelIssues:
 def partly(tmp_path_factory: pytest.TempPathFactory) -> LabelIssues:
     """Of a training that never saw the last examples, as its loader drops the last batch and does not shuffle."""
     made = tmp_path_factory.mktemp("partly")
-    data = loader(Blobs(N, wrong=0.1), batch_size=32, shuffle=False, drop_last=True)
-    watched(data, made, EPOCHS)
+    watched(loader(Blobs(N, wrong=0.1), batch_size=32, shuffle=False, drop_last=True), made, EPOCHS)
     with pytest.warns(UserWarning, match="16 of 400 examples have no label score"):
         return find_label_issues(made, Mixture())
 
 
-def in_order(issues: LabelIssues, column: Tensor) -> Tensor:
-    """A column of the table in the order of the data set, of what was judged."""
-    return column[issues.index.argsort()]
+@pytest.fixture(params=["whole", "partly"])
+def table(request: pytest.FixtureRequest, issues: LabelIssues, partly: LabelIssues) -> LabelIssues:
+    return {"whole": issues, "partly": partly}[request.param]
 
 
-# ------------------------------------------------------------------ the layout that cleanlab takes
+# ------------------------------------------------------------------ cleanlab
 
 
-def assert_layout(bridge: dict[str, Any], number: int) -> None:
+def test_cleanlab_gets_rows_in_the_order_of_the_data_set(table: LabelIssues) -> None:
+    bridge = table.to_cleanlab()
+    labels, rows, examples = bridge["labels"], bridge["pred_probs"], table.index.sort().values
     assert list(bridge) == ["labels", "pred_probs"]
-    labels, rows = bridge["labels"], bridge["pred_probs"]
-    assert isinstance(labels, np.ndarray)
-    assert isinstance(rows, np.ndarray)
-    assert (labels.shape, labels.dtype) == ((number,), np.dtype(np.int64))
-    assert (rows.shape, rows.dtype) == ((number, NUM_CLASSES), np.dtype(np.float32))
-    assert labels.min() >= 0
-    assert labels.max() < NUM_CLASSES
-    assert np.isfinite(rows).all()
-    assert rows.min() >= 0
+    assert (labels.shape, labels.dtype) == ((len(table),), np.dtype(np.int64))
+    assert (rows.shape, rows.dtype) == ((len(table), NUM_CLASSES), np.dtype(np.float32))
+    assert labels.tolist() == Blobs(N, wrong=0.1).y[examples].tolist()
+    np.testing.assert_array_equal(rows, table.probabilities[examples].numpy())
     np.testing.assert_allclose(rows.sum(1), 1, atol=1e-6)
+    assert table.index.tolist() != examples.tolist(), "the table has another order"
+    given, probabilities = table.given.clone(), table.probabilities.clone()
+    labels[:], rows[:] = 0, 0
+    assert torch.equal(table.given, given), "what other tools write does not reach the table"
+    assert torch.equal(table.probabilities.nan_to_num(), probabilities.nan_to_num())
 
 
-def test_the_layout_of_a_whole_data_set(issues: LabelIssues, folder: Path) -> None:
-    bridge = issues.to_cleanlab()
-    assert_layout(bridge, N)
-    assert bridge["labels"].tolist() == Blobs(N, wrong=0.1).y.tolist()
-    assert issues.index.tolist() != sorted(issues.index.tolist()), "the table has another order"
-    record = EasinessRecord.load(folder, "train-online")
-    np.testing.assert_array_equal(bridge["pred_probs"], record.probabilities().numpy())
-
-
-def test_the_layout_where_examples_were_never_seen(partly: LabelIssues) -> None:
-    bridge = partly.to_cleanlab()
-    seen = N // 32 * 32
-    assert partly.unseen.tolist() == list(range(seen, N))
-    assert_layout(bridge, seen)
-    rows = partly.index.sort().values
-    assert bridge["labels"].tolist() == Blobs(N, wrong=0.1).y[rows].tolist()
-    np.testing.assert_array_equal(bridge["pred_probs"], partly.probabilities[rows].numpy())
-
-
-def test_rows_left_out_in_the_middle_keep_the_order() -> None:
-    """Row r is the r-th of the examples that were judged."""
+def test_cleanlab_rows_where_examples_in_the_middle_have_no_score() -> None:
+    """Row r is the r-th of the examples that have one."""
     values = torch.linspace(3, -3, 20)
     values[[0, 7, 13]] = math.nan
     target = torch.arange(20) % NUM_CLASSES
-    rows = torch.rand(20, NUM_CLASSES, generator=torch.Generator().manual_seed(0)) + 0.1
-    rows = rows / rows.sum(1, keepdim=True)
+    rows = (torch.rand(20, NUM_CLASSES, generator=torch.Generator().manual_seed(0)) + 0.1).softmax(1)
     scores = Scores(values, higher_is_easier=True, target=target, name="area_under_margin")
     with pytest.warns(UserWarning, match="3 of 20 examples have no label score"):
         bridge = find_label_issues(scores, probabilities=rows).to_cleanlab()
     left = [example for example in range(20) if example not in (0, 7, 13)]
-    assert_layout(bridge, 17)
     assert bridge["labels"].tolist() == target[left].tolist()
     np.testing.assert_array_equal(bridge["pred_probs"], rows[left].numpy())
+    assert list(find_label_issues(Scores(rows[:, 0], higher_is_easier=True, target=target)).to_cleanlab()) == ["labels"]
+    with pytest.raises(ValueError, match="that of example 0 is not known: give `target` to find_label_issues"):
+        find_label_issues(Scores(rows[:, 0], higher_is_easier=True)).to_cleanlab()
 
 
-def test_what_other_tools_write_does_not_reach_the_table(issues: LabelIssues) -> None:
-    given, rows = issues.given.clone(), issues.probabilities.clone()
-    bridge = issues.to_cleanlab()
-    bridge["labels"][:] = 0
-    bridge["pred_probs"][:] = 0
-    assert torch.equal(issues.given, given)
-    assert torch.equal(issues.probabilities, rows)
-
-
-# ------------------------------------------------------------------ cleanlab itself
-
-
-def test_cleanlab_finds_what_was_made_wrong(issues: LabelIssues) -> None:
+def test_cleanlab_finds_what_was_made_wrong(table: LabelIssues) -> None:
     found = pytest.importorskip("cleanlab.filter").find_label_issues
-    mask = found(**issues.to_cleanlab(), n_jobs=1)
-    wrong = Blobs(N, wrong=0.1).wrong.numpy()
-    assert (mask.shape, mask.dtype, wrong.sum()) == ((N,), np.dtype(bool), WRONG)
-    assert (mask & wrong).sum() >= 0.8 * WRONG
-    assert (mask & wrong).sum() >= 0.8 * mask.sum()
-    ranked = found(**issues.to_cleanlab(), n_jobs=1, return_indices_ranked_by="self_confidence")
+    mask = found(**table.to_cleanlab(), n_jobs=1)
+    wrong = Blobs(N, wrong=0.1).wrong[table.index.sort().values].numpy()
+    assert (mask & wrong).sum() >= 0.8 * max(wrong.sum(), mask.sum())
+    ranked = found(**table.to_cleanlab(), n_jobs=1, return_indices_ranked_by="self_confidence")
     assert set(ranked) == set(mask.nonzero()[0]), "rows are examples"
-    ours = set(issues.flagged.tolist())
+    ours = set(table.flagged.tolist())
     assert len(ours & set(ranked.tolist())) >= 0.8 * len(ours), "on such data the two agree"
 
 
-def test_cleanlab_finds_what_was_made_wrong_among_what_was_seen(partly: LabelIssues) -> None:
-    mask = pytest.importorskip("cleanlab.filter").find_label_issues(**partly.to_cleanlab(), n_jobs=1)
-    wrong = Blobs(N, wrong=0.1).wrong[partly.index.sort().values].numpy()
-    assert (mask & wrong).sum() >= 0.8 * wrong.sum()
-    assert (mask & wrong).sum() >= 0.8 * mask.sum()
-
-
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("score", ["self_confidence", "normalized_margin"])
 def test_scores_of_the_same_name_are_cleanlabs(score: str, folder: Path) -> None:
     """cleanlab's normalized margin is (p of the given label - largest other + 1) / 2; here it is the same number."""
     quality = pytest.importorskip("cleanlab.rank").get_label_quality_scores
     issues = find_label_issues(folder, Hardest(0.1), score=score)
     theirs = quality(**issues.to_cleanlab(), method=score)
-    np.testing.assert_allclose(in_order(issues, issues.score).numpy(), theirs, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(issues.score[issues.index.argsort()].numpy(), theirs, rtol=1e-6, atol=1e-7)
     assert len(np.unique(theirs)) > N // 2
     assert np.all(np.diff(theirs[issues.index.numpy()]) >= -1e-6), "most suspicious first in both"
 
@@ -150,10 +111,9 @@ def test_a_tie_is_where_cleanlab_has_it() -> None:
     """At 0.5 the given label ties with another, whatever the number of classes."""
     quality = pytest.importorskip("cleanlab.rank").get_label_quality_scores
     rows = torch.tensor([[0.4, 0.4, 0.2], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [1.0, 0.0, 0.0]])
-    labels = torch.tensor([0, 1, 2, 0])
-    wanted = [0.5, 0.35, 0.15, 1.0]
-    assert quality(labels.numpy(), rows.numpy(), method="normalized_margin").tolist() == pytest.approx(wanted)
-    assert functional.normalized_margin(rows, labels).tolist() == pytest.approx(wanted)
+    labels, expected = torch.tensor([0, 1, 2, 0]), [0.5, 0.35, 0.15, 1.0]
+    assert quality(labels.numpy(), rows.numpy(), method="normalized_margin").tolist() == pytest.approx(expected)
+    assert functional.normalized_margin(rows, labels).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16], ids=str)
@@ -163,29 +123,6 @@ def test_probabilities_of_any_precision_reach_cleanlab(dtype: torch.dtype, folde
     rows = record.probabilities().to(dtype)
     mask = find(**find_label_issues(record, probabilities=rows).to_cleanlab(), n_jobs=1)
     assert (mask & Blobs(N, wrong=0.1).wrong.numpy()).sum() >= 0.8 * WRONG
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_cleanlabs_datalab_takes_it_too(issues: LabelIssues) -> None:
-    pytest.importorskip("datasets")
-    datalab = pytest.importorskip("cleanlab").Datalab
-    bridge = issues.to_cleanlab()
-    lab = datalab(data={"label": bridge["labels"]}, label_name="label", verbosity=0)
-    lab.find_issues(pred_probs=bridge["pred_probs"], issue_types={"label": {}})
-    found = lab.get_issues("label")
-    assert len(found) == N
-    assert found["given_label"].tolist() == bridge["labels"].tolist()
-    mask, wrong = found["is_label_issue"].to_numpy(), Blobs(N, wrong=0.1).wrong.numpy()
-    assert (mask & wrong).sum() >= 0.8 * WRONG
-    assert (mask & wrong).sum() >= 0.8 * mask.sum()
-
-
-def test_cleanlab_needs_labels(issues: LabelIssues) -> None:
-    unlabelled = find_label_issues(Scores(torch.linspace(3, -3, 20), higher_is_easier=True))
-    with pytest.raises(ValueError, match="that of example 0 is not known: give `target` to find_label_issues"):
-        unlabelled.to_cleanlab()
-    labelled = Scores(torch.linspace(3, -3, 20), higher_is_easier=True, target=torch.arange(20) % 3)
-    assert list(find_label_issues(labelled).to_cleanlab()) == ["labels"], "without probabilities"
 
 
 # ------------------------------------------------------------------ the table itself
@@ -205,14 +142,14 @@ def test_head_and_text(issues: LabelIssues) -> None:
         issues.head(-1)
 
 
-def test_what_to_train_on_next(issues: LabelIssues, partly: LabelIssues) -> None:
-    flagged = set(issues.flagged.tolist())
-    assert issues.unflagged.tolist() == [index for index in range(N) if index not in flagged]
-    corrections = issues.corrections()
-    for index, given, suggested in zip(issues.index, issues.given, issues.suggested, strict=True):
+def test_what_to_train_on_next(table: LabelIssues) -> None:
+    flagged = set(table.flagged.tolist())
+    assert table.unflagged.tolist() == [index for index in range(N) if index not in flagged]
+    assert set(table.unseen.tolist()) <= set(table.unflagged.tolist()), "neither clean nor wrong: they stay"
+    corrections = table.corrections()
+    for index, given, suggested in zip(table.index, table.given, table.suggested, strict=True):
         assert int(corrections[index]) == (int(suggested) if int(index) in flagged else -1)
         assert suggested != given
-    assert set(partly.unseen.tolist()) <= set(partly.unflagged.tolist()), "neither clean nor wrong: they stay"
     without = find_label_issues(Scores(torch.linspace(3, -3, 20), higher_is_easier=True))
     with pytest.raises(ValueError, match=r"corrections\(\) needs suggested labels"):
         without.corrections()
@@ -224,12 +161,7 @@ def test_a_part_of_the_table_is_refused_where_the_whole_is_needed(what: str, iss
         getattr(issues.head(3), what)()
 
 
-# ------------------------------------------------------------------ tables
-
-
-@pytest.fixture(params=["whole", "partly"])
-def table(request: pytest.FixtureRequest, issues: LabelIssues, partly: LabelIssues) -> LabelIssues:
-    return {"whole": issues, "partly": partly}[request.param]
+# ------------------------------------------------------------------ files and columns
 
 
 def assert_same_cells(cells: list[Any], column: Tensor) -> None:
@@ -242,7 +174,7 @@ def assert_same_cells(cells: list[Any], column: Tensor) -> None:
         assert hidden or cell == value
 
 
-def test_csv_opens_with_the_csv_module_and_holds_each_judged_example_once(table: LabelIssues, tmp_path: Path) -> None:
+def test_csv_holds_each_row_once(table: LabelIssues, tmp_path: Path) -> None:
     table.to_csv(tmp_path / "issues.csv")
     with open(tmp_path / "issues.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -265,37 +197,20 @@ def test_parquet_reads_back_as_the_table(table: LabelIssues, tmp_path: Path) -> 
     assert frame.attrs["threshold"] == table.threshold
     pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "issues.parquet"), frame)
     read = parquet.read_table(tmp_path / "issues.parquet").to_pydict()
-    assert set(read) == {"index", *COLUMNS}
     assert read["index"] == table.index.tolist()
     for name in COLUMNS:
-        cells = [None if cell is None or cell != cell else cell for cell in read[name]]
-        assert_same_cells(cells, getattr(table, name))
+        assert_same_cells([None if cell is None or cell != cell else cell for cell in read[name]], getattr(table, name))
 
 
-def test_columns_join_a_table_of_the_data_set(table: LabelIssues) -> None:
-    pandas = pytest.importorskip("pandas")
-    data = pandas.DataFrame({"name": [f"picture-{example}" for example in range(N)], "label": Blobs(N, wrong=0.1).y})
-    joined = data.assign(**table.to_columns())
-    assert len(joined) == N
-    ranked = joined.dropna(subset="rank").sort_values("rank")
-    assert ranked["name"].tolist() == [f"picture-{example}" for example in table.index.tolist()]
-    assert ranked["rank"].tolist() == list(range(1, len(table) + 1))
-    assert (ranked["label"] == ranked["given"]).all()
-    assert ranked["is_issue"].tolist() == table.is_issue.tolist()
-    assert ranked["suggested"].tolist() == table.suggested.tolist()
-    np.testing.assert_array_equal(ranked["score"].astype("float32"), table.score.numpy())
-    missing = joined[joined["rank"].isna()]
-    assert missing.index.tolist() == table.unseen.tolist()
-    assert missing[["given", "suggested", "score", "posterior", "is_issue"]].isna().all(axis=None)
-    # by key, as a data base would
-    by_key = data.join(table.to_pandas())
-    assert by_key["is_issue"].fillna(False).astype(bool).tolist() == [flag is True for flag in joined["is_issue"]]
-
-
-def test_columns_are_what_fiftyone_takes(table: LabelIssues) -> None:
-    """Lists of plain values as long as the data set, which a JSON writer takes as they are."""
+def test_columns_are_plain_lists_in_the_order_of_the_data_set(table: LabelIssues) -> None:
+    """As FiftyOne, a data frame and a JSON writer take them."""
     columns = table.to_columns()
-    assert set(columns) == {*COLUMNS, "rank"}
+    assert list(columns) == [*COLUMNS, "rank"]
     assert {len(values) for values in columns.values()} == {N}
     assert {type(value) for values in columns.values() for value in values} <= {int, float, bool, type(None)}
     assert json.loads(json.dumps(columns, allow_nan=False)) == columns
+    ranks: list[Any] = columns["rank"]
+    assert [example for example, rank in enumerate(ranks) if rank is None] == table.unseen.tolist()
+    assert sorted(table.index.tolist(), key=ranks.__getitem__) == table.index.tolist()
+    for name in COLUMNS:
+        assert_same_cells([columns[name][example] for example in table.index.tolist()], getattr(table, name))
