@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning_easiness.labels.grid import suspects_grid, write_suspects
     from lightning_easiness.labels.rules import Confident, Gap, Hardest, Mixture, Refine, Threshold
     from lightning_easiness.labels.table import LabelIssues
-    from lightning_easiness.losses import SampleEasinessLoss
+    from lightning_easiness.losses import SampleEasinessLoss, WeighsExamples
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
     from lightning_easiness.module import SELModule
     from lightning_easiness.observe.batch_reader import BatchReader
@@ -63,6 +63,7 @@ _HOMES = {
     "Threshold": "lightning_easiness.labels.rules",
     "ThresholdExamples": "lightning_easiness.experiments.threshold_runs",
     "ThresholdRuns": "lightning_easiness.experiments.threshold_runs",
+    "WeighsExamples": "lightning_easiness.losses",
     "averages_grid": "lightning_easiness.view.grids",
     "compare_selections": "lightning_easiness.experiments.comparison",
     "draw_comparison": "lightning_easiness.view.figures",
@@ -110,6 +111,7 @@ __all__ = [
     "Threshold",
     "ThresholdExamples",
     "ThresholdRuns",
+    "WeighsExamples",
     "__version__",
     "averages_grid",
     "compare_selections",

@@ -112,3 +112,8 @@ __all__ = [
     "variability",
     "weighted_sample",
 ]
+
+
+def __getattr__(name: str) -> object:
+    way = ": call compare_to_thresholds()" if name == "judge_by_threshold" else ""
+    raise AttributeError(f"lightning_easiness.functional has no {name!r}{' any more' if way else ''}{way}.")
