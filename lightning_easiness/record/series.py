@@ -6,10 +6,11 @@ Nothing here reads more than headers, except targets where runs hold different o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
@@ -23,6 +24,8 @@ from lightning_easiness.record.layout import (
     open_targets,
     read_run,
 )
+
+T = TypeVar("T")
 
 DEFAULT_SERIES = "train-probe"
 _LOAD_ONE = "load those of one data set, module and loss with runs=[...]."
@@ -121,12 +124,8 @@ def only_series(folders: Iterable[Path]) -> str:
 
 def read_runs(path: Path, folders: Sequence[Path], series: str) -> tuple[list[RecordedSeries], list[str]]:
     """Open one series of runs found in `path`: return at least one, and a sentence per thing that cannot be read."""
-    found: list[RecordedSeries] = []
     problems: list[str] = []
-    for folder in folders:
-        run, sentences = _read_series(folder, series)
-        found += [run] if run else []
-        problems += sentences
+    found = [run for folder in folders if (run := _read_series(folder, series, problems)) is not None]
     if not found:
         raise _nothing_found(path, folders, series, problems)
     return found, problems
@@ -140,43 +139,37 @@ def _by_number(folder: Path) -> list[int | str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", folder.name)]
 
 
-def _read_series(run_dir: Path, series: str) -> tuple[RecordedSeries | None, list[str]]:
-    """Return what can be read of a run, None where that is no checkpoint, and a sentence for each thing that cannot."""
-    try:
-        info = read_run(run_dir)
-    except RecordFileError as error:
-        return None, [str(error)]
-    paths = checkpoint_paths(run_dir, series)
-    if not paths:
+def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSeries | None:
+    """Return what can be read of a run, None where that is no checkpoint; add a sentence for each thing that cannot."""
+    info, paths = _tried(problems, read_run, run_dir), checkpoint_paths(run_dir, series)
+    if info is not None and not paths:
         others = _quoted(list_series(run_dir)) or "no checkpoint yet"
-        return None, [f"Run '{info.name}' holds no series '{series}'; it holds {others}."]
-    checkpoints, problems = _open_checkpoints(paths.values())
-    if not checkpoints:
-        return None, problems
-    targets: ArrayFile | None = None
-    try:
-        targets = open_targets(run_dir, series)
-    except RecordFileError as error:
-        problems.append(f"{error} The targets of run '{info.name}' are not known.")
-    length = checkpoints[0].num_examples if targets is None else targets.num_examples
-    fitting = tuple(checkpoint for checkpoint in checkpoints if checkpoint.num_examples == length)
+        problems.append(f"Run '{info.name}' holds no series '{series}'; it holds {others}.")
+    if info is None or not paths:
+        return None
+    files = [file for path in paths.values() if (file := _tried(problems, open_checkpoint, path)) is not None]
+    if not files:
+        return None
+    targets = _tried(problems, open_targets, run_dir, series)
+    if targets is None:
+        problems[-1] += f" The targets of run '{info.name}' are not known."
+    length = (targets or files[0]).num_examples
     problems += [
-        f"'{checkpoint.path}' holds {checkpoint.num_examples} examples, its series {length}: move it out of the folder."
-        for checkpoint in checkpoints
-        if checkpoint.num_examples != length
+        f"'{file.path}' holds {file.num_examples} examples, its series {length}: move it out of the folder."
+        for file in files
+        if file.num_examples != length
     ]
-    return (RecordedSeries(info, fitting, targets) if fitting else None), problems
+    fitting = tuple(file for file in files if file.num_examples == length)
+    return RecordedSeries(info, fitting, targets) if fitting else None
 
 
-def _open_checkpoints(paths: Iterable[Path]) -> tuple[list[ArrayFile], list[str]]:
-    checkpoints: list[ArrayFile] = []
-    problems: list[str] = []
-    for path in paths:
-        try:
-            checkpoints.append(open_checkpoint(path))
-        except RecordFileError as error:
-            problems.append(str(error))
-    return checkpoints, problems
+def _tried(problems: list[str], read: Callable[..., T], *arguments: object) -> T | None:
+    """Return what `read` returns, or None where the file is bad, which is added to `problems`."""
+    try:
+        return read(*arguments)
+    except RecordFileError as error:
+        problems.append(str(error))
+        return None
 
 
 def _nothing_found(path: Path, folders: Sequence[Path], series: str, problems: Sequence[str]) -> Exception:
