@@ -5,6 +5,7 @@ Options that were not given are not passed on: their defaults are those of the f
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lightning_easiness.labels.table import LabelIssues
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores import Scores
@@ -29,19 +32,12 @@ Sampling = Literal["proportional", "beta", "top", "stratified", "window"]
 class Source:
     """A score of a record."""
 
-    path: Annotated[Path | None, "the folder that EasinessCallback or repeat_fit wrote, or one run in it"] = None
+    path: Annotated[Path, "the folder that EasinessCallback or repeat_fit wrote, or one run in it"]
     _: KW_ONLY
     score: Annotated[str | None, "name of the score (mean_loss unless said otherwise); see score --list"] = None
     series: Annotated[str | None, "such as train-probe or train-online"] = None
     checkpoint: Annotated[int, "0 is the first, -1 the last"] = -1
     seed: Annotated[int, "of draws, and of what is left of ties"] = 0
-
-    @property
-    def folder(self) -> Path:
-        """The path, which must have been given."""
-        if self.path is None:
-            raise ValueError("Give the PATH of a record; score --list names the scores without one.")
-        return self.path
 
     def read(self) -> tuple[EasinessRecord, Scores]:
         """Load the record and its score."""
@@ -50,7 +46,7 @@ class Source:
 
         name = self.score or "mean_loss"
         get_score(name)  # says what is wrong before anything is read
-        record = EasinessRecord.load(self.folder, self.series)
+        record = EasinessRecord.load(self.path, self.series)
         return record, record.score(name, self.checkpoint, seed=self.seed)
 
 
@@ -78,12 +74,11 @@ def score(
     _check_output(output, *_TABLE)
     _check_head(head)
     record, scores = source.read()
-    print(f"{_about(source.folder, record)}\n{_describe(scores)}")
-    _print_quantiles(scores)
+    table, rows = scores.to_pandas(), None
+    print(f"{_about(source.path, record)}\n{_describe(scores)}\n{_quantiles(table['score'])}")
     if record.num_runs > 1:
         print(f"\n{record.agreement(scores.name, source.checkpoint, seed=source.seed)}")
     asked = {name: value for name, value in (("easiest", easiest), ("hardest", hardest)) if value is not None}
-    table, rows = scores.to_pandas(), None
     for end, fraction in (asked or {"easiest": 1.0, "hardest": 1.0}).items():
         rows = getattr(scores, end)(fraction).tolist()
         shown = rows[:head]
@@ -117,8 +112,8 @@ def select(
     kept, labels = selection.kept, scores.target
     lost = [str(label) for label in sorted(set(labels.tolist()) - set(labels[kept].tolist())) if label >= 0]
     if lost:
-        named = f"class{'es' if len(lost) > 1 else ''} {', '.join(lost[:10])}{' ...' if len(lost) > 10 else ''}"
-        warnings.warn(f"no example of {named} is kept: see --per-class.", stacklevel=1)
+        named = ", ".join(lost[:10]) + (" ..." if len(lost) > 10 else "")
+        warnings.warn(f"no example with the label {named} is kept: see --per-class.", stacklevel=1)
     rule = "at random" if selection.remove == "random" else f"{selection.remove} ones, sampling '{selection.sampling}'"
     print(
         f"Kept {len(kept):,} of {len(scores):,} examples ({len(kept) / len(scores):.1%}), removed {rule}, seed "
@@ -149,7 +144,7 @@ def compare(
     sides = (source, replace(source, **other))
     records, (a, b) = zip(*(side.read() for side in sides), strict=True)
     for letter, side, record, scores in zip("AB", sides, records, (a, b), strict=True):
-        print(f"{letter}  {_about(side.folder, record)}\n   {_describe(scores)}")
+        print(f"{letter}  {_about(side.path, record)}\n   {_describe(scores)}")
     a.identity.check_same(b.identity, "A", "B", "compare records of one data set.")
     rows = []
     for end in ("easiest", "hardest") if of == "both" else (of,):
@@ -230,19 +225,20 @@ def view(
         if data is None and not tensorboard:
             raise
         warnings.warn(str(error), stacklevel=1)
+    options: dict[str, Any] = {"class_names": class_names, "num_images": num_images}
     found = None
     if data is not None:
         for end, grid in (
-            ("easiest", scores_grid(data, scores, num_images, "easy", class_names)),
-            ("hardest", scores_grid(data, scores, num_images, "hard", class_names)),
+            ("easiest", scores_grid(data, scores, which="easy", **options)),
+            ("hardest", scores_grid(data, scores, which="hard", **options)),
         ):
             print(save_image(grid, output / f"{scores.name}_{end}.png"))
-        found = _draw_suspects(source, data, output / "suspects.png", num_images, class_names)
+        found = _draw(output / "suspects.png", partial(_save_suspects, source, data, **options))
     if tensorboard:
-        log_dir, checkpoints = output / "tensorboard", _checkpoints(source, record, scores)
-        write_tensorboard(checkpoints, data, log_dir, class_names=class_names, num_images=num_images)
+        log_dir = output / "tensorboard"
+        write_tensorboard(_checkpoints(source, record, scores), data, log_dir, **options)
         if found is not None:
-            write_suspects(data, found, log_dir, class_names=class_names, num_images=num_images)
+            write_suspects(data, found, log_dir, **options)
         print(log_dir)
 
 
@@ -267,25 +263,23 @@ def _check_head(head: int) -> None:
         raise ValueError(f"--head must be at least 0; got {head}.")
 
 
-def _print_quantiles(scores: Scores) -> None:
-    import numpy as np
-
+def _quantiles(scores: pd.Series[float]) -> str:
     from lightning_easiness._utils.tables import to_text
 
-    known = scores.values[scores.values.isfinite()].double().numpy()
-    if len(known):
-        levels = np.quantile(known, [level / 100 for level in _QUANTILES]).tolist()
-        print(f"\nQuantiles of {len(known):,} examples:")
-        print(to_text({f"{level} %": [value] for level, value in zip(_QUANTILES, levels, strict=True)}))
+    known = scores.astype("float64").replace([math.inf, -math.inf], math.nan).dropna()
+    if not len(known):
+        return ""
+    levels = {f"{level} %": [known.quantile(level / 100)] for level in _QUANTILES}
+    return f"\nQuantiles of {len(known):,} examples:\n{to_text(levels)}"
 
 
 def _label_source(source: Source) -> tuple[Any, str | None]:
     """Return what label issues are found in, and by which score: the folder, or the record or score of a series."""
     if source.series is None:
-        return source.folder, source.score
+        return source.path, source.score
     from lightning_easiness.record.record import EasinessRecord
 
-    record = EasinessRecord.load(source.folder, source.series)
+    record = EasinessRecord.load(source.path, source.series)
     name = source.score or "weighted_area_under_margin"
     if record.series == "train-online" or not name.endswith("area_under_margin"):
         return record, source.score
@@ -310,41 +304,33 @@ def _label_rule(name: float | str | None, percentile: float | None, num_suspects
     return rules[name](**_given(percentile=percentile))
 
 
-def _draw(path: Path, draw: Callable[[Path], object], may_lack: bool = True) -> None:
-    """Draw a figure and print where it is; or why there is none, of what the record need not hold."""
+def _draw(path: Path, draw: Callable[[Path], Any]) -> Any:
+    """Draw a figure, print where it is and return what `draw` does; or say why the record has none."""
     try:
-        draw(path)
+        drawn = draw(path)
     except ValueError as error:
-        if not may_lack:
-            raise
         print(f"{PROGRAM}: no {path.name}: {' '.join(str(error).split())}", file=sys.stderr)
-    else:
-        print(path)
+        return None
+    print(path)
+    return drawn
 
 
 def _draw_figures(source: Source, record: EasinessRecord, scores: Scores, folder: Path) -> None:
     from lightning_easiness import draw_curves, draw_data_map, draw_histogram
 
-    curves = partial(draw_curves, record, scores.name, checkpoint=source.checkpoint)
-    _draw(folder / f"{scores.name}_histogram.png", partial(draw_histogram, scores), may_lack=False)
-    _draw(folder / f"{scores.name}_curves.png", curves)
+    draw_histogram(scores, folder / f"{scores.name}_histogram.png")
+    print(folder / f"{scores.name}_histogram.png")
+    _draw(folder / f"{scores.name}_curves.png", partial(draw_curves, record, scores.name, checkpoint=source.checkpoint))
     _draw(folder / "data_map.png", partial(draw_data_map, record, checkpoint=source.checkpoint))
 
 
-def _draw_suspects(
-    source: Source, images: Any, path: Path, num_images: int, class_names: list[str] | None
-) -> LabelIssues | None:
+def _save_suspects(source: Source, images: Any, path: Path, **options: Any) -> LabelIssues:
     """Draw what find_label_issues finds by its own score and series: those of the command may not show label errors."""
     from lightning_easiness import find_label_issues, save_image, suspects_grid
 
-    found: list[LabelIssues] = []
-
-    def draw(path: Path) -> None:
-        found.append(find_label_issues(source.folder, seed=source.seed))
-        save_image(suspects_grid(images, found[0], num_images, class_names), path)
-
-    _draw(path, draw)
-    return found[0] if found else None
+    found = find_label_issues(source.path, seed=source.seed)
+    save_image(suspects_grid(images, found, **options), path)
+    return found
 
 
 def _checkpoints(source: Source, record: EasinessRecord, scores: Scores) -> list[Scores]:
