@@ -134,7 +134,9 @@ class ProbabilitySums:
         rows = rows if len(rows) else rows.new_empty(0, num_classes)
         self.count += reduce(torch.bincount(index, minlength=self.num_examples))
         dtype = torch.int32 if int(self.count.max()) <= _MOST_IN_INT32 else torch.int64
-        self._make_room(dtype)
+        if self._keeps:
+            so_far = torch.zeros(self.num_examples, num_classes, dtype=dtype) if self._sums is None else self._sums
+            self._sums = so_far.to(dtype)
         for block, sums in self._sums_of_blocks(index, rows, dtype):
             added = reduce(sums)
             if self._sums is not None:
@@ -183,16 +185,10 @@ class ProbabilitySums:
     def _check_classes(self, num_classes: int) -> None:
         if self._num_classes not in (0, num_classes):
             raise ValueError(
-                f"The module tells {num_classes} classes apart, but the probabilities that were averaged so far are of"
+                f"The module has {num_classes} classes, but the probabilities that were averaged so far are of"
                 f" {self._num_classes}; train another module in another `run` or `dirpath`."
             )
         self._num_classes = num_classes
-
-    def _make_room(self, dtype: torch.dtype) -> None:
-        if self._keeps and self._sums is None:
-            self._sums = torch.zeros(self.num_examples, self._num_classes, dtype=dtype)
-        elif self._sums is not None and self._sums.dtype != dtype:
-            self._sums = self._sums.to(dtype)
 
     def _sums_of_blocks(self, index: Tensor, rows: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
         ordered, order = index.sort()

@@ -20,9 +20,9 @@ from lightning_easiness.observe.forward import candidate_modules
 class LoaderHook:
     """Follows the train loaders of a fit from the last call before one is iterated, `strategy.process_dataloader`."""
 
-    def __init__(self, trainer: Trainer, source: IndexSource) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._source = source
+        self.source = IndexSource()
         self._followed: list[Any] = []
         self._hook = StrategyHook(trainer, "process_dataloader", before=self._follow)
 
@@ -30,16 +30,17 @@ class LoaderHook:
         """Remove the hook and stop following."""
         self._hook.remove()
         self._unfollow()
+        self.source.clear()
 
     def _follow(self, dataloader: object) -> None:
         if self._trainer.training and loads_training(self._trainer):
             self._unfollow()  # a reload brings a new one
-            follow(dataloader, self._source)
+            follow(dataloader, self.source)
             self._followed.append(dataloader)
 
     def _unfollow(self) -> None:
         for loader in self._followed:
-            unfollow(loader, self._source)
+            unfollow(loader, self.source)
         self._followed.clear()
 
 

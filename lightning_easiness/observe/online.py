@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_easiness._utils.lightning import batch_is_finished, num_steps
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.data.indexed_loader import IndexSource, check_index, lost_indices
+from lightning_easiness.data.indexed_loader import check_index, lost_indices
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
 from lightning_easiness.data.subset import num_examples
 from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means
@@ -42,8 +42,7 @@ class OnlineObserver:
         self._asked = (*names, PROBABILITIES) if probabilities else names
         self._probabilities: ProbabilitySums | None = None
         self._restored_probabilities: dict[str, Any] | None = None
-        self._source = IndexSource()
-        self._loader_hook = LoaderHook(trainer, self._source)
+        self._loader_hook = LoaderHook(trainer)
         self._logits_hook: LogitsHook | None = None
         self._sums: EpochSums | None = None
         self._restored: tuple[Tensor, Tensor] | None = None
@@ -82,7 +81,7 @@ class OnlineObserver:
         """Take the indices and targets of the batch that training begins with."""
         if self._logits_hook is None or self._sums is None:
             return
-        self._index = self._source.take()
+        self._index = self._loader_hook.source.take()
         if self._index is None:
             raise TypeError(lost_indices(self._trainer.train_dataloader))
         check_index(self._index, self._sums.num_examples)
@@ -168,7 +167,6 @@ class OnlineObserver:
             self._sums = None
             if self._probabilities is not None:
                 self._probabilities.drop_steps()
-        self._source.clear()
         self._index = self._target = None
 
     def _loader(self) -> Any:

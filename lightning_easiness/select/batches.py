@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_easiness._utils.lightning import StrategyHook, batch_number, takes_dataloader_iter
 from lightning_easiness.callbacks.logging import log_scalars
-from lightning_easiness.data.indexed_loader import IndexSource, lost_indices, narrow
+from lightning_easiness.data.indexed_loader import lost_indices, narrow
 from lightning_easiness.losses import WeighsExamples
 from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.observe.hooks import LoaderHook
@@ -36,9 +36,10 @@ class BatchWork:
         self._epoch = -1
         self._pass: EvaluationPass | None = None
         self._waiting_for_use: list[WeighsExamples] = []
-        self._source = IndexSource()
+        loader_hook = LoaderHook(trainer)
+        self._source = loader_hook.source
         self._hooks = (
-            LoaderHook(trainer, self._source),
+            loader_hook,
             # the last call before a training step, and the step itself
             StrategyHook(trainer, "batch_to_device", after=self._work),
             StrategyHook(trainer, "training_step", after=self._note_step),
@@ -49,7 +50,6 @@ class BatchWork:
         self._log_fraction()
         for hook in self._hooks:
             hook.remove()
-        self._source.clear()
         for consumer in _consumers(self._trainer.lightning_module):
             _take_back(consumer)
 

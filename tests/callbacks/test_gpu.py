@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_easiness import EasinessCallback, EasinessRecord
 from lightning_easiness.observe.accumulate import EpochSums
 from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBABILITIES, PROBE_FIELDS, BatchReader
-from tests.functional.test_purity import CALLS
+from tests.functional.cases import CASES
 from tests.plain_forward import check, eval_forward
 from tests.small import Net, Points, loader, trainer
 
@@ -170,11 +170,13 @@ def test_online_has_the_numbers_of_the_training_step(tmp_path: Path) -> None:
 
 
 @on_gpu
-@pytest.mark.parametrize("name", CALLS)
-def test_a_function_gives_what_it_gives_on_the_cpu(name: str) -> None:
-    inputs, call = CALLS[name]
-    expected = call(*(tensor.clone() for tensor in inputs))
-    found = call(*(tensor.to(DEVICE) for tensor in inputs))
-    assert found.device.type == DEVICE
-    # orders, counts and levels exactly
-    torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if "generator" not in case.options], ids=lambda case: case.owner
+)
+def test_a_function_gives_what_it_gives_on_the_cpu(case: Any) -> None:
+    expected = case()
+    found = case(**{name: tensor.to(DEVICE) for name, tensor in case.inputs.items()})
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.device.type == DEVICE or not case.is_per_example
+        # orders, counts and levels exactly
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-5, atol=1e-6)
