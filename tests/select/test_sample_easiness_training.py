@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness import SampleEasinessTraining, Selection
+from lightning_easiness import SampleEasinessTraining
 from lightning_easiness.select.base import SelectionState
 
 NAMES = ("hard", "medium", "easy")
@@ -136,7 +136,7 @@ def test_it_observes_before_every_nth_epoch_after_the_early_ones(early: int, eve
     assert looks == ([] if every is None else list(range(early, 10, every)))
 
 
-def test_per_batch_looks_at_every_batch_but_the_early_and_final_ones() -> None:
+def test_per_batch_it_observes_every_batch_but_the_early_and_final_ones() -> None:
     training = SampleEasinessTraining(early_epochs=2, final_epochs=1, per="batch")
     looks = [
         [training.observes_before(SelectionState(4, epoch, max_epochs=5, batch=batch)) for batch in range(3)]
@@ -150,21 +150,6 @@ def test_what_nothing_is_known_of_is_trained_on() -> None:
     at = state(observed=None)
     assert chosen(training, at) == list(range(9))
     assert training.weights(at) is None
-
-
-def test_what_it_tells_the_datamodule() -> None:
-    plain = SampleEasinessTraining()
-    assert isinstance(plain, Selection)
-    assert (plain.every_epoch, plain.needs_observation, plain.per_batch, plain.weighs, plain.online) == (
-        *(True, True),
-        *(False, False, False),
-    )
-    assert plain.remembers == ("sample_easiness",)
-    assert set(SampleEasinessTraining(by="loss").remembers) == {"sample_easiness", "loss"}
-    by_batch = SampleEasinessTraining(per="batch", others_share=0.1, seed=3, minimum=7)
-    assert (by_batch.every_epoch, by_batch.per_batch, by_batch.weighs) == (False, True, True)
-    assert (by_batch.seed, by_batch.minimum) == (3, 7)
-    assert SampleEasinessTraining(online=True).online
 
 
 # ----------------------------------------------------------------------------------- a share of the other levels
@@ -189,23 +174,6 @@ def test_a_share_of_the_others_is_drawn_too(names: tuple[str, ...], share: float
     assert weights.shape == (9,)
     for i in range(9):
         assert float(weights[i]) == pytest.approx(1.0 if i in alone or not drawn else others / drawn)
-
-
-@pytest.mark.parametrize("easiness", [EASINESS[:7], torch.tensor([0.0, 1.0, 1.0]), torch.tensor([0.5, 0.4])])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
-@pytest.mark.parametrize("by", ["sample_easiness", "loss"])
-def test_the_weights_make_up_for_what_is_left_out_exactly(by: str, share: float, easiness: Tensor) -> None:
-    """Each other example comes in m of n draws and weighs n / m: over all draws the sum is that of all examples."""
-    training = SampleEasinessTraining(by=by, others_share=share)
-    at = state(easiness=easiness, loss=LOSS[: len(easiness)])
-    alone = SampleEasinessTraining(by=by).select(at)
-    others = len(easiness) - len(alone)
-    drawn = len(training.select(at)) - len(alone)
-    weights = training.weights(at).double()
-    chance = torch.full((len(easiness),), drawn / others if others else 1.0, dtype=torch.float64)
-    chance[alone] = 1.0
-    losses = torch.rand(len(easiness), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    assert float((chance * weights * losses).sum()) == pytest.approx(float(losses.sum()), rel=1e-6)
 
 
 def test_every_draw_is_as_likely_as_any_other() -> None:
@@ -246,58 +214,49 @@ def test_draws_differ_by_seed_epoch_and_batch_and_by_nothing_else() -> None:
 # ------------------------------------------------------------------------------------------------------ bad input
 
 OWNER = "SampleEasinessTraining"
-OF_OTHERS = ": half of them is 0.5, and with all nothing is selected"
-NO_LEVEL = (
-    f'The `levels` of {OWNER} must be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in'
-    " [0, 1]; got "
-)
+THE = "The `{}` of SampleEasinessTraining must be {}; got {}."
+A_LEVEL = '"hard", "medium" or "easy", or intervals (low, high) of sample easiness in [0, 1]'
+SEQUENCE = 'a sequence of levels, as ("medium",)'
+OTHERS = "in [0, 1): half of them is 0.5, and with all nothing is selected"
+WHOLE = "a whole number, and no fraction"
+BATCHES = f"{OWNER} with per='batch' observes each batch by itself; leave out `online` and `rescore_every_n_epochs`."
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "a level's name alone": (
-        {"levels": "medium"},
-        f"The `levels` of {OWNER} must be a sequence of levels, as (\"medium\",); got 'medium'.",
-    ),
-    "no levels": ({"levels": []}, f'The `levels` of {OWNER} must be a sequence of levels, as ("medium",); got [].'),
-    "no such level": ({"levels": ["middle"]}, NO_LEVEL + "'middle'."),
-    "upside down": ({"levels": [(0.8, 0.2)]}, NO_LEVEL + "(0.8, 0.2)."),
-    "an interval alone": ({"levels": (0.2, 0.8)}, NO_LEVEL + "0.2."),
-    "by": ({"by": "margin"}, f"The `by` of {OWNER} must be 'sample_easiness' or 'loss'; got 'margin'."),
-    "per": ({"per": "step"}, f"The `per` of {OWNER} must be 'epoch' or 'batch'; got 'step'."),
+    "a level's name alone": ({"levels": "medium"}, THE.format("levels", SEQUENCE, "'medium'")),
+    "no levels": ({"levels": []}, THE.format("levels", SEQUENCE, "[]")),
+    "no such level": ({"levels": ["middle"]}, THE.format("levels", A_LEVEL, "'middle'")),
+    "upside down": ({"levels": [(0.8, 0.2)]}, THE.format("levels", A_LEVEL, "(0.8, 0.2)")),
+    "an interval alone": ({"levels": (0.2, 0.8)}, THE.format("levels", A_LEVEL, "0.2")),
     "an interval by loss": (
         {"levels": [(0.2, 0.8)], "by": "loss"},
-        f"The `levels` of {OWNER} must be names where by='loss'; got ((0.2, 0.8),).",
+        THE.format("levels", "names where by='loss'", "((0.2, 0.8),)"),
     ),
-    "early_epochs": ({"early_epochs": -1}, f"The `early_epochs` of {OWNER} must be at least 0; got -1."),
-    "final_epochs": ({"final_epochs": -2}, f"The `final_epochs` of {OWNER} must be at least 0; got -2."),
-    "all of the others": (
-        {"others_share": 1.0},
-        f"The `others_share` of {OWNER} must be in [0, 1){OF_OTHERS}; got 1.0.",
-    ),
-    "a negative share": (
-        {"others_share": -0.1},
-        f"The `others_share` of {OWNER} must be in [0, 1){OF_OTHERS}; got -0.1.",
-    ),
-    "a share that is NaN": (
-        {"others_share": math.nan},
-        f"The `others_share` of {OWNER} must be in [0, 1){OF_OTHERS}; got nan.",
-    ),
-    "tol": ({"tol": 0.5}, f"The `tol` of {OWNER} must be in [0, 0.5); got 0.5."),
-    "tol below 0": ({"tol": -1e-4}, f"The `tol` of {OWNER} must be in [0, 0.5); got -0.0001."),
+    "by": ({"by": "margin"}, THE.format("by", "'sample_easiness' or 'loss'", "'margin'")),
+    "per": ({"per": "step"}, THE.format("per", "'epoch' or 'batch'", "'step'")),
+    "early_epochs": ({"early_epochs": -1}, THE.format("early_epochs", "at least 0", -1)),
+    "final_epochs": ({"final_epochs": -2}, THE.format("final_epochs", "at least 0", -2)),
+    "every no epoch": ({"rescore_every_n_epochs": 0}, THE.format("rescore_every_n_epochs", "at least 1", 0)),
+    "minimum": ({"minimum": -1}, THE.format("minimum", "at least 1", -1)),
+    **{
+        f"{name} of a fraction": ({name: value}, THE.format(name, WHOLE, value))
+        for name, value in (
+            ("early_epochs", 0.2),
+            ("final_epochs", 0.5),
+            ("rescore_every_n_epochs", 2.5),
+            ("minimum", 1.5),
+        )
+    },
+    **{
+        f"others_share {value}": ({"others_share": value}, THE.format("others_share", OTHERS, value))
+        for value in (1.0, -0.1)
+    },
+    "others_share of NaN": ({"others_share": math.nan}, THE.format("others_share", OTHERS, "nan")),
+    **{f"tol {value}": ({"tol": value}, THE.format("tol", "in [0, 0.5)", value)) for value in (0.5, -1e-4)},
     "no easiness ever": (
         {"rescore_every_n_epochs": None},
         f"{OWNER} with rescore_every_n_epochs=None never has an easiness; set online=True.",
     ),
-    "every no epoch": (
-        {"rescore_every_n_epochs": 0},
-        f"The `rescore_every_n_epochs` of {OWNER} must be at least 1; got 0.",
-    ),
-    "online in batches": (
-        {"per": "batch", "online": True},
-        f"{OWNER} with per='batch' observes each batch by itself; leave out `online` and `rescore_every_n_epochs`.",
-    ),
-    "rescoring in batches": (
-        {"per": "batch", "rescore_every_n_epochs": 2},
-        f"{OWNER} with per='batch' observes each batch by itself; leave out `online` and `rescore_every_n_epochs`.",
-    ),
+    "online in batches": ({"per": "batch", "online": True}, BATCHES),
+    "rescoring in batches": ({"per": "batch", "rescore_every_n_epochs": 2}, BATCHES),
     "online from the start": (
         {"online": True, "rescore_every_n_epochs": None, "early_epochs": 0},
         (
@@ -316,47 +275,61 @@ def test_bad_arguments(case: str) -> None:
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("options", [{"minimum": -1}], ids=str)
-def test_arguments_that_no_fit_can_use_are_refused(options: dict[str, Any]) -> None:
-    (name,) = options
-    with pytest.raises(ValueError, match=f"The `{name}` of {OWNER} must be"):
-        SampleEasinessTraining(**options)
+def test_sigma2_is_that_of_whatever_reads() -> None:
+    with pytest.raises(TypeError) as error:
+        SampleEasinessTraining(sigma2=1e-3)  # type: ignore[call-arg]
+    assert str(error.value) == (
+        f"{OWNER} has no `sigma2` any more: give it to EasinessCallback, or without one to"
+        " EasinessDataModule(reader=...)."
+    )
 
 
-def test_without_sample_easiness_the_way_out_is_named() -> None:
-    at = SelectionState(3, LATER, observed={"loss": torch.zeros(3)})
-    for call in (SampleEasinessTraining().select, SampleEasinessTraining(others_share=0.5).weights):
-        with pytest.raises(ValueError) as error:  # noqa: PT011
-            call(at)
-        assert str(error.value) == (
-            f"{OWNER} goes by sample easiness, which needs logits (B, K) and class indices (B,); give"
-            " EasinessCallback, or the `reader` of EasinessDataModule, a logits_fn or batch_fn to find them."
-        )
-
-
-def the_trainer(max_epochs: int | None, fast_dev_run: int = 0) -> Any:
-    return SimpleNamespace(max_epochs=max_epochs, fast_dev_run=fast_dev_run)
+def refusal(training: SampleEasinessTraining, max_epochs: int | None, **options: Any) -> str:
+    """The message with which a Trainer is refused."""
+    with pytest.raises(ValueError) as error:  # noqa: PT011  (the whole message is compared)
+        training.check(SimpleNamespace(max_epochs=max_epochs, **{"fast_dev_run": 0, **options}))  # type: ignore[arg-type]
+    return str(error.value)
 
 
 @pytest.mark.parametrize(("early", "final", "epochs"), [(5, 0, 5), (5, 0, 3), (2, 2, 4), (0, 4, 4)])
 def test_a_fit_in_which_nothing_would_be_selected(early: int, final: int, epochs: int) -> None:
     training = SampleEasinessTraining(early_epochs=early, final_epochs=final)
-    with pytest.raises(ValueError) as error:  # noqa: PT011
-        training.check(the_trainer(epochs))
-    assert str(error.value) == (
+    assert refusal(training, epochs) == (
         f"{OWNER} has early_epochs={early} and final_epochs={final} on everything, but the Trainer trains for"
         f" {epochs}, so that nothing is ever selected; set `early_epochs` lower, as a tenth or a fifth of all epochs."
     )
-    training.check(the_trainer(early + final + 1))
-    training.check(the_trainer(1, fast_dev_run=1))
+    for fits in ({"max_epochs": early + final + 1, "fast_dev_run": 0}, {"max_epochs": 1, "fast_dev_run": 1}):
+        training.check(SimpleNamespace(**fits))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("epochs", [None, -1])
 def test_final_epochs_of_a_fit_without_an_end(epochs: int | None) -> None:
-    with pytest.raises(ValueError) as error:  # noqa: PT011
-        SampleEasinessTraining(final_epochs=1).check(the_trainer(epochs))
-    assert str(error.value) == (
+    assert refusal(SampleEasinessTraining(final_epochs=1), epochs, reload_dataloaders_every_n_epochs=2) == (
         f"The `final_epochs` of {OWNER} need a Trainer with max_epochs, as else it is not known which the last epochs"
         " are; set max_epochs, or final_epochs=0."
     )
-    SampleEasinessTraining().check(the_trainer(epochs))
+    SampleEasinessTraining().check(SimpleNamespace(max_epochs=epochs, fast_dev_run=0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "named", "moment"),
+    [
+        ({"early_epochs": 1}, "`early_epochs`", 1),
+        ({"early_epochs": 2, "final_epochs": 1}, "epoch at which `final_epochs` begin", 7),
+        ({"early_epochs": 2, "rescore_every_n_epochs": 3}, "`rescore_every_n_epochs`", 3),
+    ],
+    ids=["early", "final", "rescore"],
+)
+def test_loaders_that_hold_over_a_change_are_refused(options: dict[str, Any], named: str, moment: int) -> None:
+    assert refusal(SampleEasinessTraining(**options), 8, reload_dataloaders_every_n_epochs=2) == (
+        f"The Trainer's reload_dataloaders_every_n_epochs=2 lets a choice hold for 2 epochs, so the {named} of"
+        f" {OWNER}, {moment}, must be a multiple of it; or leave it at 0."
+    )
+
+
+def test_a_number_of_batches_is_refused_with_weights() -> None:
+    training = SampleEasinessTraining(early_epochs=1, others_share=0.4)
+    assert refusal(training, 5, limit_train_batches=2) == (
+        "The Trainer's limit_train_batches=2 is as many batches of fewer examples, so that weights would make too much"
+        " of them; give the limit as a fraction of the epoch, as 0.5."
+    )
