@@ -51,7 +51,8 @@ class BatchWork:
         for hook in self._hooks:
             hook.remove()
         for consumer in _consumers(self._trainer.lightning_module):
-            _take_back(consumer)
+            for name in ("sample_weight", "sample_weight_used", "batch_share"):
+                consumer.__dict__.pop(name, None)
 
     @property
     def fraction(self) -> float | None:
@@ -91,7 +92,7 @@ class BatchWork:
         return batch
 
     def _narrowed(self, batch: Any, size: int) -> tuple[Any, Tensor | None, int]:
-        """What is left of a batch, the weights of that, and how many examples it holds."""
+        """Return what is left of a batch, the weights of that, and how many examples it holds."""
         selection, trainer = self._selection, self._trainer
         least = min(selection.minimum or _LEAST_IN_A_BATCH, size)
         state = SelectionState(
@@ -162,13 +163,8 @@ def check_consumers(selection: Selection, module: LightningModule) -> None:
 
 
 def _consumers(module: Any) -> list[WeighsExamples]:
-    """What takes weights in a LightningModule: itself or a part of it."""
+    """Return what takes weights in a LightningModule: itself or parts of it."""
     return [part for part in module.modules() if isinstance(part, WeighsExamples)] if module is not None else []
-
-
-def _take_back(consumer: WeighsExamples) -> None:
-    for name in ("sample_weight", "sample_weight_used", "batch_share"):
-        consumer.__dict__.pop(name, None)
 
 
 def rows_of(batch: Any, kept: Tensor, size: int) -> Any:

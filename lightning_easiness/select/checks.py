@@ -49,7 +49,11 @@ def _check_minimum(selection: Selection, name: str) -> None:
 
 def checked_indices(owner: str, chosen: Any, num_examples: int, *, may_be_empty: bool = False) -> Tensor:
     """Return what a selection chose as ascending indices, int64 (n,), on the CPU."""
-    given = _as_tensor(owner, chosen, num_examples)
+    try:
+        given = torch.as_tensor(chosen).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        way_out = "let select() return a tensor, of topk(...) and sort(...) the second result."
+        raise TypeError(f"{_asked(owner, chosen, num_examples)}: {way_out}") from None
     is_mask = given.dtype == torch.bool and given.shape == (num_examples,)
     mask = given.numpy() if is_mask else _mask_of(owner, given, num_examples)
     kept = torch.from_numpy(np.flatnonzero(mask))
@@ -58,18 +62,8 @@ def checked_indices(owner: str, chosen: Any, num_examples: int, *, may_be_empty:
     return kept
 
 
-def _as_tensor(owner: str, chosen: Any, num_examples: int) -> Tensor:
-    try:
-        return torch.as_tensor(chosen).detach().cpu()
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"{_asked(owner, chosen, num_examples)}: let select() return a tensor, of topk(...) and sort(...) the"
-            " second result."
-        ) from None
-
-
 def _mask_of(owner: str, chosen: Tensor, num_examples: int) -> Any:
-    """The mask of some indices: sorting millions of them would take longer than all else here."""
+    """Return the mask of some indices: sorting millions of them would take longer than all else here."""
     mask = np.zeros(num_examples, dtype=bool)
     asked = _asked(owner, chosen, num_examples)
     if chosen.ndim == 2 and chosen.shape[1] == 1:

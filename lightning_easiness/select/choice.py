@@ -39,7 +39,7 @@ class Choice:
         return len(self.kept) == self.num_drawable and self.labels is None
 
     def state_dict(self) -> dict[str, Any]:
-        """The choice as tensors and plain types, one bit per example."""
+        """Return the choice as tensors and plain types, one bit per example."""
         mask = np.zeros(self.num_examples, dtype=bool)
         mask[self.kept.numpy()] = True
         state: dict[str, Any] = {"epoch": self.epoch, "num_examples": self.num_examples}

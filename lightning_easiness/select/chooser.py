@@ -76,7 +76,7 @@ class Chooser:
         return choice
 
     def _asked(self, state: SelectionState) -> Choice:
-        """What the selection itself chooses, which for an epoch may be nothing: it is filled up then."""
+        """Return what the selection itself chooses, which for an epoch may be nothing: it is filled up then."""
         selection, name, size = self._selection, self._name, state.num_examples
         kept = checked_indices(name, selection.select(state), size, may_be_empty=selection.every_epoch)
         labels = checked_labels(name, selection.labels(state), size)
@@ -127,7 +127,7 @@ class Chooser:
         return self._target[1]
 
     def _observe(self, trainer: Trainer | None, loader: DataLoader[Any]) -> Observation:
-        """The observation of all examples at these weights: the callback's, where it has just made one."""
+        """Return what a pass sees at these weights: the callback's pass, where it has just made one."""
         if trainer is None:
             raise RuntimeError(
                 f"{self._name} chooses by the model's outputs, so that there is a train_dataloader() only within"

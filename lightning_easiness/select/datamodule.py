@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.core.hooks import DataHooks
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -17,8 +19,14 @@ from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.checks import check_selection
 from lightning_easiness.select.fit import SelectedFit, warn_of_another_rule
-from lightning_easiness.select.wrapped import HOOKS, as_datamodule
 
+# every hook that Lightning calls on a datamodule
+_HOOKS = tuple(
+    name
+    for base in (DataHooks, LightningDataModule)
+    for name, value in vars(base).items()
+    if inspect.isfunction(value) and not name.startswith("_")
+)
 _READER = "how batches are read is the EasinessCallback's; where there is none, give `reader=BatchReader({0}=...)`"
 
 
@@ -79,8 +87,8 @@ class EasinessDataModule(LightningDataModule):
         self.selection = check_selection(selection)
         self._reader, self._check_target = reader, check_target
         self._fit = self._new_fit()
-        self.datamodule = restore_nested_hparams(as_datamodule(datamodule, val_dataloaders), "datamodule")
-        for hook in HOOKS:
+        self.datamodule = restore_nested_hparams(_as_datamodule(datamodule, val_dataloaders), "datamodule")
+        for hook in _HOOKS:
             if getattr(type(self), hook) is getattr(LightningDataModule, hook):  # none of ours, nor of a subclass
                 self.__dict__[hook] = getattr(self.datamodule, hook)
 
@@ -161,3 +169,40 @@ class EasinessDataModule(LightningDataModule):
             super().__setattr__(name, value)
         else:  # as a batch size finder sets `trainer.datamodule.batch_size`
             setattr(held, name, value)
+
+
+class _TrainLoader(LightningDataModule):
+    """A train loader as a datamodule; Lightning must see no validation loader."""
+
+    def __init__(self, train: DataLoader[Any], val: Any) -> None:
+        super().__init__()
+        self._train, self._val = train, val
+
+    @override
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._train
+
+
+class _Loaders(_TrainLoader):
+    """A train loader and validation loaders as a datamodule."""
+
+    @override
+    def val_dataloader(self) -> Any:
+        return self._val
+
+
+def _as_datamodule(datamodule: Any, val_dataloaders: Any) -> LightningDataModule:
+    """Return a datamodule as it is, and a train loader, perhaps with validation loaders, as one."""
+    if isinstance(datamodule, DataLoader):
+        return (_TrainLoader if val_dataloaders is None else _Loaders)(datamodule, val_dataloaders)
+    if not isinstance(datamodule, LightningDataModule):
+        raise TypeError(
+            "The `datamodule` of EasinessDataModule must be a LightningDataModule or the train DataLoader; got"
+            f" {type(datamodule).__name__}."
+        )
+    if val_dataloaders is not None:
+        raise TypeError(
+            f"EasinessDataModule takes `val_dataloaders` beside a train DataLoader; {type(datamodule).__name__} has its"
+            " own val_dataloader()."
+        )
+    return datamodule

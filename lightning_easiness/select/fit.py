@@ -71,8 +71,10 @@ class SelectedFit:
             return loader
         if self._selection.every_epoch:
             self._check_further_epochs(loader)
-        if self._is_asked_early:
-            return self._of_first_length(loader)
+        if self._restored is not None and self._epoch < self._restored.epoch:
+            # a fit that is resumed counts its steps before its epoch is restored: as long as the first epoch's loader
+            _check_length(self._restored, loader)
+            return loader if self._first is None else self._selected(loader, self._first)
         choice = self._choose(loader)
         if self._first is None and not self._is_resumed:
             self._first = choice
@@ -101,48 +103,24 @@ class SelectedFit:
             _warn_of_schedules(self.trainer)
 
     @property
-    def _is_asked_early(self) -> bool:
-        """Whether a fit is being resumed and asks for a loader, to count steps, before its epoch is restored."""
-        return (
-            self._restored is not None
-            and self._selection.every_epoch
-            and self.trainer is not None
-            and self.trainer.current_epoch < self._restored.epoch
-        )
-
-    def _of_first_length(self, loader: DataLoader[Any]) -> DataLoader[Any]:
-        """A loader as long as that of the first epoch, so that a schedule is planned as it was when the fit began."""
-        assert self._restored is not None
-        _check_length(self._restored, loader)
-        return loader if self._first is None else self._selected(loader, self._first)
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer is not None and self._selection.every_epoch else 0
 
     def _choose(self, loader: DataLoader[Any]) -> Choice:
-        epoch = self.trainer.current_epoch if self.trainer is not None and self._selection.every_epoch else 0
-        num_examples = len(loader.dataset)  # type: ignore[arg-type]
-        if self._restored is not None and epoch < self._restored.epoch + self._epochs_per_choice:  # it goes on
+        if self._restored is not None and self._holds(self._restored):  # that epoch goes on
             _check_length(self._restored, loader)
             self.choice = self._restored
-        elif not self._holds(epoch, num_examples):
+        elif self.choice is None or not self._holds(self.choice) or self.choice.num_examples != len(loader.dataset):  # type: ignore[arg-type]
             if self._restored is not None:
                 with suppress(TypeError):  # a sampler without a length: no epoch is known to be longer
                     end_resumed_epoch(self.trainer, len(loader))
                 self._restored = None
-            self.choice = self._chooser.choose(self.trainer, loader, epoch)
-        assert self.choice is not None
+            self.choice = self._chooser.choose(self.trainer, loader, self._epoch)
         return self.choice
 
-    def _holds(self, epoch: int, num_examples: int) -> bool:
-        choice = self.choice
-        return (
-            choice is not None
-            and choice.num_examples == num_examples
-            and choice.epoch <= epoch < choice.epoch + self._epochs_per_choice
-        )
-
-    @property
-    def _epochs_per_choice(self) -> int:
-        """For how many epochs a choice holds: as many as the Trainer was asked to keep its loaders."""
-        return max(1, self._own_reloading or 1)
+    def _holds(self, choice: Choice) -> bool:
+        """Whether a choice is for this epoch, too: it holds as long as the Trainer by itself would keep its loaders."""
+        return choice.epoch <= self._epoch < choice.epoch + max(1, self._own_reloading or 1)
 
     def _selected(self, loader: DataLoader[Any], choice: Choice) -> DataLoader[Any]:
         if choice.is_everything:
@@ -157,7 +135,7 @@ class SelectedFit:
     # ------------------------------------------------------------------ state in Lightning's checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """The choice that holds, that of the first epoch, and what is remembered, as tensors and plain types."""
+        """Return the choice that holds, the first epoch's, and what is remembered, as tensors and plain types."""
         state: dict[str, Any] = {}
         if self.choice is not None and self._is_kept:
             state["selection"] = {"rule": type(self._selection).__name__, **self.choice.state_dict()}

@@ -122,15 +122,11 @@ class Relabel(Selection):
     CNN Training" (2018): uniform noise on examples chosen by the "beta" rule.
 
     Args:
-        scores: Of the whole data set, with all targets; or the folder of a record.
-        ratio: Fraction that is relabelled, in [0, 1).
-        which: "easy", "hard" or "random".
+        scores, ratio, which, sampling, score: As in `Ablation`, where `which` is `remove`; all targets must be known.
         noise: "uniform", any class, by chance the true one too; "next_class", c + 1; or labels for all, `(N,)`,
             of which the chosen examples get theirs, where it is not negative.
         seed: Of both draws.
-        sampling: How the examples are chosen, as in `Ablation`.
         num_classes: K; by default the largest target and one.
-        score: Name of the score, where `scores` is a folder.
         replace_fn: (item, label) -> item, where items are neither `(x, label, ...)` nor mappings with the usual keys.
 
     Attributes:
@@ -140,8 +136,7 @@ class Relabel(Selection):
         changed_indices: Those whose label is now another one, ascending.
 
     Raises:
-        TypeError: If `scores` is neither Scores nor a folder.
-        ValueError: If an argument is out of range, scores are NaN, or labels are not known.
+        TypeError, ValueError: As `Ablation` does; ValueError too if labels are not known.
 
     Example:
         >>> loss = torch.tensor([0.1, 2.0, 0.3, 0.2])
@@ -202,7 +197,7 @@ class Relabel(Selection):
 
 
 def _left(scores: Scores, ratio: float, remove: Which, sampling: Sampling, seed: int, **options: Any) -> Tensor:
-    """The examples that an ablation by these scores leaves."""
+    """Return the examples that an ablation by these scores leaves."""
     options |= {"higher_is_easier": scores.higher_is_easier, "tie_breaker": scores.tie_breaker}
     return functional.ablate(scores.values, ratio, remove, sampling, seed=seed, **options)
 

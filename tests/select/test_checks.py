@@ -173,7 +173,7 @@ NO_RULES: dict[str, tuple[Any, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("mistake", NO_RULES)
-def test_mistakes_in_a_rule_are_known_when_it_is_given(mistake: str) -> None:
+def test_mistakes_in_a_rule_are_errors_when_it_is_given(mistake: str) -> None:
     rule, kind, message = NO_RULES[mistake]
     with pytest.raises(kind) as error:
         EasinessDataModule(Base(), rule)
@@ -200,50 +200,41 @@ def test_rules_that_are_fine() -> None:
 # ------------------------------------------------------------------------------------------------ labels and weights
 
 
-GIVEN = "Mine must give its labels as integers (4,), one for each example; got "
+LABELS = "Mine must give its labels as integers (4,), one for each example; got {}."
+WEIGHTS = "Mine must give its weights as (4,), one for each example; got {}."
+VALUES = "Mine must give weights that are finite and not negative; got {}."
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("check", "given_values", "message"),
     [
-        ([0] * 4, f"{GIVEN}list."),
-        (torch.zeros(4), f"{GIVEN}torch.float32 (4,)."),
-        (torch.zeros(3).long(), f"{GIVEN}torch.int64 (3,)."),
-        (torch.zeros(4, 1).long(), f"{GIVEN}torch.int64 (4, 1)."),
+        (checked_labels, [0] * 4, LABELS.format("list")),
+        (checked_labels, torch.zeros(4), LABELS.format("torch.float32 (4,)")),
+        (checked_labels, torch.zeros(3).long(), LABELS.format("torch.int64 (3,)")),
+        (checked_labels, torch.zeros(4, 1).long(), LABELS.format("torch.int64 (4, 1)")),
+        (checked_weights, [1.0] * 4, WEIGHTS.format("list")),
+        (checked_weights, torch.ones(3), WEIGHTS.format("torch.float32 (3,)")),
+        (checked_weights, torch.tensor([1, -2.0, 0, 1]), VALUES.format(-2.0)),
+        (checked_weights, torch.tensor([1, torch.nan, 0, 1]), VALUES.format("nan")),
+        (checked_weights, torch.tensor([1, torch.inf, 0, 1]), VALUES.format("inf")),
     ],
 )
-def test_mistakes_in_labels(labels: Any, message: str) -> None:
+def test_mistakes_in_labels_and_weights(check: Any, given_values: Any, message: str) -> None:
     with pytest.raises(ValueError, match="Mine") as error:
-        checked_labels("Mine", labels, 4)
+        check("Mine", given_values, 4)
     assert str(error.value) == message
 
 
-def test_labels_and_weights_as_they_come() -> None:
-    labels = checked_labels("Mine", torch.tensor([1, -1, 0, 2], dtype=torch.int32), 4)
-    assert (labels.tolist(), labels.dtype) == ([1, -1, 0, 2], torch.int64)
-    weights = checked_weights("Mine", torch.tensor([1, 0, 2, 3], dtype=torch.float64), 4)
-    assert (weights.tolist(), weights.dtype) == ([1, 0, 2, 3], torch.float32)
-    assert checked_weights("Mine", None, 4) is None
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ([1.0] * 4, "Mine must give its weights as (4,), one for each example; got list."),
-        (torch.ones(3), "Mine must give its weights as (4,), one for each example; got torch.float32 (3,)."),
-        (torch.tensor([1, -2.0, 0, 1]), "Mine must give weights that are finite and not negative; got -2.0."),
-        (torch.tensor([1, torch.nan, 0, 1]), "Mine must give weights that are finite and not negative; got nan."),
-        (torch.tensor([1, torch.inf, 0, 1]), "Mine must give weights that are finite and not negative; got inf."),
-    ],
-)
-def test_mistakes_in_weights(weights: Any, message: str) -> None:
-    with pytest.raises(ValueError, match="Mine") as error:
-        checked_weights("Mine", weights, 4)
-    assert str(error.value) == message
+@pytest.mark.parametrize(("check", "values"), [(checked_labels, [1, -1, 0, 2]), (checked_weights, [1, 0, 2, 3])])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_labels_and_weights_as_they_come(check: Any, values: list[int], dtype: torch.dtype) -> None:
+    found = check("Mine", torch.tensor(values, dtype=dtype), 4)
+    assert (found.tolist(), found.dtype) == (values, torch.int64 if check is checked_labels else torch.float32)
+    assert check("Mine", None, 4) is None
 
 
 def test_given_labels_out_of_range_name_the_number_of_classes() -> None:
-    """Also where it was not told: the scores know all labels."""
+    """Also where `num_classes` is not given: the scores have all labels."""
     noise = torch.zeros(53, dtype=torch.int64)
     noise[[5, 11]] = 9
     for options in ({}, {"num_classes": 4}):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,43 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness import Ablation, Keep, Relabel, Scores, Selection
+from lightning_easiness import Ablation, Relabel, Scores
 from lightning_easiness.functional import ablate
 from lightning_easiness.select.base import SelectionState
-from lightning_easiness.select.checks import checked_indices, checked_labels
-from tests.selecting import HighestLoss, Sizes, scores
+from tests.selecting import scores
 from tests.small import Points
 
 STATE = SelectionState(53, target=Points().y, observed={"loss": torch.rand(53)})
-
-# one of each, for the contracts that all keep
-RULES: dict[str, Callable[[], Selection]] = {
-    "Keep": lambda: Keep([3, 1, 4]),
-    **{
-        f"Ablation {remove} {sampling}": lambda remove=remove, sampling=sampling: Ablation(
-            scores(), 0.3, remove, sampling
-        )
-        for remove in ("easy", "hard", "random")
-        for sampling in ("proportional", "beta", "top", "stratified", "window")
-    },
-    "Ablation balanced": lambda: Ablation(scores(), 0.3, class_balanced=True),
-    "Relabel": lambda: Relabel(scores(), 0.3),
-    "HighestLoss": lambda: HighestLoss(0.3),
-    "Sizes": lambda: Sizes([10]),
-}
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_each_rule_chooses_alike_and_touches_no_stream(name: str) -> None:
-    before = torch.get_rng_state()
-    rule = RULES[name]()
-    chosen = checked_indices(name, rule.select(STATE), 53)
-    labels = checked_labels(name, rule.labels(STATE), 53)
-    for other in (RULES[name](), copy.deepcopy(rule), pickle.loads(pickle.dumps(rule))):
-        assert torch.equal(checked_indices(name, other.select(STATE), 53), chosen)
-        again = checked_labels(name, other.labels(STATE), 53)
-        assert (again is None and labels is None) or torch.equal(again, labels)
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("remove", ["easy", "hard", "random"])
