@@ -1,4 +1,4 @@
-"""What each selection keeps to by itself: it chooses alike wherever and however often it is asked, and draws nothing."""
+"""Each selection by itself: it chooses alike wherever and however often it is asked, from no global stream."""
 
 from __future__ import annotations
 
@@ -29,12 +29,8 @@ def test_it_chooses_alike_and_touches_no_stream(epoch: int, case: str) -> None:
     selection = make()
     chosen = []
     for one in (selection, selection, make(), copy.deepcopy(selection), pickle.loads(pickle.dumps(selection))):
-        kept = checked_indices(case, one.select(state), 53)
-        chosen.append(
-            (kept, checked_labels(case, one.labels(state), 53), checked_weights(case, one.weights(state), 53))
-        )
+        given = checked_labels(case, one.labels(state), 53), checked_weights(case, one.weights(state), 53)
+        chosen.append((checked_indices(case, one.select(state), 53), *given))
     for again in chosen[1:]:
-        for first, other in zip(chosen[0], again, strict=True):
-            assert (first is None) == (other is None)
-            assert first is None or torch.equal(first, other)
+        assert_identical(again, chosen[0])
     assert_identical(streams(), before)
