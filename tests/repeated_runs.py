@@ -7,7 +7,6 @@ and a process for each of SEPARATE_SEEDS that lives.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 import sys
@@ -165,26 +164,15 @@ def fast_collection() -> Iterator[None]:
 
 
 class Kill(Callback):
-    """Kills its process, with no chance to tidy up."""
+    """Kills its process at a moment, with no chance to tidy up."""
 
     def __init__(self, moment: Moment) -> None:
         self.moment = moment
+        setattr(self, moment.hook, self.kill)
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == self.moment.batch:
-            self.kill("on_train_batch_end", trainer.current_epoch)
-
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self.kill("on_train_epoch_start", trainer.current_epoch)
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self.kill("on_train_epoch_end", trainer.current_epoch)
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self.kill("on_train_end", -1)
-
-    def kill(self, hook: str, epoch: int) -> None:
-        if (hook, epoch) == self.moment[:2]:
+    def kill(self, trainer: Any, pl_module: Any, *batch: Any) -> None:
+        ends = self.moment.hook == "on_train_end"
+        if ends or (trainer.current_epoch == self.moment.epoch and (not batch or batch[-1] == self.moment.batch)):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -196,16 +184,6 @@ def repeat(folder: Path, setup: Setup, seeds: tuple[int, ...] = (3,), kill: Mome
         return trainer(**{"max_epochs": EPOCHS, "callbacks": callbacks, **setup.options})
 
     return repeat_fit(make_trainer, setup.module, setup.data, seeds=seeds, dirpath=folder, progress=False)
-
-
-def observed(folder: Path) -> dict[str, Any]:
-    """Everything that was observed, to the bit; but the metadata of safetensors' files come in any order."""
-    found = {}
-    for path in sorted(folder.rglob("*.safetensors")):
-        content = path.read_bytes()
-        end = 8 + int.from_bytes(content[:8], "little")
-        found[str(path.relative_to(folder))] = (json.loads(content[8:end]), content[end:])
-    return found
 
 
 def in_a_process(work: Callable[[], object]) -> int:

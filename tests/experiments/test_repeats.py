@@ -23,8 +23,8 @@ from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import whole
-from tests.repeated_runs import OwnGenerators, Validated, crashes_once, fast_collection, observed  # noqa: F401
-from tests.small import Net, Points, loader, streams, trainer
+from tests.repeated_runs import OwnGenerators, Validated, crashes_once, fast_collection  # noqa: F401
+from tests.small import Net, Points, loader, recorded, streams, trainer
 
 STEPS = 7  # 53 examples in batches of 8
 
@@ -63,7 +63,7 @@ def test_single_seed_calls_merge_into_the_same_record(tmp_path: Path) -> None:
     torch.rand(7)  # wherever the caller's streams are
     for seed in (2, 1):
         repeat(tmp_path / "apart", (seed,))
-    assert observed(tmp_path / "apart") == observed(tmp_path / "together")
+    assert recorded(tmp_path / "apart") == recorded(tmp_path / "together")
     merged = EasinessRecord.load(tmp_path / "apart")
     assert merged.seeds == together.seeds == [1, 2]
     assert torch.equal(merged.loss, together.loss)
@@ -75,7 +75,7 @@ def test_generators_of_shared_data_begin_each_run_as_they_were(tmp_path: Path, m
     shared = made if isinstance(made, DataLoader) else loader(made)
     repeat(tmp_path / "together", (1, 2), datamodule=shared)
     repeat(tmp_path / "apart", (2,), datamodule=shared)
-    assert observed(tmp_path / "apart" / "seed-2") == observed(tmp_path / "together" / "seed-2")
+    assert recorded(tmp_path / "apart" / "seed-2") == recorded(tmp_path / "together" / "seed-2")
 
 
 def test_agreement_of_real_repeats(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ KINDS = ["loader", "function", "datamodule", "class", "lambda", "of the module"]
 def test_data_of_each_kind(tmp_path: Path, given: Any) -> None:
     repeat(tmp_path / "plain")
     repeat(tmp_path / "given", datamodule=given, make_module=HoldsItsData if given is None else Net)
-    assert observed(tmp_path / "given") == observed(tmp_path / "plain")
+    assert recorded(tmp_path / "given") == recorded(tmp_path / "plain")
 
 
 # ------------------------------------------------------------------ what is refused
@@ -277,14 +277,14 @@ def never() -> LightningModule:
 
 def test_complete_runs_are_skipped(tmp_path: Path) -> None:
     first = repeat(tmp_path, (1, 2))
-    before = observed(tmp_path)
+    before = recorded(tmp_path)
     again = {"make_module": never, "make_trainer": never, "datamodule": never}
     assert torch.equal(repeat(tmp_path, (1, 2), **again).loss, first.loss)
     assert repeat(tmp_path, (2, 1), **again).seeds == [2, 1]
     assert repeat(tmp_path, (2,), **again).seeds == [2]
     more = repeat(tmp_path, (1, 2, 3))
     assert more.seeds == [1, 2, 3]
-    assert {name: content for name, content in observed(tmp_path).items() if "seed-3" not in name} == before
+    assert {name: content for name, content in recorded(tmp_path).items() if "seed-3" not in name} == before
 
 
 def test_a_run_that_another_process_completes_in_the_meantime_is_skipped(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_run_that_failed_goes_on(tmp_path: Path, error: BaseException) -> None
     assert (tmp_path / "failed" / "seed-1" / "resume.ckpt").exists()
     repeat(tmp_path / "failed", make_module=module)
     repeat(tmp_path / "whole")
-    assert observed(tmp_path / "failed") == observed(tmp_path / "whole")
+    assert recorded(tmp_path / "failed") == recorded(tmp_path / "whole")
 
 
 def test_a_run_goes_on_where_its_folder_was_moved_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +318,7 @@ def test_a_run_goes_on_where_its_folder_was_moved_to(tmp_path: Path, monkeypatch
     Path("before").rename("after")
     repeat(tmp_path / "after", **observing)
     repeat(tmp_path / "whole", **observing)
-    assert observed(tmp_path / "after") == observed(tmp_path / "whole")
+    assert recorded(tmp_path / "after") == recorded(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:500], lambda content: b"?" * 999])
@@ -328,7 +328,7 @@ def test_a_damaged_resume_file(tmp_path: Path, damage: Any) -> None:
         repeat(tmp_path / "damaged", make_module=module)
     resume = tmp_path / "damaged" / "seed-1" / "resume.ckpt"
     resume.write_bytes(damage(resume.read_bytes()))
-    before = observed(tmp_path / "damaged")
+    before = recorded(tmp_path / "damaged")
     assert len(before) == 4  # a checkpoint and the targets of two series
     pattern = (
         rf"^'{re.escape(str(resume))}' is damaged, or holds more than tensors and plain types, as hyperparameters may"
@@ -336,10 +336,10 @@ def test_a_damaged_resume_file(tmp_path: Path, damage: Any) -> None:
     )
     with pytest.warns(UserWarning, match=pattern):
         repeat(tmp_path / "damaged", make_module=module)
-    after = observed(tmp_path / "damaged")
+    after = recorded(tmp_path / "damaged")
     assert {name: after[name] for name in before} == before, "nothing is lost"
     repeat(tmp_path / "whole")
-    assert after == observed(tmp_path / "whole")
+    assert after == recorded(tmp_path / "whole")
 
 
 # ------------------------------------------------------------------ training that ends early

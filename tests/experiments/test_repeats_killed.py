@@ -13,7 +13,8 @@ import pytest
 
 from lightning_easiness.record.layout import is_complete
 from tests.processes import ROOT, run_script
-from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, fast_collection, observed, repeat  # noqa: F401
+from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, fast_collection, repeat  # noqa: F401
+from tests.small import recorded
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")]
 
@@ -34,7 +35,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory):
     def observe(setup: str) -> dict[str, Any]:
         folder = tmp_path_factory.mktemp("whole")
         repeat(folder, SETUPS[setup])
-        return observed(folder)
+        return recorded(folder)
 
     return observe
 
@@ -42,10 +43,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.parametrize(("setup", "moment"), CASES)
 def test_a_killed_run_ends_as_if_it_had_not_been(killed: Path, whole, setup: str, moment: str) -> None:
     folder = killed / setup / moment
-    before = observed(folder)
+    before = recorded(folder)
     assert is_complete(folder / "seed-3") == (moment == "when the run is complete")
     repeat(folder, SETUPS[setup])
-    after = observed(folder)
+    after = recorded(folder)
     assert after.keys() == whole(setup).keys()
     assert [name for name in after if after[name] != whole(setup)[name]] == []
     assert [name for name in before if after[name] != before[name]] == [], "what was observed before must not change"
@@ -64,7 +65,7 @@ def test_setups_are_hard_enough(whole) -> None:
 
 def test_separate_processes_find_the_same(killed: Path, tmp_path: Path) -> None:
     repeat(tmp_path, SETUPS["plain"], seeds=SEPARATE_SEEDS)
-    assert observed(killed / "separate") == observed(tmp_path)
+    assert recorded(killed / "separate") == recorded(tmp_path)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -33,9 +32,9 @@ from lightning_easiness.experiments._halves import ARGUMENTS_FILE
 from lightning_easiness.select.base import SelectionState
 from tests.distributed_threshold_runs import Wide
 from tests.made_runs import whole
-from tests.repeated_runs import in_a_process, observed
+from tests.repeated_runs import Kill, Moment, in_a_process
 from tests.selecting import Base
-from tests.small import NUM_CLASSES, Net, Points, loader, trainer
+from tests.small import NUM_CLASSES, Net, Points, loader, recorded, trainer
 
 N, SIZE = 60, 12  # 60 / (4 + 1) threshold examples in each run
 
@@ -186,7 +185,7 @@ def test_an_evaluation_pass_of_the_users_serves_the_refinement(tmp_path: Path) -
 
 
 def test_a_report_from_a_folder_leaves_out_what_is_not_complete(tmp_path: Path) -> None:
-    interrupted = {"make": lambda: make_trainer(callbacks=[Interrupt()]), "seeds": (0, 1)}
+    interrupted = {"make": lambda: make_trainer(callbacks=[Interrupt(1)]), "seeds": (0, 1)}
     with pytest.raises(RuntimeError, match="stopped by the test"):
         runs(tmp_path, **interrupted).run()
     with pytest.raises(ValueError, match=r"No run in '.*half-0' is complete: let ThresholdRuns\(...\).run\(\) go on"):
@@ -200,8 +199,11 @@ def test_a_report_from_a_folder_leaves_out_what_is_not_complete(tmp_path: Path) 
 
 
 class Interrupt(Callback):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.current_epoch == 1:
+        if trainer.current_epoch == self.epoch:
             raise RuntimeError("stopped by the test")
 
 
@@ -228,7 +230,7 @@ def test_the_check_of_the_head_leaves_training_untouched(tmp_path: Path) -> None
             dirpath=tmp_path / f"plain-{part}",
             progress=False,
         )
-        assert observed(tmp_path / "guarded" / f"half-{part}") == observed(tmp_path / f"plain-{part}")
+        assert recorded(tmp_path / "guarded" / f"half-{part}") == recorded(tmp_path / f"plain-{part}")
 
 
 def test_factories_are_given_the_seed(tmp_path: Path) -> None:
@@ -252,10 +254,10 @@ def test_factories_are_given_the_seed(tmp_path: Path) -> None:
 
 def test_what_is_complete_is_not_trained_again(tmp_path: Path) -> None:
     runs(tmp_path).run()
-    before = observed(tmp_path)
+    before = recorded(tmp_path)
     assert len(runs(tmp_path, make=never).run()) == 2
     runs(tmp_path, seeds=(0, 1)).run()
-    after = observed(tmp_path)
+    after = recorded(tmp_path)
     assert {path: content for path, content in after.items() if "seed-1" not in path} == before
 
 
@@ -297,20 +299,13 @@ def relabelled() -> Points:
     return points
 
 
-class Losing(Callback):
-    """Fails in the first epoch."""
-
-    def on_train_batch_start(self, *arguments: Any) -> None:
-        raise RuntimeError("stopped by the test")
-
-
 def test_runs_of_several_data_sets_are_not_mixed(tmp_path: Path) -> None:
     """A half that is complete refuses other data: of another length before training, else after an epoch."""
     count = [0]
 
     def once() -> Trainer:
         count[0] += 1
-        return make_trainer(callbacks=[Losing()] if count[0] == 2 else [])
+        return make_trainer(callbacks=[Interrupt(0)] if count[0] == 2 else [])
 
     with pytest.raises(RuntimeError, match="stopped by the test"):
         runs(tmp_path, make=once).run()
@@ -329,33 +324,25 @@ def test_runs_of_several_data_sets_are_not_mixed(tmp_path: Path) -> None:
     assert len(find_label_issues(runs(tmp_path, loader(Unlisted())).run(), Threshold())) == N
 
 
-class Kill(Callback):
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if (trainer.current_epoch, batch_idx) == (self.epoch, 4):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.multiprocess
 def test_killed_it_goes_on_and_ends_with_the_same(trained: ThresholdRuns, tmp_path: Path) -> None:
-    def work(epoch: int, half: int) -> None:
+    def work(moment: Moment, half: int) -> None:
         count = [0]
 
         def make(seed: int) -> Trainer:
             count[0] += 1
-            return make_trainer(callbacks=[Kill(epoch)] if count[0] == half else [])
+            return make_trainer(callbacks=[Kill(moment)] if count[0] == half else [])
 
         runs(tmp_path, make=make, seeds=(3, 4), seed=7).run()
 
     # the first run of the first half, in its second epoch; the one after it; the last run, in its first batches
     for epoch, half in ((1, 1), (0, 2), (2, 2)):
-        assert in_a_process(lambda: work(epoch, half)) == -signal.SIGKILL  # noqa: B023
+        moment = Moment("on_train_batch_end", epoch, 4)
+        assert in_a_process(lambda: work(moment, half)) == -signal.SIGKILL  # noqa: B023
     assert (tmp_path / ARGUMENTS_FILE).exists()
     runs(tmp_path, seeds=(3, 4), seed=7).run()
-    assert observed(tmp_path) == observed(trained.dirpath)
+    assert recorded(tmp_path) == recorded(trained.dirpath)
 
 
 # ------------------------------------------------------------------ bad input

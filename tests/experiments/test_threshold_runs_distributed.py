@@ -14,8 +14,7 @@ from lightning_easiness.experiments._halves import ARGUMENTS_FILE
 from lightning_easiness.record.layout import is_complete
 from tests.distributed_threshold_runs import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
 from tests.processes import run_script
-from tests.repeated_runs import observed
-from tests.small import NUM_CLASSES, Points, assert_identical
+from tests.small import NUM_CLASSES, Points, assert_identical, recorded
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
@@ -104,7 +103,7 @@ def test_another_start_skips_the_half_that_is_complete(folder: Path, tmp_path: P
     start(tmp_path, "gone_on")
     assert {path: path.stat().st_mtime_ns for path in (runs / "half-0").rglob("*.safetensors")} == kept
     assert [table["made"] for table in left(tmp_path, "gone_on")] == [len(SEEDS)] * 2
-    assert observed(runs) == observed(folder / "learning" / "runs"), "as if it had not been stopped"
+    assert recorded(runs) == recorded(folder / "learning" / "runs"), "as if it had not been stopped"
 
 
 @pytest.mark.parametrize(
