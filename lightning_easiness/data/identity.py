@@ -44,7 +44,7 @@ class DataIdentity:
         if self.known_fingerprint is not None:
             return self.known_fingerprint
         digest = hashlib.sha256(self.num_examples.to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(self.known_target.numpy(), dtype="<i8").data)
+        digest.update(np.ascontiguousarray(normal_target(self.known_target).numpy(), dtype="<i8").data)
         return digest.hexdigest()[:16]
 
     @property
