@@ -214,6 +214,7 @@ def view(
     """Draw the histogram of a score, its curves, the data map, and grids of images."""
     from lightning_easiness import save_image, scores_grid, write_suspects, write_tensorboard
     from lightning_easiness.cli.files import read_images
+    from lightning_easiness.view.figures import scores_up_to
 
     _check_output(images, ".npy")
     data = None if images is None else read_images(images)
@@ -236,7 +237,10 @@ def view(
         found = _draw(output / "suspects.png", partial(_save_suspects, source, data, **options))
     if tensorboard:
         log_dir = output / "tensorboard"
-        write_tensorboard(_checkpoints(source, record, scores), data, log_dir, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of examples without a score: that was said
+            checkpoints = scores_up_to(record, scores.name, source.checkpoint)
+        write_tensorboard(checkpoints, data, log_dir, **options)
         if found is not None:
             write_suspects(data, found, log_dir, **options)
         print(log_dir)
@@ -331,14 +335,6 @@ def _save_suspects(source: Source, images: Any, path: Path, **options: Any) -> L
     found = find_label_issues(source.path, seed=source.seed)
     save_image(suspects_grid(images, found, **options), path)
     return found
-
-
-def _checkpoints(source: Source, record: EasinessRecord, scores: Scores) -> list[Scores]:
-    """Read a score at all checkpoints up to its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of examples without a score: that was said
-        before = [record.score(scores.name, index) for index in range(source.checkpoint % record.num_checkpoints)]
-    return [*before, scores]
 
 
 # ------------------------------------------------------------------------------------------------------------- words

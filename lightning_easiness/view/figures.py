@@ -117,12 +117,9 @@ def draw_curves(
         'optimizer updates'
     """
     figure, axes = _empty_figure("draw_curves")
-    last = record.score(name, checkpoint)  # warns of what is not known, once
+    scores = scores_up_to(record, name, checkpoint)
     _check_several("draw_curves", record, checkpoint)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        before = [record.score(name, index) for index in range(checkpoint % record.num_checkpoints)]
-    values = [_finite("draw_curves", scores) for scores in (*before, last)]
+    values, last = [_finite("draw_curves", each) for each in scores], scores[-1]
     levels = np.array([np.quantile(each, (0.05, 0.25, 0.5, 0.75, 0.95)) for each in values]).T
     means = np.array([each.mean() for each in values])
     drawn = np.concatenate([means, *levels])
@@ -248,6 +245,14 @@ def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]
 
 
 # ------------------------------------------------------------------------------------------------------------ parts
+
+
+def scores_up_to(record: EasinessRecord, name: str, checkpoint: int) -> list[Scores]:
+    """Read a score at all checkpoints up to one, which alone warns of what is not known."""
+    last = record.score(name, checkpoint)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return [*(record.score(name, index) for index in range(checkpoint % record.num_checkpoints)), last]
 
 
 def _empty_figure(owner: str, width: float = 7) -> tuple[Any, Any]:

@@ -324,18 +324,15 @@ def _title(scores: Scores, which: str, count: int, class_names: Sequence[str], l
     num_nan = int(scores.values.isnan().sum())
     left_out = f"; {num_nan:,} without a score left out" if num_nan else ""
     end = "Hardest" if which == "hard" else "Easiest"
-    return f"{end} of {count:,}{among} {_source(scores)}\n{_legend(scores, label)}{left_out}"
+    words = f"index, {'label, ' if label else ''}{spoken(scores.name)}"
+    spread = " ± standard deviation over runs" if scores.num_runs > 1 else ""
+    direction = "high" if scores.higher_is_easier else "low"
+    return f"{end} of {count:,}{among} {_source(scores)}\n{words}{spread}; {direction} is easy{left_out}"
 
 
 def _source(scores: Scores) -> str:
     runs = "in one run" if scores.num_runs == 1 else f"over {scores.num_runs} runs"
     return f"by {spoken(scores.name)} {runs}"
-
-
-def _legend(scores: Scores, label: bool) -> str:
-    words = f"index, {'label, ' if label else ''}{spoken(scores.name)}"
-    spread = " ± standard deviation over runs" if scores.num_runs > 1 else ""
-    return f"{words}{spread}; {'high' if scores.higher_is_easier else 'low'} is easy"
 
 
 def _caption(scores: Scores, index: int, name: Callable[[int], str] | None = None) -> str:
