@@ -224,7 +224,7 @@ class MatchingRate(_Rate):
         """
         owner = type(self).__name__
         for name, values in (("preds", preds), ("target", target)):
-            check.real_per_example(owner, name, values)
+            check.real(owner, name, values, "N")
         check.same_length(owner, "target", target, "preds", preds)
         if index is None:  # always there, so that processes agree on what is gathered; -1 is an example of its own
             index = torch.full_like(preds, -1, dtype=torch.int64)

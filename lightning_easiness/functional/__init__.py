@@ -2,8 +2,10 @@
 
 Each function refuses an argument of another kind (TypeError) or of another shape or value (ValueError) than its
 docstring says, in one sentence with the argument, the value and the way out. None touches its inputs or the global RNG
-state. What is made for a training step (`margin`, `el2n`, `sample_easiness` and its loss and levels) reads nothing back
-from the device, so away from the CPU a target outside [0, K) is torch's own error.
+state. Results are float32, or float64 for float64 input, on the device of the input, unless a docstring says otherwise;
+what is NaN is unknown and left out, and a result without a known input is NaN. What is made for a training step
+(`margin`, `el2n`, `sample_easiness` and its loss and levels) reads nothing back from the device, so away from the CPU a
+target outside [0, K) is torch's own error.
 """
 
 from lightning_easiness.functional.agreement import (

@@ -39,31 +39,29 @@ def tensor(owner: str, name: str, value: object) -> None:
         refuse(owner, name, "be a tensor", type(value).__name__, way, error=TypeError)
 
 
-def floating(owner: str, name: str, values: Tensor) -> Tensor:
-    """Return the tensor in the dtype it is computed in; raise TypeError unless it is a floating point tensor."""
+def floating(owner: str, name: str, values: Tensor, shape: str = "") -> Tensor:
+    """Return a tensor in the dtype it is computed in; raise unless it is floating point, of `shape` (see `shaped`)."""
     tensor(owner, name, values)
     if not values.is_floating_point():
         refuse(owner, name, "be a floating point tensor", values.dtype, "convert it with .float()", error=TypeError)
+    shaped(owner, name, values, shape)
     return widen(values)
 
 
-def real(owner: str, name: str, values: Tensor) -> None:
-    """Raise TypeError for anything but a tensor of real numbers."""
+def real(owner: str, name: str, values: Tensor, shape: str = "") -> None:
+    """Raise unless this is a tensor of real numbers, of `shape` (see `shaped`)."""
     tensor(owner, name, values)
     if values.is_complex():
         refuse(owner, name, "hold real numbers", values.dtype, "take its .abs() or .real", error=TypeError)
+    shaped(owner, name, values, shape)
 
 
-def per_example(owner: str, name: str, values: Tensor) -> None:
-    """Raise ValueError unless the shape is (N,)."""
-    if values.ndim != 1:
+def shaped(owner: str, name: str, values: Tensor, shape: str) -> None:
+    """Raise ValueError unless the shape is (N,) for "N", or (rows, N) with at least one row for the name of a row."""
+    if shape == "N" and values.ndim != 1:
         refuse(owner, name, "have shape (N,), one number per example", f"shape {tuple(values.shape)}")
-
-
-def rows(owner: str, name: str, values: Tensor, row: str) -> None:
-    """Raise ValueError unless the shape is (rows, N) with at least one row; `row` says what a row is."""
-    if values.ndim != 2 or values.shape[0] == 0:
-        must, way = f"have shape ({row}s, N) with at least one {row}", f"one {row} alone is `{name}[None]`"
+    if shape not in ("", "N") and (values.ndim != 2 or values.shape[0] == 0):
+        must, way = f"have shape ({shape}s, N) with at least one {shape}", f"one {shape} alone is `{name}[None]`"
         refuse(owner, name, must, f"shape {tuple(values.shape)}", way)
 
 
@@ -75,30 +73,10 @@ def same_length(owner: str, name: str, values: Tensor, other_name: str, other: T
         refuse(owner, name, must, tuple(values.shape), "give both for the same examples")
 
 
-def real_per_example(owner: str, name: str, values: Tensor) -> None:
-    """Raise unless these are real numbers (N,)."""
-    real(owner, name, values)
-    per_example(owner, name, values)
-
-
-def floating_per_example(owner: str, name: str, values: Tensor) -> Tensor:
-    """Return a floating point tensor (N,) in the dtype it is computed in; raise for anything else."""
-    values = floating(owner, name, values)
-    per_example(owner, name, values)
-    return values
-
-
-def floating_rows(owner: str, name: str, values: Tensor, row: str) -> Tensor:
-    """Return a floating point tensor (rows, N) in the dtype it is computed in; raise for anything else."""
-    values = floating(owner, name, values)
-    rows(owner, name, values, row)
-    return values
-
-
 def integers(owner: str, name: str, values: Tensor) -> None:
     """Raise unless this is an integer tensor (N,); an empty list becomes an empty float tensor, which passes."""
     tensor(owner, name, values)
-    per_example(owner, name, values)
+    shaped(owner, name, values, "N")
     if not is_integer(values) and values.numel():
         way = "take the indices of a mask with .nonzero()[:, 0]" if values.dtype == torch.bool else "use .long()"
         refuse(owner, name, "hold integers", values.dtype, way, error=TypeError)
@@ -113,8 +91,8 @@ def mask(owner: str, name: str, values: Tensor, ndim: int = 1) -> None:
         refuse(owner, name, f"be a bool tensor of shape {shape}", got, way, error=TypeError)
 
 
-def correct(owner: str, values: Tensor, row: str | None = None) -> Tensor:
-    """Return `correct`, bool or integers that are 0 and 1 alone, as bool; (rows, N) where a `row` is named."""
+def correct(owner: str, values: Tensor, shape: str = "") -> Tensor:
+    """Return `correct`, bool or integers that are 0 and 1 alone, as bool, of `shape` (see `shaped`)."""
     tensor(owner, "correct", values)
     if values.dtype != torch.bool:
         way = "compare predictions with targets, as in `prediction == target`"
@@ -123,8 +101,7 @@ def correct(owner: str, values: Tensor, row: str | None = None) -> Tensor:
         strange = values[(values != 0) & (values != 1)]
         if strange.numel():
             refuse(owner, "correct", "hold 0 and 1 alone", int(strange[0]), way)
-    if row is not None:
-        rows(owner, "correct", values, row)
+    shaped(owner, "correct", values, shape)
     return values.bool()
 
 

@@ -13,7 +13,7 @@ _Halves = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def matching_rate(a: Tensor, b: Tensor) -> Tensor:
-    """Return the fraction that two sets of examples have in common: in [0, 1], 1 is the same set.
+    """Return the fraction that two sets of examples have in common, (): in [0, 1], 1 is the same set.
 
     |A n B| / max(|A|, |B|), equation 2 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018, 2019). The
     chance rate of two random fractions f is f.
@@ -21,9 +21,6 @@ def matching_rate(a: Tensor, b: Tensor) -> Tensor:
     Args:
         a: Either indices of examples, integers of shape (n,), or a bool mask over all examples, shape (N,).
         b: The same kind as `a`; a mask of the same length, indices of any number.
-
-    Returns:
-        Shape (), float32. 0 when one set is empty.
 
     Raises:
         ValueError: If both sets are empty, an index comes twice, or the masks differ in length.
@@ -67,24 +64,21 @@ def _index_set(owner: str, name: str, examples: Tensor) -> Tensor:
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Return Spearman's rank correlation of two scores: in [-1, 1], 1 is the same order.
+    """Return Spearman's rank correlation of two scores, (): in [-1, 1], 1 is the same order.
 
-    Tied values share the mean of their ranks (Spearman, 1904). Examples that are NaN in either score are left out.
+    Tied values share the mean of their ranks (Spearman, 1904). Examples that are NaN in either score are left out. NaN
+    for fewer than two examples, or a score that is the same for all; float64 when either is.
 
     Args:
         a: One value per example, any real dtype, shape (N,).
         b: The same examples in the same order, shape (N,).
-
-    Returns:
-        Shape (), float32 (float64 when either is float64). NaN when it is not defined: fewer than two examples, or a
-        score that is the same for all.
 
     Example:
         >>> rank_correlation(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 4.0, 9.0, 16.0]))
         tensor(1.)
     """
     for name, values in (("a", a), ("b", b)):
-        check.real_per_example("rank_correlation", name, values)
+        check.real("rank_correlation", name, values, "N")
     check.same_length("rank_correlation", "b", b, "a", a)
     return _rank_correlation(a, b)
 
@@ -108,7 +102,7 @@ def _centred_ranks(values: Tensor) -> Tensor:
 
 
 def split_half_agreement(values: Tensor, *, seed: int = 0, num_splits: int = 20) -> Tensor:
-    """Return the agreement of one random half of the runs with the other: in [-1, 1], 1 needs no more runs.
+    """Return the agreement of one random half of the runs with the other, (): in [-1, 1], 1 needs no more runs.
 
     The mean of Spearman's correlation between the means of the two halves, over random splits. Of an odd number of runs
     one, drawn anew for each split, is left out. It says how reliable a score from R / 2 runs is;
@@ -120,16 +114,12 @@ def split_half_agreement(values: Tensor, *, seed: int = 0, num_splits: int = 20)
         seed: Seed of the splits.
         num_splits: Number of random splits; each distinct split is computed once.
 
-    Returns:
-        Shape (), float32 (float64 for float64 `values`). NaN when a correlation is not defined.
-
     Example:
         >>> split_half_agreement(torch.tensor([[0.1, 0.2, 0.3], [1.0, 3.0, 2.0]]))
         tensor(0.5000)
     """
     owner = "split_half_agreement"
-    check.real(owner, "values", values)
-    check.rows(owner, "values", values, row="run")
+    check.real(owner, "values", values, "run")
     check.at_least(owner, "num_splits", num_splits, least=1)
     if len(values) < 2:
         check.refuse(owner, "values", "hold at least 2 runs", 1, "repeat the training with another seed")
@@ -152,17 +142,14 @@ def _draw_splits(num_runs: int, num_splits: int, seed: int) -> Counter[_Halves]:
 
 
 def extrapolate_agreement(agreement: Tensor | float, factor: float) -> Tensor:
-    """Return the agreement to expect with `factor` times the runs: f r / (1 + (f - 1) r), at most 1.
+    """Return the agreement to expect with `factor` times the runs: f r / (1 + (f - 1) r), at most 1, of any shape.
 
     The formula of Spearman (1910) and Brown (1910) for a test that is made f times as long. It assumes that runs differ
     by their seed alone, and says little for an agreement below 0.
 
     Args:
-        agreement: Correlation between two scores from equally many runs, any shape.
+        agreement: Correlation between two scores from equally many runs.
         factor: Times as many runs, above 0: 2 for all runs from two halves, 0.5 for half as many.
-
-    Returns:
-        The shape of `agreement`, float32 (float64 for a float64 tensor).
 
     Example:
         >>> extrapolate_agreement(0.5, factor=2)

@@ -11,7 +11,7 @@ from lightning_easiness.functional._rng import generator
 
 
 def mean_loss_easiness(loss: Tensor) -> Tensor:
-    """Return the mean loss over runs: in [0, inf) for cross-entropy, LOW is easy.
+    """Return the mean loss over runs, (N,): in [0, inf) for cross-entropy, LOW is easy, NaN where it is in any run.
 
     Equation 1 of "Empirical Study of Easy and Hard Examples in CNN Training" (Kishida and Nakayama, 2019), where the
     loss is the cross-entropy after T updates, at fixed weights, in 10 runs.
@@ -19,32 +19,27 @@ def mean_loss_easiness(loss: Tensor) -> Tensor:
     Args:
         loss: Loss of each example in each run, floating point, shape (R, N).
 
-    Returns:
-        Shape (N,), float32 (float64 for a float64 `loss`). NaN where the loss is NaN in any run.
-
     Example:
         >>> mean_loss_easiness(torch.tensor([[0.5, 2.0], [1.5, 4.0]]))
         tensor([1., 3.])
     """
-    return check.floating_rows("mean_loss_easiness", "loss", loss, row="run").mean(dim=0)
+    return check.floating("mean_loss_easiness", "loss", loss, "run").mean(dim=0)
 
 
 def count_easiness(correct: Tensor) -> Tensor:
-    """Return the number of runs that classify an example correctly, over the largest such number: in [0, 1], 1 is easy.
+    """Return the number of runs that classify an example correctly over the largest such, (N,): in [0, 1], 1 is easy.
 
     Equation 1 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018, the first version of the paper).
+    Zeros when no run classifies any example correctly.
 
     Args:
         correct: Whether each run classifies each example correctly, bool or integers 0 and 1, shape (R, N).
-
-    Returns:
-        Shape (N,), float32. Zeros when no run classifies any example correctly.
 
     Example:
         >>> count_easiness(torch.tensor([[True, False, True], [True, False, False]]))
         tensor([1.0000, 0.0000, 0.5000])
     """
-    counts = check.correct("count_easiness", correct, row="run").sum(dim=0)
+    counts = check.correct("count_easiness", correct, "run").sum(dim=0)
     if counts.numel() == 0:
         return counts.float()
     return counts.float() / counts.amax().clamp(min=1).float()
@@ -78,7 +73,7 @@ def round_half_up(ratio: float, n: int) -> int:
 def rank_by_easiness(
     values: Tensor, *, higher_is_easier: bool, tie_breaker: Tensor | None = None, seed: int = 0
 ) -> Tensor:
-    """Return the indices of the examples in total order, EASIEST FIRST.
+    """Return the indices of the examples whose value is known in total order, int64 (M,), EASIEST FIRST.
 
     Examples of equal value are put in the order of `tie_breaker`, and what is equal there too in a random order drawn
     from `seed` and the values: never by index, which would prefer what comes first in the data set, and not alike for
@@ -89,9 +84,6 @@ def rank_by_easiness(
         higher_is_easier: Direction of `values`.
         tie_breaker: One number per example, LOW is easy (the mean loss, say), NaN last, shape (N,).
         seed: Seed of the draw.
-
-    Returns:
-        Shape (M,), int64, where M is the number of examples whose value is not NaN.
 
     Example:
         >>> count = torch.tensor([0.5, 1.0, 0.5, float("nan")])
@@ -104,20 +96,17 @@ def rank_by_easiness(
 def easiest(
     values: Tensor, fraction: float, *, higher_is_easier: bool, tie_breaker: Tensor | None = None, seed: int = 0
 ) -> Tensor:
-    """Return the indices of the easiest fraction of the examples, EASIEST FIRST.
+    """Return the indices of the easiest fraction of the examples, int64 (n,), EASIEST FIRST.
 
-    The papers call the easiest 10 % easy. Ties are broken as in `rank_by_easiness`, so exactly the requested number is
-    returned.
+    The papers call the easiest 10 % easy. Ties are broken as in `rank_by_easiness`, so exactly
+    `fraction_to_count(fraction, N)` are returned, or fewer where fewer values are known.
 
     Args:
-        values: As in `rank_by_easiness`, as are the direction, the tie breaker and the seed; NaN is never chosen.
+        values: As in `rank_by_easiness`, as are the direction, the tie breaker and the seed.
         fraction: In (0, 1], as a fraction of all N examples.
         higher_is_easier: Direction of `values`.
         tie_breaker: Low is easy, NaN last, shape (N,).
         seed: Seed of the draw among ties.
-
-    Returns:
-        Shape (n,), int64, with n = `fraction_to_count(fraction, N)`, or fewer where fewer values are known.
 
     Example:
         >>> easiest(torch.tensor([0.3, 0.1, 0.2, 0.9]), fraction=0.5, higher_is_easier=False)
@@ -131,7 +120,7 @@ def easiest(
 def hardest(
     values: Tensor, fraction: float, *, higher_is_easier: bool, tie_breaker: Tensor | None = None, seed: int = 0
 ) -> Tensor:
-    """Return the indices of the hardest fraction of the examples, HARDEST FIRST.
+    """Return the indices of the hardest fraction of the examples, int64 (n,), HARDEST FIRST.
 
     The other end of the order of `easiest`: with the same arguments the two share an example only when the
     fractions overlap. Arguments and result are those of `easiest`; a `tie_breaker` of NaN is hardest.
@@ -146,7 +135,7 @@ def hardest(
 
 
 def _rank(owner: str, values: Tensor, higher_is_easier: bool, tie_breaker: Tensor | None, seed: int) -> Tensor:
-    check.real_per_example(owner, "values", values)
+    check.real(owner, "values", values, "N")
     check.direction(owner, higher_is_easier)
     # Sorts from the least important key to the most important; each is stable, so it keeps what came before in ties.
     key = _sortable(values)

@@ -70,7 +70,7 @@ def threshold_examples(target: Tensor, num_classes: int, part: int = 0, seed: in
 
 
 def threshold_of(values: Tensor, percentile: float = 99.0, *, higher_is_easier: bool = True) -> Tensor:
-    """Return the score below which labels are suspected, from the scores of the threshold examples alone.
+    """Return the score below which labels are suspected, float64 (), from the scores of the threshold examples alone.
 
     The percentile, counted from the hard end: all but 1 % of threshold examples would be flagged. Between two values it
     is interpolated linearly.
@@ -80,15 +80,12 @@ def threshold_of(values: Tensor, percentile: float = 99.0, *, higher_is_easier: 
         percentile: In (0, 100].
         higher_is_easier: Direction of `values`: True for the area under the margin.
 
-    Returns:
-        Shape (), float64, on the CPU.
-
     Example:
         >>> threshold_of(torch.arange(101.0))
         tensor(99., dtype=torch.float64)
     """
     owner = "threshold_of"
-    values = check.floating_per_example(owner, "values", values)
+    values = check.floating(owner, "values", values, "N")
     if not 0 < percentile <= 100:
         check.refuse(owner, "percentile", "be in (0, 100]", percentile, "the paper's is 99")
     known = values.detach()[~values.isnan()].cpu().double()
@@ -105,21 +102,18 @@ def threshold_of(values: Tensor, percentile: float = 99.0, *, higher_is_easier: 
 
 
 def flag_by_threshold(values: Tensor, threshold: float | Tensor, *, higher_is_easier: bool = True) -> Tensor:
-    """Return whether each example is at least as hard as the threshold: a suspected label error.
+    """Return whether each example is at least as hard as the threshold, bool (N,): a suspected label error.
 
     Args:
         values: One value per example, floating point, shape (N,). NaN is never flagged.
         threshold: A number, as `threshold_of` gives.
         higher_is_easier: Direction of `values`.
 
-    Returns:
-        Shape (N,), bool.
-
     Example:
         >>> flag_by_threshold(torch.tensor([-2.0, 1.0, float("nan")]), threshold=-2.0)
         tensor([ True, False, False])
     """
-    values = check.floating_per_example("flag_by_threshold", "values", values)
+    values = check.floating("flag_by_threshold", "values", values, "N")
     limit = float(threshold)
     return values <= limit if higher_is_easier else values >= limit
 
@@ -151,7 +145,7 @@ def compare_to_thresholds(
         tensor([-3.0000,  7.0000,  3.5000, 10.5000], dtype=torch.float64)
     """
     owner = "compare_to_thresholds"
-    exact = check.floating_rows(owner, "values", values, row="run").detach().cpu().double()
+    exact = check.floating(owner, "values", values, "run").detach().cpu().double()
     if len(threshold_indices) != len(exact):
         must = f"name those of each of the {len(exact)} runs"
         check.refuse(owner, "threshold_indices", must, len(threshold_indices))
@@ -185,7 +179,7 @@ def _members(owner: str, threshold_indices: Sequence[Tensor], number: int) -> Te
 def refine_by_sample_easiness(
     flagged: Tensor, easiness: Tensor, which: Literal["easy", "hard"] = "hard", tol: float = DEFAULT_TOL
 ) -> Tensor:
-    """Keep a flag only where the example is easy, or only where it is hard, at its given label (AUM-SE).
+    """Keep a flag, bool (N,), only where the example is easy, or only where it is hard, at its given label (AUM-SE).
 
     Section 4.3 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks" keeps a flag
     where the example is easy, and elsewhere says that sample easiness finds hard examples. Both readings are here; the
@@ -196,9 +190,6 @@ def refine_by_sample_easiness(
         easiness: Sample easiness at the given label in [0, 1], floating point, shape (N,). NaN is neither.
         which: "easy": E >= 1 - tol. "hard": E <= tol.
         tol: As in `easiness_level`.
-
-    Returns:
-        Shape (N,), bool; never more than `flagged`.
 
     Example:
         >>> flagged, easiness = torch.tensor([True, True, True, False]), torch.tensor([1.0, 0.4, 0.0, 0.0])
@@ -217,16 +208,14 @@ def refine_by_sample_easiness(
 
 
 def suggest_labels(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Return the label to give instead: the most probable class other than the given one.
+    """Return the label to give instead, int64 (N,): the most probable class other than the given one.
 
-    It is a suggestion for labels that are wrong: a right label gets one, too.
+    It is a suggestion for labels that are wrong: a right label gets one, too. -1 where a probability is NaN; the most
+    probable of all classes where no label is given.
 
     Args:
         probabilities: Of each class, floating point, shape (N, K), K >= 2.
         given: Given labels, integers, shape (N,); below 0 where there is none.
-
-    Returns:
-        Shape (N,), int64; -1 where a probability is NaN. The most probable of all classes where no label is given.
 
     Example:
         >>> suggest_labels(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([0, 2]))
@@ -238,17 +227,11 @@ def suggest_labels(probabilities: Tensor, given: Tensor) -> Tensor:
 
 
 def self_confidence(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Return the probability of the given label: in [0, 1], HIGH is clean.
+    """Return the probability of the given label, (N,): in [0, 1], HIGH is clean.
 
     "Confident Learning: Estimating Uncertainty in Dataset Labels" (Northcutt et al., 2021), which takes out-of-sample
-    probabilities; averaged over training they say much the same, as long as labels are not memorised.
-
-    Args:
-        probabilities: As in `suggest_labels`.
-        given: As in `suggest_labels`.
-
-    Returns:
-        Shape (N,), float32 (float64 for float64 `probabilities`). NaN where a probability is NaN or no label is given.
+    probabilities; averaged over training they say much the same, as long as labels are not memorised. NaN where a
+    probability is NaN or no label is given. Arguments are those of `suggest_labels`.
 
     Example:
         >>> self_confidence(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([0, 2]))
@@ -259,10 +242,10 @@ def self_confidence(probabilities: Tensor, given: Tensor) -> Tensor:
 
 
 def normalized_margin(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Return the probability of the given label less the largest other, plus 1, halved: in [0, 1], HIGH is clean.
+    """Return the probability of the given label less the largest other, plus 1, halved, (N,): in [0, 1], HIGH is clean.
 
     "Model-agnostic label quality scoring to detect real-world label errors" (Kuan and Mueller, 2022), on the scale
-    of the other label scores; 0.5 is a tie. Arguments and result are those of `self_confidence`.
+    of the other label scores; 0.5 is a tie. As `self_confidence` otherwise.
 
     Example:
         >>> normalized_margin(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([0, 2]))
@@ -288,15 +271,11 @@ def confident_joint(probabilities: Tensor, given: Tensor) -> Tensor:
 
     An example is confidently of class j where its probability of j is at least the mean probability of j among the
     examples given j; of several such classes the most probable counts, of none it is not counted. "Confident Learning:
-    Estimating Uncertainty in Dataset Labels" (Northcutt et al., 2021), section 3.1.
-
-    Args:
-        probabilities: As in `suggest_labels`.
-        given: As in `suggest_labels`.
+    Estimating Uncertainty in Dataset Labels" (Northcutt et al., 2021), section 3.1. Arguments are those of
+    `suggest_labels`; examples without a label, or with a probability of NaN, are left out.
 
     Returns:
-        Shape (K, K), int64: row i, column j counts the examples given i that are confidently j. Examples without a
-        label, or with a probability of NaN, are left out. On the device of `probabilities`.
+        Shape (K, K), int64: row i, column j counts the examples given i that are confidently j.
 
     Example:
         >>> probabilities = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7], [0.2, 0.8]])
@@ -336,11 +315,8 @@ def estimate_wrong_share(probabilities: Tensor, given: Tensor) -> Tensor:
     """Estimate the fraction of label errors among the examples given each class.
 
     The part of `confident_joint`'s row that is off its diagonal. What the model confuses counts as wrong, too: with a
-    weak model this is an upper figure, and with one that has memorised label errors a lower one.
-
-    Args:
-        probabilities: As in `suggest_labels`.
-        given: As in `suggest_labels`.
+    weak model this is an upper figure, and with one that has memorised label errors a lower one. Arguments are those of
+    `suggest_labels`.
 
     Returns:
         Shape (K,), float64 (float32 on Apple's devices), in [0, 1], 0 where no example of a class is confidently of
@@ -379,7 +355,7 @@ def replace_confidence(probabilities: Tensor, given: Tensor, confidence: Tensor)
     """
     owner = "replace_confidence"
     probabilities, given = check.probabilities(owner, probabilities, given)
-    confidence = check.floating_per_example(owner, "confidence", confidence)
+    confidence = check.floating(owner, "confidence", confidence, "N")
     check.same_length(owner, "confidence", confidence, "given", given)
     check.unit_interval(owner, "confidence", confidence, "probabilities")
     index, new = given.clamp(min=0).unsqueeze(1), confidence.to(probabilities).unsqueeze(1)

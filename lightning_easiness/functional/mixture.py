@@ -113,7 +113,7 @@ def split_by_gap(values: Tensor, *, higher_is_easier: bool = True, limit: float 
 
 def _as_easiness(owner: str, values: Tensor, higher_is_easier: bool, limit: float | None) -> tuple[Tensor, Tensor]:
     """Return the known values, float64 on the CPU, high is easy and finite; and which they are, bool (N,)."""
-    exact = check.floating_per_example(owner, "values", values).detach().cpu().double()
+    exact = check.floating(owner, "values", values, "N").detach().cpu().double()
     check.direction(owner, higher_is_easier)
     if limit is not None and math.isnan(limit):
         check.refuse(owner, "limit", "be a number or None", limit)
@@ -182,7 +182,8 @@ def _posterior(ordered: Tensor) -> Tensor:
     better = (components.log_likelihood - one_component) * len(scaled) > 1.5 * math.log(len(scaled))
     if not better or not _apart(components):
         return nothing
-    posterior = _never_rising(_responsibility(scaled, components), int(torch.searchsorted(scaled, components.mean[0])))
+    lower = _log_density(scaled, components.weight, components.mean, components.variance).softmax(0)[0]
+    posterior = _never_rising(lower, int(torch.searchsorted(scaled, components.mean[0])))
     return posterior if bool((posterior >= 0.5).any()) else nothing
 
 
@@ -240,10 +241,6 @@ def _log_density(points: Tensor, weight: Tensor, mean: Tensor, variance: Tensor)
     """Return the log of weight times density, with one dimension more at the end for the points."""
     distance = (points - mean.unsqueeze(-1)).square() / variance.unsqueeze(-1)
     return weight.log().unsqueeze(-1) - 0.5 * (distance + (2 * math.pi * variance).log().unsqueeze(-1))
-
-
-def _responsibility(points: Tensor, components: _Components) -> Tensor:
-    return _log_density(points, components.weight, components.mean, components.variance).softmax(0)[0]
 
 
 def _never_rising(posterior: Tensor, middle: int) -> Tensor:

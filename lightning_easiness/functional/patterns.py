@@ -1,7 +1,8 @@
 """Images with one pattern taken away: colour, structure or high frequency.
 
 From section 6 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018): train on regular images, then
-measure easiness on these, to learn which patterns make examples easy.
+measure easiness on these, to learn which patterns make examples easy. All keep the shape and dtype of the images, so
+that the model under study takes them; they compute in float32 at least.
 """
 
 import math
@@ -20,9 +21,6 @@ def interpolate_grey(images: Tensor, alpha: float) -> Tensor:
     Args:
         images: Floating point, shape (N, 3, H, W), any value range.
         alpha: Fraction of colour that stays.
-
-    Returns:
-        The shape and dtype of `images`, so that the model under study takes it; computed in float32 at least.
 
     Example:
         >>> interpolate_grey(torch.tensor([3.0, 0.0, 6.0]).reshape(1, 3, 1, 1), alpha=0.5).flatten()
@@ -47,9 +45,6 @@ def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator |
         tile_size: Side of a tile, as a fraction of the side of the image: 0.5 makes 2 x 2 tiles, 0.33 makes 3 x 3.
         generator: Source of the draw, on any device; default: a new one with seed 0, so that equal calls give equal
             images.
-
-    Returns:
-        The shape and dtype of `images`, a copy.
 
     Example:
         >>> shuffle_tiles(torch.arange(4.0).reshape(1, 1, 2, 2), 0.5, torch.Generator().manual_seed(0)).sum()
@@ -90,9 +85,6 @@ def radial_mask(images: Tensor, radius: float) -> Tensor:
     Args:
         images: Floating point, shape (N, C, H, W), any value range; the result may leave that range.
         radius: In steps of the frequency index, that is periods per image side; from hypot(H / 2, W / 2) on all stays.
-
-    Returns:
-        The shape and dtype of `images`, so that the model under study takes it; computed in float32 at least.
 
     Example:
         >>> radial_mask(torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]]), radius=0).flatten()

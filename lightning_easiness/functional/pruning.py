@@ -174,10 +174,6 @@ class _Pool:
         dropped = min(round_half_up(self.hardest_dropped, len(self)), len(self) - num_kept)
         return self.easiest_first().flip(0)[dropped:]
 
-    def generator_beside_ranks(self) -> torch.Generator:
-        """Return the source of a draw that must not depend on the order among ties, which `seed` itself gives."""
-        return separate_generator(self.seed, 0)
-
     def part(self, members: Tensor, seed: int) -> "_Pool":
         """Return the pool of some of the examples, with a seed of its own."""
         tie_breaker, difficulty = (
@@ -210,7 +206,7 @@ def _beta(pool: _Pool, num_kept: int) -> Tensor:
     density = 3 * (quantile if pool.removes_easy else 1 - quantile).square_()
     weights = torch.empty_like(density)
     weights[order] = density
-    keys = weighted_keys(weights, pool.generator_beside_ranks())
+    keys = weighted_keys(weights, separate_generator(pool.seed, 0))  # not that of the order among ties
     return positions(smallest(keys, len(pool) - num_kept).logical_not_())
 
 
@@ -229,7 +225,7 @@ def _stratified(pool: _Pool, num_kept: int) -> Tensor:
     """Remove a fraction of the hardest, then keep equally many from ranges of equal width."""
     left = pool.hardest_first_behind_dropped(num_kept).sort().values
     groups = _groups(_strata(pool.values[left], pool.num_strata))
-    source = pool.generator_beside_ranks()
+    source = separate_generator(pool.seed, 0)  # not that of the order among ties
     budgets = _budgets([len(group) for group in groups], num_kept)
     chosen = [
         group[smallest(uniform_keys(len(group), source), budget)] for group, budget in zip(groups, budgets, strict=True)
@@ -317,10 +313,8 @@ def _distinct(indices: Tensor, n: int) -> Tensor:
 
 def _numbers(name: str, tensor: Tensor, values: Tensor | None = None) -> Tensor:
     """Return real numbers (N,) on the CPU, integers as float64."""
-    check.real("ablate", name, tensor)
-    if values is None:
-        check.per_example("ablate", name, tensor)
-    else:
+    check.real("ablate", name, tensor, "N" if values is None else "")
+    if values is not None:
         check.same_length("ablate", name, tensor, "values", values)
     tensor = tensor.detach().cpu()
     return check.widen(tensor) if tensor.is_floating_point() else tensor.to(torch.float64)
@@ -351,13 +345,11 @@ def _check_classes(target: Tensor | None, class_balanced: bool, values: Tensor) 
     if not class_balanced:
         return None
     if target is None:
-        way = "give the class of each example, integers of shape (N,)"
-        check.refuse("ablate", "target", "be given with class_balanced=True", None, way)
-    unknown = int((target < 0).sum())
-    if unknown:
-        got = f"{unknown} of {len(target)} below 0, which are unknown labels"
-        way = "set class_balanced=False, or leave those examples out"
-        check.refuse("ablate", "target", "be at least 0", got, way)
+        must, way = "be given with class_balanced=True", "give the class of each example, integers of shape (N,)"
+        check.refuse("ablate", "target", must, None, way)
+    if bool((target < 0).any()):
+        got = f"{int((target < 0).sum())} of {len(target)} below 0, which are unknown labels"
+        check.refuse("ablate", "target", "be at least 0", got, "set class_balanced=False, or leave those examples out")
     return target.detach().cpu().long()
 
 

@@ -123,7 +123,7 @@ def _share_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int, 
 
 
 def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
-    """Return the level of each example: 0 hard (E <= tol), 2 easy (E >= 1 - tol), else 1 medium.
+    """Return the level of each example, int64 (N,): 0 hard (E <= tol), 2 easy (E >= 1 - tol), 1 medium, -1 for NaN.
 
     The paper (see `sample_easiness`) counts draws and calls medium what wins neither none nor all of them; 5e-4 stands
     for 1,000 draws.
@@ -131,9 +131,6 @@ def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,).
         tol: Distance from 0 and from 1 that still counts as hard and as easy, in [0, 0.5).
-
-    Returns:
-        Shape (N,), int64; -1 where the easiness is NaN.
 
     Example:
         >>> easiness_level(torch.tensor([0.0001, 0.4, 0.9999]))
@@ -144,7 +141,7 @@ def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
 
 def levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
     """Return `easiness_level` under the name of the function that was called."""
-    easiness = check.floating_per_example(owner, "easiness", easiness)
+    easiness = check.floating(owner, "easiness", easiness, "N")
     check.tol(owner, tol)
     hard, easy, unknown = easiness <= tol, easiness >= 1 - tol, easiness.isnan()
     level = torch.full(easiness.shape, MEDIUM, dtype=torch.int64, device=easiness.device)
@@ -152,7 +149,7 @@ def levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
 
 
 def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = DEFAULT_TOL) -> Tensor:
-    """Return for each example whether its sample easiness is of one of the given levels.
+    """Return for each example whether its sample easiness is of one of the given levels, bool (N,); True for NaN.
 
     In the paper (see `sample_easiness`) "medium" alone is MO, ("easy",) EO, ("hard",) HO, ("easy", "medium") EMO and
     ("medium", "hard") MHO.
@@ -161,9 +158,6 @@ def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: floa
         easiness: Sample easiness in [0, 1], floating point, shape (N,).
         levels: Names of levels, or intervals (low, high) of easiness, both ends in.
         tol: As in `easiness_level`.
-
-    Returns:
-        bool (N,); True where the easiness is NaN: what is unknown is not dropped.
 
     Example:
         >>> easiness = torch.tensor([0.0, 0.3, 0.7, 1.0])
@@ -195,9 +189,6 @@ def in_levels_by_loss(
         levels: Names of levels; intervals of easiness have no counterpart.
         tol: As in `easiness_level`.
 
-    Returns:
-        bool (N,); True where the loss or the easiness is NaN.
-
     Example:
         >>> easiness = torch.tensor([0.0, 0.3, 1.0, 1.0])
         >>> in_levels_by_loss(torch.tensor([1.0, 2.0, 3.0, 0.1]), easiness)
@@ -208,7 +199,7 @@ def in_levels_by_loss(
     if not all(isinstance(level, str) for level in levels):
         must = 'be "hard", "medium" or "easy", as the loss has no interval of its own'
         check.refuse(owner, "levels", must, repr(list(levels)))
-    loss = check.floating_per_example(owner, "loss", loss)
+    loss = check.floating(owner, "loss", loss, "N")
     check.same_length(owner, "easiness", easiness, "loss", loss)
     level = levels_of(owner, easiness, tol)
     unknown = loss.isnan() | (level < 0)
@@ -242,14 +233,11 @@ def _is_interval(level: object) -> bool:
 
 
 def medium_sample_rate(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
-    """Return the fraction of medium examples (MSR, see `sample_easiness`): in [0, 1], low is a decided model.
+    """Return the fraction of medium examples (MSR, see `sample_easiness`), (): in [0, 1], low is a decided model.
 
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,). NaN is left out.
         tol: As in `easiness_level`.
-
-    Returns:
-        Shape (), float32 (float64 for float64 `easiness`). NaN when there is no example.
 
     Example:
         >>> medium_sample_rate(torch.tensor([0.0, 0.4, 1.0, 1.0]))
@@ -261,7 +249,7 @@ def medium_sample_rate(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
 
 
 def expected_sample_easiness_error(easiness: Tensor, correct: Tensor, num_bins: int = 5) -> Tensor:
-    """Return the gap between easiness and accuracy, bin by bin (ESE): in [0, 1], 0 is a perfect estimate.
+    """Return the gap between easiness and accuracy, bin by bin (ESE), (): in [0, 1], 0 is a perfect estimate.
 
     Sum over equal bins of E of P(bin) |accuracy - mean E|: equation 4 of the paper (see `sample_easiness`), which
     uses 5 bins. A bin holds its lower edge; the last holds 1 too.
@@ -271,15 +259,12 @@ def expected_sample_easiness_error(easiness: Tensor, correct: Tensor, num_bins: 
         correct: Whether each example is classified correctly, bool or integers 0 and 1, shape (N,).
         num_bins: Number of bins over [0, 1], at least 1.
 
-    Returns:
-        Shape (), float32 (float64 for float64 `easiness`). NaN when there is no example.
-
     Example:
         >>> expected_sample_easiness_error(torch.tensor([0.05, 0.15, 0.9, 1.0]), torch.tensor([0, 1, 1, 1]))
         tensor(0.2250)
     """
     owner = "expected_sample_easiness_error"
-    easiness = check.floating_per_example(owner, "easiness", easiness)
+    easiness = check.floating(owner, "easiness", easiness, "N")
     correct = check.correct(owner, correct)
     check.same_length(owner, "correct", correct, "easiness", easiness)
     check.at_least(owner, "num_bins", num_bins, least=1)

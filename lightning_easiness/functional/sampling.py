@@ -52,7 +52,7 @@ def weighted_sample(weights: Tensor, count: int, *, seed: int = 0, generator: to
         tensor([1, 3, 4])
     """
     owner = "weighted_sample"
-    check.real_per_example(owner, "weights", weights)
+    check.real(owner, "weights", weights, "N")
     if isinstance(count, bool) or not isinstance(count, int):
         check.refuse(owner, "count", "be an integer", repr(count), "round it first", error=TypeError)
     check.at_least(owner, "count", count, least=0)

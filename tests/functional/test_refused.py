@@ -227,8 +227,8 @@ def row(owner, sentence, **changes):
 
 
 REFUSED = [
-    row("matching_rate", "hold an example where `b` does not; got two empty sets.", a=~MASK, b=~MASK),
-    row("matching_rate", "hold an example where `b` does not; got two empty sets.", a=EMPTY, b=EMPTY),
+    row("matching_rate", "not be empty where `b` is; got two empty sets.", a=~MASK, b=~MASK),
+    row("matching_rate", "not be empty where `b` is; got two empty sets.", a=EMPTY, b=EMPTY),
     row("matching_rate", ONCE.format(1), a=tensor([1, 1, 2])),
     row("matching_rate", ONCE.format(2), b=tensor([2, 3, 2])),
     row("matching_rate", SAME.format("a", (3,), (2,)), b=MASK[:2], a=MASK),
@@ -300,7 +300,7 @@ REFUSED = [
     ),
     row(
         "threshold_of",
-        "hold one that is known; got 2, all NaN: were the threshold examples trained on?.",
+        "hold one that is known; got 2, all NaN: check that the threshold examples were trained on.",
         values=tensor([NAN, NAN]),
     ),
     row("compare_to_thresholds", SHARED, threshold_indices=tensor([[0], [0], [1]])),
