@@ -83,6 +83,16 @@ class Traces(Net):
         return [len(self.epoch(epoch)) for epoch in range(epochs)]
 
 
+class CountsPasses(Traces):
+    """Counts its forward passes in eval mode."""
+
+    forwards = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += not self.training
+        return super().forward(x)
+
+
 class Sizes(Selection):
     """So many random examples, a number for each epoch."""
 

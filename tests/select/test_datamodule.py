@@ -28,6 +28,7 @@ from lightning_easiness import (
 )
 from tests.selecting import (
     Base,
+    CountsPasses,
     HardestSizes,
     HighestLoss,
     IndexedBase,
@@ -342,16 +343,6 @@ def test_validation_runs_during_the_fit_where_there_are_validation_loaders() -> 
 
 
 # ---------------------------------------------------------------------------------------------------- the reader
-
-
-class CountsPasses(Traces):
-    """Counts its forward passes in eval mode."""
-
-    forwards = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.forwards += not self.training
-        return super().forward(x)
 
 
 def passes(selection: Selection, *callbacks: EasinessCallback, **options: Any) -> float:

@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
-from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, EasinessRecord, SELModule
+from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, SELModule
 from tests.functional.test_levels import is_inside, ranked_levels
-from tests.selecting import Base, IndexedBase, IndexedPoints, Traces, logged
+from tests.selecting import Base, CountsPasses, IndexedBase, IndexedPoints, Traces, logged
 from tests.set_fits import (
     NO_NOISE,
     SIGMA2,
@@ -231,28 +231,7 @@ def test_online_without_the_callback_names_the_way_out(tmp_path: Path) -> None:
         assert not module.batches
 
 
-def test_the_record_of_an_online_training_counts_what_was_trained_on(tmp_path: Path) -> None:
-    module = seeded(Heard)
-    fit(training("medium", "hard", **ONLINE), module, [EasinessCallback(tmp_path, sigma2=SIGMA2)])
-    online = EasinessRecord.load(tmp_path, series="train-online")
-    for epoch in range(5):
-        assert online.count[0, epoch].tolist() == [int(i in module.heard[epoch]) for i in EVERYTHING]
-        for i, (easiness, loss) in module.heard[epoch].items():
-            assert float(online.loss[0, epoch, i]) == pytest.approx(loss, abs=1e-5)
-            assert float(online.field("sample_easiness")[0, epoch, i]) == pytest.approx(easiness, abs=1e-3)
-
-
 # ----------------------------------------------------------------------------------------- beside the callback
-
-
-class CountsPasses(Traces):
-    """Counts its forward passes in eval mode."""
-
-    forwards = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.forwards += not self.training
-        return super().forward(x)
 
 
 # the passes over the data in a fit that selects before epochs 2, 3 and 4
@@ -343,33 +322,11 @@ def test_a_task_without_easiness_is_refused_when_it_is_first_selected_for(option
 # -------------------------------------------------------------------------------------------- what Trainers ask for
 
 
-REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "a number of batches, with weights": (
-        {"others_share": 0.4},
-        {"limit_train_batches": 2},
-        "The Trainer's limit_train_batches=2 is as many batches of fewer examples, so that weights would make too much",
-    ),
-    "a choice that holds": (
-        {"early_epochs": 1, "rescore_every_n_epochs": 2},
-        {"max_epochs": 6, "reload_dataloaders_every_n_epochs": 2},
-        "The Trainer's reload_dataloaders_every_n_epochs=2 lets a choice hold for 2 epochs, so the `early_epochs`",
-    ),
-    "no last epoch": (
-        {"final_epochs": 2},
-        {"max_epochs": -1, "max_steps": 30, "reload_dataloaders_every_n_epochs": 2},
-        "The `final_epochs` of SampleEasinessTraining need a Trainer with max_epochs",
-    ),
-    "early epochs alone": ({"early_epochs": 5}, {}, "SampleEasinessTraining has early_epochs=5 and final_epochs=0 on"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_trainer_that_does_not_fit_is_refused_before_training(case: str) -> None:
-    rule, options, message = REFUSED[case]
+def test_a_trainer_that_does_not_fit_is_refused_before_training() -> None:
+    """By `check`, as in test_sample_easiness_training.py."""
     module = seeded(Weighs)
-    with pytest.raises(ValueError) as error:  # noqa: PT011  (the message is compared)
-        fit(training(**rule), module, **options)
-    assert str(error.value).startswith(message)
+    with pytest.raises(ValueError, match="SampleEasinessTraining has early_epochs=5 and final_epochs=0 on everything"):
+        fit(training(early_epochs=5), module)
     assert not module.steps
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import WeightedRandomSampler
 
-from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasinessLoss, SelectionState, SELModule
+from lightning_easiness import SampleEasinessLoss, SelectionState, SELModule
 from lightning_easiness.data.subset import SelectedDataset
 from lightning_easiness.data.subset_loader import select_from
 from lightning_easiness.functional import sample_easiness_loss
 from tests.selecting import IndexedBase, Traces
 from tests.set_fits import NO_NOISE, SIGMA2, Batches, HasLoss, Weighs, easiness_at, fit, level_of, seeded, training
-from tests.small import Points, loader, trainer
+from tests.small import Points, loader
 
 # `Batches` has the hook to see what is removed from a batch
 pytestmark = pytest.mark.filterwarnings("ignore:You have overridden `on_before_batch_transfer` in `LightningModule`")
@@ -189,35 +188,6 @@ def test_weights_and_a_weighted_sampler_leave_the_expected_sum() -> None:
 
 
 # ------------------------------------------------------------------------------------- whoever takes the weights
-
-
-@pytest.mark.parametrize("observed", [True, False])
-@pytest.mark.parametrize("per", ["epoch", "batch"])
-@pytest.mark.parametrize("fails_at", [None, (0, 1), (2, 0), (3, 1)])
-def test_nothing_is_left_after_a_fit_or_an_exception(
-    fails_at: tuple[int, int] | None, per: str, observed: bool, tmp_path: Path
-) -> None:
-    class Fails(HasLoss):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            if (self.current_epoch, batch_idx) == fails_at:
-                raise ArithmeticError("on purpose")
-            return super().training_step(batch, batch_idx)
-
-    module, callback = seeded(Fails), EasinessCallback(tmp_path, sigma2=SIGMA2)
-    made = trainer(max_epochs=5, callbacks=[callback] if observed else [])
-    before = dict(vars(made.strategy))
-    data = EasinessDataModule(IndexedBase(), training(per=per, others_share=0.4))
-    if fails_at is None:
-        made.fit(module, datamodule=data)
-        assert any(weight is not None for weight in module.weights)
-    else:
-        with pytest.raises(ArithmeticError):
-            made.fit(module, datamodule=data)
-    assert set(vars(made.strategy)) == set(before)
-    assert not {"sample_weight", "sample_weight_used"} & set(vars(module.criterion))
-    assert (module.criterion.sample_weight, module.criterion.sample_weight_used) == (None, False)
-    assert made.reload_dataloaders_every_n_epochs == 0
-    assert callback._listeners == []
 
 
 def test_weights_that_nothing_takes_are_an_error_before_training() -> None:
