@@ -99,13 +99,6 @@ def test_of_one_given_label(label: int) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_an_example_without_an_image_leaves_its_place_blank() -> None:
-    grid: Any = suspects_grid([*IMAGES[:5], "no image", *IMAGES[6:]], issues_of())
-    cells = [cell for row in grid.rows for cell in row]
-    assert [index for index, cell in zip(ORDER.tolist(), cells, strict=True) if cell.image is None] == [5]
-
-
-@pytest.mark.usefixtures("undrawn")
 def test_captions_say_index_labels_score_and_flag() -> None:
     issues = issues_of(
         torch.tensor([5, 0, 7]),

@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
+
+# Bytes (3, 6, 5) that hold both ends of the range.
+COLOURS = torch.randint(1, 255, (3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+COLOURS[:, 0, 0], COLOURS[:, 0, 1] = 0, 255
 
 
 class Noted:
@@ -22,13 +25,6 @@ class Noted:
     def __getitem__(self, index: int) -> Any:
         self.read.append(index)
         return self.images[index]
-
-
-def make_colours() -> Tensor:
-    """Bytes (3, 6, 5) that hold both ends of the range."""
-    image = torch.randint(0, 256, (3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    image[:, 0, 0], image[:, 0, 1] = 0, 255
-    return image
 
 
 def read_events(folder: Path) -> Any:

@@ -20,7 +20,7 @@ from lightning_easiness.view import grids, images, layout, words
 from lightning_easiness.view.layout import Cell, Grid
 from tests.made_runs import whole
 from tests.small import streams
-from tests.view.helpers import Noted, captions_of, read_events
+from tests.view.helpers import COLOURS, Noted, captions_of, read_events
 
 MARGIN = 20
 
@@ -44,9 +44,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- grids of images
 
 
-def test_small_images_grow_by_a_whole_factor_without_smoothing(colours: Tensor) -> None:
-    grid = image_grid([colours], [0], captions=[""], thumbnail=60)
-    grown = colours.repeat_interleave(10, 1).repeat_interleave(10, 2)
+def test_small_images_grow_by_a_whole_factor_without_smoothing() -> None:
+    grid = image_grid([COLOURS], [0], captions=[""], thumbnail=60)
+    grown = COLOURS.repeat_interleave(10, 1).repeat_interleave(10, 2)
     assert grid[:, MARGIN : MARGIN + 60, MARGIN : MARGIN + 50].equal(grown)
 
 
@@ -70,8 +70,8 @@ def test_images_stand_in_rows_in_the_order_of_the_indices() -> None:
 @pytest.mark.parametrize(
     "caption", ["#1", "#1234567  a rather long name of a class\n2.31 ± 0.40", "W" * 100, "naïve 日本\nx", " \n\n"]
 )
-def test_words_are_never_cut(colours: Tensor, title: str | None, caption: str) -> None:
-    grid = image_grid([colours] * 4, range(4), [caption] * 4, columns=2, title=title)
+def test_words_are_never_cut(title: str | None, caption: str) -> None:
+    grid = image_grid([COLOURS] * 4, range(4), [caption] * 4, columns=2, title=title)
     ink = (grid < 255).any(0)
     rim = MARGIN - 2  # a frame is one pixel wide
     assert not ink[:rim].any()
@@ -94,8 +94,8 @@ def test_breaking_keeps_every_letter_and_the_width(size: int) -> None:
     assert " ".join(layout._Words(text, size, 250).lines).split() == text.split(), "broken between words"
 
 
-def test_captions_are_dark_on_white(colours: Tensor) -> None:
-    grid = image_grid([colours], [0], ["#1234  label 7\n2.31 ± 0.40"], thumbnail=60)
+def test_captions_are_dark_on_white() -> None:
+    grid = image_grid([COLOURS], [0], ["#1234  label 7\n2.31 ± 0.40"], thumbnail=60)
     below = grid[:, MARGIN + 60 + 2 :]
     assert below.min() < 80
     assert (below == 255).float().mean() > 0.8

@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 
 from lightning_easiness import NoImageError, save_image
 from lightning_easiness.view.images import average, item_image, to_displayable, to_one_scale
+from tests.view.helpers import COLOURS
 
 
 def shown(value: object) -> Tensor:
@@ -46,8 +47,8 @@ def last(image: Tensor) -> Any:
         lambda image: image.numpy().astype(np.uint16) * 257,
     ],
 )
-def test_the_same_image_in_every_form(colours: Tensor, convert: Any) -> None:
-    assert shown(convert(colours)).equal(colours)
+def test_the_same_image_in_every_form(convert: Any) -> None:
+    assert shown(convert(COLOURS)).equal(COLOURS)
 
 
 def test_where_both_ends_could_be_channels_a_tensor_has_them_first_and_an_array_last() -> None:
@@ -57,8 +58,8 @@ def test_where_both_ends_could_be_channels_a_tensor_has_them_first_and_an_array_
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_read(colours: Tensor, dtype: torch.dtype) -> None:
-    assert (shown((colours / 255).to(dtype)).int() - colours.int()).abs().max() <= 1
+def test_half_precision_is_read(dtype: torch.dtype) -> None:
+    assert (shown((COLOURS / 255).to(dtype)).int() - COLOURS.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "YCbCr", "HSV", "I", "I;16", "F"])
@@ -160,6 +161,6 @@ def test_diverse_images_average_to_an_even_one() -> None:
     assert easy.float().std() > 5 * hard.float().std()
 
 
-def test_a_saved_image_is_read_back(tmp_path: Path, colours: Tensor) -> None:
-    path = save_image(colours, tmp_path / "new" / "image.png")
-    assert shown(Image.open(path)).equal(colours)
+def test_a_saved_image_is_read_back(tmp_path: Path) -> None:
+    path = save_image(COLOURS, tmp_path / "new" / "image.png")
+    assert shown(Image.open(path)).equal(COLOURS)
