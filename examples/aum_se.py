@@ -43,7 +43,7 @@ BLOCKS = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2]}
 
 
 def small_resnet(name: str, num_classes: int) -> ResNet:
-    """A ResNet with a stem of 3 x 3; the small one pools to 8 x 8 at once, which a CPU can train."""
+    """Make a ResNet with a stem of 3 x 3; the small one pools to 8 x 8 at once, which a CPU can train."""
     model = ResNet(BasicBlock, BLOCKS[name], num_classes=num_classes)
     fast = name != "resnet18"
     model.conv1 = nn.Conv2d(3, 64, 3, stride=2 if fast else 1, padding=1, bias=False)
@@ -94,7 +94,7 @@ def rates(runs: ThresholdRuns, wrong: Tensor, epoch: int, reading: Refine | None
 
 
 def stricter(runs: ThresholdRuns, wrong: Tensor, epoch: int, recall: float) -> dict[str, float]:
-    """The rates of AUM with a threshold so strict that it flags this share of the wrong labels."""
+    """Compute the rates of AUM with a threshold so strict that it flags this share of the wrong labels."""
     ranked = wrong[find_label_issues(runs.dirpath, Threshold(), checkpoint=epoch).index]
     found = ranked.double().cumsum(0) / wrong.sum()
     count = int((found >= recall).nonzero()[0]) + 1

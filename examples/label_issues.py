@@ -119,7 +119,7 @@ def watched_trainer() -> Trainer:
 
 
 def kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A result from disk, or made."""
+    """Read a result from disk, or make it."""
     path = ARGUMENTS.output / f"{name}.json"
     if not path.exists():
         found = make()
@@ -130,7 +130,7 @@ def kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def watched(data: LightningDataModule, repeat: int, alone: bool = False) -> EasinessRecord:
-    """The online record of a repeat's trainings, watched by the callback; or of the first alone."""
+    """Return the online record of a repeat's trainings, watched by the callback; or of the first alone."""
     seeds = range(repeat * ARGUMENTS.seeds, (repeat + 1) * ARGUMENTS.seeds)
     folder = ARGUMENTS.output / "runs"
     repeat_fit(watched_trainer, make_module, data, seeds, folder, progress=False)
@@ -286,7 +286,7 @@ def compare_retrained(data: LightningDataModule, wrong: Tensor) -> str:
 
 
 def load() -> tuple[LightningDataModule, Tensor | None]:
-    """Returns the data under the labels asked for, and which of these are wrong, where that is known."""
+    """Return the data under the labels asked for, and which of these are wrong, where that is known."""
     if ARGUMENTS.labels == "fashion":
         return FashionData(ARGUMENTS.data_root, ARGUMENTS.size), None
     held = np.load(ARGUMENTS.data_root / "cifar10" / "cifar10n-labels.npz")

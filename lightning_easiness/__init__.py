@@ -3,7 +3,9 @@
 Names are loaded when they are first used, so that `import lightning_easiness.functional` loads torch alone.
 """
 
+import sys
 from importlib import import_module
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 from lightning_easiness.__about__ import __version__
@@ -33,52 +35,30 @@ if TYPE_CHECKING:
     from lightning_easiness.view.grids import averages_grid, image_grid, scores_grid, write_tensorboard
     from lightning_easiness.view.images import NoImageError, save_image
 
-_HOMES = {
-    "Ablation": "lightning_easiness.select.static",
-    "BatchReader": "lightning_easiness.observe.batch_reader",
-    "Confident": "lightning_easiness.labels.rules",
-    "EasinessCallback": "lightning_easiness.callbacks",
-    "EasinessDataModule": "lightning_easiness.select.datamodule",
-    "EasinessRecord": "lightning_easiness.record.record",
-    "ExpectedSampleEasinessError": "lightning_easiness.metrics",
-    "Gap": "lightning_easiness.labels.rules",
-    "Hardest": "lightning_easiness.labels.rules",
-    "Keep": "lightning_easiness.select.static",
-    "LabelIssues": "lightning_easiness.labels.table",
-    "MatchingRate": "lightning_easiness.metrics",
-    "MediumSampleRate": "lightning_easiness.metrics",
-    "Mixture": "lightning_easiness.labels.rules",
-    "NoImageError": "lightning_easiness.view.images",
-    "Observation": "lightning_easiness.data.observation",
-    "Refine": "lightning_easiness.labels.rules",
-    "Relabel": "lightning_easiness.select.static",
-    "SELModule": "lightning_easiness.module",
-    "SampleEasinessLoss": "lightning_easiness.losses",
-    "SampleEasinessTraining": "lightning_easiness.select.sample_easiness_training",
-    "ScoreDefinition": "lightning_easiness.scores",
-    "Scores": "lightning_easiness.scores",
-    "Selection": "lightning_easiness.select.base",
-    "SelectionState": "lightning_easiness.select.base",
-    "StepwiseCompression": "lightning_easiness.experiments.compression",
-    "Threshold": "lightning_easiness.labels.rules",
-    "ThresholdExamples": "lightning_easiness.experiments.threshold_runs",
-    "ThresholdRuns": "lightning_easiness.experiments.threshold_runs",
-    "WeighsExamples": "lightning_easiness.losses",
-    "averages_grid": "lightning_easiness.view.grids",
-    "compare_selections": "lightning_easiness.experiments.comparison",
-    "draw_comparison": "lightning_easiness.view.figures",
-    "draw_curves": "lightning_easiness.view.figures",
-    "draw_data_map": "lightning_easiness.view.figures",
-    "draw_histogram": "lightning_easiness.view.figures",
-    "find_label_issues": "lightning_easiness.labels.find",
-    "image_grid": "lightning_easiness.view.grids",
-    "register_score": "lightning_easiness.scores",
-    "repeat_fit": "lightning_easiness.experiments.repeats",
-    "save_image": "lightning_easiness.view.images",
-    "scores_grid": "lightning_easiness.view.grids",
-    "suspects_grid": "lightning_easiness.labels.grid",
-    "write_suspects": "lightning_easiness.labels.grid",
-    "write_tensorboard": "lightning_easiness.view.grids",
+_HOMES = {  # module -> the names that it has
+    "callbacks": ("EasinessCallback",),
+    "data.observation": ("Observation",),
+    "experiments.comparison": ("compare_selections",),
+    "experiments.compression": ("StepwiseCompression",),
+    "experiments.repeats": ("repeat_fit",),
+    "experiments.threshold_runs": ("ThresholdExamples", "ThresholdRuns"),
+    "labels.find": ("find_label_issues",),
+    "labels.grid": ("suspects_grid", "write_suspects"),
+    "labels.rules": ("Confident", "Gap", "Hardest", "Mixture", "Refine", "Threshold"),
+    "labels.table": ("LabelIssues",),
+    "losses": ("SampleEasinessLoss", "WeighsExamples"),
+    "metrics": ("ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"),
+    "module": ("SELModule",),
+    "observe.batch_reader": ("BatchReader",),
+    "record.record": ("EasinessRecord",),
+    "scores": ("ScoreDefinition", "Scores", "register_score"),
+    "select.base": ("Selection", "SelectionState"),
+    "select.datamodule": ("EasinessDataModule",),
+    "select.sample_easiness_training": ("SampleEasinessTraining",),
+    "select.static": ("Ablation", "Keep", "Relabel"),
+    "view.figures": ("draw_comparison", "draw_curves", "draw_data_map", "draw_histogram"),
+    "view.grids": ("averages_grid", "image_grid", "scores_grid", "write_tensorboard"),
+    "view.images": ("NoImageError", "save_image"),
 }
 
 __all__ = [
@@ -130,18 +110,37 @@ __all__ = [
     "write_tensorboard",
 ]
 
-
 _RENAMED = {  # old name -> what to write instead
     "find_threshold_issues": "call find_label_issues(folder, rule=Threshold())",
 }
+_MOVED = {  # old module -> where its names are
+    "compression": "from lightning_easiness import StepwiseCompression, compare_selections, draw_comparison",
+    "figures": "from lightning_easiness import draw_histogram, draw_curves, draw_data_map",
+    "label_views": "from lightning_easiness import suspects_grid, write_suspects",
+    "selection": "from lightning_easiness import Selection, SelectionState",
+    "views": "from lightning_easiness import image_grid, scores_grid, averages_grid, save_image, write_tensorboard",
+}
+
+
+class _MovedModules(MetaPathFinder):
+    """Says what to write instead of the import of a module that is gone; asked last, when nobody else finds it."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        package, _, module = fullname.rpartition(".")
+        if package == __name__ and module in _MOVED:
+            raise ModuleNotFoundError(f"{fullname} is no module any more: {_MOVED[module]}.", name=fullname)
+
+
+sys.meta_path.append(_MovedModules())
 
 
 def __getattr__(name: str) -> Any:
     if name in _RENAMED:
         raise AttributeError(f"lightning_easiness has no {name!r} any more: {_RENAMED[name]}.")
-    if name not in _HOMES:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:
