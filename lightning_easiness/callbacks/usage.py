@@ -45,7 +45,7 @@ class UsageMeter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out what only looks on, as validation and an evaluation pass for the record."""
+        """Leave out what serves no training, as validation and an evaluation pass for the record."""
         if self._is_paused:
             yield
             return

@@ -1,1 +1,1 @@
-"""Examples: their indices, subsets of a data set, and loaders that know which example is where in a batch."""
+"""Examples: their indices, subsets of a data set, and loaders whose batches carry the indices of their examples."""

@@ -1,4 +1,4 @@
-"""Sums over the steps of an epoch and of a training. Knows tensors, no Trainer.
+"""Sums over the steps of an epoch and of a training, from tensors alone.
 
 A step only puts its tensors on a list: its cost does not depend on the number of examples, and nothing is read back
 from the device. Sums are exact (float64 of float32 values, or integers), so that the order of the steps, the number of
@@ -125,7 +125,7 @@ class ProbabilitySums:
     def fold(self, reduce: Callable[[Tensor], Tensor] = _alone) -> None:
         """Add up what was taken since the last time; `reduce` adds over all processes, which then all call this."""
         index, rows = self._take()
-        # a process may have seen nothing, and not know how many classes there are
+        # a process may have seen nothing, and have no number of classes
         total, known = reduce(torch.tensor([rows.shape[1], rows.shape[1] > 0])).tolist()
         num_classes = total // max(1, known)
         if not num_classes:

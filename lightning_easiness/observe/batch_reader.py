@@ -1,4 +1,4 @@
-"""`BatchReader`: from a batch and the model's output to one value per example. Knows no Trainer."""
+"""`BatchReader`: from a batch and the model's output to one value per example."""
 
 from __future__ import annotations
 

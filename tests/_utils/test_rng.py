@@ -62,7 +62,7 @@ def test_own_generators_are_given_back(position: int, hold: Any) -> None:
 
 
 def test_own_generators_of_data_that_holds_itself() -> None:
-    data = SimpleNamespace(rows=list(range(10**6)), pictures=np.zeros(10**6), more=torch.zeros(10**6))
+    data = SimpleNamespace(rows=list(range(10**6)), images=np.zeros(10**6), more=torch.zeros(10**6))
     data.me, data.noise = data, random.Random(1)
     with OwnGenerators(data):
         first = data.noise.random()

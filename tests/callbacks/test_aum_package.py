@@ -22,7 +22,7 @@ EPOCHS, TOLERANCE = 5, 5e-6  # margins here are below 30
 
 
 class Digits(Dataset):
-    """The handwritten digits of scikit-learn, a tenth of the labels wrong; each tells its index, as `aum` needs it."""
+    """The handwritten digits of scikit-learn, a tenth of the labels wrong; with their indices, as `aum` needs them."""
 
     def __init__(self) -> None:
         pixels, labels = datasets.load_digits(return_X_y=True)

@@ -47,7 +47,7 @@ class FewPoints(DataLoader):
 
 
 class SaysMore(Net):
-    """Its training step sees an output that only the user knows how to read."""
+    """Its training step has an output that only the user's function reads."""
 
     def forward(self, x: Tensor) -> Any:
         return {"answer": self.net(x)}

@@ -1,4 +1,4 @@
-"""Average data use (ADU) and run time (ART), by a clock of the tests' own; and who hears what the callback observes."""
+"""Average data use (ADU) and run time (ART), by a clock of the tests' own; and listeners of what is observed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.set_fits import SIGMA2, IndexedBase, fit, seeded
 from tests.small import Net, Points, loader, trainer
 
 SIZE, BATCHES = 53, 7
-STEP, VALIDATION, LOOK = 1.0, 100.0, 10_000.0  # seconds that a batch takes
+STEP, VALIDATION, FORWARD = 1.0, 100.0, 10_000.0  # seconds that a batch takes
 
 
 class Clock:
@@ -49,7 +49,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 # ------------------------------------------------------------------------------------------------------- the meter
 
 
-def test_seconds_of_an_epoch_without_what_only_looks_on(clock: Clock) -> None:
+def test_seconds_of_an_epoch_without_what_serves_no_training(clock: Clock) -> None:
     meter = UsageMeter()
     assert math.isnan(meter.average_data_use())
     assert math.isnan(meter.average_epoch_seconds())
@@ -96,13 +96,13 @@ def test_the_state_is_plain_and_goes_on(clock: Clock) -> None:
 
 
 class Takes(Traces):
-    """Each training step takes a second, each of validation 100, each forward pass of a look 10,000."""
+    """Each training step takes a second, each of validation 100, each forward of an evaluation pass 10,000."""
 
     clock: Clock
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training and not self.validates:
-            self.clock.now += LOOK
+            self.clock.now += FORWARD
         return super().forward(x)
 
     validates = False
@@ -155,7 +155,7 @@ def test_a_pass_that_a_selection_goes_by_is_a_part_of_its_epoch(
     callback = EasinessCallback(tmp_path, sigma2=SIGMA2, **observer)
     fit(training(**rule), module, [callback])
     steps = [len([1 for at, _, _ in module.batches if at == epoch]) * STEP for epoch in range(5)]
-    passes = [BATCHES * LOOK * (epoch in selected) for epoch in range(5)]
+    passes = [BATCHES * FORWARD * (epoch in selected) for epoch in range(5)]
     assert callback.usage.epoch_seconds == pytest.approx([a + b for a, b in zip(steps, passes, strict=True)])
 
 

@@ -323,7 +323,7 @@ def test_workers_of_the_users_loader_are_not_shared() -> None:
 
 
 class Odd(Sampler[int]):
-    """Draws odd examples; knows what to draw from a selection when it is told to."""
+    """Draws odd examples."""
 
     def __init__(self, positions: list[int]) -> None:
         self.positions = positions

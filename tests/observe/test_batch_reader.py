@@ -1,4 +1,4 @@
-"""What one batch tells of its examples, and the sums of an epoch."""
+"""What is read off one batch, and the sums of an epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.plain_forward import expected
 
 # ---------------------------------------------------------------------------------------------- batches
 
-Pair = collections.namedtuple("Pair", ["picture", "kind"])
+Pair = collections.namedtuple("Pair", ["image", "kind"])
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_augmentations_of_the_data_sets_own_generator_are_those_of_the_moment(tm
 def test_modes_during_and_after(tmp_path: Path) -> None:
     seen: list[tuple[bool, bool, bool, bool]] = []
 
-    class Looks(Net):
+    class KeepsModes(Net):
         def forward(self, x: Tensor) -> Tensor:
             modes = [part.training for part in self.modules()]
             seen.append((any(modes), torch.is_grad_enabled(), self.trainer.training, self.trainer.validating))
@@ -178,7 +178,7 @@ def test_modes_during_and_after(tmp_path: Path) -> None:
             assert trainer.training
             assert torch.is_grad_enabled()
 
-    module = Looks()
+    module = KeepsModes()
     observer = EasinessCallback(tmp_path, at_steps=range(10))
     trainer(callbacks=[observer, After()], max_epochs=1).fit(module, loader())
     in_training, in_probe = (True, True, True, False), (False, False, False, True)

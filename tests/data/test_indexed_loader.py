@@ -1,0 +1,166 @@
+"""Loaders whose batches carry the indices of their examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, default_collate
+
+from lightning_easiness.data.indexed_loader import IndexSource, follow, unfollow
+from tests.small import Points, loader
+
+
+class Indices(Points):
+    """Has the index of each example in place of its class."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return super().__getitem__(index)[0], index
+
+
+class Shuffled(Sampler[int]):
+    """Draws its order anew and has no length."""
+
+    def __iter__(self) -> Any:
+        return iter(torch.randperm(53).tolist())
+
+
+class Mine(DataLoader):
+    """A user's own, which counts its batches."""
+
+    given = 0
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            self.given += 1
+            yield batch
+
+
+def taken(source: IndexSource) -> list[int]:
+    index = source.take()
+    assert index is not None
+    assert index.dtype == torch.int64
+    return index.tolist()
+
+
+class TestFollow:
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("persistent", [False, True])
+    def test_indices_epoch_after_epoch(self, workers: int, persistent: bool) -> None:
+        if persistent and not workers:
+            pytest.skip("there are no workers to persist")
+        data, source = loader(Indices(), num_workers=workers, persistent_workers=persistent), IndexSource()
+        follow(data, source)
+        for _ in range(3):
+            for _, indices in data:
+                assert taken(source) == indices.tolist()
+            assert source.take() is None
+        unfollow(data, source)
+
+    @pytest.mark.parametrize("persistent", [False, True])
+    def test_an_epoch_that_is_left(self, persistent: bool) -> None:
+        """What was fetched ahead then belongs to no later batch, though persistent workers keep the iterator."""
+        data, source = loader(Indices(), num_workers=1, persistent_workers=persistent), IndexSource()
+        follow(data, source)
+        ahead = iter(data)
+        for _ in range(3):
+            next(ahead)
+        assert len(taken(source)) == 8
+        for _, indices in data:
+            assert taken(source) == indices.tolist()
+        unfollow(data, source)
+
+    def test_batches_ahead_of_their_use(self) -> None:
+        data, source = loader(Indices()), IndexSource()
+        follow(data, source)
+        indices = [batch[1].tolist() for batch in data]
+        assert [taken(source) for _ in indices] == indices
+
+    def test_another_reads_the_loader_beside(self) -> None:
+        """The last batch was fetched ahead, and asking for one more gives none: it is the loop's all the same."""
+        data, source = loader(Indices(), shuffle=False, sampler=Shuffled()), IndexSource()
+        follow(data, source)
+        loop = iter(data)
+        ahead = next(loop)
+        while ahead is not None:
+            batch, ahead = ahead, next(loop, None)
+            assert taken(source) == batch[1].tolist()
+            next(iter(data))
+
+    def test_several_followers(self) -> None:
+        data, sources = loader(Indices()), [IndexSource(), IndexSource()]
+        for source in (*sources, sources[0]):
+            follow(data, source)
+        for _, indices in data:
+            assert [taken(source) for source in sources] == [indices.tolist()] * 2
+        unfollow(data, sources[0])
+        for _, indices in data:
+            assert sources[0].take() is None
+            assert taken(sources[1]) == indices.tolist()
+        unfollow(data, sources[1])
+        assert type(data) is DataLoader
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_batches_are_the_same_to_the_bit(self, workers: int) -> None:
+        read = []
+        for followed in (False, True):
+            torch.manual_seed(4)
+            data = loader(Points(augment=workers > 0), num_workers=workers)
+            if followed:
+                follow(data, IndexSource())
+            read.append(([batch for _ in range(2) for batch in data], torch.get_rng_state()))
+        for (x, y), (other_x, other_y) in zip(read[0][0], read[1][0], strict=True):
+            assert torch.equal(x, other_x)
+            assert torch.equal(y, other_y)
+        assert torch.equal(read[0][1], read[1][1])
+
+    def test_the_loader_is_the_users_again(self) -> None:
+        data: Any = Mine(Indices(), batch_size=8)
+        source, before = IndexSource(), dict(vars(data))
+        unfollow(data, source)  # nobody does
+        follow(data, source)
+        assert isinstance(data, Mine)
+        assert type(data).__name__ == "IndexedMine"
+        assert [key for key in ("dataset", "collate_fn", "worker_init_fn") if getattr(data, key) != before[key]] == []
+        for _ in data:
+            assert data.dataset is before["dataset"]
+        assert data.given == 7
+        unfollow(data, source)
+        assert type(data) is Mine
+        assert {key: value for key, value in vars(data).items() if key != "given"} == before
+        assert len(list(data)) == 7
+        assert len(taken(source)) == 8  # of the time when it was followed
+
+    def test_a_batch_that_is_none_has_no_hooks(self) -> None:
+        def drop_first(examples: list[Any]) -> Any:
+            return None if examples[0][1] == 0 else default_collate(examples)
+
+        data, source = loader(Indices(), shuffle=False, collate_fn=drop_first), IndexSource()
+        follow(data, source)
+        for batch in data:
+            if batch is not None:
+                assert taken(source) == batch[1].tolist()
+        assert source.take() is None
+
+    @pytest.mark.parametrize(
+        "keys",
+        [
+            [0, 1, 2],
+            (3, 4),
+            np.array([5, 6]),
+            torch.tensor([7, 8]),
+            [np.int64(9), torch.tensor(10), np.uint8(11)],
+        ],
+    )
+    def test_keys_of_every_kind(self, keys: Any) -> None:
+        class Given(Indices):
+            def __getitem__(self, key: Any) -> Any:
+                return default_collate([super(Given, self).__getitem__(int(one)) for one in key])
+
+        data: Any = DataLoader(Given(), batch_size=None, sampler=[keys])  # type: ignore[arg-type]
+        source = IndexSource()
+        follow(data, source)
+        assert [indices.tolist() for _, indices in data] == [taken(source)] == [[int(key) for key in keys]]
