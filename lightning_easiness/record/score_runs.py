@@ -147,7 +147,8 @@ def _run_score(
     counts = [file.read("count") if "count" in file.fields else None for file in files]
     if definition.weights is not None:
         options = {**options, "weights": definition.weights(torch.stack([_accuracy(file) for file in files]))}
-    length = max(1, _BLOCK // len(files))
+    # only a score of a trajectory must treat each example by itself
+    length = max(1, _BLOCK // len(files)) if definition.per == "trajectory" else files[0].num_examples
     scores, unseen, holes = [], [], 0
     for start in range(0, files[0].num_examples, length):
         block = slice(start, start + length)
@@ -173,7 +174,7 @@ def _accuracy(file: ArrayFile) -> Tensor:
 
 
 def _seen(counts: Sequence[Tensor | None], block: slice, examples: Tensor) -> Tensor:
-    """Whether some examples of a block were seen at each checkpoint, bool (C, n): a probe, without counts, sees all."""
+    """Return where examples of a block were seen, bool (C, n): a probe, which has no counts, sees all."""
     seen = torch.ones(len(counts), len(examples), dtype=torch.bool)
     for row, count in zip(seen, counts, strict=True):
         if count is not None:

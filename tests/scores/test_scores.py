@@ -214,9 +214,13 @@ def test_a_score_refuses_a_record_without_its_fields(tmp_path: Path, name: str) 
 # ------------------------------------------------------------------ the registry
 
 
-def test_a_registered_score_is_computed_with_its_options(probe: EasinessRecord) -> None:
+def test_a_registered_score_is_computed_of_all_examples_with_its_options(
+    probe: EasinessRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def quantile_loss(loss: Tensor, level: float = 0.5) -> Tensor:
-        return loss.quantile(level, dim=0)
+        return (loss - loss.mean()).quantile(level, dim=0)
+
+    monkeypatch.setattr("lightning_easiness.record.score_runs._BLOCK", 20)
 
     definition = ScoreDefinition("quantile_loss", quantile_loss, ("loss",), "checkpoint", False)
     assert register_score(definition) is definition
@@ -227,8 +231,9 @@ def test_a_registered_score_is_computed_with_its_options(probe: EasinessRecord) 
             register_score(definition)
     finally:
         del SCORES["quantile_loss"]
-    assert torch.equal(scores.values, probe.field("loss", -1).amax(0))
-    assert torch.equal(scores.spread, probe.field("loss", -1).std(0))
+    loss = probe.field("loss", -1)
+    torch.testing.assert_close(scores.values, (loss - loss.mean()).amax(0))
+    torch.testing.assert_close(scores.spread, (loss - loss.mean(1, keepdim=True)).std(0))
 
 
 def test_what_the_registry_refuses(probe: EasinessRecord, monkeypatch: pytest.MonkeyPatch) -> None:
