@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
-import lightning_easiness
 from lightning_easiness import functional
 from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
 from tests.distributed_metrics import NUM_EXAMPLES, SIGMA2, examples, make_metrics, measure, update
@@ -81,20 +80,6 @@ def test_batches_make_no_difference(size: int) -> None:
     assert found == pytest.approx(wanted(), rel=1e-4)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_they_are_the_functions_over_all_examples(size: int) -> None:
-    logits, target, a, b = examples()
-    easiness, correct = functional.sample_easiness(logits, target, SIGMA2), logits.argmax(1) == target
-    metrics = make_metrics()
-    for batch in batches(size):
-        update(metrics, batch)
-    rate, error, matching, _ = (metric.compute() for metric in metrics.values())
-    torch.testing.assert_close(rate, functional.medium_sample_rate(easiness))
-    torch.testing.assert_close(error, functional.expected_sample_easiness_error(easiness, correct))
-    sets = [functional.easiest(values, 0.2, higher_is_easier=False) for values in (a, b)]
-    torch.testing.assert_close(matching, functional.matching_rate(*sets))
-
-
 def test_an_error_over_batches_is_not_the_mean_of_their_errors() -> None:
     metric, logits, target = ExpectedSampleEasinessError(), torch.zeros(2, 2), torch.tensor([0, 1])
     assert metric(logits[:1], target[:1]).item() == pytest.approx(0.5), "right, where easiness says one half"
@@ -102,35 +87,19 @@ def test_an_error_over_batches_is_not_the_mean_of_their_errors() -> None:
     assert metric.compute().item() == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("sigma2", [1e-2, 1e-4, 1e-6])
-def test_the_variance_counts(sigma2: float) -> None:
+@pytest.mark.parametrize(
+    ("sigma2", "tol", "num_bins"),
+    [(1e-4, 5e-4, 5), (1e-2, 5e-4, 5), (1e-6, 5e-4, 5), (SIGMA2, 0.01, 1), (SIGMA2, 0.3, 3), (SIGMA2, 0.3, 20)],
+)
+def test_the_settings_count_and_are_by_default_those_of_the_paper(sigma2: float, tol: float, num_bins: int) -> None:
     logits, target, _, _ = examples()
     easiness = wanted_easiness(sigma2)
-    rate, error = MediumSampleRate(sigma2), ExpectedSampleEasinessError(sigma2=sigma2)
-    assert rate(logits, target).item() == pytest.approx(reference.medium_sample_rate(easiness, 5e-4))
-    assert error(logits, target).item() == pytest.approx(wanted_error(easiness), rel=1e-3, abs=1e-5)
-
-
-def test_the_defaults_are_those_of_the_paper() -> None:
-    logits, target, _, _ = examples()
-    easiness = wanted_easiness(1e-4)
-    assert MediumSampleRate()(logits, target).item() == pytest.approx(reference.medium_sample_rate(easiness, 5e-4))
-    found = ExpectedSampleEasinessError()(logits, target).item()
-    assert found == pytest.approx(wanted_error(easiness), rel=1e-3)
-
-
-def test_tolerance_and_number_of_bins_count() -> None:
-    logits, target, _, _ = examples()
-    easiness = wanted_easiness()
-    for tol in (0.0, 0.01, 0.3):
-        found = MediumSampleRate(SIGMA2, tol)(logits.double(), target)
-        if tol:
-            assert found.item() == pytest.approx(reference.medium_sample_rate(easiness, tol), rel=1e-6)
-        else:
-            assert found > MediumSampleRate(SIGMA2, 0.01)(logits, target)
-    for num_bins in (1, 3, 20):
-        found = ExpectedSampleEasinessError(num_bins, SIGMA2)(logits, target)
-        assert found.item() == pytest.approx(wanted_error(easiness, num_bins), rel=1e-4)
+    metrics = [(MediumSampleRate(sigma2, tol), ExpectedSampleEasinessError(num_bins, sigma2))]
+    if sigma2 == 1e-4:
+        metrics.append((MediumSampleRate(), ExpectedSampleEasinessError()))
+    for rate, error in metrics:
+        assert rate(logits, target).item() == pytest.approx(reference.medium_sample_rate(easiness, tol), rel=1e-6)
+        assert error(logits, target).item() == pytest.approx(wanted_error(easiness, num_bins), rel=1e-3, abs=1e-5)
 
 
 @ERRORS
@@ -197,19 +166,12 @@ def test_no_examples_have_no_number(kind: Any) -> None:
 @pytest.mark.parametrize("which", ["easy", "hard"])
 def test_matching_rate_of_either_end_and_direction(fraction: float, directions: Any, which: Any) -> None:
     _, _, a, b = examples()
-    metric = MatchingRate(fraction, higher_is_easier=directions, which=which)
+    options = {} if fraction == 0.1 and which == "easy" else {"fraction": fraction, "which": which}  # the defaults
+    metric = MatchingRate(higher_is_easier=directions, **options)
     for batch in batches(7):
         metric.update(a[batch], b[batch])
     of_a, of_b = directions if isinstance(directions, tuple) else (directions, directions)
     sets = ends(a, fraction, which == "easy", of_a), ends(b, fraction, which == "easy", of_b)
-    assert metric.compute().item() == pytest.approx(reference.matching_rate(*sets))
-
-
-def test_a_tenth_is_the_default() -> None:
-    _, _, a, b = examples()
-    metric = MatchingRate(higher_is_easier=True)
-    metric.update(a, b)
-    sets = [ends(values, 0.1, True, True) for values in (a, b)]
     assert metric.compute().item() == pytest.approx(reference.matching_rate(*sets))
 
 
@@ -258,78 +220,62 @@ def test_which_way_is_better() -> None:
     assert not any(metric.is_differentiable for metric in make_metrics().values())
 
 
-@pytest.mark.parametrize("name", ["MediumSampleRate", "ExpectedSampleEasinessError", "MatchingRate"])
-def test_they_are_public(name: str) -> None:
-    assert name in lightning_easiness.__all__
-    assert issubclass(getattr(lightning_easiness, name), Metric)
+def inputs_of(name: str, batch: Tensor) -> tuple[Tensor, ...]:
+    """What `name` of `make_metrics` is given of these examples."""
+    logits, target, a, b = examples()
+    if "matching" not in name:
+        return logits[batch], target[batch]
+    return (a[batch], b[batch], batch) if "indices" in name else (a[batch], b[batch])
 
 
 @pytest.mark.parametrize("name", list(make_metrics()))
 class TestContract:
-    def test_a_batchs_value_and_the_totals(self, name: str) -> None:
+    def test_a_batchs_value_and_the_totals_after_a_reset(self, name: str) -> None:
         """`forward` gives the batch's own value and adds it to the total."""
-        _, _, a, b = examples()
-        logits, target, _, _ = examples()
         metric, alone = make_metrics()[name], make_metrics()[name]
+        metric.update(*inputs_of(name, torch.arange(10)))
+        metric.compute()
+        metric.reset()
         for batch in batches(20):
-            inputs = (logits[batch], target[batch]) if "matching" not in name else (a[batch], b[batch])
             alone.reset()
-            alone.update(*inputs)
-            torch.testing.assert_close(metric(*inputs), alone.compute())
+            alone.update(*inputs_of(name, batch))
+            torch.testing.assert_close(metric(*inputs_of(name, batch)), alone.compute())
         assert metric.compute().item() == pytest.approx(wanted()[name], rel=1e-4)
         assert metric.compute().shape == ()
 
-    def test_reset(self, name: str) -> None:
-        metrics = make_metrics()
-        update(metrics, torch.arange(10))
-        metrics[name].compute()
-        metrics[name].reset()
-        for batch in batches(9):
-            update(metrics, batch)
-        assert metrics[name].compute().item() == pytest.approx(wanted()[name], rel=1e-4)
+    @pytest.mark.parametrize("way", ["clone", "pickle", "merge"])
+    def test_a_copy_goes_on_and_states_are_merged(self, name: str, way: str) -> None:
+        first, second = torch.arange(30), torch.arange(30, NUM_EXAMPLES)
+        metric, other = make_metrics()[name], make_metrics()[name]
+        metric.update(*inputs_of(name, first))
+        other.update(*inputs_of(name, second))
+        if way == "merge":
+            if not hasattr(metric, "merge_state"):
+                pytest.skip("an older torchmetrics")
+            metric.merge_state(other)
+        else:
+            metric = metric.clone() if way == "clone" else pickle.loads(pickle.dumps(metric))
+            metric.update(*inputs_of(name, second))
+        assert metric.compute().item() == pytest.approx(wanted()[name], rel=1e-4)
 
-    def test_a_copy_goes_on(self, name: str) -> None:
-        metrics = make_metrics()
-        update(metrics, torch.arange(30))
-        copies = {other: metric.clone() for other, metric in metrics.items()}
-        if name:
-            copies[name] = pickle.loads(pickle.dumps(metrics[name]))
-        update(copies, torch.arange(30, NUM_EXAMPLES))
-        assert copies[name].compute().item() == pytest.approx(wanted()[name], rel=1e-4)
-
-    def test_merged_states(self, name: str) -> None:
-        first, second = make_metrics(), make_metrics()
-        update(first, torch.arange(25))
-        update(second, torch.arange(25, NUM_EXAMPLES))
-        if not hasattr(first[name], "merge_state"):
-            pytest.skip("an older torchmetrics")
-        first[name].merge_state(second[name])
-        assert first[name].compute().item() == pytest.approx(wanted()[name], rel=1e-4)
-
-    def test_no_persistent_state(self, name: str) -> None:
-        metrics = make_metrics()
-        update(metrics, torch.arange(25))
-        assert metrics[name].state_dict() == {}
-
-    def test_gradients_are_not_kept(self, name: str) -> None:
-        logits, target, a, b = examples()
-        inputs = (logits, target) if "matching" not in name else (a, b)
+    def test_neither_persistent_state_nor_gradients_are_kept_and_an_update_reads_nothing_back(self, name: str) -> None:
         metric = make_metrics()[name]
-        metric.update(inputs[0].requires_grad_(), inputs[1])
+        preds, *others = inputs_of(name, torch.arange(NUM_EXAMPLES))
+        with Reads():
+            metric.update(preds.requires_grad_(), *others)
+        assert metric.state_dict() == {}
         assert not metric.compute().requires_grad
         for state in metric.metric_state.values():
-            parts = state if isinstance(state, list) else [state]
-            assert not any(part.requires_grad for part in parts)
+            assert not any(part.requires_grad for part in (state if isinstance(state, list) else [state]))
 
-    def test_plot(self, name: str) -> None:
-        matplotlib = pytest.importorskip("matplotlib")
-        matplotlib.use("Agg")
+    def test_the_value_is_drawn(self, name: str) -> None:
+        pytest.importorskip("matplotlib").use("Agg")
         import matplotlib.pyplot as plt
 
-        metrics = make_metrics()
-        update(metrics, torch.arange(NUM_EXAMPLES))
-        figure, axes = metrics[name].plot()
-        assert len(axes.lines) + len(axes.collections) > 0, "the value is drawn"
+        metric = make_metrics()[name]
+        metric.update(*inputs_of(name, torch.arange(NUM_EXAMPLES)))
+        figure, axes = metric.plot()
+        assert len(axes.lines) + len(axes.collections) > 0
         plt.close(figure)
 
 
@@ -338,14 +284,9 @@ def test_a_collection() -> None:
     collection = MetricCollection([MediumSampleRate(SIGMA2), ExpectedSampleEasinessError(sigma2=SIGMA2)], prefix="val/")
     for batch in batches(10):
         collection.update(logits[batch], target[batch])
-    found = {name: float(value) for name, value in collection.compute().items()}
-    assert found == pytest.approx(
-        {
-            "val/MediumSampleRate": wanted()["medium_sample_rate"],
-            "val/ExpectedSampleEasinessError": wanted()["sample_easiness_error"],
-        },
-        rel=1e-4,
-    )
+    found = collection.compute()
+    rate, error = float(found["val/MediumSampleRate"]), float(found["val/ExpectedSampleEasinessError"])
+    assert (rate, error) == pytest.approx((wanted()["medium_sample_rate"], wanted()["sample_easiness_error"]), rel=1e-4)
 
 
 @ERRORS
@@ -357,18 +298,6 @@ def test_the_state_does_not_grow(kind: Any) -> None:
         metric.update(logits, target)
         sizes.append(sum(state.numel() for state in metric.metric_state.values()))
     assert sizes[0] == sizes[2] < 30
-
-
-@pytest.mark.parametrize("name", list(make_metrics()))
-def test_an_update_reads_nothing_back(name: str) -> None:
-    """A step never waits for its device."""
-    logits, target, a, b = examples()
-    inputs = (logits, target) if "matching" not in name else (a, b)
-    if "indices" in name:
-        inputs = (*inputs, torch.arange(NUM_EXAMPLES))
-    metrics = make_metrics()
-    with Reads():
-        metrics[name].update(*inputs)
 
 
 # ------------------------------------------------------------------------------------------------ bad input
@@ -466,20 +395,9 @@ class TestProcesses:
         for stage, prefix, epoch in (("train", "", 1), ("val", "val_", 1)):
             entries = [entry for kept in processes for entry in kept["seen"] if (entry[0], entry[1]) == (stage, epoch)]
             assert len(entries) == (6 if stage == "train" else 4)
-            logits, target = torch.cat([entry[2] for entry in entries]), torch.cat([entry[3] for entry in entries])
-            easiness = reference.sample_easiness(logits.tolist(), target.tolist(), SIGMA2)
-            correct = (logits.argmax(1) == target).tolist()
-            losses = [
-                loss_references.sample_easiness_loss(row, label, SIGMA2)
-                for row, label in zip(logits.tolist(), target.tolist(), strict=True)
-            ]
+            logits, target = (torch.cat([entry[part] for entry in entries]).tolist() for part in (2, 3))
             logged = processes[0]["logged"][epoch]
-            numbers = {
-                "sel": math.fsum(losses) / len(losses),
-                "medium_sample_rate": reference.medium_sample_rate(easiness, 5e-4),
-                "sample_easiness_error": reference.expected_sample_easiness_error(easiness, correct, 5, False),
-            }
-            for name, number in numbers.items():
+            for name, number in loss_references.easiness_numbers(logits, target, SIGMA2).items():
                 assert logged[f"easiness/{prefix}{name}"] == pytest.approx(number, rel=1e-3, abs=1e-5), (stage, name)
 
     def test_the_schedule_and_the_weights_are_the_same_in_all(self, processes: list[dict[str, Any]]) -> None:

@@ -6,6 +6,8 @@ Nothing here imports torch. Where a probability is too small for a double its lo
 import math
 from collections.abc import Callable, Sequence
 
+from tests.functional import references
+
 LOG_1E_7 = math.log(1e-7)
 
 
@@ -35,6 +37,7 @@ def log_normal_cdf_by_integral(z: float, steps: int = 4000) -> float:
 
 
 def softmax(row: Sequence[float]) -> list[float]:
+    """In one pass, as for the losses of a hundred thousand classes."""
     largest = max(row)
     weights = [math.exp(logit - largest) for logit in row]
     total = math.fsum(weights)
@@ -65,6 +68,18 @@ def sample_easiness_loss(
     if floor is not None:
         logs = [log if index == label else max(log, floor) for index, log in enumerate(logs)]
     return divergence([0.5 if index == label else 1.0 for index in range(len(row))], logs)
+
+
+def easiness_numbers(rows: Sequence[Sequence[float]], labels: Sequence[int], sigma2: float) -> dict[str, float]:
+    """What metrics and logs say of these examples: mean SEL, medium sample rate and sample easiness error."""
+    losses = [sample_easiness_loss(row, label, sigma2) for row, label in zip(rows, labels, strict=True)]
+    easiness = references.sample_easiness(rows, labels, sigma2)
+    correct = [row.index(max(row)) == label for row, label in zip(rows, labels, strict=True)]
+    return {
+        "sel": math.fsum(losses) / len(losses),
+        "medium_sample_rate": references.medium_sample_rate(easiness, 5e-4),
+        "sample_easiness_error": references.expected_sample_easiness_error(easiness, correct, 5, False),
+    }
 
 
 def cross_entropy(
