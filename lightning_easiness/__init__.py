@@ -111,7 +111,14 @@ __all__ = [
 ]
 
 _RENAMED = {  # old name -> what to write instead
+    "NoPictureError": "use NoImageError",
+    "averaged_sheet": "use averages_grid",
+    "draw_course": "use draw_curves",
     "find_threshold_issues": "call find_label_issues(folder, rule=Threshold())",
+    "picture_sheet": "use image_grid",
+    "save_picture": "use save_image",
+    "scores_sheet": "use scores_grid",
+    "suspects_sheet": "use suspects_grid",
 }
 _MOVED = {  # old module -> where its names are
     "compression": "from lightning_easiness import StepwiseCompression, compare_selections, draw_comparison",

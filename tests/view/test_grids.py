@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import lightning_easiness
 from lightning_easiness import NoImageError, Scores, averages_grid, image_grid, scores_grid, write_tensorboard
 from lightning_easiness.view import grids, images, layout, words
 from lightning_easiness.view.layout import Cell, Grid
@@ -221,6 +222,13 @@ def test_what_cannot_be_shown_is_refused(call: Callable[[], object], message: st
     with pytest.raises(ValueError, match=whole(message)) as caught:
         call()
     assert isinstance(caught.value, NoImageError) == ("no images" in message)
+
+
+def test_old_names_are_refused_by_the_new_ones() -> None:
+    with pytest.raises(AttributeError, match=r"^lightning_easiness has no 'scores_sheet' any more: use scores_grid\.$"):
+        _ = lightning_easiness.scores_sheet
+    with pytest.raises(TypeError, match=r"^averages_grid has no `most_pictures` any more: give `max_images`\.$"):
+        averages_grid(DATA, THREE, most_pictures=3)
 
 
 # --- averages
