@@ -104,10 +104,6 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         label_smoothing: As in `torch.nn.CrossEntropyLoss`, in [0, 1].
         reduction: "mean", which divides by the summed class weights of what is not ignored, "sum" or "none".
 
-    Raises:
-        TypeError: If `weight` is a number, or `sel_weight` a tensor.
-        ValueError: If an argument is out of range.
-
     Example:
         >>> loss = SampleEasinessLoss(sel_weight=0.1)
         >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 0.0, -9.0]])

@@ -1,7 +1,7 @@
 """Metrics of torchmetrics over sample easiness and over the agreement of two scores.
 
-States stay on the device and are summed over processes; no update waits for the device. An argument out of range is a
-ValueError, in one sentence.
+States stay on the device and are summed over processes; no update waits for the device. Other keywords are those of
+`torchmetrics.Metric`. An argument out of range is a ValueError, in one sentence.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,7 +80,6 @@ class MediumSampleRate(Mean):
     Args:
         sigma2: Variance of the noise on each probability, above 0.
         tol: Distance of the easiness from 0 and from 1 that still counts as hard and as easy, in [0, 0.5).
-        kwargs: Arguments of `torchmetrics.Metric`.
 
     Example:
         >>> metric = MediumSampleRate()
@@ -146,7 +145,6 @@ class ExpectedSampleEasinessError(EasinessError):
     Args:
         num_bins: Number of equal bins of the easiness over [0, 1], at least 1.
         sigma2: Variance of the noise on each probability, above 0.
-        kwargs: Arguments of `torchmetrics.Metric`.
 
     Example:
         >>> metric = ExpectedSampleEasinessError()
@@ -177,7 +175,6 @@ class MatchingRate(_Rate):
         fraction: Fraction of the examples whose sets are compared, in (0, 1].
         higher_is_easier: Direction of both scores, or of each as a pair. A mean loss has False, a sample easiness True.
         which: Which end of the order is compared, "easy" or "hard".
-        kwargs: Arguments of `torchmetrics.Metric`.
 
     Example:
         >>> metric = MatchingRate(fraction=0.5, higher_is_easier=False)

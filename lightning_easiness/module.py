@@ -127,7 +127,12 @@ class SELModule(WeighsExamples):
             return logits.new_zeros(())
         with torch.set_grad_enabled(weight != 0 and torch.is_grad_enabled()):
             kept = target != self.sel_ignore_index
-            log_wins = _log_wins(logits, target.where(kept, 0), self.sel_sigma2)
+            known = target.where(kept, 0)
+            try:
+                log_wins = log_sample_easiness_vector(logits, known, self.sel_sigma2)
+            except RuntimeError:
+                check.target_range("SELModule.sel", logits, known)
+                raise
             losses = loss_of_log_wins(log_wins, self.sel_floor).where(kept, 0)
         if stage is not None:
             easiness = log_wins.detach().sum(1).exp().where(kept, torch.nan)
@@ -162,14 +167,6 @@ def _check(module: SELModule) -> None:
     check_settings(owner, module.sel_sigma2, module.sel_floor)
     check.at_least(owner, "sel_start_epoch", module.sel_start_epoch, least=0)
     check.at_least(owner, "sel_warmup_epochs", module.sel_warmup_epochs, least=0)
-
-
-def _log_wins(logits: Tensor, target: Tensor, sigma2: float) -> Tensor:
-    try:
-        return log_sample_easiness_vector(logits, target, sigma2)
-    except RuntimeError:
-        check.target_range("SELModule.sel", logits, target)
-        raise
 
 
 @_uncompiled

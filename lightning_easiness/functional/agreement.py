@@ -16,14 +16,11 @@ def matching_rate(a: Tensor, b: Tensor) -> Tensor:
     """Return the fraction that two sets of examples have in common, (): in [0, 1], 1 is the same set.
 
     |A n B| / max(|A|, |B|), equation 2 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018, 2019). The
-    chance rate of two random fractions f is f.
+    chance rate of two random fractions f is f. 0 when one set is empty; two empty sets are an error.
 
     Args:
-        a: Either indices of examples, integers of shape (n,), or a bool mask over all examples, shape (N,).
+        a: Either indices of examples, each once, integers of shape (n,), or a bool mask over all, shape (N,).
         b: The same kind as `a`; a mask of the same length, indices of any number.
-
-    Raises:
-        ValueError: If both sets are empty, an index comes twice, or the masks differ in length.
 
     Example:
         >>> matching_rate(torch.tensor([4, 8, 15]), torch.tensor([8, 4, 23, 42]))

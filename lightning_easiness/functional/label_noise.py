@@ -15,7 +15,7 @@ def corrupt_labels(
     num_classes: int | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Return labels of which a fraction is made wrong; the truth stays in `target`.
+    """Return labels, int64 (N,), of which a fraction is made wrong; the truth stays in `target`.
 
     - "next_class": exactly the fraction `ratio` of the labels, drawn uniformly, moves from c to c + 1, and to 0 after
       the last class. Section 4.3 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural
@@ -25,8 +25,8 @@ def corrupt_labels(
     - a matrix: each label c becomes j with probability `noise[c, j]`, each on its own: class-dependent noise. How many
       labels are wrong is then a draw, too.
 
-    With one seed, what a smaller `ratio` makes wrong, a larger one makes wrong in the same way. Which labels are wrong
-    is `corrupted != target`.
+    With one seed, what a smaller `ratio` makes wrong, a larger one makes wrong in the same way, on every device. Which
+    labels are wrong is `corrupted != target`.
 
     Args:
         target: True class of each example, integers in [0, K), shape (N,); left as it is.
@@ -35,12 +35,6 @@ def corrupt_labels(
         noise: "next_class", "uniform", or a floating point matrix of shape (K, K) whose rows sum to 1.
         num_classes: K; by default that of the matrix, and else the largest target and one.
         seed: Seed of the draws, which are made on the CPU.
-
-    Returns:
-        Shape (N,), int64, on the device of `target`. The same on every device.
-
-    Raises:
-        ValueError: If `ratio` goes with a matrix or is missing without one, or rows of a matrix are no probabilities.
 
     Example:
         >>> corrupt_labels(torch.tensor([0, 1, 2, 2]), 0.5, "next_class", num_classes=3)

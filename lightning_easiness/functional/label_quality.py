@@ -33,23 +33,18 @@ class ThresholdComparison(NamedTuple):
 
 
 def threshold_examples(target: Tensor, num_classes: int, part: int = 0, seed: int = 0) -> Tensor:
-    """Return the indices of the examples that get the class K, which does not exist: N / (K + 1), drawn uniformly.
+    """Return the indices of N / (K + 1) examples, int64 (n,), ascending, that get the class K, which does not exist.
 
-    A model with K + 1 outputs is trained with them under label K, so that their margins look as those of label errors
-    do. That run says nothing of their own labels, so it takes two, with `part` 0 and 1, whose sets are disjoint.
-    "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
+    They are drawn uniformly. A model with K + 1 outputs is trained with them under label K, so that their margins look
+    as those of label errors do. That run says nothing of their own labels, so it takes two, with `part` 0 and 1, whose
+    sets are disjoint. The number is rounded half up, and too few examples for two sets are an error. "Identifying
+    Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
 
     Args:
         target: Class of each example, integers in [0, K), shape (N,).
         num_classes: K, without the class that does not exist, at least 2.
         part: 0 or 1: which of the two sets.
         seed: Seed of the draw, the same for both parts.
-
-    Returns:
-        Shape (n,), int64, ascending, n = N / (K + 1) rounded half up; the same on every device.
-
-    Raises:
-        ValueError: If a label is outside [0, K), or there are too few examples for two sets.
 
     Example:
         >>> sets = [threshold_examples(torch.arange(9) % 2, num_classes=2, part=part) for part in (0, 1)]
@@ -123,8 +118,8 @@ def compare_to_thresholds(
 ) -> ThresholdComparison:
     """Compare each example with the threshold of each run in which it is no threshold example.
 
-    What several runs have seen counts by the mean of its distances from their thresholds. With one run and no threshold
-    example, the flags are those of `flag_by_threshold`.
+    What several runs have seen counts by the mean of its distances from their thresholds. With one run, the flags are
+    those of `flag_by_threshold`. The result is on the CPU.
 
     Args:
         values: Score of each example in each run, floating point, shape (R, N); NaN where not seen.
@@ -132,12 +127,6 @@ def compare_to_thresholds(
             `threshold_examples` are.
         percentile: As in `threshold_of`.
         higher_is_easier: Direction of `values`.
-
-    Returns:
-        See `ThresholdComparison`; on the CPU.
-
-    Raises:
-        ValueError: If runs share a threshold example, or those of a run are all unknown.
 
     Example:
         >>> values = torch.tensor([[-2.0, 5.0, -3.0, 9.0], [-4.0, -1.0, 7.0, 9.0]])

@@ -74,9 +74,6 @@ def split_by_mixture(values: Tensor, *, higher_is_easier: bool = True, limit: fl
         higher_is_easier: Direction of `values`.
         limit: What is easier than this is not flagged, whatever the fit says; None for no limit. The share stays.
 
-    Returns:
-        See `TwoGroups`; on the device of `values`.
-
     Example:
         >>> wrong, right = torch.linspace(-3, -1, 20), torch.linspace(3, 9, 80)
         >>> groups = split_by_mixture(torch.cat([right, wrong]))

@@ -30,7 +30,7 @@ def ablate(
     hardest_dropped: float = 0.0,
     num_strata: int = 50,
 ) -> Tensor:
-    """Return the indices of the examples that are KEPT when a fraction of them is removed by easiness.
+    """Return the indices of the examples that are KEPT, int64 (n,), ASCENDING, when a fraction is removed by easiness.
 
     With `remove="random"`, what goes is drawn uniformly, whatever `sampling` says: the baseline of equal size. Else:
 
@@ -71,9 +71,6 @@ def ablate(
         hardest_dropped: Fraction of all examples, in [0, ratio]; for "stratified" and "window".
         num_strata: Number of ranges; for "stratified". The paper takes 50.
 
-    Returns:
-        Shape (n,), int64, ASCENDING, on the device of `values`. The same on every device.
-
     Raises:
         ValueError: If `values` hold NaN, or are infinite, negative or all of no difficulty where that gives no weights,
             or `class_balanced` lacks a target.
@@ -107,7 +104,7 @@ def ablate(
 
 
 def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed: int = 0) -> Tensor:
-    """Return labels of which those of some examples are replaced; the others stay.
+    """Return labels, int64 (N,), of which those of some examples are replaced.
 
     - "uniform": a label drawn uniformly from all classes, so that one in K keeps its label by chance. With the examples
       that `ablate` removes, the corrupted labels of section 7 of "Empirical Study of Easy and Hard Examples in CNN
@@ -120,12 +117,6 @@ def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed:
         noise: "uniform" or "next_class".
         num_classes: K.
         seed: Seed of the draw.
-
-    Returns:
-        Shape (N,), int64, on the device of `target`. The same on every device.
-
-    Raises:
-        ValueError: If a label is outside [0, K), or an index is outside [0, N) or comes twice.
 
     Example:
         >>> relabel(torch.tensor([0, 1, 2, 2]), torch.tensor([3, 1]), noise="next_class", num_classes=3)

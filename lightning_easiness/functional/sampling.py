@@ -28,24 +28,19 @@ _SAMPLE = 2**18  # keys that are sorted to guess where the threshold lies
 
 
 def weighted_sample(weights: Tensor, count: int, *, seed: int = 0, generator: torch.Generator | None = None) -> Tensor:
-    """Return the indices of `count` examples drawn without replacement, HEAVY is likely.
+    """Return the indices of examples drawn without replacement, int64 (count,), ASCENDING; HEAVY is likely.
 
     At each draw the probability of an example that is left is its weight over the sum of the weights that are left
-    (successive sampling). With one seed, a smaller count draws a subset of what a larger one draws. Exact at any N.
+    (successive sampling). With one seed, a smaller count draws a subset of what a larger one draws. Exact at any N, and
+    the same on every device.
 
     Args:
         weights: One weight per example, finite and at least 0, any real dtype, shape (N,). They need not sum to 1. A
             weight of 0 is never drawn.
-        count: Number of examples to draw.
+        count: Number of examples to draw, at most as many as have a weight above 0.
         seed: Seed of the draw.
         generator: Source of the draw, on the CPU, instead of a new one with `seed`. Takes N numbers from it, whatever
             the count.
-
-    Returns:
-        Shape (count,), int64, ASCENDING, on the device of `weights`. The same on every device.
-
-    Raises:
-        ValueError: If `count` is above the number of weights that are not 0, or `generator` is not on the CPU.
 
     Example:
         >>> weighted_sample(torch.tensor([0.0, 2.0, 0.0, 0.5, 1.0]), count=3)
