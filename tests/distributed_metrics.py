@@ -44,13 +44,18 @@ def make_metrics() -> dict[str, Metric]:
     }
 
 
+def inputs_of(name: str, batch: Tensor) -> tuple[Tensor, ...]:
+    """What `name` of `make_metrics` is given of these examples."""
+    logits, target, a, b = (numbers[batch] for numbers in examples())
+    if "matching" not in name:
+        return logits, target
+    return (a, b, batch) if "indices" in name else (a, b)
+
+
 def update(metrics: dict[str, Metric], batch: Tensor) -> None:
     """With the examples of these indices."""
-    logits, target, a, b = examples()
-    metrics["medium_sample_rate"].update(logits[batch], target[batch])
-    metrics["sample_easiness_error"].update(logits[batch], target[batch])
-    metrics["matching_rate"].update(a[batch], b[batch])
-    metrics["matching_rate of indices"].update(a[batch], b[batch], batch)
+    for name, metric in metrics.items():
+        metric.update(*inputs_of(name, batch))
 
 
 def measure(rank: int, ranks: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 
 from lightning_easiness import functional
 from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
-from tests.distributed_metrics import NUM_EXAMPLES, SIGMA2, examples, make_metrics, measure, update
+from tests.distributed_metrics import NUM_EXAMPLES, SIGMA2, examples, inputs_of, make_metrics, measure, update
 from tests.functional import loss_references
 from tests.functional import references as reference
 from tests.functional.strategies import Reads
@@ -218,14 +218,6 @@ def test_which_way_is_better() -> None:
     assert ExpectedSampleEasinessError.higher_is_better is False
     assert MatchingRate.higher_is_better is True
     assert not any(metric.is_differentiable for metric in make_metrics().values())
-
-
-def inputs_of(name: str, batch: Tensor) -> tuple[Tensor, ...]:
-    """What `name` of `make_metrics` is given of these examples."""
-    logits, target, a, b = examples()
-    if "matching" not in name:
-        return logits[batch], target[batch]
-    return (a[batch], b[batch], batch) if "indices" in name else (a[batch], b[batch])
 
 
 @pytest.mark.parametrize("name", list(make_metrics()))
