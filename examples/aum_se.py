@@ -1,14 +1,14 @@
 """AUM and AUM-SE under label noise c -> c + 1: true and false positives as training goes, in both readings.
 
-Moves a share of the labels of CIFAR-10's first pictures to the next class, trains a ResNet in the two runs of the
-threshold protocol, and judges the labels after each epoch: by the area under the margin (AUM), and by AUM with its
+Moves a share of the labels of CIFAR-10's first images to the next class, trains a ResNet in the two runs of the
+threshold protocol, and finds label errors after each epoch: by the area under the margin (AUM), and by AUM with its
 flags refined by sample easiness at the given label. The text of AUM-SE can be read in two ways, a flag is kept where
 the example is easy or where it is hard; both are drawn, and beside them AUM with a threshold so strict that it finds as
 many wrong labels as the second.
 
     python examples/aum_se.py --data-root ROOT
 
-`ROOT/cifar10/train/<class>/<index>.jpg` are the pictures. Stopped, it goes on where it was. The table goes to
+`ROOT/cifar10/train/<class>/<index>.jpg` are the images. Stopped, it goes on where it was. The table goes to
 OUTPUT/aum_se.md, the figure to OUTPUT/aum_se.png.
 """
 
@@ -52,7 +52,7 @@ def small_resnet(name: str, num_classes: int) -> ResNet:
 
 
 class Classifier(LightningModule):
-    """An ordinary LightningModule; pictures are flipped and shifted at random, as it is usual."""
+    """An ordinary LightningModule; images are flipped and shifted at random, as is usual."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

@@ -3,11 +3,11 @@
 Trains under a few seeds on labels that people gave, with one callback, ranks the labels by several scores of the
 same runs, and compares with the threshold protocol and with cleanlab's five-fold protocol, same network and epochs.
 Then trains again without what was flagged, and tests on clean labels. All is repeated with other seeds and folds. A
-sheet of the top suspects is written beside the table.
+grid of the top suspects is written beside the table.
 
     python examples/label_issues.py --data-root ROOT --labels worse
 
-`ROOT/cifar10/{train,test}/<class>/<index>.jpg` are the pictures, `ROOT/cifar10/cifar10n-labels.npz` holds the labels
+`ROOT/cifar10/{train,test}/<class>/<index>.jpg` are the images, `ROOT/cifar10/cifar10n-labels.npz` holds the labels
 "clean", "aggregate" and "worse" (uint8, in the order of the index). With `--labels fashion` the suspects are those of
 Fashion-MNIST as it is, and nothing is compared. Stopped, it goes on where it was.
 """
@@ -63,7 +63,7 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {"cnn": cifar_cnn, "resnet18": s
 
 
 class Classifier(LightningModule):
-    """An ordinary LightningModule; pictures of CIFAR-10 are flipped and shifted at random."""
+    """An ordinary LightningModule; images of CIFAR-10 are flipped and shifted at random."""
 
     def __init__(self, model: nn.Module, augment: bool) -> None:
         super().__init__()
@@ -163,12 +163,12 @@ def out_of_sample_probabilities(data: LightningDataModule, repeat: int) -> np.nd
     return probabilities / probabilities.sum(1, keepdims=True)
 
 
-def measured(suspicion: Tensor, wrong: Tensor, flagged: Tensor | None) -> dict[str, float]:
+def measured(suspicious: Tensor, wrong: Tensor, flagged: Tensor | None) -> dict[str, float]:
     """How well a ranking (high is suspicious) and its flags find what is wrong."""
-    top = suspicion.argsort(descending=True)[: int(wrong.sum())]
+    top = suspicious.argsort(descending=True)[: int(wrong.sum())]
     found = {
-        "AUROC": float(binary_auroc(suspicion, wrong.long())),
-        "AP": float(binary_average_precision(suspicion, wrong.long())),
+        "AUROC": float(binary_auroc(suspicious, wrong.long())),
+        "AP": float(binary_average_precision(suspicious, wrong.long())),
         "precision at the true rate": float(wrong[top].double().mean()),
     }
     if flagged is not None:
@@ -184,7 +184,7 @@ def flags(issues: LabelIssues, size: int) -> Tensor:
     return mask
 
 
-def suspicion(issues: LabelIssues, size: int) -> Tensor:
+def ranking(issues: LabelIssues, size: int) -> Tensor:
     """High is suspicious: the place in the table, from its end, as a share, since torchmetrics asks for [0, 1]."""
     ranked = torch.zeros(size, dtype=torch.float64)
     ranked[issues.index] = torch.arange(len(issues), 0, -1, dtype=torch.float64) / size
@@ -204,7 +204,7 @@ SCORES = (
 COLUMNS = ("AUROC", "AP", "precision at the true rate", "F1", "precision", "recall")
 
 
-def judged(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: int) -> dict[str, dict[str, float]]:
+def compared(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: int) -> dict[str, dict[str, float]]:
     """Each way to find what is wrong, and how well it does; "trainings" is its cost, in trainings on all examples."""
     size = len(given)
     runs, alone = watched(data, repeat), watched(data, repeat, alone=True)
@@ -218,7 +218,7 @@ def judged(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: int)
     records = threshold_runs(data, repeat).run()
     tables["area_under_margin, threshold protocol"] = find_label_issues(records, Threshold()), 2
     rows = {
-        name: {**measured(suspicion(issues, size), wrong, flags(issues, size)), "trainings": cost}
+        name: {**measured(ranking(issues, size), wrong, flags(issues, size)), "trainings": cost}
         for name, (issues, cost) in tables.items()
     }
     return rows if ARGUMENTS.no_cleanlab else rows | by_cleanlab(data, given, wrong, repeat)
@@ -240,7 +240,7 @@ def by_cleanlab(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat:
 
 
 def compare(data: LightningDataModule, given: Tensor, wrong: Tensor) -> str:
-    found = [judged(data, given, wrong, repeat) for repeat in range(ARGUMENTS.repeats)]
+    found = [compared(data, given, wrong, repeat) for repeat in range(ARGUMENTS.repeats)]
     lines = ["| score | " + " | ".join(COLUMNS) + " | trainings |", "| --- " * (len(COLUMNS) + 2) + "|"]
     for name in found[0]:
         rows = [one[name] for one in found]
@@ -305,7 +305,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=2, help="watched trainings of a repeat")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--no-augmentation", action="store_true", help="so that labels are learnt by heart sooner")
+    parser.add_argument("--no-augmentation", action="store_true", help="so that labels are memorised sooner")
     parser.add_argument("--no-cleanlab", action="store_true", help="leave the five folds out")
     parser.add_argument("--no-retraining", action="store_true")
     parser.add_argument("--accelerator", default="cpu")

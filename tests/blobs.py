@@ -18,7 +18,7 @@ NUM_CLASSES, FEATURES = 3, 10
 
 
 class Blobs(Dataset):
-    """A bell for each class, in ten dimensions; a share of the labels `y` moved on to the next class."""
+    """A Gaussian for each class, in ten dimensions; a fraction of the labels `y` moved on to the next class."""
 
     def __init__(self, size: int = 400, wrong: float = 0.0, seed: int = 0) -> None:
         centres = torch.randn(NUM_CLASSES, FEATURES, generator=torch.Generator().manual_seed(99))
@@ -39,7 +39,7 @@ class Blobs(Dataset):
 
 
 class Perceptron(LightningModule):
-    """Large enough to learn wrong labels by heart, in time."""
+    """Large enough to memorise wrong labels, in time."""
 
     def __init__(self) -> None:
         super().__init__()
