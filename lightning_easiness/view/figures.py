@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lightning_easiness.record.record import EasinessRecord
 
 _EASY, _HARD, _BETWEEN = "#0072B2", "#D55E00", "#9A9A9A"
+_METHODS = {"easy": _EASY, "hard": _HARD, "random": "black", "stepwise": "#009E73", "stratified": "#CC79A7"}
 _NUM_BINS = 64
 _MOST_POINTS = 20_000  # of a data map: more hide one another, and take long to draw
 
@@ -234,8 +235,9 @@ def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]
         line = sorted((row for row in rows if row["method"] == method), key=lambda row: row["ratio"])
         ratios, means, spreads = ([row[name] for row in line] for name in ("ratio", "mean", "spread"))
         spreads = [0.0 if spread != spread else spread for spread in spreads]  # NaN for a single seed
-        dash = "--" if method == "random" else "-"
-        axes.errorbar(ratios, means, yerr=spreads, label=method, marker="o", markersize=4, capsize=3, linestyle=dash)
+        label = f"{method} removed" if method in ("easy", "hard") else method
+        style = {"color": _METHODS.get(method), "linestyle": "--" if method == "random" else "-"}
+        axes.errorbar(ratios, means, yerr=spreads, label=label, marker="o", markersize=4, capsize=3, **style)
     seeds = count_of(rows[0]["num_seeds"], "seed")
     axes.set(xlabel="fraction of the examples removed", ylabel=rows[0]["metric"])
     axes.set_title(f"{seeds}, equal {rows[0]['equal']}; bars: one standard deviation")

@@ -165,17 +165,30 @@ def test_what_a_record_lacks_is_said(tmp_path: Path) -> None:
         draw_curves(record, "nothing")
 
 
-def test_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    message = "draw_histogram needs matplotlib: install it with pip install matplotlib."
-    with pytest.raises(ImportError, match=whole(message)):
-        draw_histogram(make_scores([1.0, 2.0]))
+# ------------------------------------------------------------------ comparison
 
 
-def test_a_comparison_needs_matplotlib_and_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_has_a_line_per_method_with_the_spread_of_its_seeds() -> None:
+    def row(method: str, ratio: float, mean: float, spread: float = 0.1) -> dict[str, Any]:
+        metric = {"metric": "val_acc", "num_seeds": 3, "equal": "epochs"}
+        return {"method": method, "ratio": ratio, "mean": mean, "spread": spread, **metric}
+
+    rows = [row("everything", 0.0, 0.9), row("easy", 0.5, 0.7), row("easy", 0.3, 0.8), row("random", 0.3, 0.6, np.nan)]
+    axes = draw_comparison(rows).axes[0]
+    assert axes.get_lines()[0].get_ydata() == [0.9, 0.9]
+    easy, random = axes.containers
+    assert easy.lines[0].get_xydata().tolist() == [[0.3, 0.8], [0.5, 0.7]]
+    assert random.lines[0].get_linestyle() == "--"
+    bars = [segment[:, 1].tolist() for each in (easy, random) for segment in each.lines[2][0].get_segments()]
+    assert bars == [pytest.approx(ends) for ends in ([0.7, 0.9], [0.6, 0.8], [0.6, 0.6])]
+    assert [text.get_text() for text in axes.get_legend().texts] == ["everything", "easy removed", "random"]
     with pytest.raises(ValueError, match="The `rows` of draw_comparison are empty"):
         draw_comparison([])
+
+
+@pytest.mark.parametrize(("draw", "given"), [(draw_histogram, make_scores([1.0])), (draw_comparison, [{}])])
+def test_matplotlib_is_named_where_it_is_missing(draw: Any, given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    message = "draw_comparison needs matplotlib: install it with pip install matplotlib."
+    message = f"{draw.__name__} needs matplotlib: install it with pip install matplotlib."
     with pytest.raises(ImportError, match=whole(message)):
-        draw_comparison([{"method": "random"}])
+        draw(given)
