@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
@@ -50,15 +49,15 @@ def log_observation(
 ) -> None:
     """Log one checkpoint of one series: numbers to every logger, histograms to TensorBoard.
 
-    Under "easiness/<series>/" there are the numbers "mean_loss" and "loss_spread" (standard deviation over examples),
-    both of the finite losses, "accuracy", "num_nan" and "num_inf" (losses); and the histograms "loss", "margin",
-    "sample_easiness" and "el2n" of what is finite, as far as recorded, and with `by_class` "loss/class_<k>", at half a
-    millisecond per class. Examples that were not seen (`count` 0) are not counted.
+    Under "easiness/<series>/" there are "mean_loss" and "loss_spread" (standard deviation over examples), both of the
+    finite losses, "accuracy", "num_nan" and "num_inf"; and the histograms "loss", "margin", "sample_easiness" and
+    "el2n" of what is finite, with `by_class` "loss/class_<k>" too. Examples that were not seen are not counted.
     """
     prefix = f"easiness/{observation.series}"
     metrics = {f"{prefix}/{name}": value for name, value in _summary(observation.fields).items()}
     log_scalars(trainer, metrics, observation.step, at_epoch_end=at_epoch_end)
-    boards = [_experiment(one) for one in trainer.loggers if is_named(one, "TensorBoardLogger")]
+    loggers: list[Any] = trainer.loggers
+    boards = [one.experiment for one in loggers if is_named(one, "TensorBoardLogger")]
     if boards and trainer.is_global_zero:
         for name, bins in _histograms(observation, by_class):
             for board in boards:
@@ -68,9 +67,8 @@ def log_observation(
 def log_images(trainer: Trainer, dataset: Any, observation: Observation, num_images: int = 25) -> None:
     """Log the images of the examples with the highest and the lowest loss, `num_images` each.
 
-    The tags are "easiness/<series>/hardest" and "/easiest", in TensorBoard and in every logger with a `log_image`.
-    Items are read in this process, whose RNG states and the data set's own generators are restored. A data set without
-    images is passed over, with one warning.
+    The tags are "easiness/<series>/hardest" and "/easiest", in TensorBoard and in every logger with a `log_image`. A
+    data set without images is passed over, with one warning.
     """
     if not trainer.is_global_zero or num_images < 1:
         return
@@ -123,19 +121,13 @@ def _losses_by_class(loss: Tensor, target: Tensor, num_classes: int | None) -> l
     ]
 
 
-def _experiment(logger: Logger) -> Any:
-    return logger.experiment  # type: ignore[attr-defined]  # a SummaryWriter, on rank 0
-
-
-def _image_writer(logger: Logger) -> Callable[[str, Tensor, int], object] | None:
+def _image_writer(logger: Any) -> Callable[[str, Tensor, int], object] | None:
     """Return how a logger takes an image (tag, uint8 (3, H, W), step); None where it takes none."""
     if is_named(logger, "TensorBoardLogger"):
-        add_image: Callable[[str, Tensor, int], object] = _experiment(logger).add_image
-        return add_image
+        return logger.experiment.add_image  # type: ignore[no-any-return]
     # asked of the class: the logger of a trial run answers to every name
     if callable(getattr(type(logger), "log_image", None)):
-        log_image: Any = getattr(logger, "log_image")  # noqa: B009
-        return lambda tag, grid, step: log_image(key=tag, images=[to_pil_image(grid)], step=step)
+        return lambda tag, grid, step: logger.log_image(key=tag, images=[to_pil_image(grid)], step=step)
     return None
 
 

@@ -72,7 +72,7 @@ class RunRecorder:
             self._unwritten.pop(0)
 
     def complete(self) -> None:
-        """Say on disk that the training came to its end."""
+        """Mark on disk that the training came to its end."""
         self.write_waiting(last_chance=True)
         if self._writer is not None:
             self._writer.complete()

@@ -31,7 +31,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from lightning_easiness.data.subset import example_indices, whole
+from lightning_easiness.data.subset import example_indices, fetch, whole
 
 _SINGLE_INDEX_SAMPLERS = (
     SequentialSampler,
@@ -60,11 +60,7 @@ class IndexedDataset(Dataset[Any]):
         return example_indices(self.dataset, key), self.dataset[key]
 
     def __getitems__(self, keys: Sequence[Any]) -> tuple[Sequence[Any], Any]:
-        indices = example_indices(self.dataset, keys)
-        # the same choice as torch's own fetcher makes
-        if callable(getattr(self.dataset, "__getitems__", None)):
-            return indices, self.dataset.__getitems__(keys)
-        return indices, [self.dataset[key] for key in keys]
+        return example_indices(self.dataset, keys), fetch(self.dataset, keys)
 
 
 class IndexedCollate:

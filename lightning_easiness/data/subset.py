@@ -43,14 +43,6 @@ class SelectedDataset(Dataset[Any]):
         target: Tensor | None = None,
         replace_fn: Callable[[Any, int], Any] | None = None,
     ) -> None:
-        size = len(dataset)
-        if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < size):
-            raise IndexError(f"The `indices` of SelectedDataset must be in [0, {size}), the length of the data set.")
-        if target is not None and target.shape != (size,):
-            raise ValueError(
-                f"The `target` of SelectedDataset must have shape ({size},), a label for each example of the whole data"
-                f" set; got {tuple(target.shape)}."
-            )
         self.dataset = dataset
         self.indices = indices
         self.target = target
@@ -66,11 +58,7 @@ class SelectedDataset(Dataset[Any]):
 
     def __getitems__(self, keys: Sequence[int]) -> Any:
         indices = self.indices[list(keys)].tolist()
-        # the same choice as torch's own fetcher makes
-        if callable(getattr(self.dataset, "__getitems__", None)):
-            items = self.dataset.__getitems__(indices)
-        else:
-            items = [self.dataset[index] for index in indices]
+        items = fetch(self.dataset, indices)
         if self.target is None:
             return items
         return [self._relabelled(index, item) for index, item in zip(indices, items, strict=True)]
@@ -88,6 +76,13 @@ class SelectedDataset(Dataset[Any]):
         if name.startswith("__") or "dataset" not in self.__dict__:  # while it is copied or unpickled
             raise AttributeError(name)
         return getattr(self.__dict__["dataset"], name)
+
+
+def fetch(dataset: Any, keys: Sequence[Any]) -> Any:
+    """Read several items by the same choice as torch's own fetcher makes."""
+    if callable(getattr(dataset, "__getitems__", None)):
+        return dataset.__getitems__(keys)
+    return [dataset[key] for key in keys]
 
 
 def replace_label(item: Any, label: int) -> Any:

@@ -112,7 +112,7 @@ class BatchReader:
             )
 
     def observe(self, prediction: Any, target: Any, size: int, *, fields: Collection[str]) -> dict[str, Tensor]:
-        """Compute one value per example, without synchronising with the device.
+        """Compute one value per example of a batch of `size`, without synchronising with the device.
 
         Args:
             prediction: Logits (B, K), or (B,) or (B, 1) for two classes; with a `loss_fn`, whatever that takes.
@@ -128,17 +128,19 @@ class BatchReader:
             TypeError: If there are no logits and class indices and no `loss_fn`.
             ValueError: If outputs or losses are not one per example.
         """
-        observed: dict[str, Tensor] = {}
-        labels = _class_indices(target, size)
         if isinstance(prediction, Tensor):
             _check_size(prediction, size)
-        if labels is not None:
-            observed["target"] = labels
-        logits = _as_logits(prediction) if labels is not None else None
+        labels = _class_indices(target, size)
+        logits = None if labels is None else _as_logits(prediction)
+        observed = {} if labels is None else {"target": labels}
         if self.loss_fn is not None:
-            observed["loss"] = _check_losses(self.loss_fn(prediction, target), size, self.loss_name)
+            observed["loss"] = _checked_losses(self.loss_fn(prediction, target), size, self.loss_name)
         elif logits is None:
-            raise TypeError(_not_classification(prediction, target))
+            raise TypeError(
+                f"EasinessCallback reads logits (B, classes) and class indices (B,); got output {_kind(prediction)} and"
+                f" targets {_kind(target)}. Pass logits_fn or batch_fn to find them, or loss_fn, a loss for each"
+                " example, for another task."
+            )
         if logits is not None and labels is not None:
             observed.update(self._classification(logits, labels, fields))
         return observed
@@ -160,6 +162,12 @@ class BatchReader:
         return observed
 
 
+def count_classes(prediction: Any) -> int | None:
+    """Return the number of classes of a prediction; None where it is no logits."""
+    logits = _as_logits(prediction)
+    return None if logits is None else logits.shape[1]
+
+
 def _class_indices(target: Any, size: int) -> Tensor | None:
     """Return integer targets as int64 (B,); None where they are something else."""
     if not isinstance(target, Tensor) or target.is_floating_point() or target.is_complex():
@@ -171,38 +179,33 @@ def _class_indices(target: Any, size: int) -> Tensor | None:
 
 def _as_logits(prediction: Any) -> Tensor | None:
     """Return float logits (B, K); None where there are none. A single output is the logit of two classes."""
-    if not isinstance(prediction, Tensor) or not prediction.is_floating_point():
+    if not isinstance(prediction, Tensor) or not prediction.is_floating_point() or prediction.ndim not in (1, 2):
         return None
-    logits = prediction.detach().float() if prediction.dtype != torch.float64 else prediction.detach()
+    logits = prediction.detach() if prediction.dtype == torch.float64 else prediction.detach().float()
     if logits.ndim == 1:
         logits = logits[:, None]
-    if logits.ndim != 2:
-        return None
     return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
-
-
-def count_classes(prediction: Any) -> int | None:
-    """Return the number of classes of a prediction; None where it is no logits."""
-    logits = _as_logits(prediction)
-    return None if logits is None else logits.shape[1]
 
 
 def _check_size(prediction: Tensor, size: int) -> None:
     if prediction.ndim > 0 and prediction.shape[0] == size:
         return
-    found = f"The model's output has the shape {tuple(prediction.shape)}, but the batch holds {size} examples"
+    way_out = (
+        "losses cannot be matched to examples; if the module drops or merges examples in training, pass online=False,"
+        " and if the logits are elsewhere, `module` or `logits_fn`"
+    )
     if prediction.numel() and prediction.ndim > 0 and size and prediction.shape[0] % size == 0:
-        raise ValueError(
-            f"{found}: {prediction.shape[0] // size} outputs per example, as ensembles have. Pass logits_fn, a function"
-            " that makes them one, (B, classes)."
+        way_out = (
+            f"there are {prediction.shape[0] // size} outputs per example, as ensembles have; pass logits_fn, a"
+            " function that makes them one, (B, classes)"
         )
     raise ValueError(
-        f"{found}, so losses cannot be matched to examples; if the module drops or merges examples in training, pass"
-        " online=False, and if the logits are elsewhere, `module` or `logits_fn`."
+        f"The model's output has the shape {tuple(prediction.shape)}, but the batch holds {size} examples, so"
+        f" {way_out}."
     )
 
 
-def _check_losses(losses: Any, size: int, name: str) -> Tensor:
+def _checked_losses(losses: Any, size: int, name: str) -> Tensor:
     if not isinstance(losses, Tensor) or losses.shape != (size,):
         shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
         raise ValueError(
@@ -212,12 +215,5 @@ def _check_losses(losses: Any, size: int, name: str) -> Tensor:
     return losses.detach().float()
 
 
-def _not_classification(prediction: Any, target: Any) -> str:
-    def describe(value: Any) -> str:
-        return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-
-    return (
-        "EasinessCallback reads logits (B, classes) and class indices (B,); got"
-        f" output {describe(prediction)} and targets {describe(target)}."
-        " Pass logits_fn or batch_fn to find them, or loss_fn, a loss for each example, for another task."
-    )
+def _kind(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -54,14 +54,14 @@ class EvaluationPass:
             self._loader, batch_size=self._reader.batch_size, rank=trainer.global_rank, world_size=trainer.world_size
         )
         total = min(len(batches), trial_batches(trainer) or len(batches))
-        device = trainer.lightning_module.device
-        columns = {series: _Columns(len(self.dataset), device) for series in self._series}
+        columns: dict[str, dict[str, Tensor]] = {series: {} for series in self._series}
+        empty = torch.empty(len(self.dataset), device=trainer.lightning_module.device)
         forward = find_forward(trainer, self._reader.module)
         with _at_rest(trainer), _isolated(loader, self.dataset):
             for position, (index, batch) in zip(range(total), _with_bar(trainer, loader, total), strict=False):
                 start = None if batches.is_padding(position) else int(index[0])
                 for series, values in self._observe(trainer, forward, batch, len(index)).items():
-                    columns[series].write(start, values)
+                    _write(columns[series], start, values, empty)
         found = [self._observation(trainer, series, columns[series], epoch) for series in self._series]
         return [replace(observation, seconds=time.perf_counter() - began) for observation in found]
 
@@ -97,8 +97,9 @@ class EvaluationPass:
             observed[series] = self._reader.observe(prediction, target, size, fields=PROBE_FIELDS)
         return observed
 
-    def _observation(self, trainer: Trainer, series: str, columns: _Columns, epoch: int | None) -> Observation:
-        fields, target = columns.reduced(trainer)
+    def _observation(self, trainer: Trainer, series: str, columns: dict[str, Tensor], epoch: int | None) -> Observation:
+        fields = _reduced(trainer, columns)
+        target = fields.pop("target", None)
         observation = Observation(
             series=series,
             step=num_steps(trainer),
@@ -112,33 +113,20 @@ class EvaluationPass:
         return observation
 
 
-class _Columns:
-    """A value per field and example, on the device; zero where another process observes the example."""
+def _write(columns: dict[str, Tensor], start: int | None, values: dict[str, Tensor], empty: Tensor) -> None:
+    """Keep one batch's values from example `start` on; None only makes the columns (N,), as all processes need them."""
+    for name, value in values.items():
+        if name not in columns:
+            columns[name] = torch.zeros_like(empty, dtype=torch.int64 if name == "target" else torch.float32)
+        if start is not None:
+            columns[name][start : start + len(value)] = value
 
-    def __init__(self, size: int, device: torch.device) -> None:
-        self._size, self._device = size, device
-        self._columns: dict[str, Tensor] = {}
 
-    def write(self, start: int | None, values: dict[str, Tensor]) -> None:
-        """Keep one batch's values from example `start` on; None only makes the columns, as all processes need them."""
-        for name, value in values.items():
-            if name not in self._columns:
-                dtype = torch.int64 if name == "target" else torch.float32
-                self._columns[name] = torch.zeros(self._size, dtype=dtype, device=self._device)
-            if start is not None:
-                self._columns[name][start : start + len(value)] = value
-
-    def reduced(self, trainer: Trainer) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Add up over the processes, in a fixed order of names, so that all processes do the same."""
-        columns = {
-            name: trainer.strategy.reduce(self._columns[name], reduce_op="sum").cpu()
-            for name in (*PROBE_FIELDS, "target")
-            if name in self._columns
-        }
-        target = columns.pop("target", None)
-        if "correct" in columns:
-            columns["correct"] = columns["correct"] > 0
-        return columns, target
+def _reduced(trainer: Trainer, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add up over the processes, in a fixed order of names, so that all processes do the same."""
+    named = [name for name in (*PROBE_FIELDS, "target") if name in columns]
+    fields = {name: trainer.strategy.reduce(columns[name], reduce_op="sum").cpu() for name in named}
+    return {name: values > 0 if name == "correct" else values for name, values in fields.items()}
 
 
 @contextmanager

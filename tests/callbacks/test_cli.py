@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_easiness import EasinessCallback, EasinessRecord
+from tests.contracts.cases import negated
 from tests.small import Net, Points, loader
 
 pytest.importorskip("jsonargparse")
@@ -67,10 +68,6 @@ def swapped(batch: Any) -> tuple[Any, Any]:
     return batch[0].flip(1), batch[1]
 
 
-def negated(inputs: Tensor) -> Tensor:
-    return -inputs
-
-
 def absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction.argmax(1) - target).abs().float()
 
@@ -91,11 +88,6 @@ def fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     return called
 
 
-def observer(cli: Any) -> EasinessCallback:
-    (found,) = (callback for callback in cli.trainer.callbacks if isinstance(callback, EasinessCallback))
-    return found
-
-
 ADD = "--trainer.callbacks+=lightning_easiness.EasinessCallback"
 
 
@@ -106,7 +98,8 @@ def test_without_options(fit: Callable[..., Any], tmp_path: Path) -> None:
     assert record.steps.tolist() == [2 * STEPS]
     kept = {name: value for name, value in vars(EasinessCallback()).items() if not name.startswith("_")}
     defaults = {name: value for name, value in kept.items() if name not in ("usage", "folder")}
-    assert {name: vars(observer(cli))[name] for name in defaults} == defaults
+    (found,) = (callback for callback in cli.trainer.callbacks if isinstance(callback, EasinessCallback))
+    assert {name: vars(found)[name] for name in defaults} == defaults
 
 
 def test_options_on_the_command_line(fit: Callable[..., Any], tmp_path: Path) -> None:
@@ -117,7 +110,7 @@ def test_options_on_the_command_line(fit: Callable[..., Any], tmp_path: Path) ->
         "--trainer.callbacks.at_steps=[0,3]",
         "--trainer.callbacks.probe=val",
         "--trainer.callbacks.online=false",
-        "--trainer.callbacks.patterns={negated: tests.callbacks.test_cli.negated}",
+        "--trainer.callbacks.patterns={negated: tests.contracts.cases.negated}",
         "--trainer.callbacks.run=mine",
         "--trainer.callbacks.module=net",
         "--trainer.callbacks.batch_fn=tests.callbacks.test_cli.swapped",
@@ -132,13 +125,6 @@ def test_options_on_the_command_line(fit: Callable[..., Any], tmp_path: Path) ->
     assert not (tmp_path / "runs" / "mine" / "train-online").exists()
 
 
-def test_no_probe_and_two_of_them(fit: Callable[..., Any], tmp_path: Path) -> None:
-    fit(ADD, "--trainer.callbacks.probe=null", ADD, "--trainer.callbacks.dirpath=other")
-    assert EasinessRecord.load(tmp_path / "easiness", "train-online").num_checkpoints == 2
-    assert not (tmp_path / "easiness" / "seed-5" / "train-probe").exists()
-    assert EasinessRecord.load(tmp_path / "other", "train-probe").num_checkpoints == 1
-
-
 YAML = """
 trainer:
   callbacks:
@@ -147,20 +133,30 @@ trainer:
         dirpath: from_yaml
         every_n_epochs: 1
         at_steps: [0, 5]
-        patterns: {negated: tests.callbacks.test_cli.negated, reversed: torch.neg}
+        patterns: {negated: tests.contracts.cases.negated, reversed: torch.neg}
         logits_fn: tests.callbacks.test_cli.read_answer
         loss_fn: tests.callbacks.test_cli.absolute_error
         exist_ok: true
         by_class: true
+    - class_path: lightning_easiness.EasinessCallback
+      init_args:
+        online: false
+        exist_ok: true
+        dirpath: another
+        logits_fn: tests.callbacks.test_cli.read_answer
+        probe:
+          class_path: tests.callbacks.test_cli.FewPoints
+          init_args: {size: 11}
 """
 
 
-def test_yaml(fit: Callable[..., Any], tmp_path: Path) -> None:
+def test_two_callbacks_in_yaml(fit: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(YAML)
     for _ in range(2):  # it may be run again, as exist_ok says
         cli = fit("--config=config.yaml", model=SaysMore)
-    assert observer(cli).patterns == {"negated": negated, "reversed": torch.neg}
-    record = EasinessRecord.load(tmp_path / "from_yaml")
+    first, _ = (callback for callback in cli.trainer.callbacks if isinstance(callback, EasinessCallback))
+    assert first.patterns == {"negated": negated, "reversed": torch.neg}
+    record = EasinessRecord.load(tmp_path / "from_yaml", "train-probe")
     assert record.loss_name == "absolute_error"
     assert record.steps.tolist() == [0, 5, STEPS, 2 * STEPS]
     assert set(record.loss.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0}
@@ -169,24 +165,7 @@ def test_yaml(fit: Callable[..., Any], tmp_path: Path) -> None:
     )
     assert torch.equal(negative.loss, reverse.loss)
     assert not torch.equal(negative.loss, record.loss)
-
-
-LOADER = """
-trainer:
-  callbacks:
-    - class_path: lightning_easiness.EasinessCallback
-      init_args:
-        online: false
-        probe:
-          class_path: tests.callbacks.test_cli.FewPoints
-          init_args: {size: 11}
-"""
-
-
-def test_a_loader_in_yaml(fit: Callable[..., Any], tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(LOADER)
-    fit("--config=config.yaml")
-    assert EasinessRecord.load(tmp_path / "easiness", "loader-probe").num_examples == 11
+    assert EasinessRecord.load(tmp_path / "another", "loader-probe").num_examples == 11
 
 
 def test_the_config_that_was_saved_runs_again(fit: Callable[..., Any], tmp_path: Path) -> None:

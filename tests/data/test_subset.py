@@ -176,13 +176,6 @@ def test_only_labels_that_are_given_are_replaced() -> None:
     assert mine[2][0] == 9
 
 
-def test_bad_selections() -> None:
-    with pytest.raises(IndexError, match=r"The `indices` of SelectedDataset must be in \[0, 20\)"):
-        SelectedDataset(Numbers(), torch.tensor([20]))
-    with pytest.raises(ValueError, match=r"The `target` of SelectedDataset must have shape \(20,\), a label for each"):
-        SelectedDataset(Numbers(), KEPT, torch.zeros(7, dtype=torch.int64))
-
-
 def test_labels_that_a_data_set_lists() -> None:
     class Listed(Numbers):
         def __init__(self, **attributes: Any) -> None:

@@ -156,7 +156,7 @@ class TestBatchReader:
         ("prediction", "target", "options", "message"),
         [
             *((torch.zeros(shape), TWO, {}, "losses cannot be matched") for shape in ((), (3, 2), (0, 2))),
-            (torch.zeros(4, 3), TWO, {}, "2 outputs per example, as ensembles have. Pass logits_fn"),
+            (torch.zeros(4, 3), TWO, {}, "2 outputs per example, as ensembles have; pass logits_fn"),
             (
                 torch.zeros(2, 3, 4),
                 torch.tensor([0, 1]),
