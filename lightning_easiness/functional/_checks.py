@@ -29,9 +29,6 @@ def is_integer(values: Tensor) -> bool:
     return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
 
 
-# ------------------------------------------------------------------------------------------------- kinds and shapes
-
-
 def tensor(owner: str, name: str, value: object) -> None:
     """Raise TypeError for anything but a tensor."""
     if not isinstance(value, Tensor):
@@ -111,9 +108,6 @@ def images(owner: str, values: Tensor, channels: str = "C") -> None:
     if values.ndim != 4 or (channels != "C" and values.shape[1] != int(channels)):
         way = "a single image is `image[None]`, and channels come before height and width"
         refuse(owner, "images", f"have shape (N, {channels}, H, W)", f"shape {tuple(values.shape)}", way)
-
-
-# -------------------------------------------------------------------------------------------- logits, labels, outputs
 
 
 def logits(owner: str, rows: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,9 +191,6 @@ def probabilities(owner: str, values: Tensor, given: Tensor) -> tuple[Tensor, Te
     given = labels(owner, "given", given, values.shape[1], unknown_too=True)
     same_length(owner, "given", given, "probabilities[:, 0]", values[:, 0])
     return values, given
-
-
-# ----------------------------------------------------------------------------------------------------------- options
 
 
 def choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
