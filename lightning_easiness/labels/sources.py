@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, Union
@@ -208,28 +209,7 @@ class SourceReader:
             online_first = self.probabilities is None
         else:
             online_first = get_score(score).per == "trajectory"
-        return self._open_folder(path, score, (ONLINE, PROBE) if online_first else (PROBE, ONLINE))
-
-    def _open_folder(self, path: Path, score: str, series: tuple[str, str]) -> EasinessRecord:
-        """Return the first series that the folder has."""
-        try:
-            record = EasinessRecord.load(path, series[0])
-        except FileNotFoundError as error:
-            try:
-                other = EasinessRecord.load(path, series[1])
-            except FileNotFoundError:
-                raise error from None
-            if score in _ONLINE_ONLY:
-                raise _not_online(f"no run in '{path}' holds the series '{ONLINE}'", score) from None
-            return other
-        if record.series == PROBE:
-            try:
-                trained = EasinessRecord.load(path, ONLINE).identity
-            except FileNotFoundError:
-                return record
-            way_out = f"give EasinessRecord.load(path, '{ONLINE}'), or EasinessRecord.load(path, '{PROBE}')."
-            trained.check_same(record.identity, f"The training in '{path}'", f"its series '{PROBE}'", way_out)
-        return record
+        return _open_folder(path, score, *((ONLINE, PROBE) if online_first else (PROBE, ONLINE)))
 
     # ------------------------------------------------------------------ the score and sample easiness
 
@@ -283,15 +263,35 @@ class SourceReader:
             return record.score("sample_easiness", self.checkpoint).values
         if isinstance(source, (EasinessRecord, Scores)):
             raise _no_easiness(f"series '{record.series}' holds {', '.join(record.fields)}")
-        try:
-            probe = EasinessRecord.load(Path(source), PROBE, runs)
-        except (FileNotFoundError, ValueError) as error:
-            raise _no_easiness(str(error).rstrip(".")) from None
+        probe = _load(Path(source), PROBE, runs)
+        if probe is None:
+            raise _no_easiness(f"no run in '{source}' holds the series '{PROBE}'")
         if not self.of_protocol and not scores.identity.is_same(probe.identity):
             raise _no_easiness(f"series '{PROBE}' is of other labels than training, as after Keep(labels=...)")
         last = self.checkpoint == -1 or scores.step is None
         index = self.checkpoint if last else probe.checkpoint_at(step=scores.step)
         return probe.score("sample_easiness", index).values
+
+
+def _load(path: Path, series: str, runs: Sequence[str] | None = None) -> EasinessRecord | None:
+    with suppress(FileNotFoundError):
+        return EasinessRecord.load(path, series, runs)
+    return None
+
+
+def _open_folder(path: Path, score: str, first: str, second: str) -> EasinessRecord:
+    """Return the first series, of the labels that were trained on, or where there is none of it, the second."""
+    record = _load(path, first)
+    if record is None:
+        record = _load(path, second) or EasinessRecord.load(path, first)  # which says what is missing
+        if score in _ONLINE_ONLY:
+            raise _not_online(f"no run in '{path}' holds the series '{ONLINE}'", score)
+        return record
+    trained = _load(path, ONLINE) if first == PROBE else None
+    if trained is not None:
+        way_out = f"give EasinessRecord.load(path, '{ONLINE}'), or EasinessRecord.load(path, '{PROBE}')."
+        trained.identity.check_same(record.identity, f"The training in '{path}'", f"its series '{PROBE}'", way_out)
+    return record
 
 
 def _check_ranks(score: str) -> None:
