@@ -49,13 +49,15 @@ def _missing(labels: list[int]) -> str:
 
 def class_fractions(choice: Choice, target: Tensor | None) -> dict[int, float]:
     """Class -> fraction of its examples that are kept, by their true labels."""
-    if target is None or not len(target):
+    if target is None or not len(target) or int(target.max()) < 0:
         return {}
-    total = _count(target)
-    kept = _count(target[choice.kept], len(total))
-    pairs = enumerate(zip(kept.tolist(), total.tolist(), strict=True))
-    return {label: count / size for label, (count, size) in pairs if size}
-
-
-def _count(target: Tensor, num_classes: int = 0) -> Tensor:
-    return torch.bincount(target.long().clamp(min=-1).add_(1), minlength=num_classes + 1)[1:]  # unknown ones in front
+    highest, front = int(target.max()), int(target.min()) < 0
+    if front:  # what has no label comes in front
+        target = target.long().clamp(min=-1) + 1
+    # one count of (class, kept or not), in as few bytes per example as possible: there may be millions
+    pairs = target.to(torch.uint8 if highest < 126 else torch.int64) * 2
+    kept = torch.zeros_like(pairs)
+    kept[choice.kept] = 1
+    counts = torch.bincount(pairs.add_(kept), minlength=2 * (highest + 1 + front)).view(-1, 2)[int(front) :]
+    sizes = enumerate(zip(counts[:, 1].tolist(), counts.sum(1).tolist(), strict=True))
+    return {label: count / size for label, (count, size) in sizes if size}
