@@ -160,7 +160,8 @@ def test_every_way_to_give_data(kind: str, tmp_path: Path) -> None:
 
 
 def test_an_evaluation_pass_of_the_users_serves_the_refinement(tmp_path: Path) -> None:
-    protocol = runs(tmp_path, make=lambda: make_trainer(callbacks=[EasinessCallback(every_n_epochs=1, num_images=0)]))
+    observer = EasinessCallback(every_n_epochs=1, num_images=0)  # one object in both Trainers
+    protocol = runs(tmp_path, make=lambda: make_trainer(callbacks=[observer]))
     records = protocol.run()
     for checkpoint in (-1, 0):
         plain = find_label_issues(tmp_path, Threshold(100), checkpoint=checkpoint)
