@@ -237,9 +237,7 @@ class EasinessCallback(Callback):
         """Open the run, when the loaders are known."""
         sizes = {}
         if self._online is not None:
-            if self._restored is not None:
-                self._online.restore(self._restored)
-            self._online.start()
+            self._online.start(self._restored)
             sizes["train-online"] = self._online.num_examples
         if self.probe is not None:
             self._pass = self._make_pass(trainer)

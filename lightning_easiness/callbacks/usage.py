@@ -33,7 +33,6 @@ class UsageMeter:
         self._started = 0.0
         self._paused = 0.0  # of the seconds since then, those that do not count
         self._carried = 0.0  # seconds of the epoch from before a fit was stopped
-        self._is_paused = False
 
     def start(self) -> None:
         """Begin an epoch, its selection with it."""
@@ -45,15 +44,11 @@ class UsageMeter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out what serves no training, as validation and an evaluation pass for the record."""
-        if self._is_paused:
-            yield
-            return
-        began, self._is_paused = time.perf_counter(), True
+        """Leave out what serves no training, as an evaluation pass for the record."""
+        began = time.perf_counter()
         try:
             yield
         finally:
-            self._is_paused = False
             self._paused += time.perf_counter() - began
 
     def leave_out(self, seconds: float) -> None:
@@ -81,12 +76,8 @@ class UsageMeter:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epochs so far, as plain types."""
-        open_seconds = self._seconds if self._started else 0.0
-        return {
-            "data_use": list(self.data_use),
-            "epoch_seconds": list(self.epoch_seconds),
-            "open_seconds": open_seconds,
-        }
+        epochs = {"data_use": list(self.data_use), "epoch_seconds": list(self.epoch_seconds)}
+        return {**epochs, "open_seconds": self._seconds if self._started else 0.0}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""

@@ -41,7 +41,6 @@ class OnlineObserver:
         self._names = names
         self._asked = (*names, PROBABILITIES) if probabilities else names
         self._probabilities: ProbabilitySums | None = None
-        self._restored_probabilities: dict[str, Any] | None = None
         self._loader_hook = LoaderHook(trainer)
         self._logits_hook: LogitsHook | None = None
         self._sums: EpochSums | None = None
@@ -59,17 +58,13 @@ class OnlineObserver:
         """Listen to the module that returns the logits, when its parts are made."""
         self._logits_hook = LogitsHook(self._trainer.lightning_module, self._reader.module, self._reader.prediction)
 
-    def start(self) -> None:
-        """Begin or go on with an epoch, when the train loader is known."""
+    def start(self, state: dict[str, Any] | None = None) -> None:
+        """Begin, or go on with the epoch that `state` is of, when the train loader is known."""
         self._sums = EpochSums(num_examples(self._loader().dataset), self._names)
-        if self._restored is not None:
-            known = self._restored[0].shape[1]
-            check_length(self.num_examples, f"the epoch that training resumes in was begun with {known}", known)
         if PROBABILITIES in self._asked:
             self._probabilities = ProbabilitySums(self.num_examples, keeps=self._trainer.is_global_zero)
-            if self._restored_probabilities is not None:
-                self._probabilities.restore(self._restored_probabilities)
-                self._restored_probabilities = None
+        if state is not None:
+            self._restore(state)
 
     def check_loader(self) -> None:
         """Raise a ValueError where a loader that was reloaded is of another data set."""
@@ -147,16 +142,6 @@ class OnlineObserver:
             state["names"] = list(self._names)
         return state
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on with the epoch that `state` is of."""
-        self._num_classes = state["num_classes"]
-        self._restored_probabilities = state.get(PROBABILITIES)
-        if "sums" in state:
-            held = dict(zip((*state["names"], "count"), state["sums"].cpu(), strict=True))
-            unknown = torch.full_like(held["count"], torch.nan)  # of a field that was not asked for then
-            sums = torch.stack([held.get(name, unknown) for name in (*self._names, "count")])
-            self._restored = (sums, state["target"].cpu())
-
     def close(self, keep_sums: bool = False) -> None:
         """Remove the hooks. The sums may be kept for a checkpoint that is saved after an exception."""
         self._loader_hook.remove()
@@ -168,6 +153,18 @@ class OnlineObserver:
             if self._probabilities is not None:
                 self._probabilities.drop_steps()
         self._index = self._target = None
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._num_classes = state["num_classes"]
+        if self._probabilities is not None and PROBABILITIES in state:
+            self._probabilities.restore(state[PROBABILITIES])
+        if "sums" in state:
+            held = dict(zip((*state["names"], "count"), state["sums"].cpu(), strict=True))
+            known = len(held["count"])
+            check_length(self.num_examples, f"the epoch that training resumes in was begun with {known}", known)
+            unknown = torch.full_like(held["count"], torch.nan)  # of a field that was not asked for then
+            sums = torch.stack([held.get(name, unknown) for name in (*self._names, "count")])
+            self._restored = (sums, state["target"].cpu())
 
     def _loader(self) -> Any:
         return only_loader(self._trainer.train_dataloader, "train")
