@@ -183,11 +183,11 @@ class EasinessCallback(Callback):
             return
         self._close()
         goes_on = self._last_fit == (id(trainer), num_steps(trainer)) and num_steps(trainer) > 0
-        before = self.state_dict() if goes_on else {}
+        before, folder = self.state_dict() if goes_on else {}, self.folder
         self._forget()
         if goes_on:  # a further fit() of the same Trainer
             self._run_name, self._evaluated_step = before["run"], before["probed_step"]
-            self.folder, self._restored = Path(before["folder"]), before["online"]
+            self.folder, self._restored = folder, before["online"]
         if self.online:
             names = tuple(dict.fromkeys((*ONLINE_FIELDS, *(name for _, asked in self._listeners for name in asked))))
             self._online = OnlineObserver(trainer, self.reader, names, self.probabilities)
@@ -374,7 +374,7 @@ class EasinessCallback(Callback):
     def state_dict(self) -> dict[str, Any]:
         online = self._online.state(epoch_is_open=self._open_epoch >= 0) if self._online is not None else None
         return {
-            "folder": str(self.folder),
+            "folder": None if self.folder is None else str(self.folder),
             "run": self._run_name,
             "open_epoch": self._open_epoch,
             "last_epoch": self._last_epoch,
@@ -386,7 +386,8 @@ class EasinessCallback(Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._is_resumed = True
-        self.folder = Path(state_dict["folder"]) if "folder" in state_dict else None
+        folder = state_dict.get("folder")  # which checkpoints of before do not have
+        self.folder = None if folder is None else Path(folder)
         self._run_name = state_dict["run"]
         self._open_epoch = state_dict["open_epoch"]
         self._last_epoch = state_dict.get("last_epoch", -1)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import BatchSizeFinder, ModelCheckpoint
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -157,7 +157,7 @@ def test_a_subset_counts_in_its_own_indices(tmp_path: Path) -> None:
     assert torch.equal(record.target, Points().y[40:])
 
 
-def test_examples_never_seen_are_told_apart(tmp_path: Path) -> None:
+def test_examples_never_seen_have_neither_loss_nor_target(tmp_path: Path) -> None:
     record = observe(tmp_path, loader(IndexedPoints(), drop_last=True), max_epochs=1)
     unseen = record.count[0, 0] == 0
     assert int(unseen.sum()) == 53 % 8
@@ -208,39 +208,7 @@ def test_a_tuner_that_loads_validation_while_it_trains(tmp_path: Path, max_trial
     assert record.count.sum(-1).tolist() == [[52, 52]]
 
 
-class Child(Net):
-    """Calls its only child, never its own forward."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-
-
-def test_the_only_child_is_listened_to(tmp_path: Path) -> None:
-    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Child(), loader())
-    assert EasinessRecord.load(tmp_path, series="train-online").count.sum() == 2 * 53
-
-
-def test_a_named_submodule(tmp_path: Path) -> None:
-    class TwoParts(Net):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(4, 4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.net(x)).softmax(1)
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return nn.functional.nll_loss(self(batch[0]).log(), batch[1])
-
-    module = TwoParts()
-    callback = EasinessCallback(tmp_path, probe=None, module="head")
-    trainer(callbacks=[callback], max_epochs=1).fit(module, loader())
-    record = EasinessRecord.load(tmp_path, series="train-online")
-    assert record.loss.mean() == pytest.approx(1.4, abs=0.5)
-    assert record.count.sum() == 53
-
-
-def test_epochs_of_raw_optimizers_are_told_apart(tmp_path: Path) -> None:
+def test_epochs_of_raw_optimizers_have_steps_of_their_own(tmp_path: Path) -> None:
     """Lightning counts no steps of theirs, so that every epoch would be at step 0."""
 
     class Raw(Net):
