@@ -170,7 +170,7 @@ class Chooser:
 
 
 def _same_in_all_processes(trainer: Trainer | None, choice: Choice) -> Choice:
-    """Rank 0's choice: a user's own selection may draw from a generator that differs by rank."""
+    """Return rank 0's choice: a user's own selection may draw from a generator that differs by rank."""
     if trainer is None or trainer.world_size == 1:
         return choice
     return Choice.from_state_dict(trainer.strategy.broadcast(choice.state_dict()))

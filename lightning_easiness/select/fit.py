@@ -197,15 +197,15 @@ def _reader_and_callback(
         )
     if not callbacks:
         return reader or BatchReader(), None
-    if observes and len({replace(callback.reader, batch_size=None) for callback in callbacks}) > 1:
+    first = callbacks[0].reader
+    if observes and any(replace(callback.reader, batch_size=first.batch_size) != first for callback in callbacks):
         raise ValueError(
             f"The Trainer has {len(callbacks)} EasinessCallbacks that read batches differently, so it is not known by"
             f" which of them {name} chooses: give them the same `module`, `batch_fn`, `logits_fn`, `loss_fn` and"
             " `sigma2`."
         )
-    # one that looks at the same examples, if there is one, as its passes can be used
-    callback = min(usable, key=lambda one: one.probe != "train") if observes else None
-    return callbacks[0].reader, callback
+    # one that observes the same examples, if there is one, as its passes can be used
+    return first, min(usable, key=lambda callback: callback.probe != "train") if observes else None
 
 
 def _warn_of_schedules(trainer: Any) -> None:

@@ -132,17 +132,17 @@ def test_it_observes_before_every_nth_epoch_after_the_early_ones(early: int, eve
     training = SampleEasinessTraining(
         early_epochs=early, rescore_every_n_epochs=every, online=online, final_epochs=2, others_share=0.3
     )
-    looks = [epoch for epoch in range(12) if training.observes_before(SelectionState(9, epoch, max_epochs=12))]
-    assert looks == ([] if every is None else list(range(early, 10, every)))
+    observes = [epoch for epoch in range(12) if training.observes_before(SelectionState(9, epoch, max_epochs=12))]
+    assert observes == ([] if every is None else list(range(early, 10, every)))
 
 
 def test_per_batch_it_observes_every_batch_but_the_early_and_final_ones() -> None:
     training = SampleEasinessTraining(early_epochs=2, final_epochs=1, per="batch")
-    looks = [
+    observes = [
         [training.observes_before(SelectionState(4, epoch, max_epochs=5, batch=batch)) for batch in range(3)]
         for epoch in range(5)
     ]
-    assert looks == [[False] * 3] * 2 + [[True] * 3] * 2 + [[False] * 3]
+    assert observes == [[False] * 3] * 2 + [[True] * 3] * 2 + [[False] * 3]
 
 
 def test_what_nothing_is_known_of_is_trained_on() -> None:
