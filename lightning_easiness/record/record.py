@@ -129,9 +129,9 @@ class EasinessRecord:
             FileExistsError: `dirpath` holds checkpoints of a run of that name.
             OSError: it cannot be written to.
         """
-        for run in (run.whole() for run in self._runs):
+        for run in self._runs:
             with RunWriter(dirpath, run.name, seed=run.info.seed, versions=run.info.versions) as writer:
-                for file in run.checkpoints:
+                for file in run.own:
                     writer.append(run.observation(file))
                 if have_probabilities([run], self.series):
                     writer.replace_probabilities(averaged_probabilities(run))
@@ -171,7 +171,7 @@ class EasinessRecord:
     @property
     def steps(self) -> Tensor:
         """Optimizer updates before each checkpoint, int64 `(C,)`, ascending."""
-        return torch.tensor(self._runs[0].steps)
+        return torch.tensor([file.step for file in self._runs[0].checkpoints])
 
     @property
     def epochs(self) -> Tensor:
@@ -343,7 +343,7 @@ class EasinessRecord:
         index = self._index(checkpoint)
         found = self._score_runs(name, index, first, options)
         _warn(found.gaps)
-        breaks_ties = "loss" in self.fields and name != "mean_loss"
+        loss = self.field("loss", index) if "loss" in self.fields and name != "mean_loss" else None
         scores = Scores(
             found.values,
             higher_is_easier=get_score(name).higher_is_easier,
@@ -354,10 +354,14 @@ class EasinessRecord:
             step=int(self.steps[index]),
             epoch=int(self.epochs[index]),
             fingerprint=self.fingerprint,
-            tie_breaker=self.field("loss", index).nanmean(0) if breaks_ties else None,
+            tie_breaker=None if loss is None else _nanmean(loss),
             seed=seed,
         )
-        scores.warn_of_nan(stacklevel=2)
+        if scores.num_nan:
+            warn_user(
+                f"{scores.num_nan} of {len(scores)} examples have no {name} (NaN in some run): "
+                "they are in neither easiest() nor hardest()."
+            )
         return scores
 
     def agreement(
@@ -412,6 +416,11 @@ class EasinessRecord:
 def _warn(sentences: Iterable[str]) -> None:
     for sentence in sentences:
         warn_user(sentence)
+
+
+def _nanmean(rows: Tensor) -> Tensor:
+    means = rows.mean(0)  # much faster than `nanmean`
+    return rows.nanmean(0) if means.isnan().any() else means
 
 
 def _plural(number: int, noun: str) -> str:

@@ -24,20 +24,16 @@ class RunScores:
     values: Tensor  # (N,)
     alone: Tensor  # (R, N), NaN where a run did not see an example, or recorded a NaN of it
     unseen: Tensor  # bool (R, N), where it is for the former that `alone` is NaN
-    remarks: tuple[str, ...] = ()  # a sentence for each thing to know about the trajectories
-    gaps: tuple[str, ...] = ()  # a sentence on examples whose score is of fewer than all runs, where there are any
+    remarks: Sequence[str] = ()  # a sentence for each thing to know about the trajectories
+    gaps: Sequence[str] = ()  # a sentence on examples whose score is of fewer than all runs, where there are any
 
     def spread(self) -> Tensor:
         """Compute the standard deviation (ddof=1) over the runs that saw an example, `(N,)`; NaN for fewer than two."""
-        if len(self.alone) == 1:
-            return torch.full_like(self.values, torch.nan)
-        if not self.unseen.any():
-            return self.alone.std(0)
-        means, squares = _mean_over_seen(self.alone, self.unseen), torch.zeros_like(self.values)
-        for row, unseen in zip(self.alone, self.unseen, strict=True):  # a run at a time: R x N is held once
-            squares += (row - means).masked_fill_(unseen, 0).square_()
-        others = (~self.unseen).sum(0) - 1
-        return squares.div_(others).sqrt_().masked_fill_(others < 1, torch.nan)
+        seen = (~self.unseen).sum(0)
+        rows = list(zip(self.alone, self.unseen, strict=True))  # a run at a time: R x N is held once
+        means = sum(row.double().masked_fill_(unseen, 0) for row, unseen in rows) / seen
+        squares: Tensor = sum((row - means).masked_fill_(unseen, 0).square_() for row, unseen in rows) / (seen - 1)
+        return squares.sqrt_().masked_fill_(seen < 2, torch.nan).to(self.alone.dtype)
 
 
 def score_runs(
@@ -54,20 +50,24 @@ def score_runs(
     """
     _check(definition, runs[0].loss, first, checkpoint)
     files_of_runs, remarks = _files(definition, runs, first, checkpoint)
-    alone, unseen = [], []
-    for run, files in zip(runs, files_of_runs, strict=True):
-        scores, missing, holes = _run_score(definition, files, options)
-        alone.append(scores)
-        unseen.append(missing)
-        if holes:
-            remarks.append(
-                f"{holes} of {len(scores)} examples of run '{run.name}' have a NaN at some of its {len(files)}"
-                f" checkpoints: their {definition.name} is that of the others."
-            )
-    if definition.per == "trajectory" or definition.mean_over_runs:
-        return _mean_over_runs(definition, stack_rows(alone), stack_rows(unseen), tuple(remarks))
-    inputs = _inputs([[_reader(file, field) for (file,) in files_of_runs] for field in definition.fields], slice(None))
-    return RunScores(_apply(definition, inputs, options), stack_rows(alone), stack_rows(unseen))
+    found = [_run_score(definition, files, options) for files in files_of_runs]
+    alone, unseen = (stack_rows(rows) for rows in list(zip(*found, strict=True))[:2])
+    if definition.per == "checkpoint" and not definition.mean_over_runs:
+        inputs = _inputs(definition, [file for files in files_of_runs for file in files])(slice(None))
+        return RunScores(_apply(definition, inputs, options), alone, unseen)
+    remarks += [
+        f"{holes} of {len(scores)} examples of run '{run.name}' have a NaN at some of its {len(files)} checkpoints: "
+        f"their {definition.name} is that of the others."
+        for run, files, (scores, _, holes) in zip(runs, files_of_runs, found, strict=True)
+        if holes
+    ]
+    values = _mean_over_seen(alone, unseen)
+    partly = int((unseen.any(0) & ~unseen.all(0) & ~values.isnan()).sum())
+    gap = (
+        f"{partly} of {len(values)} examples were seen in fewer than all {len(runs)} runs: their {definition.name} is "
+        "the mean over those runs."
+    )
+    return RunScores(values, alone, unseen, remarks, [gap] if partly else [])
 
 
 def stack_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -93,28 +93,11 @@ def _check(definition: ScoreDefinition, recorded: str, first: int, checkpoint: i
         )
 
 
-def _mean_over_runs(
-    definition: ScoreDefinition, alone: Tensor, unseen: Tensor, remarks: tuple[str, ...] = ()
-) -> RunScores:
-    values = _mean_over_seen(alone, unseen)
-    if not unseen.any():
-        return RunScores(values, alone, unseen, remarks)
-    number = int((unseen.any(0) & ~unseen.all(0) & ~values.isnan()).sum())
-    sentence = (
-        f"{number} of {len(values)} examples were seen in fewer than all {len(alone)} runs: their {definition.name} is "
-        "the mean over those runs."
-    )
-    return RunScores(values, alone, unseen, remarks, (sentence,) if number else ())
-
-
 def _mean_over_seen(rows: Tensor, unseen: Tensor) -> Tensor:
-    means = rows.mean(0)
     if not unseen.any():
-        return means
-    total = torch.zeros_like(means)
-    for row, missing in zip(rows, unseen, strict=True):  # a run at a time: R x N is held once
-        total += row.masked_fill(missing, 0)
-    return torch.where(unseen.any(0), total / (~unseen).sum(0), means)
+        return rows.mean(0)
+    total = sum(row.masked_fill(missing, 0) for row, missing in zip(rows, unseen, strict=True))
+    return torch.where(unseen.any(0), total / (~unseen).sum(0), rows.mean(0))
 
 
 def _files(
@@ -129,11 +112,11 @@ def _files(
         return found, []
     low, *_, high = sorted(len(files) for files in found)
     lengths = f"{low}" if low == high else f"{low} to {high}"
-    sentence = (
+    remark = (
         f"The runs were observed at different steps: {definition.name} is taken over all checkpoints of each run, "
         f"{lengths}, also those that other runs lack; to compare like with like, load runs that match with runs=[...]."
     )
-    return found, [sentence]
+    return found, [remark]
 
 
 # --------------------------------------------------------------------------------------------------- of a single run
@@ -143,27 +126,24 @@ def _run_score(
     definition: ScoreDefinition, files: Sequence[ArrayFile], options: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, int]:
     """Compute the score of one run, where it is NaN as the example was not seen, and how many lack a part."""
-    columns = [[_reader(file, field) for file in files] for field in definition.fields]
+    inputs_of, num_examples = _inputs(definition, files), files[0].num_examples
     counts = [file.read("count") if "count" in file.fields else None for file in files]
     if definition.weights is not None:
         options = {**options, "weights": definition.weights(torch.stack([_accuracy(file) for file in files]))}
     # only a score of a trajectory must treat each example by itself
-    length = max(1, _BLOCK // len(files)) if definition.per == "trajectory" else files[0].num_examples
+    length = max(1, _BLOCK // len(files)) if definition.per == "trajectory" else num_examples
     scores, unseen, holes = [], [], 0
-    for start in range(0, files[0].num_examples, length):
+    for start in range(0, num_examples, length):
         block = slice(start, start + length)
-        inputs = _inputs(columns, block)
+        inputs = inputs_of(block)
         scores.append(_apply(definition, inputs, options))
         unseen.append(torch.zeros_like(scores[-1], dtype=torch.bool))
         unknown = reduce(torch.logical_or, (rows.isnan() for rows in inputs))
-        if not unknown.any():
-            continue
-        gappy = unknown.any(0).nonzero().squeeze(1)
-        unknown = unknown[:, gappy]
-        seen = _seen(counts, block, gappy)
-        lost = (unknown & seen).any(0)  # what was seen and is not known is a NaN, of the loss or of the outputs
-        holes += int((lost & ~unknown.all(0)).sum())
-        unseen[-1][gappy] = scores[-1][gappy].isnan() & ~seen.all(0) & ~lost
+        if unknown.any():  # a probe, which has no counts, sees all
+            seen = stack_rows([torch.ones_like(unknown[0]) if count is None else count[block] > 0 for count in counts])
+            lost = (unknown & seen).any(0)  # what was seen and is not known is a NaN, of the loss or of the outputs
+            holes += int((lost & ~unknown.all(0)).sum())
+            unseen[-1] = scores[-1].isnan() & ~seen.all(0) & ~lost
     return torch.cat(scores), torch.cat(unseen), holes
 
 
@@ -173,34 +153,6 @@ def _accuracy(file: ArrayFile) -> Tensor:
     return (file.read("correct") & seen).sum() / seen.sum().clamp(min=1)
 
 
-def _seen(counts: Sequence[Tensor | None], block: slice, examples: Tensor) -> Tensor:
-    """Return where examples of a block were seen, bool (C, n): a probe, which has no counts, sees all."""
-    seen = torch.ones(len(counts), len(examples), dtype=torch.bool)
-    for row, count in zip(seen, counts, strict=True):
-        if count is not None:
-            torch.gt(count[block][examples], 0, out=row)
-    return seen
-
-
-# ------------------------------------------------------------------------------------ what the function is given
-
-
-_Reader = Callable[[slice], Tensor]
-
-
-def _inputs(columns: Sequence[Sequence[_Reader]], examples: slice) -> list[Tensor]:
-    return [stack_rows([read(examples) for read in column]) for column in columns]
-
-
-def _reader(file: ArrayFile, field: str) -> _Reader:
-    """Return what hands a block of a field to a score: floats, NaN where an example was not seen."""
-    values = file.read(field)
-    if field != "correct":
-        return lambda examples: values[examples].float()
-    unseen = _unseen(file)
-    return lambda examples: values[examples].float().masked_fill(unseen[examples], torch.nan)
-
-
 def _unseen(file: ArrayFile) -> Tensor:
     unseen = torch.zeros(file.num_examples, dtype=torch.bool)
     if "count" in file.fields:
@@ -208,6 +160,26 @@ def _unseen(file: ArrayFile) -> Tensor:
     if "loss" in file.fields:
         unseen |= file.read("loss").isnan()
     return unseen
+
+
+def _inputs(definition: ScoreDefinition, files: Sequence[ArrayFile]) -> Callable[[slice], list[Tensor]]:
+    """Return what gives the function of a score its fields of a block of examples, each a row per file."""
+    readers = [_reader(files, field) for field in definition.fields]
+    return lambda block: [read(block) for read in readers]
+
+
+def _reader(files: Sequence[ArrayFile], field: str) -> Callable[[slice], Tensor]:
+    """Return what reads a block of a field: floats, NaN where an example was not seen."""
+    values = [file.read(field) for file in files]
+    if field != "correct":
+        return lambda block: stack_rows([row[block] for row in values]).float()
+    unseen = [_unseen(file) for file in files]
+    return lambda block: stack_rows(
+        [
+            row[block].float().masked_fill_(missing[block], torch.nan)
+            for row, missing in zip(values, unseen, strict=True)
+        ]
+    )
 
 
 def _apply(definition: ScoreDefinition, inputs: Sequence[Tensor], options: Mapping[str, Any]) -> Tensor:

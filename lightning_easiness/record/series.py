@@ -33,15 +33,12 @@ _LOAD_ONE = "load those of one data set, module and loss with runs=[...]."
 
 @dataclass(frozen=True)
 class RecordedSeries:
-    """One series of one run: the headers of its checkpoints by ascending step, and of its targets, if any.
-
-    `checkpoints` are those at which it is stacked with other runs; `not_shared` are the rest of its own.
-    """
+    """One series of one run: the headers of its checkpoints by ascending step, and of its targets, if any."""
 
     info: RunInfo
-    checkpoints: tuple[ArrayFile, ...]
     targets: ArrayFile | None
-    not_shared: tuple[ArrayFile, ...] = ()
+    own: tuple[ArrayFile, ...]  # all of its checkpoints
+    checkpoints: tuple[ArrayFile, ...]  # those at which it is stacked with other runs
 
     @property
     def name(self) -> str:
@@ -49,25 +46,25 @@ class RecordedSeries:
         return self.info.name
 
     @property
-    def steps(self) -> tuple[int, ...]:
-        """Steps of the checkpoints."""
-        return tuple(checkpoint.step for checkpoint in self.checkpoints)
+    def own_steps(self) -> set[int]:
+        """Steps of all of its checkpoints."""
+        return {checkpoint.step for checkpoint in self.own}
 
     @property
     def loss(self) -> str:
         """Name of the loss."""
-        return self.checkpoints[0].loss
+        return self.own[0].loss
 
     @property
     def num_classes(self) -> int | None:
         """K, where known."""
-        return next((checkpoint.num_classes for checkpoint in self.checkpoints if checkpoint.num_classes), None)
+        return next((checkpoint.num_classes for checkpoint in self.own if checkpoint.num_classes), None)
 
     @cached_property
     def identity(self) -> DataIdentity:
         """The data set, with its recorded fingerprint; its targets are mapped, not read."""
         if self.targets is None:
-            return DataIdentity(self.checkpoints[0].num_examples)
+            return DataIdentity(self.own[0].num_examples)
         return DataIdentity(self.targets.num_examples, self.targets.read("target"), self.targets.fingerprint)
 
     def trajectory(self, first: int, last: int) -> tuple[ArrayFile, ...]:
@@ -75,14 +72,9 @@ class RecordedSeries:
 
         The first and the last shared one stand for the first and the last of its own.
         """
-        own = sorted((*self.checkpoints, *self.not_shared), key=lambda checkpoint: checkpoint.step)
-        begin = own[0] if first == 0 else self.checkpoints[first]
-        end = own[-1] if last == len(self.checkpoints) - 1 else self.checkpoints[last]
-        return tuple(checkpoint for checkpoint in own if begin.step <= checkpoint.step <= end.step)
-
-    def whole(self) -> RecordedSeries:
-        """Return the run by itself, with all of its own checkpoints."""
-        return replace(self, checkpoints=self.trajectory(0, len(self.checkpoints) - 1), not_shared=())
+        begin = 0 if first == 0 else self.own.index(self.checkpoints[first])
+        end = len(self.own) - 1 if last == len(self.checkpoints) - 1 else self.own.index(self.checkpoints[last])
+        return self.own[begin : end + 1]
 
     def observation(self, file: ArrayFile) -> Observation:
         """Return what one of its checkpoints holds, as it was observed; the fields are mapped."""
@@ -160,7 +152,7 @@ def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSer
         if file.num_examples != length
     ]
     fitting = tuple(file for file in files if file.num_examples == length)
-    return RecordedSeries(info, fitting, targets) if fitting else None
+    return RecordedSeries(info, targets, fitting, fitting) if fitting else None
 
 
 def _tried(problems: list[str], read: Callable[..., T], *arguments: object) -> T | None:
@@ -185,31 +177,31 @@ def _nothing_found(path: Path, folders: Sequence[Path], series: str, problems: S
 
 
 def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[str]]:
-    """Cut runs to the checkpoints that they share; the others go on as `not_shared`, for what needs a whole trajectory.
+    """Cut runs to the checkpoints that they share; the others remain for what needs a whole trajectory.
 
     Shared are the checkpoints of all complete runs, or of all runs where none is complete; an incomplete run that lacks
     one is left out. Earlier cuts are undone. Also returns a sentence for each thing left out.
     """
     check_same_data(runs)
-    runs = [run.whole() for run in runs]
     decisive = [run for run in runs if run.info.complete] or runs
-    shared = set(decisive[0].steps).intersection(*(run.steps for run in decisive))
+    shared = set.intersection(*(run.own_steps for run in decisive))
     if not shared:
+        extents = "; ".join(f"'{run.name}' holds {_listed(run.own_steps)}" for run in decisive)
         raise ValueError(
-            f"The runs share no checkpoint ({'; '.join(_extent(run) for run in decisive)}): "
-            "load those that were observed at the same steps, with runs=[...]."
+            f"The runs share no checkpoint ({extents}): load those that were observed at the same steps, with "
+            "runs=[...]."
         )
     kept, problems = [], []
     for run in runs:
-        lacks = shared.difference(run.steps)
+        lacks = shared - run.own_steps
         if lacks:
             problems.append(
                 f"Run '{run.name}' is not complete and lacks {len(lacks)} of the {len(shared)} checkpoints that all "
                 "complete runs share: train it to its end, or load it alone."
             )
         else:
-            kept.append(_cut(run, shared))
-    partial = sorted({step for run in decisive for step in run.steps} - shared)
+            kept.append(replace(run, checkpoints=tuple(file for file in run.own if file.step in shared)))
+    partial = set.union(*(run.own_steps for run in decisive)) - shared
     if partial:
         problems.append(f"checkpoints that not all runs hold: {_listed(partial)}.")
     return kept, problems
@@ -272,20 +264,11 @@ def same_seeds(runs: Sequence[RecordedSeries]) -> list[str]:
     ]
 
 
-def _cut(run: RecordedSeries, steps: set[int]) -> RecordedSeries:
-    shared = tuple(checkpoint for checkpoint in run.checkpoints if checkpoint.step in steps)
-    others = tuple(checkpoint for checkpoint in run.checkpoints if checkpoint.step not in steps)
-    return replace(run, checkpoints=shared, not_shared=others)
-
-
-def _extent(run: RecordedSeries) -> str:
-    return f"'{run.name}' holds {_listed(run.steps)}"
-
-
-def _listed(steps: Sequence[int]) -> str:
-    if len(steps) == 1:
-        return f"step {steps[0]}"
-    shown = map(str, steps if len(steps) <= 6 else (*steps[:3], "...", *steps[-2:]))
+def _listed(steps: Iterable[int]) -> str:
+    ordered = sorted(steps)
+    if len(ordered) == 1:
+        return f"step {ordered[0]}"
+    shown = map(str, ordered if len(ordered) <= 6 else (*ordered[:3], "...", *ordered[-2:]))
     return f"steps {', '.join(shown)}"
 
 

@@ -1,6 +1,5 @@
 """`Scores`: a score per example, with its direction."""
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,12 +151,3 @@ class Scores(Table):
         about = ("name", "higher_is_easier", "num_runs", "step", "epoch", "fingerprint")
         table.attrs = {attribute: getattr(self, attribute) for attribute in about}
         return table
-
-    def warn_of_nan(self, stacklevel: int = 2) -> None:
-        """Warn of examples that have no score, if there are any."""
-        if self.num_nan:
-            warnings.warn(
-                f"{self.num_nan} of {len(self)} examples have no {self.name} (NaN in some run): "
-                "they are in neither easiest() nor hardest().",
-                stacklevel=stacklevel + 1,
-            )
