@@ -12,7 +12,7 @@ import copy
 import operator
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -63,16 +63,10 @@ class IndexedDataset(Dataset[Any]):
         return example_indices(self.dataset, keys), fetch(self.dataset, keys)
 
 
-class IndexedCollate:
-    """Collates the examples as the user does and puts the indices beside them."""
-
-    def __init__(self, collate_fn: Callable[[Any], Any]) -> None:
-        self.collate_fn = collate_fn
-
-    def __call__(self, fetched: Any) -> IndexedBatch:
-        """Collate what `IndexedDataset` handed out."""
-        keys, examples = fetched
-        return IndexedBatch(_as_index(keys), self.collate_fn(examples))
+def indexed_collate(collate_fn: Callable[[Any], Any], fetched: Any) -> IndexedBatch:
+    """Collate the examples that an `IndexedDataset` handed out as the user does, and put their indices beside them."""
+    keys, examples = fetched
+    return IndexedBatch(_as_index(keys), collate_fn(examples))
 
 
 class UserDatasetInWorker:
@@ -215,7 +209,7 @@ def _indexed_class(loader_class: Any) -> type:
         try:
             # in __dict__, as DataLoader refuses to set some of these after __init__
             self.__dict__["dataset"] = IndexedDataset(user["dataset"])
-            self.__dict__["collate_fn"] = IndexedCollate(user["collate_fn"])
+            self.__dict__["collate_fn"] = partial(indexed_collate, user["collate_fn"])
             self.__dict__["worker_init_fn"] = UserDatasetInWorker(user["worker_init_fn"])
             iterator = loader_class._get_iterator(self)
         finally:

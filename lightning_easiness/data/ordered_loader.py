@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,10 +11,10 @@ from torch.utils.data import DataLoader
 
 from lightning_easiness._utils.rng import seed_rng
 from lightning_easiness.data.indexed_loader import (
-    IndexedCollate,
     IndexedDataset,
     UserDatasetInWorker,
     check_indexable,
+    indexed_collate,
 )
 from lightning_easiness.data.subset import num_examples, whole
 from lightning_easiness.functional._rng import mixed_seed
@@ -90,7 +91,7 @@ def ordered_loader(
         _SeededDataset(whole(loader.dataset), seed),
         **batching,
         num_workers=workers,
-        collate_fn=IndexedCollate(loader.collate_fn),
+        collate_fn=partial(indexed_collate, loader.collate_fn),
         pin_memory=loader.pin_memory,
         timeout=loader.timeout,
         worker_init_fn=UserDatasetInWorker(loader.worker_init_fn),

@@ -78,7 +78,7 @@ class TestOrderedLoader:
             assert getattr(ordered, name) == options[name], name
         assert ordered.multiprocessing_context.get_start_method() == "spawn"
         assert ordered.dataset.dataset is points  # type: ignore[attr-defined]
-        assert ordered.collate_fn.collate_fn is default_collate  # type: ignore[attr-defined]
+        assert ordered.collate_fn.args == (default_collate,)  # type: ignore[attr-defined]
         assert ordered.worker_init_fn.worker_init_fn is print  # type: ignore[union-attr]
         # read whole, in order, once; by workers that end with the pass
         assert (len(ordered), batches.batch_size, ordered.persistent_workers) == (11, 5, False)
