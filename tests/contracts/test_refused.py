@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, Sampler, default_collate
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from lightning_easiness import EasinessCallback, EasinessRecord
 from tests.refusing import Counts, refused
@@ -32,19 +32,6 @@ class Batches:
         return iter([default_collate([Points()[0], Points()[1]])])
 
 
-class Keys(Sampler[Any]):
-    """Yields the keys that it is given."""
-
-    def __init__(self, keys: list[Any]) -> None:
-        self.keys = keys
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.keys)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
 class AnyKey(Points):
     """Takes digits for an index, and negative ones."""
 
@@ -53,6 +40,10 @@ class AnyKey(Points):
 
     def __getitem__(self, key: Any) -> tuple[Tensor, int]:
         return super().__getitem__(int(key))
+
+
+def keyed(*keys: Any) -> DataLoader:
+    return DataLoader(AnyKey(60), batch_size=len(keys), sampler=keys)  # type: ignore[arg-type]
 
 
 class WholeBatches(Points):
@@ -237,24 +228,10 @@ CASES: dict[str, Refused] = {
         Batches,
     ),
     # digits too: as text they would be taken for other examples than the data set's
-    **{
-        f"keys that are no integers, {shown}": Refused(
-            NO_INTEGERS.format(shown),
-            lambda keys=keys: DataLoader(AnyKey(), batch_size=2, sampler=Keys(keys)),
-        )
-        for keys, shown in (
-            ([f"{n:02d}" for n in range(53)], "['00', '01']"),
-            ([n + 0.5 for n in range(53)], "[0.5, 1.5]"),
-        )
-    },
-    **{
-        f"a key that numbers no example, {key}": Refused(
-            NO_EXAMPLE.format(key),
-            lambda key=key: DataLoader(AnyKey(60), batch_size=2, sampler=Keys([0, key])),
-            error=IndexError,
-        )
-        for key in (-1, 53)
-    },
+    "keys of digits": Refused(NO_INTEGERS.format("['00', '01']"), lambda: keyed("00", "01")),
+    "keys of fractions": Refused(NO_INTEGERS.format("[0.5, 1.5]"), lambda: keyed(0.5, 1.5)),
+    "a key below 0": Refused(NO_EXAMPLE.format(-1), lambda: keyed(0, -1), error=IndexError),
+    "a key of N": Refused(NO_EXAMPLE.format(53), lambda: keyed(0, 53), error=IndexError),
     "a data set of batches": Refused(WHOLE_BATCHES, lambda: DataLoader(WholeBatches(), batch_size=None, shuffle=True)),
     "a data set of batches, evaluated": Refused(
         WHOLE_BATCHES, lambda: DataLoader(WholeBatches(), batch_size=None, shuffle=True), EVALUATION
