@@ -1,4 +1,4 @@
-"""SampleEasinessTraining's decisions: whom it chooses, with what weights, and when it looks; no fit."""
+"""SampleEasinessTraining's decisions: whom it chooses, with what weights, and before which epochs it observes; no fit."""
 
 from __future__ import annotations
 
