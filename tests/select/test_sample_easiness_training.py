@@ -1,4 +1,4 @@
-"""SampleEasinessTraining's decisions: whom it chooses, with what weights, and before which epochs it observes; no fit."""
+"""SampleEasinessTraining without a fit: whom it chooses, with what weights, before which epochs it observes."""
 
 from __future__ import annotations
 
