@@ -81,9 +81,9 @@ def compare_selections(
         make_trainer: As in `repeat_fit`; with a parameter `max_steps` for `equal="updates"`.
         make_module: As in `repeat_fit`; must log `metric` in its validation or test.
         datamodule: As in `repeat_fit`, with validation or test data.
+        seeds: One run each.
         ratios: Fractions that are removed, in (0, 1).
         methods: Of "random", "easy", "hard", "stepwise" and "stratified".
-        seeds: One run each.
         dirpath: The folder of all that is trained here.
         metric: Name under which the module logs it.
         evaluate: "validate" or "test", at the end of each run.
@@ -122,16 +122,11 @@ def compare_selections(
     compression = StepwiseCompression(*arguments, seed=seed, progress=progress)
     claim(folder / "comparison.json", {"seeds": seeds, "step": step, "seed": seed, "hardest_dropped": hardest_dropped})
     runs = _Runs(compression, folder / "results", metric, evaluate, hardest_dropped)
-    max_steps = runs.result("everything", 0.0, seeds[0], None)["updates"] if equal == "updates" else None
-    rows = []
+    if equal == "updates":
+        runs.max_steps = runs.result("everything", 0.0, seeds[0])["updates"]
     cells = [("everything", 0.0), *((method, ratio) for method in methods for ratio in ratios)]
     with bar("Fit", len(cells) * len(seeds), 0, progress) as fits:
-        for method, ratio in cells:
-            results = []
-            for one in seeds:
-                results.append(runs.result(method, ratio, one, max_steps))
-                fits.update()
-            rows.append(_row(method, ratio, metric, equal, results))
+        rows = [runs.row(method, ratio, fits) for method, ratio in cells]
     if is_writer():
         table = import_module("pandas").DataFrame(rows)
         table.to_csv(folder / f"comparison-{equal}-{metric.replace('/', '-')}.csv", index=False)
@@ -147,26 +142,45 @@ class _Runs:
     metric: str
     evaluate: str
     hardest_dropped: float
+    max_steps: int | None = None  # None for the Trainer's own number of epochs
     scores: Scores | None = None
 
-    def result(self, method: str, ratio: float, seed: int, max_steps: int | None) -> dict[str, Any]:
-        """Return the "value" of the metric, "num_kept" and "updates" of one run, from disk or after training it."""
-        kind = f"{self.evaluate}-{'epochs' if max_steps is None else f'{max_steps}-updates'}"
+    def row(self, method: str, ratio: float, fits: Any) -> dict[str, Any]:
+        """Return the row of the table for the runs of one method at one ratio."""
+        results = []
+        for seed in self.compression.seeds:
+            results.append(self.result(method, ratio, seed))
+            fits.update()
+        values = [result["metrics"][self.metric] for result in results]
+        return {
+            "method": method,
+            "ratio": ratio,
+            "num_kept": int(results[0]["num_kept"]),
+            "metric": self.metric,
+            "mean": statistics.fmean(values),
+            "spread": statistics.stdev(values) if len(values) > 1 else float("nan"),
+            "num_seeds": len(values),
+            "equal": "epochs" if self.max_steps is None else "updates",
+            "updates": statistics.fmean(result["updates"] for result in results),
+        }
+
+    def result(self, method: str, ratio: float, seed: int) -> dict[str, Any]:
+        """Return the "metrics", "num_kept" and "updates" of one run, from disk or after training it."""
+        kind = f"{self.evaluate}-{'epochs' if self.max_steps is None else f'{self.max_steps}-updates'}"
         path = self.folder / kind / f"{method}-{ratio}" / f"{run_name(seed)}.json"
         found = agreed(lambda: json.loads(path.read_text(encoding="utf-8")) if path.exists() else None)
         if found is None:
-            fitted = self._fit(self._selection(method, ratio, seed), seed, max_steps)
+            fitted = self._fit(self._selection(method, ratio, seed), seed)
             found = agreed(lambda: fitted)
             if is_writer():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, json.dumps(found, indent=1).encode())
-        metrics = found.pop("metrics")
-        if self.metric not in metrics:
+        if self.metric not in found["metrics"]:
             raise ValueError(
                 f"The `metric` of compare_selections must be one that the module logs in {self.evaluate}; got"
-                f" {self.metric!r}, but there are: {', '.join(map(repr, metrics)) or 'none'}."
+                f" {self.metric!r}, but there are: {', '.join(map(repr, found['metrics'])) or 'none'}."
             )
-        return {**found, "value": metrics[self.metric]}
+        return found
 
     def _selection(self, method: str, ratio: float, seed: int) -> Selection | None:
         if method == "everything":
@@ -182,8 +196,8 @@ class _Runs:
             return Ablation(self.scores, ratio, sampling="stratified", seed=seed, hardest_dropped=dropped)
         return Ablation(self.scores, ratio, remove="easy" if method == "easy" else "hard", seed=seed)
 
-    def _fit(self, selection: Selection | None, seed: int, max_steps: int | None) -> dict[str, Any]:
-        given = {"seed": seed} if max_steps is None else {"seed": seed, "max_steps": max_steps}
+    def _fit(self, selection: Selection | None, seed: int) -> dict[str, Any]:
+        given = {"seed": seed} if self.max_steps is None else {"seed": seed, "max_steps": self.max_steps}
         with own_seeding():
             seed_everything(seed, workers=True, verbose=False)
             module: LightningModule = make(self.compression.make_module, seed=seed)
@@ -193,7 +207,7 @@ class _Runs:
             data = make_data(with_selection(self.compression.datamodule, selection))
             with OwnGenerators(data):
                 trainer.fit(module, datamodule=data)
-                _check_trained(trainer, max_steps)
+                _check_trained(trainer, self.max_steps)
                 updates, chosen = trainer.global_step, data.selected_indices
                 loader: Any = trainer.train_dataloader
                 num_kept = len(chosen) if chosen is not None else num_examples(loader.dataset)
@@ -212,22 +226,6 @@ class _Random(Selection):
     def select(self, state: SelectionState) -> Tensor:
         nothing = torch.zeros(state.num_examples)
         return functional.ablate(nothing, self.ratio, remove="random", higher_is_easier=False, seed=self.seed)
-
-
-def _row(method: str, ratio: float, metric: str, equal: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row of the table for the runs of one method at one ratio."""
-    values = [result["value"] for result in results]
-    return {
-        "method": method,
-        "ratio": ratio,
-        "num_kept": int(results[0]["num_kept"]),
-        "metric": metric,
-        "mean": statistics.fmean(values),
-        "spread": statistics.stdev(values) if len(values) > 1 else float("nan"),
-        "num_seeds": len(values),
-        "equal": equal,
-        "updates": statistics.fmean(result["updates"] for result in results),
-    }
 
 
 def _check_trained(trainer: Trainer, max_steps: int | None) -> None:

@@ -49,12 +49,9 @@ class StepwiseCompression:
     "target" int64 (N,). Killed at any moment, it goes on where it was. A larger `ratio` later goes on from a smaller.
 
     Args:
-        make_trainer: Return a new Trainer for each run, as in `repeat_fit`.
-        make_module: Return a new LightningModule, likewise.
-        datamodule: A LightningDataModule, a DataLoader for training, or a function that returns one for each run.
+        make_trainer, make_module, datamodule, seeds: As in `repeat_fit`, of every step.
         ratio: Fraction of the examples that is removed in all, in (0, 1).
         step: Fraction of the original data set that goes in a step, in (0, ratio]; the last step may be smaller.
-        seeds: One run each, in every step.
         dirpath: The folder of the steps.
         seed: Seed of the draws.
         progress: Show bars over the steps and over the runs of a step.

@@ -181,11 +181,9 @@ def own_seeding() -> Iterator[None]:
         with isolated_rng():
             yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 class _Resume(Checkpoint):

@@ -134,14 +134,11 @@ class ThresholdRuns:
     no evaluation pass and averages probabilities, for suggested labels. `Refine()` needs an evaluation pass.
 
     Args:
-        make_trainer: Return a new Trainer for each run, as in `repeat_fit`.
-        make_module: Return a new LightningModule, likewise; its parameter `num_classes` is given K + 1, the number of
-            outputs that the module must have.
-        datamodule: A LightningDataModule, a DataLoader for training, or a function that returns one for each run, with
-            the labels in question; nothing is selected from it.
+        make_trainer, datamodule, seeds: As in `repeat_fit`, of both halves; all of the data are trained on.
+        make_module: As in `repeat_fit`; its parameter `num_classes` is given K + 1, the number of outputs that the
+            module must have.
         num_classes: K, the number of real classes, 0 to K - 1.
         dirpath: The folder of the runs.
-        seeds: One run each, in both halves.
         seed: Seed of the draw of the threshold examples.
         replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
         progress: Show bars over the runs.

@@ -157,20 +157,20 @@ class SourceReader:
             _check_ranks(score)
         record = self._open(source, score, runs)
         _warn_of_nan(record, self.checkpoint)
-        scores = self._score(record, score)
-        easiness = self._easiness(source, record, scores, runs) if self.needs_easiness else None
+        ends_early = self.checkpoint not in (-1, record.num_checkpoints - 1)
         probabilities = self.probabilities
         if probabilities is None and record.has_probabilities:
             probabilities = record.probabilities()
-        ends_early = self._ends_early(record)
+        if score in _PROBABILITY_SCORES:
+            scores = self._score_of_probabilities(record, score, probabilities, ends_early)
+        else:
+            scores = self._score(record, score)
+        easiness = self._easiness(source, record, scores, runs) if self.needs_easiness else None
         return self._label_scores(scores, probabilities, easiness=easiness, record=record, ends_early=ends_early)
 
     def _label_scores(self, scores: Scores, probabilities: Tensor | None, **known: Any) -> LabelScores:
         known |= {"given": scores.target.detach().cpu(), "probabilities_given": self.probabilities is not None}
         return LabelScores(scores=scores, seed=self.seed, probabilities=probabilities, **known)
-
-    def _ends_early(self, record: EasinessRecord) -> bool:
-        return self.checkpoint not in (-1, record.num_checkpoints - 1)
 
     def _check_scores(self, scores: Scores) -> None:
         if self.score not in (None, scores.name):
@@ -214,8 +214,6 @@ class SourceReader:
     # ------------------------------------------------------------------ the score and sample easiness
 
     def _score(self, record: EasinessRecord, score: str) -> Scores:
-        if score in _PROBABILITY_SCORES:
-            return self._score_of_probabilities(record, score)
         if score in _ONLINE_ONLY and "margin" not in record.fields:
             raise ValueError(
                 f"The area under the margin needs field 'margin', but series '{record.series}' holds "
@@ -227,28 +225,29 @@ class SourceReader:
             warnings.filterwarnings("ignore", message=r"\d+ of \d+ examples have no ")
             return record.score(score, self.checkpoint, seed=self.seed)
 
-    def _score_of_probabilities(self, record: EasinessRecord, score: str) -> Scores:
+    def _score_of_probabilities(
+        self, record: EasinessRecord, score: str, probabilities: Tensor | None, ends_early: bool
+    ) -> Scores:
         function, target = _PROBABILITY_SCORES[score], record.target
-        if self.probabilities is not None:
-            alone = [values := function(self.probabilities.detach().cpu(), target)]
-        else:
-            if not record.has_probabilities:
-                raise ValueError(
-                    f"Score '{score}' needs `probabilities`, averaged over training or out of sample, (N, K), and the "
-                    "record holds none: train with EasinessCallback(probabilities=True), give them, or take "
-                    "score='area_under_margin'."
-                )
-            if self._ends_early(record):
+        if probabilities is None:
+            raise ValueError(
+                f"Score '{score}' needs `probabilities`, averaged over training or out of sample, (N, K), and the "
+                "record holds none: train with EasinessCallback(probabilities=True), give them, or take "
+                "score='area_under_margin'."
+            )
+        spread = None
+        if self.probabilities is None:
+            if ends_early:
                 raise ValueError(
                     f"Score '{score}' is taken from probabilities averaged over all of training; got checkpoint="
                     f"{self.checkpoint}: take -1, or score='area_under_margin', which may end anywhere."
                 )
-            values = function(record.probabilities(), target)
-            # a run at a time, as R x N x K may not fit into memory
-            alone = [function(record.select_runs([run]).probabilities(), target) for run in range(record.num_runs)]
+            if record.num_runs > 1:  # a run at a time, as R x N x K may not fit into memory
+                alone = (record.select_runs([run]).probabilities() for run in range(record.num_runs))
+                spread = torch.stack([function(rows, target) for rows in alone]).std(0)
         return Scores(
-            values=values,
-            spread=torch.stack(alone).std(0) if len(alone) > 1 else None,
+            function(probabilities.detach().cpu(), target),
+            spread=spread,
             higher_is_easier=True,
             target=target,
             name=score,
