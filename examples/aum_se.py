@@ -1,15 +1,15 @@
-"""AUM and AUM-SE under label noise c -> c + 1: true and false positives as training goes, in both readings.
+"""AUM and AUM-SE under label noise c -> c + 1: true and false positive rates over training, for two readings of AUM-SE.
 
-Moves a share of the labels of CIFAR-10's first images to the next class, trains a ResNet in the two runs of the
+Moves a fraction of the labels of CIFAR-10's first images to the next class, trains a ResNet in the two runs of the
 threshold protocol, and finds label errors after each epoch: by the area under the margin (AUM), and by AUM with its
-flags refined by sample easiness at the given label. The text of AUM-SE can be read in two ways, a flag is kept where
-the example is easy or where it is hard; both are drawn, and beside them AUM with a threshold so strict that it finds as
-many wrong labels as the second.
+flags refined by sample easiness at the given label (AUM-SE). The text of AUM-SE can be read in two ways: a flag is kept
+where the example is easy, or where it is hard. The figure shows both, and AUM with a stricter threshold that finds the
+same number of label errors as the second reading.
 
     python examples/aum_se.py --data-root ROOT
 
-`ROOT/cifar10/train/<class>/<index>.jpg` are the images. Stopped, it goes on where it was. The table goes to
-OUTPUT/aum_se.md, the figure to OUTPUT/aum_se.png.
+The images are `ROOT/cifar10/train/<class>/<index>.jpg`. After an interruption, run it again: it resumes. The table is
+written to OUTPUT/aum_se.md, the figure to OUTPUT/aum_se.png.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BLOCKS = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2]}
 
 
 def small_resnet(name: str, num_classes: int) -> ResNet:
-    """Make a ResNet with a stem of 3 x 3; the small one pools to 8 x 8 at once, which a CPU can train."""
+    """Make a ResNet with a 3 x 3 stem; resnet10 pools to 8 x 8 in the stem, so that a CPU can train it."""
     model = ResNet(BasicBlock, BLOCKS[name], num_classes=num_classes)
     fast = name != "resnet18"
     model.conv1 = nn.Conv2d(3, 64, 3, stride=2 if fast else 1, padding=1, bias=False)
@@ -52,7 +52,7 @@ def small_resnet(name: str, num_classes: int) -> ResNet:
 
 
 class Classifier(LightningModule):
-    """An ordinary LightningModule; images are flipped and shifted at random, as is usual."""
+    """An ordinary LightningModule with random flips and shifts of the images."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def make_trainer() -> Trainer:
 
 
 def rates(runs: ThresholdRuns, wrong: Tensor, epoch: int, reading: Refine | None) -> dict[str, float]:
-    """Shares of the wrong and of the right labels that are flagged after an epoch."""
+    """Compute the fractions of the label errors and of the correct labels that are flagged after an epoch."""
     issues = find_label_issues(runs.dirpath, Threshold(), checkpoint=epoch, refine=reading)
     flagged = torch.zeros(len(wrong), dtype=torch.bool)
     flagged[issues.flagged] = True
@@ -94,7 +94,7 @@ def rates(runs: ThresholdRuns, wrong: Tensor, epoch: int, reading: Refine | None
 
 
 def stricter(runs: ThresholdRuns, wrong: Tensor, epoch: int, recall: float) -> dict[str, float]:
-    """Compute the rates of AUM with a threshold so strict that it flags this share of the wrong labels."""
+    """Compute the rates of AUM with a stricter threshold, which flags this fraction of the label errors."""
     ranked = wrong[find_label_issues(runs.dirpath, Threshold(), checkpoint=epoch).index]
     found = ranked.double().cumsum(0) / wrong.sum()
     count = int((found >= recall).nonzero()[0]) + 1
@@ -117,7 +117,7 @@ def draw(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    titles = {"TPR": "wrong labels that are flagged", "FPR": "right labels that are flagged"}
+    titles = {"TPR": "label errors that are flagged", "FPR": "correct labels that are flagged"}
     for axes, (rate, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         for name, found in rows.items():
             colour, line = STYLES[name]
@@ -135,9 +135,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("aum_se_output"))
     parser.add_argument("--model", choices=tuple(BLOCKS), default="resnet10")
-    parser.add_argument("--size", type=int, default=10_000, help="training examples, the first ones")
+    parser.add_argument("--size", type=int, default=10_000, help="use only the first SIZE training examples")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--ratio", type=float, default=0.2, help="of labels that are moved to the next class")
+    parser.add_argument("--ratio", type=float, default=0.2, help="fraction of the labels moved to the next class")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--accelerator", default="cpu")
     return parser.parse_args()

@@ -1,7 +1,7 @@
-"""Images of CIFAR-10 from folders, train/<class>/<original index>.jpg, decoded once and kept in memory.
+"""CIFAR-10 images from folders, train/<class>/<original index>.jpg, decoded once and kept in memory.
 
-Examples are in the order of their original index, which is the last number in a file's name: labels that come in that
-order, as the human ones of CIFAR-10N, fit as they are.
+Examples are sorted by their original index, the number in the file name, so that labels in the original order, such as
+those of CIFAR-10N, can be used directly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MEAN, DEVIATION = (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)
 
 
 def images(root: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Load the images uint8 (N, 3, 32, 32) and labels int64 (N,) of "train" or "test", decoded at the first call."""
+    """Load images, uint8 (N, 3, 32, 32), and labels, int64 (N,), of "train" or "test"; the first call decodes them."""
     kept = root / "cifar10" / f"{split}.safetensors"
     if not kept.exists():
         folder = ImageFolder(root / "cifar10" / split)
@@ -34,7 +34,7 @@ def images(root: Path, split: str) -> tuple[Tensor, Tensor]:
 
 
 def scaled(values: Tensor) -> Tensor:
-    """Scale images to float32 of mean 0 and deviation 1."""
+    """Scale images to float32 with mean 0 and standard deviation 1."""
     mean, deviation = (torch.tensor(channels)[:, None, None] for channels in (MEAN, DEVIATION))
     return values.float().div_(255).sub_(mean).div_(deviation)
 
@@ -43,9 +43,9 @@ class CifarData(LightningDataModule):
     """Training and test images.
 
     Args:
-        root: The folder that holds cifar10/train and cifar10/test.
-        size: How many training examples, the first ones; None for all 50,000.
-        labels: Labels to train with instead, int64 (50000,).
+        root: Folder with cifar10/train and cifar10/test.
+        size: Use only the first `size` training examples; None for all 50,000.
+        labels: Labels to train with instead of the true ones, int64 (50000,).
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class CifarData(LightningDataModule):
 
 
 def cifar_cnn(num_classes: int = 10) -> nn.Module:
-    """Make three convolutions and a linear layer, 68,426 parameters: a network that a CPU can train."""
+    """Make a network of three convolutions and a linear layer, 68,426 parameters, small enough to train on a CPU."""
     return nn.Sequential(
         nn.Conv2d(3, 32, 5, stride=2, padding=2), nn.BatchNorm2d(32), nn.ReLU(),
         nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64), nn.ReLU(),

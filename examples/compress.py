@@ -1,8 +1,8 @@
-"""How much of Fashion-MNIST does a small CNN need, and which part? Figure 4 of the 2019 paper, beside a random choice.
+"""How much of Fashion-MNIST does a small CNN need, and which part? Figure 4 of the 2019 paper, with a random baseline.
 
-Trains on what five ways of selecting keep at each ratio, once with the same number of epochs (a smaller data set then
-has fewer updates) and once with the same number of updates, and writes two tables and two figures. After an
-interruption, run it again: it resumes.
+Trains on the examples that five selection methods keep at each ratio, once with the same number of epochs (so fewer
+updates for a smaller data set) and once with the same number of updates, and writes two tables and two figures. After
+an interruption, run it again: it resumes.
 
     python examples/compress.py --data-root ROOT     # ROOT/FashionMNIST/raw holds the four files of the data set
 """
@@ -20,11 +20,11 @@ from lightning.pytorch import Trainer
 
 from lightning_easiness import EasinessCallback, compare_selections, draw_comparison
 
-HARDEST_DROPPED = 0.1  # by "stratified": the very hardest examples often have label errors
+HARDEST_DROPPED = 0.1  # used by "stratified": the very hardest examples often have label errors
 
 
 def as_markdown(rows: list[dict[str, Any]], ratios: list[float]) -> str:
-    """Write the table with one line per method and one column per ratio, "mean ± spread" in percent."""
+    """Format the rows as a table with one line per method and one column per ratio, "mean ± spread" in percent."""
 
     def cell(row: dict[str, Any]) -> str:
         return f"{100 * row['mean']:.1f} ± {100 * row['spread']:.1f}"
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("compress_output"))
-    parser.add_argument("--size", type=int, default=20_000, help="training examples, the first ones")
+    parser.add_argument("--size", type=int, default=20_000, help="use only the first SIZE training examples")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
@@ -61,7 +61,7 @@ def main() -> None:
             max_steps=max_steps,
             accelerator=arguments.accelerator,
             devices=1,
-            # only the loss at the end is needed
+            # only the final loss is needed
             callbacks=[EasinessCallback(every_n_epochs=arguments.epochs, online=False, probe_batch_size=1000)],
             logger=False,
             enable_checkpointing=False,

@@ -1,6 +1,6 @@
-"""Fashion-MNIST and a small CNN, as the experiments in this folder train it.
+"""Fashion-MNIST and the small CNN used by the experiments in this folder.
 
-The data are read from a folder that torchvision can read, ROOT/FashionMNIST/raw; nothing is downloaded.
+The data is read from ROOT/FashionMNIST/raw, in torchvision's format; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CLASSES = FashionMNIST.classes
 
 
 def small_cnn(num_classes: int = 10) -> nn.Module:
-    """Make two strided convolutions and a linear layer, 20,842 parameters: 10,000 examples per second on a CPU core."""
+    """Make two strided convolutions and a linear layer, 20,842 parameters; 10,000 examples per second on a CPU core."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.BatchNorm2d(16), nn.ReLU(),
         nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
@@ -26,7 +26,7 @@ def small_cnn(num_classes: int = 10) -> nn.Module:
 
 
 class Classifier(LightningModule):
-    """An ordinary LightningModule, without a line about easiness."""
+    """An ordinary LightningModule with no code for easiness."""
 
     def __init__(self, lr: float = 2e-3) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Classifier(LightningModule):
 
 
 def images(root: Path, train: bool, size: int | None = None) -> TensorDataset:
-    """Load the first `size` images (N, 1, 28, 28), scaled to mean 0 and deviation 1, and their labels."""
+    """Load the first `size` images (N, 1, 28, 28), scaled to mean 0 and standard deviation 1, and their labels."""
     data = FashionMNIST(root, train=train, download=False)
     x = data.data[:size].float().div(255).sub(0.286).div(0.353).unsqueeze(1)
     return TensorDataset(x, data.targets[:size])
@@ -62,8 +62,8 @@ class FashionData(LightningDataModule):
     """Training and test data.
 
     Args:
-        root: The folder that holds FashionMNIST/raw.
-        size: How many training examples, the first ones; None for all 60,000.
+        root: Folder with FashionMNIST/raw.
+        size: Use only the first `size` training examples; None for all 60,000.
         batch_size: Examples per batch in training.
     """
 

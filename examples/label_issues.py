@@ -1,15 +1,15 @@
-"""Which labels are wrong? Human labels of CIFAR-10 (CIFAR-10N), found by watching trainings, beside cleanlab.
+"""Which labels are wrong? Finds errors in the human labels of CIFAR-10 (CIFAR-10N), and compares with cleanlab.
 
-Trains under a few seeds on labels that people gave, with one callback, ranks the labels by several scores of the
-same runs, and compares with the threshold protocol and with cleanlab's five-fold protocol, same network and epochs.
-Then trains again without what was flagged, and tests on clean labels. All is repeated with other seeds and folds. A
-grid of the top suspects is written beside the table.
+Trains under a few seeds on human labels, with one callback, and ranks the labels by several scores of the same runs.
+Compares them with the threshold protocol and with cleanlab on five folds, with the same network and number of epochs.
+Then retrains without the flagged examples and tests on clean labels. Everything is repeated with other seeds and folds.
+An image grid of the most suspicious examples is saved next to the table.
 
     python examples/label_issues.py --data-root ROOT --labels worse
 
-`ROOT/cifar10/{train,test}/<class>/<index>.jpg` are the images, `ROOT/cifar10/cifar10n-labels.npz` holds the labels
-"clean", "aggregate" and "worse" (uint8, in the order of the index). With `--labels fashion` the suspects are those of
-Fashion-MNIST as it is, and nothing is compared. Stopped, it goes on where it was.
+The images are `ROOT/cifar10/{train,test}/<class>/<index>.jpg`; `ROOT/cifar10/cifar10n-labels.npz` holds the labels
+"clean", "aggregate" and "worse" (uint8, ordered by index). With `--labels fashion` the suspects are those of the
+original Fashion-MNIST, and nothing is compared. After an interruption, run it again: it resumes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FOLDS = 5
 
 
 def small_resnet18(num_classes: int) -> nn.Module:
-    """ResNet-18 as it is used at 32 x 32."""
+    """Make ResNet-18 for images of 32 x 32."""
     model = resnet18(num_classes=num_classes)
     model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     return model
@@ -119,7 +119,7 @@ def watched_trainer() -> Trainer:
 
 
 def kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Read a result from disk, or make it."""
+    """Return a result from disk, or compute and save it."""
     path = ARGUMENTS.output / f"{name}.json"
     if not path.exists():
         found = make()
@@ -130,7 +130,7 @@ def kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def watched(data: LightningDataModule, repeat: int, alone: bool = False) -> EasinessRecord:
-    """Return the online record of a repeat's trainings, watched by the callback; or of the first alone."""
+    """Return the online record of a repeat's trainings with the callback, or of the first training alone."""
     seeds = range(repeat * ARGUMENTS.seeds, (repeat + 1) * ARGUMENTS.seeds)
     folder = ARGUMENTS.output / "runs"
     repeat_fit(watched_trainer, make_module, data, seeds, folder, progress=False)
@@ -144,7 +144,7 @@ def threshold_runs(data: LightningDataModule, repeat: int) -> ThresholdRuns:
 
 
 def out_of_sample(data: LightningDataModule, repeat: int, fold: int) -> dict[str, Any]:
-    """One of five trainings on four fifths, and its probabilities for the last."""
+    """Train on four of five folds and return the probabilities for the fifth."""
     place = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(repeat)) % FOLDS
     seed_everything(repeat * FOLDS + fold, workers=True, verbose=False)
     module, trainer = make_module(), make_trainer()
@@ -155,7 +155,7 @@ def out_of_sample(data: LightningDataModule, repeat: int, fold: int) -> dict[str
 
 
 def out_of_sample_probabilities(data: LightningDataModule, repeat: int) -> np.ndarray:
-    """Of each example, by the training that it was held out from: float64 (N, 10)."""
+    """Return each example's probabilities from the training that held it out, float64 (N, 10)."""
     probabilities = np.zeros((len(data.train), 10))
     for fold in range(FOLDS):
         found = kept(f"fold-{repeat}-{fold}", lambda: out_of_sample(data, repeat, fold))  # noqa: B023
@@ -164,7 +164,7 @@ def out_of_sample_probabilities(data: LightningDataModule, repeat: int) -> np.nd
 
 
 def measured(suspicious: Tensor, wrong: Tensor, flagged: Tensor | None) -> dict[str, float]:
-    """How well a ranking (high is suspicious) and its flags find what is wrong."""
+    """Measure how well a ranking (high is suspicious) and its flags find label errors."""
     top = suspicious.argsort(descending=True)[: int(wrong.sum())]
     found = {
         "AUROC": float(binary_auroc(suspicious, wrong.long())),
@@ -185,7 +185,7 @@ def flags(issues: LabelIssues, size: int) -> Tensor:
 
 
 def ranking(issues: LabelIssues, size: int) -> Tensor:
-    """High is suspicious: the place in the table, from its end, as a share, since torchmetrics asks for [0, 1]."""
+    """Return the rank from the end of the table, scaled to [0, 1] for torchmetrics; high is suspicious."""
     ranked = torch.zeros(size, dtype=torch.float64)
     ranked[issues.index] = torch.arange(len(issues), 0, -1, dtype=torch.float64) / size
     return ranked
@@ -205,7 +205,7 @@ COLUMNS = ("AUROC", "AP", "precision at the true rate", "F1", "precision", "reca
 
 
 def compared(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: int) -> dict[str, dict[str, float]]:
-    """Each way to find what is wrong, and how well it does; "trainings" is its cost, in trainings on all examples."""
+    """Measure each way to find label errors; "trainings" is its cost in trainings on all examples."""
     size = len(given)
     runs, alone = watched(data, repeat), watched(data, repeat, alone=True)
     tables = {name: (find_label_issues(runs, score=name), ARGUMENTS.seeds) for name in SCORES}
@@ -225,7 +225,7 @@ def compared(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: in
 
 
 def by_cleanlab(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: int) -> dict[str, dict[str, float]]:
-    """Rankings by cleanlab's quality of each label (high is clean), and its filter's flags."""
+    """Measure the rankings by cleanlab's label quality (high is clean) and the flags of its filter."""
     from cleanlab.filter import find_label_issues as find_by_confident_learning
     from cleanlab.rank import get_label_quality_scores
 
@@ -255,7 +255,7 @@ def with_spread(values: list[float], form: str) -> str:
 
 
 def retrained(data: LightningDataModule, keep: Tensor | None, seed: int) -> float:
-    """Accuracy on clean test labels after training on what is kept."""
+    """Train on the kept examples and return the accuracy on clean test labels."""
     seed_everything(seed, workers=True, verbose=False)
     module, trainer = make_module(), make_trainer()
     trainer.fit(module, datamodule=EasinessDataModule(data, None if keep is None else Keep(keep)))
@@ -286,7 +286,7 @@ def compare_retrained(data: LightningDataModule, wrong: Tensor) -> str:
 
 
 def load() -> tuple[LightningDataModule, Tensor | None]:
-    """Return the data under the labels asked for, and which of these are wrong, where that is known."""
+    """Return the data with the chosen labels, and a mask of the label errors where they are known."""
     if ARGUMENTS.labels == "fashion":
         return FashionData(ARGUMENTS.data_root, ARGUMENTS.size), None
     held = np.load(ARGUMENTS.data_root / "cifar10" / "cifar10n-labels.npz")
@@ -301,12 +301,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--labels", choices=("aggregate", "worse", "fashion"), default="worse")
     parser.add_argument("--model", choices=("cnn", "resnet18"), default="cnn")
     parser.add_argument("--output", type=Path, default=Path("label_issues_output"))
-    parser.add_argument("--size", type=int, help="training examples, the first ones; all by default")
+    parser.add_argument("--size", type=int, help="use only the first SIZE training examples; all by default")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=2, help="watched trainings of a repeat")
+    parser.add_argument("--seeds", type=int, default=2, help="trainings with the callback in each repeat")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--no-augmentation", action="store_true", help="so that labels are memorised sooner")
-    parser.add_argument("--no-cleanlab", action="store_true", help="leave the five folds out")
+    parser.add_argument("--no-augmentation", action="store_true", help="labels are memorised sooner without it")
+    parser.add_argument("--no-cleanlab", action="store_true", help="skip cleanlab and its five folds")
     parser.add_argument("--no-retraining", action="store_true")
     parser.add_argument("--accelerator", default="cpu")
     return parser.parse_args()

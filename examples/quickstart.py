@@ -1,7 +1,7 @@
-"""Which handwritten digits are hard? The main job, on real data, with no download.
+"""Which handwritten digits are hard? The main use of the package, on real data, with no download.
 
-Trains a small CNN on scikit-learn's 1,797 digits under ten seeds with one callback added, prints the hardest digits and
-how far a CNN and an MLP agree on them, and writes image grids and a TensorBoard page.
+Trains a small CNN and an MLP on scikit-learn's 1,797 digits under ten seeds with one callback added, prints the hardest
+digits and how far the two networks agree on them, and writes image grids and TensorBoard logs.
 
     python examples/quickstart.py
 """
@@ -31,7 +31,7 @@ from lightning_easiness import (
 )
 from lightning_easiness.functional import matching_rate
 
-FRACTION = 0.1  # of the examples are called easy, and as many hard, as in the papers
+FRACTION = 0.1  # as in the papers, a tenth of the examples is called easy and a tenth hard
 
 
 def cnn() -> nn.Module:
@@ -47,7 +47,7 @@ def mlp() -> nn.Module:
 
 
 class Classifier(LightningModule):
-    """An ordinary LightningModule, without a line about easiness."""
+    """An ordinary LightningModule with no code for easiness."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def score(name: str, dataset: TensorDataset, folder: Path, seeds: int, epochs: i
         return Trainer(
             max_epochs=epochs,
             accelerator="cpu",
-            # the one line that your own project needs; a pass each epoch, for curves in TensorBoard
+            # the only line that your own project needs; one pass per epoch, for curves in TensorBoard
             callbacks=[EasinessCallback(every_n_epochs=1, probe_batch_size=256)],
             logger=TensorBoardLogger(folder / "tensorboard", name=name, version=f"seed-{seed}"),
             enable_checkpointing=False,
@@ -116,8 +116,8 @@ def main() -> None:
         found = scores["cnn"]
         print(f"  {index:5d}  {found.target[index]:5d}  {found.values[index]:5.2f}  {found.spread[index]:6.2f}")
 
-    print("\nDo CNN and MLP find the same digits easy and hard?")
-    print(f"Matching rates of the easiest and hardest {FRACTION:.0%}; two random tenths would match at {FRACTION}:")
+    print("\nDo the CNN and the MLP find the same digits easy and hard?")
+    print(f"Matching rates of the easiest and hardest {FRACTION:.0%} (by chance: {FRACTION}):")
     for which in ("easiest", "hardest"):
         a, b = (getattr(scores[name], which)(FRACTION) for name in ("cnn", "mlp"))
         print(f"  {which}: {matching_rate(a, b):.2f}")

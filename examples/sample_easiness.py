@@ -1,11 +1,11 @@
-"""The effects of SEL and SET: tables 1, 2 and 3 of "Medium Samples Are All You Need" in small, with controls.
+"""The effects of SEL and SET: tables 1, 2 and 3 of "Medium Samples Are All You Need" at small scale, with controls.
 
     python examples/sample_easiness.py sel --data-root ROOT        # accuracy, AUROC, MSR, ESE with and without SEL
     python examples/sample_easiness.py set --data-root ROOT        # SET and its variants: accuracy, data use, run time
-    python examples/sample_easiness.py search --data-root ROOT     # the best noise, floor, weight and start of SEL
+    python examples/sample_easiness.py search --data-root ROOT     # a grid of noise, floor, weight and start of SEL
 
-`ROOT/FashionMNIST/raw` holds Fashion-MNIST; with `--data cifar10`, `ROOT/cifar10/{train,test}/<class>/*.jpg` are the
-images of CIFAR-10. After an interruption, run it again: it resumes.
+`ROOT/FashionMNIST/raw` holds Fashion-MNIST. With `--data cifar10` the CIFAR-10 images are read from
+`ROOT/cifar10/{train,test}/<class>/*.jpg`. After an interruption, run it again: it resumes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lightning_easiness.metrics import ExpectedSampleEasinessError, MediumSample
 
 
 class Net(SELModule, LightningModule):
-    """A classifier whose loss takes SEL and the weights of a selection; Adam with a cosine over the epochs."""
+    """A classifier whose loss includes SEL and the weights of a selection; Adam with a cosine schedule."""
 
     def __init__(self, model: nn.Module, epochs: int, **sel: Any) -> None:
         super().__init__(**{"sel_weight": 0.0} | {f"sel_{name}": value for name, value in sel.items()})
@@ -74,7 +74,7 @@ class Net(SELModule, LightningModule):
 
 
 class InfoBatch(Selection):
-    """The rule of InfoBatch (Qin et al., 2024): half of the losses below the mean are left out, half doubled."""
+    """InfoBatch (Qin et al., 2024): of the examples with a loss below the mean, drops half and doubles the others."""
 
     every_epoch = online = weighs = True
     remembers = ("loss",)
@@ -100,7 +100,7 @@ _THIRD = "unbiased, a third, one early epoch, online"
 
 
 def methods(early: int, seed: int) -> dict[str, tuple[Callable[[], Selection] | None, dict[str, Any]]]:
-    """Return the selection and the settings of SEL of each method by its name."""
+    """Return each method's selection and SEL settings by name."""
 
     def set_(*levels: str, **options: Any) -> Callable[[], Selection]:
         return lambda: SampleEasinessTraining(levels or ("medium",), early, seed=seed, **options)
@@ -176,7 +176,7 @@ def fit(data: LightningDataModule, selection: Selection | None, seed: int, epoch
 def kept_fit(
     name: str, data: LightningDataModule, make: Callable[[], Selection] | None, seed: int, epochs: int, **sel: Any
 ) -> dict[str, float]:
-    """Return the figures of a run, from disk or after training it."""
+    """Return the results of a run, from disk or after training it."""
     path = ARGUMENTS.output / f"{name.replace(' ', '_').replace(',', '')}-{seed}.json"
     if not path.exists():
         found = fit(data, make() if make else None, seed, epochs, **sel)
@@ -198,7 +198,7 @@ COLUMNS = {
 
 
 def table(rows: dict[str, list[dict[str, float]]], columns: list[str]) -> str:
-    """Write mean and spread over seeds as Markdown."""
+    """Format mean and spread over seeds as a Markdown table."""
     lines = ["| | " + " | ".join(COLUMNS[name][0] for name in columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     for label, runs in rows.items():
         cells = []
@@ -221,7 +221,7 @@ def compare_settings(data: LightningDataModule, kind: str, settings: dict[str, d
 
 
 def compare_sel(data: LightningDataModule) -> str:
-    """Make table 1: the baseline against SEL, as in the paper and with other settings."""
+    """Make table 1: the baseline and SEL, with the paper's and with other settings."""
     late = ARGUMENTS.epochs // 2
     settings = {
         "baseline": {},
@@ -281,7 +281,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--data", choices=MODELS, default="fashion")
     parser.add_argument("--output", type=Path, default=Path("sample_easiness_output"))
-    parser.add_argument("--size", type=int, help="training examples, the first ones; all by default")
+    parser.add_argument("--size", type=int, help="use only the first SIZE training examples; all by default")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--early-epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)

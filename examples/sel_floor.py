@@ -1,6 +1,6 @@
 """How the floor changes the gradient of SEL, for two classes: loss and slope against the probability of the label.
 
-The slopes are those in the logit of the label, with SEL weighted by 0.1 as in the paper:
+Slopes are derivatives with respect to the label's logit. SEL is weighted by 0.1, as in the paper:
 
     python examples/sel_floor.py --output examples/images/sel_floor.png
 """
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from lightning_easiness.functional import sample_easiness_loss
 
-WEIGHT = 0.1  # of SEL beside the cross-entropy
+WEIGHT = 0.1  # of SEL, relative to the cross-entropy
 
 
 def slopes(floor: float | None, sigma2: float, logit: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute 0.1 SEL and the size of its slope in the label's logit, where the other logit is 0."""
+    """Compute 0.1 SEL and its absolute slope with respect to the label's logit, where the other logit is 0."""
     logit = logit.clone().requires_grad_()
     logits = torch.stack([logit, torch.zeros_like(logit)], 1)
     target = torch.zeros(len(logit), dtype=torch.int64)

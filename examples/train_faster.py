@@ -1,9 +1,9 @@
-"""Train on what matters now: an ordinary module by SET, in five changed lines, beside classic training.
+"""Train on the examples that still matter: SET in five changed lines of an ordinary script, and classic training.
 
-The changed lines are numbered. The data are scikit-learn's handwritten digits. Two early epochs train on everything.
-Then each epoch trains on the medium examples, whose prediction noise could change, and on a random half of the others
-with twice the weight, so that nothing is forgotten and no gradient is biased. Easiness is taken from the training
-forward itself. No download, under a minute on two CPU cores.
+The changed lines are numbered. The data is scikit-learn's handwritten digits. Two early epochs train on everything.
+After that, each epoch trains on the medium examples, whose prediction could be changed by small noise, and on a random
+half of the others with twice the weight, so that nothing is forgotten and the gradient stays unbiased. Easiness comes
+from the training steps themselves. No download, under a minute on two CPU cores.
 
     python examples/train_faster.py
 """
@@ -26,7 +26,7 @@ from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasin
 
 
 class Classifier(SELModule, LightningModule):  # 1: SELModule in front
-    """An ordinary module otherwise."""
+    """Otherwise an ordinary module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Classifier(SELModule, LightningModule):  # 1: SELModule in front
 
     def configure_optimizers(self) -> dict[str, object]:
         optimizer = torch.optim.Adam(self.parameters(), lr=2e-3)
-        # one step per epoch: epochs have different numbers of batches
+        # one step per epoch, since the number of batches differs between epochs
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.trainer.max_epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
@@ -63,7 +63,7 @@ def digits() -> tuple[TensorDataset, TensorDataset]:
 
 
 def train(seed: int, epochs: int, selects: bool) -> tuple[float, float, float]:
-    """Return accuracy, average data use and average seconds of an epoch."""
+    """Train once, and return the accuracy, the average data use and the average seconds per epoch."""
     seed_everything(seed, verbose=False)
     train_set, test_set = digits()
     loader = DataLoader(train_set, batch_size=64, shuffle=True)

@@ -1,19 +1,19 @@
-"""How much longer does an epoch take when a datamodule is swapped for `EasinessDataModule`?
+"""How much longer does an epoch take when a datamodule is wrapped in `EasinessDataModule`?
 
-Trains the same model with a user's own datamodule and with `EasinessDataModule` around it, in turns, each time with a
-fresh Trainer. Everything is kept in two ways, by no selection and by a `Keep` of all indices, and the epoch should take
-at most 1.02 of the user's own. `Ablation` that keeps 70 % is compared with the user's own epoch, beside its fraction
-of the steps, and with what users do by hand, their datamodule over a `Subset` of the same examples, at the
-same limit. Last, the loader of either is read alone, without a model, which shows what the way to the selected examples
-costs where training hides it; that has no target.
+Trains the same model with a user's own datamodule and with `EasinessDataModule` around it, alternating, each time with
+a new Trainer. All examples are kept in two ways, without a selection and by `Keep` of all indices; the epoch should
+take at most 1.02 times the user's own. `Ablation` that keeps 70 % is compared with the user's own epoch (the fraction
+of its steps is printed too), and, at the same limit, with the user's datamodule over a `Subset` of the same examples.
+Finally the two loaders are read alone, without a model, which shows the cost of indexing the selected examples even
+where training hides it; this has no target.
 
-An epoch is measured from the end of the one before it, so that what happens between epochs counts. With --clock cpu
-the time of the loader's workers counts too.
+An epoch is measured from the end of the previous one, so that work between epochs counts. With --clock cpu the time of
+the loader's workers counts too.
 
     python examples/benchmarks/datamodule_epoch.py
     python examples/benchmarks/datamodule_epoch.py --workers 0 --pairs 15
     python examples/benchmarks/datamodule_epoch.py --accelerator gpu --steps 400 --model resnet18
-    OMP_NUM_THREADS=1 python examples/benchmarks/datamodule_epoch.py --clock cpu   # on a machine that others use
+    OMP_NUM_THREADS=1 python examples/benchmarks/datamodule_epoch.py --clock cpu   # on a shared machine
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Images(LightningDataModule):
 
 
 class ClockOfAll(Clock):
-    """A clock that counts the processor time of workers too, once they have ended, which is an epoch later at most."""
+    """A clock that also counts the CPU time of workers, once they have exited (at most an epoch later)."""
 
     def __init__(self, kind: str, accelerator: str) -> None:
         super().__init__(kind, accelerator)
@@ -74,7 +74,7 @@ def selections(num_examples: int) -> dict[str, Selection | None]:
 
 
 def epoch_seconds(make_data: Data, arguments: argparse.Namespace) -> float:
-    """Train an epoch to warm up, and return the mean of the epochs after it."""
+    """Train one warm-up epoch, and return the mean time of the epochs after it."""
     moments = Moments(ClockOfAll(arguments.clock, arguments.accelerator))
     trainer = quiet_trainer(accelerator=arguments.accelerator, max_epochs=1 + arguments.epochs, callbacks=[moments])
     trainer.fit(make_classifier(arguments.model), datamodule=make_data())
@@ -82,7 +82,7 @@ def epoch_seconds(make_data: Data, arguments: argparse.Namespace) -> float:
 
 
 def reading_seconds(make_data: Data, arguments: argparse.Namespace) -> float:
-    """Read the loader alone, as often as an epoch is trained."""
+    """Return the mean time to read the loader alone, without a model."""
     loader = make_data().train_dataloader()
     for _ in loader:  # to warm up
         pass
@@ -96,7 +96,7 @@ def reading_seconds(make_data: Data, arguments: argparse.Namespace) -> float:
 
 
 class Comparison(NamedTuple):
-    """What is compared with what, and the largest ratio that is wanted."""
+    """A subject, its baseline, and the largest acceptable ratio of their times."""
 
     name: str
     seconds: Callable[[Data, argparse.Namespace], float]
@@ -150,8 +150,8 @@ def report(comparison: Comparison, workers: int, pairs: list[Pair]) -> None:
 def main() -> None:
     parser = clock_parser(__doc__)
     parser.add_argument("--model", choices=tuple(ARCHITECTURES), default="small_cnn")
-    parser.add_argument("--steps", type=int, default=40, help="steps an epoch; default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=2, help="measured in each fit; default: %(default)s")
+    parser.add_argument("--steps", type=int, default=40, help="steps per epoch; default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs measured in each fit; default: %(default)s")
     parser.add_argument("--pairs", type=int, default=7, help="pairs of fits; default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])

@@ -1,11 +1,11 @@
 """Is anything lost when training is killed at random moments, again and again?
 
-Trains repeats in a child process, kills it (SIGKILL) at random moments, looks through the folder after each kill, and
+Trains repeats in a child process, kills it (SIGKILL) at random moments, checks the folder after each kill, and
 starts it again, until the number of kills is reached and all seeds are complete. Half of the kills come at any time,
-the other half within milliseconds of a file's appearance, where something is being written. Every checkpoint that was
-ever seen must still be there with the same content, every file must be whole, and the record in the end must be the
-same, to the bit, as that of a process that nobody killed. The data is shuffled and augmented and the model has dropout,
-so that the states of all random generators count.
+the other half a few milliseconds after a new file appears, when something is being written. Every checkpoint that was
+ever seen must still be there with the same content, every file must be complete, and the final record must be
+bit-identical to that of a process that was never killed. The data is shuffled and augmented and the model has dropout,
+so that all RNG states matter.
 
     python examples/benchmarks/kill_loop.py
     python examples/benchmarks/kill_loop.py --rounds 500 --seeds 5 --epochs 8
@@ -48,7 +48,7 @@ Content = tuple[Any, bytes]
 
 
 class Points(Dataset):
-    """Points whose class can be learned, augmented from each of the three global random generators."""
+    """Points with a learnable class, augmented with each of the three global random generators."""
 
     def __init__(self) -> None:
         self.x = torch.randn(NUM_EXAMPLES, 8, generator=torch.Generator().manual_seed(0))
@@ -84,7 +84,7 @@ class Net(LightningModule):
 
 
 def train(folder: Path, num_seeds: int, num_epochs: int) -> None:
-    """Train as the child process does, each time from the beginning."""
+    """Run what the child process runs, each time from the beginning."""
     repeat_fit(
         lambda: quiet_trainer(
             accelerator="cpu",
@@ -100,7 +100,7 @@ def train(folder: Path, num_seeds: int, num_epochs: int) -> None:
 
 
 def start(work: Callable[[], None], log: Path) -> int:
-    """Fork, as importing everything anew would take longer than the training; return the number of the process."""
+    """Fork, since importing everything again would take longer than the training; return the process id."""
     child = os.fork()
     if child:
         return child
@@ -117,10 +117,10 @@ def start(work: Callable[[], None], log: Path) -> int:
 
 
 def wait(child: int, seconds: float | None = None, until: Callable[[], bool] = lambda: False) -> bool:
-    """Wait for a process until it ends, time is over, or something else holds; return whether it ended.
+    """Wait until a process ends, the time is over, or `until` returns True; return whether the process ended.
 
     Raises:
-        RuntimeError: It ended with an error.
+        RuntimeError: The process ended with an error.
     """
     deadline = time.monotonic() + (float("inf") if seconds is None else seconds)
     while time.monotonic() < deadline and not until():
@@ -134,7 +134,7 @@ def wait(child: int, seconds: float | None = None, until: Callable[[], bool] = l
 
 
 def kill(child: int) -> bool:
-    """Kill a process and return whether that came before its end."""
+    """Kill a process and return whether it was still running."""
     os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
@@ -144,14 +144,14 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def content(path: Path) -> Content:
-    """Read the header and the values of a safetensors file; what is in the header may come in any order."""
+    """Read the header (parsed, since its order may differ) and the values of a safetensors file."""
     data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     return json.loads(data[8:end]), data[end:]
 
 
 class Watcher:
-    """Each checkpoint that was ever on disk, looked for again after each kill."""
+    """All checkpoints ever seen on disk, checked again after each kill."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -159,8 +159,8 @@ class Watcher:
         self.lost: set[Path] = set()
         self.changed: set[Path] = set()
         self.unreadable: list[str] = []
-        self.torn = 0  # kills in the middle of writing: a file that was begun is beside the others, out of the way
-        self.resumable = 0  # kills after which a run goes on from an epoch's end
+        self.torn = 0  # kills in the middle of writing, which leave a temporary file
+        self.resumable = 0  # kills after which a run can resume from the end of an epoch
 
     def look(self) -> None:
         now: dict[Path, Content] = {}
@@ -180,7 +180,7 @@ class Watcher:
     def _read(self, run: Path) -> None:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # what load leaves out, it warns of
+                warnings.simplefilter("error")  # load warns about anything it leaves out
                 for series in list_series(run):
                     record = EasinessRecord.load(run, series)
                     for field in record.fields:
@@ -195,7 +195,7 @@ class Watcher:
 
 
 def kill_again_and_again(folder: Path, arguments: argparse.Namespace, log: Path) -> tuple[Watcher, int, int]:
-    """Return what was watched, the number of kills and the number of seeds that it took."""
+    """Return the watcher, the number of kills and the number of seeds trained."""
     draw = random.Random(arguments.seed)
     watcher, kills, num_seeds = Watcher(folder), 0, arguments.seeds
     while True:
@@ -220,7 +220,7 @@ def kill_again_and_again(folder: Path, arguments: argparse.Namespace, log: Path)
 
 
 def same_record(left: Path, right: Path, num_seeds: int) -> bool:
-    """Return whether two folders hold the same runs, all complete, with the same content in each file."""
+    """Return whether both folders contain the same runs, all complete, with the same content in each file."""
     found = [
         {path.relative_to(folder): content(path) for path in folder.rglob("*.safetensors")} for folder in (left, right)
     ]
@@ -229,7 +229,7 @@ def same_record(left: Path, right: Path, num_seeds: int) -> bool:
 
 
 def run(folder: Path, arguments: argparse.Namespace) -> bool:
-    """Kill and compare; return whether nothing was lost."""
+    """Run the kills and the comparison; return whether nothing was lost."""
     log = folder / "log.txt"
     begin = time.monotonic()
     watcher, kills, num_seeds = kill_again_and_again(folder / "killed", arguments, log)
@@ -238,7 +238,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> bool:
     for problem in [*sorted(map(str, watcher.lost | watcher.changed)), *watcher.unreadable]:
         print(problem)
     print(
-        f"{kills} kills ({watcher.torn} in the middle of writing a file, {watcher.resumable} with an epoch to go on"
+        f"{kills} kills ({watcher.torn} in the middle of writing a file, {watcher.resumable} with an epoch to resume"
         f" from) over {num_seeds} seeds of {arguments.epochs} epochs in {time.monotonic() - begin:.0f} s:"
         f" {len(watcher.seen)} checkpoints seen, {len(watcher.lost)} lost, {len(watcher.changed)} changed,"
         f" {len(watcher.unreadable)} unreadable; the record is"
@@ -250,15 +250,15 @@ def run(folder: Path, arguments: argparse.Namespace) -> bool:
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=50, help="number of kills")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds to begin with; as many again when they are done")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds; when they are done, this many are added")
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
-    parser.add_argument("--output", type=Path, default=None, help="keep the runs here; must not hold any")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random kill times")
+    parser.add_argument("--output", type=Path, default=None, help="keep the runs in this folder; it must not have any")
     arguments = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-    torch.set_num_threads(1)  # a fork takes no other threads along
-    gc.freeze()  # a run ends by collecting garbage; to look through all that is imported takes longer than its training
+    torch.set_num_threads(1)  # a forked child has no other threads
+    gc.freeze()  # each run ends with a garbage collection; scanning all imports would take longer than the training
     if arguments.output is not None:
         arguments.output.mkdir(parents=True, exist_ok=True)
         sys.exit(not run(arguments.output, arguments))

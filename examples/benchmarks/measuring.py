@@ -1,8 +1,8 @@
-"""How the benchmarks measure: in pairs that take turns, reported as the median of the pairs' ratios; their options.
+"""Measurement and options of the benchmarks: alternating pairs, reported as the median of their ratios.
 
-A machine that is shared, or that slows down as it warms up, changes between two measurements by more than the overheads
-that are looked for. Two measurements right after each other see much the same machine, so their ratio holds, and the
-median leaves out the pairs that something disturbed.
+On a shared machine, or one that slows down as it warms up, speed varies by more than the overheads to be measured.
+Two measurements right after each other see nearly the same conditions, so their ratio is reliable, and the median
+ignores disturbed pairs.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Pair(NamedTuple):
 
 
 class Clock:
-    """A clock in seconds, read when the device has done what it was given.
+    """A clock in seconds, read after the device has finished its work.
 
-    "wall" is what a user waits for. "cpu" is what this process computed, all threads together: on a machine that other
-    processes use it is far steadier, above all with OMP_NUM_THREADS=1, but it leaves out waiting, as for the disk.
+    "wall" is elapsed time. "cpu" is the CPU time of this process, summed over threads: on a shared machine it is much
+    more stable, especially with OMP_NUM_THREADS=1, but it does not include waiting, for example for the disk.
     """
 
     def __init__(self, kind: str = "wall", accelerator: str = "cpu") -> None:
@@ -58,7 +58,7 @@ class Clock:
 
 
 def in_turns(subject: Callable[[], float], baseline: Callable[[], float], num_pairs: int) -> list[Pair]:
-    """Measure in pairs; every other pair begins with the baseline, so that a steady drift cancels out."""
+    """Measure in pairs; every second pair starts with the baseline, so that a steady drift cancels out."""
     pairs = []
     for number in range(num_pairs):
         if number % 2 == 0:
@@ -71,7 +71,7 @@ def in_turns(subject: Callable[[], float], baseline: Callable[[], float], num_pa
 
 
 def spread_of_ratios(pairs: list[Pair]) -> str:
-    """Return the median ratio with the range of the pairs, as "1.012 (0.987 to 1.040)"."""
+    """Return the median ratio with its range over pairs, as in "1.012 (0.987 to 1.040)"."""
     ratios = [pair.ratio for pair in pairs]
     return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
@@ -86,18 +86,18 @@ def decision(measured: float, limit: float) -> str:
 
 
 def peak_memory_mib() -> float:
-    """Return the most main memory that this process has had so far."""
+    """Return the peak memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
 
 
 def make_parser(about: str | None) -> argparse.ArgumentParser:
-    """Make a parser whose help is the docstring of the benchmark."""
+    """Make a parser with the benchmark's docstring as its help."""
     return argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def training_parser(about: str | None, batch_size: int = 128, workers: int = 0) -> argparse.ArgumentParser:
-    """Make a parser with the options of all benchmarks that read a clock and a loader."""
+    """Make a parser with the common options of benchmarks that use a clock and a loader."""
     parser = clock_parser(about)
     parser.add_argument("--batch-size", type=int, default=batch_size, help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=workers, help="of each loader; default: %(default)s")
@@ -105,7 +105,7 @@ def training_parser(about: str | None, batch_size: int = 128, workers: int = 0) 
 
 
 def clock_parser(about: str | None) -> argparse.ArgumentParser:
-    """Make a parser with the options of all benchmarks that read a clock."""
+    """Make a parser with the common options of benchmarks that use a clock."""
     parser = make_parser(about)
     parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what to measure; see measuring.py")
@@ -113,7 +113,7 @@ def clock_parser(about: str | None) -> argparse.ArgumentParser:
 
 
 def begin(accelerator: str = "cpu") -> None:
-    """Silence Lightning and print what the figures were taken on."""
+    """Silence Lightning and print the device, torch's version and the load of the machine."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     device = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
@@ -121,5 +121,5 @@ def begin(accelerator: str = "cpu") -> None:
 
 
 def load() -> str:
-    """Say what else the machine is doing: figures taken at a load above the number of cores are worth little."""
+    """Return the load of the machine; timings at a load above the number of cores are not reliable."""
     return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"

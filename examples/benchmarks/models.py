@@ -1,4 +1,4 @@
-"""What the benchmarks train: two classifiers on synthetic data, and callbacks that note when epochs start and end."""
+"""Models and data of the benchmarks: two classifiers, synthetic images, and a callback that times epochs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUM_CLASSES = 10
 
 
 def small_resnet18() -> nn.Module:
-    """Make ResNet-18 as it is used at 32 x 32: a 3 x 3 stem of stride 1 and no max pooling. 11 million parameters."""
+    """Make ResNet-18 for images of 32 x 32: a 3 x 3 stem of stride 1 and no max pooling, 11 million parameters."""
     model = resnet18(num_classes=NUM_CLASSES)
     model.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
     model.maxpool = nn.Identity()
@@ -25,7 +25,7 @@ def small_resnet18() -> nn.Module:
 
 
 def small_cnn() -> nn.Module:
-    """Make two convolutions and a linear layer, 25,682 parameters: a step so short that any overhead shows."""
+    """Make two convolutions and a linear layer, 25,682 parameters; its steps are so short that any overhead shows."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(16, 40, 3, padding=1), nn.BatchNorm2d(40), nn.ReLU(), nn.MaxPool2d(2),
@@ -65,26 +65,26 @@ class Classifier(LightningModule):
 
 
 def synthetic_images(architecture: str, num_examples: int) -> TensorDataset:
-    """Draw random images with random labels: nothing is measured here that depends on what they show."""
+    """Make random images with random labels; the timings do not depend on the content."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(num_examples, *ARCHITECTURES[architecture].image_shape, generator=generator)
     return TensorDataset(images, torch.randint(NUM_CLASSES, (num_examples,), generator=generator))
 
 
 def image_loader(dataset: TensorDataset, arguments: argparse.Namespace, shuffle: bool = True) -> DataLoader:
-    """Make a loader from the options of a benchmark."""
+    """Make a loader from a benchmark's options."""
     options = {"batch_size": arguments.batch_size, "num_workers": arguments.workers}
     return DataLoader(dataset, shuffle=shuffle, pin_memory=arguments.accelerator == "gpu", **options)
 
 
 def make_classifier(architecture: str) -> Classifier:
-    """Make a classifier that begins with the same weights each time."""
+    """Make a classifier with the same initial weights each time."""
     torch.manual_seed(0)
     return Classifier(ARCHITECTURES[architecture].make())
 
 
 class Moments(Callback):
-    """The times at which epochs start and end, as seen from the place of this callback in the list."""
+    """The times at which epochs start and end, measured at this callback's position in the list."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -99,7 +99,7 @@ class Moments(Callback):
 
 
 def quiet_trainer(**options: object) -> Trainer:
-    """Make a Trainer that does nothing but train, on one device."""
+    """Make a Trainer for one device that only trains: no logger, checkpoints or progress bar."""
     return Trainer(
         devices=1,
         logger=False,

@@ -1,15 +1,15 @@
 """How much longer does an epoch take when the training forward is observed online?
 
-Trains the same model with and without `EasinessCallback(probe=None)`, in turns, each time with a fresh Trainer. An
-epoch is measured from its start to its end inside the fit, after an epoch to warm up, with the observer's work at the
-epoch's end and the writing of its file included. Reported is the median ratio of the pairs; it should be at most 1.02
-for ResNet-18 and 1.10 for the small CNN. As a large model's steps vary by more than that on a machine that is not
-quiet, the share of the observed epochs that passes inside the observer's own hooks is reported too.
+Trains the same model with and without `EasinessCallback(probe=None)`, alternating, each time with a new Trainer. After
+a warm-up epoch, an epoch is measured from its start to its end inside the fit, including the callback's work at the
+epoch's end and the writing of its file. The median ratio of the pairs should be at most 1.02 for ResNet-18 and 1.10
+for the small CNN. On a busy machine the steps of a large model vary by more than that, so the benchmark also prints
+the fraction of the observed epochs that is spent inside the callback's hooks.
 
     python examples/benchmarks/online_overhead.py
     python examples/benchmarks/online_overhead.py --model resnet18 --steps 6 --pairs 9
     python examples/benchmarks/online_overhead.py --accelerator gpu --steps 200
-    OMP_NUM_THREADS=1 python examples/benchmarks/online_overhead.py --clock cpu   # on a machine that others use
+    OMP_NUM_THREADS=1 python examples/benchmarks/online_overhead.py --clock cpu   # on a shared machine
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAIRS = {"resnet18": 4, "small_cnn": 7}
 
 
 class TimedObserver(EasinessCallback):
-    """The observer, with the time that it takes: in its hooks, that is all but the carrying of the indices."""
+    """The callback, with the time spent in its hooks (everything except passing on the indices of a batch)."""
 
     def __init__(self, folder: str, clock: Clock) -> None:
         super().__init__(folder, probe=None)
@@ -58,11 +58,11 @@ class TimedObserver(EasinessCallback):
         self.timed(super().on_train_epoch_end, *args)
 
 
-SHARES: dict[str, list[float]] = {}  # of each model's observed epochs, the share inside the observer's hooks
+SHARES: dict[str, list[float]] = {}  # model -> fraction of each observed epoch spent in the callback's hooks
 
 
 def epoch_seconds(dataset: TensorDataset, arguments: argparse.Namespace, model: str, observed: bool) -> float:
-    """Train an epoch to warm up and an epoch that is measured, the writing of the observer's file included."""
+    """Train a warm-up epoch, and return the time of the next one, including the writing of the callback's file."""
     clock = Clock(arguments.clock, arguments.accelerator)
     before, after = Moments(clock), Moments(clock)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,9 +90,9 @@ def measure(model: str, arguments: argparse.Namespace) -> list[Pair]:
 def report(model: str, pairs: list[Pair], steps: int) -> None:
     without = min(pair.baseline for pair in pairs)
     print(
-        f"{model:10s} {len(pairs)} pairs of epochs of {steps} steps, {1e3 * without / steps:.2f} ms a step at best;"
+        f"{model:10s} {len(pairs)} pairs of epochs of {steps} steps, {1e3 * without / steps:.2f} ms per step at best;"
         f" with / without {spread_of_ratios(pairs)}; {decision(median_ratio(pairs), LIMITS[model])};"
-        f" {statistics.median(SHARES[model]):.3%} of an observed epoch in the observer's hooks; {load()}",
+        f" {statistics.median(SHARES[model]):.3%} of an observed epoch in the callback's hooks; {load()}",
         flush=True,
     )
 
@@ -100,7 +100,7 @@ def report(model: str, pairs: list[Pair], steps: int) -> None:
 def main() -> None:
     parser = training_parser(__doc__)
     parser.add_argument("--model", choices=tuple(ARCHITECTURES), nargs="+", default=list(ARCHITECTURES))
-    parser.add_argument("--steps", type=int, help=f"steps an epoch; by default {STEPS}")
+    parser.add_argument("--steps", type=int, help=f"steps per epoch; by default {STEPS}")
     parser.add_argument("--pairs", type=int, help=f"pairs of fits; by default {PAIRS}")
     parser.add_argument("--precision", default="32-true")
     arguments = parser.parse_args()

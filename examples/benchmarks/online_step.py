@@ -1,11 +1,11 @@
-"""What does observing one training step cost, and does it stay the same for a hundred million examples?
+"""How much does observing one training step cost, and is it the same for a hundred million examples?
 
-First, the arithmetic of a step (loss, correctness and margin of 256 examples of 10 classes, kept for the epoch's end)
-against `AUMCalculator.update` of the `aum` package, which keeps the margin alone, on the same logits, in turns; ours
-should take at most 1/15 of its time. Without `pip install aum` that part is left out.
+First, the arithmetic of a step (loss, correctness and margin of 256 examples of 10 classes, kept until the epoch's end)
+is compared with `AUMCalculator.update` of the `aum` package, which keeps only the margin, on the same logits; ours
+should take at most 1/15 of its time. Without `pip install aum` this part is skipped.
 
-Then the same step in epochs over ever more examples. A step puts its numbers on a list, so it should cost the same for
-every N, and the same after many steps as after few. What grows with N is adding up at the epoch's end, measured apart.
+Then the same step is timed in epochs over more and more examples. A step only appends its values to a list, so its cost
+should not depend on N or on the number of steps. Only the sums at the epoch's end grow with N; they are timed apart.
 
     python examples/benchmarks/online_step.py
     python examples/benchmarks/online_step.py --accelerator gpu
@@ -43,12 +43,12 @@ except ImportError:
     AUMCalculator = None
 
 LIMIT = 1 / 15
-POOL = 64  # different batches, used over and over
-PARTS = 20  # blocks of steps, for each N in turns
+POOL = 64  # different batches, used repeatedly
+PARTS = 20  # blocks of steps, alternating between the values of N
 
 
 class Step(NamedTuple):
-    """What one training step shows: logits (B, K), targets (B,), and the examples' indices (B,) on the CPU."""
+    """The outputs of one training step: logits (B, K), targets (B,), and the examples' indices (B,) on the CPU."""
 
     logits: Tensor
     target: Tensor
@@ -56,7 +56,7 @@ class Step(NamedTuple):
 
 
 class Training:
-    """Epoch after epoch over N examples, of which only what the callback does in a step is done."""
+    """A training over N examples that runs only the callback's part of each step."""
 
     def __init__(self, num_examples: int, arguments: argparse.Namespace) -> None:
         self.sums = EpochSums(num_examples)
@@ -124,7 +124,7 @@ def compare_with_aum(arguments: argparse.Namespace) -> None:
 
 
 def follow_epochs(arguments: argparse.Namespace) -> None:
-    """Make the same number of steps for each N, side by side, so that all of them see the same machine."""
+    """Run the same number of steps for each N, alternating, so that all see the same conditions."""
     trainings = {size: Training(size, arguments) for size in sorted(arguments.examples)}
     microseconds: dict[int, list[float]] = {size: [] for size in trainings}
     clock = Clock(arguments.clock, arguments.accelerator)
@@ -139,7 +139,7 @@ def follow_epochs(arguments: argparse.Namespace) -> None:
 
 
 def report_steps(microseconds: dict[int, list[float]], num_steps: int) -> None:
-    print("          N   us a step: median   in the first quarter   in the last quarter")
+    print("          N us per step: median   in the first quarter   in the last quarter")
     for size, parts in microseconds.items():
         first, last = statistics.median(parts[: PARTS // 4]), statistics.median(parts[-PARTS // 4 :])
         print(f"{size:11,d} {statistics.median(parts):19.0f} {first:22.0f} {last:21.0f}")
@@ -152,11 +152,11 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=15, help="pairs of blocks of steps, ours and aum's")
     parser.add_argument("--examples", type=int, nargs="+", default=[10_000, 1_000_000, 100_000_000], help="N")
-    parser.add_argument("--steps", type=int, default=20_000, help="for each N; where an epoch is shorter, in several")
+    parser.add_argument("--steps", type=int, default=20_000, help="steps for each N, over several epochs if needed")
     arguments = parser.parse_args()
     begin(arguments.accelerator)
     if AUMCalculator is None:
-        print("The aum package is not installed, so there is nothing to compare with: pip install aum\n")
+        print("The aum package is not installed; to compare with it: pip install aum\n")
     else:
         compare_with_aum(arguments)
     follow_epochs(arguments)

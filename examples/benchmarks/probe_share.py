@@ -1,10 +1,10 @@
-"""What does the probe cost, and how close is that to the least that a pass over every example can cost?
+"""How much does the evaluation pass cost, compared with bare forward passes over the same data?
 
-Trains with `EasinessCallback(every_n_epochs=1, online=False)`, which probes the whole data set at each epoch's end. At
-the same moment, before or after it in turns, a bare loop reads the same data with the same settings: eval mode, no
-gradients, the forward and nothing else. Reported is the fraction of the training epoch that each takes, and the median
-of probe / bare forward, which should be at most 1.10. The probe's time includes its scores, the writing of its file and
-its logging.
+Trains with `EasinessCallback(every_n_epochs=1, online=False)`, which evaluates the whole data set at each epoch's end.
+Just before or just after it, alternating, a bare loop reads the same data with the same settings: eval mode, no
+gradients, only the forward. The benchmark prints the time of each as a fraction of the training epoch, and the median
+of evaluation pass / bare forward, which should be at most 1.10. The time of the evaluation pass includes its scores,
+the writing of its file and its logging.
 
     python examples/benchmarks/probe_share.py
     python examples/benchmarks/probe_share.py --model small_cnn --workers 2
@@ -31,7 +31,7 @@ EPOCHS = {"resnet18": 4, "small_cnn": 6}
 
 
 class BareForward(Callback):
-    """The forward of all examples at the end of every other epoch, and nothing else."""
+    """Runs only the forward over all examples, at the end of every second epoch."""
 
     def __init__(self, clock: Clock, loader: DataLoader, in_odd_epochs: bool, seconds: list[float]) -> None:
         self.clock = clock
@@ -53,7 +53,7 @@ class BareForward(Callback):
 
 
 def measure(model: str, arguments: argparse.Namespace) -> tuple[list[Pair], list[float]]:
-    """Train, and return the seconds of (probe, bare forward) and of training of each epoch but the first."""
+    """Train, and return the seconds of (evaluation pass, bare forward) and of training, per epoch after the first."""
     dataset = synthetic_images(model, arguments.examples or EXAMPLES[model])
     in_order = image_loader(dataset, arguments, shuffle=False)
     clock = Clock(arguments.clock, arguments.accelerator)
@@ -81,8 +81,8 @@ def report(model: str, pairs: list[Pair], trained: list[float]) -> None:
     probe = statistics.median(pair.subject / seconds for pair, seconds in zip(pairs, trained, strict=True))
     bare = statistics.median(pair.baseline / seconds for pair, seconds in zip(pairs, trained, strict=True))
     print(
-        f"{model:10s} {len(pairs)} epochs of {statistics.median(trained):.2f} s of training: the probe takes"
-        f" {probe:.3f} of that, a bare forward {bare:.3f}; probe / bare {spread_of_ratios(pairs)};"
+        f"{model:10s} {len(pairs)} epochs of {statistics.median(trained):.2f} s of training: the evaluation pass takes"
+        f" {probe:.3f} of that, a bare forward {bare:.3f}; evaluation / bare {spread_of_ratios(pairs)};"
         f" {decision(median_ratio(pairs), LIMIT)}; {load()}",
         flush=True,
     )
@@ -92,7 +92,7 @@ def main() -> None:
     parser = training_parser(__doc__)
     parser.add_argument("--model", choices=tuple(ARCHITECTURES), nargs="+", default=list(ARCHITECTURES))
     parser.add_argument("--examples", type=int, help=f"by default {EXAMPLES}")
-    parser.add_argument("--epochs", type=int, help=f"measured, after one to warm up; by default {EPOCHS}")
+    parser.add_argument("--epochs", type=int, help=f"epochs measured after a warm-up epoch; by default {EPOCHS}")
     arguments = parser.parse_args()
     begin(arguments.accelerator)
     for model in arguments.model:

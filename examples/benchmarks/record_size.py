@@ -1,6 +1,6 @@
-"""How long it takes to write, open and score a record, and how large it is.
+"""Measures how long it takes to write, open and score a record, and how large it is.
 
-A checkpoint should be written within 0.3 s whatever came before it, and the record opened within 0.2 s:
+Writing a checkpoint should take at most 0.3 s however many there are already, and opening the record at most 0.2 s:
 
     python examples/benchmarks/record_size.py --examples 1280000 --checkpoints 90
 """
@@ -24,7 +24,7 @@ OPEN_TARGET = 0.2
 
 
 def make_fields(num_examples: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Draw what a probe observes."""
+    """Draw the fields that an evaluation pass records."""
     margin = torch.randn(num_examples, generator=generator)
     draw = torch.rand(3, num_examples, generator=generator)
     return {
@@ -37,7 +37,7 @@ def make_fields(num_examples: int, generator: torch.Generator) -> dict[str, Tens
 
 
 def write_record(dirpath: Path, num_examples: int, num_checkpoints: int) -> list[float]:
-    """Write one run, and return the seconds that each checkpoint took."""
+    """Write one run, and return the seconds of each checkpoint."""
     generator = torch.Generator().manual_seed(0)
     identity = DataIdentity(num_examples, torch.randint(0, 1000, (num_examples,), generator=generator))
     seconds = []
@@ -62,7 +62,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--examples", type=int, default=1_280_000, help="default: %(default)s")
     parser.add_argument("--checkpoints", type=int, default=90, help="default: %(default)s")
-    parser.add_argument("--dirpath", type=Path, help="where to make the temporary folder; default: the system's place")
+    parser.add_argument("--dirpath", type=Path, help="where to create the temporary folder; default: the system's")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.dirpath) as folder:
         dirpath = Path(folder)

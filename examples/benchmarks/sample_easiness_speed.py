@@ -1,4 +1,4 @@
-"""How long does sample easiness take: exact, by Monte Carlo, and beside the forward that gives the logits?
+"""How long does sample easiness take: exact, by Monte Carlo, and compared with the forward pass of a ResNet-18?
 
 python examples/benchmarks/sample_easiness_speed.py
 """

@@ -1,7 +1,7 @@
-"""How long it takes to choose what stays, and how much memory.
+"""Measures the time and the memory that a selection takes.
 
 Keeping 70 % of 100,000,000 examples by the proportional rule should take at most 20 s and 4 GB on two cores, and the
-time should grow with the number of examples alone:
+time should grow linearly with the number of examples:
 
     python examples/benchmarks/selection.py
     python examples/benchmarks/selection.py --examples 4000000 --sampling beta
@@ -21,12 +21,12 @@ from lightning_easiness.functional import ablate
 
 SECONDS = 20.0
 GIGABYTES = 4.0
-# Time per example at the largest size over that at the smallest; leaves room for what a shared machine does to it.
+# Time per example at the largest size over that at the smallest; leaves room for the noise of a shared machine.
 GROWTH = 1.5
 
 
 def made_losses(num_examples: int) -> Tensor:
-    """Draw losses that spread over orders of magnitude, as those of a trained model do."""
+    """Draw losses over several orders of magnitude, like those of a trained model."""
     loss = torch.randn(num_examples, generator=torch.Generator().manual_seed(0))
     return loss.mul_(2).sub_(3).exp_()
 
@@ -56,17 +56,17 @@ def measure(num_examples: int, arguments: argparse.Namespace) -> float:
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--examples", type=int, default=100_000_000, help="the largest size; default: %(default)s")
-    parser.add_argument("--ratio", type=float, default=0.3, help="fraction that is removed; default: %(default)s")
+    parser.add_argument("--ratio", type=float, default=0.3, help="fraction to remove; default: %(default)s")
     parser.add_argument("--remove", default="easy", choices=("easy", "hard", "random"))
     parser.add_argument(
         "--sampling", default="proportional", choices=("proportional", "beta", "top", "stratified", "window")
     )
-    parser.add_argument("--repeats", type=int, default=3, help="selections of each size; default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=3, help="selections per size; default: %(default)s")
     arguments = parser.parse_args()
     begin()
     imports = peak_gigabytes()
-    ablate(made_losses(1000), 0.3, "easy", "proportional", higher_is_easier=False)  # what only the first call waits for
-    # From small to large, so that the peak is that of the size just measured. The process's imports are part of it.
+    ablate(made_losses(1000), 0.3, "easy", "proportional", higher_is_easier=False)  # a warm-up call
+    # From small to large, so that the peak belongs to the size just measured. It includes the process's imports.
     sizes = [max(1, arguments.examples // part) for part in (16, 4, 1)]
     seconds = [measure(size, arguments) for size in sizes]
     peak = peak_gigabytes()

@@ -1,17 +1,17 @@
-"""How long does it take to make the loader for a new epoch's selection, beside the start of the loader's own workers?
+"""How long does it take to build the loader for a new epoch's selection, compared with starting the loader's workers?
 
-Each time, `EasinessDataModule.train_dataloader()` is asked for the loader of another epoch, as a Trainer does at each
-epoch's start: the choice is checked, counted by class, logged and turned into a loader. What the rule itself needs to
-decide is not part of it: the indices are drawn beforehand. In turns with it, a plain loader over the same data starts
-two workers, in order, so that no shuffling is counted, until they run (no batch is waited for). The first should be no
-more than the second, at any size of the data set.
+Each measurement calls `EasinessDataModule.train_dataloader()` for another epoch, as a Trainer does at each epoch's
+start: the selection is checked, counted by class, logged and turned into a loader. The time of the rule itself is not
+included: the indices are drawn beforehand. Alternating with this, a plain loader over the same data, without shuffling,
+starts two workers; no batch is waited for. The first should not take longer than the second, for any size of the data
+set.
 
-The rule hands out its choice in the forms that users write: a mask, ascending indices, and indices in random order, as
-`hardest` returns them.
+The rule returns its selection in the forms that users write: a mask, ascending indices, and indices in random order
+(like those of `hardest`).
 
     python examples/benchmarks/selection_rebuild.py
     python examples/benchmarks/selection_rebuild.py --examples 1000000 --pairs 15
-    OMP_NUM_THREADS=1 python examples/benchmarks/selection_rebuild.py   # one thread, as the tests have it
+    OMP_NUM_THREADS=1 python examples/benchmarks/selection_rebuild.py   # one thread, as in the tests
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FORMS = ("mask", "ascending", "random order")
 
 
 class Drawn(Selection):
-    """Two choices that were drawn beforehand, in turns."""
+    """Alternates between two selections that were drawn beforehand."""
 
     every_epoch = True
 
@@ -69,13 +69,13 @@ class Drawn(Selection):
 
 
 def made_data(num_examples: int) -> TensorDataset:
-    """Make examples of next to no size, as only their number matters here."""
+    """Make tiny examples, since only their number matters here."""
     labels = torch.randint(NUM_CLASSES, (num_examples,), generator=torch.Generator().manual_seed(0))
     return TensorDataset(torch.zeros(num_examples, 1), labels)
 
 
 class Rebuilding:
-    """A datamodule that is asked for the loaders of one epoch after the other."""
+    """A datamodule that builds the loader of one epoch after another."""
 
     def __init__(self, loader: DataLoader, form: str) -> None:
         self.trainer: Trainer = quiet_trainer(accelerator="cpu")
@@ -85,14 +85,14 @@ class Rebuilding:
 
     def rebuild(self) -> DataLoader:
         epoch = next(self.epochs)
-        self.trainer.fit_loop.epoch_progress.current.completed = epoch  # what `trainer.current_epoch` reads
+        self.trainer.fit_loop.epoch_progress.current.completed = epoch  # `trainer.current_epoch` reads this
         loader = self.datamodule.train_dataloader()
-        assert self.trainer.current_epoch == epoch, "the choice of another epoch would be taken again"
+        assert self.trainer.current_epoch == epoch, "the selection of another epoch would be used again"
         return loader
 
 
 class WorkerStart:
-    """The start of a loader's workers, which end outside of what is measured."""
+    """The start of a loader's workers, which are stopped outside the measured time."""
 
     def __init__(self, loader: DataLoader, clock: Clock) -> None:
         self.loader, self.clock = loader, clock
@@ -107,10 +107,10 @@ def measure(num_examples: int, arguments: argparse.Namespace) -> None:
     options = {"batch_size": arguments.batch_size, "num_workers": arguments.workers}
     clock = Clock(arguments.clock)
     start = WorkerStart(DataLoader(dataset, **options), clock)
-    start.seconds()  # what only the first start waits for
+    start.seconds()  # warm-up
     for form in arguments.form:
         rebuilding = Rebuilding(DataLoader(dataset, shuffle=True, **options), form)
-        rebuilding.rebuild()  # what only the first rebuild waits for
+        rebuilding.rebuild()  # warm-up
         pairs = in_turns(partial(clock.time, rebuilding.rebuild), start.seconds, arguments.pairs)
         report(num_examples, form, pairs)
 

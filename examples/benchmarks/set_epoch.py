@@ -1,13 +1,13 @@
-"""What does an epoch of SET cost beside a classic one, with its selection?
+"""How much does an epoch of SET cost compared with a classic one, including its selection?
 
-Trains one model whose epochs take turns: a classic epoch on everything, then one (three, for rescoring every third) by
-SET, each timed from the end of the epoch before, so that the pass over the data, the choice and the new loader count.
-Which examples are medium depends on the model, so a fixed share of the data stands for them here; all that SET does to
-find its own is done. Reported are the medians of SET / classic of neighbouring epochs:
+Trains one model with alternating epochs: a classic epoch on everything, then one by SET (three, if every third is
+rescored). Each is timed from the end of the previous epoch, so that the pass over the data, the selection and the new
+loader count. The number of medium examples depends on the model, so SET trains on a fixed fraction of the data here,
+but runs its full selection as well. The benchmark prints medians of SET / classic over neighbouring epochs:
 
-- a pass before each epoch: target <= 0.36 at a share of 5 %
+- a pass before each epoch: target <= 0.36 at 5 % of the data
 - a pass before each third epoch: <= 0.15
-- online scores, no pass: <= 1.03 x the share of the data
+- online scores, no pass: <= 1.03 x the fraction of the data
 - with SEL in the loss / without: <= 1.03
 
     python examples/benchmarks/set_epoch.py
@@ -39,7 +39,7 @@ from lightning_easiness import EasinessCallback, EasinessDataModule, SampleEasin
 
 
 class TakesTurns(SampleEasinessTraining):
-    """SET with a classic epoch before every `cycle` epochs, on a share of the data whatever the model."""
+    """SET on a fixed fraction of the data, with a classic epoch before every `cycle` epochs."""
 
     def __init__(self, share: float, cycle: int, **options: Any) -> None:
         super().__init__(early_epochs=1, **options)
@@ -53,7 +53,7 @@ class TakesTurns(SampleEasinessTraining):
         return self.rescore_every_n_epochs is not None and state.epoch % (self.cycle + 1) == 1
 
     def select(self, state: SelectionState) -> Tensor:
-        super().select(state)  # what it costs
+        super().select(state)  # for its cost only
         if self.is_classic(state.epoch):
             return torch.arange(state.num_examples)
         return torch.randperm(state.num_examples, generator=state.generator())[: round(self.share * state.num_examples)]
@@ -70,7 +70,7 @@ class WithSEL(SELModule, Classifier):
 
 
 def epochs_of(module: Classifier, data: Any, epochs: int, arguments: argparse.Namespace) -> list[float]:
-    """Train, and return the seconds of each epoch from the end of the one before."""
+    """Train, and return the seconds of each epoch, measured from the end of the previous one."""
     moments = Moments(Clock(arguments.clock, arguments.accelerator))
     with tempfile.TemporaryDirectory() as folder:
         watch = EasinessCallback(folder, probe=None, num_images=0)
@@ -81,7 +81,7 @@ def epochs_of(module: Classifier, data: Any, epochs: int, arguments: argparse.Na
 
 
 def pairs_of(seconds: list[float], cycle: int) -> list[Pair]:
-    """Pair the mean SET epoch with the classic one before, without the first round, which warms up."""
+    """Pair each mean SET epoch with the classic one before it, without the first round (warm-up)."""
     rounds = [seconds[start : start + cycle + 1] for start in range(0, len(seconds), cycle + 1)][1:]
     return [Pair(statistics.fmean(one[1:]), one[0]) for one in rounds if len(one) == cycle + 1]
 
