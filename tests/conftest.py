@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 from lightning_utilities.core.inheritance import get_all_subclasses
 from torch.utils.data import BatchSampler, DataLoader
 
 pytest.register_assert_rewrite("tests.plain_forward", "tests.refusing")
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 _NOISE = (
     # torch's advice about the number of workers goes by the machine's cores

@@ -78,6 +78,18 @@ def write_run(
     return writer.path
 
 
+def write_probabilities(dirpath: Path, seed: int, size: int = NUM_EXAMPLES) -> AveragedProbabilities:
+    """Write averaged probabilities of the run of a seed, which did not see the example of that number."""
+    rows = torch.randn(size, NUM_CLASSES, generator=torch.Generator().manual_seed(seed)).mul(3).softmax(1).half()
+    rows[seed] = torch.nan
+    count = torch.full((size,), 3, dtype=torch.int32).index_fill(0, torch.tensor(seed), 0)
+    averaged = AveragedProbabilities(240, 2, rows, count)
+    with RunWriter(dirpath, f"seed-{seed}", seed=seed, resume=True) as writer:
+        writer.replace_probabilities(averaged)
+        writer.complete()
+    return averaged
+
+
 def make_scores(values: list[float], higher_is_easier: bool = True, **changes: object) -> Scores:
     """Scores of one run, as if from a record."""
     arguments: dict = {"target": torch.zeros(len(values), dtype=torch.int64), "name": "margin", **changes}

@@ -127,13 +127,17 @@ class ArrayFile:
         """Read and check the header; raise a RecordFileError where the file is truncated, foreign, damaged or newer."""
         with _opened(path, "numpy") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            check_format(path, metadata.get("format"), metadata.get("format_version"), file_format)
-            with _sound_header(path):
+            check_format(path, metadata, file_format)
+            try:
                 names = _ARRAYS.get(file_format) or json.loads(metadata["fields"])
                 values = {name: _from_text(name, metadata[name]) for name in _HEADERS[file_format]}
                 header = cls(path=path, fields=tuple(name for name in _DTYPES if name in names), **values)
                 for name in header.fields:
                     header._check_stored(name, file.get_slice(name))
+            except KeyError as error:
+                raise RecordFileError(f"'{path}' is damaged (its header has no {error}): delete it.") from error
+            except (SafetensorError, ValueError, TypeError, RecursionError) as error:
+                raise RecordFileError(f"'{path}' is damaged ({error}): delete it.") from error
         return header
 
     def read(self, name: str) -> Tensor:
@@ -156,8 +160,9 @@ class ArrayFile:
             raise ValueError(f"{name!r} is not {_dtype_name(name)} with one value per example")
 
 
-def check_format(path: Path, found: object, version: object, expected: str) -> None:
-    """Raise a `RecordFileError` unless a file states format `expected`, in a version that is known here."""
+def check_format(path: Path, header: Mapping[str, object], expected: str) -> None:
+    """Raise a `RecordFileError` unless a header states format `expected`, in a version that is known here."""
+    found, version = header.get("format"), header.get("format_version")
     if found != expected:
         raise RecordFileError(
             f"'{path}' was not written as {expected!r} (its format is {found!r}): move it out of the record's folder."
@@ -187,16 +192,6 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
         raise RecordFileError(f"'{path}' cannot be read ({error}): check what it is and who may read it.") from error
     with file:
         yield file
-
-
-@contextmanager
-def _sound_header(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyError as error:
-        raise RecordFileError(f"'{path}' is damaged (its header has no {error}): delete it.") from error
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise RecordFileError(f"'{path}' is damaged ({error}): delete it.") from error
 
 
 def _from_text(name: str, text: str) -> Any:

@@ -44,13 +44,16 @@ def read_run(run_dir: str | Path) -> RunInfo:
         raise RecordFileError(f"'{run_dir}' is not a run: it holds no {RUN_FILE}.") from None
     except OSError as error:
         raise RecordFileError(f"'{path}' cannot be read ({error.strerror}): check who may read it.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordFileError(f"'{path}' is damaged ({error}): copy it here again.") from error
-    if not isinstance(content, dict):
-        raise RecordFileError(f"'{path}' is damaged (it holds no JSON object): copy it here again.")
-    check_format(path, content.get("format"), content.get("format_version"), RUN_FORMAT)
-    seed, versions = content.get("seed"), content.get("versions", {})
-    return RunInfo(Path(run_dir), Path(run_dir).resolve().name, seed, versions, bool(content.get("complete", False)))
+    about = content if isinstance(content, dict) else {}
+    check_format(path, about, RUN_FORMAT)
+    seed, versions = about.get("seed"), about.get("versions", {})
+    if not isinstance(seed, (int, type(None))) or not isinstance(versions, dict):
+        raise RecordFileError(
+            f"'{path}' is damaged (seed {seed!r} is no whole number, or versions no object): copy it here again."
+        )
+    return RunInfo(Path(run_dir), Path(run_dir).resolve().name, seed, versions, bool(about.get("complete", False)))
 
 
 def is_complete(run_dir: str | Path) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import platform
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +18,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from typing_extensions import Self
 
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
 from lightning_easiness.record.files import (
@@ -149,29 +149,21 @@ class RunWriter:
                 f"Run '{self.run}' in '{self.dirpath}' already holds checkpoints ({found}): "
                 "give another `run` or `dirpath`, delete the folder, or go on with the run with `resume=True`."
             )
-        self._info: dict[str, object] = {
-            "format": RUN_FORMAT,
-            "format_version": FORMAT_VERSION,
-            "run": self.run,
-            "seed": seed,
-            "versions": versions,
-            "complete": False,
-        }
+        complete = False
         if found:
             before = read_run(self.path)
-            self._info |= {"seed": self._kept_seed(before.seed, seed), "complete": before.complete}
+            complete = before.complete
+            if before.seed is not None and seed not in (None, before.seed):
+                warn_user(
+                    f"Run '{self.run}' in '{self.dirpath}' was begun with seed {before.seed} and is resumed with seed"
+                    f" {seed}: its record keeps seed {before.seed}."
+                )
+            seed = seed if before.seed is None else before.seed
+        about = {"format": RUN_FORMAT, "format_version": FORMAT_VERSION, "run": self.run, "seed": seed}
+        self._info: dict[str, object] = {**about, "versions": versions, "complete": complete}
         with self._naming_dirpath():
             remove_leftovers(self.path)
             self._write_info()
-
-    def _kept_seed(self, before: int | None, now: int | None) -> int | None:
-        if before is not None and now is not None and before != now:
-            warnings.warn(
-                f"Run '{self.run}' in '{self.dirpath}' was begun with seed {before} and is resumed with seed {now}: "
-                f"its record keeps seed {before}.",
-                stacklevel=4,
-            )
-        return now if before is None else before
 
     def _unmark_complete(self) -> None:
         if self._info["complete"]:  # a finished run is trained on

@@ -166,14 +166,17 @@ def test_a_checkpoint_of_another_length_is_left_out(folder: Path) -> None:
 
 def test_a_damaged_or_foreign_run_is_left_out(folder: Path) -> None:
     (folder / "seed-0" / "run.json").write_text("{")
-    (folder / "seed-2" / "run.json").unlink()
+    run_json = folder / "seed-2" / "run.json"
+    run_json.write_text(run_json.read_text().replace('"seed": 2', '"seed": [2]'))
+    write_run(folder, 3).joinpath("run.json").unlink()
     (folder / "lightning_logs" / "version_0").mkdir(parents=True)
     (folder / "notes.txt").write_text("not a run")
     record = loads_with_warnings(
         folder,
         f"Left out: '{folder}/seed-0/run.json' is damaged "
         "(Expecting property name enclosed in double quotes: line 1 column 2 (char 1)): copy it here again.",
-        f"Left out: '{folder}/seed-2' is not a run: it holds no run.json.",
+        f"Left out: '{run_json}' is damaged (seed [2] is no whole number, or versions no object): copy it here again.",
+        f"Left out: '{folder}/seed-3' is not a run: it holds no run.json.",
     )
     assert record.runs == ["seed-10"]
 
