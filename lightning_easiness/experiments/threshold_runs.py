@@ -92,10 +92,10 @@ class ThresholdExamples(Selection):
                 " ThresholdRuns draw now; give it the arguments of then, or another `dirpath`."
             )
         self._check_real("ThresholdRuns", real)
-        found = DataIdentity.of_target(real)
+        found, way_out = DataIdentity.of_target(real), "give it another `dirpath`, or the data of then to go on."
         if known is None:
             return found
-        check_same_labels(known, found, folder)
+        known.check_same(found, f"The runs in '{folder.parent}'", "the data of ThresholdRuns", way_out)
         return known.merged(found)
 
     def _check_real(self, owner: str, target: Tensor) -> None:
@@ -106,16 +106,6 @@ class ThresholdExamples(Selection):
                 f" {int(wrong[0])} has the label {int(target[wrong[0]])}, and so {len(wrong)} are outside 0 to"
                 f" {self.num_classes - 1}: give the number of real classes."
             )
-
-
-def check_same_labels(known: DataIdentity, found: DataIdentity, folder: Path) -> None:
-    """Raise a ValueError where the runs of the protocol are of another data set than what is trained on now."""
-    known.check_same(
-        found,
-        f"The runs in '{folder.parent}'",
-        "the data of ThresholdRuns",
-        "give it another `dirpath`, or the data of then to go on.",
-    )
 
 
 class ThresholdRuns:
@@ -196,21 +186,21 @@ class ThresholdRuns:
         """
         check_claim(self.dirpath / ARGUMENTS_FILE, self._arguments)
         labels: DataIdentity | None = None
-        for folder, selection in zip(self.folders, self._selections, strict=True):
+        for part, folder in enumerate(self.folders):
             complete = [run for run in map(run_name, self.seeds) if is_complete(folder / run)]
             if complete:  # before anything is trained
                 record = EasinessRecord.load(folder, ONLINE_SERIES, complete)
-                labels = selection.real_labels(record.target, folder, labels)
+                labels = self.check_labels(part, record.target, labels)
         records = []
-        for folder, selection in zip(self.folders, self._selections, strict=True):
-            make_trainer = partial(self._make_trainer, selection, folder, labels)
-            data = with_selection(self.datamodule, selection)
+        for part, folder in enumerate(self.folders):
+            make_trainer = partial(self._make_trainer, part, labels)
+            data = with_selection(self.datamodule, self._selections[part])
             repeat_fit(make_trainer, self._make_module, data, self.seeds, folder, progress=self.progress)
             missing = agreed(partial(missing_run, folder, self.seeds))
             if missing:
                 raise RuntimeError(f"Run '{missing}' in '{folder}' is not complete: run again to go on with it.")
             records.append(EasinessRecord.load(folder, ONLINE_SERIES, map(run_name, self.seeds)))
-            labels = selection.real_labels(records[-1].target, folder, labels)
+            labels = self.check_labels(part, records[-1].target, labels)
         return records
 
     def __getattr__(self, name: str) -> Any:
@@ -226,37 +216,34 @@ class ThresholdRuns:
         module: LightningModule = make(self.make_module, seed=seed, num_classes=self.num_classes + 1)
         return module
 
-    def _make_trainer(
-        self, selection: ThresholdExamples, folder: Path, labels: DataIdentity | None, seed: int
-    ) -> Trainer:
+    def _make_trainer(self, part: int, labels: DataIdentity | None, seed: int) -> Trainer:
         trainer: Trainer = make(self.make_trainer, seed=seed)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if not observers(trainer):
             callbacks.insert(0, EasinessCallback(probe=None, probabilities=True, num_images=0))
         if not any(isinstance(one, _Guard) for one in callbacks):  # of a Trainer that repeat_fit will refuse
-            claim_folder = partial(claim, self.dirpath / ARGUMENTS_FILE, self._arguments)
-            callbacks.insert(0, _Guard(observers(trainer)[0], selection, folder, labels, claim_folder))
+            callbacks.insert(0, _Guard(self, part, labels, observers(trainer)[0]))
         return trainer
+
+    def claim_folder(self) -> None:
+        """Write the arguments into the folder: only when something is trained in it."""
+        claim(self.dirpath / ARGUMENTS_FILE, self._arguments)
+
+    def check_labels(self, part: int, trained: Tensor, known: DataIdentity | None) -> DataIdentity:
+        """Return the data set by its real labels, as `ThresholdExamples.real_labels` of one half does."""
+        return self._selections[part].real_labels(trained, self.folders[part], known)
 
 
 class _Guard(Callback):
     """Refuses a module, data or labels that do not fit the protocol, and claims the folder before the first step."""
 
-    def __init__(
-        self,
-        observer: EasinessCallback,
-        selection: ThresholdExamples,
-        folder: Path,
-        labels: DataIdentity | None,
-        claim_folder: Callable[[], None],
-    ) -> None:
+    def __init__(self, runs: ThresholdRuns, part: int, labels: DataIdentity | None, observer: EasinessCallback) -> None:
         if not observer.online:
             raise ValueError(
                 "The EasinessCallback of ThresholdRuns must observe online, as the area under the margin is taken from"
                 " training itself; give it online=True."
             )
-        self._observer, self._selection, self._folder, self._labels = observer, selection, folder, labels
-        self._claim_folder = claim_folder
+        self._runs, self._part, self._labels, self._observer = runs, part, labels, observer
         self._is_checked = False
 
     @override
@@ -269,21 +256,20 @@ class _Guard(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._labels is not None:
-            loader = only_loader(trainer.train_dataloader, "train")
-            check_same_labels(self._labels, DataIdentity(num_examples(loader.dataset)), self._folder)
+        loader = only_loader(trainer.train_dataloader, "train")
+        self._runs.check_labels(self._part, torch.full((num_examples(loader.dataset),), -1), self._labels)
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if not self._is_checked:
             self._is_checked = True
             self._check_head(trainer, batch)
-            self._claim_folder()  # only now: a folder is claimed by what is trained in it
+            self._runs.claim_folder()
 
     def _check_head(self, trainer: Trainer, batch: Any) -> None:
         loader = only_loader(trainer.train_dataloader, "train")
         outputs = EvaluationPass("train", loader, self._observer.reader).count_outputs(trainer, batch)
-        classes = self._selection.num_classes
+        classes = self._runs.num_classes
         if outputs != classes + 1:
             found = "no logits (B, classes)" if outputs is None else f"{outputs} outputs"
             raise ValueError(
@@ -294,4 +280,4 @@ class _Guard(Callback):
 
     def _check_labels(self, observation: Observation) -> None:
         if observation.series == ONLINE_SERIES and observation.target is not None:
-            self._selection.real_labels(observation.target, self._folder, self._labels)
+            self._runs.check_labels(self._part, observation.target, self._labels)
