@@ -142,6 +142,11 @@ class HardestSizes(Sizes):
         return state.observed["loss"].argsort(descending=True)[: self.sizes[state.epoch]]
 
 
+def over(sampler: Any, **options: Any) -> DataLoader[Any]:
+    """A loader with a sampler."""
+    return DataLoader(IndexedPoints(), **{"batch_size": 8, "sampler": sampler, **options})
+
+
 def scores(size: int = 53, **options: Any) -> Scores:
     """Losses that grow with the index, of the examples of `Points(size)`."""
     values = torch.arange(1.0, size + 1)

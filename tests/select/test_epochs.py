@@ -33,6 +33,7 @@ from tests.selecting import (
     Traces,
     fit,
     logged,
+    over,
 )
 from tests.small import Points, assert_identical, loader, trainer
 
@@ -40,24 +41,9 @@ from tests.small import Points, assert_identical, loader, trainer
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")
 
 
-def test_lengths_grow_and_shrink_and_every_epoch_is_validated() -> None:
-    sizes, lengths = [53, 20, 40, 2, 30], []
-
-    class Lengths(Selected):
-        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-            super().on_train_epoch_start(trainer, pl_module)
-            lengths.append((trainer.num_training_batches, len(trainer.train_dataloader)))
-
-    selected = Lengths()
-    module, _ = fit(IndexedBase(), Sizes(sizes, minimum=1), max_epochs=5, callbacks=[selected])
-    assert module.lengths(5) == sizes
-    assert [sorted(module.epoch(epoch)) for epoch in range(5)] == selected.selected
-    assert module.validations == 5
-    assert lengths == [(-(-size // 8),) * 2 for size in sizes]
-
-
 # the Trainer's and the loader's settings, the sizes that a rule asks for, and those that come of them
 FILLED: dict[str, tuple[dict[str, Any], dict[str, Any], Selection, list[int]]] = {
+    "none, where the minimum is small": ({}, {}, Sizes([53, 20, 40, 2, 30], minimum=1), [53, 20, 40, 2, 30]),
     "to a batch": ({}, {"drop_last": True}, Sizes([2, 53, 9]), [8, 48, 8]),
     "no last batch of one, which batch norm refuses": ({}, {}, Sizes([17, 9, 18]), [18, 10, 18]),
     "to an interval in batches": ({"val_check_interval": 3}, {}, Sizes([2, 40]), [24, 40]),
@@ -70,8 +56,12 @@ FILLED: dict[str, tuple[dict[str, Any], dict[str, Any], Selection, list[int]]] =
 @pytest.mark.parametrize("case", FILLED)
 def test_sizes_of_epochs(case: str) -> None:
     options, loaders, rule, expected = FILLED[case]
-    module, made = fit(IndexedBase(**loaders), rule, max_epochs=len(expected), **options)
+    selected = Selected()
+    module, made = fit(IndexedBase(**loaders), rule, max_epochs=len(expected), callbacks=[selected], **options)
     assert module.lengths(len(expected)) == expected
+    for epoch, kept in enumerate(selected.selected):
+        assert set(module.epoch(epoch)) <= set(kept)
+    assert len(made.train_dataloader) == made.num_training_batches == -(-expected[-1] // 8), "the progress bar's total"
     assert module.validations == made.current_epoch == len(expected)
 
 
@@ -145,9 +135,10 @@ def test_overfitting_on_the_first_batches_of_each_selection() -> None:
 
 
 class Scheduled(Traces):
-    """Its learning rate falls with each step, and with each epoch's validation."""
+    """Its learning rate falls with each step, and with each epoch's validation; it asks for the number of steps."""
 
     def configure_optimizers(self) -> Any:
+        self.planned = self.trainer.estimated_stepping_batches
         optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
         by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
@@ -155,21 +146,19 @@ class Scheduled(Traces):
         return [optimizer], list(schedules)
 
 
-def test_learning_rates_step_with_the_batches_and_the_validations_of_each_epoch() -> None:
-    module, made = fit(IndexedBase(), Sizes([16, 40, 8], minimum=1), Scheduled(), max_epochs=3)
-    assert made.global_step == 2 + 5 + 1
-    assert made.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.9**8)
+@pytest.mark.parametrize(
+    ("rule", "planned", "steps"),
+    [(Sizes([16, 40, 8], minimum=1), 3 * 2, 2 + 5 + 1), (Keep(range(20)), 9, 9)],
+    ids=["each epoch", "once"],
+)
+def test_learning_rates_step_with_the_batches_and_the_validations_of_each_epoch(
+    rule: Selection, planned: int, steps: int
+) -> None:
+    """The planned number of steps is right for a selection made once, and else of epochs as long as the first."""
+    module, made = fit(IndexedBase(), rule, Scheduled(), max_epochs=3)
+    assert (module.planned, made.global_step) == (planned, steps)
+    assert made.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.9**steps)
     assert module.plateau.last_epoch == 3
-
-
-def test_a_schedule_that_asks_for_the_number_of_steps_is_right_for_a_selection_made_once() -> None:
-    class Asks(Traces):
-        def configure_optimizers(self) -> Any:
-            self.planned = self.trainer.estimated_stepping_batches
-            return super().configure_optimizers()
-
-    module, _ = fit(IndexedBase(), Keep(range(20)), Asks(), max_epochs=3)
-    assert module.planned == 9
 
 
 class Scaled(IndexedBase):
@@ -195,10 +184,6 @@ def test_the_batch_size_is_scaled_through_the_wrapper(rule: type[Sizes], tmp_pat
 
 
 # ------------------------------------------------------------------------------------------------------- samplers
-
-
-def over(sampler: Sampler[int], **options: Any) -> DataLoader[Any]:
-    return DataLoader(IndexedPoints(), **{"batch_size": 8, "sampler": sampler, **options})
 
 
 SPLIT = list(range(1, 53, 2))  # 26 of 53
@@ -321,10 +306,9 @@ def test_scalars_of_each_epoch_are_those_of_a_loop(data: Any, rule: type[Sizes],
             assert row[f"easiness/selected_share/class_{label}"] == pytest.approx(fraction)
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.int8])
-def test_labels_of_a_rule_may_be_of_any_integer_type(dtype: torch.dtype, tmp_path: Path) -> None:
-    """Where the data set's own are not to be compared, they are what the log goes by."""
-    target = torch.tensor([0, 1] * 26 + [100], dtype=dtype)
+def test_where_labels_are_not_compared_the_log_goes_by_those_of_the_selection(tmp_path: Path) -> None:
+    """They may be of the type that files hold."""
+    target = torch.tensor([0, 1] * 26 + [100], dtype=torch.uint8)
     data = EasinessDataModule(IndexedBase(), Listed(range(52), target=target), check_target=False)
     fit(data, max_epochs=1, logger=CSVLogger(tmp_path, name="", version=""))
     (row,) = logged(tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
@@ -20,16 +20,10 @@ from torch.utils.data import (
 )
 
 from lightning_easiness import Ablation, EasinessDataModule, Keep, Selection, SelectionState
-from lightning_easiness.data.subset import SelectedDataset
-from lightning_easiness.data.subset_loader import select_from
-from tests.selecting import Base, HighestLoss, IndexedBase, IndexedPoints, Listed, Sizes, Traces, refusal, scores
+from tests.selecting import Base, HighestLoss, IndexedBase, IndexedPoints, Listed, Sizes, Traces, over, refusal, scores
 from tests.small import Points, loader, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")
-
-
-def over(sampler: Any, **options: Any) -> DataLoader[Any]:
-    return DataLoader(IndexedPoints(), **{"batch_size": 8, "sampler": sampler, **options})
 
 
 class Own(Sampler[int]):
@@ -152,12 +146,6 @@ BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
         ),
     ),
     "nothing of the sampler's subset": (
-        lambda: over(SubsetRandomSampler(range(40))),
-        Keep(range(41, 53)),
-        ValueError,
-        NOT_DRAWN.format("SubsetRandomSampler"),
-    ),
-    "nothing of the sampler's subset, drop_last": (
         lambda: over(SubsetRandomSampler(range(40)), drop_last=True),
         Keep(range(41, 53)),
         ValueError,
@@ -175,8 +163,7 @@ BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
         ValueError,
         NO_BATCH.format("Keep", 10),
     ),
-    "an unknown sampler": (lambda: over(Own()), Sizes([20, 20]), TypeError, UNKNOWN.format("Own")),
-    "an unknown sampler later": (lambda: over(Own()), Sizes([53, 20]), TypeError, UNKNOWN.format("Own")),
+    "an unknown sampler, needed later": (lambda: over(Own()), Sizes([53, 20]), TypeError, UNKNOWN.format("Own")),
     "an unknown batch sampler": (
         lambda: DataLoader(IndexedPoints(), batch_sampler=Batches()),  # type: ignore[arg-type]
         Sizes([53, 20]),
@@ -257,44 +244,34 @@ def test_a_batch_sampler_that_gives_no_batch_later_is_an_error_and_no_early_end(
     assert made.reload_dataloaders_every_n_epochs == 0
 
 
-def test_a_weighted_sampler_draws_as_many_more_as_a_batch_takes() -> None:
-    weighted = WeightedRandomSampler(torch.ones(53), 16)
-    selected = SelectedDataset(IndexedPoints(), torch.arange(10))
-    made = select_from(over(weighted, drop_last=True), selected, enough=lambda count: max(8, count))
-    assert (len(made), weighted.num_samples) == (1, 16)
-
-
-class Fails(Callback):
-    """Raises an error at a batch, and keeps what the Trainer's value is meanwhile."""
+class FailsLater(Sizes):
+    """Raises an error for the second epoch, and keeps what the Trainer's value is then."""
 
     during: Any = None
 
     def __init__(self, error: BaseException) -> None:
+        super().__init__([20])
         self.error = error
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.during = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
-        if (trainer.current_epoch, batch_idx) == (1, 1):
+    def check(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def select(self, state: SelectionState) -> Tensor:
+        if state.epoch:
+            self.during = self.trainer.reload_dataloaders_every_n_epochs
             raise self.error
+        return super().select(state)
 
 
-@pytest.mark.parametrize("own", [0, 1, 2])
 @pytest.mark.parametrize("kind", [ArithmeticError, KeyboardInterrupt])
-def test_the_trainers_own_value_is_given_back_after_an_error(kind: type[BaseException], own: int) -> None:
-    fails = Fails(kind("on purpose"))
-    made = trainer(callbacks=[fails], reload_dataloaders_every_n_epochs=own)
+def test_the_trainers_own_value_is_given_back_after_an_error(kind: type[BaseException]) -> None:
+    rule = FailsLater(kind("on purpose"))
+    made = trainer(reload_dataloaders_every_n_epochs=2, max_epochs=9)
     handler = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises((kind, SystemExit)):
-            made.fit(Traces(), datamodule=EasinessDataModule(IndexedBase(), Sizes([20, 30])))
+            made.fit(Traces(), datamodule=EasinessDataModule(IndexedBase(), rule))
     finally:
         signal.signal(signal.SIGINT, handler)  # Lightning ignores it from there on
-    assert fails.during == 1
-    assert made.reload_dataloaders_every_n_epochs == own
-
-
-def test_the_trainers_own_value_is_given_back_where_the_rule_fails_later() -> None:
-    made = trainer(reload_dataloaders_every_n_epochs=3, max_epochs=9)
-    with pytest.raises(IndexError):
-        made.fit(Traces(), datamodule=EasinessDataModule(IndexedBase(), Sizes([20])))
-    assert made.reload_dataloaders_every_n_epochs == 3
+    assert rule.during == 1
+    assert made.reload_dataloaders_every_n_epochs == 2
