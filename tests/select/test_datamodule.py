@@ -33,7 +33,6 @@ from tests.selecting import (
     HighestLoss,
     IndexedBase,
     IndexedPoints,
-    SavesHyperparameters,
     Sizes,
     Traces,
     fit,
@@ -43,11 +42,10 @@ from tests.selecting import (
 from tests.small import Net, Points, assert_identical, loader, streams, trainer
 
 
-def fitted(data: Any, module: Net | None = None, **options: Any) -> dict[str, Any]:
+def fitted(data: Any) -> dict[str, Any]:
     """Everything that a fit leaves behind."""
     seed_everything(7, verbose=False)
-    module = module or Net("adam")
-    made = trainer(**options)
+    module, made = Net("adam"), trainer()
     made.fit(module, datamodule=data)
     optimizer = made.optimizers[0].state_dict()
     metrics = {name: value for name, value in made.callback_metrics.items() if not name.startswith("easiness/")}
@@ -62,11 +60,11 @@ class OverSubset(Base):
         self.train = Subset(Points(self.n), range(3, 50, 2))
 
 
-SELECTIONS: dict[str, tuple[type[Base], Callable[[], Selection | None]]] = {
-    "no selection": (Base, lambda: None),
-    "a ratio of nothing": (Base, lambda: Ablation(scores(), ratio=0.0)),
-    "all indices": (Base, lambda: Keep(range(53))),
-    "some indices": (OverSubset, lambda: Keep(range(3, 50, 2))),
+SELECTIONS: dict[str, tuple[type[Base], Selection | None]] = {
+    "no selection": (Base, None),
+    "a ratio of nothing": (Base, Ablation(scores(), ratio=0.0)),
+    "all indices": (Base, Keep(range(53))),
+    "some indices": (OverSubset, Keep(range(3, 50, 2))),
 }
 LOADERS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -80,7 +78,7 @@ LOADERS: dict[str, dict[str, Any]] = {
 def test_training_is_what_users_do_by_hand_to_the_bit(kind: str, options: str) -> None:
     by_hand, selection = SELECTIONS[kind]
     plain = fitted(by_hand(**LOADERS[options]))
-    assert_identical(plain, fitted(EasinessDataModule(Base(**LOADERS[options]), selection())))
+    assert_identical(plain, fitted(EasinessDataModule(Base(**LOADERS[options]), selection)))
 
 
 def test_everything_kept_is_the_users_loader_itself() -> None:
@@ -97,6 +95,16 @@ def test_an_observation_leaves_the_training_as_it_is() -> None:
 
 
 # ------------------------------------------------------------------------------------------------- hooks and state
+
+
+def noting(name: str, returned: Callable[..., Any]) -> Any:
+    """A hook that writes down that it is called."""
+
+    def hook(self: Recorder, *arguments: Any, **named: Any) -> Any:
+        self.calls.append(name)
+        return returned(*arguments, **named)
+
+    return hook
 
 
 class Recorder(LightningDataModule):
@@ -126,29 +134,12 @@ class Recorder(LightningDataModule):
         self.calls.append("train_dataloader")
         return loader(Points(24), batch_size=self.batch_size)
 
-    def val_dataloader(self) -> list[DataLoader[Any]]:
-        self.calls.append("val_dataloader")
-        return [loader(Points(8, seed=1), shuffle=False)]
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        self.calls.append("test_dataloader")
-        return loader(Points(8, seed=2), shuffle=False)
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        self.calls.append("predict_dataloader")
-        return loader(Points(8, seed=3), shuffle=False)
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        self.calls.append("before")
-        return batch
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        self.calls.append("transfer")
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        self.calls.append("after")
-        return batch
+    val_dataloader = noting("val_dataloader", lambda *_: [loader(Points(8, seed=1), shuffle=False)])
+    test_dataloader = noting("test_dataloader", lambda *_: loader(Points(8, seed=2), shuffle=False))
+    predict_dataloader = noting("predict_dataloader", lambda *_: loader(Points(8, seed=3), shuffle=False))
+    on_before_batch_transfer = noting("before", lambda batch, *_: batch)
+    transfer_batch_to_device = noting("transfer", lambda batch, *_: batch)
+    on_after_batch_transfer = noting("after", lambda batch, *_: batch)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seen": len(self.calls)}
@@ -202,16 +193,12 @@ def test_lightning_sees_which_hooks_the_user_overrides() -> None:
     assert is_overridden("val_dataloader", EasinessDataModule(loader(), val_dataloaders=loader()))
 
 
-def test_a_subclass_overrides_hooks_of_the_wrapped_one() -> None:
+def test_a_subclass_overrides_hooks_of_the_wrapped_one_which_may_be_attributes_of_the_instance() -> None:
     class Own(EasinessDataModule):
         def test_dataloader(self) -> DataLoader[Any]:
             return loader(Points(5))
 
     assert len(Own(Recorder()).test_dataloader().dataset) == 5
-
-
-def test_data_sets_that_lightning_made_a_datamodule_of() -> None:
-    """Its hooks are attributes of the instance."""
     data = EasinessDataModule(LightningDataModule.from_datasets(Points(), Points(9), batch_size=4), Keep(range(20)))
     assert (len(data.train_dataloader().dataset), len(data.val_dataloader().dataset)) == (20, 9)
 
@@ -336,12 +323,6 @@ def test_the_validation_loader_is_made_as_often_as_the_trainer_would(every: int)
     assert len(wrapped.splits) == len(plain.splits) > 1
 
 
-def test_validation_runs_during_the_fit_where_there_are_validation_loaders() -> None:
-    for wrapped, validations in ((loader(IndexedPoints()), 0), (IndexedBase(), 2)):
-        module, _ = fit(wrapped, Sizes([20, 30]))
-        assert module.validations == validations
-
-
 # ---------------------------------------------------------------------------------------------------- the reader
 
 
@@ -422,8 +403,12 @@ def test_old_arguments_name_the_reader(name: str) -> None:
 
 
 def test_the_callback_records_under_the_whole_data_sets_indices(tmp_path: Path) -> None:
-    callback = EasinessCallback(tmp_path, every_n_epochs=1)
-    module, _ = fit(IndexedBase(), Sizes([20, 40, 53, 10]), max_epochs=4, callbacks=[callback])
+    """Also where the user's own loader, held by them, and copies of it take turns."""
+    data, val = loader(IndexedPoints()), loader(Points(20), shuffle=False)
+    wrapped = EasinessDataModule(data, Sizes([53, 20, 53, 10]), val_dataloaders=val)
+    module, _ = fit(wrapped, max_epochs=4, callbacks=[EasinessCallback(tmp_path, every_n_epochs=1)])
+    assert type(data) is DataLoader
+    assert module.validations == 4
     online = EasinessRecord.load(tmp_path, series="train-online")
     for epoch in range(4):
         expected = torch.bincount(torch.tensor(module.epoch(epoch)), minlength=53)
@@ -448,17 +433,6 @@ def test_the_record_holds_what_was_relabelled(workers: int, tmp_path: Path) -> N
     assert torch.equal(probe.target, Points().y), "the true labels"
 
 
-def test_epochs_that_keep_everything_between_others_beside_the_callback(tmp_path: Path) -> None:
-    """The user's own loader, held by them, and copies of it take turns."""
-    data, val = loader(IndexedPoints()), loader(Points(20), shuffle=False)
-    wrapped = EasinessDataModule(data, Sizes([53, 20, 53, 20]), val_dataloaders=val)
-    module, _ = fit(wrapped, max_epochs=4, callbacks=[EasinessCallback(tmp_path)])
-    online = EasinessRecord.load(tmp_path, series="train-online")
-    assert online.count.sum(-1).tolist() == [[53, 20, 53, 20]]
-    assert type(data) is DataLoader
-    assert module.validations == 4
-
-
 # ------------------------------------------------------------------------------------------------ new labels
 
 
@@ -468,20 +442,12 @@ class OneHot(IndexedPoints):
         return x, nn.functional.one_hot(torch.tensor(y), 4).float()
 
 
-class Soft(Traces):
-    """Takes one-hot labels."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        assert batch[1].shape == (len(batch[0]), 4)
-        assert torch.equal(batch[1].sum(1), torch.ones(len(batch[0])))
-        return super().training_step((batch[0], batch[1].argmax(1)), batch_idx)
-
-
 def test_one_hot_labels_are_replaced() -> None:
     relabel = Relabel(scores(), 0.4, noise="next_class", which="hard")
-    module, _ = fit(loader(OneHot()), relabel, Soft(), max_epochs=1)
-    trained = dict(pair for _, *batch in module.batches for pair in zip(*batch, strict=True))
-    assert trained == dict(enumerate(relabel.new_labels.tolist()))
+    batches = list(EasinessDataModule(loader(OneHot()), relabel).train_dataloader())
+    x, y = (torch.cat(part) for part in zip(*batches, strict=True))
+    assert torch.equal(y, nn.functional.one_hot(relabel.new_labels[x[:, 8].long()], 4).float())
+    assert len(y) == 53
     assert len(relabel.changed_indices) == 21
 
 
@@ -491,9 +457,3 @@ def test_new_labels_are_a_data_set_that_hands_them_out_to_the_bit() -> None:
     data.y = relabel.new_labels
     by_hand = fitted(EasinessDataModule(loader(data)))
     assert_identical(by_hand, fitted(EasinessDataModule(loader(Points(augment=True)), relabel)))
-
-
-def test_a_hyperparameter_of_a_wrapped_datamodule_is_its_own() -> None:
-    data = EasinessDataModule(SavesHyperparameters(n=20), Keep(range(8)))
-    data.setup("fit")
-    assert (dict(data.hparams), len(data.train_dataloader().dataset)) == ({"n": 20, "batch_size": 8}, 8)
