@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, Keep, Relabel, SampleEasinessTraining
+from tests.selecting import HighestLoss
 from tests.small import Net, loader, trainer
 
 pytest.importorskip("jsonargparse")
@@ -22,7 +23,6 @@ QUIET = [
     "--trainer.enable_checkpointing=false",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
-    "--trainer.max_epochs=1",
 ]
 
 
@@ -32,39 +32,32 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of what LightningCLI calls
 
-    def called(*arguments: str) -> Any:
-        monkeypatch.setattr(sys, "argv", ["train.py", "fit", *QUIET, *arguments])
+    def called(*arguments: str, max_epochs: int = 1) -> Any:
+        monkeypatch.setattr(sys, "argv", ["train.py", "fit", *QUIET, f"--trainer.max_epochs={max_epochs}", *arguments])
         return LightningCLI(Net, save_config_callback=None)
 
     return called
 
 
-@pytest.fixture
-def record(tmp_path: Path) -> Path:
-    trainer(callbacks=[EasinessCallback(tmp_path / "easiness")], max_epochs=1).fit(Net(), loader())
-    return tmp_path / "easiness"
+SET = "lightning_easiness.SampleEasinessTraining"
+# the selection and its arguments, the epochs, the class, the steps
+ARGUMENTS: dict[str, tuple[list[str], int, type, int]] = {
+    "nothing selected": ([], 1, type(None), 7),
+    "indices": (["=lightning_easiness.Keep", ".indices=[1,2,3,4,5,6,7,8,9,10]"], 1, Keep, 2),
+    "a selection of the user's own": (["=tests.selecting.HighestLoss", ".share=0.4"], 1, HighestLoss, 3),
+    "per batch": ([f"={SET}", ".levels=[medium,hard]", ".early_epochs=1", ".per=batch"], 2, SampleEasinessTraining, 14),
+}
 
 
-def test_nothing_selected(run: Callable[..., Any]) -> None:
-    cli = run(
-        "--data=lightning_easiness.EasinessDataModule",
-        "--data.datamodule=tests.selecting.Base",
-        "--data.datamodule.n=40",
-    )
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_arguments(case: str, run: Callable[..., Any]) -> None:
+    given, max_epochs, kind, steps = ARGUMENTS[case]
+    arguments = [f"--data.selection{one}" for one in given]
+    wrapped = ["--data=lightning_easiness.EasinessDataModule", "--data.datamodule=tests.selecting.Base"]
+    cli = run(*wrapped, "--data.datamodule.n=53", *arguments, max_epochs=max_epochs)
     assert isinstance(cli.datamodule, EasinessDataModule)
-    assert cli.datamodule.datamodule.n == 40
-    assert cli.trainer.global_step == 5
-
-
-def test_arguments(run: Callable[..., Any]) -> None:
-    cli = run(
-        "--data=lightning_easiness.EasinessDataModule",
-        "--data.datamodule=tests.selecting.Base",
-        "--data.selection=lightning_easiness.Keep",
-        "--data.selection.indices=[1,2,3,4,5,6,7,8,9,10]",
-    )
-    assert isinstance(cli.datamodule.selection, Keep)
-    assert cli.trainer.global_step == 2
+    assert type(cli.datamodule.selection) is kind
+    assert (cli.datamodule.datamodule.n, cli.trainer.global_step) == (53, steps)
 
 
 YAML = """
@@ -72,38 +65,36 @@ data:
   class_path: lightning_easiness.EasinessDataModule
   init_args:
     datamodule:
-      class_path: tests.selecting.Base
-      init_args: {{n: 53}}
+      class_path: tests.selecting.{base}
+      init_args: {{n: {n}}}
     selection:
-      class_path: lightning_easiness.{name}
-      init_args: {{scores: {folder}, ratio: 0.4, {end}: hard, seed: 3, score: el2n}}
+      class_path: lightning_easiness.{selection}
+      init_args: {{{arguments}}}
 """
 
 
-YAML_OF_SAVED = """
-data:
-  class_path: lightning_easiness.EasinessDataModule
-  init_args:
-    datamodule:
-      class_path: tests.selecting.SavesHyperparameters
-      init_args: {n: 40}
-    selection:
-      class_path: lightning_easiness.Keep
-      init_args: {indices: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30]}
-"""
+@pytest.fixture
+def run_yaml(run: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    def called(selection: str, arguments: str, base: str = "Base", n: int = 53, max_epochs: int = 1) -> Any:
+        (tmp_path / "config.yaml").write_text(YAML.format(selection=selection, arguments=arguments, base=base, n=n))
+        return run(f"--config={tmp_path / 'config.yaml'}", max_epochs=max_epochs)
+
+    return called
 
 
-@pytest.mark.parametrize(("kind", "end"), [(Ablation, "remove"), (Relabel, "which")])
-def test_yaml(kind: type, end: str, record: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
-    (tmp_path / "config.yaml").write_text(YAML.format(name=kind.__name__, folder=record, end=end))
-    cli = run(f"--config={tmp_path / 'config.yaml'}")
+@pytest.mark.parametrize(("kind", "word", "steps"), [(Ablation, "remove", 4), (Relabel, "which", 7)])
+def test_scores_from_a_folder_in_yaml(
+    kind: type, word: str, steps: int, tmp_path: Path, run_yaml: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "easiness"
+    trainer(callbacks=[EasinessCallback(folder)], max_epochs=1).fit(Net(), loader())
+    cli = run_yaml(kind.__name__, f"scores: {folder}, ratio: 0.4, {word}: hard, seed: 3, score: el2n")
     assert type(cli.datamodule.selection) is kind
-    assert cli.trainer.global_step == (4 if kind is Ablation else 7)
+    assert cli.trainer.global_step == steps
 
 
-def test_a_wrapped_datamodule_that_saved_its_hyperparameters(tmp_path: Path, run: Callable[..., Any]) -> None:
-    (tmp_path / "config.yaml").write_text(YAML_OF_SAVED)
-    cli = run(f"--config={tmp_path / 'config.yaml'}")
+def test_a_wrapped_datamodule_that_saved_its_hyperparameters(tmp_path: Path, run_yaml: Callable[..., Any]) -> None:
+    cli = run_yaml("Keep", f"indices: {list(range(10, 31))}", base="SavesHyperparameters", n=40)
     inner = cli.datamodule.datamodule
     assert (inner.hparams.n, inner.hparams.batch_size) == (40, 8)
     assert (cli.datamodule.hparams.n, cli.trainer.global_step) == (40, 3)
@@ -112,54 +103,10 @@ def test_a_wrapped_datamodule_that_saved_its_hyperparameters(tmp_path: Path, run
     assert (type(again), again.n) == (type(inner), 40)
 
 
-def test_a_rule_of_the_users_own(run: Callable[..., Any]) -> None:
-    cli = run(
-        "--data=lightning_easiness.EasinessDataModule",
-        "--data.datamodule=tests.selecting.Base",
-        "--data.selection=tests.selecting.HighestLoss",
-        "--data.selection.share=0.4",
-    )
-    assert len(cli.datamodule.selected_indices) == 21
-
-
-SET_YAML = """
-data:
-  class_path: lightning_easiness.EasinessDataModule
-  init_args:
-    datamodule:
-      class_path: tests.selecting.Base
-      init_args: {n: 53}
-    selection:
-      class_path: lightning_easiness.SampleEasinessTraining
-      init_args:
-        levels: [easy, [0.2, 0.8]]
-        early_epochs: 1
-        by: sample_easiness
-        rescore_every_n_epochs: 2
-        minimum: 20
-trainer:
-  max_epochs: 3
-"""
-
-
-def test_sample_easiness_training_in_yaml(tmp_path: Path, run: Callable[..., Any]) -> None:
-    (tmp_path / "config.yaml").write_text(SET_YAML)
-    cli = run(f"--config={tmp_path / 'config.yaml'}", "--trainer.max_epochs=3")
+def test_sample_easiness_training_in_yaml(run_yaml: Callable[..., Any]) -> None:
+    arguments = "levels: [easy, [0.2, 0.8]], early_epochs: 1, rescore_every_n_epochs: 2, minimum: 20"
+    cli = run_yaml("SampleEasinessTraining", arguments, max_epochs=3)
     selection = cli.datamodule.selection
     assert isinstance(selection, SampleEasinessTraining)
     assert (selection.levels, selection.rescore_every_n_epochs) == (("easy", (0.2, 0.8)), 2)
     assert 7 < cli.trainer.global_step <= 3 * 7
-
-
-def test_sample_easiness_training_on_the_command_line(run: Callable[..., Any]) -> None:
-    cli = run(
-        "--data=lightning_easiness.EasinessDataModule",
-        "--data.datamodule=tests.selecting.Base",
-        "--data.selection=lightning_easiness.SampleEasinessTraining",
-        "--data.selection.levels=[medium,hard]",
-        "--data.selection.early_epochs=1",
-        "--data.selection.per=batch",
-        "--trainer.max_epochs=2",
-    )
-    assert cli.datamodule.selection.per_batch
-    assert cli.trainer.global_step == 14
