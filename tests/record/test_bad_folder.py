@@ -43,16 +43,6 @@ def test_a_file_where_the_run_should_be(tmp_path: Path) -> None:
     assert (tmp_path / "run-1" / "run.json").exists()
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        message = refused(RuntimeError, EasinessCallback(tmp_path / "easiness"))
-    finally:
-        tmp_path.chmod(0o700)
-    assert message.endswith("(Permission denied): give `dirpath` a folder that this process may write to.")
-
-
 def test_two_callbacks_that_write_one_run(tmp_path: Path) -> None:
     callbacks: list[Callback] = [
         EasinessCallback(tmp_path, run="only"),

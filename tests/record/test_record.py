@@ -23,14 +23,6 @@ from tests.made_runs import (
 FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three complete runs of three checkpoints; the last of their names comes second in the alphabet."""
-    for seed in (0, 2, 10):
-        write_run(tmp_path, seed)
-    return tmp_path
-
-
 # ------------------------------------------------------------------ what was written is read
 
 

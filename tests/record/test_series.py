@@ -9,15 +9,6 @@ from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import NUM_EXAMPLES, expected, load_and_catch, loads_with_warnings, make_target, whole, write_run
 
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three complete runs of three checkpoints; the last of their names comes second in the alphabet."""
-    for seed in (0, 2, 10):
-        write_run(tmp_path, seed)
-    return tmp_path
-
-
 # ------------------------------------------------------------------ the rule for stacking
 
 
@@ -144,11 +135,7 @@ def test_a_truncated_checkpoint_is_left_out(folder: Path, size: int) -> None:
     record, (damaged, left_out) = load_and_catch(folder)
     assert record.steps.tolist() == [0, 240]
     assert record.num_runs == 3
-    assert re.fullmatch(
-        rf"Left out: '{re.escape(str(path))}' is truncated or not a safetensors file \(.+\): "
-        r"delete it or copy it here again\.",
-        damaged,
-    )
+    assert damaged.startswith(f"Left out: '{path}' is truncated or not a safetensors file (")
     assert left_out == "Left out: checkpoints that not all runs hold: step 120."
 
 

@@ -4,7 +4,7 @@ import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import pytest
 import torch
@@ -66,28 +66,6 @@ def bagged(tmp_path: Path) -> EasinessRecord:
     return EasinessRecord.load(tmp_path)
 
 
-@pytest.mark.parametrize("block", [6, 2**22])
-@pytest.mark.parametrize("name", ["area_under_margin", "mean_loss", "margin"])
-def test_a_run_that_did_not_see_an_example_is_left_out_of_its_mean(
-    bagged: EasinessRecord, name: str, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lightning_easiness.record.score_runs._BLOCK", block)
-    scores, caught = score_and_catch(bagged, name)
-    values, spread, partly = [], [], 0
-    courses = {"area_under_margin": bagged.margin, "mean_loss": bagged.loss[:, 1:], "margin": bagged.margin[:, 1:]}
-    for example in range(40):
-        alone = [
-            fmean(courses[name][run, :, example].tolist()) for run in range(5) if bagged.count[run, 0, example] > 0
-        ]
-        values.append(fmean(alone) if alone else NAN)
-        spread.append(stdev(alone) if len(alone) > 1 else NAN)
-        partly += 0 < len(alone) < 5
-    torch.testing.assert_close(scores.values, torch.tensor(values), equal_nan=True)
-    torch.testing.assert_close(scores.spread, torch.tensor(spread), equal_nan=True)
-    assert scores.values.isnan().nonzero().flatten().tolist() == [39]
-    assert caught == [FEWER.format(partly, 40, 5, name), UNKNOWN.format(1, 40, name)]
-
-
 def test_ties_among_examples_with_gaps_are_broken_by_the_loss_that_is_known(bagged: EasinessRecord) -> None:
     tie_breaker = score_and_catch(bagged, "correctness")[0].tie_breaker
     torch.testing.assert_close(tie_breaker, score_and_catch(bagged, "mean_loss")[0].values, equal_nan=True)
@@ -102,15 +80,6 @@ def test_a_score_that_is_no_mean_over_runs_decides_about_gaps_itself(
         scores, caught = score_and_catch(bagged, name)
         assert torch.equal(scores.values.isnan(), (bagged.field("count", -1) == 0).any(0))
         assert len(caught) == 1
-
-
-def test_a_spread_needs_two_runs_that_saw_the_example(tmp_path: Path) -> None:
-    write_margins(tmp_path, 0, [[1.0, 2.0, 5.0]], [[1, 1, 1]])
-    write_margins(tmp_path, 1, [[3.0, NAN, NAN]], [[1, 0, 0]])
-    write_margins(tmp_path, 2, [[5.0, 4.0, NAN]], [[1, 2, 0]])
-    scores, _ = score_and_catch(EasinessRecord.load(tmp_path), "area_under_margin")
-    assert scores.values.tolist() == [3.0, 3.0, 5.0]
-    torch.testing.assert_close(scores.spread, torch.tensor([2.0, 2**0.5, NAN]), equal_nan=True)
 
 
 @pytest.mark.parametrize("name", ["area_under_margin", "correctness", "mean_loss"])
