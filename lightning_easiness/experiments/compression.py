@@ -38,7 +38,7 @@ class _Step:
 
 
 class StepwiseCompression:
-    """Removes easy examples a fraction of the original data set at a time, with easiness measured anew at each step.
+    """Removal of easy examples, a fraction of the original data set at a time, with easiness measured anew each time.
 
     "stepwise" of section 3.5 of "Empirical Study of Easy and Hard Examples in CNN Training" (2019). A step trains once
     per seed, from scratch, on what is left, and takes the mean loss at the last checkpoint (LOW is easy). What stays is

@@ -187,7 +187,7 @@ def own_seeding() -> Iterator[None]:
 
 
 class _Resume(Checkpoint):
-    """Saves a run at each epoch's end, so that it continues after a kill as if it had not been killed.
+    """A checkpoint of a run at each epoch's end, so that it continues after a kill as if it had not been killed.
 
     Beside Lightning's checkpoint that takes the RNG states, the generators that loaders and data sets hold, and what
     was decided at the epoch's end. It is a `Checkpoint` so that Lightning calls it after the callbacks that it saves.

@@ -32,7 +32,7 @@ from lightning_easiness.select.base import Selection, SelectionState
 
 
 class ThresholdExamples(Selection):
-    """Trains on all examples, N / (K + 1) of them under the class K, which does not exist.
+    """All examples, N / (K + 1) of them under the class K, which does not exist.
 
     The model needs K + 1 outputs. See `functional.threshold_examples` and `ThresholdRuns`.
 
@@ -109,7 +109,7 @@ class ThresholdExamples(Selection):
 
 
 class ThresholdRuns:
-    """Trains the two runs of the threshold protocol, which find label errors without an assumption on scores.
+    """The two runs of the threshold protocol, which find label errors without an assumption on scores.
 
     Each of the two trains with N / (K + 1) examples under the class K, which does not exist. How hard they are is how
     hard a wrong label is. The sets have no example in common, so that each example has its own label in one run, and
@@ -235,7 +235,7 @@ class ThresholdRuns:
 
 
 class _Guard(Callback):
-    """Refuses a module, data or labels that do not fit the protocol, and claims the folder before the first step."""
+    """The checks of a run: its module, data and labels must fit the protocol, before it claims the folder."""
 
     def __init__(self, runs: ThresholdRuns, part: int, labels: DataIdentity | None, observer: EasinessCallback) -> None:
         if not observer.online:

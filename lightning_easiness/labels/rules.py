@@ -37,7 +37,7 @@ class Decision:
 
 
 class Rule(ABC):
-    """Decides which labels are wrong."""
+    """A rule that decides which labels are wrong."""
 
     name: ClassVar[str]
 
@@ -53,7 +53,7 @@ class Rule(ABC):
 
 @dataclass(frozen=True)
 class Confident(Rule):
-    """Calls wrong as many labels as averaged probabilities contradict by confident learning, the hardest by the score.
+    """Confident learning: as many labels are wrong as averaged probabilities contradict, the hardest by the score.
 
     Assumes that the model confuses classes only where labels are wrong; nothing about the distribution of the score. A
     weak model therefore flags too many labels, and one that soon memorises wrong labels too few, with a `UserWarning`.
@@ -101,7 +101,7 @@ class Confident(Rule):
 
 
 class _TwoGroups(Rule):
-    """Calls wrong the harder of two groups of examples."""
+    """A rule by which the harder of two groups of examples is wrong."""
 
     assumption: ClassVar[str]
     split: ClassVar[Callable[..., functional.TwoGroups]]
@@ -133,7 +133,7 @@ class _TwoGroups(Rule):
 
 @dataclass(frozen=True)
 class Mixture(_TwoGroups):
-    """Calls wrong the harder of two Gaussian components of the score; see `functional.split_by_mixture`.
+    """Two Gaussian components of the score, of which the harder is wrong; see `functional.split_by_mixture`.
 
     Assumes that the scores of right and of wrong labels are Gaussian each. Flags too many where clean examples are
     skewed towards hard. No second training. A label that the model prefers to all others is never flagged.
@@ -150,7 +150,7 @@ class Mixture(_TwoGroups):
 
 @dataclass(frozen=True)
 class Gap(_TwoGroups):
-    """Calls wrong the hard side of the best cut through the scores (Otsu's method); see `functional.split_by_gap`.
+    """The best cut through the scores (Otsu's method), whose hard side is wrong; see `functional.split_by_gap`.
 
     Assumes two groups of similar spread and not too unequal size. No second training. A label that the model prefers to
     all others is never flagged.
@@ -165,7 +165,7 @@ class Gap(_TwoGroups):
 
 @dataclass(frozen=True)
 class Threshold(Rule):
-    """Calls wrong what is as hard as the examples that `ThresholdRuns` trains under a class that does not exist.
+    """The threshold protocol: wrong is what is as hard as examples trained under a class that does not exist.
 
     Assumes that wrong labels look like such threshold examples; nothing about the distribution of the score. Takes what
     ThresholdRuns trained, two trainings per seed: its folder, or the record of each half. The threshold examples are
@@ -222,7 +222,7 @@ class Threshold(Rule):
 
 @dataclass(frozen=True)
 class Hardest(Rule):
-    """Calls wrong the hardest, exactly as many as are asked for. Assumes nothing, and estimates nothing.
+    """The hardest labels, exactly as many as are asked for. Assumes nothing, and estimates nothing.
 
     Args:
         amount: A fraction in (0, 1) of the examples that have a score, or a number of examples of at least 0.
@@ -259,7 +259,7 @@ class Hardest(Rule):
 
 @dataclass(frozen=True, eq=False)
 class Refine:
-    """Keeps a flag only where sample easiness at the given label is hard (AUM-SE): fewer false flags.
+    """AUM-SE: only the flags of examples that are hard at their given label, by sample easiness; fewer are false.
 
     Args:
         which: "hard", the better by far, or "easy"; see `functional.refine_by_sample_easiness`.

@@ -138,7 +138,7 @@ class LabelScores:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceReader:
-    """What is asked of a source, as the arguments of `find_label_issues` say it."""
+    """A reader of sources, with what the arguments of `find_label_issues` ask of them."""
 
     score: str | None = None
     checkpoint: int = -1
