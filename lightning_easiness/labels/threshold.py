@@ -48,13 +48,8 @@ def combine_runs(runs: Sequence[LabelScores], percentile: float, target: Tensor 
         ValueError: There are no threshold examples, the last class is a real one, or the runs do not fit.
     """
     first, all_scores = runs[0], [run.scores for run in runs]
+    _check_same_score(all_scores)
     higher = first.scores.higher_is_easier
-    for other in all_scores:
-        if len(other) != len(first.scores) or other.name != first.scores.name:
-            raise ValueError(
-                "The records of the threshold protocol must hold the same score of the same data set; got "
-                f"'{first.scores.name}' of {len(first.scores)} and '{other.name}' of {len(other)} examples."
-            )
     # the threshold class: the last output of the model, or of scores alone the last label
     last = first.num_classes - 1 if first.num_classes else max(int(run.given.max()) for run in runs)
     members = _threshold_examples(runs, last, target)
@@ -89,6 +84,16 @@ def combine_runs(runs: Sequence[LabelScores], percentile: float, target: Tensor 
         thresholds=compared.thresholds,
         num_threshold_examples=tuple((members & ~values.isnan()).sum(1).tolist()),
     )
+
+
+def _check_same_score(all_scores: Sequence[Scores]) -> None:
+    first = all_scores[0]
+    for other in all_scores:
+        if len(other) != len(first) or other.name != first.name:
+            raise ValueError(
+                "The records of the threshold protocol must hold the same score of the same data set; got "
+                f"'{first.name}' of {len(first)} and '{other.name}' of {len(other)} examples."
+            )
 
 
 def _threshold_examples(runs: Sequence[LabelScores], last: int, target: Tensor | None) -> Tensor:
