@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
 from lightning_easiness.observe.checks import check_length
-from lightning_easiness.record.layout import checkpoint_paths, open_targets
+from lightning_easiness.record.layout import checkpoint_paths, read_identity
 from lightning_easiness.record.writer import RunWriter
 
 
@@ -108,7 +108,7 @@ class RunRecorder:
         """Check that a run that is gone on with is of the same data set: before training, not an epoch later."""
         for series, size in sizes.items():
             if checkpoint_paths(path, series):
-                known = open_targets(path, series).num_examples
+                known = read_identity(path, series).num_examples
                 check_length(size, f"series '{series}' of run '{path.name}' in '{path.parent}' has {known}", known)
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.files import PROBABILITIES, TARGETS, ArrayFile, RecordFileError, check_format
 
 RUN_FORMAT = "lightning_easiness.run"
@@ -101,9 +102,10 @@ def open_checkpoint(path: Path) -> ArrayFile:
     return header
 
 
-def open_targets(run_dir: Path, series: str) -> ArrayFile:
-    """Open the header of the targets of one series of a run; raise a RecordFileError if it is missing or bad."""
-    return ArrayFile.open(targets_path(run_dir, series), TARGETS)
+def read_identity(run_dir: Path, series: str) -> DataIdentity:
+    """Map the targets of one series of a run; raise a RecordFileError if their file is missing or bad."""
+    file = ArrayFile.open(targets_path(run_dir, series), TARGETS)
+    return DataIdentity(file.num_examples, file.read("target"), file.fingerprint)
 
 
 def open_probabilities(run_dir: Path) -> ArrayFile:

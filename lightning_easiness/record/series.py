@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +20,7 @@ from lightning_easiness.record.layout import (
     checkpoint_paths,
     list_series,
     open_checkpoint,
-    open_targets,
+    read_identity,
     read_run,
 )
 
@@ -33,10 +32,10 @@ _LOAD_ONE = "load those of one data set, module and loss with runs=[...]."
 
 @dataclass(frozen=True)
 class RecordedSeries:
-    """One series of one run: the headers of its checkpoints by ascending step, and of its targets, if any."""
+    """One series of one run: the headers of its checkpoints by ascending step."""
 
     info: RunInfo
-    targets: ArrayFile | None
+    identity: DataIdentity  # its targets are mapped, not read
     own: tuple[ArrayFile, ...]  # all of its checkpoints
     checkpoints: tuple[ArrayFile, ...]  # those at which it is stacked with other runs
 
@@ -59,13 +58,6 @@ class RecordedSeries:
     def num_classes(self) -> int | None:
         """K, where known."""
         return next((checkpoint.num_classes for checkpoint in self.own if checkpoint.num_classes), None)
-
-    @cached_property
-    def identity(self) -> DataIdentity:
-        """The data set, with its recorded fingerprint; its targets are mapped, not read."""
-        if self.targets is None:
-            return DataIdentity(self.own[0].num_examples)
-        return DataIdentity(self.targets.num_examples, self.targets.read("target"), self.targets.fingerprint)
 
     def trajectory(self, first: int, last: int) -> tuple[ArrayFile, ...]:
         """All of its own checkpoints from the shared one of index `first` to that of index `last`, both included.
@@ -142,17 +134,18 @@ def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSer
     files = [file for path in paths.values() if (file := _tried(problems, open_checkpoint, path)) is not None]
     if not files:
         return None
-    targets = _tried(problems, open_targets, run_dir, series)
-    if targets is None:
+    identity = _tried(problems, read_identity, run_dir, series)
+    if identity is None:
         problems[-1] += f" The targets of run '{info.name}' are not known."
-    length = (targets or files[0]).num_examples
+        identity = DataIdentity(files[0].num_examples)
+    length = identity.num_examples
     problems += [
         f"'{file.path}' holds {file.num_examples} examples, its series {length}: move it out of the folder."
         for file in files
         if file.num_examples != length
     ]
     fitting = tuple(file for file in files if file.num_examples == length)
-    return RecordedSeries(info, targets, fitting, fitting) if fitting else None
+    return RecordedSeries(info, identity, fitting, fitting) if fitting else None
 
 
 def _tried(problems: list[str], read: Callable[..., T], *arguments: object) -> T | None:

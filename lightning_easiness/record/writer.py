@@ -38,8 +38,8 @@ from lightning_easiness.record.layout import (
     checkpoint_path,
     checkpoint_paths,
     list_series,
-    open_targets,
     probabilities_path,
+    read_identity,
     read_run,
     targets_path,
 )
@@ -178,8 +178,7 @@ class RunWriter:
         path, given = targets_path(self.path, observation.series), observation.identity
         merged = given
         if path.exists():
-            file = open_targets(self.path, observation.series)
-            known = DataIdentity(file.num_examples, file.read("target"), file.fingerprint)  # mapped, not held in memory
+            known = read_identity(self.path, observation.series)
             here = f"Series '{observation.series}' of run '{self.run}' in '{self.dirpath}'"
             known.check_same(given, here, "the observation", "give another data set another `run` or `dirpath`.")
             merged = known.merged(given)

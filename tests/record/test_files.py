@@ -18,8 +18,8 @@ from lightning_easiness.record.files import CHECKPOINT, PROBABILITIES, TARGETS, 
 from lightning_easiness.record.layout import (
     is_complete,
     open_checkpoint,
-    open_targets,
     probabilities_path,
+    read_identity,
     read_run,
     targets_path,
 )
@@ -222,10 +222,10 @@ def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path) -> N
         read_run(tmp_path)
     path = targets_path(tmp_path, "train-probe")
     with pytest.raises(RecordFileError, match=whole(f"'{path}' does not exist.")):
-        open_targets(tmp_path, "train-probe")
+        read_identity(tmp_path, "train-probe")
     path.mkdir(parents=True)
     with pytest.raises(RecordFileError, match=r"cannot be read \(.+\): check what it is and who may read it\."):
-        open_targets(tmp_path, "train-probe")
+        read_identity(tmp_path, "train-probe")
 
 
 OF_A_RUN = '{"format": "lightning_easiness.run", %s}'

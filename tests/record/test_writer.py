@@ -13,7 +13,7 @@ from lightning_easiness.record.layout import (
     checkpoint_paths,
     is_complete,
     list_series,
-    open_targets,
+    read_identity,
     read_run,
     targets_path,
 )
@@ -30,10 +30,10 @@ def test_targets_grow_as_they_become_known(tmp_path: Path) -> None:
             given = None if target is None else torch.tensor(target)
             path = append(writer, fields={"loss": torch.ones(3)}, target=given, step=len(names))
             names.append(ArrayFile.open(path).fingerprint)
-    assert open_targets(writer.path, "train-probe").read("target").tolist() == [0, 1, 2]
+    assert read_identity(writer.path, "train-probe").target.tolist() == [0, 1, 2]
     known = [[-1, -1, -1], [0, -1, -1], [0, -1, 2], [0, -1, 2], [0, -1, 2], [0, 1, 2]]
     assert names == [DataIdentity(3, torch.tensor(target)).fingerprint for target in known]
-    assert open_targets(writer.path, "train-probe").fingerprint == names[-1]
+    assert read_identity(writer.path, "train-probe").fingerprint == names[-1]
 
 
 def test_targets_on_disk_are_written_and_digested_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lightning_easiness.record import files as checkpoint_file
-from lightning_easiness.record.layout import checkpoint_paths, list_series, open_checkpoint, open_targets
+from lightning_easiness.record.layout import checkpoint_paths, list_series, open_checkpoint, read_identity
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import append, append_forever, kills, whole
 
@@ -141,7 +141,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_appended(tmp_path: Path) ->
             assert (file.read("loss") == file.step).all()
             assert file.read("correct").all()
         if files:
-            known = open_targets(tmp_path / "a", "train-online").read("target") == 3
+            known = read_identity(tmp_path / "a", "train-online").target == 3
             assert known[: (files[-1].step + 1) * 500].all()
         before = last
     assert last > 20
