@@ -16,6 +16,7 @@ from lightning_easiness import (
     SampleEasinessLoss,
     SampleEasinessTraining,
     Selection,
+    SELModule,
 )
 from lightning_easiness.losses import WeighsExamples
 from tests import selecting
@@ -81,6 +82,18 @@ class HasLoss(Traces):
         self.batches.append((self.current_epoch, batch[0][:, 8].long().tolist(), batch[1].tolist()))
         self.weights.append(self.criterion.sample_weight)
         return self.criterion(self(batch[0]), batch[1])
+
+
+class WithSEL(SELModule, Traces):
+    """Trains with the SEL loss; its cross-entropy takes no weights."""
+
+    def __init__(self, optimizer: str = "adam") -> None:
+        super().__init__(optimizer, sel_sigma2=SIGMA2)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.batches.append((self.current_epoch, batch[0][:, 8].long().tolist(), batch[1].tolist()))
+        logits = self(batch[0])
+        return nn.functional.cross_entropy(logits, batch[1]) + self.sel(logits, batch[1])
 
 
 def fit(

@@ -10,10 +10,9 @@ import pytest
 import torch
 from lightning.pytorch import seed_everything
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
+from torch.utils.data import RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
 
 from lightning_easiness import (
-    Ablation,
     BatchReader,
     EasinessCallback,
     EasinessDataModule,
@@ -32,9 +31,8 @@ from tests.selecting import (
     Listed,
     Selected,
     Sizes,
-    Traces,
     fit,
-    scores,
+    over,
 )
 from tests.set_fits import SIGMA2
 from tests.small import assert_identical, loader
@@ -69,7 +67,6 @@ def another(ours: str) -> str:
 KEPT = [list(range(20, 44)), list(range(5, 29)), list(range(30, 53))]
 ONCE: dict[str, Selection] = {
     "Keep": Keep(KEPT[0]),
-    "Ablation": Ablation(scores(), 0.5, sampling="top"),
     "Once": type("Once", (HighestLoss,), {"every_epoch": False})(0.5),
     "Sizes": type("Sizes", (Keep,), {})(KEPT[0]),  # a rule of that name that is made once by now
 }
@@ -129,18 +126,12 @@ class Drawn(Selection):
         return torch.randperm(state.num_examples, generator=torch.Generator().manual_seed(self.calls))[:24]
 
 
-class Asks(Traces):
-    def configure_optimizers(self) -> Any:
-        assert self.trainer.estimated_stepping_batches > 0
-        return super().configure_optimizers()
-
-
-@pytest.mark.parametrize("kind", [Traces, Asks], ids=["plain", "asks for the number of steps"])
+@pytest.mark.parametrize("asks", [False, True], ids=["plain", "asks for the number of steps"])
 @pytest.mark.parametrize("epoch", [0, 2])
-def test_resumed_within_an_epoch_keeps_its_selection(epoch: int, kind: type[Traces], tmp_path: Path) -> None:
-    first = kind()
+def test_resumed_within_an_epoch_keeps_its_selection(epoch: int, asks: bool, tmp_path: Path) -> None:
+    first = Plain(asks)
     path = stopped(Stop(tmp_path / "a.ckpt", epoch, 1), IndexedBase(), Drawn(), first, max_epochs=4)
-    second, _ = fit(IndexedBase(), Drawn(), kind(), max_epochs=4, ckpt_path=path)
+    second, _ = fit(IndexedBase(), Drawn(), Plain(asks), max_epochs=4, ckpt_path=path)
     assert torch.load(path, weights_only=True)["EasinessDataModule"]["selection"]["epoch"] == epoch
     kept = set(first.epoch(epoch)) | set(second.epoch(epoch))
     assert len(first.epoch(epoch)) == 16
@@ -150,21 +141,27 @@ def test_resumed_within_an_epoch_keeps_its_selection(epoch: int, kind: type[Trac
     assert set(second.epoch(epoch + 1)) != kept
 
 
-@pytest.mark.parametrize("batch", [(0, 1), (1, -1), (2, 0)])
-def test_a_choice_that_holds_for_two_epochs(batch: tuple[int, int], tmp_path: Path) -> None:
-    def made(**options: Any) -> Plain:
+def assert_goes_on(stop: Stop, lengths: list[int], data: Any, rule: Selection, **options: Any) -> None:
+    """Stopped and resumed, a fit equals one that was never stopped, to the bit."""
+
+    def made(**more: Any) -> Plain:
         seed_everything(1, verbose=False)
-        rule = HardestSizes([30, 99, 12, 99])
-        return fit(Resumable(), rule, Plain(), max_epochs=4, reload_dataloaders_every_n_epochs=2, **options)[0]
+        return fit(data(), rule, Plain(), max_epochs=len(lengths), **options, **more)[0]
 
     whole = made()
-    assert whole.lengths(4) == [30, 30, 12, 12]
+    assert whole.lengths(len(lengths)) == lengths
     with pytest.raises(InterruptedError):
-        made(callbacks=[Stop(tmp_path / "a.ckpt", *batch)])
-    resumed = made(ckpt_path=tmp_path / "a.ckpt")
+        made(callbacks=[stop])
+    resumed = made(ckpt_path=stop.path)
     assert 0 < len(resumed.batches) < len(whole.batches)
     assert resumed.batches == whole.batches[-len(resumed.batches) :]
     assert_identical(dict(whole.state_dict()), dict(resumed.state_dict()))
+
+
+@pytest.mark.parametrize("batch", [(0, 1), (1, -1), (2, 0)])
+def test_a_choice_that_holds_for_two_epochs(batch: tuple[int, int], tmp_path: Path) -> None:
+    rule, stop = HardestSizes([30, 99, 12, 99]), Stop(tmp_path / "a.ckpt", *batch)
+    assert_goes_on(stop, [30, 30, 12, 12], Resumable, rule, reload_dataloaders_every_n_epochs=2)
 
 
 class Endless(Sampler[int]):
@@ -181,17 +178,8 @@ class Endless(Sampler[int]):
 
 
 def test_resumed_at_an_epochs_end_with_a_sampler_without_a_length(tmp_path: Path) -> None:
-    def made(**options: Any) -> Plain:
-        seed_everything(1, verbose=False)
-        data = DataLoader(IndexedPoints(), batch_size=8, sampler=Endless())
-        return fit(data, Sizes([24, 16, 32]), Plain(), max_epochs=3, **options)[0]
-
-    whole = made()
-    with pytest.raises(InterruptedError):
-        made(callbacks=[Stop(tmp_path / "a.ckpt", 0, 0, "epoch")])
-    resumed = made(ckpt_path=tmp_path / "a.ckpt")
-    assert resumed.batches == whole.batches[3:]
-    assert_identical(dict(whole.state_dict()), dict(resumed.state_dict()))
+    stop = Stop(tmp_path / "a.ckpt", 0, 0, "epoch")
+    assert_goes_on(stop, [24, 16, 32], lambda: over(Endless()), Sizes([24, 16, 32]))
 
 
 def trained(**options: Any) -> SampleEasinessTraining:

@@ -15,7 +15,19 @@ from lightning_easiness.data.subset import SelectedDataset
 from lightning_easiness.data.subset_loader import select_from
 from lightning_easiness.functional import sample_easiness_loss
 from tests.selecting import IndexedBase, Traces
-from tests.set_fits import NO_NOISE, SIGMA2, Batches, HasLoss, Weighs, easiness_at, fit, level_of, seeded, training
+from tests.set_fits import (
+    NO_NOISE,
+    SIGMA2,
+    Batches,
+    HasLoss,
+    Weighs,
+    WithSEL,
+    easiness_at,
+    fit,
+    level_of,
+    seeded,
+    training,
+)
 from tests.small import Points, loader
 
 # `Batches` has the hook to see what is removed from a batch
@@ -211,17 +223,8 @@ class DoesNotAsk(Weighs):
         return losses.mean()
 
 
-class AsksForSELAlone(SELModule, Traces):
-    """Its cross-entropy takes no weights."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        self.batches.append((self.current_epoch, batch[0][:, 8].long().tolist(), batch[1].tolist()))
-        logits = self(batch[0])
-        return nn.functional.cross_entropy(logits, batch[1]) + self.sel(logits, batch[1])
-
-
 @pytest.mark.parametrize("per", ["epoch", "batch"])
-@pytest.mark.parametrize("kind", [DoesNotAsk, AsksForSELAlone])
+@pytest.mark.parametrize("kind", [DoesNotAsk, WithSEL])
 def test_weights_that_the_step_does_not_use_are_an_error_at_the_second_batch(kind: Any, per: str) -> None:
     module = seeded(kind)
     with pytest.raises(RuntimeError) as error:
