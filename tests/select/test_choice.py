@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,53 +59,38 @@ def test_class_fractions_against_a_loop(target: list[int], data: Any) -> None:
     assert all(type(label) is int and type(share) is float for label, share in found.items())
 
 
-def test_class_fractions_where_no_label_is_known() -> None:
-    choice = Choice(0, 3, torch.tensor([0, 2]))
-    for target in (None, torch.full((3,), -1), torch.zeros(0, dtype=torch.int64)):
-        assert class_fractions(choice, target) == {}
-
-
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8])
 def test_class_fractions_of_labels_of_any_integer_type(dtype: torch.dtype) -> None:
-    """A rule's own `target` may be of the type that the files hold."""
+    """A selection's own `target` may be of the type that the files hold; none at all may be known."""
     target = torch.tensor([0, 120, 120, 7], dtype=dtype)
-    assert class_fractions(Choice(0, 4, torch.tensor([1, 3])), target) == {0: 0.0, 7: 1.0, 120: 0.5}
+    choice = Choice(0, 4, torch.tensor([1, 3]))
+    assert class_fractions(choice, target) == {0: 0.0, 7: 1.0, 120: 0.5}
+    for unknown in (None, torch.full((4,), -1), torch.zeros(0, dtype=dtype)):
+        assert class_fractions(choice, unknown) == {}
 
 
 # ------------------------------------------------------------------------------------------------ batches asked for
 
 
-class FakeTrainer:
-    check_val_every_n_epoch: int | None = 1
-    val_check_interval: float | int = 1.0
-    limit_val_batches: float | int = 1.0
-
-    def __init__(self, limit: float | int = 1.0, **changes: Any) -> None:
-        self.limit_train_batches = limit
-        vars(self).update(changes)
-
-
-def asked_for(*arguments: Any, **changes: Any) -> int:
-    return batches_asked_for(FakeTrainer(*arguments, **changes))  # type: ignore[arg-type]
+def asked_for(limit: float | int = 1.0, interval: float | int = 1.0, **changes: Any) -> int:
+    given = {"limit_train_batches": limit, "val_check_interval": interval, "limit_val_batches": 1.0, **changes}
+    return batches_asked_for(SimpleNamespace(**{"check_val_every_n_epoch": 1, **given}))  # type: ignore[arg-type]
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.floats(0.001, 0.999), st.integers(2, 999).map(lambda n: 1 / n)))
 @example(1 / 49)
-def test_a_limit_of_a_share_is_met(limit: float) -> None:
+def test_a_limit_to_a_fraction_is_met(limit: float) -> None:
     """By Lightning's own arithmetic: int(batches * limit) is one at least; at most a batch too much is asked."""
     least = asked_for(limit)
     assert int(least * limit) >= 1
     assert int((least - 2) * limit) < 1
 
 
-def test_what_asks_for_no_batches() -> None:
+def test_intervals_and_limits_that_ask_for_batches_and_those_that_ask_for_none() -> None:
     assert batches_asked_for(None) == 0
     assert asked_for() == asked_for(7) == asked_for(0.0) == asked_for(0) == asked_for(1) == 0
-    assert asked_for(val_check_interval=5) == 5
-    assert asked_for(val_check_interval=0.2) == asked_for(val_check_interval=True) == 0
-    assert asked_for(val_check_interval=5, check_val_every_n_epoch=None) == 0
-    assert asked_for(val_check_interval=5, limit_val_batches=0) == 0
-    assert asked_for(0.25, val_check_interval=3) == 4
-    assert asked_for(0.5, val_check_interval=3) == 3
-    assert asked_for(0.5, val_check_interval=3, limit_val_batches=0.0) == 2
+    assert asked_for(1.0, 5) == 5
+    assert asked_for(1.0, 0.2) == asked_for(1.0, True) == 0
+    assert asked_for(1.0, 5, check_val_every_n_epoch=None) == asked_for(1.0, 5, limit_val_batches=0) == 0
+    assert (asked_for(0.25, 3), asked_for(0.5, 3), asked_for(0.5, 3, limit_val_batches=0.0)) == (4, 3, 2)
