@@ -156,7 +156,9 @@ def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
 def _check_same_data(folder: Path, series: str, seeds: list[int]) -> None:
     """Raise a ValueError once a second run is of another data set, not only when all are trained."""
     folders = [folder / run_name(seed) for seed in seeds if checkpoint_paths(folder / run_name(seed), series)]
-    runs, _ = read_runs(folder, folders, series) if folders else ([], [])
+    if not folders:
+        return
+    runs, _ = read_runs(folder, folders, series)
     try:
         check_same_data(runs)
     except ValueError as error:

@@ -29,8 +29,6 @@ def read_probabilities(runs: Sequence[RecordedSeries], series: str, per_run: boo
     files = _open_all(runs, series)
     if per_run:
         return torch.stack([_normalized(file) for file in files])
-    if len(files) == 1:
-        return _normalized(files[0])
     total = torch.zeros(files[0].num_examples, files[0].num_classes or 0)
     number = torch.zeros(files[0].num_examples, 1)
     for file in files:  # one after the other: R x N x K may not fit into memory

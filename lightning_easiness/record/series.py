@@ -6,6 +6,7 @@ Nothing here reads more than headers, except targets where runs hold different o
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,9 +111,13 @@ def read_runs(path: Path, folders: Sequence[Path], series: str) -> tuple[list[Re
     """Open one series of runs found in `path`: return at least one, and a sentence per thing that cannot be read."""
     problems: list[str] = []
     found = [run for folder in folders if (run := _read_series(folder, series, problems)) is not None]
-    if not found:
-        raise _nothing_found(path, folders, series, problems)
-    return found, problems
+    if found:
+        return found, problems
+    there = sorted({name for folder in folders for name in list_series(folder)})
+    if series in there:
+        raise ValueError(f"Nothing of series '{series}' in '{path}' can be read: {' '.join(problems)}")
+    held = f"there are {_quoted(there)}" if there else "no run holds a checkpoint yet"
+    raise FileNotFoundError(f"No run in '{path}' holds the series '{series}': {held}.")
 
 
 def _looks_like_run(folder: Path) -> bool:
@@ -155,15 +160,6 @@ def _tried(problems: list[str], read: Callable[..., T], *arguments: object) -> T
     except RecordFileError as error:
         problems.append(str(error))
         return None
-
-
-def _nothing_found(path: Path, folders: Sequence[Path], series: str, problems: Sequence[str]) -> Exception:
-    """Return the error that says why nothing of a series could be loaded, and which series there are."""
-    there = sorted({name for folder in folders for name in list_series(folder)})
-    if series in there:
-        return ValueError(f"Nothing of series '{series}' in '{path}' can be read: {' '.join(problems)}")
-    held = f"there are {_quoted(there)}" if there else "no run holds a checkpoint yet"
-    return FileNotFoundError(f"No run in '{path}' holds the series '{series}': {held}.")
 
 
 # --------------------------------------------------------------------------------------------------------- stacking
@@ -214,11 +210,9 @@ def merged_identity(runs: Sequence[RecordedSeries]) -> DataIdentity:
 
 def check_same_data(runs: Sequence[RecordedSeries]) -> None:
     """Raise a ValueError that names two runs of different data sets, losses or numbers of classes."""
-    if not runs:
-        return
     merged_identity(runs)
-    first = runs[0]
-    for run in runs:
+    first, *others = runs
+    for run in others:
         found = {"losses": (first.loss, run.loss), "numbers of classes": (first.num_classes, run.num_classes)}
         for what, (a, b) in found.items():
             if a and b and a != b:
@@ -243,17 +237,14 @@ def with_own_names(runs: Sequence[RecordedSeries]) -> list[RecordedSeries]:
 
 def same_seeds(runs: Sequence[RecordedSeries]) -> list[str]:
     """Return a sentence for each seed that several runs have."""
-    names: dict[int, list[str]] = {}
+    names: defaultdict[int | None, list[str]] = defaultdict(list)
     for run in runs:
-        if run.info.seed is not None:
-            names.setdefault(run.info.seed, []).append(f"'{run.name}'")
+        names[run.info.seed].append(f"'{run.name}'")
     return [
-        (
-            f"Runs {', '.join(those[:-1])} and {those[-1]} have the same seed {seed}: "
-            "unless something else differs, together they say no more than one of them."
-        )
+        f"Runs {', '.join(those[:-1])} and {those[-1]} have the same seed {seed}: unless something else differs, "
+        "together they say no more than one of them."
         for seed, those in names.items()
-        if len(those) > 1
+        if seed is not None and len(those) > 1
     ]
 
 

@@ -63,14 +63,15 @@ def chances(loss: list[float]) -> list[float]:
     return [math.exp(-value) for value in loss]
 
 
+# The field that a score of a checkpoint is taken from.
+AT_CHECKPOINT = {
+    "mean_loss": "loss",
+    "count": "correct",
+    **{name: name for name in ("margin", "sample_easiness", "el2n")},
+}
 # What one run says of one example, from its values (by field, None where it was not seen) at each checkpoint.
 # `seen` are the values without None, `accuracy` is that of the whole run at each checkpoint.
-REFERENCES: dict[str, Callable[..., float]] = {
-    "mean_loss": lambda values, seen, accuracy: values["loss"][-1],
-    "count": lambda values, seen, accuracy: values["correct"][-1],
-    "margin": lambda values, seen, accuracy: values["margin"][-1],
-    "sample_easiness": lambda values, seen, accuracy: values["sample_easiness"][-1],
-    "el2n": lambda values, seen, accuracy: values["el2n"][-1],
+OVER_TRAINING: dict[str, Callable[..., float]] = {
     "area_under_margin": lambda values, seen, accuracy: fmean(seen["margin"]),
     "weighted_area_under_margin": lambda values, seen, accuracy: weighted(values["margin"], accuracy),
     "area_under_loss": lambda values, seen, accuracy: fmean(seen["loss"]),
@@ -109,7 +110,8 @@ def slow_score(name: str, num_runs: int, online: bool, last: int) -> tuple[list[
             own = {field: [row[field][example] for row in rows] for field in rows[0]}
             seen = {field: [v for v in course if v is not None] for field, course in own.items()}
             try:
-                value = REFERENCES[name](own, seen, accuracy)
+                at = AT_CHECKPOINT.get(name)
+                value = own[at][-1] if at else OVER_TRAINING[name](own, seen, accuracy)
             except (ZeroDivisionError, ValueError):  # of nothing
                 value = None
             if value is not None and seen["loss"]:
@@ -152,25 +154,12 @@ def test_blocks_of_examples_give_the_same_score(
 # ------------------------------------------------------------------ each score against its definition
 
 
-@pytest.fixture(scope="module")
-def easy_and_hard(tmp_path_factory: pytest.TempPathFactory) -> EasinessRecord:
-    """Example 0 is always right with low loss, example 1 always wrong with high loss, in every field."""
-    fields = {
-        "loss": torch.tensor([0.01, 5.0]),
-        "correct": torch.tensor([True, False]),
-        "margin": torch.tensor([6.0, -5.0]),
-        "sample_easiness": torch.tensor([1.0, 0.0]),
-        "el2n": torch.tensor([0.01, 1.4]),
-    }
-    folder = tmp_path_factory.mktemp("runs")
-    for seed in (0, 1):
-        write_run(folder, seed, fields=fields)
-    return EasinessRecord.load(folder)
-
-
 @pytest.mark.parametrize("name", [name for name in SCORES if SCORES[name].ranks_difficulty])
-def test_always_right_ranks_easier_than_always_wrong(easy_and_hard: EasinessRecord, name: str) -> None:
-    scores = easy_and_hard.score(name)
+def test_always_right_ranks_easier_than_always_wrong(tmp_path: Path, name: str) -> None:
+    pairs = {"loss": [0.01, 5.0], "margin": [6.0, -5.0], "sample_easiness": [1.0, 0.0], "el2n": [0.01, 1.4]}
+    fields = {"correct": torch.tensor([True, False]), **{field: torch.tensor(pair) for field, pair in pairs.items()}}
+    write_run(tmp_path, 0, fields=fields)
+    scores = EasinessRecord.load(tmp_path).score(name)
     assert scores.higher_is_easier == SCORES[name].higher_is_easier == bool(scores.values[0] > scores.values[1])
     assert (scores.easiest(0.5).tolist(), scores.hardest(0.5).tolist()) == ([0], [1])
     assert scores.ranks.tolist() == [2, 1]
