@@ -37,6 +37,11 @@ class Validated(Net):
         return loader(Points(20, augment=True, seed=5), shuffle=False)
 
 
+class WithTest(Net):
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("test_loss", torch.nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+
 class Plateau(Validated):
     """Its learning rate falls after each epoch but the first, as no epoch is good enough."""
 
@@ -69,30 +74,52 @@ class OwnGenerators(Points):
         return x + torch.rand(8, generator=self.noise) + float(sum(one.normal() for one in self.shift)), y
 
 
-class CrashesOnce(Net):
-    """Raises in its second epoch, the first time that one of its kind is trained."""
+class Modules:
+    """Makes modules and counts them; the one of a number ends its training in the second epoch."""
 
-    error: BaseException | None
+    def __init__(
+        self, dies: int | None = None, error: type[BaseException] | None = ArithmeticError, kind: type[Net] = Net
+    ) -> None:
+        self.made, self.dies, self.error, self.kind = 0, dies, error, kind
 
-    def on_train_epoch_start(self) -> None:
-        if self.current_epoch == 1 and type(self).error is not None:
-            error, type(self).error = type(self).error, None
-            raise error
+    def __call__(self) -> Net:
+        module = self.kind()
+        self.made += 1
+        if self.made == self.dies:
+            module.on_train_epoch_start = lambda: self.end(module)  # type: ignore[method-assign]
+        return module
+
+    def end(self, module: Net) -> None:
+        if module.current_epoch == 1:
+            die(self.error)
 
 
-def crashes_once(error: BaseException | None = None) -> type[CrashesOnce]:
-    return type("Crashes", (CrashesOnce,), {"error": error or ArithmeticError("on purpose")})
+def die(error: type[BaseException] | None) -> None:
+    """Raise an error, or without one kill the process, with no chance to tidy up."""
+    if error is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        raise error("on purpose")
 
 
-class Data(LightningDataModule):
-    def setup(self, stage: str) -> None:
-        self.dataset = Points(augment=True)
+def never(*arguments: Any) -> Any:
+    raise AssertionError("what is complete is not trained again")
+
+
+class TrainOnly(LightningDataModule):
+    def __init__(self, size: int = 53) -> None:
+        super().__init__()
+        self.points, self.checked = Points(size, augment=True), Points(20, seed=5)
 
     def train_dataloader(self) -> DataLoader:
-        return loader(self.dataset)
+        return loader(self.points)
 
+
+class Data(TrainOnly):
     def val_dataloader(self) -> DataLoader:
-        return loader(Points(20, seed=5), shuffle=False)
+        return loader(self.checked, shuffle=False)
+
+    test_dataloader = val_dataloader
 
 
 @dataclass(frozen=True)
@@ -164,16 +191,16 @@ def fast_collection() -> Iterator[None]:
 
 
 class Kill(Callback):
-    """Kills its process at a moment, with no chance to tidy up."""
+    """Ends a training at a moment: with an error, or without one by killing its process."""
 
-    def __init__(self, moment: Moment) -> None:
-        self.moment = moment
+    def __init__(self, moment: Moment, error: type[BaseException] | None = None) -> None:
+        self.moment, self.error = moment, error
         setattr(self, moment.hook, self.kill)
 
     def kill(self, trainer: Any, pl_module: Any, *batch: Any) -> None:
         ends = self.moment.hook == "on_train_end"
         if ends or (trainer.current_epoch == self.moment.epoch and (not batch or batch[-1] == self.moment.batch)):
-            os.kill(os.getpid(), signal.SIGKILL)
+            die(self.error)
 
 
 def repeat(folder: Path, setup: Setup, seeds: tuple[int, ...] = (3,), kill: Moment | None = None) -> EasinessRecord:

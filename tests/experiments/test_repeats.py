@@ -9,12 +9,13 @@ import re
 import shutil
 from contextlib import nullcontext
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from torch.utils.data import DataLoader, random_split
 
@@ -22,7 +23,7 @@ from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import whole
-from tests.repeated_runs import OwnGenerators, Validated, crashes_once, fast_collection  # noqa: F401
+from tests.repeated_runs import Modules, OwnGenerators, TrainOnly, Validated, fast_collection, never  # noqa: F401
 from tests.small import Net, Points, loader, recorded, streams, trainer
 
 STEPS = 7  # 53 examples in batches of 8
@@ -37,6 +38,14 @@ def repeat(folder: Path, seeds: Any = (1,), **changes: Any) -> EasinessRecord:
     return repeat_fit(seeds=seeds, dirpath=folder, **arguments)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four runs that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("plain")
+    repeat(folder, range(4))
+    return folder
+
+
 def with_callbacks(*callbacks: Callback, **options: Any) -> Any:
     return lambda: trainer(callbacks=[*callbacks], **options)
 
@@ -44,28 +53,25 @@ def with_callbacks(*callbacks: Callback, **options: Any) -> Any:
 # ------------------------------------------------------------------ runs and their numbers
 
 
-def test_a_run_for_each_seed(tmp_path: Path) -> None:
-    record = repeat(tmp_path, range(3))
-    assert (record.runs, record.seeds) == (["seed-0", "seed-1", "seed-2"], [0, 1, 2])
-    assert record.series == "train-probe"
-    assert record.steps.tolist() == [STEPS, 2 * STEPS]
-    assert record.num_examples == 53
-    assert all(is_complete(tmp_path / run) for run in record.runs)
-    for left, right in ((0, 1), (0, 2), (1, 2)):
-        assert not torch.equal(record.loss[left], record.loss[right]), "each seed is another training"
-    repeat(tmp_path / "again", (1,))
-    assert torch.equal(EasinessRecord.load(tmp_path / "again", "train-probe").loss, record.loss[1:2]), "and the same"
+def test_a_run_for_each_seed(plain: Path) -> None:
+    record = EasinessRecord.load(plain)
+    assert (record.runs, record.seeds) == (["seed-0", "seed-1", "seed-2", "seed-3"], [0, 1, 2, 3])
+    assert (record.series, record.steps.tolist(), record.num_examples) == ("train-probe", [STEPS, 2 * STEPS], 53)
+    assert all(is_complete(plain / run) for run in record.runs)
+    for left, right in combinations(record.loss, 2):
+        assert not torch.equal(left, right), "each seed is another training"
+    agreement = record.agreement()
+    assert agreement.num_runs == 4
+    assert 0.3 < agreement.half_agreement < agreement.full_agreement < agreement.extrapolated[8] < 1
 
 
-def test_single_seed_calls_merge_into_the_same_record(tmp_path: Path) -> None:
-    together = repeat(tmp_path / "together", (1, 2))
+def test_single_seed_calls_merge_into_the_same_record(plain: Path, tmp_path: Path) -> None:
     torch.rand(7)  # wherever the caller's streams are
     for seed in (2, 1):
-        repeat(tmp_path / "apart", (seed,))
-    assert recorded(tmp_path / "apart") == recorded(tmp_path / "together")
-    merged = EasinessRecord.load(tmp_path / "apart")
-    assert merged.seeds == together.seeds == [1, 2]
-    assert torch.equal(merged.loss, together.loss)
+        record = repeat(tmp_path, (seed,))
+        assert record.seeds == [seed]
+        assert recorded(tmp_path / f"seed-{seed}") == recorded(plain / f"seed-{seed}")
+    assert EasinessRecord.load(tmp_path).seeds == [1, 2]
 
 
 @pytest.mark.parametrize("make", [lambda: loader(generator=torch.Generator().manual_seed(7)), OwnGenerators])
@@ -75,12 +81,6 @@ def test_generators_of_shared_data_begin_each_run_as_they_were(tmp_path: Path, m
     repeat(tmp_path / "together", (1, 2), datamodule=shared)
     repeat(tmp_path / "apart", (2,), datamodule=shared)
     assert recorded(tmp_path / "apart" / "seed-2") == recorded(tmp_path / "together" / "seed-2")
-
-
-def test_agreement_of_real_repeats(tmp_path: Path) -> None:
-    agreement = repeat(tmp_path, range(4)).agreement()
-    assert agreement.num_runs == 4
-    assert 0.3 < agreement.half_agreement < agreement.full_agreement < agreement.extrapolated[8] < 1
 
 
 def test_a_probe_is_optional(tmp_path: Path) -> None:
@@ -100,13 +100,13 @@ def test_the_callers_streams_and_environment_stay(tmp_path: Path, monkeypatch: p
     shared = loader(OwnGenerators())
     own = shared.dataset.noise.get_state()
     before = streams()
-    for module, ends in (
-        (Net, nullcontext()),
-        (crashes_once(), pytest.raises(ArithmeticError)),
-        (crashes_once(KeyboardInterrupt()), pytest.raises(SystemExit)),
+    for name, module, ends in (
+        ("whole", Net, nullcontext()),
+        ("error", Modules(1), pytest.raises(ArithmeticError)),
+        ("Ctrl-C", Modules(1, KeyboardInterrupt), pytest.raises(SystemExit)),
     ):
         with ends:
-            repeat(tmp_path / module.__name__, make_module=module, datamodule=shared)
+            repeat(tmp_path / name, make_module=module, datamodule=shared)
         assert streams() == before
         assert torch.equal(shared.dataset.noise.get_state(), own)
         assert os.environ["PL_GLOBAL_SEED"] == "77"
@@ -165,11 +165,6 @@ def test_the_trainers_own_observer_keeps_its_options(tmp_path: Path) -> None:
     assert not Path("elsewhere").exists()
 
 
-class Data(LightningDataModule):
-    def train_dataloader(self) -> DataLoader:
-        return data()
-
-
 class HoldsItsData(Net):
     def train_dataloader(self) -> DataLoader:
         return data()
@@ -178,52 +173,23 @@ class HoldsItsData(Net):
 KINDS = ["loader", "function", "datamodule", "class", "lambda", "of the module"]
 
 
-@pytest.mark.parametrize("given", [data(), data, Data(), Data, lambda: Data(), None], ids=KINDS)
-def test_data_of_each_kind(tmp_path: Path, given: Any) -> None:
-    repeat(tmp_path / "plain")
-    repeat(tmp_path / "given", datamodule=given, make_module=HoldsItsData if given is None else Net)
-    assert recorded(tmp_path / "given") == recorded(tmp_path / "plain")
+@pytest.mark.parametrize("given", [data(), data, TrainOnly(), TrainOnly, lambda: TrainOnly(), None], ids=KINDS)
+def test_data_of_each_kind(plain: Path, tmp_path: Path, given: Any) -> None:
+    repeat(tmp_path, datamodule=given, make_module=HoldsItsData if given is None else Net)
+    assert recorded(tmp_path / "seed-1") == recorded(plain / "seed-1")
 
 
 # ------------------------------------------------------------------ what is refused
 
 
-def message_of(kind: type[Exception], folder: Path, **arguments: Any) -> str:
-    with pytest.raises(kind) as caught:
-        repeat(folder, **arguments)
-    return str(caught.value)
-
-
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "no seed": ({"seeds": []}, "The `seeds` of repeat_fit are empty; give one for each run, as range(10)."),
-    "a seed twice": ({"seeds": [1, 2, 1]}, "The `seeds` of repeat_fit must differ, as a run each; got [1, 2, 1]."),
-    "two observers": (
-        {"make_trainer": with_callbacks(EasinessCallback(), EasinessCallback(probe="val"))},
-        "The Trainer of repeat_fit has 2 EasinessCallbacks, but a run has one record; give it one.",
-    ),
-    "a trial run": (
-        {"make_trainer": with_callbacks(fast_dev_run=True)},
-        (
-            "The Trainer of repeat_fit has fast_dev_run, which writes no record; try things out with trainer.fit(...),"
-            " or with few `seeds`, max_epochs and limit_train_batches in another `dirpath`."
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_before_training(case: str, tmp_path: Path) -> None:
-    arguments, message = REFUSED[case]
-    assert message_of(ValueError, tmp_path, **arguments) == message
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(("name", "made"), [("make_trainer", trainer()), ("make_module", Net())])
 def test_an_object_that_was_trained_already(tmp_path: Path, name: str, made: Any) -> None:
-    assert message_of(ValueError, tmp_path, seeds=(1, 2), **{name: lambda: made}) == (
+    message = (
         f"The `{name}` of repeat_fit returned the same {type(made).__name__} for a second run, which would go on from"
         " the first; let it make a new one at each call."
     )
+    with pytest.raises(ValueError, match=whole(message)):
+        repeat(tmp_path, (1, 2), **{name: lambda: made})
     assert not is_complete(tmp_path / "seed-2")
 
 
@@ -231,9 +197,8 @@ def test_data_that_each_run_splits_anew(tmp_path: Path) -> None:
     def split() -> DataLoader:
         return loader(random_split(Points(), [40, 13])[0])  # by the run's seed
 
-    message = message_of(ValueError, tmp_path, seeds=(1, 2, 3), datamodule=split)
-    assert "Run 'seed-1' and run 'seed-2' are not of the same data" in message
-    assert "fix the split" in message
+    with pytest.raises(ValueError, match=r"^Run 'seed-1' and run 'seed-2' are not of the same data.*fix the split"):
+        repeat(tmp_path, (1, 2, 3), datamodule=split)
     assert not (tmp_path / "seed-3").exists(), "known after the second run"
 
 
@@ -250,75 +215,70 @@ def test_a_run_that_is_being_trained_elsewhere(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ runs that are there already
 
 
-def never() -> LightningModule:
-    raise AssertionError("a complete run is not trained again")
-
-
-def test_complete_runs_are_skipped(tmp_path: Path) -> None:
-    first = repeat(tmp_path, (1, 2))
-    before = recorded(tmp_path)
+def test_complete_runs_are_skipped(plain: Path) -> None:
+    before = recorded(plain)
     again = {"make_module": never, "make_trainer": never, "datamodule": never}
-    assert torch.equal(repeat(tmp_path, (1, 2), **again).loss, first.loss)
-    assert repeat(tmp_path, (2, 1), **again).seeds == [2, 1]
-    assert repeat(tmp_path, (2,), **again).seeds == [2]
-    more = repeat(tmp_path, (1, 2, 3))
-    assert more.seeds == [1, 2, 3]
-    assert {name: content for name, content in recorded(tmp_path).items() if "seed-3" not in name} == before
+    for seeds in ((1, 2), (2, 1), (2,)):
+        record = repeat(plain, seeds, **again)
+        assert record.seeds == list(seeds)
+        assert torch.equal(record.loss, EasinessRecord.load(plain).loss[list(seeds)])
+    assert repeat(plain, (1, 2, 4)).seeds == [1, 2, 4]
+    shutil.rmtree(plain / "seed-4")
+    assert recorded(plain) == before
 
 
-def test_a_run_that_another_process_completes_in_the_meantime_is_skipped(tmp_path: Path) -> None:
-    repeat(tmp_path / "other", (2,))
-
+def test_a_run_that_another_process_completes_in_the_meantime_is_skipped(plain: Path, tmp_path: Path) -> None:
     def make_module(seed: int) -> Net:
         assert seed == 1
-        shutil.copytree(tmp_path / "other" / "seed-2", tmp_path / "runs" / "seed-2")
+        shutil.copytree(plain / "seed-2", tmp_path / "seed-2")
         return Net()
 
-    assert repeat(tmp_path / "runs", (1, 2), make_module=make_module).seeds == [1, 2]
+    assert repeat(tmp_path, (1, 2), make_module=make_module).seeds == [1, 2]
 
 
-@pytest.mark.parametrize("error", [ArithmeticError("on purpose"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
-def test_a_run_that_failed_goes_on(tmp_path: Path, error: BaseException) -> None:
-    module = crashes_once(error)
+@pytest.mark.parametrize("error", [ArithmeticError, KeyboardInterrupt])
+def test_a_run_that_failed_goes_on(plain: Path, tmp_path: Path, error: type[BaseException]) -> None:
+    module = Modules(1, error)
     with pytest.raises((ArithmeticError, SystemExit)):
-        repeat(tmp_path / "failed", make_module=module)
-    assert not is_complete(tmp_path / "failed" / "seed-1")
-    assert (tmp_path / "failed" / "seed-1" / "resume.ckpt").exists()
-    repeat(tmp_path / "failed", make_module=module)
-    repeat(tmp_path / "whole")
-    assert recorded(tmp_path / "failed") == recorded(tmp_path / "whole")
+        repeat(tmp_path, make_module=module)
+    assert not is_complete(tmp_path / "seed-1")
+    assert (tmp_path / "seed-1" / "resume.ckpt").exists()
+    repeat(tmp_path, make_module=module)
+    assert recorded(tmp_path / "seed-1") == recorded(plain / "seed-1")
 
 
 def test_a_run_goes_on_where_its_folder_was_moved_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     observing = {"make_trainer": lambda: trainer(callbacks=[EasinessCallback(at_steps=(STEPS,))])}
     with pytest.raises(ArithmeticError):
-        repeat(Path("before"), make_module=crashes_once(), **observing)
+        repeat(Path("before"), make_module=Modules(1), **observing)
     Path("before").rename("after")
     repeat(tmp_path / "after", **observing)
     repeat(tmp_path / "whole", **observing)
     assert recorded(tmp_path / "after") == recorded(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:500], lambda content: b"?" * 999])
-def test_a_damaged_resume_file(tmp_path: Path, damage: Any) -> None:
-    module = crashes_once()
+DAMAGES = [lambda content: b"", lambda content: content[:500], lambda content: b"?" * 999]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["empty", "cut", "other"])
+def test_a_damaged_resume_file(plain: Path, tmp_path: Path, damage: Any) -> None:
+    module = Modules(1)
     with pytest.raises(ArithmeticError):
-        repeat(tmp_path / "damaged", make_module=module)
-    resume = tmp_path / "damaged" / "seed-1" / "resume.ckpt"
+        repeat(tmp_path, make_module=module)
+    resume = tmp_path / "seed-1" / "resume.ckpt"
     resume.write_bytes(damage(resume.read_bytes()))
-    before = recorded(tmp_path / "damaged")
+    before = recorded(tmp_path / "seed-1")
     assert len(before) == 4  # a checkpoint and the targets of two series
     pattern = (
         rf"^'{re.escape(str(resume))}' is damaged, or holds more than tensors and plain types, as hyperparameters may"
         r" \(\w+\); its run starts again\.$"
     )
     with pytest.warns(UserWarning, match=pattern):
-        repeat(tmp_path / "damaged", make_module=module)
-    after = recorded(tmp_path / "damaged")
+        repeat(tmp_path, make_module=module)
+    after = recorded(tmp_path / "seed-1")
     assert {name: after[name] for name in before} == before, "nothing is lost"
-    repeat(tmp_path / "whole")
-    assert after == recorded(tmp_path / "whole")
+    assert after == recorded(plain / "seed-1")
 
 
 # ------------------------------------------------------------------ training that ends early

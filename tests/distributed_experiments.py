@@ -1,11 +1,12 @@
-"""The threshold protocol in several processes, for test_threshold_runs_distributed.py; each rank leaves its own files.
+"""Experiments in several processes, for experiments/test_distributed.py; each rank leaves its own files.
 
-python -m tests.distributed_threshold_runs <strategy> <number of processes> <folder> <scenario> ...
+python -m tests.distributed_experiments <folder> <scenario> ...: in two processes, by gloo on the CPU.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from lightning_easiness import LabelIssues, Threshold, ThresholdRuns, find_label_issues
+from lightning_easiness import LabelIssues, StepwiseCompression, Threshold, ThresholdRuns, find_label_issues
 from lightning_easiness.experiments._halves import ARGUMENTS_FILE
+from tests.repeated_runs import Data, never
 from tests.small import NUM_CLASSES, Net, Points, loader, trainer
 
-STRATEGY: dict[str, Any] = {}
+SHARED: dict[str, Any] = {}  # what makes a Trainer share its work
 N, SEEDS, SEED = 61, (3, 4), 7  # an odd number: with two processes one example is trained on twice
 EPOCHS = 3
 PERCENTILE = 75  # of 12 threshold examples a high one is decided by a single one
@@ -47,18 +49,14 @@ def still(num_classes: int) -> Wide:
     return Wide(num_classes, lr=0.0)
 
 
+def make_trainer(max_epochs: int = EPOCHS) -> Trainer:
+    return trainer(max_epochs=max_epochs, **SHARED)
+
+
 def protocol(folder: Path, make_module: Any = Wide, **options: Any) -> ThresholdRuns:
     given = {"make_trainer": make_trainer, "seeds": SEEDS, "seed": SEED, "progress": False, **options}
     data = loader(Points(N), batch_size=4)
     return ThresholdRuns(make_module=make_module, datamodule=data, num_classes=NUM_CLASSES, dirpath=folder, **given)
-
-
-def make_trainer() -> Trainer:
-    return trainer(**{"max_epochs": EPOCHS, **STRATEGY})
-
-
-def never() -> Trainer:
-    raise AssertionError("what is complete is not trained again")
 
 
 def note(event: str, arguments: tuple[Any, ...]) -> None:
@@ -74,38 +72,28 @@ def as_plain(issues: LabelIssues) -> dict[str, Any]:
 
 
 def leave(folder: Path, name: str, **content: Any) -> None:
-    rank = getattr(rank_zero_only, "rank", 0)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(content, folder / f"{name}-{rank}.pt")
+    torch.save(content, folder / f"{name}-{getattr(rank_zero_only, 'rank', 0)}.pt")
 
 
-def found(folder: Path, make_module: Any, name: str, **options: Any) -> None:
-    """Runs, and leaves the table and how often a Trainer was asked for."""
+def found(folder: Path, make_module: Any = Wide, name: str = "table", make: Any = make_trainer) -> None:
+    """Run, and leave the table and how often a Trainer was asked for."""
     made = []
 
     def counted() -> Trainer:
         made.append(1)
-        return make_trainer()
+        return make()
 
-    runs = protocol(folder / "runs", make_module, **{"make_trainer": counted, **options})
+    runs = protocol(folder / "runs", make_module, make_trainer=counted)
     WRITTEN.clear()
     issues = find_label_issues(runs.run(), Threshold(PERCENTILE))
     leave(folder, name, **as_plain(issues), made=len(made), written=list(WRITTEN))
 
 
-def still_weights(folder: Path) -> None:
-    found(folder, still, "table")
-
-
 def learning(folder: Path) -> None:
     """And at once again, in the same processes."""
-    found(folder, Wide, "table")
-    found(folder, Wide, "again", make_trainer=never)
-
-
-def gone_on(folder: Path) -> None:
-    """The folder holds a part of the runs already."""
-    found(folder, Wide, "table")
+    found(folder)
+    found(folder, name="again", make=never)
 
 
 def refused(folder: Path) -> None:
@@ -121,14 +109,30 @@ def refused(folder: Path) -> None:
             leave(folder, name, message=str(error))
 
 
-def main(arguments: list[str]) -> None:
+def compression(folder: Path) -> None:
+    """Stepwise compression, and at once again from what is on disk."""
+    arguments = {"ratio": 0.2, "seeds": (1,), "dirpath": folder / "runs", "progress": False}
+    shared = StepwiseCompression(lambda: make_trainer(2), Net, Data(), **arguments)
+    for name in ("first", "again"):
+        leave(folder, name, kept=shared.run())
+
+
+SCENARIOS: dict[str, Callable[[Path], None]] = {
+    "still_weights": lambda folder: found(folder, still),
+    "learning": learning,
+    "gone_on": found,  # the folder holds a part of the runs already
+    "refused": refused,
+    "compression": compression,
+}
+
+
+def main(folder: Path, *scenarios: str) -> None:
     torch.set_num_threads(1)
     sys.addaudithook(note)
-    strategy, devices, folder, *scenarios = arguments
-    STRATEGY.update(strategy=strategy, devices=int(devices))
+    SHARED.update(strategy="ddp", devices=2)
     for name in scenarios:
-        globals()[name](Path(folder) / name)
+        SCENARIOS[name](folder / name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,4 +1,4 @@
-"""The threshold protocol shared by two processes: gloo on the CPU, started as a user's script starts them."""
+"""Experiments shared by two processes: gloo on the CPU, started as a user's script starts them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lightning_easiness import EasinessRecord, Threshold, ThresholdExamples, find_label_issues
 from lightning_easiness.experiments._halves import ARGUMENTS_FILE
 from lightning_easiness.record.layout import is_complete
-from tests.distributed_threshold_runs import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
+from tests.distributed_experiments import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
 from tests.processes import run_script
 from tests.small import NUM_CLASSES, Points, assert_identical, recorded
 
@@ -24,14 +25,14 @@ TABLE = ("index", "given", "suggested", "score", "spread", "is_issue", "probabil
 
 def start(folder: Path, *scenarios: str) -> None:
     """Both processes end by themselves, and well."""
-    ended = run_script("distributed_threshold_runs", "ddp", 2, folder, *scenarios, time_limit=240)
+    ended = run_script("distributed_experiments", folder, *scenarios, time_limit=240)
     assert ended.returncode == 0, ended.stderr[-5000:]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("two")
-    start(made, "still_weights", "learning", "refused")
+    start(made, "still_weights", "learning", "refused", "compression")
     return made
 
 
@@ -60,7 +61,6 @@ def test_whole_runs_are_written_once(folder: Path) -> None:
     assert sorted(path.name for path in runs.iterdir()) == ["half-0", "half-1", ARGUMENTS_FILE]
     assert [path.name for half in sorted(runs.glob("half-*")) for path in sorted(half.iterdir())] == [*RUNS, *RUNS]
     assert all(is_complete(half / run) for half in runs.glob("half-*") for run in RUNS)
-    assert not [path for path in runs.rglob("*") if ".tmp" in path.name]
     first, second = left(folder, "learning")
     assert (first["written"], second["written"]) == ([ARGUMENTS_FILE], []), "once, whatever the number of runs"
     assert first["made"] == second["made"] == 2 * len(SEEDS)
@@ -106,15 +106,23 @@ def test_another_start_skips_the_half_that_is_complete(folder: Path, tmp_path: P
     assert recorded(runs) == recorded(folder / "learning" / "runs"), "as if it had not been stopped"
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("draw", "holds what came of seed=7, but `seed` is 8 now; give another `dirpath`"),
-        ("size", "are not of the same data: the first has 61 examples and the second 53"),
-        ("head", "has 4 outputs, but with 4 classes and the one that does not exist it needs 5"),
-    ],
-)
-def test_what_is_refused_is_refused_in_both_processes(name: str, message: str, folder: Path) -> None:
+REFUSED = {
+    "draw": "holds what came of seed=7, but `seed` is 8 now; give another `dirpath`",
+    "size": "are not of the same data: the first has 61 examples and the second 53",
+    "head": "has 4 outputs, but with 4 classes and the one that does not exist it needs 5",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_refused_in_both_processes(name: str, folder: Path) -> None:
     first, second = left(folder, "refused", name)
-    assert message in first["message"]
+    assert REFUSED[name] in first["message"]
     assert first["message"] == second["message"]
+
+
+def test_every_rank_keeps_the_same_after_stepwise_compression(folder: Path) -> None:
+    expected = load_file(folder / "compression" / "runs" / "step-2" / "kept-0.2.safetensors")["kept"]
+    assert len(expected) == 53 - 11
+    for name in ("first", "again"):
+        assert all(torch.equal(one["kept"], expected) for one in left(folder, "compression", name))
+    assert not list(folder.rglob(".tmp-*"))
