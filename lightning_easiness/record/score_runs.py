@@ -62,7 +62,7 @@ def score_runs(
         if holes
     ]
     values = _mean_over_seen(alone, unseen)
-    partly = int((unseen.any(0) & ~unseen.all(0) & ~values.isnan()).sum())
+    partly = int((unseen.any(0) & ~values.isnan()).sum())
     gap = (
         f"{partly} of {len(values)} examples were seen in fewer than all {len(runs)} runs: their {definition.name} is "
         "the mean over those runs."

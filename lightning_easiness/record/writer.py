@@ -87,13 +87,8 @@ class RunWriter:
 
         Targets that earlier checkpoints of the series hold are kept. An OSError leaves nothing partial behind.
         """
-        self._check_open()
-        _check_name("series", observation.series)
-        fields = _to_stored(observation)
-        with self._naming_checkpoint(observation.series, observation.step):
-            self._unmark_complete()
-            path = checkpoint_path(self.path, observation.series, observation.step)
-            _make_folder(path.parent)
+        fields, path = _to_stored(observation), checkpoint_path(self.path, observation.series, observation.step)
+        with self._writing(observation.series, observation.step):
             identity = self._merge_target(observation)
             header = {
                 "step": observation.step,
@@ -109,14 +104,10 @@ class RunWriter:
 
     def replace_probabilities(self, averaged: AveragedProbabilities) -> Path:
         """Write the probabilities averaged over the training so far, in place of those before them: N x K is large."""
-        self._check_open()
-        path = probabilities_path(self.path)
-        with self._naming_checkpoint(path.parent.name, averaged.step):
-            self._unmark_complete()
-            _make_folder(path.parent)
-            num_examples, num_classes = averaged.probabilities.shape
-            header = {"step": averaged.step, "epoch": averaged.epoch}
-            header |= {"num_examples": num_examples, "num_classes": num_classes}
+        path, (num_examples, num_classes) = probabilities_path(self.path), averaged.probabilities.shape
+        header = {"step": averaged.step, "epoch": averaged.epoch}
+        header |= {"num_examples": num_examples, "num_classes": num_classes}
+        with self._writing(path.parent.name, averaged.step):
             arrays = {"probabilities": averaged.probabilities, "count": averaged.count}
             write_arrays(path, PROBABILITIES, arrays, header)
         return path
@@ -165,13 +156,22 @@ class RunWriter:
             remove_leftovers(self.path)
             self._write_info()
 
-    def _unmark_complete(self) -> None:
-        if self._info["complete"]:  # a finished run is trained on
-            self._info["complete"] = False
-            self._write_info()
-
     def _write_info(self) -> None:
         write_whole(self.path / RUN_FILE, (json.dumps(self._info, indent=2) + "\n").encode())
+
+    @contextmanager
+    def _writing(self, series: str, step: int) -> Iterator[None]:
+        """Make the folder of a series, for something of one step to be written; say what to do where that fails."""
+        if self._closed:
+            raise RuntimeError(f"The writer of run '{self.run}' in '{self.dirpath}' is closed: open a new one.")
+        _check_name("series", series)
+        what = f"Step {step} of series '{series}' was not written into '{self.path}'"
+        with _explaining(what, "fix that, then resume; all checkpoints before it are whole."):
+            if self._info["complete"]:  # a finished run is trained on
+                self._info["complete"] = False
+                self._write_info()
+            _make_folder(self.path / series)
+            yield
 
     def _merge_target(self, observation: Observation) -> DataIdentity:
         """Add the targets of an observation to those on disk, and return the identity of both."""
@@ -188,17 +188,9 @@ class RunWriter:
         write_arrays(path, TARGETS, {"target": merged.known_target}, header)
         return merged
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError(f"The writer of run '{self.run}' in '{self.dirpath}' is closed: open a new one.")
-
     def _naming_dirpath(self) -> AbstractContextManager[None]:
         way_out = "give `dirpath` a folder that this process may write to."
         return _explaining(f"Run '{self.run}' cannot be written into '{self.dirpath}'", way_out)
-
-    def _naming_checkpoint(self, series: str, step: int) -> AbstractContextManager[None]:
-        way_out = "fix that, then resume; all checkpoints before it are whole."
-        return _explaining(f"Step {step} of series '{series}' was not written into '{self.path}'", way_out)
 
 
 @contextmanager

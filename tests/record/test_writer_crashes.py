@@ -22,14 +22,6 @@ def leftovers(folder: Path) -> list[Path]:
 CANNOT = "[Errno {}] Run 'a' cannot be written into '{}' ({}): give `dirpath` a folder that this process may write to."
 
 
-def test_a_file_in_place_of_the_folder_or_above_it_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", Path("/dev/null/easiness")):
-        message = CANNOT.format(errno.ENOTDIR, folder, "Not a directory")
-        with pytest.raises(NotADirectoryError, match=whole(message)):
-            RunWriter(folder, "a")
-
-
 @pytest.mark.parametrize("what", ["mkdir", "open"])
 def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
