@@ -19,8 +19,6 @@ from lightning_easiness.labels.table import LabelIssues
 from lightning_easiness.labels.threshold import combine_runs
 from lightning_easiness.labels.warnings import warn_of_classes, warn_of_memorised_labels, warn_of_unknown_scores
 
-_OLD_RULES = {"confident": "Confident()", "mixture": "Mixture()", "gap": "Gap()", "threshold": "Threshold()"}
-
 
 @refuse_renamed(
     "find_label_issues",
@@ -112,8 +110,8 @@ def _check_types(rule: object, refine: object) -> None:
     """Raise a TypeError for what is no rule or no Refine, which names what is meant."""
     if rule is not None and not isinstance(rule, Rule):
         way_out = "give Confident(), Mixture(), Gap(), Threshold(), Hardest(0.05) or None; a score is given as `score=`"
-        if isinstance(rule, str) and rule in _OLD_RULES:
-            way_out = f"give `rule={_OLD_RULES[rule]}`"
+        if rule in ("confident", "mixture", "gap", "threshold"):
+            way_out = f"give `rule={str(rule).capitalize()}()`"
         elif isinstance(rule, type) and issubclass(rule, Rule):
             way_out = f"give an object, `rule={rule.__name__}()`"
         elif isinstance(rule, Real):
@@ -126,18 +124,16 @@ def _check_types(rule: object, refine: object) -> None:
 
 def _read(reader: SourceReader, record: Source | Sequence[Source]) -> list[LabelScores]:
     """Read the source, or the runs of the threshold protocol: from the folder of both, or from a source each."""
-    alone = isinstance(record, (str, os.PathLike)) or not isinstance(record, Sequence)
-    sources: list[Any] = [record] if alone else list(record)  # type: ignore[arg-type]
+    sources: list[Any] = list(record) if isinstance(record, Sequence) and not isinstance(record, str) else [record]
     if len(sources) != 1 and not (reader.of_protocol and sources):
         raise ValueError(
             f"The `record` of find_label_issues must be one, but for rule=Threshold(); got {len(sources)}: put runs "
             "into one with EasinessRecord.merge()."
         )
-    if reader.of_protocol and isinstance(sources[0], (str, os.PathLike)):
-        folder = Path(sources[0])
-        if len(sources) == 1 and protocol_folder(folder) == folder:
-            halves = [(half, complete_runs(half)) for half in half_folders(folder)]
-            return [reader.read(half, runs) for half, runs in halves]
+    folder = Path(sources[0]) if reader.of_protocol and isinstance(sources[0], (str, os.PathLike)) else None
+    if folder is not None and len(sources) == 1 and protocol_folder(folder) == folder:
+        halves = [(half, complete_runs(half)) for half in half_folders(folder)]
+        return [reader.read(half, runs) for half, runs in halves]
     return [reader.read(source) for source in sources]
 
 

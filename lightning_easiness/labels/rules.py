@@ -69,8 +69,7 @@ class Confident(Rule):
         opposed, labelled = self._probabilities(labels), labels.known & (labels.given >= 0)
         if not bool(labelled.any()):
             raise ValueError(
-                "rule=Confident() needs labels, and none are known: give `target` to find_label_issues(), or take "
-                "rule=Mixture()."
+                "rule=Confident() needs labels, and none are known: give `target`, or take rule=Mixture()."
             )
         shares = functional.estimate_wrong_share(opposed, labels.given.masked_fill(~labelled, -1))
         share = float(shares[labels.given[labelled]].mean())
@@ -248,11 +247,9 @@ class Hardest(Rule):
 
     @override
     def decide(self, labels: LabelScores) -> Decision:
-        known = int(labels.known.sum())
-        if isinstance(self.amount, Integral):
-            count = int(self.amount)
-        else:
-            count = functional.fraction_to_count(float(self.amount), known) if known else 0
+        count = self.amount
+        if not isinstance(count, Integral):
+            count = functional.fraction_to_count(float(count), int(labels.known.sum()))
         explanation = f"the {count} hardest are called wrong, as many as were asked for"
         return self._decision(labels, _hardest(labels, count), explanation)
 

@@ -102,18 +102,14 @@ class LabelScores:
     def with_labels(self, target: Tensor | None) -> "LabelScores":
         """Return the same with `target` where no other label is known, or raise a ValueError for what cannot be."""
         given = self.given if target is None else self._filled_in(torch.as_tensor(target))
-        labels, known = given[given >= 0], self.probabilities
-        one = len(given) > 1 and len(labels) > 0 and int(labels.min()) == int(labels.max())
-        if self.num_classes == 1 or one:
+        classes, known = given[given >= 0].unique().tolist(), self.probabilities
+        if self.num_classes == 1 or (len(classes) == 1 and len(given) > 1):
             raise ValueError(
                 "find_label_issues needs labels of two classes or more; all are of class "
-                f"{int(labels[0]) if one else 0}: of one class no label is wrong."
+                f"{classes[0] if classes else 0}: of one class no label is wrong."
             )
         if not bool(self.known.any()):
-            raise ValueError(
-                f"None of {len(given)} labels has a score: training saw no example under its own label, or every "
-                "loss was NaN."
-            )
+            raise ValueError(f"None of {len(given)} labels has a score: none was trained on, or every loss was NaN.")
         if known is not None:
             known = known.detach().cpu()
             if known.ndim != 2 or len(known) != len(given) or self.num_classes not in (None, known.shape[1]):
@@ -169,8 +165,8 @@ class SourceReader:
         return self._label_scores(scores, probabilities, easiness=easiness, record=record, ends_early=ends_early)
 
     def _label_scores(self, scores: Scores, probabilities: Tensor | None, **known: Any) -> LabelScores:
-        known |= {"given": scores.target.detach().cpu(), "probabilities_given": self.probabilities is not None}
-        return LabelScores(scores=scores, seed=self.seed, probabilities=probabilities, **known)
+        given = {"given": scores.target.detach().cpu(), "probabilities_given": self.probabilities is not None}
+        return LabelScores(scores=scores, seed=self.seed, probabilities=probabilities, **given, **known)
 
     def _check_scores(self, scores: Scores) -> None:
         if self.score not in (None, scores.name):
@@ -264,12 +260,12 @@ class SourceReader:
             raise _no_easiness(f"series '{record.series}' holds {', '.join(record.fields)}")
         probe = _load(Path(source), PROBE, runs)
         if probe is None:
-            raise _no_easiness(f"no run in '{source}' holds the series '{PROBE}'")
+            raise _no_easiness(f"no run in '{source}' has it")
         if not self.of_protocol and not scores.identity.is_same(probe.identity):
             raise _no_easiness(f"series '{PROBE}' is of other labels than training, as after Keep(labels=...)")
-        last = self.checkpoint == -1 or scores.step is None
-        index = self.checkpoint if last else probe.checkpoint_at(step=scores.step)
-        return probe.score("sample_easiness", index).values
+        if self.checkpoint == -1 or scores.step is None:
+            return probe.score("sample_easiness", self.checkpoint).values
+        return probe.score("sample_easiness", probe.checkpoint_at(step=scores.step)).values
 
 
 def _load(path: Path, series: str, runs: Sequence[str] | None = None) -> EasinessRecord | None:

@@ -1,7 +1,6 @@
 """What `find_label_issues` warns of: examples without a score, memorised labels, classes flagged as a whole."""
 
 import torch
-from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
@@ -20,9 +19,7 @@ def warn_of_memorised_labels(decision: Decision) -> None:
         return
     right = [record.field("correct", checkpoint) for checkpoint in range(record.num_checkpoints)]
     weights = functional.learning_weights(torch.stack([rows.float().mean() for rows in right]))
-    learning = int(
-        (weights >= weights.max() / 2).nonzero()[-1]
-    )  # the last at which it still learnt half as much as ever
+    learning = int((weights >= weights.max() / 2).nonzero()[-1])  # the last that still taught half as much as any
     memorised = int(((labels.lead < 0) & (right[-1].float().mean(0) > 0.5)).sum())
     flagged = int(decision.flagged.sum())
     if memorised > max(_MANY * len(labels.given), flagged):
@@ -47,8 +44,9 @@ def warn_of_classes(decision: Decision) -> None:
     """Warn of classes of which more than half is called wrong, and far more than of all labels."""
     given = decision.labels.given
     counted = decision.labels.known & (given >= 0)
-    sizes, flagged = _count(given[counted]), _count(given[counted & decision.flagged])
-    shares = flagged / sizes[: len(flagged)].clamp(min=1)
+    sizes = torch.bincount(given[counted])
+    flagged = torch.bincount(given[counted & decision.flagged], minlength=len(sizes))
+    shares = flagged / sizes.clamp(min=1)
     common = float(flagged.sum()) / max(1, float(sizes.sum()))
     most = ((shares > 0.5) & (shares > _TIMES_THE_SHARE * common)).nonzero()[:, 0].tolist()
     if not most:
@@ -59,7 +57,3 @@ def warn_of_classes(decision: Decision) -> None:
         f"Most labels of some classes are called wrong ({named}{more}), but {100 * common:.1f} % of all: such a class "
         "may be rare or hard instead; look at its images before you drop it."
     )
-
-
-def _count(labels: Tensor) -> Tensor:
-    return torch.bincount(labels) if len(labels) else torch.zeros(0, dtype=torch.int64)
