@@ -68,7 +68,6 @@ def test_the_only_series_is_loaded_or_else_the_train_probe(tmp_path: Path) -> No
 def test_a_single_run_is_loaded_from_its_own_folder(folder: Path) -> None:
     record = EasinessRecord.load(folder / "seed-2")
     assert record.seeds == [2]
-    record.field("loss", -1).zero_()  # of memory, not of the file that is mapped
     assert torch.equal(record.loss, expected("loss", (2,)))
 
 
@@ -206,8 +205,6 @@ def test_merged_records_hold_the_runs_of_both(tmp_path: Path) -> None:
     merged = EasinessRecord.merge(EasinessRecord.load(tmp_path / "a"), EasinessRecord.load(tmp_path / "b"))
     assert merged.seeds == [0, 1, 2, 3]
     assert torch.equal(merged.loss, expected("loss", (0, 1, 2, 3)))
-    merged.save(tmp_path / "all")
-    assert_same_record(EasinessRecord.load(tmp_path / "all"), merged)
 
 
 def test_merging_follows_the_rule_for_stacking(tmp_path: Path) -> None:
@@ -227,8 +224,9 @@ def test_merging_runs_of_one_name_keeps_both(tmp_path: Path) -> None:
         "Runs 'seed-0', 'seed-0-2' and 'seed-0-3' have the same seed 0: "
         "unless something else differs, together they say no more than one of them."
     )
-    with pytest.warns(UserWarning, match=whole(message)):
+    with pytest.warns(UserWarning, match=whole(message)) as caught:
         merged = EasinessRecord.merge(*(EasinessRecord.load(tmp_path / name) for name in "abc"))
+    assert caught[0].filename == __file__
     assert merged.runs == ["seed-0", "seed-0-2", "seed-0-3"]
 
 
@@ -285,9 +283,7 @@ def test_agreement_is_measured_on_halves_and_extrapolated(tmp_path: Path, num_ru
     assert [int(line.split()[0]) for line in lines[2:]] == [num_runs // 2, num_runs, 2 * num_runs, 4 * num_runs]
 
 
-def test_agreement_of_a_trajectory_and_of_a_single_run(folder: Path) -> None:
-    record = EasinessRecord.load(folder)
-    assert -1 <= record.agreement("area_under_margin", factor=()).half_agreement <= 1
+def test_agreement_needs_two_runs(folder: Path) -> None:
     message = "agreement() needs at least 2 runs; got 1: repeat the training with other seeds."
     with pytest.raises(ValueError, match=whole(message)):
-        record.select_runs([0]).agreement()
+        EasinessRecord.load(folder).select_runs([0]).agreement()

@@ -66,20 +66,6 @@ def test_a_run_without_the_series_is_left_out(folder: Path) -> None:
     assert record.num_examples == 8
 
 
-def test_runs_of_the_same_seed_are_warned_of(tmp_path: Path) -> None:
-    write_run(tmp_path, 3, run="a")
-    write_run(tmp_path, 3, run="b")
-    write_run(tmp_path, 4, run="c")
-    message = (
-        "Runs 'a' and 'b' have the same seed 3: unless something else differs, "
-        "together they say no more than one of them."
-    )
-    with pytest.warns(UserWarning, match=whole(message)) as caught:
-        record = EasinessRecord.load(tmp_path)
-    assert caught[0].filename == __file__
-    assert record.runs == ["a", "b", "c"]
-
-
 # ------------------------------------------------------------------ other data
 
 

@@ -84,13 +84,14 @@ def test_a_score_that_is_no_mean_over_runs_decides_about_gaps_itself(
 
 @pytest.mark.parametrize("name", ["area_under_margin", "correctness", "mean_loss"])
 def test_a_nan_of_an_example_that_was_seen_is_not_hidden_by_other_runs(tmp_path: Path, name: str) -> None:
-    write_margins(tmp_path, 0, [[1.0, 2.0, 1.0], [1.0, 2.0, 1.0]], [[1, 1, 1], [1, 1, 1]])
-    # the first example was seen and came out as NaN; the last was seen in one epoch alone, and came out as NaN, too
-    write_margins(tmp_path, 1, [[NAN, NAN, NAN], [NAN, NAN, NAN]], [[1, 0, 0], [1, 0, 1]])
+    # the last was seen by this run alone, and came out as NaN
+    write_margins(tmp_path, 0, [[1.0, 2.0, 1.0, NAN]] * 2, [[1, 1, 1, 1]] * 2)
+    # the first example was seen and came out as NaN; the third was seen in one epoch alone, and came out as NaN, too
+    write_margins(tmp_path, 1, [[NAN] * 4] * 2, [[1, 0, 0, 0], [1, 0, 1, 0]])
     scores, caught = score_and_catch(EasinessRecord.load(tmp_path), name)
-    assert scores.values.isnan().tolist() == [True, False, True]
+    assert scores.values.isnan().tolist() == [True, False, True, True]
     assert scores.spread.isnan().all()
-    assert caught == [FEWER.format(1, 3, 2, name), UNKNOWN.format(2, 3, name)]
+    assert caught == [FEWER.format(1, 4, 2, name), UNKNOWN.format(3, 4, name)]
 
 
 @pytest.mark.parametrize("online", [False, True])
