@@ -1,4 +1,4 @@
-"""Losses that add sample easiness, and that take the weights that a selection gives to examples."""
+"""The SEL loss, and losses that use a selection's weights of examples."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,18 +15,18 @@ from lightning_easiness.functional.sample_easiness_loss import DEFAULT_FLOOR, ch
 
 
 class WeighsExamples:
-    """Mixin for what reduces a loss per example to one number: takes in the weights of a selection.
+    """Mixin for a loss or a module that reduces a loss per example to one number, with the weights of a selection.
 
-    A selection that leaves examples out can give more weight to some that stay, so that the gradient of an epoch is in
-    expectation that of all examples. `EasinessDataModule` puts the weights of the batch at hand into `sample_weight` of
-    every `WeighsExamples` in the LightningModule (itself or a part of it) before each training batch. They count in
-    training alone: what is in `eval()` weighs all examples alike.
+    A selection that drops examples can give more weight to some of the others, so that the expected gradient of an
+    epoch is that of all examples. Before each training batch, `EasinessDataModule` sets `sample_weight` of every
+    `WeighsExamples` in the LightningModule (the module itself or a submodule). The weights are used only in training;
+    in `eval()` mode all examples have equal weight.
 
     Attributes:
-        sample_weight: One weight per example of the batch at hand, shape (B,), or None, which weighs all alike.
-        batch_share: Fraction of the batch that a selection left in it. Means are multiplied by it, as one over the
-            whole batch is meant.
-        sample_weight_used: Whether the weights were asked for in training; whoever sets `sample_weight` resets it.
+        sample_weight: One weight per example of the current batch, shape (B,), or None for equal weights.
+        batch_share: Fraction of the batch that a selection kept. Means are multiplied by it, so that they are means
+            over the whole batch.
+        sample_weight_used: Whether the weights were used in training; reset by the code that sets `sample_weight`.
 
     Example:
         >>> loss = WeighsExamples()
@@ -40,10 +40,10 @@ class WeighsExamples:
     batch_share: float = 1.0
 
     def weighted(self, losses: Tensor) -> Tensor:
-        """Multiply the losses of the batch at hand, floating point, shape (B,), by the weights of their examples.
+        """Multiply the losses of the current batch, floating point, shape (B,), by the weights of their examples.
 
         Raises:
-            ValueError: If `losses` is not of shape (B,), or there is another number of weights.
+            ValueError: If the shape of `losses` is not (B,), or not that of the weights.
         """
         if losses.ndim != 1:
             must, way = "have shape (B,), one loss per example", 'compute the loss with reduction="none"'
@@ -52,10 +52,10 @@ class WeighsExamples:
         return self._weighted(losses)
 
     def weighted_mean(self, losses: Tensor) -> Tensor:
-        """Return the sum of weight times loss over B, for `losses` as in `weighted`: shape (), dtype of `losses`.
+        """Return the sum of weight times loss divided by B, shape (), dtype of `losses`; for `losses` as in `weighted`.
 
-        Not divided by the sum of the weights: the weights of a selection then make the gradient of an epoch that of all
-        examples, in expectation.
+        It is not divided by the sum of the weights, so that with the weights of a selection the expected gradient of an
+        epoch is that of all examples.
         """
         return self.weighted(losses).mean() * self._share_of_batch
 
@@ -64,7 +64,7 @@ class WeighsExamples:
         return self.batch_share if getattr(self, "training", True) else 1.0
 
     def _mark_used(self) -> None:
-        """Note that the loss of the examples themselves, and not a term beside it, asks for weights."""
+        """Record that the main loss, not an additional term, uses the weights."""
         if getattr(self, "training", True):
             self.sample_weight_used = True
 
@@ -73,7 +73,7 @@ class WeighsExamples:
         return losses if weight is None else losses * weight.to(losses)
 
     def _weight_of(self, num_examples: int) -> Tensor | None:
-        """Return the weights of the batch at hand, None outside training."""
+        """Return the weights of the current batch, None outside training."""
         weight = self.sample_weight if getattr(self, "training", True) else None
         if weight is not None and weight.shape != (num_examples,):
             must = f"have shape ({num_examples},), one weight per example of the losses"
@@ -86,23 +86,23 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
     """Cross-entropy + sel_weight * SEL, in place of `torch.nn.CrossEntropyLoss`.
 
     SEL is the sample easiness-based loss of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural
-    Networks", equation 2, and the sum its equation 3: see `functional.sample_easiness_loss`. Class weights and what is
-    ignored count for both terms; label smoothing is of the cross-entropy alone. With a `sel_weight` of 0 values and
-    gradients are those of `torch.nn.CrossEntropyLoss`. Learns nothing.
+    Networks", equation 2, and the sum is its equation 3: see `functional.sample_easiness_loss`. Class weights and
+    `ignore_index` apply to both terms, label smoothing only to the cross-entropy. With a `sel_weight` of 0 values and
+    gradients are those of `torch.nn.CrossEntropyLoss`. It has no parameters.
 
-    Weights of a selection (`WeighsExamples`) multiply the loss of each example, under every reduction; the mean is then
-    not divided by their sum. With class weights too, it is divided by those of the examples that are there, so that the
-    gradients of an epoch no longer add up to those of all examples where levels and classes go together.
+    Weights of a selection (`WeighsExamples`) multiply the loss of each example, with every reduction; the mean is not
+    divided by their sum. Class weights divide it by the summed class weights of the examples in the batch. If easiness
+    levels and classes are correlated, the gradients of an epoch then no longer add up to those of all examples.
 
     Args:
         sel_weight: Weight of SEL, at least 0; lambda in the paper, which uses 0.1.
         sigma2: Variance of the noise on each probability, above 0.
-        floor: Least log P that counts in SEL, below 0; None for no floor.
-        weight: Weight of each class, finite numbers, shape (K,), as in `torch.nn.CrossEntropyLoss`. None weighs all
-            classes alike.
-        ignore_index: Target that counts for nothing.
+        floor: Lower bound of log P in SEL, below 0; None for no floor.
+        weight: Weight of each class, finite numbers, shape (K,), as in `torch.nn.CrossEntropyLoss`. None for equal
+            weights.
+        ignore_index: Target to ignore.
         label_smoothing: As in `torch.nn.CrossEntropyLoss`, in [0, 1].
-        reduction: "mean", which divides by the summed class weights of what is not ignored, "sum" or "none".
+        reduction: "mean" (divided by the summed class weights of the targets not ignored), "sum" or "none".
 
     Example:
         >>> loss = SampleEasinessLoss(sel_weight=0.1)
@@ -128,7 +128,7 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         super().__init__()
         owner = type(self).__name__
         if isinstance(sel_weight, Tensor):
-            got, way = f"a tensor of shape {tuple(sel_weight.shape)}", "the weights of classes are its `weight`"
+            got, way = f"a tensor of shape {tuple(sel_weight.shape)}", "give class weights as `weight`"
             check.refuse(owner, "sel_weight", "be a number, the weight of SEL", got, way, error=TypeError)
         check_weight(owner, "sel_weight", sel_weight)
         check_settings(owner, sigma2, floor)
@@ -151,7 +151,7 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
             target: Class indices in [0, K) or `ignore_index`, integers, shape (N,), () or (N, d1, ...).
 
         Returns:
-            Shape (), or that of `target` for "none"; dtype of the cross-entropy. The mean is NaN where everything is
+            Shape (), or that of `target` for "none"; dtype of the cross-entropy. The mean is NaN if all targets are
             ignored.
         """
         target = self._checked(logits, target)
@@ -159,7 +159,7 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         weight = self._weight_of(len(logits) if logits.ndim > 1 else 1)
         if weight is None:
             return self._loss(logits, target, self.reduction)
-        # One weight per example, in front of whatever positions an example has.
+        # One weight per example, broadcast over its positions.
         losses = self._loss(logits, target, "none")
         losses = losses * weight.to(losses).reshape(target.shape[:1] + (1,) * (target.ndim - 1))
         if self.reduction == "none":
@@ -169,16 +169,16 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         return losses.sum() * self._share_of_batch / self._counted(target, losses.dtype).sum()
 
     def extra_repr(self) -> str:
-        """Return the settings that say which loss this is."""
+        """Return the settings for the module's repr."""
         return f"sel_weight={self.sel_weight}, sigma2={self.sigma2}, floor={self.floor}, reduction={self.reduction!r}"
 
     def _checked(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the target as int64; raise where logits, target and class weights do not fit."""
+        """Return the target as int64; raise if logits, target and class weights do not match."""
         owner = type(self).__name__
         if not check.is_integer(target):
             way = (
-                "sample easiness needs one true class, so add functional.sample_easiness_loss() at .argmax(1) to the "
-                "cross-entropy of soft targets, and convert anything else with .long()"
+                "sample easiness needs one true class, so for soft targets add functional.sample_easiness_loss() of "
+                "their .argmax(1) to the cross-entropy, and convert anything else with .long()"
             )
             check.refuse(owner, "target", "hold integer class indices", target.dtype, way, error=TypeError)
         if not logits.ndim or target.shape != logits.shape[:1] * (logits.ndim > 1) + logits.shape[2:]:
@@ -187,7 +187,7 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
             check.refuse(owner, "target", must, got, "turn one-hot labels into indices with .argmax(1)")
         num_classes = logits.shape[min(logits.ndim - 1, 1)]
         if self.weight is not None and len(self.weight) != num_classes:
-            must = f"have shape (K,) = ({num_classes},), as many as the classes of `logits`"
+            must = f"have shape (K,) = ({num_classes},), K the number of classes in `logits`"
             check.refuse(owner, "weight", must, len(self.weight), "give one weight per class")
         return target.long()
 
@@ -206,23 +206,23 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
             raise
 
     def _sample_easiness_loss(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
-        # What is ignored stands for class 0, and is taken out again.
+        # Ignored targets are replaced by class 0 and masked out again.
         classes = torch.where(target == self.ignore_index, 0, target).flatten()
         losses = sample_easiness_loss(_rows(logits), classes, self.sigma2, self.floor, "none").view(target.shape)
         counted = self._counted(target, losses.dtype)
-        # Not by multiplication alone: what is ignored may be NaN.
+        # Not only by multiplication: ignored losses may be NaN.
         losses = torch.where(counted == 0, 0, losses) * counted
         if reduction == "none":
             return losses
         return losses.sum() if reduction == "sum" else losses.sum() / counted.sum()
 
     def _counted(self, target: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the weight of the class at each target, 0 where it is ignored."""
+        """Return the class weight of each target, 0 where it is ignored."""
         kept = target != self.ignore_index
         if self.weight is None:
             return kept.to(dtype)
         classes = torch.where(kept, target, 0)
-        # index_select, as indexing by a tensor without dimensions would read it on the host
+        # index_select, since indexing with a 0-dimensional tensor would read it on the host
         return self.weight.to(dtype).index_select(0, classes.flatten()).view(classes.shape) * kept
 
 
@@ -234,14 +234,14 @@ def _rows(logits: Tensor) -> Tensor:
 def check_weight(owner: str, name: str, value: float) -> None:
     """Raise ValueError unless the weight of SEL is finite and at least 0."""
     if not 0 <= value < torch.inf:
-        check.refuse(owner, name, "be a finite number of at least 0", value, "take 0.1")
+        check.refuse(owner, name, "be a finite number of at least 0", value, "use for example 0.1")
 
 
 def _class_weight(owner: str, weight: object) -> Tensor | None:
-    """Return the weights of the classes as a tensor; raise for what is none."""
+    """Return the class weights as a tensor; raise if they are invalid."""
     if isinstance(weight, int | float):
         must = "be the weights of the classes, as in torch.nn.CrossEntropyLoss"
-        check.refuse(owner, "weight", must, weight, "the weight of SEL is its `sel_weight`", error=TypeError)
+        check.refuse(owner, "weight", must, weight, "give the weight of SEL as `sel_weight`", error=TypeError)
     if weight is None:
         return None
     weights = weight if isinstance(weight, Tensor) else torch.tensor(weight, dtype=torch.get_default_dtype())

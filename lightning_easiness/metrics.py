@@ -1,7 +1,7 @@
-"""Metrics of torchmetrics over sample easiness and over the agreement of two scores.
+"""Metrics (torchmetrics) of sample easiness and of the agreement of two scores.
 
-States stay on the device and are summed over processes; no update waits for the device. Other keywords are those of
-`torchmetrics.Metric`. An argument out of range is a ValueError, in one sentence.
+States stay on the device and are synchronised over processes; no update waits for the device. Additional keywords are
+those of `torchmetrics.Metric`. An argument out of range raises a ValueError with one sentence.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ __all__ = ["ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"]
 
 
 class _Rate(Metric):
-    """Base of what lies in [0, 1]."""
+    """Base of metrics in [0, 1]."""
 
     is_differentiable = False
     full_state_update = False
@@ -29,12 +29,12 @@ class _Rate(Metric):
     plot_upper_bound: float = 1.0
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
-        """Draw one value, or several in order, as torchmetrics does; return figure and axes. Needs Matplotlib."""
+        """Plot one value or a sequence of values, as in torchmetrics; return figure and axes. Needs Matplotlib."""
         return self._plot(val, ax)
 
 
 class _Sums(_Rate):
-    """Sums in float64, or float32 where the device has no other."""
+    """Sums in float64, or in float32 on devices without float64."""
 
     higher_is_better = False
 
@@ -42,7 +42,7 @@ class _Sums(_Rate):
         self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
-        # Apple's devices refuse float64, and would refuse the states on their way there.
+        # Apple's devices have no float64, so the states must be converted before they are moved there.
         if fn(torch.zeros(0)).device.type == "mps":
             for name, default in self._defaults.items():
                 self._defaults[name] = default.float()  # type: ignore[union-attr]
@@ -51,7 +51,7 @@ class _Sums(_Rate):
 
 
 class Mean(_Sums):
-    """Mean over all examples that were counted. For use inside the package."""
+    """Mean over all counted examples. For internal use."""
 
     total: Tensor
     count: Tensor
@@ -62,19 +62,19 @@ class Mean(_Sums):
         self._add_sum("count")
 
     def update(self, total: Tensor | float, count: Tensor | int) -> None:
-        """Add the sum over `count` examples, shape () each."""
+        """Add a sum over `count` examples, shape () each."""
         self.total = self.total + total
         self.count = self.count + count
 
     def compute(self) -> Tensor:
-        """Return the mean, shape (), float32; NaN for no example."""
+        """Return the mean, shape (), float32; NaN without examples."""
         return (self.total / self.count).float()
 
 
 class MediumSampleRate(Mean):
-    """Fraction of medium examples (MSR) over all batches and processes: in [0, 1], LOW is a decided model.
+    """Fraction of medium examples (MSR) over all batches and processes: in [0, 1], LOW means a certain model.
 
-    The metric behind `functional.medium_sample_rate`, from "Medium Samples Are All You Need: Sample Easiness-Aware
+    The metric of `functional.medium_sample_rate`, from "Medium Samples Are All You Need: Sample Easiness-Aware
     Learning for Neural Networks". Examples whose easiness is NaN are left out.
 
     Args:
@@ -103,12 +103,12 @@ class MediumSampleRate(Mean):
 
 
 def count_medium(easiness: Tensor, tol: float) -> tuple[Tensor, Tensor]:
-    """Return the numbers of medium and of known examples, shape () each; no comparison holds for NaN."""
+    """Return the numbers of medium and of known examples, shape () each; NaN fails every comparison."""
     return ((easiness > tol) & (easiness < 1 - tol)).sum(), (easiness >= 0).sum()
 
 
 class EasinessError(_Sums):
-    """`ExpectedSampleEasinessError` where the easiness is at hand. For use inside the package."""
+    """`ExpectedSampleEasinessError` for easiness that is already computed. For internal use."""
 
     gaps: Tensor
     num_known: Tensor
@@ -122,25 +122,25 @@ class EasinessError(_Sums):
 
     def update(self, easiness: Tensor, correct: Tensor) -> None:
         """Add the easiness of a batch and whether it is classified correctly, shape (B,) each; NaN is left out."""
-        known = easiness >= 0  # not so for NaN
+        known = easiness >= 0  # False for NaN
         gap = torch.where(known, correct.to(self.gaps.dtype) - easiness, 0)
-        # NaN becomes some integer, of which the clamp makes a bin, and adds a gap of 0.
+        # NaN becomes an arbitrary integer, which is clamped to a bin and adds a gap of 0.
         bins = (easiness * self.num_bins).long().clamp(0, self.num_bins - 1)
         self.gaps = self.gaps.index_add(0, bins, gap)
         self.num_known = self.num_known + known.sum()
 
     def compute(self) -> Tensor:
-        """Return the error, shape (), float32; NaN for no example."""
-        # P(bin) |accuracy - mean E| is |sum of (correct - E) in the bin| / N: an empty bin needs no care.
+        """Return the error, shape (), float32; NaN without examples."""
+        # P(bin) |accuracy - mean E| is |sum of (correct - E) in the bin| / N, so empty bins need no special case.
         return (self.gaps.abs().sum() / self.num_known).float()
 
 
 class ExpectedSampleEasinessError(EasinessError):
     """Gap between easiness and accuracy (ESE) over all batches and processes: in [0, 1], 0 is a perfect estimate.
 
-    The metric behind `functional.expected_sample_easiness_error`, equation 4 of "Medium Samples Are All You Need:
-    Sample Easiness-Aware Learning for Neural Networks": bins are filled by all batches before a gap is taken, which no
-    mean over batches equals. Examples whose easiness is NaN are left out.
+    The metric of `functional.expected_sample_easiness_error`, equation 4 of "Medium Samples Are All You Need: Sample
+    Easiness-Aware Learning for Neural Networks". The bins collect all batches before the gaps are computed, which
+    differs from a mean over batches. Examples whose easiness is NaN are left out.
 
     Args:
         num_bins: Number of equal bins of the easiness over [0, 1], at least 1.
@@ -166,15 +166,15 @@ class ExpectedSampleEasinessError(EasinessError):
 
 
 class MatchingRate(_Rate):
-    """Fraction of easiest (or hardest) examples that two scores have in common: in [0, 1], 1 is the same examples.
+    """Fraction of easiest (or hardest) examples that two scores have in common: in [0, 1], 1 means the same examples.
 
-    The metric behind `functional.matching_rate`, equation 2 of "Empirical Study of Easy and Hard Examples in CNN
-    Training" (2018, 2019). The chance rate is `fraction`. Keeps all values, N per score.
+    The metric of `functional.matching_rate`, equation 2 of "Empirical Study of Easy and Hard Examples in CNN Training"
+    (2018, 2019). By chance it equals `fraction`. The metric stores all values, N per score.
 
     Args:
-        fraction: Fraction of the examples whose sets are compared, in (0, 1].
-        higher_is_easier: Direction of both scores, or of each as a pair. A mean loss has False, a sample easiness True.
-        which: Which end of the order is compared, "easy" or "hard".
+        fraction: Fraction of the examples to compare, in (0, 1].
+        higher_is_easier: Direction of both scores, or a pair: False for a mean loss, True for sample easiness.
+        which: Compare the "easy" or the "hard" end of the order.
 
     Example:
         >>> metric = MatchingRate(fraction=0.5, higher_is_easier=False)
@@ -214,16 +214,16 @@ class MatchingRate(_Rate):
         """Add a batch.
 
         Args:
-            preds: Values of one score, any real dtype, shape (B,). NaN means unknown, and is in no set.
+            preds: Values of one score, any real dtype, shape (B,). NaN means unknown and is in neither set.
             target: Values of the other score for the same examples in the same order, shape (B,).
-            index: Index of each example in the data set, integers of at least 0, shape (B,). An example that comes
-                again, as in the padding of a distributed sampler, then counts once. Default: all are different.
+            index: Index of each example in the data set, integers of at least 0, shape (B,). Repeated examples, such as
+                the padding of a distributed sampler, then count once. By default all are different.
         """
         owner = type(self).__name__
         for name, values in (("preds", preds), ("target", target)):
             check.real(owner, name, values, "N")
         check.same_length(owner, "target", target, "preds", preds)
-        if index is None:  # always there, so that processes agree on what is gathered; -1 is an example of its own
+        if index is None:  # always set, so that all processes gather the same states; -1 is a separate example
             index = torch.full_like(preds, -1, dtype=torch.int64)
         check.integers(owner, "index", index)
         check.same_length(owner, "index", index, "preds", preds)
@@ -235,7 +235,7 @@ class MatchingRate(_Rate):
         """Return the rate, shape (), float32; raise ValueError if there is no example with a value."""
         if not len(self.index):
             raise ValueError(f"{type(self).__name__} must be given examples before it is computed: call update().")
-        # One score's ties are broken by a draw from its values; in the order of the index, whatever that of arrival.
+        # Ties are broken by a draw that depends on the values in order, so sort by index, not by arrival.
         index, order = dim_zero_cat(self.index).sort(stable=True)
         kept = order[(index < 0) | (index != index.roll(1)) | (torch.arange(len(index), device=index.device) == 0)]
         end = easiest if self.which == "easy" else hardest
@@ -247,9 +247,9 @@ class MatchingRate(_Rate):
 
 
 def _pair_of_directions(owner: str, higher_is_easier: object) -> tuple[bool, bool]:
-    """Return the direction of each score; raise TypeError for anything but a bool or two."""
+    """Return the direction of each score; raise TypeError for anything but a bool or a pair of bools."""
     pair = (higher_is_easier, higher_is_easier) if isinstance(higher_is_easier, bool) else higher_is_easier
     if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(one, bool) for one in pair)):
-        must = "be a bool, or two for scores of different directions"
+        must = "be a bool, or two bools for scores with different directions"
         check.refuse(owner, "higher_is_easier", must, repr(higher_is_easier), error=TypeError)
     return pair[0], pair[1]

@@ -1,4 +1,4 @@
-"""A LightningModule with the sample easiness-based loss beside its own, and the measures of what that does."""
+"""SELModule, a mixin that adds the sample easiness-based loss and its metrics to a LightningModule."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -27,7 +27,7 @@ _METRICS: dict[str, type[Metric]] = {
 
 
 def _uncompiled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Leave a function out of torch.compile: it reads the Trainer, which changes from step to step."""
+    """Exclude a function from torch.compile, since it reads the Trainer, which changes from step to step."""
     left_out: Callable[_Arguments, _Result] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return left_out
 
@@ -36,26 +36,26 @@ class SELModule(WeighsExamples):
     """Mixin that gives a LightningModule the sample easiness-based loss (SEL), to be added to its own loss.
 
     From "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks", equations 2 and 3. Put
-    it in front of the LightningModule and pass keywords on with `super().__init__(**kwargs)`: the settings are then
+    it before LightningModule in the bases and pass keywords on with `super().__init__(**kwargs)`: the settings are then
     arguments of your module, in its `hparams` and on the command line of LightningCLI. Nothing is added to the
     parameters, the submodules or the `state_dict`.
 
     In the training, validation and test steps of a Trainer `sel` logs, once per epoch and over all processes,
-    "easiness/sel" (mean SEL, of unit weight), "easiness/sel_weight", "easiness/medium_sample_rate" and
+    "easiness/sel" (mean SEL, unweighted), "easiness/sel_weight", "easiness/medium_sample_rate" and
     "easiness/sample_easiness_error" (see `metrics`), with "val_" or "test_" after the slash outside training. They are
-    logged at a weight of 0 too, so that a run without SEL can be compared. Only the module that the Trainer runs logs.
+    also logged at a weight of 0, so that you can compare a run without SEL. Only the module run by the Trainer logs.
 
     Args:
         sel_weight: Weight of SEL after the warm-up, at least 0; lambda in the paper, which uses 0.1.
         sel_sigma2: Variance of the noise on each probability, above 0.
-        sel_floor: Least log P that counts, below 0; None for no floor.
+        sel_floor: Lower bound of log P, below 0; None for no floor.
         sel_start_epoch: First epoch with SEL.
-        sel_warmup_epochs: Number n of epochs over which the weight rises: 1/(n + 1) of it in the first, 2/(n + 1) in
-            the second, all of it after n.
-        sel_ignore_index: Target that counts for nothing.
+        sel_warmup_epochs: Number n of epochs over which the weight increases: 1/(n + 1) of it in the first, 2/(n + 1)
+            in the second, and the full weight after n.
+        sel_ignore_index: Target to ignore.
 
     Raises:
-        TypeError: If a subclass gives a setting in its class body.
+        TypeError: If a subclass defines a setting in its class body.
 
     Example:
         >>> class Net(SELModule, LightningModule):
@@ -72,7 +72,7 @@ class SELModule(WeighsExamples):
         0.6931...
     """
 
-    # Defaults of a class whose `__init__` does not reach the one below, as where the mixin stands behind.
+    # Defaults for a class whose `__init__` does not call the one below, for example with the mixin last in its bases.
     sel_weight: float = 0.1
     sel_sigma2: float = DEFAULT_SIGMA2
     sel_floor: float | None = DEFAULT_FLOOR
@@ -99,7 +99,7 @@ class SELModule(WeighsExamples):
         sel_ignore_index: int = -100,
         **kwargs: Any,
     ) -> None:
-        # First, so that what the next class sets by itself is not overwritten.
+        # First, so that values set by the next class are not overwritten.
         self.sel_weight, self.sel_sigma2, self.sel_floor = sel_weight, sel_sigma2, sel_floor
         self.sel_start_epoch, self.sel_warmup_epochs = sel_start_epoch, sel_warmup_epochs
         self.sel_ignore_index = sel_ignore_index
@@ -109,10 +109,10 @@ class SELModule(WeighsExamples):
             add_hparams(self, {name: getattr(self, name) for name in _SETTINGS})
 
     def sel(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the weight of the epoch times mean SEL, to be added to the loss.
+        """Return the current weight times mean SEL, to be added to the loss.
 
-        The mean is over what is not ignored. In training, weights of a selection (`WeighsExamples`) multiply the loss
-        of each example; the mean is not divided by their sum. At a weight of 0 the result is 0 and has no graph.
+        The mean is over targets that are not ignored. In training, weights of a selection (`WeighsExamples`) multiply
+        the loss of each example; the mean is not divided by their sum. At a weight of 0 the result is 0, without graph.
 
         Args:
             logits: Floating point, shape (B, K), K >= 2.
@@ -151,7 +151,7 @@ class SELModule(WeighsExamples):
 
     @_uncompiled
     def _sel_weight_now(self) -> float:
-        """Return the weight of the current epoch; what is no LightningModule may count its epochs likewise."""
+        """Return the weight in the current epoch; outside a LightningModule, `current_epoch` may be an attribute."""
         _check(self)
         num_epochs = getattr(self, "current_epoch", 0) - self.sel_start_epoch + 1
         return self.sel_weight * min(max(num_epochs / (self.sel_warmup_epochs + 1), 0.0), 1.0)
@@ -171,14 +171,14 @@ def _check(module: SELModule) -> None:
 
 @_uncompiled
 def _stage(module: object) -> str | None:
-    """Return the prefix of names in a log, None where there is nothing to log to."""
+    """Return the prefix of the logged names, or None if there is no Trainer to log to."""
     if not isinstance(module, LightningModule):
         return None
     try:
         trainer = module.trainer
     except RuntimeError:  # attached to no Trainer
         return None
-    # Fabric has no epochs to log at the end of. A module within a module has no step of its own.
+    # Fabric has no epoch ends to log at, and a module within a module has no steps of its own.
     if not isinstance(trainer, Trainer) or trainer.barebones or trainer.lightning_module is not module:
         return None
     if trainer.training:
@@ -192,7 +192,7 @@ def _stage(module: object) -> str | None:
 def _log(module: Any, stage: str, **batch: tuple[Any, ...]) -> None:
     """Add a batch to each metric, and log a metric in its first step of an epoch.
 
-    Once is enough for Lightning to compute and reset it at the epoch's end, and costs more than adding.
+    Logging it once is enough for Lightning to compute and reset it at the epoch's end, and costs more than adding.
     """
     for name, numbers in batch.items():
         logged_name = f"easiness/{stage}{name}"
@@ -200,6 +200,6 @@ def _log(module: Any, stage: str, **batch: tuple[Any, ...]) -> None:
         if metric is None:
             metric = _METRICS[name]().to(module.device)
         if not is_running:
-            # The attribute serves to find a state in checkpoints, which these do not have.
+            # Lightning uses the attribute to find a state in checkpoints; these metrics have none.
             module.log(logged_name, metric, on_step=False, on_epoch=True, batch_size=1, metric_attribute=logged_name)
         metric.update(*numbers)

@@ -251,10 +251,10 @@ def test_bad_options_are_refused_where_they_are_given(name, value):
 def test_what_was_called_otherwise_is_refused_with_its_new_name():
     assert refused(TypeError, lambda: SampleEasinessLoss(weight=0.1), "weight") == (
         "The `weight` of SampleEasinessLoss must be the weights of the classes, as in torch.nn.CrossEntropyLoss; got "
-        "0.1: the weight of SEL is its `sel_weight`."
+        "0.1: give the weight of SEL as `sel_weight`."
     )
     message = refused(TypeError, lambda: SampleEasinessLoss(torch.ones(NUM_CLASSES)), "sel_weight")
-    assert message.endswith("the weights of classes are its `weight`.")
+    assert message.endswith("give class weights as `weight`.")
     with pytest.raises(TypeError, match=r"^SampleEasinessLoss has no `class_weight` any more: give `weight`, as"):
         SampleEasinessLoss(class_weight=torch.ones(NUM_CLASSES))
 

@@ -1,11 +1,11 @@
-"""Tensors in, tensors out: the definitions, with torch as the only dependency.
+"""The definitions as functions of tensors, with torch as the only dependency.
 
-Each function refuses an argument of another kind (TypeError) or of another shape or value (ValueError) than its
-docstring says, in one sentence with the argument, the value and the way out. None touches its inputs or the global RNG
-state. Results are float32, or float64 for float64 input, on the device of the input, unless a docstring says otherwise;
-what is NaN is unknown and left out, and a result without a known input is NaN. What is made for a training step
-(`margin`, `el2n`, `sample_easiness` and its loss and levels) reads nothing back from the device, so away from the CPU a
-target outside [0, K) is torch's own error.
+An argument of the wrong type raises TypeError, one of the wrong shape or value ValueError; the message is one sentence
+with the argument, the value and the way out. No function changes its inputs or the global RNG state. Unless a docstring
+says otherwise, results are float32 (float64 for float64 input) and on the device of the input; NaN means unknown and is
+left out, and a result without any known input is NaN. Functions for use in a training step (`margin`, `el2n`,
+`sample_easiness`, its loss and its levels) never read a value back from the device, so on an accelerator a target
+outside [0, K) raises torch's own error.
 """
 
 from lightning_easiness.functional.agreement import (

@@ -1,4 +1,4 @@
-"""Checks at the public edge: each error is one sentence with the argument, the value got and the way out."""
+"""Argument checks of public functions: each error is one sentence with the argument, the value and the way out."""
 
 import math
 from typing import NoReturn
@@ -10,12 +10,12 @@ from torch import Tensor
 def refuse(
     owner: str, name: str, must: str, got: object, way: str = "", *, error: type[Exception] = ValueError
 ) -> NoReturn:
-    """Raise the error of an argument that does not fit."""
+    """Raise the error for an invalid argument."""
     raise error(f"The `{name}` of {owner} must {must}; got {got}{': ' if way else ''}{way}.")
 
 
 def widen(values: Tensor) -> Tensor:
-    """Return float32 and float64 as they are, everything else (half types, integers, bool) as float32."""
+    """Return float32 and float64 unchanged, everything else (half precision, integers, bool) as float32."""
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
@@ -25,7 +25,7 @@ def exact_dtype(values: Tensor) -> torch.dtype:
 
 
 def is_integer(values: Tensor) -> bool:
-    """Return whether the tensor holds integers; bool is not one of them."""
+    """Return whether the dtype is an integer type; bool is not."""
     return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
 
 
@@ -37,7 +37,7 @@ def tensor(owner: str, name: str, value: object) -> None:
 
 
 def floating(owner: str, name: str, values: Tensor, shape: str = "") -> Tensor:
-    """Return a tensor in the dtype it is computed in; raise unless it is floating point, of `shape` (see `shaped`)."""
+    """Return a tensor in the dtype for computation; raise unless it is floating point, of `shape` (see `shaped`)."""
     tensor(owner, name, values)
     if not values.is_floating_point():
         refuse(owner, name, "be a floating point tensor", values.dtype, "convert it with .float()", error=TypeError)
@@ -54,7 +54,7 @@ def real(owner: str, name: str, values: Tensor, shape: str = "") -> None:
 
 
 def shaped(owner: str, name: str, values: Tensor, shape: str) -> None:
-    """Raise ValueError unless the shape is (N,) for "N", or (rows, N) with at least one row for the name of a row."""
+    """Raise ValueError unless the shape is (N,) for "N", or (rows, N) for the name of a row, with at least one row."""
     if shape == "N" and values.ndim != 1:
         refuse(owner, name, "have shape (N,), one number per example", f"shape {tuple(values.shape)}")
     if shape not in ("", "N") and (values.ndim != 2 or values.shape[0] == 0):
@@ -63,7 +63,7 @@ def shaped(owner: str, name: str, values: Tensor, shape: str) -> None:
 
 
 def same_length(owner: str, name: str, values: Tensor, other_name: str, other: Tensor) -> None:
-    """Raise unless the values are a tensor of the shape of the other."""
+    """Raise unless the values are a tensor with the shape of the other."""
     tensor(owner, name, values)
     if values.shape != other.shape:
         must = f"have the shape of `{other_name}`, {tuple(other.shape)}"
@@ -80,7 +80,7 @@ def integers(owner: str, name: str, values: Tensor) -> None:
 
 
 def mask(owner: str, name: str, values: Tensor, ndim: int = 1) -> None:
-    """Raise unless this is a bool tensor (N,), or of more dimensions."""
+    """Raise unless this is a bool tensor with `ndim` dimensions."""
     tensor(owner, name, values)
     if values.dtype != torch.bool or values.ndim != ndim:
         got, way = f"{values.dtype} of shape {tuple(values.shape)}", "mark the examples, as in `mask[indices] = True`"
@@ -89,7 +89,7 @@ def mask(owner: str, name: str, values: Tensor, ndim: int = 1) -> None:
 
 
 def correct(owner: str, values: Tensor, shape: str = "") -> Tensor:
-    """Return `correct`, bool or integers that are 0 and 1 alone, as bool, of `shape` (see `shaped`)."""
+    """Return `correct`, bool or integers 0 and 1, as bool; raise unless it is that, of `shape` (see `shaped`)."""
     tensor(owner, "correct", values)
     if values.dtype != torch.bool:
         way = "compare predictions with targets, as in `prediction == target`"
@@ -97,7 +97,7 @@ def correct(owner: str, values: Tensor, shape: str = "") -> Tensor:
             refuse(owner, "correct", "be a bool or integer tensor", values.dtype, way, error=TypeError)
         strange = values[(values != 0) & (values != 1)]
         if strange.numel():
-            refuse(owner, "correct", "hold 0 and 1 alone", int(strange[0]), way)
+            refuse(owner, "correct", "contain only 0 and 1", int(strange[0]), way)
     shaped(owner, "correct", values, shape)
     return values.bool()
 
@@ -111,9 +111,9 @@ def images(owner: str, values: Tensor, channels: str = "C") -> None:
 
 
 def logits(owner: str, rows: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits in the dtype they are computed in and target as int64; raise for a wrong shape or dtype.
+    """Return logits in the dtype for computation and target as int64; raise for a wrong shape or dtype.
 
-    Values are not looked at: this runs in a training step, where reading one would wait for the device.
+    Values are not checked: this runs in a training step, where reading one would wait for the device.
     """
     tensor(owner, "logits", rows)
     tensor(owner, "target", target)
@@ -132,8 +132,8 @@ def logits(owner: str, rows: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def target_range(owner: str, rows: Tensor, target: Tensor) -> None:
     """Raise ValueError for a target outside [0, K), if it is on the CPU.
 
-    Called only after torch has refused the indices, so that what goes well pays nothing, and another device, which
-    refuses them later and elsewhere, is not waited for.
+    Called only after torch has raised an error for the indices, so that valid input costs nothing. Other devices, which
+    raise later and elsewhere, are not waited for.
     """
     if target.device.type != "cpu":
         return
@@ -144,7 +144,7 @@ def target_range(owner: str, rows: Tensor, target: Tensor) -> None:
 
 
 def labels(owner: str, name: str, values: Tensor, num_classes: int, *, unknown_too: bool = False) -> Tensor:
-    """Return labels as int64; raise unless they are integers (N,) in [0, K), or negative where `unknown_too`."""
+    """Return labels as int64; raise unless they are integers (N,) in [0, K), or negative if `unknown_too`."""
     integers(owner, name, values)
     outside = values >= num_classes
     if not unknown_too:
@@ -159,25 +159,25 @@ def labels(owner: str, name: str, values: Tensor, num_classes: int, *, unknown_t
 def _improbable_rows(values: Tensor, least: float) -> Tensor:
     """Return the indices of the rows (N, K) with a value below `least` or a sum that is not 1; NaN rows pass.
 
-    A sum may be off by as much as a mean of half-precision softmax outputs needs.
+    The tolerance of the sum allows for means of half-precision softmax outputs.
     """
     return ((values < least).any(1) | ((values.sum(1) - 1).abs() > 1e-2)).nonzero()[:, 0]
 
 
 def outputs(owner: str, rows: Tensor) -> None:
-    """Raise ValueError where probabilities=True was said of rows that are none, if they are on the CPU."""
+    """Raise ValueError if rows given with probabilities=True are not probabilities; checks only on the CPU."""
     if rows.device.type != "cpu":
         return
     wrong = _improbable_rows(rows.detach(), least=0)
     if len(wrong):
         first = int(wrong[0])
         got = f"a sum of {float(rows[first].detach().sum()):g} in row {first}"
-        way = "leave out probabilities=True for logits"
-        refuse(owner, "logits", "hold probabilities that add up to 1 in each row", got, way)
+        way = "omit probabilities=True for logits"
+        refuse(owner, "logits", "hold probabilities that sum to 1 in each row", got, way)
 
 
 def probabilities(owner: str, values: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-    """Return probabilities (N, K) in the dtype they are computed in, and labels as int64; a row may be NaN."""
+    """Return probabilities (N, K) in the dtype for computation, and labels as int64; a row may be NaN."""
     name, values = "probabilities", floating(owner, "probabilities", values)
     if values.ndim != 2 or values.shape[1] < 2:
         way = "give the whole softmax output of each example"
@@ -185,8 +185,8 @@ def probabilities(owner: str, values: Tensor, given: Tensor) -> tuple[Tensor, Te
     wrong = _improbable_rows(values, least=-1e-3)
     if len(wrong):
         first = values[int(wrong[0])]
-        got = f"a sum of {float(first.sum()):g} and a least value of {float(first.min()):g} in row {int(wrong[0])}"
-        way = "give softmax outputs, as logits.softmax(1)"
+        got = f"a sum of {float(first.sum()):g} and a minimum of {float(first.min()):g} in row {int(wrong[0])}"
+        way = "give softmax outputs, for example logits.softmax(1)"
         refuse(owner, name, "be at least 0 and sum to 1 in each row", got, way)
     given = labels(owner, "given", given, values.shape[1], unknown_too=True)
     same_length(owner, "given", given, "probabilities[:, 0]", values[:, 0])
@@ -200,7 +200,7 @@ def choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def direction(owner: str, higher_is_easier: object) -> None:
-    """Raise TypeError for anything but a bool: a direction is never guessed."""
+    """Raise TypeError for anything but a bool; the direction is never guessed."""
     if not isinstance(higher_is_easier, bool):
         refuse(owner, "higher_is_easier", "be True or False", repr(higher_is_easier), error=TypeError)
 
@@ -220,7 +220,7 @@ def fraction(owner: str, value: float, name: str = "fraction", way: str = "a ten
 def tol(owner: str, value: float) -> None:
     """Raise ValueError unless the tolerance is in [0, 0.5)."""
     if not 0 <= value < 0.5:
-        refuse(owner, "tol", "be in [0, 0.5), where hard and easy do not meet", value)
+        refuse(owner, "tol", "be in [0, 0.5), so that hard and easy do not overlap", value)
 
 
 def positive(owner: str, name: str, value: float) -> None:
@@ -236,6 +236,6 @@ def at_least(owner: str, name: str, value: int, least: int) -> None:
 
 
 def num_classes(owner: str, value: int) -> None:
-    """Raise ValueError for a single class, among which no label can be wrong."""
+    """Raise ValueError for fewer than two classes."""
     if not value >= 2:
-        refuse(owner, "num_classes", "be at least 2", value, "of one class no label is wrong")
+        refuse(owner, "num_classes", "be at least 2", value, "with one class no label can be wrong")

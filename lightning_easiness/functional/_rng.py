@@ -1,4 +1,4 @@
-"""Generators for decisions: the same draw for the same seed and purpose, in every process and however often asked."""
+"""Generators for random decisions: a seed and a purpose give the same draw in every process and every call."""
 
 import torch
 
@@ -6,9 +6,9 @@ _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9)
 
 
 def mixed_seed(seed: int, *purpose: int) -> int:
-    """Mix a seed with the numbers of what it is for, as (epoch, batch), to one in [0, 2^63).
+    """Mix a seed with the numbers of its purpose, such as (epoch, batch), into a seed in [0, 2^63).
 
-    torch's CPU generator goes by the lower half of a seed, so that both halves must differ.
+    torch's CPU generator uses only the lower half of a seed, so both halves must differ.
     """
     mixed = seed
     for position, number in enumerate(purpose):
@@ -27,7 +27,7 @@ def draw_seed(source: torch.Generator) -> int:
 
 
 def separate_generator(seed: int, purpose: int) -> torch.Generator:
-    """Return a generator whose numbers have nothing to do with those of `seed` itself or of another purpose."""
+    """Return a generator independent of the one with `seed` itself and of those for other purposes."""
     parent = generator(seed)
     seeds = [draw_seed(parent) for _ in range(purpose + 1)]
     return generator(seeds[purpose])

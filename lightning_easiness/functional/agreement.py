@@ -1,4 +1,4 @@
-"""How far two sets of examples, two scores or two halves of the runs agree."""
+"""Agreement of two sets of examples, of two scores, and of two halves of the runs."""
 
 from collections import Counter
 
@@ -8,19 +8,19 @@ from torch import Tensor
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
 
-# The runs of the first and of the second half, each ascending.
+# The runs of the first half and of the second half, each ascending.
 _Halves = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def matching_rate(a: Tensor, b: Tensor) -> Tensor:
-    """Return the fraction that two sets of examples have in common, (): in [0, 1], 1 is the same set.
+    """Return the fraction that two sets of examples have in common, (): in [0, 1], 1 means the same set.
 
-    |A n B| / max(|A|, |B|), equation 2 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018, 2019). The
-    chance rate of two random fractions f is f. 0 when one set is empty; two empty sets are an error.
+    |A n B| / max(|A|, |B|), equation 2 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018, 2019). Two
+    random sets of a fraction f each match at a rate of f. 0 if one set is empty; two empty sets are an error.
 
     Args:
-        a: Either indices of examples, each once, integers of shape (n,), or a bool mask over all, shape (N,).
-        b: The same kind as `a`; a mask of the same length, indices of any number.
+        a: Indices of examples, each once, integers of shape (n,), or a bool mask over all examples, shape (N,).
+        b: Of the same kind as `a`: a mask of the same length, or any number of indices.
 
     Example:
         >>> matching_rate(torch.tensor([4, 8, 15]), torch.tensor([8, 4, 23, 42]))
@@ -30,7 +30,7 @@ def matching_rate(a: Tensor, b: Tensor) -> Tensor:
     a, b = _index_set(owner, "a", a), _index_set(owner, "b", b)
     if a.dtype != b.dtype:
         way = f"`a` is {a.dtype}, and a mask becomes indices with mask.nonzero()[:, 0]"
-        check.refuse(owner, "b", "be of the kind of `a`, indices or a mask", b.dtype, way, error=TypeError)
+        check.refuse(owner, "b", "be of the same kind as `a`, indices or a mask", b.dtype, way, error=TypeError)
     if a.dtype == torch.bool:
         check.same_length(owner, "b", b, "a", a)
         sizes, shared = torch.stack((a.sum(), b.sum())), (a & b).sum()
@@ -38,12 +38,12 @@ def matching_rate(a: Tensor, b: Tensor) -> Tensor:
         sizes, shared = torch.tensor([len(a), len(b)], device=a.device), torch.isin(a, b).sum()
     largest = sizes.amax()
     if largest == 0:
-        check.refuse(owner, "a", "not be empty where `b` is", "two empty sets")
+        check.refuse(owner, "a", "not be empty if `b` is empty", "two empty sets")
     return shared.float() / largest.float()
 
 
 def _index_set(owner: str, name: str, examples: Tensor) -> Tensor:
-    """Return a checked set: a mask as it is, indices as int64; an empty list becomes an empty float tensor."""
+    """Return a checked set: a mask unchanged, indices as int64; torch.tensor([]), a float tensor, passes."""
     check.tensor(owner, name, examples)
     if examples.ndim != 1:
         check.refuse(owner, name, "have shape (n,), indices or a mask", f"shape {tuple(examples.shape)}")
@@ -56,15 +56,15 @@ def _index_set(owner: str, name: str, examples: Tensor) -> Tensor:
     unique, counts = torch.unique(examples, return_counts=True)
     if len(unique) < len(examples):
         got = f"example {int(unique[counts > 1][0])} more than once"
-        check.refuse(owner, name, "name each example once", got, "drop repeats with .unique()")
+        check.refuse(owner, name, "contain each example once", got, "drop repeats with .unique()")
     return examples
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Return Spearman's rank correlation of two scores, (): in [-1, 1], 1 is the same order.
+    """Return Spearman's rank correlation of two scores, (): in [-1, 1], 1 means the same order.
 
-    Tied values share the mean of their ranks (Spearman, 1904). Examples that are NaN in either score are left out. NaN
-    for fewer than two examples, or a score that is the same for all; float64 when either is.
+    Tied values get the mean of their ranks (Spearman, 1904). Examples that are NaN in either score are left out. NaN
+    for fewer than two examples or a constant score; float64 if either score is.
 
     Args:
         a: One value per example, any real dtype, shape (N,).
@@ -84,14 +84,14 @@ def _rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     dtype = torch.promote_types(check.widen(a).dtype, check.widen(b).dtype)
     known = ~(a.isnan() | b.isnan())
     a, b = _centred_ranks(a[known]), _centred_ranks(b[known])
-    # A score that is the same for all has only zeros here, and 0 / 0 is the NaN that says so.
+    # A constant score has only zeros here, and 0 / 0 gives the NaN.
     correlation = (a * b).sum() / ((a * a).sum() * (b * b).sum()).sqrt()
     return correlation.clamp(-1, 1).to(dtype)
 
 
 def _centred_ranks(values: Tensor) -> Tensor:
-    """Return the average rank of each value, less the mean of all ranks."""
-    # Adding 0 makes -0.0 a 0.0, which is a tie.
+    """Return the average rank of each value, minus the mean of all ranks."""
+    # Adding 0 turns -0.0 into 0.0, so that they tie.
     _, group, counts = torch.unique(values + 0, return_inverse=True, return_counts=True)
     counts = counts.to(check.exact_dtype(values))
     mean_rank: Tensor = counts.cumsum(0) - (counts - 1) / 2 - (len(values) + 1) / 2
@@ -101,13 +101,13 @@ def _centred_ranks(values: Tensor) -> Tensor:
 def split_half_agreement(values: Tensor, *, seed: int = 0, num_splits: int = 20) -> Tensor:
     """Return the agreement of one random half of the runs with the other, (): in [-1, 1], 1 needs no more runs.
 
-    The mean of Spearman's correlation between the means of the two halves, over random splits. Of an odd number of runs
-    one, drawn anew for each split, is left out. It says how reliable a score from R / 2 runs is;
-    `extrapolate_agreement` with a factor of 2 carries it to all R.
+    The mean, over random splits, of Spearman's correlation between the means of the two halves. If the number of runs
+    is odd, each split leaves out one random run. This measures the reliability of a score from R / 2 runs;
+    `extrapolate_agreement` with a factor of 2 estimates that of all R runs.
 
     Args:
         values: One value per run and example, any real dtype, shape (R, N), R >= 2. An example that is NaN in a run is
-            left out of the splits that use that run.
+            left out of the splits that include this run.
         seed: Seed of the splits.
         num_splits: Number of random splits; each distinct split is computed once.
 
@@ -128,7 +128,7 @@ def split_half_agreement(values: Tensor, *, seed: int = 0, num_splits: int = 20)
 
 
 def _draw_splits(num_runs: int, num_splits: int, seed: int) -> Counter[_Halves]:
-    """Return how often each split of the runs is drawn: few runs have few splits, and none is computed twice."""
+    """Draw splits of the runs and count each distinct one, so that none is computed twice."""
     source, half = generator(seed), num_runs // 2
     splits: Counter[_Halves] = Counter()
     for _ in range(num_splits):
@@ -139,14 +139,14 @@ def _draw_splits(num_runs: int, num_splits: int, seed: int) -> Counter[_Halves]:
 
 
 def extrapolate_agreement(agreement: Tensor | float, factor: float) -> Tensor:
-    """Return the agreement to expect with `factor` times the runs: f r / (1 + (f - 1) r), at most 1, of any shape.
+    """Return the agreement expected with `factor` times the runs: f r / (1 + (f - 1) r), at most 1, of any shape.
 
-    The formula of Spearman (1910) and Brown (1910) for a test that is made f times as long. It assumes that runs differ
-    by their seed alone, and says little for an agreement below 0.
+    The formula of Spearman (1910) and Brown (1910) for a test that is f times as long. It assumes that runs differ only
+    in their seed, and means little for an agreement below 0.
 
     Args:
-        agreement: Correlation between two scores from equally many runs.
-        factor: Times as many runs, above 0: 2 for all runs from two halves, 0.5 for half as many.
+        agreement: Correlation between two scores from the same number of runs.
+        factor: Ratio of the numbers of runs, above 0: 2 for all runs from two halves, 0.5 for half as many.
 
     Example:
         >>> extrapolate_agreement(0.5, factor=2)

@@ -1,7 +1,7 @@
-"""Scores of what was observed in training: margins, forgetting, EL2N and data maps.
+"""Scores from the course of training: margins, forgetting, EL2N and data maps.
 
-Of a trajectory, (C, N), what is NaN was not seen and does not count; an example that was never seen is NaN. Results are
-float32, or float64 for float64 input.
+In a trajectory, (C, N), NaN means that an example was not seen at a checkpoint, which then does not count; an example
+that was never seen gets NaN. Results are float32, or float64 for float64 input.
 """
 
 import torch
@@ -12,13 +12,13 @@ from lightning_easiness.functional.easiness import fraction_to_count
 
 
 def margin(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the target logit less the largest other logit, (N,): in (-inf, inf), HIGH is easy, below 0 is a mistake.
+    """Return the target logit minus the largest other logit, (N,): in (-inf, inf), HIGH is easy, below 0 is a mistake.
 
-    The quantity that "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020)
-    averages over training. NaN where the difference is not defined.
+    "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020) averages this over
+    training. NaN where the difference is not defined.
 
     Args:
-        logits: Floating point, shape (N, K), K >= 2; left as they are.
+        logits: Floating point, shape (N, K), K >= 2.
         target: Class indices in [0, K), integers, shape (N,).
 
     Example:
@@ -27,7 +27,7 @@ def margin(logits: Tensor, target: Tensor) -> Tensor:
     """
     logits, target = check.logits("margin", logits, target)
     index = target.unsqueeze(1)
-    # The fastest of ten formulations at (256, 10): half the time of topk, which sorts more than is needed.
+    # The fastest of ten formulations at (256, 10): half the time of topk, which sorts more than needed.
     try:
         largest_other = logits.scatter(1, index, -torch.inf).amax(1)
     except RuntimeError:
@@ -37,15 +37,15 @@ def margin(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def area_under_margin(margin: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean margin over checkpoints, (N,): in (-inf, inf), HIGH is easy, the lowest may be label errors.
+    """Return the mean margin over checkpoints, (N,): in (-inf, inf), HIGH is easy; the lowest may be label errors.
 
     From "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020), which has no
     weights.
 
     Args:
         margin: Margin at each checkpoint, floating point, shape (C, N).
-        weights: How much each checkpoint counts, at least 0, floating point, shape (C,), as `learning_weights` gives
-            them; None for all alike. Where all that an example was seen at are 0, they count alike.
+        weights: Weight of each checkpoint, at least 0, floating point, shape (C,), such as `learning_weights`; None for
+            equal weights. If all checkpoints at which an example was seen have weight 0, they count equally.
 
     Example:
         >>> area_under_margin(torch.tensor([[1.0, -2.0], [3.0, float("nan")]]), torch.tensor([0.75, 0.25]))
@@ -56,15 +56,15 @@ def area_under_margin(margin: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def learning_weights(accuracy: Tensor) -> Tensor:
-    """Return weights of checkpoints, (C,), by what they say of labels: t (a (1 - a))^2, t = 1, 2, ..., a the accuracy.
+    """Return weights of checkpoints, (C,), for finding label errors: t (a (1 - a))^2, t = 1, 2, ..., a the accuracy.
 
-    a (1 - a) is the variance of being right: once a model is right on all examples, it has memorised label errors too,
-    and its margins say nothing of them. Until then later checkpoints say more than early ones, which is what t is for.
-    Chosen on human errors in CIFAR-10, see examples/results/label_issues_cifar10n.md.
+    a (1 - a) is the variance of being right. Once a model is right on all examples, it has memorised label errors too,
+    and its margins no longer reveal them. Until then later checkpoints are more informative, hence the factor t.
+    Chosen on human label errors in CIFAR-10, see examples/results/label_issues_cifar10n.md.
 
     Args:
-        accuracy: Fraction of the examples that the model gets right under their given labels at each checkpoint, in
-            [0, 1], floating point, shape (C,), in the order of the training.
+        accuracy: Fraction of the examples whose given label the model predicts at each checkpoint, in [0, 1], floating
+            point, shape (C,), in the order of training.
 
     Example:
         >>> learning_weights(torch.tensor([0.0, 0.5, 0.5, 1.0]))
@@ -80,7 +80,7 @@ def area_under_loss(loss: Tensor) -> Tensor:
     """Return the mean loss over checkpoints, (N,): in [0, inf) for cross-entropy, LOW is easy, high may be an error.
 
     The criterion of "O2U-Net: A Simple Noisy Label Detection Approach for Deep Neural Networks" (Huang et al., 2019),
-    which there is averaged over a training with a cyclical learning rate.
+    where the average is over a training with a cyclical learning rate.
 
     Args:
         loss: Loss at each checkpoint, floating point, shape (C, N).
@@ -95,13 +95,12 @@ def area_under_loss(loss: Tensor) -> Tensor:
 def early_agreement(correct: Tensor, early: float = 0.5, seen: Tensor | None = None) -> Tensor:
     """Return the fraction of early checkpoints, (N,), at which the model agrees with the label: in [0, 1], 1 is easy.
 
-    A network learns what most labels say before it memorises label errors, as "Early-Learning Regularization Prevents
-    Memorization of Noisy Labels" (Liu et al., 2020) shows, so that later agreement says less of a label.
+    A network fits correct labels before it memorises label errors, as "Early-Learning Regularization Prevents
+    Memorization of Noisy Labels" (Liu et al., 2020) shows, so that later agreement is less informative.
 
     Args:
-        correct: Whether each example is classified as its label says, bool or integers 0 and 1, shape (C, N), in the
-            order of training.
-        early: Fraction of the checkpoints that count, the first ones, in (0, 1]; rounded half up, at least one.
+        correct: Whether the prediction is the label, bool or integers 0 and 1, shape (C, N), in the order of training.
+        early: Only this fraction of the checkpoints, the first ones, counts; in (0, 1]; rounded half up, at least one.
         seen: Whether each example was seen at each checkpoint, bool, shape (C, N); others do not count. None: all were.
 
     Example:
@@ -120,9 +119,9 @@ def early_agreement(correct: Tensor, early: float = 0.5, seen: Tensor | None = N
 def forgetting_events(correct: Tensor) -> Tensor:
     """Return how often each example goes from correct to wrong, int64 (N,): in [0, C], LOW is easy.
 
-    From "An Empirical Study of Example Forgetting during Deep Neural Network Learning" (Toneva et al., 2019). There an
-    example that is never learnt is forgotten infinitely often; here it counts C, which no other example can reach and
-    so is the hardest in the same way.
+    From "An Empirical Study of Example Forgetting during Deep Neural Network Learning" (Toneva et al., 2019). There the
+    count of an example that is never learnt is infinite; here it is C, which no other example can reach, so that it is
+    the hardest, too.
 
     Args:
         correct: Whether each example is classified correctly at each checkpoint, bool or integers 0 and 1, shape
@@ -138,10 +137,10 @@ def forgetting_events(correct: Tensor) -> Tensor:
 
 
 def el2n(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the length of the error, || softmax(logits) - onehot(target) ||_2, (N,): in [0, sqrt(2)], LOW is easy.
+    """Return the norm of the error, || softmax(logits) - onehot(target) ||_2, (N,): in [0, sqrt(2)], LOW is easy.
 
-    From "Deep Learning on a Data Diet: Finding Important Examples Early in Training" (Paul et al., 2021), where it is
-    averaged over 10 runs, a few epochs in. NaN where a logit is NaN or +inf.
+    From "Deep Learning on a Data Diet: Finding Important Examples Early in Training" (Paul et al., 2021), which
+    averages it over 10 runs after a few epochs. NaN where a logit is NaN or +inf.
 
     Args:
         logits: Floating point, shape (N, K), K >= 2.
@@ -152,14 +151,14 @@ def el2n(logits: Tensor, target: Tensor) -> Tensor:
         tensor([0.7071, 0.0000, 1.4142])
     """
     logits, target = check.logits("el2n", logits, target)
-    # softmax is weights / weights.sum(1); one division at the end is a third of its time for few classes.
+    # softmax is weights / weights.sum(1); for few classes one division at the end takes a third of the time.
     weights = (logits - logits.detach().amax(1, keepdim=True)).exp_()
     try:
         others = weights.scatter(1, target.unsqueeze(1), 0.0)
     except RuntimeError:
         check.target_range("el2n", logits, target)
         raise
-    # At the target the error is 1 - p. As the sum of the others it keeps its digits where p rounds to 1.
+    # At the target the error is 1 - p, computed as the sum of the others, which stays exact where p rounds to 1.
     return torch.hypot(others.sum(1), torch.linalg.vector_norm(others, dim=1)) / weights.sum(1)
 
 
@@ -170,8 +169,8 @@ def confidence(loss: Tensor, weights: Tensor | None = None) -> Tensor:
     Dynamics" (Swayamdipta et al., 2020).
 
     Args:
-        loss: Cross-entropy at each checkpoint, floating point, shape (C, N); another loss gives no probability.
-        weights: How much each checkpoint counts, as in `area_under_margin`.
+        loss: Cross-entropy at each checkpoint, floating point, shape (C, N); other losses do not give probabilities.
+        weights: Weight of each checkpoint, as in `area_under_margin`.
 
     Example:
         >>> confidence(-torch.tensor([[0.2, 0.9], [0.4, 0.9]]).log())
@@ -185,17 +184,17 @@ def variability(loss: Tensor) -> Tensor:
     """Return the spread of the probability of the true class over checkpoints, (N,): in [0, 0.5], high is ambiguous.
 
     Population standard deviation of exp(-loss), the other axis of the data maps of "Dataset Cartography" (see
-    `confidence`). It is low for easy and for hard examples.
+    `confidence`). It is low both for easy and for hard examples.
 
     Args:
-        loss: Cross-entropy at each checkpoint, floating point, shape (C, N); another loss gives no probability.
+        loss: Cross-entropy at each checkpoint, floating point, shape (C, N); other losses do not give probabilities.
 
     Example:
         >>> variability(-torch.tensor([[0.2, 0.9], [0.4, 0.9]]).log())
         tensor([0.1000, 0.0000])
     """
     probability = (-check.floating("variability", "loss", loss, "checkpoint")).exp()
-    # Written out, as std() warns about an empty tensor.
+    # Written out, since std() warns about an empty tensor.
     return (probability - probability.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
 
 
@@ -215,7 +214,7 @@ def correctness(correct: Tensor) -> Tensor:
 
 
 def _mean_over_checkpoints(owner: str, rows: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean of (C, N) over the checkpoints that are not NaN, weighted where there are weights (C,)."""
+    """Return the mean of (C, N) over the checkpoints that are not NaN, weighted if weights (C,) are given."""
     plain = rows.nanmean(dim=0)
     if weights is None:
         return plain

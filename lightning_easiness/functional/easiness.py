@@ -1,4 +1,4 @@
-"""Easiness of an example over repeated runs, and the examples at either end of an order."""
+"""Easiness of an example over repeated runs, and the easiest and hardest examples of a score."""
 
 import math
 from fractions import Fraction
@@ -11,7 +11,7 @@ from lightning_easiness.functional._rng import generator
 
 
 def mean_loss_easiness(loss: Tensor) -> Tensor:
-    """Return the mean loss over runs, (N,): in [0, inf) for cross-entropy, LOW is easy, NaN where it is in any run.
+    """Return the mean loss over runs, (N,): in [0, inf) for cross-entropy, LOW is easy; NaN if it is NaN in any run.
 
     Equation 1 of "Empirical Study of Easy and Hard Examples in CNN Training" (Kishida and Nakayama, 2019), where the
     loss is the cross-entropy after T updates, at fixed weights, in 10 runs.
@@ -27,10 +27,10 @@ def mean_loss_easiness(loss: Tensor) -> Tensor:
 
 
 def count_easiness(correct: Tensor) -> Tensor:
-    """Return the number of runs that classify an example correctly over the largest such, (N,): in [0, 1], 1 is easy.
+    """Return the number of runs that are right on each example, divided by its maximum, (N,): in [0, 1], 1 is easy.
 
     Equation 1 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018, the first version of the paper).
-    Zeros when no run classifies any example correctly.
+    All zeros if no run classifies any example correctly.
 
     Args:
         correct: Whether each run classifies each example correctly, bool or integers 0 and 1, shape (R, N).
@@ -46,10 +46,10 @@ def count_easiness(correct: Tensor) -> Tensor:
 
 
 def fraction_to_count(fraction: float, n: int) -> int:
-    """Return the number of examples that a fraction of n stands for: in [1, n], or 0 when n is 0.
+    """Return a fraction of n as a number of examples: in [1, n], or 0 if n is 0.
 
-    Rounds half up, on the decimal number as it is written: 0.35 of 10 is 4, although the binary number nearest to 0.35
-    lies below it.
+    Rounds half up, based on the decimal number as written: 0.35 of 10 is 4, although the binary number nearest to 0.35
+    is below it.
 
     Args:
         fraction: In (0, 1].
@@ -65,24 +65,24 @@ def fraction_to_count(fraction: float, n: int) -> int:
 
 
 def round_half_up(ratio: float, n: int) -> int:
-    """Round ratio times n half up, on the decimal number as it is written."""
-    # The shortest decimal of a float is what its author wrote; float() first, as NumPy's scalars print otherwise.
+    """Round ratio times n half up, based on the decimal number as written."""
+    # repr gives the shortest decimal, as the user wrote it; float() first, since NumPy's scalars have another repr.
     return math.floor(Fraction(repr(float(ratio))) * n + Fraction(1, 2))
 
 
 def rank_by_easiness(
     values: Tensor, *, higher_is_easier: bool, tie_breaker: Tensor | None = None, seed: int = 0
 ) -> Tensor:
-    """Return the indices of the examples whose value is known in total order, int64 (M,), EASIEST FIRST.
+    """Return the indices of the examples with a known value in total order, int64 (M,), EASIEST FIRST.
 
-    Examples of equal value are put in the order of `tie_breaker`, and what is equal there too in a random order drawn
-    from `seed` and the values: never by index, which would prefer what comes first in the data set, and not alike for
-    two scores. The order is the same on every device. Takes two or three sorts.
+    Equal values are ordered by `tie_breaker`, and remaining ties at random from `seed` and the values: never by index,
+    which would prefer the beginning of the data set, and differently for different scores. The order is the same on
+    every device. Takes two or three sorts.
 
     Args:
         values: One value per example, any real dtype, shape (N,). NaN means unknown.
         higher_is_easier: Direction of `values`.
-        tie_breaker: One number per example, LOW is easy (the mean loss, say), NaN last, shape (N,).
+        tie_breaker: One number per example, LOW is easy (for example the mean loss), NaN last, shape (N,).
         seed: Seed of the draw.
 
     Example:
@@ -99,10 +99,10 @@ def easiest(
     """Return the indices of the easiest fraction of the examples, int64 (n,), EASIEST FIRST.
 
     The papers call the easiest 10 % easy. Ties are broken as in `rank_by_easiness`, so exactly
-    `fraction_to_count(fraction, N)` are returned, or fewer where fewer values are known.
+    `fraction_to_count(fraction, N)` are returned, or fewer if fewer values are known.
 
     Args:
-        values: As in `rank_by_easiness`, as are the direction, the tie breaker and the seed.
+        values: One value per example, any real dtype, shape (N,). NaN means unknown.
         fraction: In (0, 1], as a fraction of all N examples.
         higher_is_easier: Direction of `values`.
         tie_breaker: Low is easy, NaN last, shape (N,).
@@ -122,7 +122,7 @@ def hardest(
 ) -> Tensor:
     """Return the indices of the hardest fraction of the examples, int64 (n,), HARDEST FIRST.
 
-    The other end of the order of `easiest`: with the same arguments the two share an example only when the
+    Takes the other end of the order of `easiest`: with the same arguments the two share an example only if the
     fractions overlap. Arguments and result are those of `easiest`; a `tie_breaker` of NaN is hardest.
 
     Example:
@@ -137,10 +137,10 @@ def hardest(
 def _rank(owner: str, values: Tensor, higher_is_easier: bool, tie_breaker: Tensor | None, seed: int) -> Tensor:
     check.real(owner, "values", values, "N")
     check.direction(owner, higher_is_easier)
-    # Sorts from the least important key to the most important; each is stable, so it keeps what came before in ties.
+    # Stable sorts from the least to the most important key, so that each keeps the previous order within ties.
     key = _sortable(values)
-    # Drawn on the CPU, whose numbers do not depend on the device that holds the values. The values are part of the
-    # seed: under one seed the ties of two scores would fall alike, and the scores would seem to agree.
+    # Drawn on the CPU, so that the order does not depend on the device. The values are part of the seed: otherwise two
+    # scores would break their ties in the same way and seem to agree.
     order = torch.randperm(len(key), generator=generator(seed, _digest(key))).to(key.device)
     if tie_breaker is not None:
         check.real(owner, "tie_breaker", tie_breaker)
@@ -151,10 +151,10 @@ def _rank(owner: str, values: Tensor, higher_is_easier: bool, tie_breaker: Tenso
 
 
 def _digest(key: Tensor) -> int:
-    """Return a number that differs between different values, the same for equal ones of any dtype on any device."""
+    """Return a hash of the values, the same for equal values of any dtype on any device."""
     bits = key.cpu().to(torch.float64).view(torch.int64)
     places = torch.arange(len(key))
-    return int(((bits ^ (bits >> 29)) * (2 * places + 1)).sum())  # integers: the order of summing does not matter
+    return int(((bits ^ (bits >> 29)) * (2 * places + 1)).sum())  # integers, so the order of summation does not matter
 
 
 def _sort_within(order: Tensor, key: Tensor, descending: bool = False) -> Tensor:
@@ -162,7 +162,7 @@ def _sort_within(order: Tensor, key: Tensor, descending: bool = False) -> Tensor
 
 
 def _sortable(values: Tensor) -> Tensor:
-    """Make equal numbers equal bits, which is what the radix sort of some devices compares: -0.0, and signed NaN."""
+    """Give equal numbers equal bits (-0.0 and signed NaN), since the radix sort of some devices compares bits."""
     if not values.is_floating_point():
         return values.to(torch.int64)
     values = check.widen(values) + 0.0

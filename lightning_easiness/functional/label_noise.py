@@ -1,4 +1,4 @@
-"""Label errors made on purpose: the truth is known, so that what finds them can be measured."""
+"""Artificial label errors with known truth, to evaluate methods that find label errors."""
 
 import torch
 from torch import Tensor
@@ -15,25 +15,25 @@ def corrupt_labels(
     num_classes: int | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Return labels, int64 (N,), of which a fraction is made wrong; the truth stays in `target`.
+    """Return labels, int64 (N,), with label errors in a fraction of the examples.
 
     - "next_class": exactly the fraction `ratio` of the labels, drawn uniformly, moves from c to c + 1, and to 0 after
       the last class. Section 4.3 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural
       Networks".
-    - "uniform": exactly the fraction `ratio` gets a label drawn uniformly from the OTHER classes, so that none keeps
-      its own by chance: symmetric noise. (`relabel` draws from all classes, as the 2018 paper does.)
-    - a matrix: each label c becomes j with probability `noise[c, j]`, each on its own: class-dependent noise. How many
-      labels are wrong is then a draw, too.
+    - "uniform": exactly the fraction `ratio` gets a label drawn uniformly from the OTHER classes (symmetric noise).
+      (`relabel` draws from all classes, as in the 2018 paper.)
+    - a matrix: each label c independently becomes j with probability `noise[c, j]` (class-dependent noise). The number
+      of label errors is then random, too.
 
-    With one seed, what a smaller `ratio` makes wrong, a larger one makes wrong in the same way, on every device. Which
-    labels are wrong is `corrupted != target`.
+    With the same seed, the errors of a smaller `ratio` are among those of a larger one, on every device. The mask of
+    label errors is `corrupted != target`.
 
     Args:
-        target: True class of each example, integers in [0, K), shape (N,); left as it is.
-        ratio: Fraction of label errors in [0, 1]. As a count it is rounded half up, on the decimal number as it is
-            written. None for a matrix, which says it itself.
+        target: True class of each example, integers in [0, K), shape (N,).
+        ratio: Fraction of label errors in [0, 1]; the count is rounded half up, based on the decimal number as
+            written. None with a matrix, which determines the fraction.
         noise: "next_class", "uniform", or a floating point matrix of shape (K, K) whose rows sum to 1.
-        num_classes: K; by default that of the matrix, and else the largest target and one.
+        num_classes: K; by default that of the matrix, or the largest target plus one.
         seed: Seed of the draws, which are made on the CPU.
 
     Example:
@@ -53,7 +53,7 @@ def corrupt_labels(
     truth = check.labels(owner, "target", target, classes).cpu()
     if matrix is not None:
         if ratio is not None:
-            must = "be None for a matrix, which says itself how many labels go wrong"
+            must = "be None with a matrix, which determines how many labels become wrong"
             check.refuse(owner, "ratio", must, ratio)
         return _by_matrix(truth, _transition(owner, matrix, classes), seed).to(target.device)
     if ratio is None or not 0 <= ratio <= 1:
@@ -62,7 +62,7 @@ def corrupt_labels(
 
 
 def _num_classes(owner: str, target: Tensor, matrix: Tensor | None) -> int:
-    """Return the number of classes that a matrix has, or labels; what is no label is refused later."""
+    """Return the number of classes of the matrix, or of the labels; invalid labels are refused later."""
     if matrix is not None:
         return max(matrix.shape, default=2)
     check.integers(owner, "target", target)
@@ -70,7 +70,7 @@ def _num_classes(owner: str, target: Tensor, matrix: Tensor | None) -> int:
 
 
 def _transition(owner: str, matrix: Tensor, num_classes: int) -> Tensor:
-    """Return the checked matrix as float64 on the CPU."""
+    """Check the matrix and return it as float64 on the CPU."""
     rows: Tensor = check.floating(owner, "noise", matrix).detach().cpu().double()
     if rows.shape != (num_classes, num_classes):
         must = f"have shape (K, K) = ({num_classes}, {num_classes})"
@@ -79,7 +79,7 @@ def _transition(owner: str, matrix: Tensor, num_classes: int) -> Tensor:
     if len(wrong):
         first = int(wrong[0])
         got = f"row {first}, {[round(value, 4) for value in rows[first].tolist()]}"
-        way = "noise[c, j] is the chance that c becomes j"
+        way = "noise[c, j] is the probability that c becomes j"
         check.refuse(owner, "noise", "hold probabilities that sum to 1 in each row", got, way)
     return rows
 
@@ -90,17 +90,17 @@ def _exactly(truth: Tensor, count: int, noise: str, num_classes: int, seed: int)
     corrupted = truth.clone()
     if noise == "next_class":
         by = torch.ones(len(truth), dtype=torch.int64)
-    else:  # one drawn for each example, so that which others are chosen does not matter
+    else:  # drawn for each example, so that the draw does not depend on the choice of the others
         by = torch.randint(1, num_classes, (len(truth),), generator=separate_generator(seed, 1))
     corrupted[chosen] = (corrupted[chosen] + by[chosen]) % num_classes
     return corrupted
 
 
 def _by_matrix(truth: Tensor, rows: Tensor, seed: int) -> Tensor:
-    """Draw each label from the row of its class, by the inverse of the row's distribution function."""
+    """Draw each label from the row of its class, by inverse transform sampling."""
     drawn = torch.rand(len(truth), generator=generator(seed), dtype=torch.float64)
     edges = rows.cumsum(1)
-    edges = edges / edges[:, -1:]  # ends in 1 exactly, and what is drawn is below
+    edges = edges / edges[:, -1:]  # ends in exactly 1, which is above every draw
     members = torch.split(truth.argsort(stable=True), truth.bincount(minlength=len(rows)).tolist())
     corrupted = torch.empty_like(truth)
     for row, examples in zip(edges, members, strict=True):

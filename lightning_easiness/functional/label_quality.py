@@ -1,7 +1,7 @@
-"""Which labels are probably wrong: threshold examples, refinement by sample easiness, and probabilities.
+"""Finding label errors: threshold examples, refinement by sample easiness, and scores from probabilities.
 
 Rules that need no second training are in `mixture`. Probabilities, floating point of shape (N, K), are averaged over
-training, or out of sample; given labels are integers of shape (N,), below 0 where there is none.
+training, or out of sample; given labels are integers of shape (N,), below 0 for unlabelled examples.
 """
 
 import math
@@ -16,15 +16,15 @@ from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
 from lightning_easiness.functional.sample_easiness import DEFAULT_TOL, EASY, HARD, levels_of
 
-_BLOCK = 2**22  # probabilities that are worked on at once
+_BLOCK = 2**22  # probabilities processed at once
 
 
 class ThresholdComparison(NamedTuple):
-    """What the runs of the threshold protocol say of each example.
+    """Comparison of each example with the thresholds of the runs of the threshold protocol.
 
     Attributes:
-        excess: Mean over the runs in which an example had its own label of how far it is on the easy side of that run's
-            threshold, float64, shape (N,): at most 0 is flagged. NaN where no run says anything of it.
+        excess: Distance of each example from the threshold, positive on the easy side, averaged over the runs in which
+            it had its own label, float64, shape (N,); at most 0 is flagged. NaN if there is no score in these runs.
         thresholds: Threshold of each run, float64, shape (R,).
     """
 
@@ -33,17 +33,17 @@ class ThresholdComparison(NamedTuple):
 
 
 def threshold_examples(target: Tensor, num_classes: int, part: int = 0, seed: int = 0) -> Tensor:
-    """Return the indices of N / (K + 1) examples, int64 (n,), ascending, that get the class K, which does not exist.
+    """Return the indices of N / (K + 1) examples, int64 (n,), ascending, that get the extra class K.
 
-    They are drawn uniformly. A model with K + 1 outputs is trained with them under label K, so that their margins look
-    as those of label errors do. That run says nothing of their own labels, so it takes two, with `part` 0 and 1, whose
-    sets are disjoint. The number is rounded half up, and too few examples for two sets are an error. "Identifying
-    Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
+    They are drawn uniformly. A model with K + 1 outputs is trained with label K for these examples, so that their
+    margins resemble those of label errors. This run cannot rate their own labels, so a second run is needed: `part` 0
+    and 1 give two disjoint sets. The number is rounded half up; too few examples for two sets are an error.
+    "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
 
     Args:
         target: Class of each example, integers in [0, K), shape (N,).
-        num_classes: K, without the class that does not exist, at least 2.
-        part: 0 or 1: which of the two sets.
+        num_classes: K, without the extra class, at least 2.
+        part: 0 or 1, one of the two sets.
         seed: Seed of the draw, the same for both parts.
 
     Example:
@@ -54,21 +54,21 @@ def threshold_examples(target: Tensor, num_classes: int, part: int = 0, seed: in
     owner = "threshold_examples"
     check.num_classes(owner, num_classes)
     if part not in (0, 1):
-        check.refuse(owner, "part", "be 0 or 1, the run of the two", repr(part))
+        check.refuse(owner, "part", "be 0 or 1, one of the two runs", repr(part))
     number = len(check.labels(owner, "target", target, num_classes))
     size = math.floor(Fraction(number, num_classes + 1) + Fraction(1, 2))
     if not 1 <= size <= number // 2:
-        must = "hold enough examples for two sets of N / (K + 1)"
+        must = "have enough examples for two sets of N / (K + 1)"
         check.refuse(owner, "target", must, f"N = {number} and K = {num_classes}")
     drawn = torch.randperm(number, generator=generator(seed))
     return drawn[part * size : (part + 1) * size].sort().values.to(target.device)
 
 
 def threshold_of(values: Tensor, percentile: float = 99.0, *, higher_is_easier: bool = True) -> Tensor:
-    """Return the score below which labels are suspected, float64 (), from the scores of the threshold examples alone.
+    """Return the threshold for suspicious labels, float64 (), from the scores of the threshold examples alone.
 
-    The percentile, counted from the hard end: all but 1 % of threshold examples would be flagged. Between two values it
-    is interpolated linearly.
+    A percentile counted from the hard end: at 99, all but 1 % of the threshold examples would be flagged. Interpolates
+    linearly between values.
 
     Args:
         values: Score of each threshold example, floating point, shape (n,); NaN is left out.
@@ -86,22 +86,22 @@ def threshold_of(values: Tensor, percentile: float = 99.0, *, higher_is_easier: 
     known = values.detach()[~values.isnan()].cpu().double()
     if len(known) == 0:
         got, way = f"{len(values)}, all NaN", "check that the threshold examples were trained on"
-        check.refuse(owner, "values", "hold one that is known", got, way)
+        check.refuse(owner, "values", "contain at least one known value", got, way)
     ordered = (known if higher_is_easier else -known).sort().values
     place = (len(ordered) - 1) * percentile / 100
     low, part = math.floor(place), place - math.floor(place)
     below, above = ordered[low], ordered[min(low + 1, len(ordered) - 1)]
-    # not below + part * (above - below), which is NaN between infinities of one sign
+    # not below + part * (above - below), which is NaN for two infinities of the same sign
     threshold = below if part == 0 or below == above else (1 - part) * below + part * above
     return threshold if higher_is_easier else -threshold
 
 
 def flag_by_threshold(values: Tensor, threshold: float | Tensor, *, higher_is_easier: bool = True) -> Tensor:
-    """Return whether each example is at least as hard as the threshold, bool (N,): a suspected label error.
+    """Return whether each example is at least as hard as the threshold, and so a suspected label error, bool (N,).
 
     Args:
         values: One value per example, floating point, shape (N,). NaN is never flagged.
-        threshold: A number, as `threshold_of` gives.
+        threshold: A number, for example from `threshold_of`.
         higher_is_easier: Direction of `values`.
 
     Example:
@@ -116,15 +116,15 @@ def flag_by_threshold(values: Tensor, threshold: float | Tensor, *, higher_is_ea
 def compare_to_thresholds(
     values: Tensor, threshold_indices: Sequence[Tensor], percentile: float = 99.0, *, higher_is_easier: bool = True
 ) -> ThresholdComparison:
-    """Compare each example with the threshold of each run in which it is no threshold example.
+    """Compare each example with the threshold of each run in which it is not a threshold example.
 
-    What several runs have seen counts by the mean of its distances from their thresholds. With one run, the flags are
-    those of `flag_by_threshold`. The result is on the CPU.
+    For several such runs, the distances from their thresholds are averaged. With one run, the flags are those of
+    `flag_by_threshold`. The result is on the CPU.
 
     Args:
         values: Score of each example in each run, floating point, shape (R, N); NaN where not seen.
-        threshold_indices: Threshold examples of each run, integers, shape (n,) each; disjoint, as those of
-            `threshold_examples` are.
+        threshold_indices: Threshold examples of each run, integers, shape (n,) each; disjoint, as returned by
+            `threshold_examples`.
         percentile: As in `threshold_of`.
         higher_is_easier: Direction of `values`.
 
@@ -136,7 +136,7 @@ def compare_to_thresholds(
     owner = "compare_to_thresholds"
     exact = check.floating(owner, "values", values, "run").detach().cpu().double()
     if len(threshold_indices) != len(exact):
-        must = f"name those of each of the {len(exact)} runs"
+        must = f"have one entry per run, {len(exact)}"
         check.refuse(owner, "threshold_indices", must, len(threshold_indices))
     members = _members(owner, threshold_indices, exact.shape[1])
     parts = [run[own] for run, own in zip(exact, members, strict=True)]
@@ -147,7 +147,7 @@ def compare_to_thresholds(
 
 
 def _members(owner: str, threshold_indices: Sequence[Tensor], number: int) -> Tensor:
-    """Return which examples are threshold examples of which run, bool (R, N)."""
+    """Return the mask of the threshold examples of each run, bool (R, N)."""
     name = "threshold_indices"
     members = torch.zeros(len(threshold_indices), number, dtype=torch.bool)
     for run, indices in enumerate(threshold_indices):
@@ -160,7 +160,7 @@ def _members(owner: str, threshold_indices: Sequence[Tensor], number: int) -> Te
     shared = (members.sum(0) > 1).nonzero()[:, 0]
     if len(shared):
         must = "be disjoint, so that each example has its own label in some run"
-        way = "take `part` 0 and 1 of threshold_examples() with one seed"
+        way = "use `part` 0 and 1 of threshold_examples() with the same seed"
         check.refuse(owner, name, must, f"example {int(shared[0])} in more than one run", way)
     return members
 
@@ -168,14 +168,14 @@ def _members(owner: str, threshold_indices: Sequence[Tensor], number: int) -> Te
 def refine_by_sample_easiness(
     flagged: Tensor, easiness: Tensor, which: Literal["easy", "hard"] = "hard", tol: float = DEFAULT_TOL
 ) -> Tensor:
-    """Keep a flag, bool (N,), only where the example is easy, or only where it is hard, at its given label (AUM-SE).
+    """Keep a flag, bool (N,), only where the example is easy, or only where it is hard, for its given label (AUM-SE).
 
     Section 4.3 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks" keeps a flag
-    where the example is easy, and elsewhere says that sample easiness finds hard examples. Both readings are here; the
-    second is the default, as the first keeps hardly a label error (`examples/aum_se.py`).
+    where the example is easy, and elsewhere says that sample easiness finds hard examples. Both readings are available.
+    "hard" is the default, since "easy" keeps hardly any label errors (`examples/aum_se.py`).
 
     Args:
-        flagged: What the area under the margin flags, bool, shape (N,).
+        flagged: Flags by the area under the margin, bool, shape (N,).
         easiness: Sample easiness at the given label in [0, 1], floating point, shape (N,). NaN is neither.
         which: "easy": E >= 1 - tol. "hard": E <= tol.
         tol: As in `easiness_level`.
@@ -197,14 +197,14 @@ def refine_by_sample_easiness(
 
 
 def suggest_labels(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Return the label to give instead, int64 (N,): the most probable class other than the given one.
+    """Return a suggested label, int64 (N,): the most probable class other than the given one.
 
-    It is a suggestion for labels that are wrong: a right label gets one, too. -1 where a probability is NaN; the most
-    probable of all classes where no label is given.
+    It is meant for label errors; correct labels get a suggestion, too. -1 where a probability is NaN; the most probable
+    of all classes for unlabelled examples.
 
     Args:
-        probabilities: Of each class, floating point, shape (N, K), K >= 2.
-        given: Given labels, integers, shape (N,); below 0 where there is none.
+        probabilities: Probability of each class, floating point, shape (N, K), K >= 2.
+        given: Given labels, integers, shape (N,); below 0 for unlabelled examples.
 
     Example:
         >>> suggest_labels(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([0, 2]))
@@ -218,9 +218,9 @@ def suggest_labels(probabilities: Tensor, given: Tensor) -> Tensor:
 def self_confidence(probabilities: Tensor, given: Tensor) -> Tensor:
     """Return the probability of the given label, (N,): in [0, 1], HIGH is clean.
 
-    "Confident Learning: Estimating Uncertainty in Dataset Labels" (Northcutt et al., 2021), which takes out-of-sample
-    probabilities; averaged over training they say much the same, as long as labels are not memorised. NaN where a
-    probability is NaN or no label is given. Arguments are those of `suggest_labels`.
+    "Confident Learning: Estimating Uncertainty in Dataset Labels" (Northcutt et al., 2021), which uses out-of-sample
+    probabilities; averages over training work similarly, as long as labels are not memorised. NaN where a probability
+    is NaN or no label is given. Arguments are those of `suggest_labels`.
 
     Example:
         >>> self_confidence(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([0, 2]))
@@ -231,10 +231,10 @@ def self_confidence(probabilities: Tensor, given: Tensor) -> Tensor:
 
 
 def normalized_margin(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Return the probability of the given label less the largest other, plus 1, halved, (N,): in [0, 1], HIGH is clean.
+    """Return (p - q + 1) / 2, p the given label's probability, q the largest other, (N,): in [0, 1], HIGH is clean.
 
-    "Model-agnostic label quality scoring to detect real-world label errors" (Kuan and Mueller, 2022), on the scale
-    of the other label scores; 0.5 is a tie. As `self_confidence` otherwise.
+    "Model-agnostic label quality scoring to detect real-world label errors" (Kuan and Mueller, 2022), scaled like
+    the other label scores; 0.5 is a tie. Otherwise like `self_confidence`.
 
     Example:
         >>> normalized_margin(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.1, 0.4]]), torch.tensor([0, 2]))
@@ -250,18 +250,18 @@ def _of_given(probabilities: Tensor, given: Tensor) -> Tensor:
 
 
 def _others(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Return the probabilities with those of the given labels out of the way."""
+    """Return the probabilities with those of the given labels set to -1."""
     hidden = probabilities.scatter(1, given.clamp(min=0).unsqueeze(1), -1.0)
     return torch.where(given.unsqueeze(1) < 0, probabilities, hidden)
 
 
 def confident_joint(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Count the examples of each given label that are confidently of each class.
+    """Count the examples with each given label that are confidently of each class.
 
-    An example is confidently of class j where its probability of j is at least the mean probability of j among the
-    examples given j; of several such classes the most probable counts, of none it is not counted. "Confident Learning:
-    Estimating Uncertainty in Dataset Labels" (Northcutt et al., 2021), section 3.1. Arguments are those of
-    `suggest_labels`; examples without a label, or with a probability of NaN, are left out.
+    An example is confidently of class j if its probability of j is at least the mean probability of j among the
+    examples given j. If this holds for several classes, the most probable one counts; if for none, the example does not
+    count. "Confident Learning: Estimating Uncertainty in Dataset Labels" (Northcutt et al., 2021), section 3.1.
+    Arguments are those of `suggest_labels`; unlabelled examples and those with NaN are left out.
 
     Returns:
         Shape (K, K), int64: row i, column j counts the examples given i that are confidently j.
@@ -276,7 +276,7 @@ def confident_joint(probabilities: Tensor, given: Tensor) -> Tensor:
 
 
 def _joint(owner: str, probabilities: Tensor, given: Tensor) -> Tensor:
-    """Return `confident_joint` under the name of the function that was called."""
+    """Compute `confident_joint`; errors name `owner`."""
     probabilities, given = check.probabilities(owner, probabilities, given)
     num_classes = probabilities.shape[1]
     thresholds = _mean_own(probabilities, given)
@@ -291,7 +291,7 @@ def _joint(owner: str, probabilities: Tensor, given: Tensor) -> Tensor:
 
 
 def _mean_own(probabilities: Tensor, given: Tensor) -> Tensor:
-    """Return the mean probability of each class among the examples given it, (K,); NaN, never reached, for none."""
+    """Return the mean probability of each class among the examples given it, (K,); NaN for a class without examples."""
     own = probabilities.gather(1, given.clamp(min=0).unsqueeze(1)).squeeze(1)
     known = (given >= 0) & ~own.isnan()
     labels, own = given[known], own[known].to(check.exact_dtype(probabilities))
@@ -303,13 +303,13 @@ def _mean_own(probabilities: Tensor, given: Tensor) -> Tensor:
 def estimate_wrong_share(probabilities: Tensor, given: Tensor) -> Tensor:
     """Estimate the fraction of label errors among the examples given each class.
 
-    The part of `confident_joint`'s row that is off its diagonal. What the model confuses counts as wrong, too: with a
-    weak model this is an upper figure, and with one that has memorised label errors a lower one. Arguments are those of
-    `suggest_labels`.
+    The off-diagonal part of each row of `confident_joint`. The model's own mistakes count as label errors, too: with a
+    weak model the estimate is too high, and with a model that has memorised label errors it is too low. Arguments are
+    those of `suggest_labels`.
 
     Returns:
-        Shape (K,), float64 (float32 on Apple's devices), in [0, 1], 0 where no example of a class is confidently of
-        any. The fraction of all labels is the mean over examples, `shares[given].mean()`.
+        Shape (K,), float64 (float32 on Apple's devices), in [0, 1]; 0 for a class without a counted example. The
+        fraction among all labels is the mean over examples, `shares[given].mean()`.
 
     Example:
         >>> probabilities = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7], [0.2, 0.8]])
@@ -323,20 +323,20 @@ def estimate_wrong_share(probabilities: Tensor, given: Tensor) -> Tensor:
 
 
 def replace_confidence(probabilities: Tensor, given: Tensor, confidence: Tensor) -> Tensor:
-    """Give each example another probability of its given label, and scale those of the other classes to match.
+    """Replace each example's probability of its given label, and scale those of the other classes to match.
 
-    Probabilities that were averaged over a training in which labels were memorised say little else in the end. With the
-    probability of the given label from the time of learning, `confidence(loss, learning_weights(accuracy))`, they say
-    again which other class the model saw.
+    If labels were memorised, the probabilities averaged over training mostly repeat the given labels. With the
+    probability of the given label from the time of learning, `confidence(loss, learning_weights(accuracy))`, they show
+    again which other class the model predicted.
 
     Args:
         probabilities: As in `suggest_labels`.
-        given: As in `suggest_labels`; rows without a label stay.
+        given: As in `suggest_labels`; rows of unlabelled examples are unchanged.
         confidence: Probability of the given label in [0, 1], floating point, shape (N,).
 
     Returns:
-        Shape (N, K), in the dtype of `probabilities` (float32 for half precision); NaN where `confidence` is. Where all
-        of the probability was on the given label, the rest is split evenly among the other classes.
+        Shape (N, K), in the dtype of `probabilities` (float32 for half precision); NaN where `confidence` is. If the
+        given label had all of the probability, the rest is split evenly among the other classes.
 
     Example:
         >>> replace_confidence(torch.tensor([[0.90, 0.08, 0.02]]), torch.tensor([0]), torch.tensor([0.5]))

@@ -1,7 +1,7 @@
-"""Label errors as one of two groups in a score, without a second training: two rules, each with its assumption.
+"""Two rules that find label errors as the harder of two groups in a score, without a second training.
 
-Both take a limit: for a margin 0, as a label that the model prefers to all others is not called wrong. Both draw
-extreme values in before they look for groups, so that a few of them, however far away, hide none.
+Each states its assumption. Both take a limit: 0 for a margin, since a label that the model prefers to all others should
+not be flagged. Both clip extreme values before they look for groups, so that a few of them do not hide the groups.
 """
 
 import math
@@ -12,32 +12,32 @@ from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
 
-_LEAST_EXAMPLES = 10  # fewer show no two groups
-_OUTSIDE = 0.005  # of the examples, at least one, are on either side of the central part
-_EXTREME = 1.0  # widths of the central part from it: what is farther is drawn in
-_MARGIN = 0.25  # widths of the central part from it: as far at least are extremes left
+_LEAST_EXAMPLES = 10  # too few for two groups below this
+_OUTSIDE = 0.005  # fraction of the examples on either side of the central part, at least one
+_EXTREME = 1.0  # in widths of the central part: values farther outside are clipped
+_MARGIN = 0.25  # in widths of the central part: clipped values stay at least this far outside
 _LEAST_DISTANCE = 2.0  # of two components, in root mean square standard deviations
-_LEAST_OF_ALIKE = 1.5  # the same where one component is at most `_ALIKE` times as wide as the other
+_LEAST_OF_ALIKE = 1.5  # the same if one component is at most `_ALIKE` times as wide as the other
 _ALIKE = 1.5
-_MOST_POINTS = 2**14  # that EM works on: more examples are averaged in blocks of neighbours
-_LEAST_VARIANCE = 1e-3  # of a component, as a part of the variance of all: one example alone is no component
-_STARTS = (0.05, 0.2, 0.5)  # sizes of the harder group that EM starts from, besides that of the gap
+_MOST_POINTS = 2**14  # for EM: more examples are averaged in blocks of neighbours
+_LEAST_VARIANCE = 1e-3  # of a component, relative to the total: a single example is no component
+_STARTS = (0.05, 0.2, 0.5)  # initial fractions of the harder group for EM, besides that of the gap rule
 _MOST_STEPS = 1000
-_TOLERANCE = 1e-9  # of the mean log-likelihood from one step to the next
+_TOLERANCE = 1e-9  # change of the mean log-likelihood per step
 
 
 class TwoGroups(NamedTuple):
-    """How a score falls into a harder and an easier group; all but `flagged` float64 (float32 on Apple's devices).
+    """A score split into a harder and an easier group; all but `flagged` float64 (float32 on Apple's devices).
 
     Attributes:
         flagged: In the harder group and not easier than the limit, bool, shape (N,); False where the score is NaN.
-        threshold: Shape (): the easiest value that is flagged, so that `flagged` is "at least as hard as that"; where
-            nothing is, an infinity that no value reaches.
-        share: Estimated fraction of the harder group among the known, shape (), whatever the limit; 0 where there is no
-            such group. Above 0 with nothing flagged: there is one, but all of it is easier than the limit.
-        posterior: Probability to be in the harder group, shape (N,), never rising towards easier values; 0 and 1 by the
-            gap rule, 0 what is easier than the limit, so that `flagged` is where it is 1/2 or more. NaN where the score
-            is NaN.
+        threshold: Easiest flagged value, shape (): everything at least as hard is flagged. An infinity that no value
+            reaches if nothing is flagged.
+        share: Estimated fraction of the harder group among known values, shape (), regardless of the limit; 0 if there
+            is no harder group. If it is above 0 but nothing is flagged, the whole group is easier than the limit.
+        posterior: Probability of being in the harder group, shape (N,), never increasing towards easier values. 0 or 1
+            for the gap rule, and 0 for values easier than the limit, so that `flagged` is `posterior >= 0.5`. NaN where
+            the score is NaN.
     """
 
     flagged: Tensor
@@ -49,30 +49,30 @@ class TwoGroups(NamedTuple):
 def split_by_mixture(values: Tensor, *, higher_is_easier: bool = True, limit: float | None = None) -> TwoGroups:
     """Split by a mixture of two Gaussians: label errors are ASSUMED to be the harder of two components.
 
-    Expectation maximisation in float64 from four fixed starts, the likeliest end taken: no randomness. An example is
-    flagged where it belongs to the harder component with probability 1/2 or more. A wide component would reclaim values
-    beyond the narrow one; instead, the posterior never rises towards easier values, and never falls towards harder
-    ones, from the middle of the harder component on.
+    Expectation maximisation in float64 from four fixed starts; the result with the highest likelihood is used, without
+    randomness. An example is flagged if it belongs to the harder component with probability 1/2 or more. So that a wide
+    component does not claim values beyond the narrow one, the posterior is made monotone: starting from the mean of the
+    harder component, it never increases towards easier values and never decreases towards harder ones.
 
-    Nothing is flagged where one component fits as well by the Bayesian information criterion, where all values are
-    equal, or with fewer than 10 known. As two components fit any group with heavy tails better than one, they must be
-    apart as well: D = sqrt(2) (m2 - m1) / sqrt(s1^2 + s2^2) >= 2 for means m and standard deviations s; "Detecting
-    bimodality in astronomical datasets" (Ashman, Bird and Zepf, 1994). Where one is at most 1.5 times as wide as the
-    other, which a long tail does not give, D >= 1.5 is enough; both 1.5 are ours, measured. The price: label errors
-    near to the right labels, or spread so wide that they surround them, are not found; losses often show none.
+    Nothing is flagged if one component fits as well by the Bayesian information criterion, if all values are equal, or
+    if fewer than 10 are known. Two components fit any group with heavy tails better than one, so they must also be
+    apart: D = sqrt(2) (m2 - m1) / sqrt(s1^2 + s2^2) >= 2 for means m and standard deviations s; "Detecting bimodality
+    in astronomical datasets" (Ashman, Bird and Zepf, 1994). If one component is at most 1.5 times as wide as the other
+    (a long tail is wider), D >= 1.5 is enough; we chose both values by experiment. As a consequence, label errors close
+    to the correct labels, or spread so widely that they surround them, are not found; losses often show no groups.
 
-    The assumption still fails where clean examples are two groups themselves, or a group flatter than a Gaussian, such
-    as uniform: the harder part then counts as wrong. A `limit` bounds that.
+    The assumption still fails if the clean examples form two groups themselves, or one group flatter than a Gaussian,
+    such as a uniform one: the harder part is then flagged. A `limit` restricts this.
 
-    For the fit, values farther outside of the central 99 % than these are wide count as the farthest that are not (but
-    stay a quarter of that width outside), and more than 16,384 values are averaged in blocks of neighbours. Flags and
-    threshold are those of the values as they are.
+    For the fit, values outside the central 99 % by more than its width are clipped to the farthest value within that
+    range (at least a quarter of the width outside), and more than 16,384 values are averaged in blocks of neighbours.
+    Flags and threshold refer to the original values.
 
     Args:
-        values: One value per example, floating point, shape (N,). NaN means unknown; infinite counts as the most
-            extreme of the finite.
+        values: One value per example, floating point, shape (N,). NaN means unknown; infinite values count as the most
+            extreme finite one.
         higher_is_easier: Direction of `values`.
-        limit: What is easier than this is not flagged, whatever the fit says; None for no limit. The share stays.
+        limit: Values easier than this are never flagged; None for no limit. It does not change `share`.
 
     Example:
         >>> wrong, right = torch.linspace(-3, -1, 20), torch.linspace(3, 9, 80)
@@ -89,11 +89,11 @@ def split_by_mixture(values: Tensor, *, higher_is_easier: bool = True, limit: fl
 def split_by_gap(values: Tensor, *, higher_is_easier: bool = True, limit: float | None = None) -> TwoGroups:
     """Split by the best cut: two groups are ASSUMED, of similar spread and not too unequal size.
 
-    The cut for which the variance within both groups is least: "A Threshold Selection Method from Gray-Level
-    Histograms" (Otsu, 1979), on the values themselves in place of a histogram. It always finds two groups, up to half
-    of the examples where there is but one, and is drawn to the larger group where label errors are few. Extreme values
-    are drawn in as by `split_by_mixture`, whose arguments and result these are. Nothing is flagged where all
-    values are equal, or fewer than 10 known.
+    Minimises the variance within both groups: "A Threshold Selection Method from Gray-Level Histograms" (Otsu, 1979),
+    on the values themselves instead of a histogram. It always finds two groups, even if there is only one (then up to
+    half of the examples are flagged), and cuts into the larger group if there are few label errors. Extreme values are
+    clipped as in `split_by_mixture`; arguments and result are the same, too. Nothing is flagged if all values are
+    equal or fewer than 10 are known.
 
     Example:
         >>> loss = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.2, 0.4, 0.1, 0.2, 3.0, 2.5])
@@ -109,7 +109,7 @@ def split_by_gap(values: Tensor, *, higher_is_easier: bool = True, limit: float 
 
 
 def _as_easiness(owner: str, values: Tensor, higher_is_easier: bool, limit: float | None) -> tuple[Tensor, Tensor]:
-    """Return the known values, float64 on the CPU, high is easy and finite; and which they are, bool (N,)."""
+    """Return the known values, float64 on the CPU, finite, high is easy; and the mask of known values, bool (N,)."""
     exact = check.floating(owner, "values", values, "N").detach().cpu().double()
     check.direction(owner, higher_is_easier)
     if limit is not None and math.isnan(limit):
@@ -143,19 +143,19 @@ def _can_be_split(ordered: Tensor) -> bool:
 
 
 def _drawn_in(ordered: Tensor) -> Tensor:
-    """Return the ascending values as 0 to 1 from end to end of the central part, extremes drawn in."""
+    """Scale the ascending values so that the central part is [0, 1], and clip extremes."""
     outside = max(1, math.ceil(_OUTSIDE * len(ordered)))
     low, high = ordered[outside], ordered[-1 - outside]
-    if low == high:  # nearly all are equal: what is not is no extreme, but all there is to see
+    if low == high:  # nearly all values are equal, so the others are not extremes but the only signal
         low, high = ordered[0], ordered[-1]
     central = (ordered - low) / (high - low)
-    # To the farthest that is not extreme, but not onto the central part: they may be a small group.
+    # Clip to the farthest value that is not extreme, but not into the central part, as it may be a small group.
     near = central[(central >= -_EXTREME) & (central <= 1 + _EXTREME)]
     return central.clamp(min(float(near[0]), -_MARGIN), max(float(near[-1]), 1 + _MARGIN))
 
 
 def _best_cut(ordered: Tensor) -> int:
-    """Return how many of the ascending values are in the lower group; equal values are never parted."""
+    """Return the number of the ascending values in the lower group; equal values are never separated."""
     number = len(ordered)
     below = torch.arange(1, number, dtype=torch.float64)
     sums = (ordered - ordered.mean()).cumsum(0)[:-1]  # centred, so that large numbers do not cancel
@@ -165,17 +165,17 @@ def _best_cut(ordered: Tensor) -> int:
 
 
 def _posterior(ordered: Tensor) -> Tensor:
-    """Return the probability to be in the lower component for each of the ascending values; zeros for none."""
+    """Return each ascending value's probability of being in the lower component; zeros if there is none."""
     nothing = torch.zeros_like(ordered)
     if not _can_be_split(ordered):
         return nothing
     central = _drawn_in(ordered)
     scaled = (central - central.mean()) / central.std(correction=0)
-    if not bool(scaled.isfinite().all()):  # from end to end more than the largest number
+    if not bool(scaled.isfinite().all()):  # the range overflows
         return nothing
     components = _fit(*_blocks(scaled), cut=_best_cut(scaled) / len(scaled))
     one_component = -0.5 * (math.log(2 * math.pi) + 1)
-    # Three numbers more describe two components; each costs log(N) / 2.
+    # Two components have three more parameters; each costs log(N) / 2.
     better = (components.log_likelihood - one_component) * len(scaled) > 1.5 * math.log(len(scaled))
     if not better or not _apart(components):
         return nothing
@@ -185,7 +185,7 @@ def _posterior(ordered: Tensor) -> Tensor:
 
 
 class _Components(NamedTuple):
-    """Two Gaussian components, that of the lower mean first; `log_likelihood` is the mean of all examples."""
+    """Two Gaussian components, lower mean first; `log_likelihood` is the mean over examples."""
 
     weight: Tensor
     mean: Tensor
@@ -194,7 +194,7 @@ class _Components(NamedTuple):
 
 
 def _apart(components: _Components) -> bool:
-    """Return whether the components are two groups, rather than the middle and a tail of one that is not Gaussian."""
+    """Return whether the components are two groups, not the centre and the tail of one non-Gaussian group."""
     distance = (components.mean[1] - components.mean[0]) / components.variance.mean().sqrt()
     alike = components.variance.max() <= _ALIKE**2 * components.variance.min()
     return bool(distance >= (_LEAST_OF_ALIKE if alike else _LEAST_DISTANCE))
@@ -211,12 +211,12 @@ def _blocks(ordered: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fit(points: Tensor, weights: Tensor, cut: float) -> _Components:
-    """Fit two components to weighted ascending points by EM, from all starts at once; the likeliest is returned."""
+    """Fit two components to weighted ascending points by EM, from all starts at once; return the most likely."""
     position = weights.cumsum(0) - weights / 2
     lower = torch.stack([(position < start).double() for start in (*_STARTS, cut)])
     before = torch.full((len(lower),), -math.inf, dtype=torch.float64)
     for _ in range(_MOST_STEPS):
-        # (start, component, point): the part of each point in each component
+        # (start, component, point): the weight of each point in each component
         shares = torch.stack([lower, 1 - lower], 1) * weights
         weight = shares.sum(2).clamp(min=1e-12)
         mean = (shares * points).sum(2) / weight
@@ -235,13 +235,13 @@ def _fit(points: Tensor, weights: Tensor, cut: float) -> _Components:
 
 
 def _log_density(points: Tensor, weight: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Return the log of weight times density, with one dimension more at the end for the points."""
+    """Return the log of weight times density, with an added last dimension for the points."""
     distance = (points - mean.unsqueeze(-1)).square() / variance.unsqueeze(-1)
     return weight.log().unsqueeze(-1) - 0.5 * (distance + (2 * math.pi * variance).log().unsqueeze(-1))
 
 
 def _never_rising(posterior: Tensor, middle: int) -> Tensor:
-    """Return the posterior of ascending values made monotone on both sides of the position of the lower mean."""
+    """Make the posterior of ascending values monotone on both sides of the position of the lower mean."""
     middle = min(middle, len(posterior) - 1)
     above = posterior[middle:].cummin(0).values
     below = posterior[: middle + 1].flip(0).cummax(0).values.flip(0)

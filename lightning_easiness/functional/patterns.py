@@ -1,8 +1,8 @@
-"""Images with one pattern taken away: colour, structure or high frequency.
+"""Remove one pattern from images: colour, structure or high frequencies.
 
 From section 6 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018): train on regular images, then
-measure easiness on these, to learn which patterns make examples easy. All keep the shape and dtype of the images, so
-that the model under study takes them; they compute in float32 at least.
+measure easiness on altered ones, to find out which patterns make examples easy. All functions keep the shape and dtype
+of the images, so that the same model accepts them; they compute in float32 or higher.
 """
 
 import math
@@ -14,13 +14,13 @@ from lightning_easiness.functional import _checks as check
 
 
 def interpolate_grey(images: Tensor, alpha: float) -> Tensor:
-    """Return colour images drawn towards grey: alpha in [0, 1], 1 leaves the image as it is, 0 is grey.
+    """Return colour images blended with grey: alpha in [0, 1], 1 leaves the image unchanged, 0 is grey.
 
     alpha X + (1 - alpha) grey, grey the mean of R, G and B.
 
     Args:
         images: Floating point, shape (N, 3, H, W), any value range.
-        alpha: Fraction of colour that stays.
+        alpha: Fraction of colour to keep.
 
     Example:
         >>> interpolate_grey(torch.tensor([3.0, 0.0, 6.0]).reshape(1, 3, 1, 1), alpha=0.5).flatten()
@@ -34,16 +34,16 @@ def interpolate_grey(images: Tensor, alpha: float) -> Tensor:
 
 
 def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator | None = None) -> Tensor:
-    """Return images cut into tiles that are put back in random order: tile_size in (0, 1], 1 changes nothing.
+    """Return images cut into tiles in random order: tile_size in (0, 1], 1 changes nothing.
 
-    Each image is shuffled by its own draw, all its channels alike. 1 / `tile_size`, rounded, is the number of tiles per
-    side; a tile's height and width are rounded down to whole pixels, at least one. Where tiles do not fill the image,
-    they start at the top left, and what is left over at the bottom and at the right stays in place.
+    Each image has its own draw, which all its channels share. 1 / `tile_size`, rounded, is the number of tiles per
+    side; a tile's height and width are rounded down to whole pixels, at least one. If the tiles do not fill the image,
+    they start at the top left, and the remainder at the bottom and the right stays in place.
 
     Args:
         images: Any dtype, shape (N, C, H, W).
         tile_size: Side of a tile, as a fraction of the side of the image: 0.5 makes 2 x 2 tiles, 0.33 makes 3 x 3.
-        generator: Source of the draw, on any device; default: a new one with seed 0, so that equal calls give equal
+        generator: Source of the draw, on any device; by default a new one with seed 0, so that equal calls give equal
             images.
 
     Example:
@@ -56,7 +56,7 @@ def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator |
         return images.clone()
     if generator is None:
         generator = torch.Generator(device=images.device).manual_seed(0)
-    # By the number of tiles per side: 0.33 means three of them, also where it is a little less than a third.
+    # By the rounded number of tiles per side: 0.33 means three of them, although it is less than a third.
     tile_height, tile_width = (max(1, side // math.floor(1 / tile_size + 0.5)) for side in images.shape[2:])
     rows, columns = images.shape[2] // tile_height, images.shape[3] // tile_width
     draw = torch.rand(len(images), rows * columns, generator=generator, device=generator.device)
@@ -67,7 +67,7 @@ def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator |
 
 
 def _permute_tiles(images: Tensor, rows: int, columns: int, order: Tensor) -> Tensor:
-    """Put tile order[n, i] of image n at place i; the tiles fill the images."""
+    """Put tile order[n, i] of image n at position i; the tiles fill the images."""
     n, channels, height, width = images.shape
     tile = (height // rows, width // columns)
     tiles = images.reshape(n, channels, rows, tile[0], columns, tile[1]).permute(0, 2, 4, 1, 3, 5)
@@ -78,13 +78,13 @@ def _permute_tiles(images: Tensor, rows: int, columns: int, order: Tensor) -> Te
 
 
 def radial_mask(images: Tensor, radius: float) -> Tensor:
-    """Return images without high frequencies: the larger the radius, the more stays; 0 leaves each channel's mean.
+    """Return images without high frequencies: a larger radius keeps more; 0 keeps only each channel's mean.
 
-    Keeps what lies within `radius` of the zero frequency in the centred Fourier domain (Jo and Bengio, 2017).
+    Keeps frequencies within `radius` of the zero frequency in the centred Fourier domain (Jo and Bengio, 2017).
 
     Args:
-        images: Floating point, shape (N, C, H, W), any value range; the result may leave that range.
-        radius: In steps of the frequency index, that is periods per image side; from hypot(H / 2, W / 2) on all stays.
+        images: Floating point, shape (N, C, H, W), any value range; the result may exceed that range.
+        radius: In steps of the frequency index (periods per image side); from hypot(H / 2, W / 2) on it keeps all.
 
     Example:
         >>> radial_mask(torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]]), radius=0).flatten()
@@ -103,7 +103,7 @@ def radial_mask(images: Tensor, radius: float) -> Tensor:
 
 
 def _within(radius: float, height: int, width: int, device: torch.device) -> Tensor:
-    """Return a mask over the half plane of rfft2, which holds the other half mirrored."""
+    """Return a mask over the half plane of rfft2, which represents the other half, too."""
     y = torch.arange(height, device=device)
     y = torch.minimum(y, height - y)
     x = torch.arange(width // 2 + 1, device=device)

@@ -1,7 +1,7 @@
-"""Which examples stay when a fraction of them is removed by easiness, and labels that are replaced.
+"""Remove a fraction of the examples by easiness, and replace labels.
 
-What is drawn is drawn on the CPU, from generators of its own, so that every device and every rank gets the same
-examples. A rule of `ablate` says which of a pool are kept, ascending, for a number of them in [1, N].
+All draws are made on the CPU with separate generators, so that every device and every rank gets the same examples. A
+rule of `ablate` returns the kept examples of a pool, ascending, for a number in [1, N] of examples to keep.
 """
 
 from collections.abc import Callable
@@ -30,50 +30,50 @@ def ablate(
     hardest_dropped: float = 0.0,
     num_strata: int = 50,
 ) -> Tensor:
-    """Return the indices of the examples that are KEPT, int64 (n,), ASCENDING, when a fraction is removed by easiness.
+    """Return the indices of the examples KEPT, int64 (n,), ASCENDING, after removing a fraction by easiness.
 
-    With `remove="random"`, what goes is drawn uniformly, whatever `sampling` says: the baseline of equal size. Else:
+    With `remove="random"` the removed examples are drawn uniformly, whatever `sampling` is: a baseline of equal size.
+    Otherwise:
 
-    - "proportional": to remove "hard", what goes is drawn without replacement with probability proportional to
-      difficulty; to remove "easy", what STAYS is drawn so. Difficulty is the value itself where low is easy (a loss),
-      and the largest value less the value where high is easy. Examples of no difficulty come after all others, in
-      uniformly random order. Section 3.5 of "Empirical Study of Easy and Hard Examples in CNN Training" (2019).
-    - "beta": what goes is drawn without replacement by the density of a beta distribution at the rank quantile
+    - "proportional": to remove "hard", the removed examples are drawn without replacement with probability proportional
+      to difficulty; to remove "easy", the KEPT ones are. Difficulty is the value itself if low is easy (a loss), and
+      the maximum minus the value if high is easy. Examples with difficulty 0 come after all others, in uniformly random
+      order. Section 3.5 of "Empirical Study of Easy and Hard Examples in CNN Training" (2019).
+    - "beta": removed examples are drawn without replacement by the density of a beta distribution at the rank quantile
       q = (rank + 1/2) / N, near 0 for the hardest and near 1 for the easiest: Beta(3, 1), which is 3 q^2, to remove
-      "easy", and Beta(1, 3), which is 3 (1 - q)^2, to remove "hard". Section 7 of the first version of that paper
-      (2018).
-    - "top": exactly the easiest or hardest go, those of `easiest` and `hardest` with the same seed.
-    - "stratified": coverage-centric selection. The fraction `hardest_dropped` of the hardest goes first; what is left
-      is cut into `num_strata` ranges of equal width in `values`, and each keeps equally many, drawn uniformly; a range
-      with too few keeps all and leaves the rest to larger ones. "Coverage-centric Coreset Selection for High Pruning
-      Rates" (Zheng et al., 2023). It takes from both ends: "easy" and "hard" are the same.
-    - "window": the fraction `hardest_dropped` of the hardest goes, and then as many of the easiest as it takes, so that
-      one window of difficulty is left. Double-end pruning in "ELFS: Label-Free Coreset Selection with Proxy Training
-      Dynamics" (Zheng et al., 2025), best at high ratios. "easy" and "hard" are the same.
+      "easy", and Beta(1, 3), which is 3 (1 - q)^2, to remove "hard". Section 7 of the 2018 version of the paper.
+    - "top": removes exactly the easiest or hardest, those of `easiest` and `hardest` with the same seed.
+    - "stratified": coverage-centric selection. First removes the fraction `hardest_dropped` of the hardest, then cuts
+      the rest into `num_strata` ranges of equal width in `values` and keeps the same number of each, drawn uniformly;
+      a range with too few keeps all, and larger ones make up for it. "Coverage-centric Coreset Selection for High
+      Pruning Rates" (Zheng et al., 2023). "easy" and "hard" are the same here.
+    - "window": removes the fraction `hardest_dropped` of the hardest, and the rest from the easiest, so that one window
+      of difficulty is left. Double-end pruning in "ELFS: Label-Free Coreset Selection with Proxy Training Dynamics"
+      (Zheng et al., 2025), best at high ratios. "easy" and "hard" are the same here.
 
-    With one seed, a larger ratio keeps a subset, except by "stratified" and with `class_balanced`. "proportional" and
+    For the same seed, a larger ratio keeps a subset, except with "stratified" and `class_balanced`. "proportional" and
     "random" take time linear in N; the others sort.
 
     Args:
         values: One value per example, any real dtype, shape (N,), not NaN.
-        ratio: Fraction that is removed, in [0, 1). As a count it is rounded half up, on the decimal number as it is
-            written; at least one example stays.
+        ratio: Fraction to remove, in [0, 1). The count is rounded half up, based on the decimal number as written; at
+            least one example is kept.
         remove: "easy", "hard" or "random".
         sampling: "proportional", "beta", "top", "stratified" or "window".
         higher_is_easier: Direction of `values`.
         seed: Seed of the draw and of the order among ties.
         target: Class of each example, integers, shape (N,); for `class_balanced`.
-        class_balanced: Whether to remove the same fraction of each class, each by the rule on its own, up to less than
-            one example; a tiny class can be lost. "Class-Proportional Coreset Selection for Difficulty-Separable Data"
-            (Tsai et al., 2025).
-        tie_breaker: One number per example, LOW is easy, NaN last, shape (N,); orders equal `values` where rank
-            matters.
+        class_balanced: Whether to apply the rule within each class and remove the same fraction of each, up to less
+            than one example; a tiny class can vanish. "Class-Proportional Coreset Selection for Difficulty-Separable
+            Data" (Tsai et al., 2025).
+        tie_breaker: One number per example, LOW is easy, NaN last, shape (N,); orders equal `values` in rules that use
+            ranks.
         hardest_dropped: Fraction of all examples, in [0, ratio]; for "stratified" and "window".
-        num_strata: Number of ranges; for "stratified". The paper takes 50.
+        num_strata: Number of ranges; for "stratified". The paper uses 50.
 
     Raises:
-        ValueError: If `values` hold NaN, or are infinite, negative or all of no difficulty where that gives no weights,
-            or `class_balanced` lacks a target.
+        ValueError: If `values` contain NaN; if they are infinite, negative or all of difficulty 0 and the rule needs
+            weights; or if `class_balanced` lacks a target.
 
     Example:
         >>> loss = torch.tensor([0.1, 2.0, 0.3, 0.2, 4.0])
@@ -104,16 +104,16 @@ def ablate(
 
 
 def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed: int = 0) -> Tensor:
-    """Return labels, int64 (N,), of which those of some examples are replaced.
+    """Return labels, int64 (N,), with those of some examples replaced.
 
-    - "uniform": a label drawn uniformly from all classes, so that one in K keeps its label by chance. With the examples
-      that `ablate` removes, the corrupted labels of section 7 of "Empirical Study of Easy and Hard Examples in CNN
-      Training" (2018).
-    - "next_class": the next class, and class 0 after the last: never the old label, with two classes or more.
+    - "uniform": a label drawn uniformly from all classes, so that one in K keeps its label by chance. For the examples
+      that `ablate` removes, these are the corrupted labels of section 7 of "Empirical Study of Easy and Hard Examples
+      in CNN Training" (2018).
+    - "next_class": the next class, and class 0 after the last; with two or more classes never the old label.
 
     Args:
-        target: Class of each example, integers in [0, K), shape (N,); left as it is.
-        indices: Examples to relabel, each once, in any order, which does not matter, integers, shape (n,).
+        target: Class of each example, integers in [0, K), shape (N,).
+        indices: Examples to relabel, each once, integers, shape (n,); their order does not matter.
         noise: "uniform" or "next_class".
         num_classes: K.
         seed: Seed of the draw.
@@ -129,7 +129,7 @@ def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed:
     if noise == "next_class":
         relabelled[chosen] = (relabelled[chosen] + 1) % num_classes
     else:
-        # numbers of its own, as the same seed may have chosen the examples
+        # a separate generator, since the same seed may have chosen the examples
         drawn = torch.randint(num_classes, (len(chosen),), generator=separate_generator(seed, 1))
         relabelled[chosen] = drawn.to(target.device)
     return relabelled
@@ -140,7 +140,7 @@ def relabel(target: Tensor, indices: Tensor, noise: str, num_classes: int, seed:
 
 @dataclass(frozen=True)
 class _Pool:
-    """Examples among which a rule chooses, on the CPU: all of them, or those of a class."""
+    """Examples from which a rule chooses, on the CPU: all of them, or those of a class."""
 
     values: Tensor
     higher_is_easier: bool
@@ -155,18 +155,18 @@ class _Pool:
         return len(self.values)
 
     def easiest_first(self) -> Tensor:
-        """Return the total order that `easiest` and `hardest` take from, with the same seed."""
+        """Return the total order that `easiest` and `hardest` use for the same seed."""
         return rank_by_easiness(
             self.values, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
         )
 
     def hardest_first_behind_dropped(self, num_kept: int) -> Tensor:
-        """Return what is left without the fraction of the hardest, hardest first."""
+        """Return the examples left after dropping the fraction of the hardest, hardest first."""
         dropped = min(round_half_up(self.hardest_dropped, len(self)), len(self) - num_kept)
         return self.easiest_first().flip(0)[dropped:]
 
     def part(self, members: Tensor, seed: int) -> "_Pool":
-        """Return the pool of some of the examples, with a seed of its own."""
+        """Return the pool of some of the examples, with its own seed."""
         tie_breaker, difficulty = (
             None if whole is None else whole[members] for whole in (self.tie_breaker, self.difficulty)
         )
@@ -182,7 +182,7 @@ def _uniform(pool: _Pool, num_kept: int) -> Tensor:
 
 
 def _proportional(pool: _Pool, num_kept: int) -> Tensor:
-    """Draw by difficulty: what stays, to remove easy ones, and what goes, to remove hard ones; no complements."""
+    """Draw by difficulty: the kept examples to remove easy ones, the removed examples to remove hard ones."""
     assert pool.difficulty is not None
     keys = weighted_keys(pool.difficulty, generator(pool.seed))
     if pool.removes_easy:
@@ -191,13 +191,13 @@ def _proportional(pool: _Pool, num_kept: int) -> Tensor:
 
 
 def _beta(pool: _Pool, num_kept: int) -> Tensor:
-    """Draw what goes by Beta(3, 1) or Beta(1, 3) at the rank quantile, near 1 for the easiest."""
+    """Draw the removed examples by Beta(3, 1) or Beta(1, 3) at the rank quantile, near 1 for the easiest."""
     order = pool.easiest_first()
     quantile = torch.arange(len(pool), 0, -1, dtype=torch.float64).sub_(0.5).div_(len(pool))
     density = 3 * (quantile if pool.removes_easy else 1 - quantile).square_()
     weights = torch.empty_like(density)
     weights[order] = density
-    keys = weighted_keys(weights, separate_generator(pool.seed, 0))  # not that of the order among ties
+    keys = weighted_keys(weights, separate_generator(pool.seed, 0))  # not the generator of the order among ties
     return positions(smallest(keys, len(pool) - num_kept).logical_not_())
 
 
@@ -213,10 +213,10 @@ def _window(pool: _Pool, num_kept: int) -> Tensor:
 
 
 def _stratified(pool: _Pool, num_kept: int) -> Tensor:
-    """Remove a fraction of the hardest, then keep equally many from ranges of equal width."""
+    """Remove a fraction of the hardest, then keep the same number from each range of equal width."""
     left = pool.hardest_first_behind_dropped(num_kept).sort().values
     groups = _groups(_strata(pool.values[left], pool.num_strata))
-    source = separate_generator(pool.seed, 0)  # not that of the order among ties
+    source = separate_generator(pool.seed, 0)  # not the generator of the order among ties
     budgets = _budgets([len(group) for group in groups], num_kept)
     chosen = [
         group[smallest(uniform_keys(len(group), source), budget)] for group, budget in zip(groups, budgets, strict=True)
@@ -234,18 +234,18 @@ _RULES: dict[str, _Rule] = {
 
 
 def _strata(values: Tensor, num_strata: int) -> Tensor:
-    """Return the number of the range of equal width that each value lies in."""
-    # By a power of two, which rounds nothing: the products below then stay finite for any range of float64.
+    """Return the index of the range of equal width for each value."""
+    # Scaled by a power of two, which is exact, so that the products below stay finite for any range of float64.
     values = values.to(torch.float64) * 0.5 ** (num_strata.bit_length() + 1)
     low, high = values.aminmax()
     if low == high:
         return torch.zeros(len(values), dtype=torch.int64)
-    # Multiplied first: (29 / 100) * 100 is below 29 in binary, and a value on an edge belongs above it.
+    # Multiply first: (29 / 100) * 100 is below 29 in binary, and a value on an edge belongs to the upper range.
     return ((values - low) * num_strata / (high - low)).long().clamp_(max=num_strata - 1)
 
 
 def _budgets(sizes: list[int], total: int) -> list[int]:
-    """Split `total` equally among strata, the smallest first, so that what it cannot use goes to larger ones."""
+    """Split `total` equally among strata, the smallest first; larger ones take what smaller ones cannot use."""
     budgets = [0] * len(sizes)
     for done, stratum in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
         budgets[stratum] = min(sizes[stratum], total // (len(sizes) - done))
@@ -254,11 +254,11 @@ def _budgets(sizes: list[int], total: int) -> list[int]:
 
 
 def _in_each_class(rule: _Rule, pool: _Pool, classes: Tensor, num_kept: int) -> Tensor:
-    """Apply a rule to each class on its own; each keeps its part of `num_kept` up to less than one."""
+    """Apply a rule within each class; each keeps its proportion of `num_kept` up to less than one example."""
     source = generator(pool.seed)
     groups = _groups(classes)
     counts = _largest_remainder([len(members) for members in groups], num_kept, source)
-    # One seed per class, drawn for those that keep nothing too: a class's draw does not depend on the others' counts.
+    # One seed per class, also for classes that keep nothing, so that a class's draw does not depend on other counts.
     kept = [
         members[rule(pool.part(members, seed), count)]
         for members, count, seed in zip(groups, counts, [draw_seed(source) for _ in groups], strict=True)
@@ -275,7 +275,7 @@ def _groups(labels: Tensor) -> list[Tensor]:
 
 
 def _largest_remainder(sizes: list[int], total: int, source: torch.Generator) -> list[int]:
-    """Split `total` in proportion to sizes; what rounding down leaves goes to the largest remainders."""
+    """Split `total` in proportion to the sizes, rounded down; the largest remainders get one more."""
     n = sum(sizes)
     counts = [size * total // n for size in sizes]
     shuffled = torch.randperm(len(sizes), generator=source).tolist()
@@ -288,7 +288,7 @@ def _largest_remainder(sizes: list[int], total: int, source: torch.Generator) ->
 
 
 def _distinct(indices: Tensor, n: int) -> Tensor:
-    """Return the indices ascending, so that equal sets get equal labels; raise unless each is in [0, n) and once."""
+    """Return the indices ascending, so that their order does not matter; raise unless distinct and in [0, n)."""
     check.integers("relabel", "indices", indices)
     ordered = indices.long().sort().values
     outside = ordered[(ordered < 0) | (ordered >= n)]
@@ -298,7 +298,7 @@ def _distinct(indices: Tensor, n: int) -> Tensor:
     twice = ordered[1:][ordered.diff() == 0]
     if len(twice):
         got, way = f"example {int(twice[0])} more than once", "drop repeats with .unique()"
-        check.refuse("relabel", "indices", "name each example once", got, way)
+        check.refuse("relabel", "indices", "contain each example once", got, way)
     return ordered
 
 
@@ -329,7 +329,7 @@ def _check_options(
 
 
 def _check_classes(target: Tensor | None, class_balanced: bool, values: Tensor) -> Tensor | None:
-    """Return the classes on the CPU, None where the draw is not balanced."""
+    """Return the classes on the CPU, or None if the draw is not balanced."""
     if target is not None:
         check.integers("ablate", "target", target)
         check.same_length("ablate", "target", target, "values", values)
@@ -349,31 +349,29 @@ def _check_not_nan(values: Tensor) -> None:
         return
     unknown = positions(values.isnan())
     got = f"{len(unknown)} NaN of {len(values)}, the first at index {int(unknown[0])}"
-    way = "choose among `known = (~values.isnan()).nonzero()[:, 0]`, that is `known[ablate(values[known], ...)]`"
+    way = "with `known = (~values.isnan()).nonzero()[:, 0]` use `known[ablate(values[known], ...)]`"
     check.refuse("ablate", "values", "not be NaN", got, way)
 
 
 def _prepare(pool: _Pool, sampling: str) -> _Pool:
-    """Check that the values suit the rule, and add the difficulty where it is drawn by."""
+    """Check that the values suit the rule, and add the difficulty if the rule draws by it."""
     if sampling not in ("proportional", "stratified"):
         return pool
     low, high = pool.values.aminmax()
     if low == -torch.inf or high == torch.inf:
         infinite = positions(pool.values.isinf())
         got = f"{len(infinite)} infinite of {len(pool)}, the first at index {int(infinite[0])}"
-        way = "take sampling='beta' or 'top', which need their order alone"
+        way = "use sampling='beta' or 'top', which need only their order"
         check.refuse("ablate", "values", f"be finite for sampling={sampling!r}", got, way)
     if sampling == "stratified":
         return pool
     if low < 0 and not pool.higher_is_easier:
         got = f"{low.item()} at index {int(pool.values.argmin())}"
-        way = (
-            "if it is a margin, set higher_is_easier=True, and else take sampling='beta', which needs their order alone"
-        )
-        check.refuse("ablate", "values", "be at least 0 for sampling='proportional' where low is easy", got, way)
+        way = "for a margin set higher_is_easier=True, otherwise use sampling='beta', which needs only their order"
+        check.refuse("ablate", "values", "be at least 0 for sampling='proportional' if low is easy", got, way)
     difficulty = high - pool.values if pool.higher_is_easier else pool.values
     if not difficulty.any():
-        got, way = f"{low.item()} for each of {len(pool)}", "remove='random' is what is left to do"
-        must = "give some example a difficulty above 0 for sampling='proportional'"
+        got, way = f"{low.item()} for each of {len(pool)}", "use remove='random'"
+        must = "give at least one example a difficulty above 0 for sampling='proportional'"
         check.refuse("ablate", "values", must, got, way)
     return replace(pool, difficulty=difficulty)

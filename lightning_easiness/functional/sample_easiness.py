@@ -1,4 +1,4 @@
-"""Sample easiness: how certain the true class is to win over each other class under noise; its levels."""
+"""Sample easiness, the probability that the true class wins over all others under noise, and its levels."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from torch import Tensor
 from lightning_easiness.functional import _checks as check
 
 DEFAULT_SIGMA2 = 1e-4  # variance of the noise on each probability
-DEFAULT_TOL = 5e-4  # distance from 0 and 1 that counts as hard and easy: 1,000 draws
+DEFAULT_TOL = 5e-4  # distance from 0 and 1 that counts as hard and easy; corresponds to 1,000 draws
 
-# Numbers held at once in one intermediate tensor, 16 MiB in float32: memory stays flat however large N * K is.
+# Elements of one intermediate tensor, 16 MiB in float32, so that memory does not grow with N * K.
 _CHUNK = 2**22
 
 HARD, MEDIUM, EASY, UNKNOWN = 0, 1, 2, -1
@@ -32,7 +32,7 @@ def sample_easiness(
     probabilities: bool = False,
     per_class: bool = False,
 ) -> Tensor:
-    """Return the chance that the true class wins over every other class under noise: in [0, 1], 1 is easiest.
+    """Return the probability that the true class wins over every other class under noise: in [0, 1], 1 is easiest.
 
     E = prod over j != i of P(h_i > h_j), h the softmax output, i the true class, each side with independent Gaussian
     noise of variance `sigma2`: equation 1 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for
@@ -43,16 +43,16 @@ def sample_easiness(
         target: Class indices in [0, K), integers, shape (N,).
         sigma2: Variance of the noise on each probability, above 0.
         method: "exact" sums log Phi((h_i - h_j) / sqrt(2 sigma2)) and is differentiable; "monte_carlo" draws noise and
-            counts wins, as the paper does, at `num_draws` times the work.
+            counts wins, as in the paper, and takes `num_draws` times the work.
         num_draws: Draws of "monte_carlo"; the standard error of each P is sqrt(P (1 - P) / num_draws).
-        generator: Source of the noise of "monte_carlo", on any device; default: a new one with seed 0, so that equal
-            calls give equal numbers.
+        generator: Source of the noise of "monte_carlo", on any device; by default a new one with seed 0, so that equal
+            calls give equal results.
         probabilities: Whether `logits` already holds probabilities.
-        per_class: Return P(h_i > h_j) for each class j, 1 at the true class i, of which E is the product.
+        per_class: Return P(h_i > h_j) for each class j, with 1 at the true class i; their product is E.
 
     Returns:
-        Shape (N,), or (N, K) with `per_class`; float32 (float64 for float64 `logits`). NaN, in all of its row, where a
-        logit is NaN or +inf.
+        Shape (N,), or (N, K) with `per_class`; float32 (float64 for float64 `logits`). The whole row is NaN if a logit
+        is NaN or +inf.
 
     Example:
         >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 0.0, -9.0], [0.0, 4.0, 0.0]])
@@ -98,16 +98,16 @@ def log_sample_easiness_vector(logits: Tensor, target: Tensor, sigma2: float, *,
     if probabilities:
         z = (logits.gather(1, index) - logits) * per_deviation
     else:
-        # softmax divides each class by one sum; dividing the differences instead saves a rounding and is faster.
+        # softmax divides each class by the same sum; dividing the differences instead is faster and more exact.
         weights = (logits - logits.detach().amax(1, keepdim=True)).exp_()
         z = (weights.gather(1, index) - weights).mul_(per_deviation / weights.sum(1, keepdim=True))
-    # The true class wins over itself: log Phi(inf) is 0, and so is its gradient.
+    # The true class always wins over itself: log Phi(inf) is 0, and so is its gradient.
     log_wins: Tensor = torch.special.log_ndtr(z.scatter_(1, index, torch.inf))
     return log_wins
 
 
 def _share_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int, generator: torch.Generator) -> Tensor:
-    """Return for each class j the fraction of draws in which noisy h_i is above noisy h_j, 1 at the true class i."""
+    """Return for each class j the fraction of draws with noisy h_i above noisy h_j, 1 at the true class i."""
     index = target.unsqueeze(1)
     true = h.gather(1, index)
     wins = torch.zeros(h.shape, dtype=torch.int64, device=h.device)
@@ -118,15 +118,15 @@ def _share_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int, 
         noise *= deviation
         wins += (true + noise[0] > h + noise[1]).sum(0)
     share = (wins.to(h.dtype) / num_draws).scatter(1, index, 1.0)
-    # NaN wins no comparison; without this an unknown would pass for the hardest.
+    # NaN loses every comparison; without this, unknown examples would count as the hardest.
     return torch.where(h.isnan().any(1, keepdim=True), torch.nan, share)
 
 
 def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
     """Return the level of each example, int64 (N,): 0 hard (E <= tol), 2 easy (E >= 1 - tol), 1 medium, -1 for NaN.
 
-    The paper (see `sample_easiness`) counts draws and calls medium what wins neither none nor all of them; 5e-4 stands
-    for 1,000 draws.
+    The paper (see `sample_easiness`) counts draws and calls an example medium if it wins some but not all of them;
+    5e-4 corresponds to 1,000 draws.
 
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,).
@@ -140,7 +140,7 @@ def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
 
 
 def levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
-    """Return `easiness_level` under the name of the function that was called."""
+    """Compute `easiness_level`; errors name `owner`."""
     easiness = check.floating(owner, "easiness", easiness, "N")
     check.tol(owner, tol)
     hard, easy, unknown = easiness <= tol, easiness >= 1 - tol, easiness.isnan()
@@ -149,14 +149,14 @@ def levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
 
 
 def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = DEFAULT_TOL) -> Tensor:
-    """Return for each example whether its sample easiness is of one of the given levels, bool (N,); True for NaN.
+    """Return whether the sample easiness of each example is in one of the levels, bool (N,); True for NaN.
 
-    In the paper (see `sample_easiness`) "medium" alone is MO, ("easy",) EO, ("hard",) HO, ("easy", "medium") EMO and
-    ("medium", "hard") MHO.
+    In the paper (see `sample_easiness`) ("medium",) is called MO, ("easy",) EO, ("hard",) HO, ("easy", "medium") EMO
+    and ("medium", "hard") MHO.
 
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,).
-        levels: Names of levels, or intervals (low, high) of easiness, both ends in.
+        levels: Names of levels, or intervals (low, high) of easiness, both ends included.
         tol: As in `easiness_level`.
 
     Example:
@@ -178,10 +178,10 @@ def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: floa
 def in_levels_by_loss(
     loss: Tensor, easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = DEFAULT_TOL
 ) -> Tensor:
-    """Return the same by the rank of the loss, with as many examples per level as by sample easiness: L-SET.
+    """Return the same with levels by the rank of the loss, keeping the size of each level by sample easiness: L-SET.
 
-    The highest losses are as many hard examples as there are by easiness, the next the medium ones, the rest easy: the
-    control of the paper (see `sample_easiness`).
+    If n examples are hard by easiness, those with the n highest losses are hard here; the next are medium, and the
+    rest easy. A control experiment of the paper (see `sample_easiness`).
 
     Args:
         loss: Loss of each example, LOW is easy, floating point, shape (N,).
@@ -197,17 +197,17 @@ def in_levels_by_loss(
     owner = "in_levels_by_loss"
     check_levels(owner, levels)
     if not all(isinstance(level, str) for level in levels):
-        must = 'be "hard", "medium" or "easy", as the loss has no interval of its own'
+        must = 'be "hard", "medium" or "easy", since the loss has no intervals'
         check.refuse(owner, "levels", must, repr(list(levels)))
     loss = check.floating(owner, "loss", loss, "N")
     check.same_length(owner, "easiness", easiness, "loss", loss)
     level = levels_of(owner, easiness, tol)
     unknown = loss.isnan() | (level < 0)
-    # ties fall at random, always alike, and never by index
+    # ties are broken at random with a fixed seed, never by index
     shuffled = torch.randperm(len(loss), generator=torch.Generator().manual_seed(0)).to(loss.device)
     ranked_loss = loss.masked_fill(unknown, -torch.inf)[shuffled]
     order = shuffled[ranked_loss.argsort(descending=True, stable=True)]
-    # as many of each level as by easiness, hardest first
+    # the level sizes are those by easiness, hardest first
     by_rank = level.masked_fill(unknown, EASY + 1).sort().values
     ranked = torch.empty_like(level).scatter_(0, order, by_rank)
     inside = unknown
@@ -219,7 +219,7 @@ def in_levels_by_loss(
 def check_levels(owner: str, levels: Sequence[Level]) -> None:
     """Raise ValueError unless levels are some of "hard", "medium" and "easy", or intervals in [0, 1]."""
     if isinstance(levels, str) or not isinstance(levels, Sequence) or not len(levels):
-        check.refuse(owner, "levels", 'be a sequence of levels, as ("medium",)', repr(levels))
+        check.refuse(owner, "levels", 'be a sequence of levels, such as ("medium",)', repr(levels))
     for level in levels:
         if not ((isinstance(level, str) and level in _LEVELS) or _is_interval(level)):
             must = 'be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in [0, 1]'
@@ -233,7 +233,7 @@ def _is_interval(level: object) -> bool:
 
 
 def medium_sample_rate(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
-    """Return the fraction of medium examples (MSR, see `sample_easiness`), (): in [0, 1], low is a decided model.
+    """Return the fraction of medium examples (MSR, see `sample_easiness`), (): in [0, 1], low means a certain model.
 
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,). NaN is left out.
@@ -251,8 +251,8 @@ def medium_sample_rate(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
 def expected_sample_easiness_error(easiness: Tensor, correct: Tensor, num_bins: int = 5) -> Tensor:
     """Return the gap between easiness and accuracy, bin by bin (ESE), (): in [0, 1], 0 is a perfect estimate.
 
-    Sum over equal bins of E of P(bin) |accuracy - mean E|: equation 4 of the paper (see `sample_easiness`), which
-    uses 5 bins. A bin holds its lower edge; the last holds 1 too.
+    The sum of P(bin) |accuracy - mean E| over equal bins of E: equation 4 of the paper (see `sample_easiness`), which
+    uses 5 bins. A bin includes its lower edge; the last bin also includes 1.
 
     Args:
         easiness: Sample easiness in [0, 1], floating point, shape (N,). NaN is left out.
@@ -275,7 +275,7 @@ def expected_sample_easiness_error(easiness: Tensor, correct: Tensor, num_bins: 
         way = "give the result of sample_easiness()"
         check.refuse(owner, "easiness", "be in [0, 1]", f"{float(outside[0]):g}", way)
     bins = (easiness * num_bins).long().clamp(max=num_bins - 1)
-    # P(bin) |accuracy - mean E| is |sum of (correct - E) in the bin| / N: an empty bin needs no care.
+    # P(bin) |accuracy - mean E| is |sum of (correct - E) in the bin| / N, so empty bins need no special case.
     dtype = check.exact_dtype(easiness)
     gaps = torch.zeros(num_bins, dtype=dtype, device=easiness.device)
     gaps.index_add_(0, bins, correct.to(dtype) - easiness.to(dtype))

@@ -1,12 +1,12 @@
-"""Weighted draws without replacement that are exact at any N, where `torch.multinomial` stops at 2^24 examples.
+"""Weighted draws without replacement, exact for any N, while `torch.multinomial` is limited to 2^24 examples.
 
-Drawing one example after the other, each time with probability proportional to weight among those that are left, is the
+Drawing one example after another, each time with probability proportional to weight among the remaining ones, is the
 same as giving example i the key E_i / w_i, with E_i from the standard exponential distribution, and taking the smallest
-keys in order ("Weighted random sampling with a reservoir", Efraimidis and Spirakis, 2006). So one pass makes the keys
-and a selection that sorts next to nothing takes the smallest: linear in N.
+keys in order ("Weighted random sampling with a reservoir", Efraimidis and Spirakis, 2006). One pass computes the keys,
+and a selection that sorts only few of them takes the smallest, so the time is linear in N.
 
-Keys are made on the CPU, from a generator of their own, whatever device holds the weights: the draw is then the same on
-every device and every rank.
+Keys are computed on the CPU with a separate generator, whatever the device of the weights, so that the draw is the same
+on every device and every rank.
 """
 
 import torch
@@ -15,32 +15,32 @@ from torch import Tensor
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional import _rng
 
-# Keys are made in chunks, so that a chunk of weights is all that is copied. Not in chunks that fit a cache: the threads
-# wait for each other at the end of every pass, for longer than they compute where others use the cores too.
+# Keys are computed in chunks, so that only a chunk of weights is copied. Chunks that fit a cache would be too small: on
+# a busy machine the threads would wait for each other at the end of each pass for longer than they compute.
 _CHUNK = 2**23
 
-# log(weight) of a weight of zero. The smallest positive float64 has -745, and log(E) stays within (-38, 4): zeros come
-# after all the others, in a uniformly random order.
+# log(weight) of a weight of zero. The smallest positive float64 has -745, and log(E) is within (-38, 4), so zeros come
+# after all others, in a uniformly random order.
 _LOG_ZERO = -1000.0
 
-_SMALLEST_DRAW = 2.0**-54  # uniform draws are multiples of 2^-53: what is zero stands for the middle of [0, 2^-53)
-_SAMPLE = 2**18  # keys that are sorted to guess where the threshold lies
+_SMALLEST_DRAW = 2.0**-54  # uniform draws are multiples of 2^-53; 0 is replaced by the middle of [0, 2^-53)
+_SAMPLE = 2**18  # number of keys sorted to estimate the threshold
 
 
 def weighted_sample(weights: Tensor, count: int, *, seed: int = 0, generator: torch.Generator | None = None) -> Tensor:
-    """Return the indices of examples drawn without replacement, int64 (count,), ASCENDING; HEAVY is likely.
+    """Return the indices of examples drawn without replacement by weight, int64 (count,), ASCENDING.
 
-    At each draw the probability of an example that is left is its weight over the sum of the weights that are left
-    (successive sampling). With one seed, a smaller count draws a subset of what a larger one draws. Exact at any N, and
-    the same on every device.
+    Each draw takes a remaining example with probability proportional to its weight (successive sampling). For the same
+    seed, a smaller count draws a subset of the examples that a larger count draws. Exact for any N, and the same on
+    every device.
 
     Args:
         weights: One weight per example, finite and at least 0, any real dtype, shape (N,). They need not sum to 1. A
             weight of 0 is never drawn.
-        count: Number of examples to draw, at most as many as have a weight above 0.
+        count: Number of examples to draw, at most the number of weights above 0.
         seed: Seed of the draw.
-        generator: Source of the draw, on the CPU, instead of a new one with `seed`. Takes N numbers from it, whatever
-            the count.
+        generator: Source of the draw, on the CPU, instead of a new one with `seed`. N numbers are drawn from it,
+            whatever the count.
 
     Example:
         >>> weighted_sample(torch.tensor([0.0, 2.0, 0.0, 0.5, 1.0]), count=3)
@@ -61,12 +61,12 @@ def weighted_sample(weights: Tensor, count: int, *, seed: int = 0, generator: to
 
 
 def _check_weights(owner: str, weights: Tensor, count: int) -> None:
-    """Raise ValueError for a weight that is none, or more draws than weights above 0."""
+    """Raise ValueError for an invalid weight, or for more draws than weights above 0."""
     low, high = weights.aminmax() if len(weights) else torch.zeros(2)  # NaN if any is
     if not (low >= 0 and high < torch.inf):
         wrong = ~(weights >= 0) | weights.isinf()
         first = int(wrong.nonzero()[0])
-        got = f"{weights[first].item()} at index {first} ({int(wrong.sum())} such of {len(weights)})"
+        got = f"{weights[first].item()} at index {first} ({int(wrong.sum())} of {len(weights)} are invalid)"
         check.refuse(owner, "weights", "be finite and at least 0", got, "a weight of 0 leaves an example out")
     positive = int(weights.count_nonzero())
     if count > positive:
@@ -76,15 +76,15 @@ def _check_weights(owner: str, weights: Tensor, count: int) -> None:
 
 
 def uniform_keys(n: int, generator: torch.Generator) -> Tensor:
-    """Return keys whose smallest are a uniform draw without replacement: shape (n,), float64, in [0, 1)."""
+    """Return keys for a uniform draw, which takes the smallest: shape (n,), float64, in [0, 1)."""
     return torch.rand(n, dtype=torch.float64, generator=generator)
 
 
 def weighted_keys(weights: Tensor, generator: torch.Generator) -> Tensor:
-    """Return keys whose smallest are a draw by weight (on the CPU, float, finite, >= 0): shape (N,), float64.
+    """Return keys for a draw by weight (on the CPU, float, finite, >= 0), which takes the smallest: (N,), float64.
 
     The keys are log(E / w), which neither overflows nor underflows, whatever the range of the weights. Weights of zero
-    come last, in a uniformly random order: the limit of weights that are equal and go to zero.
+    come last, in a uniformly random order: the limit of equal weights that go to zero.
     """
     keys = uniform_keys(len(weights), generator)
     for key, weight in zip(torch.split(keys, _CHUNK), torch.split(weights, _CHUNK), strict=True):
@@ -97,8 +97,8 @@ def weighted_keys(weights: Tensor, generator: torch.Generator) -> Tensor:
 def smallest(keys: Tensor, count: int) -> Tensor:
     """Return the mask of exactly the `count` in [0, N] smallest keys (on the CPU, not NaN), shape (N,).
 
-    A sorted sample says between which two keys the last of them lies; only what is in between is sorted. If the sample
-    misleads, which takes keys in a regular order, everything is sorted: slower, never wrong.
+    A sorted sample gives two keys around the threshold, and only the keys in between are sorted. If the sample is
+    misleading (only for keys in a regular order), everything is sorted, which is slower but never wrong.
     """
     low, high = _bracket(keys, count)
     chosen = keys < low
@@ -113,11 +113,11 @@ def smallest(keys: Tensor, count: int) -> Tensor:
 
 
 def _bracket(keys: Tensor, count: int) -> tuple[float, float]:
-    """Guess two keys that the `count` smallest end between."""
+    """Estimate two keys with the threshold of the `count` smallest between them."""
     sample = keys[:: max(1, len(keys) // _SAMPLE)].sort().values
     if len(sample) == len(keys):
         return -torch.inf, torch.inf
-    # The rank of the threshold in the sample has a standard deviation of at most half the root of the sample's size.
+    # The rank of the threshold in the sample has a standard deviation of at most half the root of the sample size.
     slack = 4 * int(len(sample) ** 0.5)
     rank = count * len(sample) // len(keys)
     low = float(sample[rank - slack]) if rank >= slack else -torch.inf
@@ -126,5 +126,5 @@ def _bracket(keys: Tensor, count: int) -> tuple[float, float]:
 
 
 def positions(mask: Tensor) -> Tensor:
-    """Return the indices at which a mask is True, ascending: shape (n,), int64."""
+    """Return the indices where a mask is True, ascending: shape (n,), int64."""
     return mask.nonzero().squeeze(1)

@@ -106,7 +106,7 @@ class LabelScores:
         if self.num_classes == 1 or (len(classes) == 1 and len(given) > 1):
             raise ValueError(
                 "find_label_issues needs labels of two classes or more; all are of class "
-                f"{classes[0] if classes else 0}: of one class no label is wrong."
+                f"{classes[0] if classes else 0}: with one class no label can be wrong."
             )
         if not bool(self.known.any()):
             raise ValueError(f"None of {len(given)} labels has a score: none was trained on, or every loss was NaN.")

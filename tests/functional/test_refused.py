@@ -69,13 +69,13 @@ def test_tensors_must_be_of_the_same_examples(owner):
 
 FRACTION = "be in (0, 1]; got {}: a tenth is 0.1."
 ABOVE_0 = "be a finite number above 0; got {}."
-TOL = "be in [0, 0.5), where hard and easy do not meet; got {}."
-CLASSES = "be at least 2; got {}: of one class no label is wrong."
+TOL = "be in [0, 0.5), so that hard and easy do not overlap; got {}."
+CLASSES = "be at least 2; got {}: with one class no label can be wrong."
 TRUE_OR_FALSE = "be True or False; got {!r}."
 DROPPED = "be in [0, ratio], [0, 0.5]; got {}: it is a part of what is removed, as a fraction of all examples."
-FLOOR = "be the log of a probability, below 0, or None; got {}: take math.log(1e-7)."
+FLOOR = "be the log of a probability, below 0, or None; got {}: use for example math.log(1e-7)."
 ONE_LEVEL = 'be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in [0, 1]; got {!r}.'
-LEVELS = 'be a sequence of levels, as ("medium",); got {!r}.'
+LEVELS = 'be a sequence of levels, such as ("medium",); got {!r}.'
 OF_LEVELS = ("in_levels", "in_levels_by_loss")
 OPTIONS = [
     ("fraction_to_count", "fraction", FRACTION, (0.0, -0.1, 1.0001, 10, NAN, INF)),
@@ -106,7 +106,7 @@ OPTIONS = [
     ("shuffle_tiles", "tile_size", "be in (0, 1]; got {}: half the side is 0.5.", (0.0, -0.5, 1.1, NAN)),
     ("radial_mask", "radius", "be at least 0; got {}.", (-1.0, NAN)),
     ("threshold_examples", "num_classes", CLASSES, (1,)),
-    ("threshold_examples", "part", "be 0 or 1, the run of the two; got {!r}.", (2, -1)),
+    ("threshold_examples", "part", "be 0 or 1, one of the two runs; got {!r}.", (2, -1)),
     ("threshold_of", "percentile", "be in (0, 100]; got {}: the paper's is 99.", (0, -1.0, 100.5, NAN)),
     ("refine_by_sample_easiness", "which", "be 'easy' or 'hard'; got {!r}.", ("medium",)),
     ("corrupt_labels", "ratio", "be in [0, 1]; got {}: 20 % label errors is 0.2.", (-0.1, 1.2, NAN, None)),
@@ -148,7 +148,7 @@ def test_a_direction_is_never_guessed(owner):
 
 SAME = "have the shape of `{}`, {}; got {}: give both for the same examples."
 ROWS = "have shape ({0}s, N) with at least one {0}; got shape (0, 3): one {0} alone is `{1}[None]`."
-ONCE = "name each example once; got example {} more than once: drop repeats with .unique()."
+ONCE = "contain each example once; got example {} more than once: drop repeats with .unique()."
 LABELS = "be in [0, {}), the classes; got {} at index {}: raise `num_classes`, or leave out examples without a label."
 TARGETS = (
     "be in [0, 4), the classes of `logits`; got {}: leave out examples without a label, and check the number of "
@@ -159,32 +159,32 @@ TWO_CLASSES = (
     "give a single logit x as the two logits (0, x)."
 )
 OUTPUTS = (
-    "be at least 0 and sum to 1 in each row; got a sum of {} and a least value of {} in row {}: give softmax "
-    "outputs, as logits.softmax(1)."
+    "be at least 0 and sum to 1 in each row; got a sum of {} and a minimum of {} in row {}: give softmax "
+    "outputs, for example logits.softmax(1)."
 )
 WEIGHTS = "be finite numbers of at least 0, one per checkpoint, (3,); got {} of shape {}."
-CORRECT = "hold 0 and 1 alone; got 2: compare predictions with targets, as in `prediction == target`."
-NAMES_ALONE = 'be "hard", "medium" or "easy", as the loss has no interval of its own; got {!r}.'
+CORRECT = "contain only 0 and 1; got 2: compare predictions with targets, as in `prediction == target`."
+NAMES_ALONE = 'be "hard", "medium" or "easy", since the loss has no intervals; got {!r}.'
 INFINITE = (
-    "be finite for sampling={!r}; got 1 infinite of 3, the first at index 1: take sampling='beta' or 'top', which "
-    "need their order alone."
+    "be finite for sampling={!r}; got 1 infinite of 3, the first at index 1: use sampling='beta' or 'top', which "
+    "need only their order."
 )
 NO_DIFFICULTY = (
-    "give some example a difficulty above 0 for sampling='proportional'; got {} for each of 3: remove='random' is "
-    "what is left to do."
+    "give at least one example a difficulty above 0 for sampling='proportional'; got {} for each of 3: use "
+    "remove='random'."
 )
 NOT_NAN = (
-    "not be NaN; got 1 NaN of 3, the first at index 1: choose among `known = (~values.isnan()).nonzero()[:, 0]`, "
-    "that is `known[ablate(values[known], ...)]`."
+    "not be NaN; got 1 NaN of 3, the first at index 1: with `known = (~values.isnan()).nonzero()[:, 0]` use "
+    "`known[ablate(values[known], ...)]`."
 )
-NO_WEIGHT = "be finite and at least 0; got {} at index 1 (1 such of 3): a weight of 0 leaves an example out."
+NO_WEIGHT = "be finite and at least 0; got {} at index 1 (1 of 3 are invalid): a weight of 0 leaves an example out."
 COUNT = (
     "be at most the number of weights above 0, {} of {}; got {}: draw fewer, or give every example that may be "
     "drawn a weight above 0."
 )
-ROW = "hold probabilities that sum to 1 in each row; got row 0, {}: noise[c, j] is the chance that c becomes j."
-WAY_OUT = "leave out probabilities=True for logits."
-PROBABILITIES = f"hold probabilities that add up to 1 in each row; got a sum of {{}} in row 1: {WAY_OUT}"
+ROW = "hold probabilities that sum to 1 in each row; got row 0, {}: noise[c, j] is the probability that c becomes j."
+WAY_OUT = "omit probabilities=True for logits."
+PROBABILITIES = f"hold probabilities that sum to 1 in each row; got a sum of {{}} in row 1: {WAY_OUT}"
 BAD_OUTPUTS = [("1.8", [0.9, 0.9, 0.0]), ("0", [2.0, 1.0, -3.0]), ("1", [1.5, -0.5, 0.0])]
 EMPTY, TWO = torch.tensor([], dtype=torch.int64), TARGET[:2]
 MASK, EYE = torch.ones(3, dtype=torch.bool), torch.eye(K)
@@ -198,12 +198,12 @@ UNKNOWN = (
 )
 SQUARE = "have shape (K, K) = ({0}, {0}); got shape {1}: give a row for each true class."
 SHARED = (
-    "be disjoint, so that each example has its own label in some run; got example 0 in more than one run: take "
-    "`part` 0 and 1 of threshold_examples() with one seed."
+    "be disjoint, so that each example has its own label in some run; got example 0 in more than one run: use "
+    "`part` 0 and 1 of threshold_examples() with the same seed."
 )
 NEGATIVE = (
-    "be at least 0 for sampling='proportional' where low is easy; got -0.5 at index 1: if it is a margin, set "
-    "higher_is_easier=True, and else take sampling='beta', which needs their order alone."
+    "be at least 0 for sampling='proportional' if low is easy; got -0.5 at index 1: for a margin set "
+    "higher_is_easier=True, otherwise use sampling='beta', which needs only their order."
 )
 OF_LOGITS = ("margin", "el2n", "sample_easiness", "sample_easiness_loss")
 OF_PROBABILITIES = ("confident_joint", "suggest_labels", "self_confidence", "normalized_margin", "replace_confidence")
@@ -227,8 +227,8 @@ def row(owner, sentence, **changes):
 
 
 REFUSED = [
-    row("matching_rate", "not be empty where `b` is; got two empty sets.", a=~MASK, b=~MASK),
-    row("matching_rate", "not be empty where `b` is; got two empty sets.", a=EMPTY, b=EMPTY),
+    row("matching_rate", "not be empty if `b` is empty; got two empty sets.", a=~MASK, b=~MASK),
+    row("matching_rate", "not be empty if `b` is empty; got two empty sets.", a=EMPTY, b=EMPTY),
     row("matching_rate", ONCE.format(1), a=tensor([1, 1, 2])),
     row("matching_rate", ONCE.format(2), b=tensor([2, 3, 2])),
     row("matching_rate", SAME.format("a", (3,), (2,)), b=MASK[:2], a=MASK),
@@ -283,7 +283,7 @@ REFUSED = [
     row("corrupt_labels", LABELS.format(3, -1, 0), target=TARGET - 1, num_classes=3),
     row(
         "corrupt_labels",
-        "be None for a matrix, which says itself how many labels go wrong; got 0.5.",
+        "be None with a matrix, which determines how many labels become wrong; got 0.5.",
         ratio=0.5,
         noise=EYE,
     ),
@@ -295,16 +295,16 @@ REFUSED = [
     row("threshold_examples", LABELS.format(4, -1, 0), target=TARGET - 1),
     row(
         "threshold_examples",
-        "hold enough examples for two sets of N / (K + 1); got N = 1 and K = 4.",
+        "have enough examples for two sets of N / (K + 1); got N = 1 and K = 4.",
         target=tensor([0]),
     ),
     row(
         "threshold_of",
-        "hold one that is known; got 2, all NaN: check that the threshold examples were trained on.",
+        "contain at least one known value; got 2, all NaN: check that the threshold examples were trained on.",
         values=tensor([NAN, NAN]),
     ),
     row("compare_to_thresholds", SHARED, threshold_indices=tensor([[0], [0], [1]])),
-    row("compare_to_thresholds", "name those of each of the 3 runs; got 1.", threshold_indices=tensor([[0]])),
+    row("compare_to_thresholds", "have one entry per run, 3; got 1.", threshold_indices=tensor([[0]])),
     row(
         "compare_to_thresholds",
         "be in [0, 12), the examples of `values`; got 12 in run 1.",
