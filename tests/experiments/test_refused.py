@@ -114,7 +114,7 @@ REFUSED = [
     Case(
         THRESHOLD,
         {"num_classes": 1},
-        "The `num_classes` of threshold_examples must be at least 2; got 1: of one class no label is wrong.",
+        "The `num_classes` of threshold_examples must be at least 2; got 1: with one class no label can be wrong.",
     ),
     Case(THRESHOLD, {"seeds": ()}, "The `seeds` of repeat_fit are empty; give one for each run, as range(10)."),
     Case(
@@ -126,7 +126,7 @@ REFUSED = [
     Case(
         THRESHOLD,
         {"make_trainer": trainer, "datamodule": loader(Points(1))},
-        "The `target` of threshold_examples must hold enough examples for two sets of N / (K + 1); got N = 1"
+        "The `target` of threshold_examples must have enough examples for two sets of N / (K + 1); got N = 1"
         " and K = 4.",
     ),
     Case(
