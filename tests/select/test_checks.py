@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_easiness import Ablation, EasinessDataModule, Keep, Relabel, SampleEasinessTraining, Selection
+from lightning_easiness import EasinessDataModule, Selection
 from lightning_easiness.select.base import SelectionState
-from lightning_easiness.select.checks import check_selection, checked_indices, checked_labels, checked_weights
-from tests.selecting import Base, scores
+from lightning_easiness.select.checks import checked_indices, checked_labels, checked_weights
+from tests.selecting import Base
 
 RESULT = ": let select() return a tensor, of topk(...) and sort(...) the second result."
 
@@ -160,23 +160,6 @@ def test_mistakes_in_a_rule_are_errors_when_it_is_given(mistake: str) -> None:
     with pytest.raises(kind) as error:
         EasinessDataModule(Base(), rule)
     assert str(error.value) == message
-
-
-def test_rules_that_are_fine() -> None:
-    assert check_selection(None) is None
-    for rule in (
-        Mine(),
-        Mine(seed=-1),
-        Mine(minimum=1, every_epoch=True),
-        Mine(minimum=300, every_epoch=True),
-        Mine(minimum=4, per_batch=True),
-        Keep([1]),
-        Ablation(scores(), 0.5),
-        Relabel(scores(), 0.5),
-        SampleEasinessTraining(minimum=30),
-        SampleEasinessTraining(per="batch", minimum=3),
-    ):
-        assert check_selection(rule) is rule
 
 
 # ------------------------------------------------------------------------------------------------ labels and weights

@@ -15,7 +15,6 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     RandomSampler,
-    Sampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
@@ -238,25 +237,24 @@ def test_everything_kept_is_the_users_training_also_where_a_sampler_draws_a_part
         assert_identical(made(None), made(Keep(range(53))))
 
 
-def test_a_sampler_of_the_users_own_is_asked_for_one_and_left_alone_where_all_is_kept() -> None:
-    class Own(Sampler[int]):
-        def __init__(self, size: int = 53) -> None:
-            self.size = size
+class Asked(list[int]):
+    def for_selection(self, selected: Any) -> Any:
+        return range(len(selected))
 
-        def __iter__(self) -> Any:
-            return iter(range(self.size))
 
-        def __len__(self) -> int:
-            return self.size
-
-    asked = type("Asked", (Own,), {"for_selection": lambda self, selected: Own(len(selected))})
-    for sampler, rule, lengths in (
-        (asked(), Sizes([53, 20]), [53, 20]),
-        (Own(), Keep(range(53)), [53, 53]),
-        (Own(), None, [53, 53]),
-    ):
-        module, _ = fit(over(sampler), rule)
-        assert module.lengths(2) == lengths
+@pytest.mark.parametrize(
+    ("sampler", "rule", "lengths"),
+    [
+        (Asked(range(53)), Sizes([53, 20]), [53, 20]),
+        (range(53), Keep(range(53)), [53, 53]),
+        (range(53), None, [53, 53]),
+    ],
+    ids=["asked", "all is kept", "no selection"],
+)
+def test_a_sampler_of_the_users_own_is_asked_for_one_and_left_alone_where_all_is_kept(
+    sampler: Any, rule: Selection | None, lengths: list[int]
+) -> None:
+    assert fit(over(sampler), rule)[0].lengths(2) == lengths
 
 
 @pytest.mark.parametrize(

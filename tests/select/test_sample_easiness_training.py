@@ -251,7 +251,6 @@ BATCHES_AND_WEIGHTS = (
     "The Trainer's limit_train_batches=2 is as many batches of fewer examples, so that weights would make too much of"
     " them; give the limit as a fraction of the epoch, as 0.5."
 )
-HOLD_TWO = {"reload_dataloaders_every_n_epochs": 2}
 
 # the selection's arguments, the Trainer's, the message or None where both are fine
 TRAINERS: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
@@ -266,20 +265,17 @@ TRAINERS: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
     ({"early_epochs": 5}, {"max_epochs": 6}, None),
     ({"early_epochs": 2, "final_epochs": 2}, {"max_epochs": 5}, None),
     ({"early_epochs": 5}, {"max_epochs": 1, "fast_dev_run": 1}, None),
-    ({"final_epochs": 1}, {"max_epochs": None, **HOLD_TWO}, NO_END),
-    ({"final_epochs": 1}, {"max_epochs": -1, **HOLD_TWO}, NO_END),
+    ({"final_epochs": 1}, {"max_epochs": None, "reload_dataloaders_every_n_epochs": 2}, NO_END),
+    ({"final_epochs": 1}, {"max_epochs": -1, "reload_dataloaders_every_n_epochs": 2}, NO_END),
     ({}, {"max_epochs": None}, None),
     ({}, {"max_epochs": -1}, None),
-    ({"early_epochs": 1}, HOLD_TWO, HOLDS.format("`early_epochs`", OWNER, 1)),
-    (
-        {"early_epochs": 2, "final_epochs": 1},
-        HOLD_TWO,
-        HOLDS.format("epoch at which `final_epochs` begin", OWNER, 7),
-    ),
-    (
-        {"early_epochs": 2, "rescore_every_n_epochs": 3},
-        HOLD_TWO,
-        HOLDS.format("`rescore_every_n_epochs`", OWNER, 3),
+    *(
+        (options, {"reload_dataloaders_every_n_epochs": 2}, HOLDS.format(named, OWNER, moment))
+        for options, named, moment in (
+            ({"early_epochs": 1}, "`early_epochs`", 1),
+            ({"early_epochs": 2, "final_epochs": 1}, "epoch at which `final_epochs` begin", 7),
+            ({"early_epochs": 2, "rescore_every_n_epochs": 3}, "`rescore_every_n_epochs`", 3),
+        )
     ),
     ({"early_epochs": 1, "others_share": 0.4}, {"limit_train_batches": 2}, BATCHES_AND_WEIGHTS),
 ]
