@@ -14,7 +14,6 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
-from torch.utils.data import Subset
 
 from lightning_easiness import (
     BatchReader,
@@ -26,21 +25,13 @@ from lightning_easiness import (
     SelectionState,
 )
 from tests.contracts.cases import SELECTIONS
-from tests.selecting import IndexedBase, IndexedPoints, Selected, Sizes
+from tests.selecting import IndexedBase, OverSubset, Selected, Sizes
 from tests.set_fits import SIGMA2, Batches
 from tests.small import trainer
 
 DEVICES: dict[str, int] = {}
-KEPT = list(range(1, 50, 3))
 SHARE = 0.4
 LEVELS_ONLINE = ("medium", "hard")
-
-
-class OverSubset(IndexedBase):
-    """What users do by hand."""
-
-    def setup(self, stage: str) -> None:
-        self.train = Subset(IndexedPoints(self.n), KEPT)
 
 
 class Learns(Batches):
@@ -105,7 +96,7 @@ def registered(folder: Path) -> None:
 
 
 def by_hand(folder: Path) -> None:
-    for name, ours, theirs in (("some", Keep(KEPT), OverSubset), ("all", Keep(range(53)), IndexedBase)):
+    for name, ours, theirs in (("some", Keep(OverSubset.kept), OverSubset), ("all", Keep(range(53)), IndexedBase)):
         fit(folder, EasinessDataModule(IndexedBase(), ours), f"{name}-ours", max_epochs=2)
         fit(folder, theirs(), f"{name}-by-hand", max_epochs=2)
 
@@ -120,21 +111,13 @@ class Unseeded(Selection):
 
     every_epoch = True
 
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
     def select(self, state: SelectionState) -> Tensor:
-        return torch.randperm(state.num_examples, generator=torch.Generator().manual_seed(self.rank))[:24]
-
-
-class ByRank(EasinessDataModule):
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        self.selection.rank = self.trainer.global_rank
+        stream = torch.Generator().manual_seed(torch.distributed.get_rank())
+        return torch.randperm(state.num_examples, generator=stream)[:24]
 
 
 def unseeded(folder: Path) -> None:
-    fit(folder, ByRank(IndexedBase(batch_size=4), Unseeded(0)), max_epochs=1)
+    fit(folder, EasinessDataModule(IndexedBase(batch_size=4), Unseeded()), max_epochs=1)
 
 
 def resumed(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from lightning_easiness import EasinessDataModule, Scores, Selection, SelectionState
 from lightning_easiness.functional import hardest
@@ -55,6 +55,15 @@ class IndexedPoints(Points):
 class IndexedBase(Base):
     def setup(self, stage: str) -> None:
         self.train = IndexedPoints(self.n)
+
+
+class OverSubset(IndexedBase):
+    """What users do by hand."""
+
+    kept = range(3, 50, 2)
+
+    def setup(self, stage: str) -> None:
+        self.train = Subset(IndexedPoints(self.n), self.kept)
 
 
 class Traces(Net):

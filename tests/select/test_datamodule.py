@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningDataModule, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset, random_split
+from torch.utils.data import DataLoader, random_split
 
 from lightning_easiness import (
     Ablation,
@@ -33,6 +33,7 @@ from tests.selecting import (
     HighestLoss,
     IndexedBase,
     IndexedPoints,
+    OverSubset,
     Sizes,
     Traces,
     fit,
@@ -45,7 +46,7 @@ from tests.small import Net, Points, assert_identical, loader, streams, trainer
 def fitted(data: Any) -> dict[str, Any]:
     """Everything that a fit leaves behind."""
     seed_everything(7, verbose=False)
-    module, made = Net("adam"), trainer()
+    module, made = Traces("adam"), trainer()
     made.fit(module, datamodule=data)
     optimizer = made.optimizers[0].state_dict()
     metrics = {name: value for name, value in made.callback_metrics.items() if not name.startswith("easiness/")}
@@ -53,18 +54,11 @@ def fitted(data: Any) -> dict[str, Any]:
     return {**left, "streams": streams()}
 
 
-class OverSubset(Base):
-    """What users do by hand: train on a torch Subset."""
-
-    def setup(self, stage: str) -> None:
-        self.train = Subset(Points(self.n), range(3, 50, 2))
-
-
 SELECTIONS: dict[str, tuple[type[Base], Selection | None]] = {
-    "no selection": (Base, None),
-    "a ratio of nothing": (Base, Ablation(scores(), ratio=0.0)),
-    "all indices": (Base, Keep(range(53))),
-    "some indices": (OverSubset, Keep(range(3, 50, 2))),
+    "no selection": (IndexedBase, None),
+    "a ratio of nothing": (IndexedBase, Ablation(scores(), ratio=0.0)),
+    "all indices": (IndexedBase, Keep(range(53))),
+    "some indices": (OverSubset, Keep(OverSubset.kept)),
 }
 LOADERS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -78,7 +72,7 @@ LOADERS: dict[str, dict[str, Any]] = {
 def test_training_is_what_users_do_by_hand_to_the_bit(kind: str, options: str) -> None:
     by_hand, selection = SELECTIONS[kind]
     plain = fitted(by_hand(**LOADERS[options]))
-    assert_identical(plain, fitted(EasinessDataModule(Base(**LOADERS[options]), selection)))
+    assert_identical(plain, fitted(EasinessDataModule(IndexedBase(**LOADERS[options]), selection)))
 
 
 def test_everything_kept_is_the_users_loader_itself() -> None:
@@ -90,8 +84,8 @@ def test_everything_kept_is_the_users_loader_itself() -> None:
 def test_an_observation_leaves_the_training_as_it_is() -> None:
     """A rule that observes and one that does not, with the same choice, train alike to the bit."""
     observing = type("Observing", (Sizes,), {"needs_observation": True})
-    plain = fitted(EasinessDataModule(Base(), Sizes([30, 20])))
-    assert_identical(plain, fitted(EasinessDataModule(Base(), observing([30, 20]))))
+    plain = fitted(EasinessDataModule(IndexedBase(), Sizes([30, 20])))
+    assert_identical(plain, fitted(EasinessDataModule(IndexedBase(), observing([30, 20]))))
 
 
 # ------------------------------------------------------------------------------------------------- hooks and state
@@ -118,8 +112,7 @@ class Recorder(LightningDataModule):
         self.batch_size = 4
         self.seen = 0
 
-    def prepare_data(self) -> None:
-        self.calls.append("prepare_data")
+    prepare_data = noting("prepare_data", lambda: None)
 
     def setup(self, stage: str) -> None:
         self.calls.append(f"setup {stage} {self.trainer is not None}")
@@ -435,9 +428,14 @@ def test_one_hot_labels_are_replaced() -> None:
     assert len(relabel.changed_indices) == 21
 
 
+class Augmented(IndexedPoints):
+    def __init__(self) -> None:
+        super().__init__(augment=True)
+
+
 def test_new_labels_are_a_data_set_that_hands_them_out_to_the_bit() -> None:
     """What is tried before the fit, so that labels that cannot be replaced are known, leaves no trace."""
-    relabel, data = Relabel(scores(), 0.4), Points(augment=True)
+    relabel, data = Relabel(scores(), 0.4), Augmented()
     data.y = relabel.new_labels
     by_hand = fitted(EasinessDataModule(loader(data)))
-    assert_identical(by_hand, fitted(EasinessDataModule(loader(Points(augment=True)), relabel)))
+    assert_identical(by_hand, fitted(EasinessDataModule(loader(Augmented()), relabel)))

@@ -12,9 +12,9 @@ import torch
 
 from lightning_easiness import EasinessRecord
 from tests.contracts.cases import SELECTIONS
-from tests.distributed_selected_fit import KEPT, LEVELS_ONLINE, SHARE, Learns
+from tests.distributed_selected_fit import LEVELS_ONLINE, SHARE, Learns
 from tests.processes import run_script
-from tests.selecting import IndexedPoints
+from tests.selecting import IndexedPoints, OverSubset
 from tests.set_fits import SIGMA2, assert_clear, easiness_at, easiness_loop, level_of
 from tests.small import assert_identical
 
@@ -81,7 +81,7 @@ def test_it_is_what_users_do_by_hand_to_the_bit(kept: str, processes: int, folde
     ours, theirs = (seen(folders, processes, "by_hand", f"{kept}-{who}") for who in ("ours", "by-hand"))
     for name in ("batches", "lengths", "validations", "weights", "steps"):
         assert_identical([rank[name] for rank in ours], [rank[name] for rank in theirs], name)
-    assert set(examples(ours, 1)) == set(KEPT if kept == "some" else EVERYTHING)
+    assert set(examples(ours, 1)) == set(OverSubset.kept if kept == "some" else EVERYTHING)
 
 
 # ------------------------------------------------------------------------------------------- epochs

@@ -65,10 +65,11 @@ def another(ours: str) -> str:
 
 
 KEPT = [list(range(20, 44)), list(range(5, 29)), list(range(30, 53))]
-ONCE: dict[str, Selection] = {
+ONCE: dict[str, Selection | None] = {
     "Keep": Keep(KEPT[0]),
     "Once": type("Once", (HighestLoss,), {"every_epoch": False})(0.5),
     "Sizes": type("Sizes", (Keep,), {})(KEPT[0]),  # a rule of that name that is made once by now
+    "training on everything": None,
 }
 
 
@@ -83,19 +84,15 @@ def test_a_choice_of_another_rule_counts_for_no_epoch(of_sizes: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ONCE)
-def test_a_choice_of_another_rule_does_not_count_for_one_that_is_made_once(name: str, of_sizes: Path) -> None:
+def test_a_choice_of_another_rule_does_not_count_for_one_that_is_made_once_or_for_none(
+    name: str, of_sizes: Path
+) -> None:
     data = EasinessDataModule(IndexedBase(), ONCE[name])
     with pytest.warns(UserWarning, match=another(name)):
         module, _ = fit(data, max_epochs=3, ckpt_path=of_sizes)
-    assert sorted(module.epoch(2)) == data.selected_indices.tolist()
-    if isinstance(ONCE[name], Keep):
-        assert sorted(module.epoch(2)) == KEPT[0]
-
-
-def test_without_a_selection_all_is_trained_on_after_one(of_sizes: Path) -> None:
-    with pytest.warns(UserWarning, match=another("training on everything")):
-        module, _ = fit(IndexedBase(), max_epochs=3, ckpt_path=of_sizes)
-    assert sorted(module.epoch(2)) == list(range(SIZE))
+    chosen = range(SIZE) if ONCE[name] is None else data.selected_indices.tolist()
+    assert sorted(module.epoch(2)) == list(chosen)
+    assert not isinstance(ONCE[name], Keep) or chosen == KEPT[0]
 
 
 def test_a_choice_of_the_same_rule_counts_without_a_word(of_sizes: Path, recwarn: pytest.WarningsRecorder) -> None:
