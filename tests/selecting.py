@@ -57,6 +57,12 @@ class IndexedBase(Base):
         self.train = IndexedPoints(self.n)
 
 
+class ListsTargets(IndexedBase):
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.train.targets = self.train.y.tolist()  # type: ignore[attr-defined]
+
+
 class OverSubset(IndexedBase):
     """What users do by hand."""
 

@@ -428,14 +428,9 @@ def test_one_hot_labels_are_replaced() -> None:
     assert len(relabel.changed_indices) == 21
 
 
-class Augmented(IndexedPoints):
-    def __init__(self) -> None:
-        super().__init__(augment=True)
-
-
 def test_new_labels_are_a_data_set_that_hands_them_out_to_the_bit() -> None:
     """What is tried before the fit, so that labels that cannot be replaced are known, leaves no trace."""
-    relabel, data = Relabel(scores(), 0.4), Augmented()
+    relabel, data = Relabel(scores(), 0.4), IndexedPoints(augment=True)
     data.y = relabel.new_labels
     by_hand = fitted(EasinessDataModule(loader(data)))
-    assert_identical(by_hand, fitted(EasinessDataModule(loader(Augmented()), relabel)))
+    assert_identical(by_hand, fitted(EasinessDataModule(loader(IndexedPoints(augment=True)), relabel)))

@@ -27,6 +27,7 @@ from tests.selecting import (
     IndexedBase,
     IndexedPoints,
     Listed,
+    ListsTargets,
     Selected,
     Sizes,
     Traces,
@@ -280,12 +281,6 @@ def test_a_line_for_each_epoch(caplog: pytest.LogCaptureFixture) -> None:
     assert len(lines) == 3
     assert lines[0].startswith("Epoch 0: Sizes trains on 8 of 53 examples (15.1%), chosen in ")
     assert "; 6 of them at random, up to the minimum" in lines[0]
-
-
-class ListsTargets(IndexedBase):
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        self.train.targets = self.train.y.tolist()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("data", "rule"), [(ListsTargets, Sizes), (IndexedBase, HardestSizes)])

@@ -19,7 +19,19 @@ from torch.utils.data import (
 )
 
 from lightning_easiness import Ablation, EasinessDataModule, Keep, Selection, SelectionState
-from tests.selecting import Base, HighestLoss, IndexedBase, IndexedPoints, Listed, Sizes, Traces, over, refusal, scores
+from tests.selecting import (
+    Base,
+    HighestLoss,
+    IndexedBase,
+    IndexedPoints,
+    Listed,
+    ListsTargets,
+    Sizes,
+    Traces,
+    over,
+    refusal,
+    scores,
+)
 from tests.small import Points, loader, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")
@@ -184,11 +196,6 @@ def test_bad_arguments() -> None:
 
 
 def test_scores_of_another_data_set_of_the_same_size() -> None:
-    class ListsTargets(Base):
-        def setup(self, stage: str) -> None:
-            super().setup(stage)
-            self.train.targets = Points(53, seed=1).y  # type: ignore[attr-defined]
-
     rule = Ablation(scores(target=Points(53, seed=2).y), 0.1)
     message = "The `scores` of Ablation and the data set are not of the same data: example"
     assert refusal(ValueError, ListsTargets(), rule).startswith(message)

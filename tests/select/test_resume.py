@@ -95,11 +95,6 @@ def test_a_choice_of_another_rule_does_not_count_for_one_that_is_made_once_or_fo
     assert not isinstance(ONCE[name], Keep) or chosen == KEPT[0]
 
 
-def test_a_choice_of_the_same_rule_counts_without_a_word(of_sizes: Path, recwarn: pytest.WarningsRecorder) -> None:
-    fit(IndexedBase(), Sizes([24, 24]), ckpt_path=of_sizes)
-    assert not [one for one in recwarn if "holds a choice" in str(one.message)]
-
-
 def test_resumed_with_another_data_set(of_sizes: Path) -> None:
     with pytest.raises(ValueError, match="The data set and the selection in the checkpoint are not of") as error:
         fit(Base(40), Sizes([20, 20]), ckpt_path=of_sizes)

@@ -62,29 +62,25 @@ def test_the_minimum_of_a_batch(minimum: int | None, least: int) -> None:
     assert {len(indices) for epoch, indices, _ in module.batches if epoch == 1} == {least}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_record_holds_what_batches_kept_under_the_right_index(workers: int, tmp_path: Path) -> None:
-    module, callback = seeded(Batches), EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2)
+@pytest.mark.parametrize(("workers", "online"), [(0, True), (2, True), (0, False)])
+def test_the_record_holds_what_batches_kept_under_the_right_index(workers: int, online: bool, tmp_path: Path) -> None:
+    """The fraction that they kept is logged each epoch."""
+    module, logger = seeded(Batches), CSVLogger(tmp_path, name="", version="")
+    callback = EasinessCallback(tmp_path / "record", every_n_epochs=1, online=online, sigma2=SIGMA2)
     data = IndexedBase(num_workers=workers)
-    fit(training(per="batch", early_epochs=1), module, [callback], data, max_epochs=4)
-    online = EasinessRecord.load(tmp_path, series="train-online")
+    fit(training(per="batch", early_epochs=1), module, [callback], data, max_epochs=4, logger=logger)
+    fractions = [pytest.approx(size / SIZE) for size in module.lengths(4)]
+    assert callback.usage.data_use == fractions
+    assert [row["easiness/selected_share"] for row in logged(tmp_path)] == fractions
+    assert callback.usage.data_use[0] == 1 > callback.usage.data_use[-1]
+    if not online:
+        return
+    record = EasinessRecord.load(tmp_path / "record", series="train-online")
     for epoch in range(4):
-        trained = [i for at, indices, _, _ in module.steps for i in indices if at == epoch]
-        assert online.count[0, epoch].tolist() == [trained.count(i) for i in EVERYTHING]
+        assert record.count[0, epoch].tolist() == [module.epoch(epoch).count(i) for i in EVERYTHING]
         for at, indices, losses, _ in module.steps:
             if at == epoch:
-                torch.testing.assert_close(online.loss[0, epoch, indices].float(), losses)
-    assert callback.usage.data_use == [pytest.approx(len(set(module.epoch(epoch))) / SIZE) for epoch in range(4)]
-    assert callback.usage.data_use[0] == 1 > callback.usage.data_use[-1]
-
-
-def test_the_fraction_that_batches_kept_is_logged_each_epoch(tmp_path: Path) -> None:
-    module, callback = seeded(Batches), EasinessCallback(tmp_path / "record", online=False, sigma2=SIGMA2)
-    logger = CSVLogger(tmp_path, name="", version="")
-    fit(training(per="batch", early_epochs=1), module, [callback], max_epochs=4, logger=logger)
-    fractions = [pytest.approx(size / SIZE) for size in module.lengths(4)]
-    assert [row["easiness/selected_share"] for row in logged(tmp_path)] == fractions
-    assert callback.usage.data_use == fractions
+                torch.testing.assert_close(record.loss[0, epoch, indices].float(), losses)
 
 
 def test_batches_without_a_medium_example_say_what_filled_them(caplog: pytest.LogCaptureFixture) -> None:

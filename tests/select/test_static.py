@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from lightning_easiness import Ablation, Relabel, Scores
 from lightning_easiness.functional import ablate
@@ -157,11 +156,3 @@ def test_labels_that_are_not_known_are_not_compared() -> None:
     target = torch.where(torch.arange(53) % 2 == 0, -1, Points().y)
     assert len(Ablation(scores(), 0.5).select(SelectionState(53, target=target))) == 26
     assert len(Ablation(unlabelled(), 0.5).select(STATE)) == 26
-
-
-def test_streams_of_epochs_differ_and_repeat() -> None:
-    def draw(seed: int, epoch: int) -> Tensor:
-        return torch.rand(3, generator=SelectionState(5, epoch=epoch, seed=seed).generator())
-
-    assert torch.equal(draw(1, 2), draw(1, 2))
-    assert len({tuple(draw(seed, epoch).tolist()) for seed in range(3) for epoch in range(3)}) == 9
