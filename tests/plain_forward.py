@@ -61,11 +61,12 @@ def eval_forward(module: Net, weights: dict[str, Tensor] | None = None) -> Calla
 
 
 class Traces(Net):
-    """Keeps (epoch, index, loss, margin, correct) of each example of each step, by plain arithmetic."""
+    """Keeps (epoch, index, loss, margin, correct) and the softmax of each example of each step, by plain arithmetic."""
 
     def __init__(self, optimizer: str = "sgd") -> None:
         super().__init__(optimizer)
         self.trace: list[tuple[int, int, float, float, bool]] = []
+        self.softmax: list[tuple[int, list[float]]] = []  # of an example of this index
         self.traced: tuple[int, int] | None = None
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -78,7 +79,24 @@ class Traces(Net):
                 loss = -float(row.double().log_softmax(0)[target])
                 margin, correct = float(row[target]) - max(others), int(row.argmax()) == target
                 self.trace.append((self.current_epoch, int(index), loss, margin, correct))
+                exps = row.double().exp()
+                self.softmax.append((int(index), (exps / exps.sum()).tolist()))
         return nn.functional.cross_entropy(logits, y)
+
+
+def check_online(record: EasinessRecord, trace: list[Any]) -> None:
+    """Hold every value of an online series against the trace of all processes."""
+    target = Points(record.num_examples).y.tolist()
+    sighted = {entry[1] for entry in trace}
+    assert record.target.tolist() == [y if index in sighted else -1 for index, y in enumerate(target)]
+    for checkpoint, epoch in enumerate(record.epochs.tolist()):
+        fields = [record.field(name)[0, checkpoint].tolist() for name in ("count", "loss", "margin", "correct")]
+        for index, (count, loss, margin, correct) in enumerate(zip(*fields, strict=True)):
+            seen = [entry for entry in trace if tuple(entry[:2]) == (epoch, index)]
+            assert count == len(seen)
+            mean = [sum(entry[column] for entry in seen) / len(seen) if seen else math.nan for column in (2, 3)]
+            assert [loss, margin] == pytest.approx(mean, abs=1e-5, rel=1e-6, nan_ok=True)
+            assert correct == (bool(seen) and sum(entry[4] for entry in seen) * 2 >= len(seen))
 
 
 class Snapshots(Callback):

@@ -83,10 +83,7 @@ class HighestLossOnce(HighestLoss):
 def trained(observer: dict[str, Any] | None = None, **options: Any) -> Case:
     """SampleEasinessTraining, alone or beside a callback of some options."""
     options = {"early_epochs": 1, **options}
-    return Case(
-        observer,
-        lambda: SampleEasinessTraining(**options),
-    )
+    return Case(observer, lambda: SampleEasinessTraining(**options))
 
 
 # name -> Case(options of the callback or None, a function that makes the selection)
@@ -144,6 +141,13 @@ class CountsCalls(Net):
         return super().forward(x)
 
 
+class Compiled(Net):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        torch._dynamo.reset()
+        self.net = torch.compile(self.net, backend="eager")
+
+
 class Training(NamedTuple):
     data: Callable[[], Any]
     module: type[Net] = Net
@@ -164,6 +168,7 @@ TRAININGS: dict[str, Training] = {
     "reload each epoch": Training(lambda: loader(), options={"reload_dataloaders_every_n_epochs": 1}),
     "frozen batch norm": Training(lambda: loader(), FrozenNorm),
     "buffers that change in eval mode": Training(lambda: loader(), CountsCalls),
+    "a compiled part": Training(lambda: loader(), Compiled),
     "drop last, validation within the epoch": Training(
         lambda: loader(drop_last=True), options={"val_check_interval": 0.5}
     ),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lightning_easiness import EasinessRecord
 from tests.contracts.cases import CALLBACKS
 from tests.distributed_fit import Constant
+from tests.plain_forward import check_online
 from tests.processes import run_script
 from tests.small import Net, Points, assert_identical, recorded
 
@@ -145,14 +146,7 @@ def test_online_values_and_padding(kind: str, fits: dict[str, Path]) -> None:
     record = EasinessRecord.load(folder / "record", series="train-online")
     padded = -(-53 // ranks(kind)) * ranks(kind)
     assert record.count.sum(-1).tolist() == [[padded, padded]]
-    assert torch.equal(record.target, Points().y)
-    for epoch in range(2):
-        for index in range(53):
-            seen = [entry for entry in trace if tuple(entry[:2]) == (epoch, index)]
-            assert int(record.count[0, epoch, index]) == len(seen) >= 1
-            mean = torch.tensor([entry[2:4] for entry in seen]).mean(0)
-            recorded = torch.stack([record.loss[0, epoch, index], record.margin[0, epoch, index]])
-            torch.testing.assert_close(recorded, mean, atol=1e-5, rtol=0)
+    check_online(record, trace)
     averaged = record.probabilities()[torch.arange(53), Points().y]
     for index in range(53):
         seen = [math.exp(-entry[2]) for entry in trace if entry[1] == index]

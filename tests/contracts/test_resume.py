@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_easiness import EasinessCallback, EasinessRecord
+from lightning_easiness import EasinessCallback
 from tests.contracts.cases import CALLBACKS, SELECTIONS
+from tests.made_runs import whole as whole_message
 from tests.resuming import BATCHES, Plain, Resumable, Stop
 from tests.small import Net, assert_identical, loader, recorded, trainer
 
@@ -117,25 +118,18 @@ def test_resumed_before_what_is_recorded_already(whole: Any, tmp_path: Path) -> 
     assert_identical(recorded(tmp_path / "record"), record)
 
 
-def test_a_second_fit_of_the_same_trainer_goes_on(tmp_path: Path) -> None:
-    observer = EasinessCallback(tmp_path, every_n_epochs=1)
-    train, module = trainer(callbacks=[observer], max_epochs=1), Net()
-    train.fit(module, loader())
-    train.fit_loop.max_epochs = 3
-    train.fit(module, loader())
-    record = EasinessRecord.load(tmp_path, "train-probe")
-    assert (record.num_runs, record.steps.tolist()) == (1, [7, 14, 21])
-
-
 def test_starting_anew_over_a_run_is_an_error(tmp_path: Path) -> None:
-    trainer(callbacks=[EasinessCallback(tmp_path, run="only")], max_epochs=1).fit(Net(), loader())
+    def anew(**options: Any) -> None:
+        trainer(callbacks=[EasinessCallback(tmp_path, run="only", **options)], max_epochs=1).fit(Net(), loader())
+
+    anew()
     before = recorded(tmp_path)
-    with pytest.raises(RuntimeError) as error:
-        trainer(callbacks=[EasinessCallback(tmp_path, run="only")], max_epochs=1).fit(Net(), loader())
-    assert str(error.value) == (
+    message = (
         f"Run 'only' in '{tmp_path}' already holds checkpoints. Resume its training with trainer.fit(ckpt_path=...),"
         " delete the folder, give EasinessCallback another `run` or `dirpath`, or exist_ok=True to replace its"
         " checkpoints as training repeats them."
     )
+    with pytest.raises(RuntimeError, match=whole_message(message)):
+        anew()
     assert recorded(tmp_path) == before
-    trainer(callbacks=[EasinessCallback(tmp_path, run="only", exist_ok=True)], max_epochs=1).fit(Net(), loader())
+    anew(exist_ok=True)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, seed_everything
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from lightning_easiness import EasinessCallback, EasinessRecord
+from lightning_easiness import EasinessCallback
 from tests.contracts.cases import CALLBACKS, EVERYTHING, SELECTIONS, TRAININGS
 from tests.resuming import Plain, Resumable
 from tests.small import Net, Points, assert_identical, fitted, loader, recorded, trainer
@@ -42,68 +42,36 @@ def test_a_callback_that_observes_everything_changes_no_selected_training(case: 
     assert recorded(tmp_path / "everything")
 
 
-def test_loader_and_data_set_stay_the_users(tmp_path: Path) -> None:
-    dataset = Points()
-    data = loader(dataset)
-    before = dict(vars(data))
+class Users(Points):
+    """Cannot be copied, and asks its worker for itself."""
 
-    class Check(Callback):
-        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-            assert trainer.train_dataloader is data
-            assert isinstance(data, DataLoader)
-            assert data.dataset is dataset
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise copy.Error("on purpose")
 
-    trainer(callbacks=[Check(), EasinessCallback(tmp_path)]).fit(Net(), data)
-    assert vars(data) == before
-    assert type(data) is DataLoader
-
-
-class AsksItsWorker(Points):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         info = torch.utils.data.get_worker_info()
-        assert info is None or isinstance(info.dataset, AsksItsWorker)
+        assert info is None or isinstance(info.dataset, Users)
         return super().__getitem__(index)
 
 
 def check_worker(worker_id: int) -> None:
-    assert isinstance(torch.utils.data.get_worker_info().dataset, AsksItsWorker)
+    assert isinstance(torch.utils.data.get_worker_info().dataset, Users)
 
 
-def test_a_worker_sees_the_users_data_set(tmp_path: Path) -> None:
-    data = loader(AsksItsWorker(), num_workers=1, worker_init_fn=check_worker)
-    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Net(), data)
+class CheckLoader(Callback):
+    def __init__(self, data: DataLoader, dataset: Points) -> None:
+        self.data, self.dataset = data, dataset
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        assert trainer.train_dataloader is self.data
+        assert isinstance(self.data, DataLoader)
+        assert self.data.dataset is self.dataset
 
 
-def test_compiled_module(tmp_path: Path) -> None:
-    pytest.importorskip("torch._dynamo")
-    results = []
-    for callbacks in ([], [EasinessCallback(tmp_path)]):
-        seed_everything(3, verbose=False)
-        torch._dynamo.reset()
-        module = Net()
-        module.net = torch.compile(module.net, backend="eager")
-        results.append(fitted(module, loader(), callbacks))
-    assert_identical(results[0], results[1])
-    assert EasinessRecord.load(tmp_path, series="train-online").count.sum() == 2 * 53
-
-
-def test_device_hooks_see_no_training_in_an_evaluation_pass(tmp_path: Path) -> None:
-    class Augments(Net):
-        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-            x, y = batch
-            return (x + 100 if self.trainer.training else x), y
-
-    module = Augments()
-    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(module, loader())
-    module.eval()
-    points = Points()
-    expected = nn.functional.cross_entropy(module(points.x), points.y, reduction="none")
-    torch.testing.assert_close(EasinessRecord.load(tmp_path, "train-probe").loss[0, -1], expected.detach())
-
-
-def test_a_data_set_that_cannot_be_copied(tmp_path: Path) -> None:
-    class Uncopyable(Points):
-        def __deepcopy__(self, memo: Any) -> Dataset:
-            raise copy.Error("on purpose")
-
-    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Net(), loader(Uncopyable()))
+@pytest.mark.parametrize("options", [{}, {"num_workers": 1, "worker_init_fn": check_worker}], ids=["alone", "a worker"])
+def test_loader_and_data_set_stay_the_users(options: dict[str, Any], tmp_path: Path) -> None:
+    dataset = Users()
+    data = loader(dataset, **options)
+    before = dict(vars(data))
+    trainer(callbacks=[CheckLoader(data, dataset), EasinessCallback(tmp_path)]).fit(Net(), data)
+    assert (type(data), vars(data)) == (DataLoader, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from lightning_easiness.data.indexed_loader import IndexSource, follow, unfollow
-from tests.small import Points, loader
+from tests.small import Points, assert_identical, loader
 
 
 class Indices(Points):
@@ -39,6 +40,12 @@ class Mine(DataLoader):
             yield batch
 
 
+def followed(data: Any) -> tuple[Any, IndexSource]:
+    source = IndexSource()
+    follow(data, source)
+    return data, source
+
+
 def taken(source: IndexSource) -> list[int]:
     index = source.take()
     assert index is not None
@@ -46,121 +53,103 @@ def taken(source: IndexSource) -> list[int]:
     return index.tolist()
 
 
-class TestFollow:
-    @pytest.mark.parametrize("workers", [0, 2])
-    @pytest.mark.parametrize("persistent", [False, True])
-    def test_indices_epoch_after_epoch(self, workers: int, persistent: bool) -> None:
-        if persistent and not workers:
-            pytest.skip("there are no workers to persist")
-        data, source = loader(Indices(), num_workers=workers, persistent_workers=persistent), IndexSource()
-        follow(data, source)
-        for _ in range(3):
-            for _, indices in data:
-                assert taken(source) == indices.tolist()
-            assert source.take() is None
-        unfollow(data, source)
+def check_epoch(batches: Iterator[Any], *sources: IndexSource) -> None:
+    """Hold the indices of each batch against those in it."""
+    for _, indices in batches:
+        assert [taken(source) for source in sources] == [indices.tolist()] * len(sources)
 
-    @pytest.mark.parametrize("persistent", [False, True])
-    def test_an_epoch_that_is_left(self, persistent: bool) -> None:
-        """What was fetched ahead then belongs to no later batch, though persistent workers keep the iterator."""
-        data, source = loader(Indices(), num_workers=1, persistent_workers=persistent), IndexSource()
-        follow(data, source)
-        ahead = iter(data)
-        for _ in range(3):
-            next(ahead)
-        assert len(taken(source)) == 8
-        for _, indices in data:
-            assert taken(source) == indices.tolist()
-        unfollow(data, source)
 
-    def test_batches_ahead_of_their_use(self) -> None:
-        data, source = loader(Indices()), IndexSource()
-        follow(data, source)
-        indices = [batch[1].tolist() for batch in data]
-        assert [taken(source) for _ in indices] == indices
-
-    def test_another_reads_the_loader_beside(self) -> None:
-        """The last batch was fetched ahead, and asking for one more gives none: it is the loop's all the same."""
-        data, source = loader(Indices(), shuffle=False, sampler=Shuffled()), IndexSource()
-        follow(data, source)
-        loop = iter(data)
-        ahead = next(loop)
-        while ahead is not None:
-            batch, ahead = ahead, next(loop, None)
-            assert taken(source) == batch[1].tolist()
-            next(iter(data))
-
-    def test_several_followers(self) -> None:
-        data, sources = loader(Indices()), [IndexSource(), IndexSource()]
-        for source in (*sources, sources[0]):
-            follow(data, source)
-        for _, indices in data:
-            assert [taken(source) for source in sources] == [indices.tolist()] * 2
-        unfollow(data, sources[0])
-        for _, indices in data:
-            assert sources[0].take() is None
-            assert taken(sources[1]) == indices.tolist()
-        unfollow(data, sources[1])
-        assert type(data) is DataLoader
-
-    @pytest.mark.parametrize("workers", [0, 2])
-    def test_batches_are_the_same_to_the_bit(self, workers: int) -> None:
-        read = []
-        for followed in (False, True):
-            torch.manual_seed(4)
-            data = loader(Points(augment=workers > 0), num_workers=workers)
-            if followed:
-                follow(data, IndexSource())
-            read.append(([batch for _ in range(2) for batch in data], torch.get_rng_state()))
-        for (x, y), (other_x, other_y) in zip(read[0][0], read[1][0], strict=True):
-            assert torch.equal(x, other_x)
-            assert torch.equal(y, other_y)
-        assert torch.equal(read[0][1], read[1][1])
-
-    def test_the_loader_is_the_users_again(self) -> None:
-        data: Any = Mine(Indices(), batch_size=8)
-        source, before = IndexSource(), dict(vars(data))
-        unfollow(data, source)  # nobody does
-        follow(data, source)
-        assert isinstance(data, Mine)
-        assert type(data).__name__ == "IndexedMine"
-        assert [key for key in ("dataset", "collate_fn", "worker_init_fn") if getattr(data, key) != before[key]] == []
-        for _ in data:
-            assert data.dataset is before["dataset"]
-        assert data.given == 7
-        unfollow(data, source)
-        assert type(data) is Mine
-        assert {key: value for key, value in vars(data).items() if key != "given"} == before
-        assert len(list(data)) == 7
-        assert len(taken(source)) == 8  # of the time when it was followed
-
-    def test_a_batch_that_is_none_has_no_hooks(self) -> None:
-        def drop_first(examples: list[Any]) -> Any:
-            return None if examples[0][1] == 0 else default_collate(examples)
-
-        data, source = loader(Indices(), shuffle=False, collate_fn=drop_first), IndexSource()
-        follow(data, source)
-        for batch in data:
-            if batch is not None:
-                assert taken(source) == batch[1].tolist()
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
+def test_indices_epoch_after_epoch_also_after_one_that_is_left(workers: int, persistent: bool) -> None:
+    """What was fetched ahead then belongs to no later batch, though persistent workers keep the iterator."""
+    data, source = followed(loader(Indices(), num_workers=workers, persistent_workers=persistent))
+    ahead = iter(data)
+    for _ in range(3):
+        next(ahead)
+    assert len(taken(source)) == 8
+    for _ in range(3):
+        check_epoch(iter(data), source)
         assert source.take() is None
+    unfollow(data, source)
 
-    @pytest.mark.parametrize(
-        "keys",
-        [
-            [0, 1, 2],
-            (3, 4),
-            np.array([5, 6]),
-            torch.tensor([7, 8]),
-            [np.int64(9), torch.tensor(10), np.uint8(11)],
-        ],
-    )
-    def test_keys_of_every_kind(self, keys: Any) -> None:
-        class Given(Indices):
-            def __getitem__(self, key: Any) -> Any:
-                return default_collate([super(Given, self).__getitem__(int(one)) for one in key])
 
-        data: Any = DataLoader(Given(), batch_size=None, sampler=[keys])  # type: ignore[arg-type]
-        source = IndexSource()
+def test_batches_ahead_of_their_use() -> None:
+    data, source = followed(loader(Indices()))
+    indices = [batch[1].tolist() for batch in data]
+    assert [taken(source) for _ in indices] == indices
+
+
+def test_another_reads_the_loader_beside() -> None:
+    """The last batch was fetched ahead, and asking for one more gives none: it is the loop's all the same."""
+    data, source = followed(loader(Indices(), shuffle=False, sampler=Shuffled()))
+    loop = iter(data)
+    ahead = next(loop)
+    while ahead is not None:
+        batch, ahead = ahead, next(loop, None)
+        assert taken(source) == batch[1].tolist()
+        next(iter(data))
+
+
+def test_several_followers() -> None:
+    data, sources = loader(Indices()), [IndexSource(), IndexSource()]
+    for source in (*sources, sources[0]):
         follow(data, source)
-        assert [indices.tolist() for _, indices in data] == [taken(source)] == [[int(key) for key in keys]]
+    check_epoch(iter(data), *sources)
+    unfollow(data, sources[0])
+    check_epoch(iter(data), sources[1])
+    assert sources[0].take() is None
+    unfollow(data, sources[1])
+    assert type(data) is DataLoader
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_to_the_bit(workers: int) -> None:
+    read = []
+    for is_followed in (False, True):
+        torch.manual_seed(4)
+        data = loader(Points(augment=workers > 0), num_workers=workers)
+        if is_followed:
+            followed(data)
+        read.append(([batch for _ in range(2) for batch in data], torch.get_rng_state()))
+    assert_identical(read[0], read[1])
+
+
+def test_the_loader_is_the_users_again() -> None:
+    data: Any = Mine(Indices(), batch_size=8)
+    source, before = IndexSource(), dict(vars(data))
+    unfollow(data, source)  # nobody does
+    follow(data, source)
+    assert isinstance(data, Mine)
+    assert type(data).__name__ == "IndexedMine"
+    names = ("dataset", "collate_fn", "worker_init_fn")
+    for _ in data:
+        assert [getattr(data, name) for name in names] == [before[name] for name in names]
+    assert data.given == 7
+    unfollow(data, source)
+    assert type(data) is Mine
+    assert {key: value for key, value in vars(data).items() if key != "given"} == before
+    assert len(list(data)) == 7
+    assert len(taken(source)) == 8  # of the time when it was followed
+
+
+def test_a_batch_that_is_none_has_no_hooks() -> None:
+    def drop_first(examples: list[Any]) -> Any:
+        return None if examples[0][1] == 0 else default_collate(examples)
+
+    data, source = followed(loader(Indices(), shuffle=False, collate_fn=drop_first))
+    check_epoch((batch for batch in data if batch is not None), source)
+    assert source.take() is None
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [[0, 1, 2], (3, 4), np.array([5, 6]), torch.tensor([7, 8]), [np.int64(9), torch.tensor(10), np.uint8(11)]],
+    ids=["list", "tuple", "array", "tensor", "mixed"],
+)
+def test_keys_of_every_kind(keys: Any) -> None:
+    class Given(Indices):
+        def __getitem__(self, key: Any) -> Any:
+            return default_collate([super(Given, self).__getitem__(int(one)) for one in key])
+
+    data, source = followed(DataLoader(Given(), batch_size=None, sampler=[keys]))  # type: ignore[arg-type]
+    assert [indices.tolist() for _, indices in data] == [taken(source)] == [[int(key) for key in keys]]

@@ -59,23 +59,12 @@ class TestOrderedLoader:
         set_rng_state(before)
 
     def test_how_the_user_loads_is_kept(self) -> None:
-        options: dict[str, Any] = {
-            "batch_size": 5,
-            "num_workers": 2,
-            "collate_fn": default_collate,
-            "pin_memory": True,
-            "timeout": 7,
-            "worker_init_fn": print,
-            "multiprocessing_context": "spawn",
-            "prefetch_factor": 3,
-            "drop_last": True,
-            "shuffle": True,
-            "persistent_workers": True,
-        }
+        kept: dict[str, Any] = {"num_workers": 2, "pin_memory": True, "timeout": 7, "prefetch_factor": 3}
+        replaced = {"batch_size": 5, "drop_last": True, "shuffle": True, "persistent_workers": True}
+        wrapped = {"collate_fn": default_collate, "worker_init_fn": print, "multiprocessing_context": "spawn"}
         points = Points()
-        ordered, batches = ordered_loader(DataLoader(points, **options))
-        for name in ("num_workers", "pin_memory", "timeout", "prefetch_factor"):
-            assert getattr(ordered, name) == options[name], name
+        ordered, batches = ordered_loader(DataLoader(points, **kept, **replaced, **wrapped))  # type: ignore[arg-type]
+        assert {name: getattr(ordered, name) for name in kept} == kept
         assert ordered.multiprocessing_context.get_start_method() == "spawn"
         assert ordered.dataset.dataset is points  # type: ignore[attr-defined]
         assert ordered.collate_fn.args == (default_collate,)  # type: ignore[attr-defined]

@@ -41,9 +41,11 @@ from lightning_easiness.data.subset import (
     whole,
 )
 from lightning_easiness.data.subset_loader import check_selectable, select_from
+from tests.made_runs import whole as raised
 from tests.small import Points
 
 KEPT = torch.tensor([2, 3, 5, 7, 11, 13, 17])
+BY_FOUR = [[2, 3, 5, 7], [11, 13, 17]]
 Pair = namedtuple("Pair", "x y")
 
 
@@ -78,41 +80,49 @@ class Fetches(Numbers):
         return indices
 
 
+class Loud(DataLoader):
+    """A loader of the user's own, with an argument and an attribute of its own."""
+
+    def __init__(self, dataset: Any, volume: int, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.volume = volume
+
+    def __iter__(self) -> Iterator[Any]:
+        return (batch * self.volume for batch in super().__iter__())
+
+
+def selected_from(loader: DataLoader, kept: Tensor = KEPT) -> Any:
+    return select_from(loader, SelectedDataset(loader.dataset, kept))
+
+
+def batches(loader: DataLoader) -> list[list[int]]:
+    return [batch.tolist() for batch in loader]
+
+
 # ---------------------------------------------------------------------------------------------------- the data set
 
 
 def test_positions_and_indices() -> None:
     selected = SelectedDataset(Numbers(), KEPT)
-    assert len(selected) == 7
-    assert [selected[position] for position in range(7)] == KEPT.tolist()
-    assert selected[-1] == 17
-    assert selected.__getitems__([0, 6]) == [2, 17]
-    assert selected.classes == ("a", "b")
-    assert whole(selected) is selected.dataset
-    assert num_examples(selected) == 20
+    assert [selected[position] for position in range(len(selected))] == KEPT.tolist()
+    assert (selected[-1], selected.__getitems__([0, 6]), selected.classes) == (17, [2, 17], ("a", "b"))
+    assert (whole(selected), num_examples(selected)) == (selected.dataset, 20)
     assert example_indices(selected, [1, 2]).tolist() == [3, 5]
     assert int(example_indices(selected, 1)) == 3
     assert example_indices(selected, torch.tensor([6])).tolist() == [17]
     assert example_indices(Numbers(), [1, 2]) == [1, 2]
-    again = pickle.loads(pickle.dumps(selected))
-    assert again[3] == 7
+    assert pickle.loads(pickle.dumps(selected))[3] == 7
     with pytest.raises(AttributeError):
         _ = selected.nothing
 
 
-def test_a_data_set_that_fetches_lists_is_asked_for_lists() -> None:
+def test_a_data_set_that_is_asked_for_lists() -> None:
     dataset = Fetches()
-    loader = select_from(DataLoader(dataset, batch_size=4), SelectedDataset(dataset, KEPT))
-    assert [batch.tolist() for batch in loader] == [[2, 3, 5, 7], [11, 13, 17]]
+    assert batches(selected_from(DataLoader(dataset, batch_size=4))) == BY_FOUR
     assert dataset.asked == (11, 13, 17)
-
-
-def test_a_data_set_of_whole_batches() -> None:
-    dataset = Lists()
-    sampler = BatchSampler(SequentialSampler(dataset), 4, drop_last=True)
-    loader = select_from(DataLoader(dataset, sampler=sampler, batch_size=None), SelectedDataset(dataset, KEPT))
-    assert [batch.tolist() for batch in loader] == [[2, 3, 5, 7]]
-    relabelled = SelectedDataset(dataset, KEPT, target=torch.ones(20, dtype=torch.int64))
+    sampler = BatchSampler(SequentialSampler(Lists()), 4, drop_last=True)
+    assert batches(selected_from(DataLoader(Lists(), sampler=sampler, batch_size=None))) == BY_FOUR[:1]
+    relabelled = SelectedDataset(Lists(), KEPT, target=torch.ones(20, dtype=torch.int64))
     with pytest.raises(TypeError, match="Lists is asked for whole batches, whose labels cannot be replaced one by one"):
         relabelled[[0, 1]]
 
@@ -166,37 +176,36 @@ def test_a_label_that_cannot_be_replaced(case: str) -> None:
 
 
 def test_only_labels_that_are_given_are_replaced() -> None:
-    points = Points(20)
-    target = torch.full((20,), -1)
+    points, target = Points(20), torch.full((20,), -1)
     target[5] = 9
     selected = SelectedDataset(points, KEPT, target)
-    assert [selected[position][1] for position in range(7)] == [9 if i == 5 else int(points.y[i]) for i in KEPT]
-    assert [y for _, y in selected.__getitems__([2, 3])] == [9, int(points.y[7])]
+    wanted = [9 if i == 5 else int(points.y[i]) for i in KEPT]
+    assert [y for _, y in selected.__getitems__(range(7))] == [selected[i][1] for i in range(7)] == wanted
     mine = SelectedDataset(points, KEPT, target, replace_fn=lambda item, label: (label, *item))
     assert mine[2][0] == 9
 
 
-def test_labels_that_a_data_set_lists() -> None:
-    class Listed(Numbers):
-        def __init__(self, **attributes: Any) -> None:
-            super().__init__(3)
-            vars(self).update(attributes)
+class Listed(Numbers):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(3)
+        vars(self).update(attributes)
 
-    for value in ([2, 0, 1], torch.tensor([2, 0, 1]), np.array([2, 0, 1], dtype=np.uint8), (2, 0, 1)):
-        assert known_target(Listed(targets=value)).tolist() == [2, 0, 1]
-        assert known_target(Subset(Listed(labels=value), [2, 0])).tolist() == [1, 2]
-    unknown = [
-        Listed(),
-        Listed(targets=[1, 2]),
-        Listed(targets=["cat", "dog", "eel"]),
-        Listed(targets=[0.5, 1.0, 2.0]),
-        Listed(targets=[[1], [2], [3]]),
-        Listed(targets=[1, 2, 3], target_transform=abs),
-        TensorDataset(torch.zeros(3)),
-        ConcatDataset([Numbers(3)]),
-        range(3),
-    ]
-    assert [known_target(dataset) for dataset in unknown] == [None] * len(unknown)
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array])
+def test_labels_that_a_data_set_lists(kind: Any) -> None:
+    value = kind([2, 0, 1])
+    assert known_target(Listed(targets=value)).tolist() == [2, 0, 1]
+    assert known_target(Subset(Listed(labels=value), [2, 0])).tolist() == [1, 2]
+
+
+UNKNOWN: list[Any] = [[1, 2], ["cat", "dog", "eel"], [0.5, 1.0, 2.0], [[1], [2], [3]]]
+
+
+def test_labels_that_are_not_known() -> None:
+    several = [TensorDataset(torch.zeros(3)), ConcatDataset([Numbers(3)]), range(3), Listed()]
+    changed = Listed(targets=[1, 2, 3], target_transform=abs)
+    for dataset in (*several, changed, *(Listed(targets=targets) for targets in UNKNOWN)):
+        assert known_target(dataset) is None
 
 
 # ------------------------------------------------------------------------------------------------------- the loader
@@ -243,13 +252,11 @@ def test_every_parameter_of_a_loader_is_tried() -> None:
 def test_every_parameter_of_a_loader_survives(name: str) -> None:
     if name not in inspect.signature(DataLoader.__init__).parameters:
         pytest.skip("not in this torch")
-    dataset = Numbers()
-    loader = DataLoader(dataset, **PARAMETERS[name])
+    loader = DataLoader(Numbers(), **PARAMETERS[name])
     before = dict(vars(loader))
-    made = select_from(loader, SelectedDataset(dataset, KEPT))
+    made = selected_from(loader)
     assert vars(loader) == before
     assert type(made) is DataLoader
-    assert made is not loader
     for attribute in set(inspect.signature(DataLoader.__init__).parameters) - MADE_ANEW - {"self"}:
         assert getattr(made, attribute) == getattr(loader, attribute), attribute
     for attribute in ("sampler", "batch_sampler"):
@@ -258,16 +265,10 @@ def test_every_parameter_of_a_loader_survives(name: str) -> None:
         assert isinstance(made.worker_init_fn, UserDatasetInWorker)
         assert made.worker_init_fn.worker_init_fn is set_up
     if not made.pin_memory:
-        replaces = name == "sampler"
-        drawn = [int(index) for batch in made for index in batch]
-        assert set(drawn) <= set(KEPT.tolist())
-        assert len(drawn) == (6 if name in ("drop_last", "batch_sampler") else 7)
-        assert replaces or len(set(drawn)) == len(drawn)
-
-
-def reference(dataset: Dataset, **options: Any) -> list[list[int]]:
-    torch.manual_seed(3)
-    return [batch.tolist() for batch in DataLoader(Subset(dataset, KEPT.tolist()), **options)]
+        read = [int(index) for batch in made for index in batch]
+        assert set(read) <= set(KEPT.tolist())
+        assert len(read) == (6 if name in ("drop_last", "batch_sampler") else 7)
+        assert name == "sampler" or len(set(read)) == len(read)
 
 
 @pytest.mark.parametrize(
@@ -277,46 +278,36 @@ def reference(dataset: Dataset, **options: Any) -> list[list[int]]:
 )
 @pytest.mark.parametrize("generator", [False, True])
 def test_the_order_is_that_of_a_subset(options: dict[str, Any], generator: bool) -> None:
-    def streams() -> dict[str, Any]:
-        return {"generator": torch.Generator().manual_seed(8)} if generator else {}
-
-    dataset = Numbers()
-    expected = reference(dataset, batch_size=3, **options, **streams())
-    made = select_from(DataLoader(dataset, batch_size=3, **options, **streams()), SelectedDataset(dataset, KEPT))
-    torch.manual_seed(3)
-    assert [batch.tolist() for batch in made] == expected
-
-
-class Loud(DataLoader):
-    """A loader of the user's own, with an argument and an attribute of its own."""
-
-    def __init__(self, dataset: Any, volume: int, **options: Any) -> None:
-        super().__init__(dataset, **options)
-        self.volume = volume
-
-    def __iter__(self) -> Iterator[Any]:
-        return (batch * self.volume for batch in super().__iter__())
+    read = []
+    for select in (lambda made: made, selected_from):
+        streams = {"generator": torch.Generator().manual_seed(8)} if generator else {}
+        dataset = Numbers() if select is selected_from else Subset(Numbers(), KEPT.tolist())
+        made = select(DataLoader(dataset, batch_size=3, **options, **streams))
+        torch.manual_seed(3)
+        read.append(batches(made))
+    assert read[0] == read[1]
 
 
-def test_a_loader_class_of_the_users_own() -> None:
-    dataset = Numbers()
-    made = select_from(Loud(dataset, 10, batch_size=4), SelectedDataset(dataset, KEPT))
-    assert type(made) is Loud
-    assert [batch.tolist() for batch in made] == [[20, 30, 50, 70], [110, 130, 170]]
+def test_loaders_of_the_users_own() -> None:
+    loud = selected_from(Loud(Numbers(), 10, batch_size=4))
+    by_ten = DataLoader(
+        Numbers(), batch_size=4, collate_fn=lambda items: default_collate([10 * item for item in items])
+    )
+    assert type(loud) is Loud
+    assert batches(loud) == batches(selected_from(by_ten)) == [[10 * i for i in batch] for batch in BY_FOUR]
 
 
 def test_workers_of_the_users_loader_are_not_shared() -> None:
-    dataset = Numbers()
-    loader = DataLoader(dataset, num_workers=1, persistent_workers=True, batch_size=10)
-    assert sum(len(batch) for batch in loader) == 20
-    made = select_from(loader, SelectedDataset(dataset, KEPT))
+    loader = DataLoader(Numbers(), num_workers=1, persistent_workers=True, batch_size=10)
+    assert sum(map(len, loader)) == 20
+    made = selected_from(loader)
     for _ in range(2):
         assert [int(index) for batch in made for index in batch] == KEPT.tolist()
-    assert sum(len(batch) for batch in loader) == 20
+    assert sum(map(len, loader)) == 20
 
 
 class Odd(Sampler[int]):
-    """Draws odd examples."""
+    """Draws odd examples, also of a selection."""
 
     def __init__(self, positions: list[int]) -> None:
         self.positions = positions
@@ -324,8 +315,6 @@ class Odd(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         return iter(self.positions)
 
-
-class Knowing(Odd):
     def for_selection(self, selected: SelectedDataset) -> Odd:
         return Odd([position for position, index in enumerate(selected.indices.tolist()) if index % 2])
 
@@ -334,67 +323,44 @@ class Backwards(BatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         return reversed(list(super().__iter__()))
 
-
-class BackwardsToo(Backwards):
     def for_selection(self, selected: SelectedDataset) -> Backwards:
         return Backwards(SequentialSampler(selected), self.batch_size, self.drop_last)
 
 
-def drawn(loader: DataLoader) -> list[int]:
-    made = select_from(loader, SelectedDataset(loader.dataset, KEPT))
+def drawn(sampler: Any = None, batch_sampler: Any = None) -> list[int]:
+    made = selected_from(DataLoader(Numbers(), sampler=sampler, batch_sampler=batch_sampler))
     return [int(index) for batch in made for index in batch]
 
 
 def test_samplers() -> None:
-    dataset = Numbers()
     weights = torch.zeros(20)
     weights[[3, 7, 4]] = 1.0
     weighted = WeightedRandomSampler(weights, 40, replacement=True)
-    assert set(drawn(DataLoader(dataset, sampler=weighted))) == {3, 7}
-    assert len(drawn(DataLoader(dataset, sampler=weighted))) == 27, "of 40 draws the share that 2 of 3 are"
-    assert weighted.num_samples == 40
-    fixed = RandomSampler(dataset, replacement=True, num_samples=40)
-    assert len(drawn(DataLoader(dataset, sampler=fixed))) == 14
-    assert sorted(drawn(DataLoader(dataset, sampler=SubsetRandomSampler([0, 3, 17, 19, 2])))) == [2, 3, 17]
-    shares = [DistributedSampler(dataset, 2, rank, shuffle=True, seed=4, drop_last=True) for rank in (0, 1)]
+    assert set(drawn(weighted)) == {3, 7}
+    assert len(drawn(weighted)) == 27, "of 40 draws the share that 2 of 3 are"
+    assert len(drawn(RandomSampler(Numbers(), replacement=True, num_samples=40))) == 14
+    assert sorted(drawn(SubsetRandomSampler([0, 3, 17, 19, 2]))) == [2, 3, 17]
+    shares = [DistributedSampler(Numbers(), 2, rank, shuffle=True, seed=4, drop_last=True) for rank in (0, 1)]
     for sampler in shares:
         sampler.set_epoch(5)
-    made = [drawn(DataLoader(dataset, sampler=sampler)) for sampler in shares]
+    made = [drawn(sampler) for sampler in shares]
     assert len(made[0]) == len(made[1]) == 3
     assert len({*made[0], *made[1]} & set(KEPT.tolist())) == 6
-    assert drawn(DataLoader(dataset, sampler=Knowing([1]))) == [3, 5, 7, 11, 13, 17]
-    backwards = BackwardsToo(SequentialSampler(dataset), 4, drop_last=False)
-    assert drawn(DataLoader(dataset, batch_sampler=backwards)) == [11, 13, 17, 2, 3, 5, 7]
+    assert drawn(Odd([1])) == [3, 5, 7, 11, 13, 17]
+    backwards = Backwards(SequentialSampler(Numbers()), 4, drop_last=False)
+    assert drawn(batch_sampler=backwards) == [11, 13, 17, 2, 3, 5, 7]
 
 
 def test_a_weighted_sampler_draws_each_example_as_often_as_before() -> None:
     """Draws shrink by the weight of what is selected, and not by its number: 2 + 30 of 53 here, 2 of 20."""
     weights, points = torch.tensor([2.0, 30.0, 1.0, 20.0]), Points(4)
-
-    def made(sampler: WeightedRandomSampler, kept: list[int]) -> Any:
-        return select_from(DataLoader(points, sampler=sampler), SelectedDataset(points, torch.tensor(kept))).sampler
-
+    sampler = WeightedRandomSampler(weights, 106)
     for kept, draws in (([0, 1], 64), ([1], 60), ([0, 2], 6), ([0, 1, 2, 3], 106)):
-        sampler = WeightedRandomSampler(weights, 106)
-        found = made(sampler, kept)
+        found = selected_from(DataLoader(points, sampler=sampler), torch.tensor(kept)).sampler
         assert (found.num_samples, found.weights.tolist()) == (draws, weights[kept].tolist())
         assert sampler.num_samples == 106
-    once = WeightedRandomSampler(weights, 3, replacement=False)
-    assert made(once, [1, 3]).num_samples == 2, "no more than there are"
-
-
-def test_samplers_that_cannot_be_kept() -> None:
-    dataset = Numbers()
-    message = (
-        "EasinessDataModule does not know what Odd would draw from a part of the data set; give it a method"
-        " `for_selection(selected)` that returns a sampler of positions 0 to len(selected) - 1"
-        " (`selected.indices` are their examples), or use shuffle=True."
-    )
-    with pytest.raises(TypeError) as error:
-        drawn(DataLoader(dataset, sampler=Odd([1])))
-    assert str(error.value) == message
-    with pytest.raises(TypeError, match="what Backwards would draw"):
-        drawn(DataLoader(dataset, batch_sampler=Backwards(SequentialSampler(dataset), 4, drop_last=False)))
+    once = DataLoader(points, sampler=WeightedRandomSampler(weights, 3, replacement=False))
+    assert selected_from(once, torch.tensor([1, 3])).sampler.num_samples == 2, "no more than there are"
 
 
 class Stream(IterableDataset):
@@ -405,19 +371,24 @@ class Stream(IterableDataset):
 @pytest.mark.parametrize(
     ("loader", "message"),
     [
-        ([DataLoader(Numbers())], "EasinessDataModule selects from one train DataLoader; got list. Return one"),
-        (DataLoader(Stream()), "EasinessDataModule cannot select from Stream, whose examples have no index; use a map"),
-        (DataLoader(SelectedDataset(Numbers(), KEPT)), "what another EasinessDataModule has selected"),
+        (
+            [DataLoader(Numbers())],
+            (
+                "EasinessDataModule selects from one train DataLoader; got list. Return one DataLoader from"
+                " train_dataloader(); several data sets can be one torch ConcatDataset."
+            ),
+        ),
+        (
+            DataLoader(Stream()),
+            (
+                "EasinessDataModule cannot select from Stream, whose examples have no index; use a map-style data set"
+                " (with __getitem__ and __len__)."
+            ),
+        ),
     ],
-    ids=["list", "stream", "selected"],
+    ids=["list", "stream"],
 )
-def test_loaders_that_cannot_be_selected_from(loader: Any, message: str) -> None:
-    with pytest.raises(TypeError, match=message):
+def test_what_cannot_be_selected_from(loader: Any, message: str) -> None:
+    """tests/select/test_refused.py has samplers that cannot be kept, and a selection from a selection."""
+    with pytest.raises(TypeError, match=raised(message)):
         check_selectable(loader)
-
-
-def test_a_custom_collate_function_sees_the_selected() -> None:
-    dataset = Numbers()
-    loader = DataLoader(dataset, batch_size=4, collate_fn=lambda items: default_collate([10 * item for item in items]))
-    made = select_from(loader, SelectedDataset(dataset, KEPT))
-    assert [batch.tolist() for batch in made] == [[20, 30, 50, 70], [110, 130, 170]]

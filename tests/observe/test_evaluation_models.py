@@ -43,6 +43,11 @@ class HooksOfTheDataModule(LightningDataModule):
         return batch[0] + 1, batch[1]
 
 
+class AugmentsInTraining(Net):
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return (batch[0] + 100 if self.trainer.training else batch[0]), batch[1]
+
+
 def as_mapping(examples: list[Any]) -> dict[str, Tensor]:
     x, y = default_collate(examples)
     return {"pixel_values": x, "labels": y, "id": torch.arange(len(y))}
@@ -170,6 +175,7 @@ CASES: dict[str, Case] = {
     "hooks of the datamodule": Case(
         HooksOfTheDataModule, forward=lambda module: lambda x: eval_forward(module)(2 * x + 1)
     ),
+    "hooks that ask for the stage": Case(module=AugmentsInTraining),
     "another loader beside a stream": Case(
         lambda: DataLoader(Stream(), batch_size=8),
         options={"probe": loader(Points(19, seed=2), batch_size=5), "online": False},

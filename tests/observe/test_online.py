@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -23,37 +22,14 @@ from torch.utils.data import (
 )
 
 from lightning_easiness import EasinessCallback, EasinessRecord
-from tests.plain_forward import Traces
+from tests.plain_forward import Traces, check_online
 from tests.selecting import IndexedPoints
 from tests.small import Net, Points, loader, trainer
 
-
-def check(record: EasinessRecord, module: Traces) -> None:
-    """Holds every value of an online series against the trace."""
-    for checkpoint, epoch in enumerate(record.epochs.tolist()):
-        for index in range(record.num_examples):
-            seen = [entry for entry in module.trace if entry[:2] == (epoch, index)]
-            count, loss, margin, correct = (
-                record.field(name)[0, checkpoint, index] for name in ("count", "loss", "margin", "correct")
-            )
-            assert count == len(seen)
-            mean = [sum(entry[column] for entry in seen) / len(seen) if seen else math.nan for column in (2, 3)]
-            assert [float(loss), float(margin)] == pytest.approx(mean, abs=1e-5, rel=1e-6, nan_ok=True)
-            assert bool(correct) == (bool(seen) and sum(entry[4] for entry in seen) * 2 >= len(seen))
+# ------------------------------------------------------------------------------------------ loaders, models, options
 
 
-def observe(
-    folder: Path, data: DataLoader, module: Traces | None = None, others: tuple[Callback, ...] = (), **options: Any
-) -> EasinessRecord:
-    module = module or Traces()
-    trainer(callbacks=[*others, EasinessCallback(folder, probe=None)], **options).fit(module, data)
-    assert module.trace
-    record = EasinessRecord.load(folder, series="train-online")
-    check(record, module)
-    return record
-
-
-def drops_small(examples: list[Any]) -> Any:
+def drops_some(examples: list[Any]) -> Any:
     """Collates to None where the first example's index is divisible by three: Lightning passes such batches over."""
     return None if int(examples[0][0][8]) % 3 == 0 else default_collate(examples)
 
@@ -63,23 +39,6 @@ class Unsized(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(torch.randperm(53).tolist())
-
-
-LOADERS: dict[str, Any] = {
-    "shuffled": lambda: loader(IndexedPoints()),
-    "two workers": lambda: loader(IndexedPoints(), num_workers=2),
-    "persistent workers": lambda: loader(IndexedPoints(), num_workers=2, persistent_workers=True),
-    "drop last": lambda: loader(IndexedPoints(), drop_last=True),
-    "with replacement": lambda: loader(
-        IndexedPoints(), shuffle=False, sampler=WeightedRandomSampler(torch.arange(1.0, 54), 70, replacement=True)
-    ),
-    "batches that are None": lambda: loader(IndexedPoints(), collate_fn=drops_small),
-    "no length": lambda: loader(IndexedPoints(), shuffle=False, sampler=Unsized()),
-    "whole index lists": lambda: DataLoader(
-        Lists(), sampler=BatchSampler(RandomSampler(IndexedPoints()), 8, drop_last=False), batch_size=None
-    ),
-    "fetches lists": lambda: loader(Fetches(), batch_size=8),
-}
 
 
 class Lists(IndexedPoints):
@@ -94,99 +53,107 @@ class Fetches(IndexedPoints):
         return [self[index] for index in indices]
 
 
-@pytest.mark.parametrize("kind", LOADERS)
-@pytest.mark.filterwarnings("ignore:train_dataloader yielded None")
-def test_every_loader(kind: str, tmp_path: Path) -> None:
-    observe(tmp_path, LOADERS[kind]())
+class Manual(Traces):
+    """Optimizes by itself, and returns a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:  # type: ignore[override]
+        optimizer = self.optimizers()
+        loss = super().training_step(batch, batch_idx)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        return {"loss": loss, "logits": torch.zeros(2, 2)}
 
 
-@pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7), reason="in_order came later")
-def test_batches_out_of_order(tmp_path: Path) -> None:
-    observe(tmp_path, loader(IndexedPoints(), num_workers=2, in_order=False))
+class ReadsTheLoader(Callback):
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        next(iter(trainer.train_dataloader))
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "options"),
-    [
-        ("lbfgs", {}),
-        ("sgd", {"accumulate_grad_batches": 3}),
-        ("sgd", {"precision": "bf16-mixed"}),
-        ("sgd", {"reload_dataloaders_every_n_epochs": 1}),
-        ("sgd", {"limit_train_batches": 3}),
-        ("sgd", {"overfit_batches": 2}),
-        ("sgd", {"max_steps": 9, "max_epochs": -1}),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:You requested to overfit")
-def test_every_way_of_training(optimizer: str, options: dict[str, Any], tmp_path: Path) -> None:
-    observe(tmp_path, loader(IndexedPoints()), Traces(optimizer), **options)
+class Way(NamedTuple):
+    """A way to train: the loader's options or the loader, the module, and the Trainer's options."""
+
+    data: dict[str, Any] | Callable[[], DataLoader] = {}  # noqa: RUF012
+    module: Callable[[], Traces] = Traces
+    options: dict[str, Any] = {}  # noqa: RUF012
 
 
-def test_manual_optimization_and_a_dict_returned(tmp_path: Path) -> None:
-    class Manual(Traces):
-        automatic_optimization = False
+WITH_REPLACEMENT = WeightedRandomSampler(torch.arange(1.0, 54), 70, replacement=True)
+WAYS: dict[str, Way] = {
+    "two workers": Way({"num_workers": 2}),
+    "persistent workers": Way({"num_workers": 2, "persistent_workers": True}),
+    "out of order": Way({"num_workers": 2, "in_order": False}),
+    "drop last": Way({"drop_last": True}),
+    "with replacement": Way({"shuffle": False, "sampler": WITH_REPLACEMENT}),
+    "batches that are None": Way({"collate_fn": drops_some}),
+    "no length": Way({"shuffle": False, "sampler": Unsized()}),
+    "whole index lists": Way(
+        lambda: DataLoader(
+            Lists(), sampler=BatchSampler(RandomSampler(IndexedPoints()), 8, drop_last=False), batch_size=None
+        )
+    ),
+    "fetches lists": Way(lambda: loader(Fetches())),
+    "lbfgs": Way(module=lambda: Traces("lbfgs")),
+    "manual optimization": Way(module=Manual),
+    "another callback reads the loader": Way(options={"callbacks": [ReadsTheLoader()]}),
+    **{
+        str(options): Way(options=options)
+        for options in (
+            {"accumulate_grad_batches": 3},
+            {"precision": "bf16-mixed"},
+            {"reload_dataloaders_every_n_epochs": 1},
+            {"limit_train_batches": 3},
+            {"overfit_batches": 2},
+            {"max_steps": 9, "max_epochs": -1},
+        )
+    },
+}
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.automatic_optimization = False
 
-        def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:  # type: ignore[override]
-            optimizer = self.optimizers()
-            loss = super().training_step(batch, batch_idx)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            optimizer.step()
-            return {"loss": loss, "logits": torch.zeros(2, 2)}
-
-    observe(tmp_path, loader(IndexedPoints()), Manual())
-
-
-def test_another_callback_reads_the_loader(tmp_path: Path) -> None:
-    class Reads(Callback):
-        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-            next(iter(trainer.train_dataloader))
-
-    observe(tmp_path, loader(IndexedPoints()), others=(Reads(),))
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.filterwarnings("ignore:train_dataloader yielded None", "ignore:You requested to overfit")
+def test_every_value_is_that_of_the_step(way: str, tmp_path: Path) -> None:
+    """Examples that no step saw have neither loss nor target."""
+    data, make, options = WAYS[way]
+    if way == "out of order" and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7):
+        pytest.skip("in_order came later")
+    module, callbacks = make(), [*options.get("callbacks", []), EasinessCallback(tmp_path, probe=None)]
+    made = data() if callable(data) else loader(IndexedPoints(), **data)
+    trainer(**{**options, "callbacks": callbacks}).fit(module, made)
+    assert module.trace
+    check_online(EasinessRecord.load(tmp_path, series="train-online"), module.trace)
 
 
 def test_a_subset_counts_in_its_own_indices(tmp_path: Path) -> None:
-    subset = Subset(Points(), list(range(40, 53)))
-    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Net(), loader(subset))
-    record = EasinessRecord.load(tmp_path)
-    assert record.num_examples == 13
-    assert torch.equal(record.target, Points().y[40:])
-
-
-def test_examples_never_seen_have_neither_loss_nor_target(tmp_path: Path) -> None:
-    record = observe(tmp_path, loader(IndexedPoints(), drop_last=True), max_epochs=1)
-    unseen = record.count[0, 0] == 0
-    assert int(unseen.sum()) == 53 % 8
-    assert torch.equal(record.loss[0, 0].isnan(), unseen)
-    assert torch.equal(record.target == -1, unseen)
+    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Net(), loader(Subset(Points(), list(range(40, 53)))))
+    for series in ("train-probe", "train-online"):
+        assert torch.equal(EasinessRecord.load(tmp_path, series).target, Points().y[40:])
 
 
 def test_nan_losses_are_recorded_as_such(tmp_path: Path) -> None:
     class Breaks(Net):
         def forward(self, x: Tensor) -> Tensor:
-            logits = super().forward(x)
-            return torch.where(x[:, :1] > 1, torch.nan, logits)
+            return torch.where(x[:, :1] > 1, torch.nan, super().forward(x))
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             return self(batch[0]).nanmean()
 
-    points = Points()
-    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Breaks(), loader(points))
-    expected = points.x[:, 0] > 1
+    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Breaks(), loader())
+    unknown = Points().x[:, 0] > 1
     for series in ("train-probe", "train-online"):
         record = EasinessRecord.load(tmp_path, series=series)
-        assert torch.equal(record.loss[0, -1].isnan(), expected)
-        assert record.num_nan.tolist() == [int(expected.sum())] * record.num_checkpoints
-        assert not record.correct[0, -1][expected].any()
-        with pytest.warns(UserWarning, match="examples have no count"):
-            assert torch.equal(record.score("count").values.isnan(), expected)
-    with pytest.warns(UserWarning, match=f"{int(expected.sum())} of 53 examples have no mean_loss"):
-        scores = record.score("mean_loss")
-    assert not set(scores.hardest(1.0).tolist()) & set(expected.nonzero().flatten().tolist())
+        assert torch.equal(record.loss[0, -1].isnan(), unknown)
+        assert record.num_nan.tolist() == [int(unknown.sum())] * record.num_checkpoints
+        assert not record.correct[0, -1][unknown].any()
+        for score in ("count", "mean_loss"):
+            with pytest.warns(UserWarning, match=f"{int(unknown.sum())} of 53 examples have no {score}"):
+                scores = record.score(score)
+            assert torch.equal(scores.values.isnan(), unknown)
+            assert not unknown[scores.hardest(1.0)].any()
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
@@ -211,20 +178,17 @@ def test_a_tuner_that_loads_validation_while_it_trains(tmp_path: Path, max_trial
 def test_epochs_of_raw_optimizers_have_steps_of_their_own(tmp_path: Path) -> None:
     """Lightning counts no steps of theirs, so that every epoch would be at step 0."""
 
-    class Raw(Net):
-        def __init__(self) -> None:
-            super().__init__()
-            self.automatic_optimization = False
+    class Raw(Manual):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x[:, :8])
 
-        def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
-            optimizer = self.optimizers(use_pl_optimizer=False)
-            optimizer.zero_grad()
-            self.manual_backward(super().training_step(batch, batch_idx))
-            optimizer.step()
+        def optimizers(self) -> Any:
+            return super().optimizers(use_pl_optimizer=False)
 
-    trainer(callbacks=[EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0, 3))]).fit(Raw(), loader())
-    assert EasinessRecord.load(tmp_path).steps.tolist() == [0, 3, 7, 14]
-    assert EasinessRecord.load(tmp_path, series="train-online").epochs.tolist() == [0, 1]
+    callback = EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0, 3))
+    trainer(callbacks=[callback]).fit(Raw(), loader(IndexedPoints()))
+    assert EasinessRecord.load(tmp_path, "train-probe").steps.tolist() == [0, 3, 7, 14]
+    assert EasinessRecord.load(tmp_path, "train-online").epochs.tolist() == [0, 1]
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
