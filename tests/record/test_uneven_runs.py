@@ -94,6 +94,16 @@ def test_a_nan_of_an_example_that_was_seen_is_not_hidden_by_other_runs(tmp_path:
     assert caught == [FEWER.format(1, 4, 2, name), UNKNOWN.format(3, 4, name)]
 
 
+def test_a_nan_that_a_score_makes_of_what_was_seen_is_not_hidden_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = replace(SCORES["area_under_margin"], name="odd", function=lambda margin: (2 - margin.nanmean(0)).sqrt())
+    monkeypatch.setitem(SCORES, "odd", odd)
+    write_margins(tmp_path, 0, [[1.0, 3.0, NAN]], [[1, 1, 0]])
+    write_margins(tmp_path, 1, [[1.0, 1.0, 1.0]], [[1, 1, 1]])
+    assert score_and_catch(EasinessRecord.load(tmp_path), "odd")[0].values.isnan().tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("online", [False, True])
 def test_a_nan_at_some_checkpoints_of_what_was_seen_is_warned_of(tmp_path: Path, online: bool) -> None:
     counts = [[1, 1, 1], [1, 1, 0]] if online else None
