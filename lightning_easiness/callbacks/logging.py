@@ -14,10 +14,10 @@ from torchvision.transforms.functional import to_pil_image
 from lightning_easiness._utils.lightning import is_named, set_callback_metrics
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.data.observation import Observation
-from lightning_easiness.functional import rank_by_easiness
-from lightning_easiness.view.grids import histogram, image_grid
+from lightning_easiness.scores import Scores
+from lightning_easiness.view.grids import caption, histogram, image_grid
 from lightning_easiness.view.images import NoImageError
-from lightning_easiness.view.words import class_namer, in_digits
+from lightning_easiness.view.words import class_namer
 
 _HISTOGRAM_FIELDS = ("loss", "margin", "sample_easiness", "el2n")
 
@@ -73,14 +73,15 @@ def log_images(trainer: Trainer, dataset: Any, observation: Observation, num_ima
     if not trainer.is_global_zero or num_images < 1:
         return
     writers = [write for write in map(_image_writer, trainer.loggers) if write is not None]
-    order = rank_by_easiness(observation.fields["loss"], higher_is_easier=False) if writers else torch.empty(0)
-    if len(order) == 0:
+    scores = Scores(observation.fields["loss"], higher_is_easier=False, target=observation.target)
+    name, order = class_namer(None, scores.target), scores.easiest(1.0).tolist() if writers else []
+    if not order:
         return
-    for end, shown in (("hardest", order.flip(0)[:num_images]), ("easiest", order[:num_images])):
+    for end, shown in (("hardest", order[: -num_images - 1 : -1]), ("easiest", order[:num_images])):
         title = f"{end.capitalize()} of {len(order):,} by loss at step {observation.step:,}"
         title += f"\n{observation.series}: index, label, loss"
         with isolated_rng(), OwnGenerators(dataset):
-            grid = _grid(dataset, shown.tolist(), _captions(observation, shown), title)
+            grid = _grid(dataset, shown, [caption(scores, index, name) for index in shown], title)
         if grid is None:
             return
         for write in writers:
@@ -139,14 +140,6 @@ def _grid(dataset: Any, shown: Sequence[int], captions: Sequence[str], title: st
     except Exception as error:  # images are for show: a file that cannot be read now stops no training
         _warn_once(f"Images could not be read ({type(error).__name__}: {error}); the rest is logged without them.")
     return None
-
-
-def _captions(observation: Observation, shown: Tensor) -> list[str]:
-    target = observation.target
-    name = class_namer(None, torch.empty(0) if target is None else target)
-    labels = [-1] * len(shown) if target is None else target[shown].tolist()
-    rows = zip(shown.tolist(), labels, observation.fields["loss"][shown].tolist(), strict=True)
-    return [f"#{index}  {name(label)}\n{in_digits(value)}" for index, label, value in rows]
 
 
 def _warn_once(message: str) -> None:

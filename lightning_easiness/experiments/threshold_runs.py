@@ -69,7 +69,7 @@ class ThresholdExamples(Selection):
     @override
     def select(self, state: SelectionState) -> Tensor:
         if state.target is not None:
-            self._check_real("ThresholdExamples", state.target)
+            self.check_real("ThresholdExamples", state.target)
         return torch.arange(state.num_examples)
 
     @override
@@ -78,27 +78,8 @@ class ThresholdExamples(Selection):
         labels[self.indices(state.num_examples)] = self.num_classes
         return labels
 
-    def real_labels(self, trained: Tensor, folder: Path, known: DataIdentity | None) -> DataIdentity:
-        """Return the data set by its real labels, from those that runs in a folder were trained on, int64 (N,).
-
-        Raises:
-            ValueError: The runs had another draw, a real label is the class K, or `known` is of another data set.
-        """
-        indices, real = self.indices(len(trained)), trained.clone()
-        real[indices] = -1
-        if bool(((trained[indices] >= 0) & (trained[indices] != self.num_classes)).any()):
-            raise ValueError(
-                f"The runs in '{folder}' were not trained with the examples that `num_classes` and `seed` of"
-                " ThresholdRuns draw now; give it the arguments of then, or another `dirpath`."
-            )
-        self._check_real("ThresholdRuns", real)
-        found, way_out = DataIdentity.of_target(real), "give it another `dirpath`, or the data of then to go on."
-        if known is None:
-            return found
-        known.check_same(found, f"The runs in '{folder.parent}'", "the data of ThresholdRuns", way_out)
-        return known.merged(found)
-
-    def _check_real(self, owner: str, target: Tensor) -> None:
+    def check_real(self, owner: str, target: Tensor) -> None:
+        """Raise a ValueError where a real label is the class K."""
         wrong = (target >= self.num_classes).nonzero()[:, 0]
         if len(wrong):
             raise ValueError(
@@ -175,6 +156,11 @@ class ThresholdRuns:
         """The folders of the two halves."""
         return half_folders(self.dirpath)
 
+    @property
+    def _arguments(self) -> tuple[Path, dict[str, Any]]:
+        """The file of the arguments of the draw, and these."""
+        return self.dirpath / ARGUMENTS_FILE, {"num_classes": self.num_classes, "seed": self.seed}
+
     def run(self) -> list[EasinessRecord]:
         """Train what is not complete on disk, and return the online record of each half.
 
@@ -184,7 +170,7 @@ class ThresholdRuns:
                 online.
             RuntimeError: A run was not completed.
         """
-        check_claim(self.dirpath / ARGUMENTS_FILE, self._arguments)
+        check_claim(*self._arguments)
         labels: DataIdentity | None = None
         for part, folder in enumerate(self.folders):
             complete = [run for run in map(run_name, self.seeds) if is_complete(folder / run)]
@@ -208,13 +194,8 @@ class ThresholdRuns:
             raise AttributeError(f"ThresholdRuns has no `{name}` any more: find_label_issues(runs.run(), Threshold()).")
         raise AttributeError(f"'ThresholdRuns' object has no attribute {name!r}")
 
-    @property
-    def _arguments(self) -> dict[str, Any]:
-        return {"num_classes": self.num_classes, "seed": self.seed}
-
-    def _make_module(self, seed: int) -> LightningModule:
-        module: LightningModule = make(self.make_module, seed=seed, num_classes=self.num_classes + 1)
-        return module
+    def _make_module(self, seed: int) -> Any:
+        return make(self.make_module, seed=seed, num_classes=self.num_classes + 1)
 
     def _make_trainer(self, part: int, labels: DataIdentity | None, seed: int) -> Trainer:
         trainer: Trainer = make(self.make_trainer, seed=seed)
@@ -225,13 +206,22 @@ class ThresholdRuns:
             callbacks.insert(0, _Guard(self, part, labels, observers(trainer)[0]))
         return trainer
 
-    def claim_folder(self) -> None:
-        """Write the arguments into the folder: only when something is trained in it."""
-        claim(self.dirpath / ARGUMENTS_FILE, self._arguments)
-
     def check_labels(self, part: int, trained: Tensor, known: DataIdentity | None) -> DataIdentity:
-        """Return the data set by its real labels, as `ThresholdExamples.real_labels` of one half does."""
-        return self._selections[part].real_labels(trained, self.folders[part], known)
+        """Return the data set by its real labels, from those a half was trained on; raise where they do not fit."""
+        selection, real = self._selections[part], trained.clone()
+        indices = selection.indices(len(trained))
+        real[indices] = -1
+        if bool(((trained[indices] >= 0) & (trained[indices] != self.num_classes)).any()):
+            raise ValueError(
+                f"The runs in '{self.folders[part]}' were not trained with the examples that `num_classes` and `seed`"
+                " of ThresholdRuns draw now; give it the arguments of then, or another `dirpath`."
+            )
+        selection.check_real("ThresholdRuns", real)
+        found, way_out = DataIdentity.of_target(real), "give it another `dirpath`, or the data of then to go on."
+        if known is None:
+            return found
+        known.check_same(found, f"The runs in '{self.dirpath}'", "the data of ThresholdRuns", way_out)
+        return known.merged(found)
 
 
 class _Guard(Callback):
@@ -264,7 +254,7 @@ class _Guard(Callback):
         if not self._is_checked:
             self._is_checked = True
             self._check_head(trainer, batch)
-            self._runs.claim_folder()
+            claim(*self._runs._arguments)  # only now that something is trained
 
     def _check_head(self, trainer: Trainer, batch: Any) -> None:
         loader = only_loader(trainer.train_dataloader, "train")

@@ -120,13 +120,13 @@ def scores_grid(
     title = _title(scores, which, len(order), [name(label) for label in classes or ()], label=not by_class)
     if not by_class:
         shown = order[:num_images].tolist()
-        captions = [_caption(scores, i, name) for i in shown]
+        captions = [caption(scores, i, name) for i in shown]
         return image_grid(dataset, shown, captions, title=title, thumbnail=thumbnail)
     groups, note = _by_class(order, scores.target, classes)
     rows = []
     for members in groups.values():
         shown = members[:num_images].tolist()
-        rows.append(_read_cells(dataset, shown, [_caption(scores, i) for i in shown]))
+        rows.append(_read_cells(dataset, shown, [caption(scores, i) for i in shown]))
     return Grid(rows, title + note, [name(label) for label in groups], thumbnail=thumbnail).draw()
 
 
@@ -298,9 +298,9 @@ def _by_class(order: Tensor, target: Tensor, classes: Sequence[int] | None) -> t
 def _read_cells(dataset: Any, indices: Sequence[int], captions: Sequence[str]) -> list[Cell]:
     item: object = None
     cells = []
-    for index, caption in zip(indices, captions, strict=True):
+    for index, words in zip(indices, captions, strict=True):
         item = item_image(dataset[index])
-        cells.append(Cell(to_displayable(item), caption))
+        cells.append(Cell(to_displayable(item), words))
     if all(cell.image is None for cell in cells):
         raise NoImageError(dataset, item)
     return cells
@@ -335,7 +335,8 @@ def _source(scores: Scores) -> str:
     return f"by {spoken(scores.name)} {runs}"
 
 
-def _caption(scores: Scores, index: int, name: Callable[[int], str] | None = None) -> str:
+def caption(scores: Scores, index: int, name: Callable[[int], str] | None = None) -> str:
+    """Write the index, the label and the score of an example below its image."""
     label = "" if name is None else f"  {name(int(scores.target[index]))}"
     spread = float(scores.spread[index])
     more = "" if spread != spread else f" ± {in_digits(spread)}"  # NaN for one run
