@@ -14,12 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import lightning_easiness as easiness  # whose names are loaded when they are first used
+
 if TYPE_CHECKING:
     import pandas as pd
-
-    from lightning_easiness.labels.table import LabelIssues
-    from lightning_easiness.record.record import EasinessRecord
-    from lightning_easiness.scores import Scores
 
 PROGRAM = "lightning-easiness"
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
@@ -39,14 +37,13 @@ class Source:
     checkpoint: Annotated[int, "0 is the first, -1 the last"] = -1
     seed: Annotated[int, "of draws, and of what is left of ties"] = 0
 
-    def read(self) -> tuple[EasinessRecord, Scores]:
+    def read(self) -> tuple[easiness.EasinessRecord, easiness.Scores]:
         """Load the record and its score."""
-        from lightning_easiness.record.record import EasinessRecord
         from lightning_easiness.scores import get_score
 
         name = self.score or "mean_loss"
         get_score(name)  # says what is wrong before anything is read
-        record = EasinessRecord.load(self.path, self.series)
+        record = easiness.EasinessRecord.load(self.path, self.series)
         return record, record.score(name, self.checkpoint, seed=self.seed)
 
 
@@ -103,12 +100,11 @@ def select(
 ) -> None:
     """Print, or write, the indices of the examples that stay when a fraction is removed."""
     from lightning_easiness.cli.files import write_indices
-    from lightning_easiness.select.static import Ablation
 
     _check_output(output, ".npy", ".txt", ".csv")
     _, scores = source.read()
     options = _given(hardest_dropped=hardest_dropped, num_strata=num_strata)
-    selection = Ablation(scores, ratio, remove, sampling, source.seed, class_balanced=per_class, **options)
+    selection = easiness.Ablation(scores, ratio, remove, sampling, source.seed, class_balanced=per_class, **options)
     kept, labels = selection.kept, scores.target
     lost = [str(label) for label in sorted(set(labels.tolist()) - set(labels[kept].tolist())) if label >= 0]
     if lost:
@@ -176,20 +172,18 @@ def issues(
     """List the labels that are probably wrong, most suspicious first."""
     from lightning_easiness._utils.tables import to_text
     from lightning_easiness.cli.files import read_labels, write_table
-    from lightning_easiness.labels.find import find_label_issues
-    from lightning_easiness.labels.rules import Refine
 
     _check_output(output, *_TABLE)
     _check_output(target, ".npy", ".csv", ".txt")
     _check_head(head)
     record, name = _label_source(source)
-    found = find_label_issues(
+    found = easiness.find_label_issues(
         record,
         _label_rule(rule, percentile, num_suspects),
         score=name,
         checkpoint=source.checkpoint,
         target=None if target is None else read_labels(target),
-        refine=None if refine is None else Refine(refine),
+        refine=None if refine is None else easiness.Refine(refine),
         seed=source.seed,
     )
     print(f"{found.explanation}\n{len(found.flagged):,} of {len(found):,} labels are called wrong.\n")
@@ -212,7 +206,6 @@ def view(
     tensorboard: Annotated[bool, "write OUTPUT/tensorboard, too"] = False,
 ) -> None:
     """Draw the histogram of a score, its curves, the data map, and grids of images."""
-    from lightning_easiness import save_image, scores_grid, write_suspects, write_tensorboard
     from lightning_easiness.cli.files import read_images
     from lightning_easiness.view.figures import scores_up_to
 
@@ -229,20 +222,18 @@ def view(
     options: dict[str, Any] = {"class_names": class_names, "num_images": num_images}
     found = None
     if data is not None:
-        for end, grid in (
-            ("easiest", scores_grid(data, scores, which="easy", **options)),
-            ("hardest", scores_grid(data, scores, which="hard", **options)),
-        ):
-            print(save_image(grid, output / f"{scores.name}_{end}.png"))
+        for end in ("easiest", "hardest"):
+            grid = easiness.scores_grid(data, scores, which="easy" if end == "easiest" else "hard", **options)
+            print(easiness.save_image(grid, output / f"{scores.name}_{end}.png"))
         found = _draw(output / "suspects.png", partial(_save_suspects, source, data, **options))
     if tensorboard:
         log_dir = output / "tensorboard"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of examples without a score: that was said
             checkpoints = scores_up_to(record, scores.name, source.checkpoint)
-        write_tensorboard(checkpoints, data, log_dir, **options)
+        easiness.write_tensorboard(checkpoints, data, log_dir, **options)
         if found is not None:
-            write_suspects(data, found, log_dir, **options)
+            easiness.write_suspects(data, found, log_dir, **options)
         print(log_dir)
 
 
@@ -281,9 +272,7 @@ def _label_source(source: Source) -> tuple[Any, str | None]:
     """Return what label issues are found in, and by which score: the folder, or the record or score of a series."""
     if source.series is None:
         return source.path, source.score
-    from lightning_easiness.record.record import EasinessRecord
-
-    record = EasinessRecord.load(source.path, source.series)
+    record = easiness.EasinessRecord.load(source.path, source.series)
     name = source.score or "weighted_area_under_margin"
     if record.series == "train-online" or not name.endswith("area_under_margin"):
         return record, source.score
@@ -292,17 +281,15 @@ def _label_source(source: Source) -> tuple[Any, str | None]:
 
 def _label_rule(name: float | str | None, percentile: float | None, num_suspects: int | None) -> Any:
     """Return the rule of a name, a fraction or a count."""
-    from lightning_easiness.labels.rules import Confident, Gap, Hardest, Mixture, Threshold
-
     if percentile is not None and name != "threshold":
         raise ValueError("--percentile is of --rule threshold: give both.")
     if num_suspects is not None:
         if name is not None:
             raise ValueError("--num-suspects is not allowed with --rule: give one of them.")
-        return Hardest(num_suspects)
+        return easiness.Hardest(num_suspects)
     if name is None or isinstance(name, float):
-        return None if name is None else Hardest(name)
-    rules = {rule.name: rule for rule in (Confident, Mixture, Gap, Threshold)}
+        return None if name is None else easiness.Hardest(name)
+    rules = {rule.name: rule for rule in (easiness.Confident, easiness.Mixture, easiness.Gap, easiness.Threshold)}
     if name not in rules:
         raise ValueError(f"--rule must be {', '.join(rules)}, or a fraction such as 0.05; got '{name}'.")
     return rules[name](**_given(percentile=percentile))
@@ -319,28 +306,25 @@ def _draw(path: Path, draw: Callable[[Path], Any]) -> Any:
     return drawn
 
 
-def _draw_figures(source: Source, record: EasinessRecord, scores: Scores, folder: Path) -> None:
-    from lightning_easiness import draw_curves, draw_data_map, draw_histogram
-
-    draw_histogram(scores, folder / f"{scores.name}_histogram.png")
+def _draw_figures(source: Source, record: easiness.EasinessRecord, scores: easiness.Scores, folder: Path) -> None:
+    easiness.draw_histogram(scores, folder / f"{scores.name}_histogram.png")
     print(folder / f"{scores.name}_histogram.png")
-    _draw(folder / f"{scores.name}_curves.png", partial(draw_curves, record, scores.name, checkpoint=source.checkpoint))
-    _draw(folder / "data_map.png", partial(draw_data_map, record, checkpoint=source.checkpoint))
+    curves = partial(easiness.draw_curves, record, scores.name, checkpoint=source.checkpoint)
+    _draw(folder / f"{scores.name}_curves.png", curves)
+    _draw(folder / "data_map.png", partial(easiness.draw_data_map, record, checkpoint=source.checkpoint))
 
 
-def _save_suspects(source: Source, images: Any, path: Path, **options: Any) -> LabelIssues:
+def _save_suspects(source: Source, images: Any, path: Path, **options: Any) -> easiness.LabelIssues:
     """Draw what find_label_issues finds by its own score and series: those of the command may not show label errors."""
-    from lightning_easiness import find_label_issues, save_image, suspects_grid
-
-    found = find_label_issues(source.path, seed=source.seed)
-    save_image(suspects_grid(images, found, **options), path)
+    found = easiness.find_label_issues(source.path, seed=source.seed)
+    easiness.save_image(easiness.suspects_grid(images, found, **options), path)
     return found
 
 
 # ------------------------------------------------------------------------------------------------------------- words
 
 
-def _about(path: Path, record: EasinessRecord) -> str:
+def _about(path: Path, record: easiness.EasinessRecord) -> str:
     from lightning_easiness.record.layout import RUN_FILE, list_series
     from lightning_easiness.view.words import count_of
 
@@ -356,14 +340,14 @@ def _about(path: Path, record: EasinessRecord) -> str:
     )
 
 
-def _describe(scores: Scores) -> str:
+def _describe(scores: easiness.Scores) -> str:
     from lightning_easiness.scores import get_score
 
     definition = get_score(scores.name)
     return f"{scores.name} at step {scores.step}, epoch {scores.epoch}: {_direction(definition)}. {definition.doc}"
 
 
-def _name_of(end: str, scores: Scores) -> str:
+def _name_of(end: str, scores: easiness.Scores) -> str:
     from lightning_easiness.scores import get_score
 
     if get_score(scores.name).ranks_difficulty:

@@ -102,7 +102,7 @@ class LabelScores:
     def with_labels(self, target: Tensor | None) -> "LabelScores":
         """Return the same with `target` where no other label is known, or raise a ValueError for what cannot be."""
         given = self.given if target is None else self._filled_in(torch.as_tensor(target))
-        classes, known = given[given >= 0].unique().tolist(), self.probabilities
+        classes, known = torch.unique(given[given >= 0]).tolist(), self.probabilities
         if self.num_classes == 1 or (len(classes) == 1 and len(given) > 1):
             raise ValueError(
                 "find_label_issues needs labels of two classes or more; all are of class "
@@ -165,8 +165,8 @@ class SourceReader:
         return self._label_scores(scores, probabilities, easiness=easiness, record=record, ends_early=ends_early)
 
     def _label_scores(self, scores: Scores, probabilities: Tensor | None, **known: Any) -> LabelScores:
-        given = {"given": scores.target.detach().cpu(), "probabilities_given": self.probabilities is not None}
-        return LabelScores(scores=scores, seed=self.seed, probabilities=probabilities, **given, **known)
+        known |= {"given": scores.target.detach().cpu(), "probabilities_given": self.probabilities is not None}
+        return LabelScores(scores=scores, seed=self.seed, probabilities=probabilities, **known)
 
     def _check_scores(self, scores: Scores) -> None:
         if self.score not in (None, scores.name):

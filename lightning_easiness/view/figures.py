@@ -9,17 +9,15 @@ import os
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import SCORES, Scores
 from lightning_easiness.view.words import count_of, spoken
-
-if TYPE_CHECKING:
-    from lightning_easiness.record.record import EasinessRecord
 
 _EASY, _HARD, _BETWEEN = "#0072B2", "#D55E00", "#9A9A9A"
 _METHODS = {"easy": _EASY, "hard": _HARD, "random": "black", "stepwise": "#009E73", "stratified": "#CC79A7"}
@@ -106,7 +104,6 @@ def draw_curves(
 
     Example:
         >>> import tempfile
-        >>> from lightning_easiness import EasinessRecord
         >>> from lightning_easiness.data.identity import DataIdentity
         >>> from lightning_easiness.data.observation import Observation
         >>> from lightning_easiness.record.writer import RunWriter
@@ -168,7 +165,6 @@ def draw_data_map(
 
     Example:
         >>> import tempfile
-        >>> from lightning_easiness import EasinessRecord
         >>> from lightning_easiness.data.identity import DataIdentity
         >>> from lightning_easiness.data.observation import Observation
         >>> from lightning_easiness.record.writer import RunWriter
