@@ -16,16 +16,7 @@ from lightning_easiness.data.subset import num_examples
 
 
 class UsageMeter:
-    """Keeps the share of the data and the seconds of each epoch; what happens inside `paused` is not counted.
-
-    Example:
-        >>> meter = UsageMeter()
-        >>> meter.start()
-        >>> for share in (1.0, 0.5, 0.25):
-        ...     meter.end_epoch(share)
-        >>> meter.average_data_use(first_epoch=1)
-        0.375
-    """
+    """Keeps the share of the data and the seconds of each epoch; what happens inside `paused` is not counted."""
 
     def __init__(self) -> None:
         self.data_use: list[float] = []

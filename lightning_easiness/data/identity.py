@@ -21,12 +21,6 @@ class DataIdentity:
         num_examples: N.
         target: int64 `(N,)`, -1 where not known; None where none is known. May be mapped from disk.
         known_fingerprint: the fingerprint, where it was recorded; None where it is to be computed.
-
-    Example:
-        >>> here = DataIdentity(3, torch.tensor([0, 1, -1]))
-        >>> here.check_same(DataIdentity(3, torch.tensor([0, -1, 2])), "The record", "the data set", "load another.")
-        >>> here.is_same(DataIdentity(3, torch.tensor([0, 2, 2])))
-        False
     """
 
     num_examples: int
@@ -60,10 +54,8 @@ class DataIdentity:
         """
         problem = self._difference(other)
         if problem is not None:
-            raise ValueError(
-                f"{here} and {there} are not of the same data: {problem}, so an index no longer names the same example:"
-                f" {way_out}"
-            )
+            lost = "so an index no longer names the same example"
+            raise ValueError(f"{here} and {there} are not of the same data: {problem}, {lost}: {way_out}")
 
     def is_same(self, other: DataIdentity) -> bool:
         """Return whether both may be of one data set, by the rule of `check_same`."""

@@ -24,16 +24,9 @@ _TARGET_ATTRIBUTES = ("targets", "target", "labels", "label", "y")
 class SelectedDataset(Dataset[Any]):
     """Some examples of a map-style data set, in the order of `indices`, with some of its labels replaced.
 
-    Attributes that it lacks are looked up in the user's data set, as `classes` or `transform`.
-
-    `indices` are int64 (n,); `target` are new labels for all examples, int64 (N,), negative where one keeps its own;
-    `replace_fn` (item, label) -> item is for items that are neither (x, label, ...) nor mappings with the usual keys.
-
-    Example:
-        >>> letters = [("a", 0), ("b", 1), ("c", 2)]
-        >>> selected = SelectedDataset(letters, torch.tensor([0, 2]), target=torch.tensor([-1, -1, 5]))
-        >>> len(selected), selected[0], selected[1]
-        (2, ('a', 0), ('c', 5))
+    Attributes that it lacks are the user's data set's, as `classes`. `indices` are int64 (n,); `target` are new labels
+    for all examples, int64 (N,), negative where one keeps its own; `replace_fn` (item, label) -> item is for items that
+    are neither (x, label, ...) nor mappings with the usual keys.
     """
 
     def __init__(
@@ -86,14 +79,7 @@ def fetch(dataset: Any, keys: Sequence[Any]) -> Any:
 
 
 def replace_label(item: Any, label: int) -> Any:
-    """Return an item `(x, label, ...)` or a mapping with the usual keys under another label, of the old one's type.
-
-    A label may be a number or a one-hot vector.
-
-    Example:
-        >>> replace_label(("x", 1, "meta"), 2), replace_label({"image": 0, "label": torch.tensor(1)}, 2)
-        (('x', 2, 'meta'), {'image': 0, 'label': tensor(2)})
-    """
+    """Return an item `(x, label, ...)` or a mapping with the usual keys under another label, of the old one's type."""
     if isinstance(item, Mapping):
         key = next((key for key in TARGET_KEYS if key in item), None)
         if key is not None:
@@ -158,12 +144,7 @@ def example_indices(dataset: Any, keys: Any) -> Any:
 
 
 def known_target(dataset: Any) -> Tensor | None:
-    """Return the labels that a data set lists, int64 (N,); None where they cannot be had without reading items.
-
-    Example:
-        >>> known_target(Subset(TensorDataset(torch.zeros(4, 2), torch.tensor([3, 1, 0, 2])), [0, 3]))
-        tensor([3, 2])
-    """
+    """Return the labels that a data set lists, int64 (N,); None where they cannot be had without reading items."""
     if isinstance(dataset, Subset):
         inner = known_target(dataset.dataset)
         return None if inner is None else inner[torch.as_tensor(dataset.indices, dtype=torch.int64)]

@@ -57,13 +57,8 @@ def select_from(
     (number of draws -> number needed) says. A subset sampler draws from those of its subset that are selected. A
     sampler or batch sampler of the user's own is asked for one: its method `for_selection(selected)` returns a sampler
     of positions 0 to n - 1; a TypeError is raised where it has none.
-
-    Example:
-        >>> loader = DataLoader(range(10), batch_size=2)
-        >>> list(select_from(loader, SelectedDataset(range(10), torch.tensor([1, 5, 9]))))
-        [tensor([1, 5]), tensor([9])]
     """
-    clone = plain_copy(loader)
+    clone: DataLoader[Any] = plain_copy(loader)
     changed: dict[str, Any] = {"dataset": selected, "sampler": loader.sampler, "batch_sampler": loader.batch_sampler}
     if type(loader.batch_sampler) is BatchSampler and loader.batch_size is not None:
         changed["sampler"] = _for_selection(loader.sampler, selected)
@@ -78,7 +73,7 @@ def select_from(
         changed["worker_init_fn"] = UserDatasetInWorker(loader.worker_init_fn)
     clone.__dict__.update(changed)  # DataLoader refuses to set some of these
     replace_saved_dataset(clone, loader.dataset, selected)
-    return clone  # type: ignore[no-any-return]
+    return clone
 
 
 def drawable(loader: DataLoader[Any]) -> Tensor | None:

@@ -94,16 +94,6 @@ class ProbabilitySums:
 
     Until `fold` adds it up, a step holds 2 K bytes per example on the device. The sums hold 4 K bytes per example in
     main memory, of the one process that `keeps` them; all keep the counts.
-
-    Example:
-        >>> sums = ProbabilitySums(3)
-        >>> sums.add(torch.tensor([2, 0]), torch.tensor([[0.25, 0.75], [1.0, 0.0]]).half())
-        >>> sums.add(torch.tensor([2]), torch.tensor([[0.75, 0.25]]).half())
-        >>> sums.fold()
-        >>> sums.means()
-        tensor([[1.0000, 0.0000],
-                [   nan,    nan],
-                [0.5000, 0.5000]], dtype=torch.float16)
     """
 
     def __init__(self, num_examples: int, keeps: bool = True) -> None:

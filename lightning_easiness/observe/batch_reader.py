@@ -137,9 +137,9 @@ class BatchReader:
             observed["loss"] = _checked_losses(self.loss_fn(prediction, target), size, self.loss_name)
         elif logits is None:
             raise TypeError(
-                f"EasinessCallback reads logits (B, classes) and class indices (B,); got output {_kind(prediction)} and"
-                f" targets {_kind(target)}. Pass logits_fn or batch_fn to find them, or loss_fn, a loss for each"
-                " example, for another task."
+                "EasinessCallback reads logits (B, classes) and class indices (B,); got output"
+                f" {kind_of(prediction)} and targets {kind_of(target)}. Pass logits_fn or batch_fn to find them, or"
+                " loss_fn, a loss for each example, for another task."
             )
         if logits is not None and labels is not None:
             observed.update(self._classification(logits, labels, fields))
@@ -207,7 +207,7 @@ def _check_size(prediction: Tensor, size: int) -> None:
 
 def _checked_losses(losses: Any, size: int, name: str) -> Tensor:
     if not isinstance(losses, Tensor) or losses.shape != (size,):
-        shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        shape = tuple(losses.shape) if isinstance(losses, Tensor) else kind_of(losses)
         raise ValueError(
             f"loss_fn ({name}) must return one loss per example, shape ({size},); got {shape}."
             " Use reduction='none' and average over everything but the first dimension."
@@ -215,5 +215,6 @@ def _checked_losses(losses: Any, size: int, name: str) -> Tensor:
     return losses.detach().float()
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Say what was given where it is not what was asked for: dtype and shape of a tensor, else the type."""
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
