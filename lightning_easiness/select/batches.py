@@ -15,12 +15,12 @@ from lightning_easiness._utils.lightning import StrategyHook, batch_number, take
 from lightning_easiness.callbacks.logging import log_scalars
 from lightning_easiness.data.indexed_loader import lost_indices, narrow
 from lightning_easiness.losses import WeighsExamples
+from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.observe.hooks import LoaderHook
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_weights
 from lightning_easiness.select.choice import filled_up
-from lightning_easiness.select.chooser import Chooser
 
 _LEAST_IN_A_BATCH = 2  # batch norm refuses a single example
 
@@ -28,9 +28,9 @@ _LEAST_IN_A_BATCH = 2  # batch norm refuses a single example
 class BatchWork:
     """Narrows each training batch of a fit, and hands weights to the loss, until `close`."""
 
-    def __init__(self, trainer: Any, selection: Selection, chooser: Chooser) -> None:
+    def __init__(self, trainer: Any, selection: Selection, reader: BatchReader) -> None:
         self.weights: Tensor | None = None  # (N,), of the epoch
-        self._trainer, self._selection, self._chooser = trainer, selection, chooser
+        self._trainer, self._selection, self._reader = trainer, selection, reader
         self._name = type(selection).__name__
         self._num_seen = self._num_kept = self._num_added = 0
         self._epoch = -1
@@ -61,11 +61,10 @@ class BatchWork:
 
     def _log_fraction(self) -> None:
         if self.fraction is not None:
+            added = f"; {self._num_added} of them at random, up to the minimum" if self._num_added else ""
             rank_zero_info(
                 f"Epoch {self._epoch}: {self._name} trained on {self.fraction:.1%} of the batches' {self._num_seen}"
-                " examples"
-                + (f"; {self._num_added} of them at random, up to the minimum" if self._num_added else "")
-                + "."
+                f" examples{added}."
             )
             log_scalars(self._trainer, {"easiness/selected_share": self.fraction}, self._trainer.global_step)
         self._num_seen = self._num_kept = self._num_added = 0
@@ -119,7 +118,7 @@ class BatchWork:
 
     def _observe(self, batch: Any, size: int) -> dict[str, Tensor]:
         if self._pass is None:
-            self._pass = self._chooser.evaluation_pass(self._trainer.train_dataloader)
+            self._pass = EvaluationPass("train", self._trainer.train_dataloader, self._reader)
         seen = self._pass.observe_batch(self._trainer, batch, size)
         return {name: values.cpu() for name, values in seen.items()}
 
@@ -168,13 +167,7 @@ def _consumers(module: Any) -> list[WeighsExamples]:
 
 
 def rows_of(batch: Any, kept: Tensor, size: int) -> Any:
-    """Return some examples of a batch of `size`: the rows of each tensor, through mappings, tuples and lists.
-
-    Example:
-        >>> import torch
-        >>> rows_of((torch.arange(3), {"name": ["a", "b", "c"]}), torch.tensor([0, 2]), 3)
-        (tensor([0, 2]), {'name': ['a', 'c']})
-    """
+    """Return some examples of a batch of `size`: the rows of each tensor, through mappings, tuples and lists."""
     if isinstance(batch, Tensor):
         has_rows = batch.ndim > 0 and len(batch) == size
         return batch[kept.to(batch.device)] if has_rows else batch

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_easiness.observe.batch_reader import kind_of
 from lightning_easiness.select.base import Selection
 
 _METHODS = ("select", "labels", "weights", "observes_before", "check")
@@ -95,7 +96,7 @@ def checked_weights(owner: str, weights: Any, num_examples: int) -> Tensor | Non
         return None
     if not isinstance(weights, Tensor) or weights.shape != (num_examples,):
         raise ValueError(
-            f"{owner} must give its weights as ({num_examples},), one for each example; got {_seen(weights)}."
+            f"{owner} must give its weights as ({num_examples},), one for each example; got {kind_of(weights)}."
         )
     given: Tensor = weights.detach().to("cpu", torch.float32)
     wrong = given[~(given >= 0) | given.isinf()]
@@ -110,7 +111,7 @@ def checked_labels(owner: str, labels: Any, num_examples: int, num_classes: int 
         return None
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape != (num_examples,):
         raise ValueError(
-            f"{owner} must give its labels as integers ({num_examples},), one for each example; got {_seen(labels)}."
+            f"{owner} must give its labels as integers ({num_examples},), one for each example; got {kind_of(labels)}."
         )
     given: Tensor = labels.detach().to("cpu", torch.int64)
     if num_classes is not None and int(given.max()) >= num_classes:
@@ -122,8 +123,4 @@ def checked_labels(owner: str, labels: Any, num_examples: int, num_classes: int 
 
 
 def _asked(owner: str, chosen: Any, num_examples: int) -> str:
-    return f"{owner} must choose by indices (n,) or a bool mask ({num_examples},); got {_seen(chosen)}"
-
-
-def _seen(value: Any) -> str:
-    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    return f"{owner} must choose by indices (n,) or a bool mask ({num_examples},); got {kind_of(chosen)}"

@@ -42,30 +42,21 @@ class Choice:
         """Return the choice as tensors and plain types, one bit per example."""
         mask = np.zeros(self.num_examples, dtype=bool)
         mask[self.kept.numpy()] = True
-        state: dict[str, Any] = {"epoch": self.epoch, "num_examples": self.num_examples}
-        state["num_left_out"] = self.num_left_out
-        state["kept"] = torch.from_numpy(np.packbits(mask))
-        given = {"labels": self.labels, "weights": self.weights}
-        return {**state, **{name: values for name, values in given.items() if values is not None}}
+        state = {**vars(self), "kept": torch.from_numpy(np.packbits(mask))}
+        return {name: value for name, value in state.items() if value is not None}
 
     @staticmethod
     def from_state_dict(state: dict[str, Any]) -> Choice:
         """Read what `state_dict` returned."""
         mask = np.unpackbits(state["kept"].cpu().numpy(), count=state["num_examples"])
         kept = torch.from_numpy(mask.nonzero()[0].astype(np.int64))
-        given = state.get("labels"), state.get("weights"), state["num_left_out"]
-        return Choice(state["epoch"], state["num_examples"], kept, *given)
+        return Choice(**{name: value for name, value in state.items() if name != "rule"} | {"kept": kept})
 
 
 def filled_up(
     kept: Tensor, num_examples: int, minimum: int, generator: torch.Generator, among: Tensor | None = None
 ) -> Tensor:
-    """Add random ones of the other examples, of those `among` (bool (N,)), to `kept` until there are `minimum`.
-
-    Example:
-        >>> len(filled_up(torch.tensor([1]), 10, 4, torch.Generator()))
-        4
-    """
+    """Add random ones of the other examples, of those `among` (bool (N,)), to `kept` until there are `minimum`."""
     missing = min(minimum, num_examples) - len(kept)
     if missing <= 0:
         return kept

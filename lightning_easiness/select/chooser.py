@@ -57,10 +57,6 @@ class Chooser:
             self._has_seen_online = True
             self._remember(observation)
 
-    def evaluation_pass(self, loader: DataLoader[Any]) -> EvaluationPass:
-        """Make what observes the examples of a loader."""
-        return EvaluationPass("train", loader, self._reader)
-
     def choose(self, trainer: Trainer | None, loader: DataLoader[Any], epoch: int) -> Choice:
         """Choose for an epoch, in all processes together."""
         started = time.perf_counter()
@@ -137,7 +133,7 @@ class Chooser:
         if self._callback is not None and latest is not None and self._serves(latest, trainer, loader):
             self._callback.usage.count(latest.seconds)  # it was left out, as a pass for the record
             return latest
-        return self.evaluation_pass(loader).run(trainer)[0]
+        return EvaluationPass("train", loader, self._reader).run(trainer)[0]
 
     def _serves(self, observation: Observation, trainer: Trainer, loader: DataLoader[Any]) -> bool:
         """Whether the callback observed the data set at hand at these weights, and what the selection asks for."""

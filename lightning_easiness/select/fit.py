@@ -45,7 +45,7 @@ class SelectedFit:
         reader, callback = _reader_and_callback(selection, trainer, self._reader)
         self._chooser = Chooser(selection, reader, callback, self._check_target)
         if selection.per_batch or selection.weighs:
-            self.batch_work = BatchWork(trainer, selection, self._chooser)
+            self.batch_work = BatchWork(trainer, selection, reader)
         if selection.every_epoch:
             self._own_reloading = trainer.reload_dataloaders_every_n_epochs
             trainer.reload_dataloaders_every_n_epochs = 1

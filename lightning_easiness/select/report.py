@@ -27,13 +27,11 @@ def report_choice(
             f"{name} keeps {missing}, so that cannot be learnt; keep some, as class_balanced=True does.",
             category=UserWarning,
         )
+    relabelled = "" if choice.labels is None else ", some under other labels"
+    added = f"; {num_added} of them at random, up to the minimum" if num_added else ""
     rank_zero_info(
-        f"{epoch}: {name} trains on {len(choice.kept)} of {choice.num_drawable} examples ({selected:.1%})"
-        + ("" if choice.labels is None else ", some under other labels")
-        + f", chosen in {seconds:.2f} s"
-        + (f"; {num_added} of them at random, up to the minimum" if num_added else "")
-        + (f"; {missing}" if missing else "")
-        + "."
+        f"{epoch}: {name} trains on {len(choice.kept)} of {choice.num_drawable} examples ({selected:.1%}){relabelled},"
+        f" chosen in {seconds:.2f} s{added}{f'; {missing}' if missing else ''}."
     )
     scalars = {"easiness/selected_share": selected, "easiness/selection_seconds": seconds}
     if len(fractions) <= _MOST_CLASSES_LOGGED:

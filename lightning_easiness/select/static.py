@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_labels
@@ -204,8 +205,6 @@ def _left(scores: Scores, ratio: float, remove: Which, sampling: Sampling, seed:
 
 def _scores(owner: str, scores: Any, name: str) -> Scores:
     if isinstance(scores, (str, os.PathLike)):
-        from lightning_easiness.record.record import EasinessRecord
-
         scores = EasinessRecord.load(os.fspath(scores)).score(name)
     if not isinstance(scores, Scores):
         raise TypeError(
