@@ -230,6 +230,13 @@ def test_merging_runs_of_one_name_keeps_both(tmp_path: Path) -> None:
     assert merged.runs == ["seed-0", "seed-0-2", "seed-0-3"]
 
 
+def test_runs_of_unknown_seeds_are_no_repeats(tmp_path: Path) -> None:
+    for run in "ab":
+        with RunWriter(tmp_path, run) as writer:
+            append(writer)
+    assert loads_with_warnings(tmp_path).seeds == [None, None]
+
+
 def test_what_cannot_be_merged(folder: Path, tmp_path: Path) -> None:
     record = EasinessRecord.load(folder)
     write_run(tmp_path / "online", 0, series="train-online")
