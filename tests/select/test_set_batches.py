@@ -23,24 +23,37 @@ pytestmark = pytest.mark.filterwarnings("ignore:You have overridden `on_before_b
 SIZE, EVERYTHING = 53, list(range(53))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("names", [("medium",), ("medium", "hard"), ("easy",)], ids="+".join)
-def test_each_batch_keeps_its_levels_at_its_weights(names: tuple[str, ...], workers: int) -> None:
-    """Algorithm 1: of a batch from all examples train on those of the levels; two at least, for batch norm."""
-    module = seeded(Batches)
-    fit(training(*names, per="batch", early_epochs=1), module, max_epochs=3, data=IndexedBase(num_workers=workers))
+MEDIUM, EASY, MEDIUM_AND_HARD = ("medium",), ("easy",), ("medium", "hard")
+
+
+@pytest.mark.parametrize(
+    ("names", "share", "workers"),
+    [(MEDIUM, 0, 0), (MEDIUM, 0, 2), (MEDIUM_AND_HARD, 0, 0), (EASY, 0, 2), (MEDIUM, 0.2, 0), (MEDIUM, 0.2, 2)],
+)
+def test_each_batch_keeps_its_levels_at_its_weights(names: tuple[str, ...], share: float, workers: int) -> None:
+    """Algorithm 1: of a batch from all examples train on those of the levels; two at least, for batch norm.
+
+    With a fraction of the others too, weights make up for the draw.
+    """
+    module, rule = seeded(Batches), training(*names, per="batch", others_share=share, early_epochs=1)
+    fit(rule, module, max_epochs=3, data=IndexedBase(num_workers=workers))
     assert len(module.whole) == len(module.steps) == 3 * 7
     removed = 0
     for (epoch, before, state), (same, after, losses, weight) in zip(module.whole, module.steps, strict=True):
-        assert (epoch, weight, len(losses)) == (same, None, len(after))
+        assert (epoch, len(losses)) == (same, len(after))
         if epoch == 0:
-            assert after == before
+            assert (after, weight) == (before, None)
             continue
         easiness = easiness_at(state)
         expected = [i for i in before if level_of(easiness[i]) in names]
+        others = len(before) - len(expected)
+        drawn = max(1, int(share * others + 0.5)) if share and others else 0
         assert set(expected) <= set(after) <= set(before)
-        assert len(after) == min(len(before), max(2, len(expected)))
+        assert len(after) == min(len(before), max(2, len(expected) + drawn))
         assert after == [i for i in before if i in after], "in the batch's order"
+        drawn = len(after) - len(expected)
+        weights = [1.0 if i in expected else others / drawn for i in after]
+        assert weight is None if share == 0 else weight.tolist() == pytest.approx(weights)
         removed += len(before) - len(after)
     assert removed > 5
     for epoch in range(3):

@@ -15,7 +15,6 @@ from tests.selecting import IndexedBase, Traces
 from tests.set_fits import (
     NO_NOISE,
     SIGMA2,
-    Batches,
     HasLoss,
     Weighs,
     WithSEL,
@@ -77,24 +76,6 @@ def test_what_is_filled_up_keeps_the_sum_that_of_all_examples(per: str) -> None:
     sums = [float(weight.sum()) for epoch, _, _, weight in module.steps if epoch == 1]
     assert sum(sums) == pytest.approx(SIZE)
     assert per == "epoch" or sums == pytest.approx([8.0] * 6 + [5.0])
-
-
-def test_per_batch_weights_are_those_of_the_batch() -> None:
-    module = seeded(Batches)
-    fit(training(per="batch", others_share=0.5, early_epochs=1, minimum=1), module, max_epochs=3)
-    weighted = 0
-    for (epoch, before, state), (_, after, _, weight) in zip(module.whole, module.steps, strict=True):
-        if epoch == 0:
-            assert weight is None
-            continue
-        easiness = easiness_at(state)
-        medium = [i for i in before if level_of(easiness[i]) == "medium"]
-        others = len(before) - len(medium)
-        drawn = max(1, int(0.5 * others + 0.5)) if others else 0
-        assert len(weight) == len(after) == len(medium) + drawn
-        assert weight.tolist() == pytest.approx([1.0 if i in medium else others / drawn for i in after])
-        weighted += drawn
-    assert weighted
 
 
 # ------------------------------------------------------------------------------------- sums and means of a batch
