@@ -56,7 +56,7 @@ class Perceptron(LightningModule):
 
 
 def fitted(data: Any, epochs: int, seed: int = 1, **options: Any) -> Perceptron:
-    """Trains on a data set, on a loader, or on what a datamodule selects."""
+    """Trains on a data set, or on what a datamodule selects."""
     data = loader(data, batch_size=32) if isinstance(data, Dataset) else data
     with isolated_rng():
         seed_everything(seed, verbose=False)
@@ -65,10 +65,9 @@ def fitted(data: Any, epochs: int, seed: int = 1, **options: Any) -> Perceptron:
     return module
 
 
-def watched(data: Any, folder: Path, epochs: int, seed: int = 1, **options: Any) -> Perceptron:
+def watched(data: Any, folder: Path, epochs: int, seed: int = 1) -> None:
     """Trains beside a callback that averages probabilities."""
-    observer = EasinessCallback(folder, probe=None, probabilities=True, num_images=0)
-    return fitted(data, epochs, seed, callbacks=[observer], **options)
+    fitted(data, epochs, seed, callbacks=[EasinessCallback(folder, probe=None, probabilities=True, num_images=0)])
 
 
 def accuracy(module: Perceptron) -> float:

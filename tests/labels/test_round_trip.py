@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from lightning_easiness import (
     EasinessDataModule,
@@ -32,20 +31,19 @@ class Noisy:
     """Blobs of which 15 % of the labels are wrong, a short training that is watched and a longer one that is not."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.data = folder, Blobs(N, wrong=0.15)
+        self.data = Blobs(N, wrong=0.15)
         watched(self.data, folder, WATCHED)
+        self.issues = {rule: find_label_issues(folder, rule) for rule in RULES}
+        self.scores = EasinessRecord.load(folder, "train-online").score("weighted_area_under_margin")
         self.accuracy = accuracy(fitted(self.data, EPOCHS))
 
-    def found(self, rule: Any) -> tuple[LabelIssues, Tensor]:
-        """Return the table, and what is flagged as a mask."""
-        issues = find_label_issues(self.folder, rule)
-        flagged = torch.zeros(N, dtype=torch.bool)
-        flagged[issues.flagged] = True
-        return issues, flagged
+    def relabel(self, issues: LabelIssues, share: float) -> Relabel:
+        return Relabel(self.scores, share, which="hard", noise=issues.corrections(), sampling="top")
 
-    def retrained(self, selection: Selection) -> float:
-        """Accuracy of the same longer training, on what is selected."""
-        return accuracy(fitted(EasinessDataModule(loader(self.data, batch_size=32), selection), EPOCHS))
+    def gain(self, selection: Selection) -> float:
+        """What the accuracy of the same longer training gains on what is selected."""
+        data = EasinessDataModule(loader(self.data, batch_size=32), selection)
+        return accuracy(fitted(data, EPOCHS)) - self.accuracy
 
 
 @pytest.fixture(scope="module")
@@ -54,59 +52,42 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> Noisy:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_what_was_made_wrong_is_found(rule: Any, noisy: Noisy) -> None:
-    (issues, flagged), wrong = noisy.found(rule), noisy.data.wrong
+def test_wrong_labels_are_found_and_training_without_them_is_better(rule: Any, noisy: Noisy) -> None:
+    issues, wrong = noisy.issues[rule], noisy.data.wrong
     assert (int(wrong.sum()), len(issues), len(issues.unseen)) == (WRONG, N, 0)
     assert torch.equal(issues.given, noisy.data.y[issues.index]), "the labels that were trained on"
-    found = int((flagged & wrong).sum())
+    found = int(wrong[issues.flagged].sum())
     assert found >= 0.85 * WRONG
-    assert found >= 0.85 * int(flagged.sum())
+    assert found >= 0.85 * len(issues.flagged)
     assert issues.estimated_share == pytest.approx(0.15, abs=0.04)
     rows = issues.is_issue & wrong[issues.index]
     assert (issues.suggested == noisy.data.truth[issues.index])[rows].float().mean() > 0.9
-
-
-@pytest.mark.parametrize("rule", RULES, ids=str)
-def test_without_what_is_flagged_training_is_better(rule: Any, noisy: Noisy) -> None:
-    issues, flagged = noisy.found(rule)
-    assert issues.unflagged.tolist() == (~flagged).nonzero()[:, 0].tolist()
-    assert noisy.retrained(Keep(issues.unflagged)) > noisy.accuracy + 0.04
+    assert sorted([*issues.unflagged.tolist(), *issues.flagged.tolist()]) == list(range(N))
+    assert noisy.gain(Keep(issues.unflagged)) > 0.04
 
 
 def test_as_many_dropped_at_random_help_less(noisy: Noisy) -> None:
-    kept = (~noisy.found(None)[1]).nonzero()[:, 0]
+    kept = noisy.issues[None].unflagged
     drawn = torch.randperm(N, generator=torch.Generator().manual_seed(0))[: len(kept)]
-    assert noisy.retrained(Keep(kept)) > noisy.retrained(Keep(drawn)) + 0.03
+    assert noisy.gain(Keep(kept)) > noisy.gain(Keep(drawn)) + 0.03
 
 
-def hardest(noisy: Noisy, issues: LabelIssues) -> Relabel:
-    """As many of the hardest as are flagged, and so the same."""
-    scores = EasinessRecord.load(noisy.folder, "train-online").score(issues.score_name)
-    share = len(issues.flagged) / N
-    return Relabel(scores, share, which="hard", noise=issues.corrections(), sampling="top")
-
-
-def most(noisy: Noisy, issues: LabelIssues) -> Relabel:
-    """Any share that takes in what is flagged, as labels below 0 leave an example its own."""
-    scores = EasinessRecord.load(noisy.folder, "train-online").score(issues.score_name)
-    return Relabel(scores, 0.9, which="hard", noise=issues.corrections(), sampling="top")
-
-
-def corrected(_: Noisy, issues: LabelIssues) -> Keep:
-    return Keep(torch.arange(N), labels=issues.corrections())
-
-
-@pytest.mark.parametrize("make", [hardest, most])
+@pytest.mark.parametrize("exact", [True, False], ids=["as many as flagged", "any share that takes them in"])
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_relabel_takes_the_suggested_labels(rule: Any, make: Any, noisy: Noisy) -> None:
-    issues, flagged = noisy.found(rule)
-    selection = make(noisy, issues)
-    assert torch.equal(selection.new_labels, torch.where(flagged, issues.corrections(), noisy.data.y))
-    assert selection.changed_indices.tolist() == flagged.nonzero()[:, 0].tolist()
-    assert (selection.new_labels == noisy.data.truth).float().mean() > 0.95, "and 85 % before"
+def test_relabel_takes_the_suggested_labels(rule: Any, exact: bool, noisy: Noisy) -> None:
+    issues, data = noisy.issues[rule], noisy.data
+    selection = noisy.relabel(issues, len(issues.flagged) / N if exact else 0.9)
+    flagged = issues.flagged.sort().values
+    expected = data.y.clone()
+    expected[flagged] = issues.corrections()[flagged]
+    assert torch.equal(selection.new_labels, expected)
+    assert torch.equal(selection.changed_indices, flagged)
+    assert (selection.new_labels == data.truth).float().mean() > 0.95, "and 85 % before"
 
 
-@pytest.mark.parametrize("make", [hardest, most, corrected])
-def test_under_the_suggested_labels_training_is_better(make: Any, noisy: Noisy) -> None:
-    assert noisy.retrained(make(noisy, noisy.found(None)[0])) > noisy.accuracy + 0.04
+@pytest.mark.parametrize("kind", ["relabel", "keep"])
+def test_under_the_suggested_labels_training_is_better(kind: str, noisy: Noisy) -> None:
+    issues = noisy.issues[None]
+    keep = Keep(torch.arange(N), labels=issues.corrections())
+    assert noisy.gain(keep if kind == "keep" else noisy.relabel(issues, 0.9)) > 0.04
     assert int(noisy.data.wrong.sum()) == WRONG, "the data set keeps its labels"

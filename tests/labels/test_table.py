@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness import EasinessRecord, Hardest, LabelIssues, Mixture, Scores, find_label_issues, functional
+from lightning_easiness import EasinessRecord, Hardest, LabelIssues, Mixture, Scores, find_label_issues
 from tests.blobs import NUM_CLASSES, Blobs, watched
-from tests.small import loader
 
 N, WRONG, EPOCHS = 400, 40, 8
+DATA = Blobs(N, wrong=0.1)
+UNSEEN = [0, 7, 13, 399]
 COLUMNS = ["given", "suggested", "score", "spread", "posterior", "is_issue"]
 
 
@@ -26,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two watched trainings on blobs of which a tenth of the labels are wrong."""
     made = tmp_path_factory.mktemp("watched")
     for seed in (1, 2):
-        watched(Blobs(N, wrong=0.1), made, EPOCHS, seed)
+        watched(DATA, made, EPOCHS, seed)
     return made
 
 
@@ -36,12 +38,13 @@ def issues(folder: Path) -> LabelIssues:
 
 
 @pytest.fixture(scope="module")
-def partly(tmp_path_factory: pytest.TempPathFactory) -> LabelIssues:
-    """Of a training that never saw the last examples, as its loader drops the last batch and does not shuffle."""
-    made = tmp_path_factory.mktemp("partly")
-    watched(loader(Blobs(N, wrong=0.1), batch_size=32, shuffle=False, drop_last=True), made, EPOCHS)
-    with pytest.warns(UserWarning, match="16 of 400 examples have no label score"):
-        return find_label_issues(made, Mixture())
+def partly(folder: Path) -> LabelIssues:
+    """Without the score and the probabilities of some, as of a training that never saw them."""
+    record = EasinessRecord.load(folder, "train-online")
+    scores, rows = record.score("area_under_margin"), record.probabilities()
+    scores.values[UNSEEN], rows[UNSEEN] = math.nan, math.nan
+    with pytest.warns(UserWarning, match="4 of 400 examples have no label score"):
+        return find_label_issues(scores, Mixture(), probabilities=rows)
 
 
 @pytest.fixture(params=["whole", "partly"])
@@ -58,7 +61,7 @@ def test_cleanlab_gets_rows_in_the_order_of_the_data_set(table: LabelIssues) -> 
     assert list(bridge) == ["labels", "pred_probs"]
     assert (labels.shape, labels.dtype) == ((len(table),), np.dtype(np.int64))
     assert (rows.shape, rows.dtype) == ((len(table), NUM_CLASSES), np.dtype(np.float32))
-    assert labels.tolist() == Blobs(N, wrong=0.1).y[examples].tolist()
+    assert labels.tolist() == DATA.y[examples].tolist()
     np.testing.assert_array_equal(rows, table.probabilities[examples].numpy())
     np.testing.assert_allclose(rows.sum(1), 1, atol=1e-6)
     assert table.index.tolist() != examples.tolist(), "the table has another order"
@@ -68,32 +71,23 @@ def test_cleanlab_gets_rows_in_the_order_of_the_data_set(table: LabelIssues) -> 
     assert torch.equal(table.probabilities.nan_to_num(), probabilities.nan_to_num())
 
 
-def test_cleanlab_rows_where_examples_in_the_middle_have_no_score() -> None:
-    """Row r is the r-th of the examples that have one."""
-    values = torch.linspace(3, -3, 20)
-    values[[0, 7, 13]] = math.nan
-    target = torch.arange(20) % NUM_CLASSES
-    rows = (torch.rand(20, NUM_CLASSES, generator=torch.Generator().manual_seed(0)) + 0.1).softmax(1)
-    scores = Scores(values, higher_is_easier=True, target=target, name="area_under_margin")
-    with pytest.warns(UserWarning, match="3 of 20 examples have no label score"):
-        bridge = find_label_issues(scores, probabilities=rows).to_cleanlab()
-    left = [example for example in range(20) if example not in (0, 7, 13)]
-    assert bridge["labels"].tolist() == target[left].tolist()
-    np.testing.assert_array_equal(bridge["pred_probs"], rows[left].numpy())
-    assert list(find_label_issues(Scores(rows[:, 0], higher_is_easier=True, target=target)).to_cleanlab()) == ["labels"]
+def test_cleanlab_without_probabilities_or_labels() -> None:
+    values, target = torch.linspace(3, -3, 20), torch.arange(20) % NUM_CLASSES
+    assert list(find_label_issues(Scores(values, higher_is_easier=True, target=target)).to_cleanlab()) == ["labels"]
     with pytest.raises(ValueError, match="that of example 0 is not known: give `target` to find_label_issues"):
-        find_label_issues(Scores(rows[:, 0], higher_is_easier=True)).to_cleanlab()
+        find_label_issues(Scores(values, higher_is_easier=True)).to_cleanlab()
 
 
 def test_cleanlab_finds_what_was_made_wrong(table: LabelIssues) -> None:
     found = pytest.importorskip("cleanlab.filter").find_label_issues
     mask = found(**table.to_cleanlab(), n_jobs=1)
-    wrong = Blobs(N, wrong=0.1).wrong[table.index.sort().values].numpy()
+    examples = table.index.sort().values
+    wrong = DATA.wrong[examples].numpy()
     assert (mask & wrong).sum() >= 0.8 * max(wrong.sum(), mask.sum())
     ranked = found(**table.to_cleanlab(), n_jobs=1, return_indices_ranked_by="self_confidence")
     assert set(ranked) == set(mask.nonzero()[0]), "rows are examples"
     ours = set(table.flagged.tolist())
-    assert len(ours & set(ranked.tolist())) >= 0.8 * len(ours), "on such data the two agree"
+    assert len(ours & set(examples[ranked.tolist()].tolist())) >= 0.8 * len(ours), "on such data the two agree"
 
 
 @pytest.mark.parametrize("score", ["self_confidence", "normalized_margin"])
@@ -107,22 +101,13 @@ def test_scores_of_the_same_name_are_cleanlabs(score: str, folder: Path) -> None
     assert np.all(np.diff(theirs[issues.index.numpy()]) >= -1e-6), "most suspicious first in both"
 
 
-def test_a_tie_is_where_cleanlab_has_it() -> None:
-    """At 0.5 the given label ties with another, whatever the number of classes."""
-    quality = pytest.importorskip("cleanlab.rank").get_label_quality_scores
-    rows = torch.tensor([[0.4, 0.4, 0.2], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [1.0, 0.0, 0.0]])
-    labels, expected = torch.tensor([0, 1, 2, 0]), [0.5, 0.35, 0.15, 1.0]
-    assert quality(labels.numpy(), rows.numpy(), method="normalized_margin").tolist() == pytest.approx(expected)
-    assert functional.normalized_margin(rows, labels).tolist() == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16], ids=str)
 def test_probabilities_of_any_precision_reach_cleanlab(dtype: torch.dtype, folder: Path) -> None:
     find = pytest.importorskip("cleanlab.filter").find_label_issues
     record = EasinessRecord.load(folder, "train-online")
     rows = record.probabilities().to(dtype)
     mask = find(**find_label_issues(record, probabilities=rows).to_cleanlab(), n_jobs=1)
-    assert (mask & Blobs(N, wrong=0.1).wrong.numpy()).sum() >= 0.8 * WRONG
+    assert (mask & DATA.wrong.numpy()).sum() >= 0.8 * WRONG
 
 
 # ------------------------------------------------------------------ the table itself
@@ -150,9 +135,8 @@ def test_what_to_train_on_next(table: LabelIssues) -> None:
     for index, given, suggested in zip(table.index, table.given, table.suggested, strict=True):
         assert int(corrections[index]) == (int(suggested) if int(index) in flagged else -1)
         assert suggested != given
-    without = find_label_issues(Scores(torch.linspace(3, -3, 20), higher_is_easier=True))
     with pytest.raises(ValueError, match=r"corrections\(\) needs suggested labels"):
-        without.corrections()
+        find_label_issues(Scores(torch.linspace(3, -3, 20), higher_is_easier=True)).corrections()
 
 
 @pytest.mark.parametrize("what", ["unflagged", "corrections", "to_columns"])
@@ -174,7 +158,7 @@ def assert_same_cells(cells: list[Any], column: Tensor) -> None:
         assert hidden or cell == value
 
 
-def test_csv_holds_each_row_once(table: LabelIssues, tmp_path: Path) -> None:
+def test_csv_holds_each_example_once(table: LabelIssues, tmp_path: Path) -> None:
     table.to_csv(tmp_path / "issues.csv")
     with open(tmp_path / "issues.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -189,7 +173,6 @@ def test_csv_holds_each_row_once(table: LabelIssues, tmp_path: Path) -> None:
 
 
 def test_parquet_reads_back_as_the_table(table: LabelIssues, tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
     parquet = pytest.importorskip("pyarrow.parquet")
     table.to_parquet(tmp_path / "issues.parquet")
     frame = table.to_pandas()
