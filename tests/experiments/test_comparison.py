@@ -103,3 +103,12 @@ def test_a_comparison_without_anything_to_evaluate_on_trains_nothing(make: Any, 
     with pytest.raises(ValueError, match=whole(message)):
         compare(tmp_path / "new", make_trainer=never, make_module=never, datamodule=make(), evaluate=evaluate)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_metric_that_is_not_logged(tmp_path: Path) -> None:
+    message = (
+        "The `metric` of compare_selections must be one that the module logs in validate; got 'val_acc', but there are:"
+        " 'val_loss'."
+    )
+    with pytest.raises(ValueError, match=whole(message)):
+        compare(tmp_path, metric="val_acc", seeds=(1,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -143,14 +144,12 @@ def test_label_errors_are_found(tmp_path: Path) -> None:
     assert (issues.suggested == truth[issues.index])[wrong[issues.index]].float().mean() > 0.7
 
 
-@pytest.mark.parametrize("kind", ["datamodule", "a function", "labels that are not listed"])
+GIVEN = {"datamodule": Base(N), "a function": lambda: loader(Points(N)), "unlisted labels": loader(Unlisted())}
+
+
+@pytest.mark.parametrize("kind", GIVEN)
 def test_every_way_to_give_data(kind: str, tmp_path: Path) -> None:
-    given: dict[str, Any] = {
-        "datamodule": lambda: Base(N),
-        "a function": lambda: lambda: loader(Points(N)),
-        "labels that are not listed": lambda: loader(Unlisted()),
-    }
-    issues = find_label_issues(runs(tmp_path, given[kind]()).run(), Threshold())
+    issues = find_label_issues(runs(tmp_path, GIVEN[kind]).run(), Threshold())
     assert torch.equal(issues.given, Points(N).y[issues.index])
 
 
@@ -184,18 +183,17 @@ def interrupt(epoch: int) -> Kill:
     return Kill(Moment("on_train_epoch_start", epoch), ArithmeticError)
 
 
-def test_a_report_from_a_folder_leaves_out_what_is_not_complete(tmp_path: Path) -> None:
-    interrupted = {"make": lambda: make_trainer(callbacks=[interrupt(1)]), "seeds": (0, 1)}
+def test_a_report_from_a_folder_leaves_out_what_is_not_complete(trained: ThresholdRuns, tmp_path: Path) -> None:
     with pytest.raises(ArithmeticError):
-        runs(tmp_path, **interrupted).run()
+        runs(tmp_path / "new", make=lambda: make_trainer(callbacks=[interrupt(1)])).run()
     with pytest.raises(ValueError, match=r"No run in '.*half-0' is complete: let ThresholdRuns\(...\).run\(\) go on"):
-        find_label_issues(tmp_path, Threshold())
-    records = runs(tmp_path).run()
+        find_label_issues(tmp_path / "new", Threshold())
+    folder = shutil.copytree(trained.dirpath, tmp_path / "copy")
     with pytest.raises(ArithmeticError):
-        runs(tmp_path, **interrupted).run()
-    with pytest.warns(UserWarning, match=r"1 of 2 runs in '.*half-0' are not complete .* the first is 'seed-1'"):
-        issues = find_label_issues(tmp_path, Threshold())
-    assert torch.equal(issues.index, find_label_issues(records, Threshold()).index)
+        go_on(folder, lambda: make_trainer(callbacks=[interrupt(1)]), seeds=(3, 4, 5))
+    with pytest.warns(UserWarning, match=r"1 of 3 runs in '.*half-0' are not complete .* the first is 'seed-5'"):
+        issues = find_label_issues(folder, Threshold())
+    assert torch.equal(issues.index, find_label_issues(trained.dirpath, Threshold()).index)
 
 
 def test_examples_that_the_sampler_never_draws_do_not_stop_the_report(tmp_path: Path) -> None:
@@ -209,62 +207,64 @@ def test_examples_that_the_sampler_never_draws_do_not_stop_the_report(tmp_path: 
     assert torch.equal(issues.given, Points(N).y[issues.index])
 
 
-def test_the_check_of_the_head_leaves_training_untouched(tmp_path: Path) -> None:
+def test_the_check_of_the_head_leaves_training_untouched(trained: ThresholdRuns, tmp_path: Path) -> None:
     """The record is that of the same training without the guard."""
-    runs(tmp_path / "guarded").run()
-    for part in (0, 1):
-        repeat_fit(
-            lambda: make_trainer(callbacks=[EasinessCallback(probe=None, probabilities=True)]),
-            lambda: Wide(NUM_CLASSES + 1),
-            EasinessDataModule(loader(Points(N)), ThresholdExamples(NUM_CLASSES, part)),
-            seeds=[0],
-            dirpath=tmp_path / f"plain-{part}",
-            progress=False,
-        )
-        assert recorded(tmp_path / "guarded" / f"half-{part}") == recorded(tmp_path / f"plain-{part}")
+    repeat_fit(
+        lambda: make_trainer(callbacks=[EasinessCallback(probe=None, probabilities=True)]),
+        lambda: Wide(NUM_CLASSES + 1),
+        EasinessDataModule(loader(Points(N)), ThresholdExamples(NUM_CLASSES, part=1, seed=7)),
+        seeds=[3],
+        dirpath=tmp_path,
+        progress=False,
+    )
+    assert recorded(tmp_path / "seed-3") == recorded(trained.folders[1] / "seed-3")
 
 
 def test_factories_are_given_the_seed(tmp_path: Path) -> None:
-    given: list[tuple[str, int]] = []
+    given: list[Any] = []
 
     def make(seed: int) -> Trainer:
-        given.append(("trainer", seed))
+        given.append(seed)
         return make_trainer(max_epochs=1)
 
     def make_module(num_classes: int, seed: int) -> LightningModule:
-        given.append(("module", seed))
-        assert num_classes == NUM_CLASSES + 1
+        given.append((num_classes, seed))
         return Wide(num_classes)
 
     runs(tmp_path, make_module=make_module, make=make, seeds=(1, 2)).run()
-    assert given == [(who, seed) for _ in (0, 1) for seed in (1, 2) for who in ("module", "trainer")]
+    assert given == [(NUM_CLASSES + 1, 1), 1, (NUM_CLASSES + 1, 2), 2] * 2
 
 
 # ------------------------------------------------------------------ runs that are there already
 
 
-def test_what_is_complete_is_not_trained_again(tmp_path: Path) -> None:
-    runs(tmp_path).run()
-    before = recorded(tmp_path)
-    assert len(runs(tmp_path, make=never).run()) == 2
-    runs(tmp_path, seeds=(0, 1)).run()
-    after = recorded(tmp_path)
-    assert {path: content for path, content in after.items() if "seed-1" not in path} == before
+def go_on(folder: Path, make: Any = never, **options: Any) -> list[EasinessRecord]:
+    """Run on what `trained` left, or a part of it."""
+    return runs(folder, make=make, **{"seeds": (3, 4), "seed": 7, **options}).run()
 
 
-def test_a_folder_of_an_earlier_version_goes_on_or_is_refused(tmp_path: Path) -> None:
+def test_what_is_complete_is_not_trained_again(trained: ThresholdRuns, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained.dirpath, tmp_path / "copy")
+    for half in folder.glob("half-*"):
+        shutil.rmtree(half / "seed-4")
+    assert len(go_on(folder, seeds=(3,))) == 2
+    go_on(folder, make_trainer)
+    assert recorded(folder) == recorded(trained.dirpath)
+
+
+def test_a_folder_of_an_earlier_version_goes_on_or_is_refused(trained: ThresholdRuns, tmp_path: Path) -> None:
     """Such a folder has a file of threshold examples in each half, and none of arguments."""
-    runs(tmp_path).run()
-    expected = find_label_issues(tmp_path, Threshold())
-    (tmp_path / ARGUMENTS_FILE).unlink()
+    folder = shutil.copytree(trained.dirpath, tmp_path / "copy")
+    (folder / ARGUMENTS_FILE).unlink()
     for part in (0, 1):
-        (tmp_path / f"half-{part}" / "threshold-examples.safetensors").write_bytes(b"of an earlier version")
+        (folder / f"half-{part}" / "threshold-examples.safetensors").write_bytes(b"of an earlier version")
     message = r"^The runs in '.*half-0' were not trained with the examples that `num_classes`"
     for other in ({"seed": 1}, {"num_classes": 5}):
         with pytest.raises(ValueError, match=message):
-            runs(tmp_path, make=never, **other).run()
-    assert torch.equal(find_label_issues(tmp_path, Threshold()).index, expected.index)
-    assert len(runs(tmp_path, make=never).run()) == 2
+            go_on(folder, **other)
+    expected = find_label_issues(trained.dirpath, Threshold())
+    assert torch.equal(find_label_issues(folder, Threshold()).index, expected.index)
+    assert len(go_on(folder)) == 2
 
 
 @pytest.mark.parametrize(("name", "before", "now"), [("seed", 7, 8), ("num_classes", 4, 5)])
@@ -274,7 +274,7 @@ def test_another_draw_in_the_same_folder(trained: ThresholdRuns, name: str, befo
         " the same arguments to go on."
     )
     with pytest.raises(ValueError, match=whole(message)):
-        runs(trained.dirpath, make=never, seeds=(3, 4), **{"seed": 7, name: now}).run()
+        go_on(trained.dirpath, **{name: now})
 
 
 def test_a_damaged_file_of_arguments(tmp_path: Path) -> None:
@@ -313,21 +313,16 @@ def test_runs_of_several_data_sets_are_not_mixed(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.multiprocess
 def test_killed_it_goes_on_and_ends_with_the_same(trained: ThresholdRuns, tmp_path: Path) -> None:
-    def work(moment: Moment, half: int) -> None:
-        count = [0]
+    def work(epoch: int, before: int) -> None:
+        """Kill the run that comes after so many others."""
+        callbacks = iter([*([] for _ in range(before)), [Kill(Moment("on_train_batch_end", epoch, 4))]])
+        go_on(tmp_path, lambda: make_trainer(callbacks=next(callbacks)))
 
-        def make(seed: int) -> Trainer:
-            count[0] += 1
-            return make_trainer(callbacks=[Kill(moment)] if count[0] == half else [])
-
-        runs(tmp_path, make=make, seeds=(3, 4), seed=7).run()
-
-    # the first run of the first half, in its second epoch; the one after it; the last run, in its first batches
-    for epoch, half in ((1, 1), (0, 2), (2, 2)):
-        moment = Moment("on_train_batch_end", epoch, 4)
-        assert in_a_process(lambda: work(moment, half)) == -signal.SIGKILL  # noqa: B023
+    # the first run of the first half, in its second epoch; the one after it; the next, in its last
+    for epoch, before in ((1, 0), (0, 1), (2, 1)):
+        assert in_a_process(lambda: work(epoch, before)) == -signal.SIGKILL  # noqa: B023
     assert (tmp_path / ARGUMENTS_FILE).exists()
-    runs(tmp_path, seeds=(3, 4), seed=7).run()
+    go_on(tmp_path, make_trainer)
     assert recorded(tmp_path) == recorded(trained.dirpath)
 
 

@@ -17,6 +17,7 @@ from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.labels import threshold
 from lightning_easiness.labels.sources import LabelScores
 from lightning_easiness.labels.threshold import combine_runs, mean_of_runs
+from tests.labels.test_find import refuses
 from tests.made_runs import whole, write_run
 
 NAN = math.nan
@@ -178,10 +179,9 @@ def test_threshold_examples_that_were_never_seen_do_not_count() -> None:
     assert torch.equal(issues.given, TARGET[issues.index])
     assert len(issues) == N, "each had its own label in the other half"
     scores[1].values[sets[1]] = NAN
-    with pytest.raises(
-        ValueError, match="No example with a score was trained under the last class, 2, in run 1, so there is no"
-    ):
-        find(scores)
+    refuses(
+        "No example with a score was trained under the last class, 2, in run 1, so there is no", scores, Threshold()
+    )
 
 
 # ------------------------------------------------------------------ a single run, and what is no run of the protocol
@@ -195,44 +195,33 @@ def test_one_run_leaves_its_threshold_examples_apart(tmp_path: Path) -> None:
     assert torch.equal(issues.unseen, sets_of()[0])
     assert issues.probabilities.shape == (N, K)
     torch.testing.assert_close(issues.probabilities.sum(1), torch.ones(N))
-    with pytest.raises(ValueError, match=r"^rule=Threshold\(\) cannot tell .* of a single run from a real class: give"):
-        find(tmp_path)
+    message = r"^rule=Threshold\(\) cannot tell the threshold examples of a single run from a real class: give"
+    refuses(message, tmp_path, Threshold())
 
 
-def test_a_real_class_is_not_taken_for_the_one_that_does_not_exist(tmp_path: Path) -> None:
-    """A training without threshold examples is refused, whatever is given."""
+def test_a_training_without_threshold_examples_is_refused(tmp_path: Path) -> None:
+    """Its last class is real, whatever is given."""
     write_half(tmp_path, 0, (0, 1), target=TARGET, num_classes=K)
     record = EasinessRecord.load(tmp_path, "train-online")
-    with pytest.raises(
-        ValueError, match=r"^Example 1 is of the last class, 1, in `target`, but threshold examples need a class"
-    ):
-        find(record, target=TARGET)
+    message = r"^Example 1 is of the last class, 1, {}, but threshold examples need a class"
+    refuses(message.format("in `target`"), record, Threshold(), target=TARGET)
     for runs in ([record, record], [half(0, target=TARGET), half(1, target=TARGET)]):
-        with pytest.raises(
-            ValueError, match=r"^Example 1 is of the last class, 1, in more than one run, but threshold examples"
-        ):
-            find(runs)
+        refuses(message.format("in more than one run"), runs, Threshold())
 
 
 def test_the_threshold_class_is_the_models_last(tmp_path: Path) -> None:
     write_half(tmp_path, 0, (0,), num_classes=K + 3)
-    with pytest.raises(
-        ValueError, match=r"^No example with a score was trained under the last class, 4, in run 0, so there"
-    ):
-        find(tmp_path, target=TARGET)
+    message = r"^No example with a score was trained under the last class, 4, in run 0, so there"
+    refuses(message, tmp_path, Threshold(), target=TARGET)
 
 
 def test_runs_that_do_not_fit() -> None:
     first, second = halves()
-    target = second.target.clone()
-    target[second.target < K] = 1 - target[second.target < K]
-    with pytest.raises(
-        ValueError,
-        match=r"^The first run of the threshold protocol and another are not of the same data: example 0 has",
-    ):
-        find([first, half(1, target=target)])
-    with pytest.raises(ValueError, match="must hold the same score of the same data set; got 'area_under_margin' of"):
-        find([first, half(1, 150)])
+    target = torch.where(second.target < K, 1 - second.target, second.target)
+    message = r"^The first run of the threshold protocol and another are not of the same data: example 0 has"
+    refuses(message, [first, half(1, target=target)], Threshold())
+    message = "must hold the same score of the same data set; got 'area_under_margin' of"
+    refuses(message, [first, half(1, 150)], Threshold())
 
 
 # ------------------------------------------------------------------ averaged probabilities
