@@ -208,6 +208,8 @@ def test_targets_and_probabilities_of_another_length_or_kind_are_named(written: 
 def test_fields_that_this_version_does_not_have_are_left_out(written: Path) -> None:
     dtypes = json.dumps({"loss": "float32", "entropy": "float32"})
     assert ArrayFile.open(rewritten(written, fields=dtypes)).fields == ("loss",)
+    with pytest.raises(RecordFileError, match=r"is damaged \(maximum recursion depth exceeded"):
+        ArrayFile.open(rewritten(written, fields="[" * 10**5))
 
 
 def test_a_renamed_checkpoint_is_named(written: Path) -> None:
