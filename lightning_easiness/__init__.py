@@ -122,9 +122,14 @@ _RENAMED = {  # old name -> what to write instead
 }
 _MOVED = {  # old module -> where its names are
     "compression": "from lightning_easiness import StepwiseCompression, compare_selections, draw_comparison",
+    "datamodule": "from lightning_easiness import EasinessDataModule",
     "figures": "from lightning_easiness import draw_histogram, draw_curves, draw_data_map",
+    "label_issues": "from lightning_easiness import find_label_issues, LabelIssues",
     "label_views": "from lightning_easiness import suspects_grid, write_suspects",
+    "repeats": "from lightning_easiness import repeat_fit",
     "selection": "from lightning_easiness import Selection, SelectionState",
+    "selections": "from lightning_easiness import Ablation, Keep, Relabel",
+    "threshold_runs": "from lightning_easiness import ThresholdRuns",
     "views": "from lightning_easiness import image_grid, scores_grid, averages_grid, save_image, write_tensorboard",
 }
 
@@ -142,8 +147,8 @@ sys.meta_path.append(_MovedModules())
 
 
 def __getattr__(name: str) -> Any:
-    if name in _RENAMED:
-        raise AttributeError(f"lightning_easiness has no {name!r} any more: {_RENAMED[name]}.")
+    if name in _RENAMED:  # an ImportError passes `from ... import`, which swallows an AttributeError
+        raise ImportError(f"lightning_easiness has no {name!r} any more: {_RENAMED[name]}.")
     home = next((home for home, names in _HOMES.items() if name in names), None)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

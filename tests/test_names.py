@@ -20,12 +20,18 @@ def test_every_name_with_a_home_is_public() -> None:
     assert named == {*lightning_easiness.__all__} - {"__version__"}
 
 
-def test_an_old_name_says_what_to_write_instead() -> None:
-    with pytest.raises(AttributeError) as caught:
-        _ = lightning_easiness.find_threshold_issues
-    assert str(caught.value) == (
-        "lightning_easiness has no 'find_threshold_issues' any more: call find_label_issues(folder, rule=Threshold())."
-    )
+@pytest.mark.parametrize("name", lightning_easiness._RENAMED)
+def test_an_old_name_says_what_to_write_instead(name: str) -> None:
+    with pytest.raises(ImportError) as caught:
+        exec(f"from lightning_easiness import {name}")
+    assert str(caught.value) == f"lightning_easiness has no {name!r} any more: {lightning_easiness._RENAMED[name]}."
+
+
+def test_an_old_function_says_what_to_write_instead() -> None:
+    with pytest.raises(ImportError) as caught:
+        exec("from lightning_easiness.functional import judge_by_threshold")
+    message = "lightning_easiness.functional has no 'judge_by_threshold' any more: use compare_to_thresholds."
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("module", lightning_easiness._MOVED)

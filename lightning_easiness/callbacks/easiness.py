@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -235,6 +235,13 @@ class EasinessCallback(Callback):
 
     def _begin(self, trainer: Trainer) -> None:
         """Open the run, when the loaders are known."""
+        if trainer.ckpt_path is not None and trainer.current_epoch > 0 and not self._is_resumed:
+            rank_zero_warn(
+                f"Training resumes at epoch {trainer.current_epoch}, but the checkpoint holds no state of this"
+                " EasinessCallback, so its record begins there; to continue an earlier record, give the callback the"
+                " same `dirpath`, `run` and `probe` as then.",
+                category=UserWarning,
+            )
         sizes = {}
         if self._online is not None:
             self._online.start(self._restored)

@@ -29,8 +29,8 @@ def log_scalars(
 ) -> None:
     """Log numbers to every logger, and let ModelCheckpoint and EarlyStopping monitor them; call it in all processes.
 
-    Inside `on_train_epoch_end` by Lightning's `log`, at its step, reduced over the processes; in other hooks, where
-    `log` would defer, drop or refuse them, at once and at `step`, as they are in the first process.
+    Inside `on_train_epoch_end` by Lightning's `log`, reduced over the processes; in other hooks, where `log` would
+    defer, drop or refuse them, at once, as they are in the first process.
     """
     if at_epoch_end:
         # the numbers are alike in all processes but for the times, so that any reduction keeps them as they are
@@ -41,7 +41,12 @@ def log_scalars(
     set_callback_metrics(trainer, metrics)
     if trainer.is_global_zero:
         for logger in trainer.loggers:
-            logger.log_metrics(dict(metrics), step=step)
+            logger.log_metrics(dict(metrics), step=_last_step(step))
+
+
+def _last_step(num_steps: int) -> int:
+    """Return the step of a log after so many steps: the last one, counted from 0, as Lightning counts its own."""
+    return max(0, num_steps - 1)
 
 
 def log_observation(
@@ -61,7 +66,7 @@ def log_observation(
     if boards and trainer.is_global_zero:
         for name, bins in _histograms(observation, by_class):
             for board in boards:
-                board.add_histogram_raw(f"{prefix}/{name}", **bins, global_step=observation.step)
+                board.add_histogram_raw(f"{prefix}/{name}", **bins, global_step=_last_step(observation.step))
 
 
 def log_images(trainer: Trainer, dataset: Any, observation: Observation, num_images: int = 25) -> None:
@@ -85,7 +90,7 @@ def log_images(trainer: Trainer, dataset: Any, observation: Observation, num_ima
         if grid is None:
             return
         for write in writers:
-            write(f"easiness/{observation.series}/{end}", grid, observation.step)
+            write(f"easiness/{observation.series}/{end}", grid, _last_step(observation.step))
 
 
 def _summary(values: Mapping[str, Tensor]) -> dict[str, float]:

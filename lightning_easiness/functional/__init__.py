@@ -117,5 +117,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    way = ": call compare_to_thresholds()" if name == "judge_by_threshold" else ""
-    raise AttributeError(f"lightning_easiness.functional has no {name!r}{' any more' if way else ''}{way}.")
+    if name == "judge_by_threshold":  # an ImportError passes `from ... import`, which swallows an AttributeError
+        raise ImportError(
+            "lightning_easiness.functional has no 'judge_by_threshold' any more: use compare_to_thresholds."
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

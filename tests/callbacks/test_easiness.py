@@ -136,6 +136,19 @@ def test_resuming_goes_on_in_the_folder_where_it_began_if_that_is_there(is_there
         assert_identical(recorded(first), recorded(run().folder))  # type: ignore[arg-type]
 
 
+def test_a_checkpoint_without_its_state_is_warned_of(tmp_path: Path) -> None:
+    first, checkpoint = trainer(max_epochs=1), tmp_path / "first.ckpt"
+    first.fit(Net(), loader())
+    first.save_checkpoint(checkpoint)
+    fit = trainer(max_epochs=2, callbacks=[EasinessCallback(tmp_path / "record")])
+    with pytest.warns(UserWarning, match="holds no state of this EasinessCallback") as caught:
+        fit.fit(Net(), loader(), ckpt_path=checkpoint)
+    assert str(caught[0].message) == (
+        "Training resumes at epoch 1, but the checkpoint holds no state of this EasinessCallback, so its record begins"
+        " there; to continue an earlier record, give the callback the same `dirpath`, `run` and `probe` as then."
+    )
+
+
 def test_a_second_fit_goes_on_in_its_folder_and_another_trainers_does_not(tmp_path: Path) -> None:
     observer, module = EasinessCallback(), Net()
     first = trainer(callbacks=[observer], default_root_dir=tmp_path, max_epochs=1)

@@ -100,18 +100,18 @@ def test_numbers_go_to_every_logger_and_histograms_to_tensorboard(tmp_path: Path
     values = dict(zip(NUMBERS, (2.45, LOSS.std(correction=0).item(), 0.4, 0, 0), strict=True))
     with open(f"{table.log_dir}/metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["0", "30"]
+    assert [row["step"] for row in rows] == ["0", "29"]
     events = read_events(board)
     for name, value in values.items():
         tag = f"easiness/train-probe/{name}"
         assert float(rows[1][tag]) == pytest.approx(value)
-        assert scalars(events, tag) == [(0, pytest.approx(value)), (30, pytest.approx(value))]
+        assert scalars(events, tag) == [(0, pytest.approx(value)), (29, pytest.approx(value))]
         assert float(fit.callback_metrics[tag]) == pytest.approx(value)
     assert set(events.Tags()["histograms"]) == {
         f"easiness/train-probe/{name}" for name in ("loss", "margin", "el2n", "sample_easiness")
     }
     histograms = events.Histograms("easiness/train-probe/loss")
-    assert [event.step for event in histograms] == [0, 30]
+    assert [event.step for event in histograms] == [0, 29]
     assert histograms[0].histogram_value.num == 50
     assert histograms[0].histogram_value.max == pytest.approx(4.9)
 
@@ -122,8 +122,8 @@ def test_losses_that_are_not_finite(board: Any) -> None:
     log_observation(fit, seen(loss=loss, correct=torch.tensor([True, True, False, False])))
     log_observation(fit, seen(step=2, loss=torch.full((4,), torch.nan)))
     events = read_events(board)
-    assert scalars(events, "easiness/s/num_nan") == [(1, 1.0), (2, 4.0)]
-    assert scalars(events, "easiness/s/num_inf") == [(1, 1.0), (2, 0.0)]
+    assert scalars(events, "easiness/s/num_nan") == [(0, 1.0), (1, 4.0)]
+    assert scalars(events, "easiness/s/num_inf") == [(0, 1.0), (1, 0.0)]
     for name, value in (("mean_loss", 2.0), ("loss_spread", 1.0), ("accuracy", 0.5)):
         assert scalars(events, f"easiness/s/{name}") == [(1, value)]
     (histogram,) = events.Histograms("easiness/s/loss")
@@ -138,7 +138,7 @@ def test_examples_that_were_not_seen_do_not_count(board: Any) -> None:
     }
     log_observation(with_loggers(board), seen(**fields))
     events = read_events(board)
-    assert scalars(events, "easiness/s/accuracy") == [(1, 0.5)]
+    assert scalars(events, "easiness/s/accuracy") == [(0, 0.5)]
     assert scalars(events, "easiness/s/num_nan") == [(1, 1.0)]
     assert events.Tags()["histograms"] == ["easiness/s/loss"]
 
@@ -164,7 +164,7 @@ def test_histograms_by_class(board: Any) -> None:
 
 
 def test_every_number_once_in_every_logger(tmp_path: Path, board: Any) -> None:
-    """At epoch ends by Lightning's `log` and its step; at the start, within an epoch and at the fit's end at once."""
+    """On one axis with Lightning's own numbers, which counts steps from 0."""
     table = CSVLogger(tmp_path, name="table")
     callback = EasinessCallback(tmp_path / "record", at_steps=(0, 3, 14), num_images=0)
     fit = trainer(callbacks=[callback], logger=[board, table], max_epochs=3, log_every_n_steps=1)
@@ -172,7 +172,7 @@ def test_every_number_once_in_every_logger(tmp_path: Path, board: Any) -> None:
     events = read_events(board)
     with open(f"{table.log_dir}/metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    for series, steps in (("train-probe", [0, 3, 14, 21]), ("train-online", [6, 13, 20])):
+    for series, steps in (("train-probe", [0, 2, 13, 20]), ("train-online", [6, 13, 20])):
         record = EasinessRecord.load(tmp_path / "record", series)
         losses = record.loss[0].mean(1).tolist()
         for name in NUMBERS:
@@ -237,7 +237,7 @@ def test_grids_in_tensorboard(tmp_path: Path, board: Any, monkeypatch: pytest.Mo
     for name, grid in (("hardest", hardest[2]), ("easiest", easiest[2])):
         images = events.Images(f"easiness/val-probe/{name}")
         assert [(image.step, image.height, image.width) for image in images] == [
-            (step, *grid.shape[1:]) for step in (10, 20)
+            (step, *grid.shape[1:]) for step in (9, 19)
         ]
 
 
@@ -294,7 +294,7 @@ def test_loggers_with_log_image_get_the_grids() -> None:
 
     logger = Images()
     log_images(with_loggers(logger), Augmented(), seen("train-probe", 7, TARGET, loss=LOSS))
-    assert logger.shown == [(f"easiness/train-probe/{end}", ["RGB"], 7) for end in ("hardest", "easiest")]
+    assert logger.shown == [(f"easiness/train-probe/{end}", ["RGB"], 6) for end in ("hardest", "easiest")]
 
 
 def test_an_image_that_cannot_be_read_now_stops_nothing(board: Any) -> None:
