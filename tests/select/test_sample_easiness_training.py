@@ -234,6 +234,7 @@ def test_sigma2_is_that_of_whatever_reads() -> None:
     )
 
 
+WEIGHS: dict[str, Any] = {"early_epochs": 1, "others_share": 0.4}
 A_FIT = {"max_epochs": 8, "fast_dev_run": 0, "reload_dataloaders_every_n_epochs": 0, "limit_train_batches": 1.0}
 NOTHING = (
     "{} has early_epochs={} and final_epochs={} on everything, but the Trainer trains for {}, so that nothing is ever"
@@ -277,7 +278,13 @@ TRAINERS: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
             ({"early_epochs": 2, "rescore_every_n_epochs": 3}, "`rescore_every_n_epochs`", 3),
         )
     ),
-    ({"early_epochs": 1, "others_share": 0.4}, {"limit_train_batches": 2}, BATCHES_AND_WEIGHTS),
+    (WEIGHS, {"limit_train_batches": 2}, BATCHES_AND_WEIGHTS),
+    (WEIGHS, {"limit_train_batches": 0.5}, None),
+    (WEIGHS, {"limit_train_batches": 2, "fast_dev_run": 2}, None),
+    ({**WEIGHS, "per": "batch"}, {"limit_train_batches": 2}, None),
+    ({"early_epochs": 1}, {"limit_train_batches": 2}, None),
+    ({"early_epochs": 1, "per": "batch"}, {"reload_dataloaders_every_n_epochs": 2}, None),
+    ({"early_epochs": 1}, {"reload_dataloaders_every_n_epochs": 2, "fast_dev_run": True}, None),
 ]
 
 

@@ -300,31 +300,6 @@ def test_a_trainer_that_does_not_fit_is_refused_before_training() -> None:
     assert not module.steps
 
 
-# the rule's options, the Trainer's, the epochs of the training steps
-TAKEN: dict[str, tuple[dict[str, Any], dict[str, Any], list[int]]] = {
-    "half of the batches": ({"others_share": 0.4}, {"limit_train_batches": 0.5}, [0, 0, 0]),
-    "a trial of two": ({"others_share": 0.4}, {"fast_dev_run": 2}, [0, 0]),
-    "a number of batches without weights": ({}, {"limit_train_batches": 2}, [0, 0]),
-    "a number of batches within batches": ({"others_share": 0.4, "per": "batch"}, {"limit_train_batches": 2}, [0, 0]),
-    "a trial, which holds no choice": (
-        {"early_epochs": 2, "final_epochs": 2},
-        {"reload_dataloaders_every_n_epochs": 2, "fast_dev_run": True},
-        [0],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", TAKEN)
-def test_limits_of_the_trainer_that_are_fine(case: str) -> None:
-    rule, options, epochs = TAKEN[case]
-    module = seeded(Weighs)
-    fit(training(**{"early_epochs": 1, **rule}), module, max_epochs=2, **options)
-    assert [epoch for epoch, *_ in module.steps][: len(epochs) + 1] == [
-        *epochs,
-        *([] if "fast_dev_run" in options else [1]),
-    ]
-
-
 def test_loaders_that_hold_from_change_to_change() -> None:
     for options in ({"final_epochs": 2}, {"rescore_every_n_epochs": 2}):
         before = fit(training(**options), seeded(), max_epochs=6, reload_dataloaders_every_n_epochs=2)
