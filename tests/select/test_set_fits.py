@@ -194,6 +194,7 @@ def test_online_without_the_callback_names_the_way_out(tmp_path: Path) -> None:
 BESIDE: dict[str, tuple[dict[str, Any], int]] = {
     "at each epoch's end": ({"every_n_epochs": 1}, 5),
     "at every other epoch's end": ({"every_n_epochs": 2}, 3),  # by the callback after 1 and 3, by the rule before 3
+    "within an epoch, which is of no use": ({"every_n_epochs": 0, "at_steps": (10,)}, 1 + 3),
     "without an evaluation pass": ({"probe": None}, 3),
     "on validation examples": ({"probe": "val", "every_n_epochs": 1}, 5 + 3),
     "on another loader": ({"probe": loader(IndexedPoints(SIZE, seed=9)), "every_n_epochs": 1}, 5 + 3),
