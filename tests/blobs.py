@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, seed_everything
+from lightning.pytorch import seed_everything
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lightning_easiness import EasinessCallback, functional
 from lightning_easiness._utils.rng import isolated_rng
-from tests.small import loader, trainer
+from tests.small import Net, loader, trainer
 
 NUM_CLASSES, FEATURES = 3, 10
 
@@ -38,21 +38,12 @@ class Blobs(Dataset):
         return self.x[index], int(self.y[index])
 
 
-class Perceptron(LightningModule):
+class Perceptron(Net):
     """Large enough to memorise wrong labels, in time."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__("adam")
         self.net = nn.Sequential(nn.Linear(FEATURES, 64), nn.ReLU(), nn.Linear(64, NUM_CLASSES))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
 def fitted(data: Any, epochs: int, seed: int = 1, **options: Any) -> Perceptron:

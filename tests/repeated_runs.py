@@ -74,16 +74,16 @@ class OwnGenerators(Points):
         return x + torch.rand(8, generator=self.noise) + float(sum(one.normal() for one in self.shift)), y
 
 
+@dataclass
 class Modules:
     """Makes modules and counts them; the one of a number ends its training in the second epoch."""
 
-    def __init__(
-        self, dies: int | None = None, error: type[BaseException] | None = ArithmeticError, kind: type[Net] = Net
-    ) -> None:
-        self.made, self.dies, self.error, self.kind = 0, dies, error, kind
+    dies: int | None = None
+    error: type[BaseException] | None = ArithmeticError
+    made: int = 0
 
     def __call__(self) -> Net:
-        module = self.kind()
+        module = Net()
         self.made += 1
         if self.made == self.dies:
             module.on_train_epoch_start = lambda: self.end(module)  # type: ignore[method-assign]

@@ -141,21 +141,6 @@ def test_the_bar_counts_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 # ------------------------------------------------------------------ factories and data
 
 
-def test_factories_may_take_the_seed(tmp_path: Path) -> None:
-    given: dict[str, list[int]] = {"trainer": [], "module": []}
-
-    def make_trainer(seed: int) -> Trainer:
-        given["trainer"].append(seed)
-        return trainer()
-
-    def make_module(width: int = 16, *, seed: int) -> Net:
-        given["module"].append(seed)
-        return Net()
-
-    repeat(tmp_path, (4, 2), make_trainer=make_trainer, make_module=make_module)
-    assert given == {"trainer": [4, 2], "module": [4, 2]}
-
-
 def test_the_trainers_own_observer_keeps_its_options(tmp_path: Path) -> None:
     observer = EasinessCallback("elsewhere", at_steps=(0, 3), every_n_epochs=2, online=False, run="mine")
     record = repeat(tmp_path / "runs", (1, 2), make_trainer=with_callbacks(observer))  # one object in two Trainers

@@ -341,16 +341,11 @@ def test_sample_easiness_refines_the_flags(tmp_path: Path, which: Any, kept: lis
     assert sorted(issues.flagged.tolist()) == kept
     none = find_label_issues(online, refine=Refine(which, torch.full((N,), 0.5)))
     assert (len(none.flagged), none.threshold) == (0, -math.inf)
+    loose = find_label_issues(online, Mixture(), refine=Refine(easiness=torch.full((N,), 0.3), tol=0.4))
+    assert sorted(loose.flagged.tolist()) == WRONG, "hard is the default"
     for source in (online, online.score("area_under_margin")):
         refuses("`refine` needs the sample easiness of each example, but", source, refine=Refine(which))
     refuses(r"must have shape \(60,\).*got \(3,\)", online, refine=Refine(which, easiness[:3]))
-
-
-def test_hard_is_the_default_refinement_of_a_loose_or_strict_tolerance() -> None:
-    easiness = torch.full((N,), 0.3)
-    easiness[WRONG[:4]] = 0.0
-    for refine, number in ((Refine(easiness=easiness), 4), (Refine(easiness=easiness, tol=0.4), 8)):
-        assert len(find_label_issues(scores_of(margins()), Mixture(), refine=refine).flagged) == number
 
 
 # ------------------------------------------------------------------ bad input
