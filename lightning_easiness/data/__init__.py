@@ -1,1 +1,1 @@
-"""Examples: their indices, subsets of a data set, and loaders whose batches carry the indices of their examples."""
+"""Data sets and their subsets, and loaders whose batches carry the indices of their examples."""

@@ -1,4 +1,4 @@
-"""Batches and items: where their inputs and targets are."""
+"""Inputs and targets of batches and items."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def unpack_batch(batch: Any) -> tuple[Any, Any]:
             input_key = next((key for key in INPUT_KEYS if key in batch), None)
             if input_key is not None:
                 return batch[input_key], batch[target_key]
-            # a model that takes keywords, as language models do
+            # for a model that takes keywords, such as a language model
             return {key: value for key, value in batch.items() if key != target_key}, batch[target_key]
         found = f"a {type(batch).__name__} with the keys {sorted(map(str, batch))}"
     elif isinstance(batch, (tuple, list)):

@@ -1,4 +1,4 @@
-"""`DataIdentity`: which data set an index is an index into."""
+"""`DataIdentity`: identifies the data set that indices refer to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNKNOWN_TARGET = -1
 
 @dataclass(frozen=True, eq=False)
 class DataIdentity:
-    """A data set as far as it can be recognised: its length and its targets.
+    """A data set, identified by its length and its targets.
 
     Attributes:
         num_examples: N.
@@ -29,12 +29,12 @@ class DataIdentity:
 
     @classmethod
     def of_target(cls, target: Tensor) -> DataIdentity:
-        """Return the identity of a data set by targets of any integer dtype and device, negative where not known."""
+        """Return the identity for targets of any integer dtype and device, negative where unknown."""
         return cls(len(target), normal_target(target))
 
     @cached_property
     def fingerprint(self) -> str:
-        """The first 16 hexadecimal digits of a SHA-256 digest of the length and the targets."""
+        """First 16 hexadecimal digits of the SHA-256 hash of the length and the targets."""
         if self.known_fingerprint is not None:
             return self.known_fingerprint
         digest = hashlib.sha256(self.num_examples.to_bytes(8, "little"))
@@ -43,14 +43,14 @@ class DataIdentity:
 
     @property
     def known_target(self) -> Tensor:
-        """The targets, int64 `(N,)`, -1 where not known."""
+        """The targets, int64 `(N,)`, -1 where unknown."""
         return torch.full((self.num_examples,), UNKNOWN_TARGET) if self.target is None else self.target
 
     def check_same(self, other: DataIdentity, here: str, there: str, way_out: str) -> None:
-        """Raise a ValueError where two identities cannot be of one data set.
+        """Raise a ValueError if two identities cannot be of the same data set.
 
-        A target that only one of them has is no difference. `here` ("The `scores` of Ablation") and `there` ("the data
-        set") name the owners of the two, and `way_out` says what to do, with its full stop.
+        Targets known only to one of them are ignored. `here` ("The `scores` of Ablation") and `there` ("the data set")
+        name the owners of the two, and `way_out` says what to do, with a full stop.
         """
         problem = self._difference(other)
         if problem is not None:
@@ -58,11 +58,11 @@ class DataIdentity:
             raise ValueError(f"{here} and {there} are not of the same data: {problem}, {lost}: {way_out}")
 
     def is_same(self, other: DataIdentity) -> bool:
-        """Return whether both may be of one data set, by the rule of `check_same`."""
+        """Return whether both may be of the same data set, by the rule of `check_same`."""
         return self._difference(other) is None
 
     def merged(self, other: DataIdentity) -> DataIdentity:
-        """Return the identity with the targets that either of two holds, of one data set; itself if that adds none."""
+        """Return the identity with the targets known to either of the two; itself if that adds none."""
         if other.target is None or self._has_target_of(other):
             return self
         if self.target is None:
@@ -72,11 +72,11 @@ class DataIdentity:
         return DataIdentity(self.num_examples, torch.where(self.target >= 0, self.target, other.target))
 
     def _has_target_of(self, other: DataIdentity) -> bool:
-        """Return whether both hold the same targets, as cheaply as that can be found out."""
+        """Return whether both have the same targets, without reading them if possible."""
         if self.target is None or other.target is None:
             return self.target is other.target
         if self.known_fingerprint is not None and self.known_fingerprint == other.known_fingerprint:
-            return True  # without reading what is mapped from disk
+            return True  # without reading memory-mapped targets
         return self.target.dtype == other.target.dtype and torch.equal(self.target, other.target)
 
     def _difference(self, other: DataIdentity) -> str | None:
@@ -95,5 +95,5 @@ class DataIdentity:
 
 
 def normal_target(target: Tensor) -> Tensor:
-    """Bring targets of any integer dtype and device to int64 in main memory, -1 where not known."""
+    """Convert targets of any integer dtype and device to int64 in main memory, -1 where unknown."""
     return target.detach().to("cpu", torch.int64).clamp(min=UNKNOWN_TARGET)

@@ -1,9 +1,9 @@
-"""A loader that has the indices of its examples.
+"""Loaders whose batches carry the indices of their examples.
 
-The index of an example travels with its batch: while an iterator is made, the loader's data set and collate function
-are swapped for ones that carry the index along, and the iterator takes it off again. Nobody else sees it:
-`loader.dataset` stays the user's, batches are the same to the bit, and no random number is drawn. As the index is in
-the batch itself, it is right with workers, out-of-order delivery, any sampler, and loaders that resume mid-epoch.
+While an iterator is created, the loader's data set and collate function are replaced by ones that add the index to the
+batch, and the iterator removes it again. This is invisible to other code: `loader.dataset` stays the user's, batches
+are bit-identical, and no random number is drawn. Since the index is part of the batch, it is right with workers,
+out-of-order delivery, any sampler, and loaders that resume mid-epoch.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _SINGLE_INDEX_SAMPLERS = (
     WeightedRandomSampler,
     DistributedSampler,
 )
-_SOURCES = "_easiness_sources"  # in a loader's __dict__: who follows it
+_SOURCES = "_easiness_sources"  # in a loader's __dict__: the sources that follow it
 
 
 class IndexedBatch(NamedTuple):
-    """A batch and the indices of its examples. A named tuple, as those survive the pinning thread with their type."""
+    """A batch and the indices of its examples. A named tuple, since the pinning thread keeps its type."""
 
     example_index: Tensor
     batch: Any
 
 
 class IndexedDataset(Dataset[Any]):
-    """Hands out what a loader's data set hands out, with the index in the whole data set of what was asked for."""
+    """A loader's data set that also returns the index of each item in the whole data set."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -64,19 +64,19 @@ class IndexedDataset(Dataset[Any]):
 
 
 def indexed_collate(collate_fn: Callable[[Any], Any], fetched: Any) -> IndexedBatch:
-    """Collate the examples that an `IndexedDataset` handed out as the user does, and put their indices beside them."""
+    """Collate the examples of an `IndexedDataset` with the user's function, and add their indices."""
     keys, examples = fetched
     return IndexedBatch(_as_index(keys), collate_fn(examples))
 
 
 class UserDatasetInWorker:
-    """Lets `get_worker_info().dataset` be the user's data set, for worker_init_fn and for the data set itself."""
+    """Makes `get_worker_info().dataset` the user's data set, for worker_init_fn and for the data set itself."""
 
     def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
         self.worker_init_fn = worker_init_fn
 
     def __call__(self, worker_id: int) -> None:
-        """Show the worker the user's data set, then do what the user asked for."""
+        """Set the user's data set in the worker info, then call the user's worker_init_fn."""
         info = get_worker_info()
         if info is not None:
             held = info.dataset.dataset if isinstance(info.dataset, IndexedDataset) else info.dataset
@@ -91,14 +91,14 @@ def _as_index(keys: Any) -> Tensor:
         index = [operator.index(key) for key in (listed if isinstance(listed, Sequence) else [listed])]
     except TypeError as error:
         raise TypeError(
-            f"The train loader's sampler yields keys that are no integers ({keys!r:.60}), so examples have no index;"
+            f"The train loader's sampler yields keys that are not integers ({keys!r:.60}), so examples have no index;"
             " give EasinessCallback online=False and a `probe` loader with integer indices."
         ) from error
     return torch.tensor(index, dtype=torch.int64)
 
 
 class IndexedIterator(Iterator[Any]):
-    """Takes the indices off the batches and hands them to whoever follows the loader."""
+    """Removes the indices from the batches and passes them to the sources that follow the loader."""
 
     def __init__(self, iterator: Iterator[Any], sources: Sequence[IndexSource]) -> None:
         self._iterator = iterator
@@ -106,7 +106,7 @@ class IndexedIterator(Iterator[Any]):
 
     def __next__(self) -> Any:
         for source in self._sources:
-            source.current = self  # also for a batch that does not come: the last may have been fetched ahead
+            source.current = self  # also at the end of the data, since the last batch may have been prefetched
         item = next(self._iterator)
         if not isinstance(item, IndexedBatch):
             raise TypeError(lost_indices(self._iterator))
@@ -119,7 +119,7 @@ class IndexedIterator(Iterator[Any]):
         return len(self._iterator)  # type: ignore[arg-type]
 
     def _reset(self, loader: Any, first_iter: bool = False) -> None:
-        # persistent workers go through the data again with the same iterator; batches that nobody used are gone
+        # persistent workers read the data again with the same iterator; unused batches are gone
         for source in self._sources:
             source.waiting.pop(self, None)
         self._iterator._reset(loader, first_iter)  # type: ignore[attr-defined]
@@ -129,9 +129,9 @@ class IndexedIterator(Iterator[Any]):
 
 
 class IndexSource:
-    """Where the indices of the batch at hand come from: the iterator that was last asked for one.
+    """Provides the indices of the current batch, from the iterator that was used last.
 
-    A fetcher may ask for batches ahead of their use, so the indices of each iterator wait in order.
+    Batches may be prefetched, so the indices of each iterator wait in a queue.
     """
 
     def __init__(self) -> None:
@@ -139,18 +139,18 @@ class IndexSource:
         self.waiting: WeakKeyDictionary[IndexedIterator, deque[Tensor]] = WeakKeyDictionary()
 
     def take(self) -> Tensor | None:
-        """Return the indices (B,) int64 on the CPU of the next batch in use; None where no loader is followed."""
+        """Return the indices of the next batch, int64 (B,) on the CPU; None if no loader is followed."""
         waiting = self._next()
         return waiting.popleft() if waiting else None
 
     def narrow(self, kept: Tensor) -> None:
-        """Keep only the examples at these positions of the next batch in use."""
+        """Keep only the examples at these positions of the next batch."""
         waiting = self._next()
         if waiting:
             waiting[0] = waiting[0][kept]
 
     def clear(self) -> None:
-        """Let go of the iterator, whose workers would live on."""
+        """Drop the reference to the iterator, which would keep its workers alive."""
         self.current = None
         self.waiting.clear()
 
@@ -159,9 +159,9 @@ class IndexSource:
 
 
 def follow(loader: Any, source: IndexSource) -> None:
-    """Let a DataLoader hand `source` the indices of each batch, until `unfollow`.
+    """Make a DataLoader pass `source` the indices of each batch, until `unfollow`.
 
-    The loader stays the object that it was, as it may be held elsewhere for its state: only its class is lent.
+    The loader stays the same object, since other code may hold it for its state; only its class is replaced.
     """
     check_indexable(loader)
     sources: list[IndexSource] = loader.__dict__.setdefault(_SOURCES, [])
@@ -173,7 +173,7 @@ def follow(loader: Any, source: IndexSource) -> None:
 
 
 def unfollow(loader: Any, source: IndexSource) -> None:
-    """Give a loader its class back when its last follower leaves it."""
+    """Restore a loader's class when its last source stops following it."""
     sources: list[IndexSource] = loader.__dict__.get(_SOURCES, [])
     if source in sources:
         sources.remove(source)
@@ -184,14 +184,14 @@ def unfollow(loader: Any, source: IndexSource) -> None:
 
 
 def narrow(loader: Any, kept: Tensor, told_by: IndexSource) -> None:
-    """Narrow the batch at hand for all but one who follow a loader and have not taken it yet."""
+    """Narrow the current batch for all other sources that follow a loader and have not taken it yet."""
     for source in loader.__dict__.get(_SOURCES, []):
         if source is not told_by:
             source.narrow(kept)
 
 
 def plain_copy(loader: Any) -> Any:
-    """Return a shallow copy of a DataLoader, of the user's class, that nobody follows and that shares no worker."""
+    """Return a shallow copy of a DataLoader, of the user's class, without followers or shared workers."""
     clone = copy.copy(loader)
     if clone.__dict__.pop(_SOURCES, None) is not None:
         clone.__class__ = type(loader).__mro__[1]
@@ -201,13 +201,13 @@ def plain_copy(loader: Any) -> Any:
 
 @cache
 def _indexed_class(loader_class: Any) -> type:
-    """Make a subclass of the user's loader class, so that isinstance checks and methods stay as they were."""
+    """Make a subclass of the user's loader class, so that isinstance checks and methods work as before."""
 
-    # Every iterator of a DataLoader is made by this method, whatever a subclass does with the batches afterwards.
+    # DataLoader creates every iterator with this method, whatever a subclass does with the batches afterwards.
     def _get_iterator(self: Any) -> IndexedIterator:
         user = {name: self.__dict__[name] for name in ("dataset", "collate_fn", "worker_init_fn")}
         try:
-            # in __dict__, as DataLoader refuses to set some of these after __init__
+            # in __dict__, since DataLoader does not allow setting some of these after __init__
             self.__dict__["dataset"] = IndexedDataset(user["dataset"])
             self.__dict__["collate_fn"] = partial(indexed_collate, user["collate_fn"])
             self.__dict__["worker_init_fn"] = UserDatasetInWorker(user["worker_init_fn"])
@@ -221,7 +221,7 @@ def _indexed_class(loader_class: Any) -> type:
 
 
 def lost_indices(culprit: object) -> str:
-    """Return what to say when a batch arrives without its indices."""
+    """Return the error message for a batch without indices."""
     return (
         f"The train loader's batches lost their indices on the way: {type(culprit).__name__} does not make its batches"
         " as torch's DataLoader does. Use a plain DataLoader, or give EasinessCallback online=False."
@@ -229,7 +229,7 @@ def lost_indices(culprit: object) -> str:
 
 
 def check_indexable(loader: Any) -> None:
-    """Raise a TypeError where a loader's examples have no index."""
+    """Raise a TypeError if a loader's examples have no index."""
     if not isinstance(loader, DataLoader):
         raise TypeError(
             f"EasinessCallback follows examples through a torch DataLoader; got {type(loader).__name__}."
@@ -245,13 +245,13 @@ def check_indexable(loader: Any) -> None:
     if loader.batch_sampler is None and type(loader.sampler) in _SINGLE_INDEX_SAMPLERS:
         raise TypeError(
             f"The loader asks {type(loader.dataset).__name__} for one index at a time and does not batch"
-            " (batch_size=None), so an index names a batch and no example; use a data set of single examples with a"
-            " batch size, a sampler that yields index lists, or pass online=False and probe=DataLoader(...)."
+            " (batch_size=None), so an index is that of a batch, not of an example; use a data set of single examples"
+            " with a batch size, a sampler that yields index lists, or pass online=False and probe=DataLoader(...)."
         )
 
 
 def check_index(index: Tensor, size: int) -> None:
-    """Raise an IndexError where a sampler asks for an example that the data set does not number."""
+    """Raise an IndexError if a sampler asks for an example outside the data set."""
     if len(index) and not (int(index.min()) >= 0 and int(index.max()) < size):
         wrong = index[(index < 0) | (index >= size)][0]
         raise IndexError(

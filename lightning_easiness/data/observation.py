@@ -1,4 +1,4 @@
-"""`Observation`: what was seen of every example at one moment of one training."""
+"""`Observation`: the values recorded for every example at one checkpoint of one training."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from lightning_easiness.data.identity import DataIdentity
 
 @dataclass(frozen=True)
 class Observation:
-    """One checkpoint of one series: a value per field and example, on the CPU, the same in every process.
+    """One checkpoint of one series: one value per field and example, on the CPU, the same in every process.
 
-    It goes whole to whoever takes observations in: the recorder, the loggers, listeners and selections.
+    It is passed as a whole to the recorder, the loggers, listeners and selections.
 
     Attributes:
-        series: "train-probe", "train-online", "val-probe" ...
+        series: "train-probe", "train-online", "val-probe" and so on.
         step: Optimizer steps before it.
         epoch: Epoch in which it was made.
-        fields: name -> (N,); float32, but for `correct` (bool) and `count` (int32).
-        identity: The data set, with its targets as far as they are class indices and were seen.
-        num_classes: Of the logits; None without them.
+        fields: name -> (N,); float32, except for `correct` (bool) and `count` (int32).
+        identity: The data set, with the targets seen so far, if they are class indices.
+        num_classes: Number of logits; None without logits.
         loss_name: "cross_entropy" or the name of the user's function.
-        seconds: Duration of the pass; 0 for what is observed in the training forward.
+        seconds: Duration of the evaluation pass; 0 for online observations.
     """
 
     series: str
@@ -37,7 +37,7 @@ class Observation:
 
     @property
     def target(self) -> Tensor | None:
-        """Class indices, int64 (N,), -1 where an example was not seen yet; None where targets are none."""
+        """Class indices, int64 (N,), -1 where an example was not seen yet; None if targets are not class indices."""
         return self.identity.target
 
 
@@ -45,7 +45,7 @@ class Observation:
 class AveragedProbabilities:
     """The softmax of each example, float16 (N, K), averaged over the training up to a step and epoch.
 
-    It is NaN where an example was not seen; `count` are the times that it was, int32 (N,).
+    It is NaN where an example was not seen; `count` is how often it was seen, int32 (N,).
     """
 
     step: int

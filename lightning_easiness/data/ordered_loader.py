@@ -1,4 +1,4 @@
-"""A loader that reads a whole data set in order, with the same augmentations at every pass."""
+"""A loader that reads a whole data set in order, with the same augmentations in every pass."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _UNKNOWN_BATCH_SIZE = 64
 
 
 class OrderedBatches:
-    """Index lists of a data set in order, one process's share of them: batch b goes to process b % world_size.
+    """The batches of a data set in order for one process, as index lists: batch b goes to process b % world_size.
 
-    A batch holds the same examples whatever the number of processes, so that the numbers are the same too. Every
-    process gets equally many batches, as sharded strategies hang otherwise; `is_padding` marks those too many.
+    A batch has the same examples for any number of processes, so that the results are the same, too. Every process
+    gets the same number of batches, since sharded strategies hang otherwise; `is_padding` marks the surplus.
     """
 
     def __init__(self, num_examples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
@@ -37,7 +37,7 @@ class OrderedBatches:
         return -(-self.num_batches // self.world_size)
 
     def is_padding(self, position: int) -> bool:
-        """Return whether the batch at `position` of this process's share only keeps step with the other processes."""
+        """Return whether the batch at `position` in this process is padding to match the other processes."""
         return position * self.world_size + self.rank >= self.num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -48,10 +48,10 @@ class OrderedBatches:
 
 
 class _SeededDataset(IndexedDataset):
-    """Draws the same augmentations for a batch at every pass, whichever process or worker reads it.
+    """Draws the same augmentations for a batch in every pass, in any process or worker.
 
-    Python's, numpy's and torch's CPU generators are seeded from the batch's first index; whoever reads this in the
-    training process restores them afterwards. So losses differ between passes because the weights do, and not by luck.
+    Python's, numpy's and torch's CPU generators are seeded from the batch's first index; a reader in the training
+    process must restore them. Losses then differ between passes only because the weights do.
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
@@ -75,15 +75,15 @@ def ordered_loader(
 ) -> tuple[DataLoader[Any], OrderedBatches]:
     """Make a loader over all examples of `loader`'s data set, in order, that yields `IndexedBatch`.
 
-    Where examples were selected, these are all of the user's data set, under their own labels. It loads as the user's
-    loader does (workers, collate function, pinning, timeouts, start method). Read it inside `isolated_rng` and
-    `OwnGenerators`: what the data set draws is fixed by `seed`.
+    If examples were selected, it still reads the user's whole data set, with the original labels. It has the settings
+    of the user's loader (workers, collate function, pinning, timeouts, start method). Read it inside `isolated_rng` and
+    `OwnGenerators`: the random draws of the data set are fixed by `seed`.
     """
     check_indexable(loader)
     size = batch_size or examples_per_batch(loader)
     batches = OrderedBatches(num_examples(loader.dataset), size, rank, world_size)
     workers = loader.num_workers
-    # a loader without automatic batching asks its data set for whole index lists; keep asking it so
+    # without automatic batching a loader passes whole index lists to its data set; keep that
     batching: dict[str, Any] = {"batch_sampler": batches}
     if loader.batch_size is None and loader.batch_sampler is None:
         batching = {"sampler": batches, "batch_size": None}
@@ -103,7 +103,7 @@ def ordered_loader(
 
 
 def examples_per_batch(loader: DataLoader[Any]) -> int:
-    """Return the size of a loader's batches; the mean where a batch sampler of the user's own does not say."""
+    """Return a loader's batch size; the mean size if a custom batch sampler has no `batch_size`."""
     for holder in (loader, loader.batch_sampler, loader.sampler):
         size = getattr(holder, "batch_size", None)
         if isinstance(size, int):

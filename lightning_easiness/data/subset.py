@@ -1,7 +1,7 @@
-"""A data set of which some examples are used, perhaps under other labels, and the way back to the whole of it.
+"""A subset of a data set, optionally with other labels, and the mapping back to the whole data set.
 
-Positions in a `SelectedDataset` run from 0 to n - 1, as samplers want them. What is recorded of an example stays under
-its index in the whole data set: `example_indices` and `whole` lead there from any data set, selected from or not.
+Positions in a `SelectedDataset` run from 0 to n - 1, as samplers expect. Records use the index in the whole data set:
+`example_indices` and `whole` convert to it, for subsets and for ordinary data sets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TARGET_ATTRIBUTES = ("targets", "target", "labels", "label", "y")
 
 
 class SelectedDataset(Dataset[Any]):
-    """Some examples of a map-style data set, in the order of `indices`, with some of its labels replaced.
+    """Some examples of a map-style data set, in the order of `indices`, with some labels replaced.
 
     Attributes that it lacks are the user's data set's, as `classes`. `indices` are int64 (n,); `target` are new labels
     for all examples, int64 (N,), negative where one keeps its own; `replace_fn` (item, label) -> item is for items that
@@ -59,7 +59,7 @@ class SelectedDataset(Dataset[Any]):
     def _relabelled(self, index: Any, item: Any) -> Any:
         if not isinstance(index, int):
             raise TypeError(
-                f"{type(self.dataset).__name__} is asked for whole batches, whose labels cannot be replaced one by one;"
+                f"{type(self.dataset).__name__} returns whole batches, whose labels cannot be replaced one by one;"
                 " let the loader batch (batch_size=...), or change the labels in the data set."
             )
         label = int(self.target[index])  # type: ignore[index]
@@ -72,14 +72,14 @@ class SelectedDataset(Dataset[Any]):
 
 
 def fetch(dataset: Any, keys: Sequence[Any]) -> Any:
-    """Read several items by the same choice as torch's own fetcher makes."""
+    """Read several items in the same way as torch's own fetcher."""
     if callable(getattr(dataset, "__getitems__", None)):
         return dataset.__getitems__(keys)
     return [dataset[key] for key in keys]
 
 
 def replace_label(item: Any, label: int) -> Any:
-    """Return an item `(x, label, ...)` or a mapping with the usual keys under another label, of the old one's type."""
+    """Return an item `(x, label, ...)` or a mapping with the usual keys with another label of the same type."""
     if isinstance(item, Mapping):
         key = next((key for key in TARGET_KEYS if key in item), None)
         if key is not None:
@@ -93,13 +93,13 @@ def replace_label(item: Any, label: int) -> Any:
             return item._replace(**{fields[1]: new})  # type: ignore[union-attr]
         return type(item)([item[0], new, *item[2:]])
     raise TypeError(
-        f"The label in a {type(item).__name__} cannot be found to be replaced: items must be (x, label, ...) or"
+        f"The label in a {type(item).__name__} cannot be found: items must be (x, label, ...) or"
         " mappings with the usual keys; give the selection replace_fn, a function that takes an item and a label."
     )
 
 
 def try_label(selected: SelectedDataset) -> None:
-    """Read one item whose label is replaced, so that a label that cannot be is known before training starts."""
+    """Read one item with a replaced label, so that a label that cannot be replaced raises before training starts."""
     assert selected.target is not None
     places = (selected.target[selected.indices] >= 0).nonzero()[:1, 0]
     if len(places):
@@ -117,7 +117,7 @@ def _like(old: Any, label: int) -> Any:
     if isinstance(old, (int, float, np.generic)):
         return type(old)(label)
     raise TypeError(
-        f"A label that is a {type(old).__name__} cannot be replaced by a class; give the selection replace_fn, a"
+        f"A label of type {type(old).__name__} cannot be replaced by a class; give the selection replace_fn, a"
         " function that takes an item and a label."
     )
 
@@ -127,24 +127,24 @@ def _is_one_hot(label: Tensor) -> bool:
 
 
 def whole(dataset: Any) -> Any:
-    """Return the user's data set under a SelectedDataset; the data set itself where nothing was selected from it."""
+    """Return the user's data set inside a SelectedDataset; any other data set unchanged."""
     return dataset.dataset if isinstance(dataset, SelectedDataset) else dataset
 
 
 def num_examples(dataset: Any) -> int:
-    """Return the length of a map-style data set; of the whole of it where examples were selected."""
+    """Return the length of a map-style data set; for a SelectedDataset that of the whole data set."""
     return len(whole(dataset))
 
 
 def example_indices(dataset: Any, keys: Any) -> Any:
-    """Return what a sampler asks of a data set, as indices in the whole of it."""
+    """Convert a sampler's keys to indices in the whole data set."""
     if not isinstance(dataset, SelectedDataset):
         return keys
     return dataset.indices[keys if isinstance(keys, (int, Tensor)) else torch.as_tensor(keys)]
 
 
 def known_target(dataset: Any) -> Tensor | None:
-    """Return the labels that a data set lists, int64 (N,); None where they cannot be had without reading items."""
+    """Return the labels that a data set lists, int64 (N,); None if they cannot be found without reading items."""
     if isinstance(dataset, Subset):
         inner = known_target(dataset.dataset)
         return None if inner is None else inner[torch.as_tensor(dataset.indices, dtype=torch.int64)]

@@ -1,7 +1,7 @@
-"""A user's train loader over a part of its data set, with everything else as the user set it.
+"""A user's train loader over a subset of its data set, with all other settings unchanged.
 
-The loader is copied and not built anew, so that nothing that it holds can be forgotten, also by a subclass. What
-depends on the length of the data set is made for the part: the sampler and, over it, the batch sampler.
+The loader is copied, not rebuilt, so that no attribute is lost, including those of subclasses. Only the sampler and
+the batch sampler, which depend on the length of the data set, are made for the subset.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lightning_easiness.data.subset import SelectedDataset
 
 
 def check_selectable(loader: Any) -> None:
-    """Raise a TypeError where examples cannot be selected from a train loader."""
+    """Raise a TypeError if examples cannot be selected from a train loader."""
     if not isinstance(loader, DataLoader):
         raise TypeError(
             f"EasinessDataModule selects from one train DataLoader; got {type(loader).__name__}."
@@ -50,7 +50,7 @@ def check_selectable(loader: Any) -> None:
 def select_from(
     loader: DataLoader[Any], selected: SelectedDataset, enough: Callable[[int], int] = int
 ) -> DataLoader[Any]:
-    """Make a loader over `selected`, a part of the loader's data set, that is the user's in all else.
+    """Make a loader over `selected`, a subset of the loader's data set, with the user's settings otherwise.
 
     A random sampler draws from the selection by the same generator, a weighted one by the weights of the selected; one
     that was given a number of draws makes the share of it that the selection is of what can be drawn, or what `enough`
@@ -71,7 +71,7 @@ def select_from(
     _draw_enough(changed, enough)
     if loader.worker_init_fn is not None:
         changed["worker_init_fn"] = UserDatasetInWorker(loader.worker_init_fn)
-    clone.__dict__.update(changed)  # DataLoader refuses to set some of these
+    clone.__dict__.update(changed)  # DataLoader does not allow setting some of these
     replace_saved_dataset(clone, loader.dataset, selected)
     return clone
 
@@ -93,7 +93,7 @@ def drawable(loader: DataLoader[Any]) -> Tensor | None:
 
 
 def check_batches(owner: str, loader: DataLoader[Any], trainer: Any) -> None:
-    """Raise a ValueError where a loader over a selection gives no batch, at which Lightning would end the fit."""
+    """Raise a ValueError if a loader over a selection has no batch, with which Lightning would end the fit."""
     try:
         found = len(loader)
     except TypeError:
@@ -101,7 +101,7 @@ def check_batches(owner: str, loader: DataLoader[Any], trainer: Any) -> None:
     processes = 1 if trainer is None else trainer.world_size
     if found < 1:
         raise ValueError(
-            f"What {owner} keeps, {len(loader.dataset)} examples, gives no batch with the loader's sampler, batch_size"  # type: ignore[arg-type]
+            f"The {len(loader.dataset)} examples that {owner} keeps give no batch with the loader's sampler, batch_size"  # type: ignore[arg-type]
             f" and drop_last{'' if processes == 1 else f' on {processes} processes'}; keep more, or set drop_last=False"
             " or a smaller batch_size."
         )
@@ -113,7 +113,7 @@ def _for_selection(sampler: Any, selected: SelectedDataset) -> Any:
     make = _SAMPLERS.get(type(sampler))
     if make is None:
         raise TypeError(
-            f"EasinessDataModule does not know what {type(sampler).__name__} would draw from a part of the data set;"
+            f"EasinessDataModule cannot tell what {type(sampler).__name__} would draw from a part of the data set;"
             " give it a method `for_selection(selected)` that returns a sampler of positions 0 to len(selected) - 1"
             " (`selected.indices` are their examples), or use shuffle=True."
         )

@@ -1,4 +1,4 @@
-"""Whether the seeds are enough: how far the score of some runs agrees with that of as many others."""
+"""Whether the seeds are enough: agreement of the scores of disjoint groups of runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,32 +10,32 @@ from lightning_easiness import functional
 
 @dataclass(frozen=True)
 class Agreement:
-    """Spearman's rank correlation between the scores of disjoint groups of runs, in [-1, 1], 1 is the same order.
+    """Spearman's rank correlation between the scores of disjoint groups of runs, in [-1, 1], 1 means the same order.
 
-    Its text is a table of them.
+    `str()` of it is a table.
     """
 
     name: str  # of the score
     num_runs: int  # R
-    half_agreement: float  # measured between random halves of the runs, of R // 2 each
-    full_agreement: float  # to expect between the R runs and R others, by the formula of Spearman and Brown
-    extrapolated: dict[int, float]  # to expect between larger groups, by number of runs
-    num_splits: int = 20  # random splits into halves over which was averaged
+    half_agreement: float  # measured between random halves of R // 2 runs each
+    full_agreement: float  # expected between the R runs and R others, by the Spearman-Brown formula
+    extrapolated: dict[int, float]  # expected between larger groups, by number of runs
+    num_splits: int = 20  # random splits into halves to average over
 
     def __str__(self) -> str:
         expected = {self.num_runs: self.full_agreement, **self.extrapolated}
         rows = [(self.num_runs // 2, self.half_agreement, f"measured, mean of {self.num_splits} splits")]
         rows += [(num_runs, agreement, "expected") for num_runs, agreement in sorted(expected.items())]
         lines = [f"{num_runs:>6}  {agreement:>9.3f}  {source}" for num_runs, agreement, source in rows]
-        title = f"Agreement of {self.name} with that of as many other runs (Spearman)"
+        title = f"Agreement of {self.name} with the same number of other runs (Spearman)"
         return "\n".join([title, "  runs  agreement", *lines])
 
 
 def measure_agreement(name: str, alone: Tensor, factor: Sequence[float], *, seed: int, num_splits: int) -> Agreement:
-    """Measure the agreement of random halves of the runs, of which each alone gives `alone` (R, N); extrapolate it."""
+    """Measure the agreement of random halves of the runs, from the score of each run (R, N), and extrapolate it."""
     half = functional.split_half_agreement(alone, seed=seed, num_splits=num_splits)
     num_runs = len(alone)
     numbers = [num_runs, *(round(times * num_runs) for times in factor)]
-    # Twice the half is all runs, but for an odd number, where a half is less than that
+    # The factor is not 2 for an odd number of runs
     expected = {number: float(functional.extrapolate_agreement(half, number / (num_runs // 2))) for number in numbers}
     return Agreement(name, num_runs, float(half), expected.pop(num_runs), expected, num_splits)

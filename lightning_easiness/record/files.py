@@ -1,7 +1,7 @@
-"""Files of a record: safetensors with a row per example, written whole and opened by their header alone.
+"""Files of a record: safetensors with one row per example, written atomically and opened by their header alone.
 
-safetensors holds no pickle, is mapped instead of read, and states its own length: a file that was cut off is noticed
-when its header is opened, before any value is used.
+safetensors contains no pickle, is memory-mapped, and states its own length, so that a truncated file is detected when
+its header is opened, before any value is used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-#: Everything that can be observed of an example, with its dtype in memory.
+#: All fields that can be recorded per example, with their dtypes in memory.
 FIELDS: dict[str, torch.dtype] = {
     "loss": torch.float32,
     "correct": torch.bool,  # eight examples per byte on disk
@@ -37,7 +37,7 @@ PROBABILITIES = "lightning_easiness.probabilities"
 
 _DTYPES = {**FIELDS, "target": torch.int64, "probabilities": torch.float16}
 _STORED = {torch.float32: "F32", torch.float16: "F16", torch.int32: "I32", torch.int64: "I64", torch.bool: "U8"}
-_HEADERS = {  # what a header of each format holds; that of a checkpoint also names its fields
+_HEADERS = {  # contents of the header of each format; that of a checkpoint also lists its fields
     CHECKPOINT: ("step", "epoch", "series", "num_examples", "num_classes", "fingerprint", "loss"),
     TARGETS: ("num_examples", "fingerprint"),
     PROBABILITIES: ("step", "epoch", "num_examples", "num_classes"),
@@ -54,7 +54,7 @@ class RecordFileError(ValueError):
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that a reader, also after a kill or a power cut, sees the old file or all of the new."""
+    """Write `data` to `path` atomically: even after a kill or a power cut a reader sees the old or the new file."""
     temporary = path.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     try:
         with open(temporary, "wb") as file:
@@ -70,13 +70,13 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` outlive a power cut, where the file system can promise that."""
+    """Make the names in `folder` survive a power cut, if the file system supports it."""
     if os.name == "nt":  # a folder cannot be opened there
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError as error:  # some network file systems sync names by themselves and refuse to be asked
+    except OSError as error:  # some network file systems sync names themselves and refuse this call
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
             raise
     finally:
@@ -84,13 +84,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left in `folder` and in the folders right below it."""
+    """Remove temporary files of killed writers in `folder` and its direct subfolders."""
     for temporary in [*folder.glob(f"{_TEMPORARY_PREFIX}*"), *folder.glob(f"*/{_TEMPORARY_PREFIX}*")]:
         temporary.unlink(missing_ok=True)
 
 
 def write_arrays(path: Path, file_format: str, arrays: Mapping[str, Tensor], header: Mapping[str, object]) -> None:
-    """Write arrays that are in main memory and in their dtypes, and the header that `file_format` asks for."""
+    """Write arrays, in main memory and in their dtypes, with the header required by `file_format`."""
     metadata: dict[str, object] = {"format": file_format, "format_version": FORMAT_VERSION, **header}
     if file_format == CHECKPOINT:
         metadata["fields"] = json.dumps({name: _dtype_name(name) for name in arrays})
@@ -109,7 +109,7 @@ def write_arrays(path: Path, file_format: str, arrays: Mapping[str, Tensor], hea
 class ArrayFile:
     """The header of one file of a record; the values stay on disk until `read`.
 
-    What the format of the file does not hold has its default. `fields` are the names of its arrays.
+    Attributes that the file's format does not have keep their defaults. `fields` are the names of its arrays.
     """
 
     path: Path
@@ -124,7 +124,7 @@ class ArrayFile:
 
     @classmethod
     def open(cls, path: Path, file_format: str = CHECKPOINT) -> ArrayFile:
-        """Read and check the header; raise a RecordFileError where the file is truncated, foreign, damaged or newer."""
+        """Read and check the header; raise a RecordFileError if the file is truncated, foreign, damaged or newer."""
         with _opened(path, "numpy") as file:
             metadata: dict[str, str] = file.metadata() or {}
             check_format(path, metadata, file_format)
@@ -141,9 +141,9 @@ class ArrayFile:
         return header
 
     def read(self, name: str) -> Tensor:
-        """Map one array: pages are read as they are used, and a change in place stays in this process.
+        """Memory-map one array: pages are read on use, and in-place changes stay in this process.
 
-        `correct` is unpacked, and so read, at once.
+        `correct` is read at once, since it must be unpacked.
         """
         with _opened(self.path, "pt") as file:
             values: Tensor = file.get_tensor(name)
@@ -161,7 +161,7 @@ class ArrayFile:
 
 
 def check_format(path: Path, header: Mapping[str, object], expected: str) -> None:
-    """Raise a `RecordFileError` unless a header states format `expected`, in a version that is known here."""
+    """Raise a `RecordFileError` unless a header states format `expected`, in a supported version."""
     found, version = header.get("format"), header.get("format_version")
     if found != expected:
         raise RecordFileError(

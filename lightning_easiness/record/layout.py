@@ -1,11 +1,11 @@
-"""What the folder of a run holds: `run.json`, and per series a folder with the targets and one file per checkpoint.
+"""The folder of a run: `run.json`, and one folder per series with the targets and one file per checkpoint.
 
-The online series may also hold the probabilities averaged over all epochs so far, in one file that is replaced whole.
+The online series may also have the probabilities averaged over all epochs so far, in one file that is replaced.
 
-seed-0/run.json                                      who wrote it, with which seed, whether training came to its end
-seed-0/train-probe/targets.safetensors               class of each example, -1 where not known yet
-seed-0/train-probe/step-000000000120.safetensors     what was observed of each example at one checkpoint
-seed-0/train-online/probabilities.safetensors        softmax of each example, averaged over the training so far
+seed-0/run.json                                      package versions, seed, and whether training is complete
+seed-0/train-probe/targets.safetensors               class of each example, -1 if not known yet
+seed-0/train-probe/step-000000000120.safetensors     recorded fields of each example at one checkpoint
+seed-0/train-online/probabilities.safetensors        softmax of each example, averaged over training so far
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHECKPOINT_NAME = re.compile(r"step-(\d{12,})\.safetensors")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What `run.json` holds of one run; `name` is that of the folder, so that a folder may be renamed."""
+    """The contents of `run.json`; `name` is that of the folder, so that a folder may be renamed."""
 
     path: Path
     name: str
@@ -37,7 +37,7 @@ class RunInfo:
 
 
 def read_run(run_dir: str | Path) -> RunInfo:
-    """Read `run.json` in the folder of a run; raise a RecordFileError where it is missing or damaged."""
+    """Read `run.json` in the folder of a run; raise a RecordFileError if it is missing or damaged."""
     path = Path(run_dir) / RUN_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -52,20 +52,20 @@ def read_run(run_dir: str | Path) -> RunInfo:
     seed, versions = about.get("seed"), about.get("versions", {})
     if not isinstance(seed, (int, type(None))) or not isinstance(versions, dict):
         raise RecordFileError(
-            f"'{path}' is damaged (seed {seed!r} is no whole number, or versions no object): copy it here again."
+            f"'{path}' is damaged (seed {seed!r} is not an integer, or versions not an object): copy it here again."
         )
     return RunInfo(Path(run_dir), Path(run_dir).resolve().name, seed, versions, bool(about.get("complete", False)))
 
 
 def is_complete(run_dir: str | Path) -> bool:
-    """Whether the training in the folder of a run came to its end; False where there is no readable run."""
+    """Return whether the training of a run is complete; False if there is no readable run."""
     with suppress(RecordFileError):
         return read_run(run_dir).complete
     return False
 
 
 def list_series(run_dir: str | Path) -> tuple[str, ...]:
-    """Names of the series of which a run holds at least one checkpoint."""
+    """Return the names of the series for which a run has at least one checkpoint."""
     folders = sorted(folder for folder in Path(run_dir).iterdir() if folder.is_dir())
     return tuple(folder.name for folder in folders if any(_CHECKPOINT_NAME.fullmatch(p.name) for p in folder.iterdir()))
 
@@ -90,7 +90,7 @@ def targets_path(run_dir: Path, series: str) -> Path:
 
 
 def probabilities_path(run_dir: Path) -> Path:
-    """Return the path of the averaged probabilities of a run, which need not be there."""
+    """Return the path of the averaged probabilities of a run, which need not exist."""
     return run_dir / ONLINE_SERIES / "probabilities.safetensors"
 
 
@@ -98,7 +98,7 @@ def open_checkpoint(path: Path) -> ArrayFile:
     """Open the header of a checkpoint and check it against the file's name; raise a RecordFileError if it is bad."""
     header = ArrayFile.open(path)
     if path.name != checkpoint_path(path, "", header.step).name:
-        raise RecordFileError(f"'{path}' holds step {header.step}, not the one in its name: give it its name back.")
+        raise RecordFileError(f"'{path}' holds step {header.step}, not the one in its name: restore its name.")
     return header
 
 

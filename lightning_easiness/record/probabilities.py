@@ -1,4 +1,4 @@
-"""Probabilities averaged over training, of several runs."""
+"""Probabilities of several runs, averaged over training."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from lightning_easiness.record.series import RecordedSeries
 
 
 def have_probabilities(runs: Sequence[RecordedSeries], series: str) -> bool:
-    """Whether averaged probabilities of the examples of a series were recorded in every run."""
+    """Return whether every run has averaged probabilities of the examples of a series."""
     return series.startswith("train-") and all(probabilities_path(run.info.path).exists() for run in runs)
 
 
 def averaged_probabilities(run: RecordedSeries) -> AveragedProbabilities:
-    """Map the averaged probabilities of a run that has them."""
+    """Return the averaged probabilities of a run, memory-mapped."""
     file = open_probabilities(run.info.path)
     return AveragedProbabilities(file.step, file.epoch, file.read("probabilities"), file.read("count"))
 
 
 def read_probabilities(runs: Sequence[RecordedSeries], series: str, per_run: bool) -> Tensor:
-    """Read averaged probabilities, float32: of each run (R, N, K), or of the runs that saw an example (N, K)."""
+    """Read averaged probabilities, float32: per run (R, N, K), or the mean over runs that saw an example (N, K)."""
     files = _open_all(runs, series)
     if per_run:
         return torch.stack([_normalized(file) for file in files])
     total = torch.zeros(files[0].num_examples, files[0].num_classes or 0)
     number = torch.zeros(files[0].num_examples, 1)
-    for file in files:  # one after the other: R x N x K may not fit into memory
+    for file in files:  # one after another, since R x N x K may not fit into memory
         rows = _normalized(file)
         number += ~rows[:, :1].isnan()
         total += rows.nan_to_num_()
@@ -62,6 +62,6 @@ def _open_all(runs: Sequence[RecordedSeries], series: str) -> list[ArrayFile]:
 
 
 def _normalized(file: ArrayFile) -> Tensor:
-    """Half-precision rows as float32 that add up to 1, which rounding has moved."""
+    """Return the half-precision rows as float32, normalised again to sum to 1."""
     exact = file.read("probabilities").float()
     return exact.div_(exact.sum(1, keepdim=True))

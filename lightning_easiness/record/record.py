@@ -1,4 +1,4 @@
-"""`EasinessRecord`: what was observed of each example, at each checkpoint, in each run. Mapped from disk, not read."""
+"""`EasinessRecord`: recorded values per example, checkpoint and run, memory-mapped from disk."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from lightning_easiness.scores import Scores, get_score
 
 
 class EasinessRecord:
-    """One series of several runs: fields of shape (run, checkpoint, example) that are read when they are asked for.
+    """One series of several runs, with fields of shape (run, checkpoint, example) that are read on access.
 
-    Made by `load`, `merge` and `select_runs`.
+    Created by `load`, `merge` and `select_runs`.
 
     Example:
         >>> import tempfile
@@ -63,21 +63,21 @@ class EasinessRecord:
     def load(
         cls, path: str | Path, series: str | None = None, runs: str | Iterable[str] | None = None
     ) -> EasinessRecord:
-        """Open a folder of runs, or of one run; only headers are read.
+        """Open a folder of runs, or the folder of one run; reads only headers.
 
-        Truncated and foreign files are left out, with a warning. The record holds the checkpoints that all complete
-        runs share, or all runs where none is complete; an incomplete run that lacks one of these is left out, with a
-        warning. The other checkpoints still count in trajectory scores: see `score`.
+        Truncated and foreign files are left out, with a warning. The record has the checkpoints shared by all complete
+        runs (by all runs if none is complete); an incomplete run that lacks one of these is left out, with a warning.
+        The other checkpoints still count in trajectory scores: see `score`.
 
         Args:
-            path: the `dirpath` of EasinessCallback, or the folder of one run in it.
-            series: "train-probe", "train-online", "val-probe", "loader-probe", or a pattern's, "train-probe-grey".
-                None: the only one where there is one, else "train-probe".
-            runs: names of the runs to load, in that order; None for all, in the order of the numbers in their names.
+            path: The `dirpath` of EasinessCallback, or the folder of one run in it.
+            series: "train-probe", "train-online", "val-probe", "loader-probe", or that of a pattern, for example
+                "train-probe-grey". None: the only series if there is just one, else "train-probe".
+            runs: Names of the runs to load, in that order; None for all, in the order of the numbers in their names.
 
         Raises:
-            FileNotFoundError: there is no such folder, no run in it, or none with that series.
-            ValueError: nothing can be read, the runs share no checkpoint or are of different data sets.
+            FileNotFoundError: If there is no such folder, no run in it, or none with that series.
+            ValueError: If nothing can be read, or the runs share no checkpoint or are of different data sets.
         """
         folders = find_runs(Path(path), runs)
         series = series or only_series(folders)
@@ -86,12 +86,12 @@ class EasinessRecord:
 
     @classmethod
     def merge(cls, *records: EasinessRecord) -> EasinessRecord:
-        """Put the runs of several records into one, by the rule of `load`.
+        """Combine the runs of several records into one, by the rules of `load`.
 
-        A run whose name is taken gets the next free number: "seed-0", "seed-0-2".
+        If a name is already taken, the next free number is appended: "seed-0", "seed-0-2".
 
         Raises:
-            ValueError: there is no record, they hold different series, the same run, or other data sets.
+            ValueError: If there is no record, or they have different series, the same run, or different data sets.
         """
         if not records:
             raise ValueError("merge() takes at least one record; got none.")
@@ -107,10 +107,10 @@ class EasinessRecord:
         return cls(kept, series)
 
     def select_runs(self, runs: Iterable[int | str]) -> EasinessRecord:
-        """Return the same record with only some runs, by index or name, in that order.
+        """Return the record with only some of its runs, by index or name, in that order.
 
         Raises:
-            ValueError: no run is named, or one that is not there.
+            ValueError: If no run is named, or one does not exist.
         """
         chosen: list[RecordedSeries] = []
         for run in runs:
@@ -123,11 +123,11 @@ class EasinessRecord:
         return EasinessRecord(chosen, self.series)
 
     def save(self, dirpath: str | Path) -> None:
-        """Write the runs, each with all of its own checkpoints, into folders under `dirpath`, as `load` reads them.
+        """Write each run, with all of its own checkpoints, to a folder under `dirpath` that `load` can read.
 
         Raises:
-            FileExistsError: `dirpath` holds checkpoints of a run of that name.
-            OSError: it cannot be written to.
+            FileExistsError: If `dirpath` already has checkpoints of a run with that name.
+            OSError: If it cannot be written to.
         """
         for run in self._runs:
             with RunWriter(dirpath, run.name, seed=run.info.seed, versions=run.info.versions) as writer:
@@ -150,32 +150,32 @@ class EasinessRecord:
 
     @property
     def num_runs(self) -> int:
-        """R."""
+        """Number of runs, R."""
         return len(self._runs)
 
     @property
     def num_checkpoints(self) -> int:
-        """C."""
+        """Number of checkpoints that the runs share, C."""
         return len(self._runs[0].checkpoints)
 
     @property
     def num_examples(self) -> int:
-        """N, the length of the data set."""
+        """Number of examples in the data set, N."""
         return self.identity.num_examples
 
     @property
     def num_classes(self) -> int | None:
-        """K, where known."""
+        """Number of classes, K; None if unknown."""
         return next((run.num_classes for run in self._runs if run.num_classes), None)
 
     @property
     def steps(self) -> Tensor:
-        """Optimizer updates before each checkpoint, int64 `(C,)`, ascending."""
+        """Optimizer steps before each checkpoint, int64 `(C,)`, ascending."""
         return torch.tensor([file.step for file in self._runs[0].checkpoints])
 
     @property
     def epochs(self) -> Tensor:
-        """Epoch of each checkpoint, int64 `(C,)`, as the first run has it."""
+        """Epoch of each checkpoint in the first run, int64 `(C,)`."""
         return torch.tensor([file.epoch for file in self._runs[0].checkpoints])
 
     @property
@@ -185,7 +185,7 @@ class EasinessRecord:
 
     @property
     def seeds(self) -> list[int | None]:
-        """Seed of each run, None where not known."""
+        """Seed of each run, None if unknown."""
         return [run.info.seed for run in self._runs]
 
     @property
@@ -195,28 +195,28 @@ class EasinessRecord:
 
     @property
     def loss_name(self) -> str:
-        """Name of the loss in field `loss`: "cross_entropy", or that of the user's function."""
+        """Name of the recorded loss: "cross_entropy", or the name of the user's function."""
         return self._runs[0].loss
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
-        """Fields that every checkpoint of every run holds."""
+        """Fields that every checkpoint of every run has."""
         files = [file for run in self._runs for file in run.checkpoints]
         return tuple(name for name in FIELDS if all(name in file.fields for file in files))
 
     @cached_property
     def identity(self) -> DataIdentity:
-        """The data set: its length, and its targets as any of the runs holds them."""
+        """The data set: its length, and the targets recorded by any of the runs."""
         return merged_identity(self._runs)
 
     @property
     def target(self) -> Tensor:
-        """Class of each example, int64 `(N,)`, -1 where no run has it."""
+        """Class of each example, int64 `(N,)`, -1 where no run recorded it."""
         return self.identity.known_target
 
     @property
     def fingerprint(self) -> str:
-        """Names the data set: a digest of its length and its targets."""
+        """Hash of the length and the targets of the data set."""
         return self.identity.fingerprint
 
     @property
@@ -231,7 +231,7 @@ class EasinessRecord:
 
     @property
     def margin(self) -> Tensor:
-        """Target logit less the largest other logit, float32 `(R, C, N)`."""
+        """Target logit minus the largest other logit, float32 `(R, C, N)`."""
         return self.field("margin")
 
     @property
@@ -241,12 +241,12 @@ class EasinessRecord:
 
     @property
     def el2n(self) -> Tensor:
-        """Length of the error vector, float32 `(R, C, N)`."""
+        """Norm of the error vector, float32 `(R, C, N)`."""
         return self.field("el2n")
 
     @property
     def count(self) -> Tensor:
-        """Times that an example was seen since the last checkpoint, int32 `(R, C, N)`; only in an online series."""
+        """How often an example was seen since the last checkpoint, int32 `(R, C, N)`; only in an online series."""
         return self.field("count")
 
     @property
@@ -256,15 +256,15 @@ class EasinessRecord:
         return torch.stack(counts)
 
     def field(self, name: str, checkpoint: int | None = None) -> Tensor:
-        """Return one field at one checkpoint, `(R, N)`, from one file per run; or at all of them, `(R, C, N)`.
+        """Return one field at one checkpoint, `(R, N)`, from one file per run; or at all checkpoints, `(R, C, N)`.
 
         Args:
-            name: one of `fields`.
-            checkpoint: index, negative from the end; None for all, which are read into memory.
+            name: One of `fields`.
+            checkpoint: Index, negative from the end; None for all, which are read into memory.
 
         Raises:
-            ValueError: the record holds no such field.
-            IndexError: there is no such checkpoint.
+            ValueError: If the record has no such field.
+            IndexError: If there is no such checkpoint.
         """
         self._check_field(name, f"Field '{name}'")
         if checkpoint is not None:
@@ -278,24 +278,24 @@ class EasinessRecord:
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether each run holds averaged probabilities of these examples."""
+        """Whether each run has averaged probabilities of these examples."""
         return have_probabilities(self._runs, self.series)
 
     def probabilities(self, *, per_run: bool = False) -> Tensor:
-        """Return the softmax of each example, averaged over all epochs, whatever checkpoint the record ends at.
+        """Return the softmax of each example, averaged over all epochs, also those after the record's last checkpoint.
 
-        EasinessCallback(probabilities=True) records them in the training forward. The series "train-online" and
-        "train-probe" are of the same examples.
+        EasinessCallback(probabilities=True) records them in the training forward. They apply to the series
+        "train-online" and "train-probe", which have the same examples.
 
         Args:
-            per_run: keep the runs apart.
+            per_run: Do not average over runs.
 
         Returns:
-            Averaged over the runs that saw an example, float32 `(N, K)`, or `(R, N, K)`; a row adds up to 1, and is NaN
-            where an example was never seen.
+            Mean over the runs that saw an example, float32 `(N, K)`, or `(R, N, K)` with `per_run`; rows sum to 1, and
+            are NaN where an example was never seen.
 
         Raises:
-            ValueError: a run holds none, they are of other examples, or a file is damaged.
+            ValueError: If a run has none, they are of other examples, or a file is damaged.
         """
         return read_probabilities(self._runs, self.series, per_run)
 
@@ -303,7 +303,7 @@ class EasinessRecord:
         """Return the index of the checkpoint at a step, or of the last one in an epoch, for `field` and `score`.
 
         Raises:
-            ValueError: there is none, or not exactly one of `step` and `epoch` is given.
+            ValueError: If there is none, or unless exactly one of `step` and `epoch` is given.
         """
         if (step is None) == (epoch is None):
             raise ValueError(f"checkpoint_at() takes either `step` or `epoch`; got step={step}, epoch={epoch}.")
@@ -318,27 +318,27 @@ class EasinessRecord:
     # ------------------------------------------------------------------ scores
 
     def score(self, name: str, checkpoint: int = -1, *, first: int = 0, seed: int = 0, **options: Any) -> Scores:
-        """Compute one value per example; `lightning_easiness.scores.SCORES` lists the names.
+        """Compute a score, one value per example; `lightning_easiness.scores.SCORES` lists the names.
 
-        A score of a checkpoint reads one file per run; a score of a trajectory reads one run after the other. Each run
-        has its own trajectory: it includes checkpoints that other runs lack, and the record's first and last checkpoint
-        stand for the ends of each run. A `UserWarning` says so where trajectories differ.
+        A score of one checkpoint reads one file per run; a trajectory score reads one run after another. Each run has
+        its own trajectory: it includes checkpoints that other runs lack, and the record's first and last checkpoint
+        stand for the first and the last of each run. If trajectories differ, there is a `UserWarning`.
 
-        Mean and spread are over the runs that saw the example; a `UserWarning` says how many examples were seen in
-        fewer than all runs (`count`, a number of runs, is NaN for those). An example for which NaN was recorded has no
-        score at that checkpoint; its trajectory score is that of the other checkpoints, with a warning.
+        Mean and spread are over the runs that saw the example; a `UserWarning` gives the number of examples seen in
+        fewer than all runs (for these, `count` is NaN). An example with a recorded NaN has no score at that checkpoint;
+        its trajectory score is computed from the other checkpoints, with a warning.
 
         Args:
-            name: name of the score.
-            checkpoint: index, negative from the end. Trajectories end there.
-            first: index, negative from the end. Trajectories begin there: `num_checkpoints // 2` for the second half.
-            seed: breaks remaining ties in `Scores`.
-            options: for the function of the score.
+            name: Name of the score.
+            checkpoint: Index, negative from the end. Trajectories end there.
+            first: Index, negative from the end. Trajectories begin there: `num_checkpoints // 2` for the second half.
+            seed: Breaks remaining ties in `Scores`.
+            options: Passed to the function of the score.
 
         Raises:
-            ValueError: there is no such score, the record lacks what it needs, or `first` comes after `checkpoint` or
-                is given for a score of one checkpoint.
-            IndexError: there is no such checkpoint.
+            ValueError: If there is no such score, the record lacks a field that it needs, or `first` is after
+                `checkpoint` or given for a score of one checkpoint.
+            IndexError: If there is no such checkpoint.
         """
         index = self._index(checkpoint)
         found = self._score_runs(name, index, first, options)
@@ -374,18 +374,18 @@ class EasinessRecord:
         seed: int = 0,
         num_splits: int = 20,
     ) -> Agreement:
-        """Measure whether the seeds are enough: how far the score agrees with that of as many other runs.
+        """Measure whether the seeds are enough: how well the score agrees with that of the same number of other runs.
 
         Args:
-            name: name of the score.
-            checkpoint: as of `score`.
-            factor: how many times as many runs to extrapolate to.
-            first: as of `score`.
-            seed: seed of the random splits.
-            num_splits: number of random splits of the runs into halves.
+            name: Name of the score.
+            checkpoint: As in `score`.
+            factor: Multiples of the number of runs to extrapolate to.
+            first: As in `score`.
+            seed: Seed of the random splits.
+            num_splits: Number of random splits of the runs into halves.
 
         Raises:
-            ValueError: the record holds a single run, lacks what the score needs, or `first` is refused by `score`.
+            ValueError: If the record has a single run or lacks a field of the score, or `score` refuses `first`.
         """
         if self.num_runs < 2:
             raise ValueError("agreement() needs at least 2 runs; got 1: repeat the training with other seeds.")

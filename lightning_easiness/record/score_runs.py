@@ -1,4 +1,4 @@
-"""A score computed from recorded runs: what its function is given, and what each run alone would give."""
+"""Computes a score from recorded runs, and from each run alone."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from lightning_easiness.record.files import ArrayFile
 from lightning_easiness.record.series import RecordedSeries
 from lightning_easiness.scores import ScoreDefinition
 
-_BLOCK = 2**22  # values of a field that a trajectory score is given at once: 16 MiB of float32
+_BLOCK = 2**22  # values of a field per call of a trajectory score: 16 MiB of float32
 
 
 @dataclass(frozen=True)
 class RunScores:
-    """A score, and what each run alone would give."""
+    """A score, and the score of each run alone."""
 
     values: Tensor  # (N,)
-    alone: Tensor  # (R, N), NaN where a run did not see an example, or recorded a NaN of it
-    unseen: Tensor  # bool (R, N), where it is for the former that `alone` is NaN
-    remarks: Sequence[str] = ()  # a sentence for each thing to know about the trajectories
-    gaps: Sequence[str] = ()  # a sentence on examples whose score is of fewer than all runs, where there are any
+    alone: Tensor  # (R, N), NaN where a run did not see an example, or recorded NaN for it
+    unseen: Tensor  # bool (R, N), where `alone` is NaN because the example was not seen
+    remarks: Sequence[str] = ()  # warnings about the trajectories
+    gaps: Sequence[str] = ()  # a warning about examples whose score comes from fewer than all runs, if there are any
 
     def spread(self) -> Tensor:
         """Compute the standard deviation (ddof=1) over the runs that saw an example, `(N,)`; NaN for fewer than two."""
         seen = (~self.unseen).sum(0)
-        rows = list(zip(self.alone, self.unseen, strict=True))  # a run at a time: R x N is held once
+        rows = list(zip(self.alone, self.unseen, strict=True))  # one run at a time, so that R x N is in memory once
         means = sum(row.double().masked_fill_(unseen, 0) for row, unseen in rows) / seen
         squares: Tensor = sum((row - means).masked_fill_(unseen, 0).square_() for row, unseen in rows) / (seen - 1)
         return squares.sqrt_().masked_fill_(seen < 2, torch.nan).to(self.alone.dtype)
@@ -45,8 +45,8 @@ def score_runs(
 ) -> RunScores:
     """Compute a score from one series of several runs that have the same steps and the fields that it needs.
 
-    The mean over runs is over those that saw an example. A NaN that a run recorded of what it saw stays in the mean, as
-    it shows that something went wrong. `checkpoint` and `first`, where trajectories begin, are indices from 0.
+    The mean is over the runs that saw an example. If a run saw it and recorded NaN, the mean is NaN, because something
+    went wrong. `checkpoint` and `first`, where trajectories begin, are indices from 0.
     """
     _check(definition, runs[0].loss, first, checkpoint)
     files_of_runs, remarks = _files(definition, runs, first, checkpoint)
@@ -57,7 +57,7 @@ def score_runs(
         return RunScores(_apply(definition, inputs, options), alone, unseen)
     remarks += [
         f"{holes} of {len(scores)} examples of run '{run.name}' have a NaN at some of its {len(files)} checkpoints: "
-        f"their {definition.name} is that of the others."
+        f"their {definition.name} is computed from the others."
         for run, files, (scores, _, holes) in zip(runs, files_of_runs, found, strict=True)
         if holes
     ]
@@ -71,7 +71,7 @@ def score_runs(
 
 
 def stack_rows(rows: Sequence[Tensor]) -> Tensor:
-    """Stack rows `(N,)` to `(len(rows), N)`; a single one is not copied, and so stays mapped."""
+    """Stack rows `(N,)` to `(len(rows), N)`; a single row is not copied, so it stays memory-mapped."""
     return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(list(rows))
 
 
@@ -83,8 +83,8 @@ def _check(definition: ScoreDefinition, recorded: str, first: int, checkpoint: i
         )
     if first > 0 and definition.per == "checkpoint":
         raise ValueError(
-            f"`first` is where a trajectory begins, but score '{definition.name}' is of one checkpoint; got {first}: "
-            "name that one by `checkpoint`."
+            f"`first` is where a trajectory begins, but score '{definition.name}' uses one checkpoint; got {first}: "
+            "give that one as `checkpoint`."
         )
     if first > checkpoint:
         raise ValueError(
@@ -103,18 +103,18 @@ def _mean_over_seen(rows: Tensor, unseen: Tensor) -> Tensor:
 def _files(
     definition: ScoreDefinition, runs: Sequence[RecordedSeries], first: int, checkpoint: int
 ) -> tuple[list[list[ArrayFile]], list[str]]:
-    """Return the files that a score of each run is computed from, and a remark where they are of other steps."""
+    """Return the files of each run that a score is computed from, and a warning if their steps differ."""
     if definition.per == "checkpoint":
         return [[run.checkpoints[checkpoint]] for run in runs], []
-    needed = set(definition.needs)  # which checkpoints that not all runs share may lack
+    needed = set(definition.needs)  # checkpoints that are not shared may lack some of them
     found = [[file for file in run.trajectory(first, checkpoint) if needed <= set(file.fields)] for run in runs]
     if len({tuple(file.step for file in files) for files in found}) == 1:
         return found, []
     low, *_, high = sorted(len(files) for files in found)
     lengths = f"{low}" if low == high else f"{low} to {high}"
     remark = (
-        f"The runs were observed at different steps: {definition.name} is taken over all checkpoints of each run, "
-        f"{lengths}, also those that other runs lack; to compare like with like, load runs that match with runs=[...]."
+        f"The runs were observed at different steps: {definition.name} uses all checkpoints of each run, {lengths}, "
+        "also those that other runs lack; for the same steps in each run, load matching runs with runs=[...]."
     )
     return found, [remark]
 
@@ -125,12 +125,12 @@ def _files(
 def _run_score(
     definition: ScoreDefinition, files: Sequence[ArrayFile], options: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, int]:
-    """Compute the score of one run, where it is NaN as the example was not seen, and how many lack a part."""
+    """Compute the score of one run, the mask of unseen examples, and the number of examples with partial NaN."""
     inputs_of, num_examples = _inputs(definition, files), files[0].num_examples
     counts = [file.read("count") if "count" in file.fields else None for file in files]
     if definition.weights is not None:
         options = {**options, "weights": definition.weights(torch.stack([_accuracy(file) for file in files]))}
-    # only a score of a trajectory must treat each example by itself
+    # only a trajectory score treats each example separately
     length = max(1, _BLOCK // len(files)) if definition.per == "trajectory" else num_examples
     scores, unseen, holes = [], [], 0
     for start in range(0, num_examples, length):
@@ -139,16 +139,16 @@ def _run_score(
         scores.append(_apply(definition, inputs, options))
         unseen.append(torch.zeros_like(scores[-1], dtype=torch.bool))
         unknown = reduce(torch.logical_or, (rows.isnan() for rows in inputs))
-        if unknown.any():  # a probe, which has no counts, sees all
+        if unknown.any():  # without counts (evaluation pass) all examples were seen
             seen = stack_rows([torch.ones_like(unknown[0]) if count is None else count[block] > 0 for count in counts])
-            lost = (unknown & seen).any(0)  # what was seen and is not known is a NaN, of the loss or of the outputs
+            lost = (unknown & seen).any(0)  # seen but unknown: the loss or the outputs were NaN
             holes += int((lost & ~unknown.all(0)).sum())
             unseen[-1] = scores[-1].isnan() & ~seen.all(0) & ~lost
     return torch.cat(scores), torch.cat(unseen), holes
 
 
 def _accuracy(file: ArrayFile) -> Tensor:
-    """Fraction of the examples that were right among those that were seen, (); 0 of none."""
+    """Return the accuracy on the examples that were seen, (); 0 if there are none."""
     seen = ~_unseen(file)
     return (file.read("correct") & seen).sum() / seen.sum().clamp(min=1)
 
@@ -163,13 +163,13 @@ def _unseen(file: ArrayFile) -> Tensor:
 
 
 def _inputs(definition: ScoreDefinition, files: Sequence[ArrayFile]) -> Callable[[slice], list[Tensor]]:
-    """Return what gives the function of a score its fields of a block of examples, each a row per file."""
+    """Return a function that reads the fields of a score for a block of examples, one row per file."""
     readers = [_reader(files, field) for field in definition.fields]
     return lambda block: [read(block) for read in readers]
 
 
 def _reader(files: Sequence[ArrayFile], field: str) -> Callable[[slice], Tensor]:
-    """Return what reads a block of a field: floats, NaN where an example was not seen."""
+    """Return a function that reads a block of a field as floats, NaN where an example was not seen."""
     values = [file.read(field) for file in files]
     if field != "correct":
         return lambda block: stack_rows([row[block] for row in values]).float()

@@ -1,6 +1,6 @@
-"""One series of several runs: finding it on disk, and the rule by which runs are stacked into one record.
+"""One series of several runs: finding it on disk, and stacking the runs into one record.
 
-Nothing here reads more than headers, except targets where runs hold different ones.
+Reads only headers, except for targets if runs may have different ones.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RecordedSeries:
     info: RunInfo
     identity: DataIdentity  # its targets are mapped, not read
     own: tuple[ArrayFile, ...]  # all of its checkpoints
-    checkpoints: tuple[ArrayFile, ...]  # those at which it is stacked with other runs
+    checkpoints: tuple[ArrayFile, ...]  # those shared with the other runs
 
     @property
     def name(self) -> str:
@@ -57,11 +57,11 @@ class RecordedSeries:
 
     @property
     def num_classes(self) -> int | None:
-        """K, where known."""
+        """Number of classes, K; None if unknown."""
         return next((checkpoint.num_classes for checkpoint in self.own if checkpoint.num_classes), None)
 
     def trajectory(self, first: int, last: int) -> tuple[ArrayFile, ...]:
-        """All of its own checkpoints from the shared one of index `first` to that of index `last`, both included.
+        """All of its own checkpoints from the shared one at index `first` to that at `last`, both included.
 
         The first and the last shared one stand for the first and the last of its own.
         """
@@ -70,7 +70,7 @@ class RecordedSeries:
         return self.own[begin : end + 1]
 
     def observation(self, file: ArrayFile) -> Observation:
-        """Return what one of its checkpoints holds, as it was observed; the fields are mapped."""
+        """Return one of its checkpoints as an observation; the fields are memory-mapped."""
         fields = {field: file.read(field) for field in file.fields}
         return Observation(file.series, file.step, file.epoch, fields, self.identity, file.num_classes, file.loss)
 
@@ -79,17 +79,17 @@ class RecordedSeries:
 
 
 def find_runs(path: Path, names: Iterable[str] | None = None) -> list[Path]:
-    """Return the folders of runs in a folder, or of one run; those of `names` in that order, else by number."""
+    """Return the folders of the runs in a folder, or of one run; in the order of `names`, else by number."""
     if not path.is_dir():
-        raise FileNotFoundError(f"'{path}' is no folder: give one to which EasinessCallback(dirpath=...) wrote.")
+        raise FileNotFoundError(f"'{path}' is not a folder: give one that EasinessCallback(dirpath=...) wrote to.")
     if (path / RUN_FILE).exists():
         found = [path]
     else:
         found = sorted((folder for folder in path.iterdir() if _looks_like_run(folder)), key=_by_number)
     if not found:
         raise FileNotFoundError(
-            f"There is no run in '{path}' (a run is a folder with {RUN_FILE}): give the folder to which "
-            "EasinessCallback(dirpath=...) wrote."
+            f"There is no run in '{path}' (a run is a folder with {RUN_FILE}): give the folder that "
+            "EasinessCallback(dirpath=...) wrote to."
         )
     if names is None:
         return found
@@ -102,13 +102,13 @@ def find_runs(path: Path, names: Iterable[str] | None = None) -> list[Path]:
 
 
 def only_series(folders: Iterable[Path]) -> str:
-    """Return the series that some runs hold, if it is one alone, else the train probe."""
+    """Return the series of the runs if there is only one, else the train probe."""
     held = {name for folder in folders for name in list_series(folder)}
     return held.pop() if len(held) == 1 else DEFAULT_SERIES
 
 
 def read_runs(path: Path, folders: Sequence[Path], series: str) -> tuple[list[RecordedSeries], list[str]]:
-    """Open one series of runs found in `path`: return at least one, and a sentence per thing that cannot be read."""
+    """Open one series of runs found in `path`; return at least one, and a sentence for each unreadable part."""
     problems: list[str] = []
     found = [run for folder in folders if (run := _read_series(folder, series, problems)) is not None]
     if found:
@@ -129,7 +129,7 @@ def _by_number(folder: Path) -> list[int | str]:
 
 
 def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSeries | None:
-    """Return what can be read of a run, None where that is no checkpoint; add a sentence for each thing that cannot."""
+    """Return the readable part of a run, None without a checkpoint; add a sentence for each unreadable part."""
     info, paths = _tried(problems, read_run, run_dir), checkpoint_paths(run_dir, series)
     if info is not None and not paths:
         others = _quoted(list_series(run_dir)) or "no checkpoint yet"
@@ -154,7 +154,7 @@ def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSer
 
 
 def _tried(problems: list[str], read: Callable[..., T], *arguments: object) -> T | None:
-    """Return what `read` returns, or None where the file is bad, which is added to `problems`."""
+    """Return what `read` returns; if the file is bad, return None and add the error to `problems`."""
     try:
         return read(*arguments)
     except RecordFileError as error:
@@ -166,10 +166,10 @@ def _tried(problems: list[str], read: Callable[..., T], *arguments: object) -> T
 
 
 def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[str]]:
-    """Cut runs to the checkpoints that they share; the others remain for what needs a whole trajectory.
+    """Restrict runs to the checkpoints that they share; the others remain available for trajectory scores.
 
-    Shared are the checkpoints of all complete runs, or of all runs where none is complete; an incomplete run that lacks
-    one is left out. Earlier cuts are undone. Also returns a sentence for each thing left out.
+    These are the checkpoints shared by all complete runs, or by all runs if none is complete; an incomplete run that
+    lacks one is left out. Earlier restrictions are undone. Also returns a sentence for each part left out.
     """
     check_same_data(runs)
     decisive = [run for run in runs if run.info.complete] or runs
@@ -192,12 +192,12 @@ def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[st
             kept.append(replace(run, checkpoints=tuple(file for file in run.own if file.step in shared)))
     partial = set.union(*(run.own_steps for run in decisive)) - shared
     if partial:
-        problems.append(f"checkpoints that not all runs hold: {_listed(partial)}.")
+        problems.append(f"checkpoints that some runs lack: {_listed(partial)}.")
     return kept, problems
 
 
 def merged_identity(runs: Sequence[RecordedSeries]) -> DataIdentity:
-    """Return the data set of several runs, with the targets that any of them holds; two that differ are refused."""
+    """Return the data set of several runs, with the targets recorded by any of them; raise if two differ."""
     merged = runs[0].identity
     for position, run in enumerate(runs):
         if not merged.is_same(run.identity):
@@ -222,7 +222,7 @@ def check_same_data(runs: Sequence[RecordedSeries]) -> None:
 
 
 def with_own_names(runs: Sequence[RecordedSeries]) -> list[RecordedSeries]:
-    """Give runs whose name is taken the next free number: "seed-0", "seed-0-2"; raise a ValueError for a run twice."""
+    """Append the next free number to names that are taken: "seed-0", "seed-0-2"; raise a ValueError for a run twice."""
     folders = [run.info.path.resolve() for run in runs]
     named: dict[str, RecordedSeries] = {}
     for position, run in enumerate(runs):
@@ -236,13 +236,13 @@ def with_own_names(runs: Sequence[RecordedSeries]) -> list[RecordedSeries]:
 
 
 def same_seeds(runs: Sequence[RecordedSeries]) -> list[str]:
-    """Return a sentence for each seed that several runs have."""
+    """Return a sentence for each seed shared by several runs."""
     names: defaultdict[int | None, list[str]] = defaultdict(list)
     for run in runs:
         names[run.info.seed].append(f"'{run.name}'")
     return [
         f"Runs {', '.join(those[:-1])} and {those[-1]} have the same seed {seed}: unless something else differs, "
-        "together they say no more than one of them."
+        "together they are no better than one of them."
         for seed, those in names.items()
         if seed is not None and len(those) > 1
     ]

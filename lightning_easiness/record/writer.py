@@ -1,7 +1,7 @@
 """`RunWriter`: appends checkpoints to the folder of a run.
 
-Checkpoints are only ever added, each as a whole file, so that one costs the same however many came before, and a kill
-at any moment loses none that was appended.
+Checkpoints are only added, each as a file of its own, so that the cost does not depend on the number of earlier ones,
+and a kill at any moment loses none of them.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ _PACKAGES = ("lightning-easiness", "torch", "lightning", "numpy", "safetensors")
 
 
 class RunWriter:
-    """Appends the checkpoints of one run, which has one writer at a time: it holds a lock until `close`, or its death.
+    """Appends the checkpoints of one run; a lock ensures a single writer until `close` or the end of the process.
 
-    `dirpath` is the folder of all runs, made where it is missing; `run` and `seed` name this one; `resume` goes on with
-    a run that holds checkpoints; `versions` are those of packages, to keep, by default of this process.
+    `dirpath` is the folder of all runs, created if missing; `run` and `seed` identify this one; `resume` continues a
+    run that has checkpoints; `versions` are the package versions to record, by default those of this process.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class RunWriter:
             raise
 
     def append(self, observation: Observation) -> Path:
-        """Write one checkpoint, on disk when this returns, and return its file; a step that is there is written anew.
+        """Write one checkpoint and return its file, which is on disk by then; an existing step is overwritten.
 
-        Targets that earlier checkpoints of the series hold are kept. An OSError leaves nothing partial behind.
+        Targets from earlier checkpoints of the series are kept. An OSError leaves no partial file behind.
         """
         fields, path = _to_stored(observation), checkpoint_path(self.path, observation.series, observation.step)
         with self._writing(observation.series, observation.step):
@@ -103,7 +103,7 @@ class RunWriter:
         return path
 
     def replace_probabilities(self, averaged: AveragedProbabilities) -> Path:
-        """Write the probabilities averaged over the training so far, in place of those before them: N x K is large."""
+        """Write the probabilities averaged over training so far, replacing the previous ones, since N x K is large."""
         path, (num_examples, num_classes) = probabilities_path(self.path), averaged.probabilities.shape
         header = {"step": averaged.step, "epoch": averaged.epoch}
         header |= {"num_examples": num_examples, "num_classes": num_classes}
@@ -117,7 +117,7 @@ class RunWriter:
         return tuple(checkpoint_paths(self.path, series))
 
     def complete(self) -> None:
-        """Mark in `run.json` that the training came to its end."""
+        """Mark the training as complete in `run.json`."""
         self._info["complete"] = True
         with self._naming_dirpath():
             self._write_info()
@@ -138,7 +138,7 @@ class RunWriter:
         if found and not resume:
             raise FileExistsError(
                 f"Run '{self.run}' in '{self.dirpath}' already holds checkpoints ({found}): "
-                "give another `run` or `dirpath`, delete the folder, or go on with the run with `resume=True`."
+                "give another `run` or `dirpath`, delete the folder, or continue the run with `resume=True`."
             )
         complete = False
         if found:
@@ -146,7 +146,7 @@ class RunWriter:
             complete = before.complete
             if before.seed is not None and seed not in (None, before.seed):
                 warn_user(
-                    f"Run '{self.run}' in '{self.dirpath}' was begun with seed {before.seed} and is resumed with seed"
+                    f"Run '{self.run}' in '{self.dirpath}' was started with seed {before.seed} and is resumed with seed"
                     f" {seed}: its record keeps seed {before.seed}."
                 )
             seed = seed if before.seed is None else before.seed
@@ -167,14 +167,14 @@ class RunWriter:
         _check_name("series", series)
         what = f"Step {step} of series '{series}' was not written into '{self.path}'"
         with _explaining(what, "fix that, then resume; all checkpoints before it are whole."):
-            if self._info["complete"]:  # a finished run is trained on
+            if self._info["complete"]:  # training continues after its end
                 self._info["complete"] = False
                 self._write_info()
             _make_folder(self.path / series)
             yield
 
     def _merge_target(self, observation: Observation) -> DataIdentity:
-        """Add the targets of an observation to those on disk, and return the identity of both."""
+        """Add the targets of an observation to those on disk, and return the merged identity."""
         path, given = targets_path(self.path, observation.series), observation.identity
         merged = given
         if path.exists():
@@ -182,7 +182,7 @@ class RunWriter:
             here = f"Series '{observation.series}' of run '{self.run}' in '{self.dirpath}'"
             known.check_same(given, here, "the observation", "give another data set another `run` or `dirpath`.")
             merged = known.merged(given)
-            if merged is known:  # the usual case: no digest, no write
+            if merged is known:  # the usual case, without a hash or a write
                 return known
         header = {"num_examples": merged.num_examples, "fingerprint": merged.fingerprint}
         write_arrays(path, TARGETS, {"target": merged.known_target}, header)
@@ -195,7 +195,7 @@ class RunWriter:
 
 @contextmanager
 def _explaining(what: str, way_out: str) -> Iterator[None]:
-    """Raise any operating-system error as the same class and number, with a sentence that says what to do."""
+    """Re-raise any operating-system error with the same class and number and a sentence that says what to do."""
     try:
         yield
     except NotImplementedError as error:  # of filelock, on a file system without locks
@@ -220,7 +220,7 @@ def _check_name(argument: str, name: str) -> None:
 
 
 def _to_stored(observation: Observation) -> dict[str, Tensor]:
-    """Bring the fields to main memory and the dtypes of the record; one that does not fit is refused."""
+    """Move the fields to main memory in the dtypes of the record; raise a ValueError if one does not fit."""
     num_examples = observation.identity.num_examples
     if not observation.fields or num_examples == 0:
         held = ", ".join(observation.fields) or "none"

@@ -1,6 +1,6 @@
-"""The built-in scores: a row each (name, field, the end that is easy, range, paper), above the function it is of.
+"""The built-in scores: name, field, easy end, range and paper of each, as a decorator of its function.
 
-The function takes what `ScoreDefinition.function` says; its docstring is the sentence for people who choose a score.
+For the arguments see `ScoreDefinition.function`. The docstring is the sentence shown to users who choose a score.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _EARLY = "Early-Learning Regularization Prevents Memorization of Noisy Labels (L
 _DATA_MAPS = "Dataset Cartography: Mapping and Diagnosing Datasets with Training Dynamics (Swayamdipta et al., 2020)"
 _OWN = "; the weights are of this package"
 
-_ANY, _UNIT = (-inf, inf), (0.0, 1.0)  # a loss of the user's may be anything
+_ANY, _UNIT = (-inf, inf), (0.0, 1.0)  # a user's loss may have any value
 
 
 def _score(
@@ -58,19 +58,19 @@ def _mean_loss(loss: Tensor) -> Tensor:
 
 @_at_checkpoint("count", "correct", "high", _UNIT, _EASINESS_2018, mean_over_runs=False)
 def _count(correct: Tensor) -> Tensor:
-    """Count the runs that classify the example correctly, over the largest such number."""
+    """Count the runs that classify the example correctly, divided by the maximum over examples."""
     return functional.count_easiness(correct == 1).masked_fill(correct.isnan().any(0), torch.nan)
 
 
 @_at_checkpoint("margin", "margin", "high", _ANY, _MARGIN)
 def _margin(margin: Tensor) -> Tensor:
-    """Mean over runs of the target logit less the largest other logit."""
+    """Mean over runs of the target logit minus the largest other logit."""
     return margin.mean(0)
 
 
 @_at_checkpoint("sample_easiness", "sample_easiness", "high", _UNIT, _SAMPLE_EASINESS)
 def _sample_easiness(easiness: Tensor) -> Tensor:
-    """Mean over runs of the probability that the true class wins against each other class under noise."""
+    """Mean over runs of the probability that the true class wins over every other class under noise."""
     return easiness.mean(0)
 
 
@@ -88,7 +88,7 @@ def _area_under_margin(margin: Tensor, weights: Tensor | None = None) -> Tensor:
 
 @_weighted("weighted_area_under_margin", "margin", "high", _ANY, f"The margin of {_MARGIN}{_OWN}")
 def _weighted_area_under_margin(margin: Tensor, weights: Tensor) -> Tensor:
-    """Mean margin over checkpoints, weighted by how much they say about labels (functional.learning_weights)."""
+    """Mean margin over checkpoints, weighted by how much the model still learns (functional.learning_weights)."""
     return functional.area_under_margin(margin, weights)
 
 
@@ -100,7 +100,7 @@ def _area_under_loss(loss: Tensor) -> Tensor:
 
 @_over_training("early_agreement", "correct", "high", _UNIT, _EARLY)
 def _early_agreement(correct: Tensor, early: float = 0.5) -> Tensor:
-    """Fraction of the first half (option `early`) of the checkpoints that classify the example as its label says."""
+    """Fraction of the first half (option `early`) of the checkpoints at which the prediction is the label."""
     return functional.early_agreement(correct == 1, early, seen=~correct.isnan())
 
 
@@ -109,7 +109,7 @@ def _forgetting_events(correct: Tensor) -> Tensor:
     """Count how often the example goes from correct to wrong; one that is never correct counts every checkpoint."""
     seen = ~correct.isnan()
     checkpoint = torch.arange(len(correct)).unsqueeze(1)
-    last_seen = torch.where(seen, checkpoint, 0).cummax(0).values  # where it was not seen, nothing was forgotten
+    last_seen = torch.where(seen, checkpoint, 0).cummax(0).values  # unseen counts as unchanged
     events = functional.forgetting_events(correct.gather(0, last_seen) == 1)
     return events.float().masked_fill(~seen.any(0), torch.nan)
 
@@ -122,17 +122,17 @@ def _confidence(loss: Tensor, weights: Tensor | None = None) -> Tensor:
 
 @_weighted("weighted_confidence", "loss", "high", _UNIT, f"{_DATA_MAPS}{_OWN}", loss="cross_entropy")
 def _weighted_confidence(loss: Tensor, weights: Tensor) -> Tensor:
-    """Mean probability of the true class over checkpoints, weighted as weighted_area_under_margin is."""
+    """Mean probability of the true class over checkpoints, weighted as in weighted_area_under_margin."""
     return functional.confidence(loss, weights)
 
 
 @_over_training("variability", "loss", "low", (0.0, 0.5), _DATA_MAPS, loss="cross_entropy", ranks_difficulty=False)
 def _variability(loss: Tensor) -> Tensor:
-    """Measure the standard deviation of the true class's probability over checkpoints; high is ambiguous, not hard."""
+    """Compute the standard deviation of the true class's probability over checkpoints; high is ambiguous, not hard."""
     return functional.variability(loss)
 
 
 @_over_training("correctness", "correct", "high", _UNIT, _DATA_MAPS)
 def _correctness(correct: Tensor) -> Tensor:
-    """Fraction of the checkpoints at which the example was seen that classify it correctly."""
+    """Fraction of checkpoints with a correct prediction, among those at which the example was seen."""
     return correct.nanmean(0)

@@ -1,4 +1,4 @@
-"""The registry of scores: how each is computed from what was recorded, and how to read it."""
+"""The registry of scores: how each is computed from a record, and how to interpret it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ScoreDefinition:
-    """How a score is computed from what was recorded, and how to read it.
+    """How a score is computed from a record, and how to interpret it.
 
     Attributes:
-        name: the name for `EasinessRecord.score`.
-        function: takes one tensor per field, in the order of `fields`, and options as keywords; returns `(N,)`. All are
-            floats, NaN where an example was not seen; so `correct` is 1 right, 0 wrong, NaN not seen.
-        fields: fields of the record that `function` takes.
+        name: Name for `EasinessRecord.score`.
+        function: Takes one tensor per field, in the order of `fields`, and options as keywords; returns `(N,)`. All are
+            floats, NaN where an example was not seen; so `correct` is 1 for right, 0 for wrong, NaN for not seen.
+        fields: Fields of the record that `function` takes.
         per: "checkpoint": `function` takes `(R, N)`, all runs at one checkpoint. "trajectory": it takes `(C, n)`, one
-            run, a block of examples, all checkpoints of the part of the run that is asked for; the score is the mean
-            over the runs that saw the example. It must treat each example by itself: at a million examples the blocks
-            keep memory flat.
-        higher_is_easier: the direction.
-        range: lowest and highest possible value.
-        paper: where the score comes from.
-        doc: one sentence for people who choose a score.
-        loss: name of the recorded loss that the score needs, None for any.
-        ranks_difficulty: False for a score of which neither end is "easy", such as variability.
-        weights: for "trajectory": a function from the fraction of examples that are right at each checkpoint `(C,)`,
-            which needs the field "correct", to the weights `(C,)` that `function` takes as its option `weights`.
-        mean_over_runs: for "checkpoint": the score is the mean over runs of what each alone would give, so that runs
-            that did not see an example can be left out of its mean. Otherwise `function` decides what they do.
+            run at the requested checkpoints, for a block of examples; the score is the mean over the runs that saw the
+            example. It must treat each example independently, since blocks limit the memory.
+        higher_is_easier: The direction.
+        range: Lowest and highest possible value.
+        paper: Source of the score.
+        doc: One sentence for users who choose a score.
+        loss: Name of the recorded loss that the score needs, None for any.
+        ranks_difficulty: False for a score without an "easy" end, such as variability.
+        weights: For "trajectory": a function from the accuracy at each checkpoint `(C,)`, computed from the field
+            "correct", to the weights `(C,)` that `function` takes as its option `weights`.
+        mean_over_runs: For "checkpoint": the score is the mean over runs of the score of each run alone, so that runs
+            that did not see an example can be left out. Otherwise `function` must handle them.
     """
 
     name: str
@@ -50,7 +49,7 @@ class ScoreDefinition:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The fields of a record that the score needs: those that `function` takes, and that of the weights."""
+        """The fields of a record that the score needs: those of `function` and of the weights."""
         more = self.weights is not None and "correct" not in self.fields
         return (*self.fields, "correct") if more else self.fields
 
@@ -60,10 +59,10 @@ SCORES: dict[str, ScoreDefinition] = {}
 
 
 def register_score(definition: ScoreDefinition) -> ScoreDefinition:
-    """Make a score available by its name to `EasinessRecord.score`, the command line and the reports.
+    """Make a score available by its name to `EasinessRecord.score` and the command line.
 
     Raises:
-        ValueError: the name is taken, or `per` is neither "checkpoint" nor "trajectory".
+        ValueError: If the name is taken, or `per` is neither "checkpoint" nor "trajectory".
 
     Example:
         >>> worst = ScoreDefinition("worst_loss", lambda loss: loss.amax(0), ("loss",), "checkpoint", False)
@@ -80,7 +79,7 @@ def register_score(definition: ScoreDefinition) -> ScoreDefinition:
 
 
 def get_score(name: str) -> ScoreDefinition:
-    """Return a registered score; raise a ValueError that lists all where there is none of that name.
+    """Return a registered score; if there is none with that name, raise a ValueError that lists them all.
 
     Example:
         >>> get_score("mean_loss").higher_is_easier

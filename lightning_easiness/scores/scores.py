@@ -19,24 +19,24 @@ class Scores(Table):
     """A score per example, with its spread over runs and its direction.
 
     Args:
-        values: float `(N,)`; NaN where the score is not known.
-        higher_is_easier: the direction of `values`.
-        spread: float `(N,)`, standard deviation (ddof=1) of what each run alone would give, over the runs that saw the
+        values: Float `(N,)`; NaN where the score is unknown.
+        higher_is_easier: Direction of `values`.
+        spread: Float `(N,)`, standard deviation (ddof=1) of the scores of single runs, over the runs that saw the
             example; NaN for one run. None: all NaN.
-        target: class of each example, int64 `(N,)`, -1 where not known. None: none is known.
-        name: name of the score.
-        num_runs: R.
-        step: optimizer updates before the checkpoint.
-        epoch: epoch of the checkpoint.
-        fingerprint: the recorded fingerprint of the data set. None: derived from N and `target` when it is asked for.
-        tie_breaker: float `(N,)`, low is easy: decides between equal values; the mean loss, where it is recorded.
-        seed: decides what is left of ties.
+        target: Class of each example, int64 `(N,)`, -1 where unknown. None: all unknown.
+        name: Name of the score.
+        num_runs: Number of runs, R.
+        step: Optimizer steps before the checkpoint.
+        epoch: Epoch of the checkpoint.
+        fingerprint: Recorded fingerprint of the data set. None: computed from N and `target` on access.
+        tie_breaker: Float `(N,)`, low is easy: orders equal values; the mean loss, if recorded.
+        seed: Breaks remaining ties.
 
     Attributes:
-        identity: the data set: N, `target` and `fingerprint`.
+        identity: The data set: N, `target` and `fingerprint`.
 
     Raises:
-        ValueError: `values` is not of shape `(N,)`, or another tensor is not of the same shape.
+        ValueError: If `values` does not have shape `(N,)`, or another tensor does not have the same shape.
 
     Example:
         >>> scores = Scores(torch.tensor([0.1, 2.0, 0.7, 0.3]), higher_is_easier=False, name="mean_loss")
@@ -68,7 +68,7 @@ class Scores(Table):
         for argument, tensor in {"spread": spread, "target": target, "tie_breaker": tie_breaker}.items():
             if tensor is not None and tensor.shape != values.shape:
                 raise ValueError(
-                    f"`{argument}` must have one value per example, as `values` has, {tuple(values.shape)}; "
+                    f"`{argument}` must have one value per example, the shape of `values`, {tuple(values.shape)}; "
                     f"got {tuple(tensor.shape)}."
                 )
         self.values, self.higher_is_easier, self.name = values, higher_is_easier, name
@@ -79,12 +79,12 @@ class Scores(Table):
 
     @property
     def target(self) -> Tensor:
-        """Class of each example, int64 `(N,)`, -1 where not known."""
+        """Class of each example, int64 `(N,)`, -1 where unknown."""
         return self.identity.known_target
 
     @property
     def fingerprint(self) -> str:
-        """Names the data set: a digest of its length and its targets."""
+        """Hash of the length and the targets of the data set."""
         return self.identity.fingerprint
 
     def __len__(self) -> int:
@@ -103,12 +103,12 @@ class Scores(Table):
 
     @property
     def num_nan(self) -> int:
-        """Number of examples whose score is not known."""
+        """Number of examples whose score is unknown."""
         return int(self.values.isnan().sum())
 
     @property
     def ranks(self) -> Tensor:
-        """Rank of each example, int64 `(N,)`: 1 is hardest, 0 not known; ties are broken as in `easiest`."""
+        """Rank of each example, int64 `(N,)`: 1 is hardest, 0 is unknown; ties are broken as in `easiest`."""
         easiest_first = functional.rank_by_easiness(self.values, **self._order)
         ranks = torch.zeros(len(self), dtype=torch.int64)
         ranks[easiest_first] = torch.arange(len(easiest_first), 0, -1)
@@ -117,11 +117,11 @@ class Scores(Table):
     def easiest(self, fraction: float) -> Tensor:
         """Return the indices of the easiest `fraction` of all examples, int64 `(n,)`, easiest first.
 
-        Equal values are ordered by the tie breaker, then by a draw from `seed`, never by index. Examples of unknown
+        Equal values are ordered by the tie breaker, then by a draw from `seed`, never by index. Examples with unknown
         score are left out.
 
         Raises:
-            ValueError: `fraction` is not in (0, 1].
+            ValueError: If `fraction` is not in (0, 1].
         """
         return functional.easiest(self.values, fraction, **self._order)
 
@@ -135,9 +135,9 @@ class Scores(Table):
 
     @override
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a table with index "example" and columns score, spread, target, rank (1 is hardest, <NA> not known).
+        """Return a table with index "example" and columns score, spread, target, rank (1 is hardest, <NA> unknown).
 
-        `attrs` of the table are the score's name, direction, runs and checkpoint, and the fingerprint of the data.
+        The table's `attrs` hold the score's name, direction, runs and checkpoint, and the fingerprint of the data.
         """
         ranks = self.ranks.numpy()
         columns = {

@@ -438,7 +438,7 @@ def test_files_that_hold_no_images(folder: Path, tmp_path: Path, capsys: Output)
 def test_a_folder_that_is_not_there(command: str, capsys: Output, tmp_path: Path) -> None:
     name, *options = command.split()
     assert error_of(capsys, name, tmp_path / "none", *options).startswith(
-        f"'{tmp_path / 'none'}' is no folder: give one"
+        f"'{tmp_path / 'none'}' is not a folder: give one"
     )
     assert error_of(capsys, name, tmp_path, *options).startswith(f"There is no run in '{tmp_path}'")
 

@@ -157,7 +157,7 @@ NO_VALIDATION = (
     " the loader itself, probe=DataLoader(...)."
 )
 NO_INTEGERS = (
-    "The train loader's sampler yields keys that are no integers ({}), so examples have no index; give"
+    "The train loader's sampler yields keys that are not integers ({}), so examples have no index; give"
     " EasinessCallback online=False and a `probe` loader with integer indices."
 )
 NO_EXAMPLE = (
@@ -165,8 +165,8 @@ NO_EXAMPLE = (
     " EasinessCallback online=False."
 )
 WHOLE_BATCHES = (
-    "The loader asks WholeBatches for one index at a time and does not batch (batch_size=None), so an index names a"
-    " batch and no example; use a data set of single examples with a batch size, a sampler that yields index lists,"
+    "The loader asks WholeBatches for one index at a time and does not batch (batch_size=None), so an index is that of"
+    " a batch, not of an example; use a data set of single examples with a batch size, a sampler that yields index lists,"
     " or pass online=False and probe=DataLoader(...)."
 )
 TARGETS = (

@@ -123,7 +123,7 @@ def test_a_data_set_that_is_asked_for_lists() -> None:
     sampler = BatchSampler(SequentialSampler(Lists()), 4, drop_last=True)
     assert batches(selected_from(DataLoader(Lists(), sampler=sampler, batch_size=None))) == BY_FOUR[:1]
     relabelled = SelectedDataset(Lists(), KEPT, target=torch.ones(20, dtype=torch.int64))
-    with pytest.raises(TypeError, match="Lists is asked for whole batches, whose labels cannot be replaced one by one"):
+    with pytest.raises(TypeError, match="Lists returns whole batches, whose labels cannot be replaced one by one"):
         relabelled[[0, 1]]
 
 

@@ -214,7 +214,7 @@ def test_fields_that_this_version_does_not_have_are_left_out(written: Path) -> N
 
 def test_a_renamed_checkpoint_is_named(written: Path) -> None:
     path = written.rename(written.with_name("step-000000000121.safetensors"))
-    message = f"'{path}' holds step 120, not the one in its name: give it its name back."
+    message = f"'{path}' holds step 120, not the one in its name: restore its name."
     with pytest.raises(RecordFileError, match=whole(message)):
         open_checkpoint(path)
 
@@ -231,7 +231,7 @@ def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path) -> N
 
 
 OF_A_RUN = '{"format": "lightning_easiness.run", %s}'
-NO_NUMBER = "is no whole number, or versions no object): copy it here again."
+NO_NUMBER = "is not an integer, or versions not an object): copy it here again."
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def test_merging_follows_the_rule_for_stacking(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0)
     write_run(tmp_path / "b", 1, steps=(120, 360))
     records = [EasinessRecord.load(tmp_path / name) for name in "ab"]
-    message = "Left out: checkpoints that not all runs hold: steps 0, 240, 360."
+    message = "Left out: checkpoints that some runs lack: steps 0, 240, 360."
     with pytest.warns(UserWarning, match=whole(message)) as caught:
         assert EasinessRecord.merge(*records).steps.tolist() == [120]
     assert caught[0].filename == __file__
@@ -222,7 +222,7 @@ def test_merging_runs_of_one_name_keeps_both(tmp_path: Path) -> None:
         write_run(tmp_path / name, 0)
     message = (
         "Runs 'seed-0', 'seed-0-2' and 'seed-0-3' have the same seed 0: "
-        "unless something else differs, together they say no more than one of them."
+        "unless something else differs, together they are no better than one of them."
     )
     with pytest.warns(UserWarning, match=whole(message)) as caught:
         merged = EasinessRecord.merge(*(EasinessRecord.load(tmp_path / name) for name in "abc"))
@@ -286,7 +286,7 @@ def test_agreement_is_measured_on_halves_and_extrapolated(tmp_path: Path, num_ru
         4 * num_runs: pytest.approx(float(extrapolate_agreement(half, 4 * of_half))),
     }
     lines = str(agreement).splitlines()
-    assert lines[0] == "Agreement of mean_loss with that of as many other runs (Spearman)"
+    assert lines[0] == "Agreement of mean_loss with the same number of other runs (Spearman)"
     assert [int(line.split()[0]) for line in lines[2:]] == [num_runs // 2, num_runs, 2 * num_runs, 4 * num_runs]
 
 

@@ -15,7 +15,7 @@ from tests.made_runs import NUM_EXAMPLES, expected, load_and_catch, loads_with_w
 def test_complete_runs_are_stacked_at_the_checkpoints_that_they_share(tmp_path: Path) -> None:
     write_run(tmp_path, 0, steps=(0, 120, 240))
     write_run(tmp_path, 1, steps=(120, 240, 360))
-    record = loads_with_warnings(tmp_path, "Left out: checkpoints that not all runs hold: steps 0, 360.")
+    record = loads_with_warnings(tmp_path, "Left out: checkpoints that some runs lack: steps 0, 360.")
     assert record.steps.tolist() == [120, 240]
     assert torch.equal(record.loss, expected("loss", (0, 1), (120, 240)))
 
@@ -36,7 +36,7 @@ def test_an_incomplete_run_that_lacks_a_checkpoint_is_left_out(tmp_path: Path) -
 def test_where_no_run_is_complete_it_is_the_checkpoints_that_all_share(tmp_path: Path) -> None:
     write_run(tmp_path, 0, steps=(0, 120, 240), complete=False)
     write_run(tmp_path, 1, steps=(0, 120), complete=False)
-    record = loads_with_warnings(tmp_path, "Left out: checkpoints that not all runs hold: step 240.")
+    record = loads_with_warnings(tmp_path, "Left out: checkpoints that some runs lack: step 240.")
     assert record.runs == ["seed-0", "seed-1"]
     assert record.steps.tolist() == [0, 120]
 
@@ -122,7 +122,7 @@ def test_a_truncated_checkpoint_is_left_out(folder: Path, size: int) -> None:
     assert record.steps.tolist() == [0, 240]
     assert record.num_runs == 3
     assert damaged.startswith(f"Left out: '{path}' is truncated or not a safetensors file (")
-    assert left_out == "Left out: checkpoints that not all runs hold: step 120."
+    assert left_out == "Left out: checkpoints that some runs lack: step 120."
 
 
 def test_a_checkpoint_of_another_length_is_left_out(folder: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_checkpoint_of_another_length_is_left_out(folder: Path) -> None:
     record = loads_with_warnings(
         folder,
         f"Left out: '{stranger}' holds 40 examples, its series 37: move it out of the folder.",
-        "Left out: checkpoints that not all runs hold: step 240.",
+        "Left out: checkpoints that some runs lack: step 240.",
     )
     assert record.steps.tolist() == [0, 120]
 
@@ -148,7 +148,8 @@ def test_a_damaged_or_foreign_run_is_left_out(folder: Path) -> None:
         folder,
         f"Left out: '{folder}/seed-0/run.json' is damaged "
         "(Expecting property name enclosed in double quotes: line 1 column 2 (char 1)): copy it here again.",
-        f"Left out: '{run_json}' is damaged (seed [2] is no whole number, or versions no object): copy it here again.",
+        f"Left out: '{run_json}' is damaged (seed [2] is not an integer, or versions not an object): "
+        "copy it here again.",
         f"Left out: '{folder}/seed-3' is not a run: it holds no run.json.",
     )
     assert record.runs == ["seed-10"]
@@ -165,7 +166,7 @@ def test_nothing_that_can_be_read(tmp_path: Path) -> None:
 
 def test_nothing_to_load(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     empty = tmp_path_factory.mktemp("empty")
-    wrote = "to which EasinessCallback(dirpath=...) wrote."
+    wrote = "that EasinessCallback(dirpath=...) wrote to."
     no_run = f"There is no run in '{empty}' (a run is a folder with run.json): give the folder {wrote}"
     not_held = f"No run in '{folder}' holds the series 'val-probe': there are 'train-probe'."
     begun = f"No run in '{empty}' holds the series 'train-probe': no run holds a checkpoint yet."
@@ -174,7 +175,7 @@ def test_nothing_to_load(folder: Path, tmp_path_factory: pytest.TempPathFactory)
         with pytest.raises(FileNotFoundError, match=whole(message)):
             EasinessRecord.load(path, **arguments)
 
-    fails(f"'{folder}/nothing' is no folder: give one {wrote}", folder / "nothing")
+    fails(f"'{folder}/nothing' is not a folder: give one {wrote}", folder / "nothing")
     fails(no_run, empty)
     fails(not_held, folder, series="val-probe")
     RunWriter(empty, "begun").close()

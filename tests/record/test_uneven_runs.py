@@ -18,8 +18,8 @@ from tests.made_runs import NUM_EXAMPLES, append, expected, load_and_catch, make
 NAN = math.nan
 LONG, SHORT = (10, 20, 30, 40, 50), (5, 10, 15, 20)  # steps; 10 and 20 are shared
 AT_OTHER_STEPS = (
-    "The runs were observed at different steps: area_under_margin is taken over all checkpoints of each run, 4 to 5, "
-    "also those that other runs lack; to compare like with like, load runs that match with runs=[...]."
+    "The runs were observed at different steps: area_under_margin uses all checkpoints of each run, 4 to 5, "
+    "also those that other runs lack; for the same steps in each run, load matching runs with runs=[...]."
 )
 FEWER = "{} of {} examples were seen in fewer than all {} runs: their {} is the mean over those runs."
 UNKNOWN = "{} of {} examples have no {} (NaN in some run): they are in neither easiest() nor hardest()."
@@ -113,7 +113,7 @@ def test_a_nan_at_some_checkpoints_of_what_was_seen_is_warned_of(tmp_path: Path,
     assert scores.values.tolist() == [1.5, 3.0, 3.5]
     message = (
         f"{1 if online else 2} of 3 examples of run 'seed-0' have a NaN at some of its 2 checkpoints: "
-        "their area_under_margin is that of the others."
+        "their area_under_margin is computed from the others."
     )
     assert caught == [message]
 
@@ -135,7 +135,7 @@ def uneven(tmp_path: Path) -> EasinessRecord:
     write_run(tmp_path / "runs", 0, steps=LONG)
     write_run(tmp_path / "runs", 1, steps=SHORT)
     record, caught = load_and_catch(tmp_path / "runs")
-    assert caught == ["Left out: checkpoints that not all runs hold: steps 5, 15, 30, 40, 50."]
+    assert caught == ["Left out: checkpoints that some runs lack: steps 5, 15, 30, 40, 50."]
     return record
 
 
@@ -247,8 +247,8 @@ def test_where_a_trajectory_must_not_begin(even: EasinessRecord) -> None:
         with pytest.raises(ValueError, match=whole(after_its_end)):
             ask("area_under_margin", 1, first=-2)
     no_trajectory = (
-        "`first` is where a trajectory begins, but score 'mean_loss' is of one checkpoint; got 2: "
-        "name that one by `checkpoint`."
+        "`first` is where a trajectory begins, but score 'mean_loss' uses one checkpoint; got 2: "
+        "give that one as `checkpoint`."
     )
     with pytest.raises(ValueError, match=whole(no_trajectory)):
         even.score("mean_loss", first=2)

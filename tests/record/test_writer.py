@@ -144,7 +144,7 @@ def test_a_run_with_checkpoints_is_not_begun_anew(tmp_path: Path) -> None:
     write_run(tmp_path, 0)
     message = (
         f"Run 'seed-0' in '{tmp_path}' already holds checkpoints (3): give another `run` or `dirpath`, "
-        "delete the folder, or go on with the run with `resume=True`."
+        "delete the folder, or continue the run with `resume=True`."
     )
     with pytest.raises(FileExistsError, match=whole(message)):
         RunWriter(tmp_path, "seed-0")
@@ -159,7 +159,9 @@ def test_a_run_without_checkpoints_is_begun_anew(tmp_path: Path) -> None:
 
 def test_resuming_goes_on_with_the_first_seed_and_a_step_may_be_written_anew(tmp_path: Path) -> None:
     write_run(tmp_path, 0)
-    message = f"Run 'seed-0' in '{tmp_path}' was begun with seed 0 and is resumed with seed 1: its record keeps seed 0."
+    message = (
+        f"Run 'seed-0' in '{tmp_path}' was started with seed 0 and is resumed with seed 1: its record keeps seed 0."
+    )
     with pytest.warns(UserWarning, match=whole(message)) as caught:
         writer = RunWriter(tmp_path, "seed-0", seed=1, resume=True)
     assert caught[0].filename == __file__

@@ -307,7 +307,7 @@ def test_bad_input_is_refused() -> None:
             getattr(make_scores([1.0, 2.0]), choose)(fraction)
     with pytest.raises(ValueError, match=whole("`values` must have shape (N,); got (1, 2).")):
         make_scores([[1.0, 2.0]], target=None)  # type: ignore[list-item]
-    message = "`target` must have one value per example, as `values` has, (2,); got (3,)."
+    message = "`target` must have one value per example, the shape of `values`, (2,); got (3,)."
     with pytest.raises(ValueError, match=whole(message)):
         make_scores([1.0, 2.0], target=torch.zeros(3))
 

@@ -74,12 +74,12 @@ LESS_THAN_A_BATCH = (
 )
 NOT_DRAWN = "Keep keeps no example that the loader's {} draws; select from its examples, or drop the sampler."
 UNKNOWN = (
-    "EasinessDataModule does not know what {} would draw from a part of the data set; give it a method"
+    "EasinessDataModule cannot tell what {} would draw from a part of the data set; give it a method"
     " `for_selection(selected)` that returns a sampler of positions 0 to len(selected) - 1 (`selected.indices` are"
     " their examples), or use shuffle=True."
 )
 NO_BATCH = (
-    "What {0} keeps, {1} examples, gives no batch with the loader's sampler, batch_size and drop_last; keep more, or"
+    "The {1} examples that {0} keeps give no batch with the loader's sampler, batch_size and drop_last; keep more, or"
     " set drop_last=False or a smaller batch_size."
 )
 REPLACE_FN = "; give the selection replace_fn, a function that takes an item and a label."
@@ -162,14 +162,14 @@ BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
         lambda: loader(Named(), shuffle=False),
         LastLabel(),
         TypeError,
-        f"A label that is a str cannot be replaced by a class{REPLACE_FN}",
+        f"A label of type str cannot be replaced by a class{REPLACE_FN}",
     ),
     "labels that cannot be found": (
         lambda: loader(Odd(), shuffle=False),
         LastLabel(),
         TypeError,
         (
-            "The label in a dict cannot be found to be replaced: items must be (x, label, ...) or mappings with the"
+            "The label in a dict cannot be found: items must be (x, label, ...) or mappings with the"
             f" usual keys{REPLACE_FN}"
         ),
     ),
