@@ -19,8 +19,8 @@ class DataIdentity:
 
     Attributes:
         num_examples: N.
-        target: int64 `(N,)`, -1 where not known; None where none is known. May be mapped from disk.
-        known_fingerprint: the fingerprint, where it was recorded; None where it is to be computed.
+        target: int64 `(N,)`, -1 where unknown; None if all are unknown. May be memory-mapped.
+        known_fingerprint: The recorded fingerprint; None to compute it.
     """
 
     num_examples: int

@@ -24,9 +24,9 @@ _TARGET_ATTRIBUTES = ("targets", "target", "labels", "label", "y")
 class SelectedDataset(Dataset[Any]):
     """Some examples of a map-style data set, in the order of `indices`, with some labels replaced.
 
-    Attributes that it lacks are the user's data set's, as `classes`. `indices` are int64 (n,); `target` are new labels
-    for all examples, int64 (N,), negative where one keeps its own; `replace_fn` (item, label) -> item is for items that
-    are neither (x, label, ...) nor mappings with the usual keys.
+    Missing attributes, such as `classes`, are looked up in the user's data set. `indices` is int64 (n,); `target` has
+    new labels for all examples, int64 (N,), negative to keep the original one; `replace_fn` (item, label) -> item is
+    for items that are neither (x, label, ...) nor mappings with the usual keys.
     """
 
     def __init__(

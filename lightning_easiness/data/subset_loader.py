@@ -52,11 +52,11 @@ def select_from(
 ) -> DataLoader[Any]:
     """Make a loader over `selected`, a subset of the loader's data set, with the user's settings otherwise.
 
-    A random sampler draws from the selection by the same generator, a weighted one by the weights of the selected; one
-    that was given a number of draws makes the share of it that the selection is of what can be drawn, or what `enough`
-    (number of draws -> number needed) says. A subset sampler draws from those of its subset that are selected. A
-    sampler or batch sampler of the user's own is asked for one: its method `for_selection(selected)` returns a sampler
-    of positions 0 to n - 1; a TypeError is raised where it has none.
+    A random sampler draws from the selection with the same generator, a weighted one with the weights of the selected
+    examples. A given number of draws is reduced in proportion to the selection, or to what `enough` (number of draws ->
+    number needed) returns. A subset sampler draws the selected part of its subset. A custom sampler or batch sampler
+    must have a method `for_selection(selected)` that returns a sampler of positions 0 to n - 1, else a TypeError is
+    raised.
     """
     clone: DataLoader[Any] = plain_copy(loader)
     changed: dict[str, Any] = {"dataset": selected, "sampler": loader.sampler, "batch_sampler": loader.batch_sampler}

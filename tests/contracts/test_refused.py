@@ -166,8 +166,8 @@ NO_EXAMPLE = (
 )
 WHOLE_BATCHES = (
     "The loader asks WholeBatches for one index at a time and does not batch (batch_size=None), so an index is that of"
-    " a batch, not of an example; use a data set of single examples with a batch size, a sampler that yields index lists,"
-    " or pass online=False and probe=DataLoader(...)."
+    " a batch, not of an example; use a data set of single examples with a batch size, a sampler that yields index"
+    " lists, or pass online=False and probe=DataLoader(...)."
 )
 TARGETS = (
     "The targets of 1 examples are outside the model's classes 0 to 3; the first is example 17 with target {}. Fix"

@@ -282,7 +282,7 @@ def test_a_record_without_online_margins_says_what_records_them(tmp_path: Path) 
     losses = tmp_path / "losses"
     write_run(losses, 0, series="train-online", num_examples=N, fields={"loss": torch.rand(N)}, target=TARGET)
     refuses("needs field 'margin', but series 'train-online' holds loss", losses)
-    refuses("is no folder", tmp_path / "nothing", error=FileNotFoundError)
+    refuses("is not a folder", tmp_path / "nothing", error=FileNotFoundError)
 
 
 def test_an_evaluation_pass_under_other_labels_is_not_taken_for_the_training(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_batch_sampler_that_gives_no_batch_later_is_an_error_and_no_early_end(
     module, made = Traces(), trainer(max_epochs=3)
     batches = Wholes(SequentialSampler(range(53)), 8, drop_last=True)
     data = EasinessDataModule(DataLoader(IndexedPoints(), batch_sampler=batches), Sizes([53, 4], minimum=4))
-    with pytest.raises(ValueError, match="gives no batch") as error:
+    with pytest.raises(ValueError, match="give no batch") as error:
         made.fit(module, datamodule=data)
     assert str(error.value) == NO_BATCH.format("Sizes", 4)
     assert module.lengths(2) == [48, 0]
