@@ -56,22 +56,16 @@ class EasinessCallback(Callback):
             an epoch ends, 4 N K in the first process's memory and in each of Lightning's checkpoints, and one file of
             2 N K on disk, which each epoch replaces.
         run: Name of the run under `dirpath`. By default "seed-<n>" after `seed_everything(n)`, else the next "run-<k>".
-        module: Name of the submodule that returns the logits, as "net" or "model.head". By default the
-            LightningModule's `forward`, or its only child with parameters.
-        batch_fn: batch -> (inputs, targets), where a batch is neither (x, y, ...) nor a mapping with the usual keys.
-        logits_fn: What the module returns -> logits (B, K), where that is no tensor, tuple or object with `logits`.
-        loss_fn: (logits, targets) -> (B,) losses, one per example, for tasks other than classification.
-        probe_batch_size: Examples per batch of an evaluation pass; the loader's own by default.
+        module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2: How batches are read, as in `BatchReader`, whose
+            `batch_size` is `probe_batch_size`.
         exist_ok: Go on writing where a run of this name has checkpoints already; training that repeats a step replaces
             its file. A Trainer that resumes from a Lightning checkpoint goes on in its run without it.
         by_class: Log histograms for each class too.
         num_images: Images in a grid of the easiest and hardest; 0 for no grids.
-        sigma2: Noise variance of sample easiness.
 
     Attributes:
         usage: The share of the data that each epoch trained on and its seconds, with their averages (ADU, ART).
-        reader: `BatchReader` of `module`, `batch_fn`, `logits_fn`, `loss_fn`, `probe_batch_size` and `sigma2`;
-            selections use it too.
+        reader: The `BatchReader`; selections use it too.
         folder: Folder of the runs of the latest fit; None before the first, and in trial runs without a `dirpath`.
 
     Raises:
@@ -105,19 +99,8 @@ class EasinessCallback(Callback):
         num_images: int = 25,
         sigma2: float = DEFAULT_SIGMA2,
     ) -> None:
-        check_arguments(
-            every_n_epochs=every_n_epochs,
-            at_steps=at_steps,
-            probe=probe,
-            online=online,
-            probe_batch_size=probe_batch_size,
-            run=run,
-            patterns=patterns or {},
-            probabilities=probabilities,
-        )
         self.dirpath = None if dirpath is None else Path(dirpath)
         self.every_n_epochs = every_n_epochs
-        self.at_steps = tuple(sorted(set(at_steps)))
         self.probe = probe
         self.online = online
         self.patterns = dict(patterns or {})
@@ -126,6 +109,8 @@ class EasinessCallback(Callback):
         self.exist_ok = exist_ok
         self.by_class = by_class
         self.num_images = num_images
+        check_arguments(self, at_steps, probe_batch_size)
+        self.at_steps = tuple(sorted(set(at_steps)))
         self.reader = BatchReader(module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2)
         self._listeners: list[tuple[Callable[[Observation], None], tuple[str, ...]]] = []
         # of the arguments as they were given: repeat_fit sets a folder, which may be another when a run is resumed
@@ -139,7 +124,7 @@ class EasinessCallback(Callback):
         self.usage = UsageMeter()
         self.folder: Path | None = None
         self._online: OnlineObserver | None = None
-        self._recorder: RunRecorder | None = None
+        self._recorder = RunRecorder()
         self._pass: EvaluationPass | None = None
         self._restored: dict[str, Any] | None = None
         self._run_name: str | None = None
@@ -227,9 +212,8 @@ class EasinessCallback(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self._online is not None:
             self._online.keep_finished()
-        if self._recorder is not None:
-            with suppress(OSError):  # what the disk had no room for was warned of; this is the last chance
-                self._recorder.write_waiting(last_chance=True)
+        with suppress(OSError):  # what the disk had no room for was warned of; this is the last chance
+            self._recorder.write_waiting(last_chance=True)
         # a checkpoint that is saved on the exception comes after this; other processes may not take part any more
         self._close(keep_sums=trainer.world_size == 1)
 
@@ -264,10 +248,9 @@ class EasinessCallback(Callback):
             self._evaluate(trainer, self._last_epoch)
         log_average_usage(self.usage, trainer)
         self._last_fit = (id(trainer), num_steps(trainer))
-        if self._recorder is not None:
-            self._recorder.complete()
-            if not trial_batches(trainer):
-                rank_zero_info(f"What was observed of each example: EasinessRecord.load({str(self.folder)!r}).")
+        self._recorder.complete()
+        if not trial_batches(trainer):
+            rank_zero_info(f"What was observed of each example: EasinessRecord.load({str(self.folder)!r}).")
 
     def _end_untrained(self, trainer: Trainer) -> None:
         """End a fit that was resumed with nothing left to train, as where it was stopped at its very end."""
@@ -282,8 +265,7 @@ class EasinessCallback(Callback):
     def _close(self, keep_sums: bool = False) -> None:
         if self._online is not None:
             self._online.close(keep_sums)
-        if self._recorder is not None:
-            self._recorder.close()
+        self._recorder.close()
         if self._end_hook is not None:
             self._end_hook.remove()
             self._end_hook = None
@@ -335,7 +317,7 @@ class EasinessCallback(Callback):
             with self.usage.paused():
                 self._record(trainer, observation, at_epoch_end)
                 averages = self._online.averaged_probabilities(epoch)
-                if averages is not None and self._recorder is not None:
+                if averages is not None:
                     self._recorder.add(averages)
         if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
             self._evaluate(trainer, epoch, at_epoch_end)
@@ -366,8 +348,7 @@ class EasinessCallback(Callback):
     def _record(self, trainer: Trainer, observation: Observation, at_epoch_end: bool) -> None:
         for listener, _ in self._listeners:
             listener(observation)
-        if self._recorder is not None:
-            self._recorder.add(observation)
+        self._recorder.add(observation)
         log_observation(trainer, observation, by_class=self.by_class, at_epoch_end=at_epoch_end)
 
     # ------------------------------------------------------------------ state in Lightning's checkpoints

@@ -25,7 +25,7 @@ class RunRecorder:
     on other ranks than 0, nor in trial runs.
     """
 
-    def __init__(self, dirpath: Path | None, run: str | None, exist_ok: bool) -> None:
+    def __init__(self, dirpath: Path | None = None, run: str | None = None, exist_ok: bool = False) -> None:
         self.dirpath, self.run = dirpath, run
         self._exist_ok = exist_ok
         self._writer: RunWriter | None = None
@@ -59,7 +59,10 @@ class RunRecorder:
         while self._unwritten and self._writer is not None:
             observation = self._unwritten[0]
             try:
-                _append(self._writer, observation)
+                if isinstance(observation, AveragedProbabilities):
+                    self._writer.replace_probabilities(observation)
+                else:
+                    self._writer.append(observation)
             except OSError as error:
                 if last_chance:
                     raise
@@ -110,13 +113,6 @@ class RunRecorder:
             if checkpoint_paths(path, series):
                 known = read_identity(path, series).num_examples
                 check_length(size, f"series '{series}' of run '{path.name}' in '{path.parent}' has {known}", known)
-
-
-def _append(writer: RunWriter, observation: Observation | AveragedProbabilities) -> None:
-    if isinstance(observation, AveragedProbabilities):
-        writer.replace_probabilities(observation)
-    else:
-        writer.append(observation)
 
 
 def _folders_beside_the_logger(trainer: Trainer) -> Iterator[Path]:

@@ -22,10 +22,7 @@ _T = TypeVar("_T")
 
 def takes(factory: Callable[..., Any], name: str) -> bool:
     """Return whether a user's function has a parameter of that name."""
-    try:
-        return name in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # some builtins have no signature
-        return False
+    return name in inspect.signature(factory).parameters
 
 
 def make(factory: Callable[..., Any], **given: Any) -> Any:

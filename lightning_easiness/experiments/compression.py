@@ -153,8 +153,7 @@ class StepwiseCompression:
         if len(unknown):
             raise ValueError(
                 f"{len(unknown)} of the {len(left)} examples that are left have a NaN loss in a run in '{path.parent}',"
-                f" the first is example {int(unknown[0])}: training diverged, or, with no probe, an example was not"
-                " trained on."
+                f" the first is example {int(unknown[0])}: training diverged, or never saw it."
             )
         going = len(left) - _num_kept(share, size)
         draw = mixed_seed(self.seed, number)  # the same in every process, and however often the step is decided

@@ -179,8 +179,6 @@ class SourceReader:
         if self.needs_easiness:
             raise _no_easiness("Scores hold one score")
 
-    # ------------------------------------------------------------------ the series
-
     def _open(self, source: Source, score: str, runs: Sequence[str] | None) -> EasinessRecord:
         """Return the record, of a folder the series that suits the score."""
         if isinstance(source, EasinessRecord):
@@ -207,14 +205,11 @@ class SourceReader:
             online_first = get_score(score).per == "trajectory"
         return _open_folder(path, score, *((ONLINE, PROBE) if online_first else (PROBE, ONLINE)))
 
-    # ------------------------------------------------------------------ the score and sample easiness
-
     def _score(self, record: EasinessRecord, score: str) -> Scores:
         if score in _ONLINE_ONLY and "margin" not in record.fields:
             raise ValueError(
                 f"The area under the margin needs field 'margin', but series '{record.series}' holds "
-                f"{', '.join(record.fields)}: the margin is recorded where EasinessCallback sees logits (N, K); see "
-                "its `logits_fn` and `module`."
+                f"{', '.join(record.fields)}: give EasinessCallback the `logits_fn` or `module` that returns logits."
             )
         with warnings.catch_warnings():
             # find_label_issues itself warns, and better, of examples that were never seen
@@ -227,9 +222,8 @@ class SourceReader:
         function, target = _PROBABILITY_SCORES[score], record.target
         if probabilities is None:
             raise ValueError(
-                f"Score '{score}' needs `probabilities`, averaged over training or out of sample, (N, K), and the "
-                "record holds none: train with EasinessCallback(probabilities=True), give them, or take "
-                "score='area_under_margin'."
+                f"Score '{score}' needs `probabilities` (N, K), and the record holds none: train with "
+                "EasinessCallback(probabilities=True), give them, or take score='area_under_margin'."
             )
         spread = None
         if self.probabilities is None:
@@ -307,9 +301,8 @@ def _warn_of_nan(record: EasinessRecord, checkpoint: int) -> None:
     number = int(lost.any(0).sum())
     if number:
         warn_user(
-            f"The loss of {number} of {record.num_examples} examples is NaN at the last checkpoint of the report, of "
-            f"series '{record.series}': the training has diverged, or one of several, and scores of the whole training "
-            "are of the time before."
+            f"The loss of {number} of {record.num_examples} examples is NaN at the last checkpoint, of series "
+            f"'{record.series}': a training has diverged, and scores of the whole training are of the time before."
         )
 
 

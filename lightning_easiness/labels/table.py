@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_easiness._utils.tables import Columns, Table, to_pandas, to_text
+from lightning_easiness._utils.tables import Table, to_pandas, to_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +145,10 @@ class LabelIssues(Table):
 
         Its `attrs` hold the score's name and direction, the rule, the threshold and the estimated share.
         """
-        table = to_pandas(self._columns(), index="index")
+        columns: dict[str, NDArray[Any]] = {name: getattr(self, name).numpy() for name in _ROWS}
+        for name in ("given", "suggested"):
+            columns[name] = np.ma.masked_array(columns[name], mask=columns[name] < 0)
+        table = to_pandas(columns, index="index")
         about = ("score_name", "higher_is_easier", "rule", "threshold", "estimated_share", "num_examples")
         table.attrs = {attribute: getattr(self, attribute) for attribute in (*about, "fingerprint")}
         return table
@@ -196,9 +199,3 @@ class LabelIssues(Table):
     def _check_whole(self, what: str) -> None:
         if len(self) + len(self.unseen) != self.num_examples:
             raise ValueError(f"{what} needs the whole table: call it on what find_label_issues() returned.")
-
-    def _columns(self) -> Columns:
-        columns: dict[str, NDArray[Any]] = {name: getattr(self, name).numpy() for name in _ROWS}
-        for name in ("given", "suggested"):
-            columns[name] = np.ma.masked_array(columns[name], mask=columns[name] < 0)
-        return columns

@@ -40,13 +40,7 @@ class CombinedRuns(LabelScores):
 
 
 def combine_runs(runs: Sequence[LabelScores], percentile: float, target: Tensor | None) -> CombinedRuns:
-    """Combine the runs of the protocol, whose threshold examples are those recorded under the last class.
-
-    Threshold examples without a score, as a sampler never drew them, do not count.
-
-    Raises:
-        ValueError: There are no threshold examples, the last class is a real one, or the runs do not fit.
-    """
+    """Combine the runs of the protocol, whose threshold examples are those that have a score under the last class."""
     first, all_scores = runs[0], [run.scores for run in runs]
     _check_same_score(all_scores)
     higher = first.scores.higher_is_easier
@@ -103,8 +97,7 @@ def _threshold_examples(runs: Sequence[LabelScores], last: int, target: Tensor |
         if not bool((row & run.known).any()):
             raise ValueError(
                 f"No example with a score was trained under the last class, {last}, in run {number}, so there is no "
-                "threshold: give what ThresholdRuns trained, with a sampler that draws the threshold examples, or take "
-                "another rule."
+                "threshold: give what ThresholdRuns trained, all of it drawn, or take another rule."
             )
     if len(runs) == 1 and target is None:
         raise ValueError(

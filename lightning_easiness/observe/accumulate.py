@@ -84,11 +84,6 @@ def epoch_means(sums: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
     return {**means, "count": count.to(torch.int32)}
 
 
-def _alone(values: Tensor) -> Tensor:
-    """Add up over a single process."""
-    return values
-
-
 class ProbabilitySums:
     """Sums of each example's softmax over all epochs so far, in multiples of 2^-20.
 
@@ -112,7 +107,7 @@ class ProbabilitySums:
         """Forget what was not folded in."""
         self._steps.clear()
 
-    def fold(self, reduce: Callable[[Tensor], Tensor] = _alone) -> None:
+    def fold(self, reduce: Callable[[Tensor], Tensor] = lambda values: values) -> None:
         """Add up what was taken since the last time; `reduce` adds over all processes, which then all call this."""
         index, rows = self._take()
         # a process may have seen nothing, and have no number of classes

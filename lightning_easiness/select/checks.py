@@ -36,16 +36,12 @@ def check_selection(selection: Any) -> Selection | None:
             raise TypeError(f"`{method}` of {name} must stay a method; keep the values under another name.")
     if not isinstance(selection.seed, int):
         raise TypeError(f"The `seed` of {name} must be an integer; got {selection.seed!r}.")
-    _check_minimum(selection, name)
-    return selection
-
-
-def _check_minimum(selection: Selection, name: str) -> None:
     least = selection.minimum
     if least is not None and (not isinstance(least, int) or least < 1):
         raise ValueError(f"The `minimum` of {name} must be at least 1 example; got {least!r}.")
     if least is not None and not (selection.every_epoch or selection.per_batch):
         raise ValueError(f"The `minimum` of {name} is for selections with every_epoch=True, and {name} is made once.")
+    return selection
 
 
 def checked_indices(owner: str, chosen: Any, num_examples: int, *, may_be_empty: bool = False) -> Tensor:

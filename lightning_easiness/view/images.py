@@ -162,7 +162,10 @@ def _read(value: object) -> Tensor | None:
     if image is None or min(image.shape[1:]) < 2:
         return None
     image = image if image.dtype == torch.uint8 else image.float()
-    return _lay_on_white(image) if len(image) == 4 else image
+    if len(image) == 4:  # lay it on white
+        image = to_dtype(image, torch.float32, scale=True)
+        image = image[:3] * image[3:] + (1 - image[3:])
+    return image
 
 
 def _pillow_to_array(image: Image.Image) -> np.ndarray[Any, Any]:
@@ -184,11 +187,6 @@ def _channels_first(values: Tensor, channels_last: bool) -> Tensor | None:
     if last and (channels_last or not first):
         return values.permute(2, 0, 1)
     return values if first else None
-
-
-def _lay_on_white(image: Tensor) -> Tensor:
-    image = to_dtype(image, torch.float32, scale=True)
-    return image[:3] * image[3:] + (1 - image[3:])
 
 
 def _kind(value: object) -> str:
