@@ -26,18 +26,7 @@ _REPORTED = (ValueError, TypeError, IndexError, OSError, ImportError)  # by whic
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        argv: The arguments; those of the process when None.
-
-    Returns:
-        The exit status: 0, or 2 after invalid input, which one line on stderr explains.
-
-    Example:
-        >>> main(["select", "no-such-folder", "--ratio", "0.3"])
-        2
-    """
+    """Run one command and return the exit status: 0, or 2 after invalid input, which one line on stderr explains."""
     name, *options = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if name in ("-h", "--help", "--version"):
         print(__version__ if name == "--version" else _overview())

@@ -13,12 +13,8 @@ from lightning_easiness._utils.lightning import callable_module, defines_forward
 
 
 def candidate_modules(module: nn.Module) -> list[str]:
-    """Return the names of the parts of a LightningModule that may return the logits, the likeliest first.
-
-    These are the module itself, "", where it defines `forward`, and each child that holds all of its parameters, which
-    `training_step` may call directly. A TypeError is raised where there is none.
-    """
-    names = [""] if defines_forward(module) else []
+    """Return the names of the parts of a LightningModule that may return the logits, or raise a TypeError for none."""
+    names = [""] if defines_forward(module) else []  # the likeliest; training_step may call a child instead
     whole = _parameters(module)
     parts = {name: _parameters(child) for name, child in module.named_children()}
     names += [name for name, parameters in parts.items() if whole and parameters == whole]

@@ -99,10 +99,9 @@ class OnlineObserver:
 
     def end_epoch(self, epoch: int) -> Observation | None:
         """Return the epoch's observation, on all processes together, and forget it; None before training starts."""
-        totals = self._totals()
-        if totals is None or self._sums is None:
+        if self._sums is None:
             return None
-        sums, target = totals
+        sums, target = self._totals(self._sums)
         means = epoch_means(sums, self._names)
         self._sums.clear()
         self._restored = None
@@ -137,8 +136,8 @@ class OnlineObserver:
             if self._sums is not None:  # else the fit is over, and other processes may not take part any more
                 self._probabilities.fold(self._reduced)
             state[PROBABILITIES] = self._probabilities.state()
-        if epoch_is_open and (totals := self._totals()) is not None:
-            state["sums"], state["target"] = totals
+        if epoch_is_open and self._sums is not None:
+            state["sums"], state["target"] = self._totals(self._sums)
             state["names"] = list(self._names)
         return state
 
@@ -191,11 +190,9 @@ class OnlineObserver:
         reduced: Tensor = strategy.reduce(values.to(strategy.root_device), reduce_op="sum")
         return reduced.cpu()
 
-    def _totals(self) -> tuple[Tensor, Tensor] | None:
+    def _totals(self, own: EpochSums) -> tuple[Tensor, Tensor]:
         """Return sums (F + 1, N) and targets (N,) of the epoch so far, over all processes and what was restored."""
-        if self._sums is None:
-            return None
-        sums, target = self._sums.totals()
+        sums, target = own.totals()
         sums = self._reduced(sums)
         seen = self._reduced(torch.stack([(target + 1) * (target >= 0), (target >= 0).long()]))
         target = torch.where(seen[1] > 0, seen[0] // seen[1].clamp(min=1) - 1, -1)
