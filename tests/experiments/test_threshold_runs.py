@@ -355,6 +355,13 @@ def test_a_threshold_class_that_is_a_real_one(listed: bool, tmp_path: Path) -> N
     assert (module.trained == []) == listed
 
 
+def test_no_seed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=whole("The `seeds` of repeat_fit are empty; give one for each run, as range(10).")
+    ):
+        runs(tmp_path, make=never, seeds=()).run()
+
+
 def test_old_methods_name_the_new_way(tmp_path: Path) -> None:
     with pytest.raises(AttributeError, match=r"no `find_label_issues` any more: find_label_issues\(runs.run\(\), Thre"):
         runs(tmp_path).find_label_issues()
