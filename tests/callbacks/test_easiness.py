@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessRecord
+from tests.made_runs import whole
 from tests.plain_forward import check, eval_forward
 from tests.resuming import Plain, Resumable, Stop
 from tests.small import Net, Points, assert_identical, loader, recorded, trainer
@@ -22,53 +23,50 @@ from tests.small import Net, Points, assert_identical, loader, recorded, trainer
 # -------------------------------------------------------------------------------------------------------- arguments
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"every_n_epochs": -1}, "The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got -1."),
-        ({"every_n_epochs": 0.5}, "The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got 0.5."),
-        ({"at_steps": 100}, "The `at_steps` of EasinessCallback must be a list of steps; got 100."),
-        ({"at_steps": [3, -2]}, "The `at_steps` of EasinessCallback must be integers >= 0; got -2."),
-        ({"at_steps": "12"}, "The `at_steps` of EasinessCallback must be integers >= 0; got '1'."),
-        (
-            {"probe": "test"},
-            "The `probe` of EasinessCallback must be 'train', 'val', a DataLoader or None; got 'test'.",
-        ),
-        (
-            {"probe": None, "online": False},
-            "EasinessCallback(probe=None, online=False) observes nothing; turn one of them on.",
-        ),
-        (
-            {"probabilities": True, "online": False},
-            "The `probabilities` of EasinessCallback come from the training forward, but online=False; turn it on.",
-        ),
-        (
-            {"probe": None, "patterns": {"grey": abs}},
-            "The `patterns` of EasinessCallback are for the probe, but probe=None; turn it on.",
-        ),
-        (
-            {"every_n_epochs": 0},
-            "The `probe` of EasinessCallback never runs: set `every_n_epochs` or `at_steps`, or probe=None.",
-        ),
-        ({"probe_batch_size": 0}, "The `probe_batch_size` of EasinessCallback must be >= 1; got 0."),
-        ({"sigma2": 0.0}, "The `sigma2` of BatchReader must be a finite number above 0; got 0.0."),
-        ({"run": "a/b"}, "The `run` of EasinessCallback must be a folder's name; got 'a/b'."),
-        ({"run": ""}, "The `run` of EasinessCallback must be a folder's name; got ''."),
-        ({"run": ".hidden"}, "The `run` of EasinessCallback must be a folder's name; got '.hidden'."),
-        (
-            {"patterns": {"a/b": torch.neg}},
-            "The `patterns` of EasinessCallback must have names that fit a folder's; got 'a/b'.",
-        ),
-        (
-            {"patterns": {"grey": 0.5}},
-            "The `patterns` of EasinessCallback must be functions of the inputs; got 0.5 for 'grey'.",
-        ),
-    ],
-)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"every_n_epochs": -1}, "The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got -1."),
+    ({"every_n_epochs": 0.5}, "The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got 0.5."),
+    ({"at_steps": 100}, "The `at_steps` of EasinessCallback must be a list of steps; got 100."),
+    ({"at_steps": [3, -2]}, "The `at_steps` of EasinessCallback must be integers >= 0; got -2."),
+    ({"at_steps": "12"}, "The `at_steps` of EasinessCallback must be integers >= 0; got '1'."),
+    ({"probe": "test"}, "The `probe` of EasinessCallback must be 'train', 'val', a DataLoader or None; got 'test'."),
+    (
+        {"probe": None, "online": False},
+        "EasinessCallback(probe=None, online=False) observes nothing; turn one of them on.",
+    ),
+    (
+        {"probabilities": True, "online": False},
+        "The `probabilities` of EasinessCallback come from the training forward, but online=False; turn it on.",
+    ),
+    (
+        {"probe": None, "patterns": {"grey": abs}},
+        "The `patterns` of EasinessCallback are for the probe, but probe=None; turn it on.",
+    ),
+    (
+        {"every_n_epochs": 0},
+        "The `probe` of EasinessCallback never runs: set `every_n_epochs` or `at_steps`, or probe=None.",
+    ),
+    ({"probe_batch_size": 0}, "The `probe_batch_size` of EasinessCallback must be >= 1; got 0."),
+    ({"sigma2": 0.0}, "The `sigma2` of BatchReader must be a finite number above 0; got 0.0."),
+    *(
+        ({"run": run}, f"The `run` of EasinessCallback must be a folder's name; got {run!r}.")
+        for run in ("a/b", "", ".hidden")
+    ),
+    (
+        {"patterns": {"a/b": torch.neg}},
+        "The `patterns` of EasinessCallback must have names that fit a folder's; got 'a/b'.",
+    ),
+    (
+        {"patterns": {"grey": 0.5}},
+        "The `patterns` of EasinessCallback must be functions of the inputs; got 0.5 for 'grey'.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError) as error:  # noqa: PT011  (the whole message is compared)
+    with pytest.raises(ValueError, match=whole(message)):
         EasinessCallback(**arguments)
-    assert str(error.value) == message
 
 
 def test_arguments_that_are_fine() -> None:
@@ -119,10 +117,8 @@ def test_resuming_goes_on_in_the_folder_where_it_began_if_that_is_there(is_there
     def run(*others: Any, ckpt_path: Path | None = None) -> EasinessCallback:
         seed_everything(0, verbose=False)
         observer = EasinessCallback(at_steps=(0, 10), num_images=0)
-        logger = TensorBoardLogger(tmp_path, name="board")
-        trainer(callbacks=[observer, *others], logger=logger, max_epochs=3).fit(
-            Plain(), Resumable(), ckpt_path=ckpt_path
-        )
+        made = trainer(callbacks=[observer, *others], logger=TensorBoardLogger(tmp_path, name="board"), max_epochs=3)
+        made.fit(Plain(), Resumable(), ckpt_path=ckpt_path)
         return observer
 
     with pytest.raises(InterruptedError):
@@ -141,30 +137,31 @@ def test_a_checkpoint_without_its_state_is_warned_of(tmp_path: Path) -> None:
     first.fit(Net(), loader())
     first.save_checkpoint(checkpoint)
     fit = trainer(max_epochs=2, callbacks=[EasinessCallback(tmp_path / "record")])
-    with pytest.warns(UserWarning, match="holds no state of this EasinessCallback") as caught:
-        fit.fit(Net(), loader(), ckpt_path=checkpoint)
-    assert str(caught[0].message) == (
+    message = (
         "Training resumes at epoch 1, but the checkpoint holds no state of this EasinessCallback, so its record begins"
         " there; to continue an earlier record, give the callback the same `dirpath`, `run` and `probe` as then."
     )
+    with pytest.warns(UserWarning, match=whole(message)):
+        fit.fit(Net(), loader(), ckpt_path=checkpoint)
 
 
-def test_a_second_fit_goes_on_in_its_folder_and_another_trainers_does_not(tmp_path: Path) -> None:
+def test_a_second_fit_goes_on_in_its_folder_and_another_trainers_does_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each says at its end how to read what was recorded."""
+    caplog.set_level("INFO", logger="lightning.pytorch")
     observer, module = EasinessCallback(), Net()
     first = trainer(callbacks=[observer], default_root_dir=tmp_path, max_epochs=1)
     first.fit(module, loader())
     first.fit_loop.max_epochs = 2
     first.fit(module, loader())
-    assert EasinessRecord.load(tmp_path / "easiness", "train-probe").steps.tolist() == [7, 14]
+    record = EasinessRecord.load(tmp_path / "easiness", "train-probe")
+    assert (record.num_runs, record.steps.tolist()) == (1, [7, 14])
     trainer(callbacks=[observer], default_root_dir=tmp_path, max_epochs=1).fit(module, loader())
     assert observer.folder == tmp_path / "easiness-v1"
-
-
-def test_a_line_at_the_end_says_how_to_read_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="lightning.pytorch")
-    trainer(callbacks=[EasinessCallback(tmp_path / "mine")], max_epochs=1).fit(Net(), loader())
     said = [record.getMessage() for record in caplog.records if "EasinessRecord" in record.getMessage()]
-    assert said == [f"What was observed of each example: EasinessRecord.load('{tmp_path / 'mine'}')."]
+    folders = [tmp_path / name for name in ("easiness", "easiness", "easiness-v1")]
+    assert said == [f"What was observed of each example: EasinessRecord.load('{folder}')." for folder in folders]
 
 
 # -------------------------------------------------------------------------------------- the pass at the end of the fit
@@ -217,18 +214,23 @@ def test_one_pass_at_the_final_weights(end: str, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "record" / "run-0" / "run.json").read_text())["complete"]
 
 
-@pytest.mark.parametrize(("options", "passes"), [({"at_steps": (14,)}, 1), ({"every_n_epochs": 2}, 1), ({}, 1)])
-def test_no_pass_is_made_twice(options: dict[str, Any], passes: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "epochs", "step"),
+    [
+        ({}, 2, 14),
+        ({"at_steps": (14,)}, 2, 14),
+        ({"every_n_epochs": 2}, 2, 14),
+        ({"every_n_epochs": 2}, 3, 14),
+        ({"every_n_epochs": 0, "at_steps": (3,)}, 3, 3),
+    ],
+)
+def test_one_pass_is_made_also_where_the_end_is_asked_for_or_another_step_is(
+    options: dict[str, Any], epochs: int, step: int, tmp_path: Path
+) -> None:
     module = CountsPasses()
-    trainer(callbacks=[EasinessCallback(tmp_path, **options)], max_epochs=2).fit(module, loader())
-    assert module.batches == 7 * passes
-    assert EasinessRecord.load(tmp_path, "train-probe").steps.tolist() == [14]
-
-
-@pytest.mark.parametrize("options", [{"every_n_epochs": 0, "at_steps": (3,)}, {"every_n_epochs": 2}])
-def test_no_pass_at_the_end_where_others_are_asked_for(options: dict[str, Any], tmp_path: Path) -> None:
-    trainer(callbacks=[EasinessCallback(tmp_path, **options)], max_epochs=3).fit(Net(), loader())
-    assert EasinessRecord.load(tmp_path, "train-probe").steps.tolist() == [3 if "at_steps" in options else 14]
+    trainer(callbacks=[EasinessCallback(tmp_path, **options)], max_epochs=epochs).fit(module, loader())
+    assert module.batches == 7
+    assert EasinessRecord.load(tmp_path, "train-probe").steps.tolist() == [step]
 
 
 @pytest.mark.parametrize("error", [ArithmeticError, KeyboardInterrupt])
@@ -257,12 +259,12 @@ def test_a_finished_fit_that_is_resumed_is_observed_once_more_at_its_end(tmp_pat
         fit.fit(Plain(), Resumable(), ckpt_path=ckpt_path)
 
     run()
-    whole = {path: kept for path, kept in recorded(folder).items() if "train-probe" in path}
+    passes = {path: kept for path, kept in recorded(folder).items() if "train-probe" in path}
     shutil.rmtree(folder)
     run(tmp_path / "kept" / "last.ckpt", limit_train_batches=0)
     assert not folder.exists()
     run(tmp_path / "kept" / "last.ckpt")
-    assert_identical(recorded(folder), whole)
+    assert_identical(recorded(folder), passes)
     assert json.loads((folder / "only" / "run.json").read_text())["complete"]
 
 
@@ -276,22 +278,19 @@ class Counted(Points):
 
 @pytest.mark.parametrize("batches", [True, 2])
 @pytest.mark.parametrize("at_steps", [(), (0, 1)])
-def test_a_trial_run_writes_nothing_and_reads_little(at_steps: Any, batches: bool | int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dirpath", ["easiness", None])
+def test_a_trial_run_writes_nothing_and_reads_little(
+    dirpath: str | None, at_steps: Any, batches: bool | int, tmp_path: Path
+) -> None:
     """Every pass is tried all the same, with as few batches as are trained on."""
     Counted.reads = 0
     shown: list[int] = []
-    observer = EasinessCallback(
-        tmp_path / "easiness", at_steps=at_steps, patterns={"spied": lambda x: shown.append(len(x)) or x}
-    )
-    trainer(callbacks=[observer], fast_dev_run=batches).fit(Net(), loader(Counted()))
+    folder = None if dirpath is None else tmp_path / dirpath
+    patterns = {"spied": lambda x: shown.append(len(x)) or x}
+    observer = EasinessCallback(folder, at_steps=at_steps, patterns=patterns)
+    trainer(callbacks=[observer], fast_dev_run=batches, default_root_dir=tmp_path).fit(Net(), loader(Counted()))
     passes = len({*at_steps, int(batches)})
-    assert not (tmp_path / "easiness").exists()
+    assert observer.folder == folder
+    assert not list(tmp_path.iterdir())
     assert shown == [8] * int(batches) * passes
     assert Counted.reads == 8 * (int(batches) + len(shown))
-
-
-def test_a_trial_run_without_a_folder_leaves_none(tmp_path: Path) -> None:
-    observer = EasinessCallback()
-    trainer(callbacks=[observer], fast_dev_run=True, default_root_dir=tmp_path).fit(Net(), loader())
-    assert observer.folder is None
-    assert not list(tmp_path.iterdir())

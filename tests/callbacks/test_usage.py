@@ -19,9 +19,10 @@ from lightning_easiness.callbacks import easiness, usage
 from lightning_easiness.callbacks.usage import UsageMeter
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.observe import evaluation
+from tests.made_runs import whole
 from tests.resuming import Resumable, Stop
-from tests.selecting import Sizes, Traces
-from tests.set_fits import SIGMA2, IndexedBase, fit, seeded
+from tests.selecting import Sizes, Traces, logged
+from tests.set_fits import SIGMA2, fit, seeded
 from tests.small import Net, Points, loader, trainer
 
 SIZE, BATCHES = 53, 7
@@ -124,19 +125,16 @@ def takes(clock: Clock) -> Takes:
     return module
 
 
-def training(**options: Any) -> SampleEasinessTraining:
-    return SampleEasinessTraining(**{"early_epochs": 2, **options})
-
-
-@pytest.mark.parametrize("options", [{}, {"val_check_interval": 0.5}, {"val_check_interval": 3}], ids=str)
-@pytest.mark.parametrize("online", [True, False])
-def test_validation_and_passes_for_the_record_are_left_out(
+@pytest.mark.parametrize(("online", "options"), [(True, {}), (False, {"val_check_interval": 0.5})], ids=str)
+def test_validation_and_passes_for_the_record_are_left_out_and_each_fit_begins_anew(
     online: bool, options: dict[str, Any], clock: Clock, tmp_path: Path
 ) -> None:
     callback = EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0, 3), online=online)
-    fit(None, takes(clock), [callback], max_epochs=2, **options)
-    assert callback.usage.epoch_seconds == pytest.approx([BATCHES * STEP] * 2)
-    assert callback.usage.data_use == [1.0, 1.0]
+    for epochs in (3, 2):
+        fit(None, takes(clock), [callback], max_epochs=epochs, **options)
+        assert callback.usage.epoch_seconds == pytest.approx([BATCHES * STEP] * epochs)
+        assert callback.usage.data_use == [1.0] * epochs
+        callback.run = "other"
 
 
 @pytest.mark.parametrize(
@@ -153,25 +151,15 @@ def test_a_pass_that_a_selection_goes_by_is_a_part_of_its_epoch(
 ) -> None:
     module = takes(clock)
     callback = EasinessCallback(tmp_path, sigma2=SIGMA2, **observer)
-    fit(training(**rule), module, [callback])
+    fit(SampleEasinessTraining(**{"early_epochs": 2, **rule}), module, [callback])
     steps = [len([1 for at, _, _ in module.batches if at == epoch]) * STEP for epoch in range(5)]
     passes = [BATCHES * FORWARD * (epoch in selected) for epoch in range(5)]
     assert callback.usage.epoch_seconds == pytest.approx([a + b for a, b in zip(steps, passes, strict=True)])
 
 
-@pytest.mark.parametrize("online", [True, False])
-def test_the_share_of_the_data_that_each_epoch_trains_on(online: bool, clock: Clock, tmp_path: Path) -> None:
-    callback = EasinessCallback(tmp_path, online=online)
-    sizes = [53, 20, 8, 53, 30]
-    fit(Sizes(sizes), takes(clock), [callback])
-    assert callback.usage.data_use == [pytest.approx(size / SIZE) for size in sizes]
-    assert callback.usage.average_data_use(1) == pytest.approx(sum(sizes[1:]) / 4 / SIZE)
-
-
 def test_what_is_repeated_counts_once_and_what_is_cut_off_does_not(clock: Clock, tmp_path: Path) -> None:
-    module = takes(clock)
-    callback = EasinessCallback(tmp_path, probe=None)
-    fit(Sizes([53, 53]), module, [callback], max_epochs=2, limit_train_batches=3)
+    callback = EasinessCallback(tmp_path / "cut off", probe=None)
+    fit(Sizes([53, 53]), takes(clock), [callback], max_epochs=2, limit_train_batches=3)
     assert callback.usage.data_use == [pytest.approx(24 / SIZE)] * 2
     drawn = torch.utils.data.RandomSampler(Points(), replacement=True, num_samples=40)
     again = EasinessCallback(tmp_path / "again", probe=None)
@@ -186,14 +174,12 @@ def test_logged_each_epoch_and_in_one_line_at_the_end(
     selects: bool, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="lightning.pytorch")
-    logger = CSVLogger(tmp_path, name="", version="")
     callback = EasinessCallback(tmp_path / "record", probe=None, sigma2=SIGMA2)
-    fit(training() if selects else None, takes(clock), [callback], logger=logger)
-    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    table = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
+    selection = SampleEasinessTraining(early_epochs=2) if selects else None
+    fit(selection, takes(clock), [callback], logger=CSVLogger(tmp_path, name="", version=""))
     for name, values in (("data_use", callback.usage.data_use), ("epoch_seconds", callback.usage.epoch_seconds)):
-        logged = [float(row[f"easiness/{name}"]) for row in table if row[f"easiness/{name}"]]
-        assert logged == pytest.approx(values)
+        tag = f"easiness/{name}"
+        assert [row[tag] for row in logged(tmp_path, tag)] == pytest.approx(values)
     use, seconds = callback.usage.average_data_use(2), callback.usage.average_epoch_seconds(2)
     said = [record.getMessage() for record in caplog.records if "Average data use" in record.getMessage()]
     expected = f"Average data use {use:.1%} and {seconds:.2f} s per epoch over 3 epochs after the 2 early ones."
@@ -217,23 +203,15 @@ def test_resumed_is_as_never_stopped(online: bool, stop: tuple[int, int], clock:
     with pytest.raises(InterruptedError):
         run("stopped", [Stop(saved, *stop)])
     clock.now += 1e9  # until somebody resumes it
-    resumed, whole = run("stopped", ckpt_path=saved), run("whole")
-    assert resumed.data_use == whole.data_use == [pytest.approx(size / SIZE) for size in sizes]
-    assert resumed.epoch_seconds == pytest.approx(whole.epoch_seconds)
-
-
-def test_a_fit_begins_anew(clock: Clock, tmp_path: Path) -> None:
-    callback = EasinessCallback(tmp_path)
-    for epochs in (3, 2):
-        fit(None, takes(clock), [callback], max_epochs=epochs)
-        assert callback.usage.epoch_seconds == pytest.approx([BATCHES * STEP] * epochs)
-        callback.run, callback.exist_ok = "other", True
+    resumed, never_stopped = run("stopped", ckpt_path=saved), run("whole")
+    assert resumed.data_use == never_stopped.data_use == [pytest.approx(size / SIZE) for size in sizes]
+    assert resumed.epoch_seconds == pytest.approx(never_stopped.epoch_seconds)
 
 
 # ---------------------------------------------------------------------------------------------- listeners
 
 
-def test_a_listener_is_called_with_each_complete_observation(tmp_path: Path) -> None:
+def test_a_listener_is_called_with_each_complete_observation_until_it_is_removed(tmp_path: Path) -> None:
     callback = EasinessCallback(tmp_path, every_n_epochs=1, at_steps=(0,))
     first: list[Observation] = []
     second: list[Observation] = []
@@ -251,24 +229,15 @@ def test_a_listener_is_called_with_each_complete_observation(tmp_path: Path) -> 
         assert {values.shape for values in one.fields.values()} == {(SIZE,)}
     record = EasinessRecord.load(tmp_path, series="train-online")
     assert torch.equal(record.loss[0, 0], first[1].fields["loss"])
-
-
-def test_a_listener_that_is_removed(tmp_path: Path) -> None:
-    callback = EasinessCallback(tmp_path, probe=None)
-    first: list[Observation] = []
-    second: list[Observation] = []
-    callback.subscribe(first.append, ("sample_easiness",))
-    callback.subscribe(second.append)
     callback.unsubscribe(first.append)
     callback.unsubscribe(print)  # which never was one
-    fit(None, seeded(), [callback], max_epochs=1, data=IndexedBase())
-    assert not first
-    assert [set(one.fields) for one in second] == [{"loss", "correct", "margin", "count"}], (
-        "not what the first asked for"
-    )
+    callback.run = "other"
+    fit(None, seeded(), [callback], max_epochs=1)
+    assert (len(first), len(second)) == (5, 8)
+    assert set(second[6].fields) == {"loss", "correct", "margin", "count"}, "not what the first asked for"
 
 
 def test_a_field_that_is_none() -> None:
-    with pytest.raises(ValueError) as error:  # noqa: PT011  (the whole message is compared)
+    message = "EasinessCallback observes loss, correct, margin, sample_easiness, el2n, but no 'aum'."
+    with pytest.raises(ValueError, match=whole(message)):
         EasinessCallback().subscribe(print, ("aum",))
-    assert str(error.value) == "EasinessCallback observes loss, correct, margin, sample_easiness, el2n, but no 'aum'."
