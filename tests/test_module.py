@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lightning_easiness import SELModule
 from tests.functional import loss_references as reference
 from tests.functional.strategies import Reads
-from tests.small import NUM_CLASSES, Points, loader, trainer
+from tests.small import NUM_CLASSES, Points, assert_identical, loader, trainer
 
 TRAINING = ("easiness/sel", "easiness/sel_weight", "easiness/medium_sample_rate", "easiness/sample_easiness_error")
 SIGMA2 = 1e-2
@@ -231,36 +231,19 @@ def test_at_weight_0_nothing_is_computed() -> None:
     assert module.sel(torch.full((2, 3), math.nan), torch.tensor([0, 1])).item() == 0, "no unknown loss either"
 
 
-def test_bad_batches_are_named() -> None:
-    logits, target = batch()
-    with pytest.raises(ValueError, match=r"`target`.*got 7"):
-        Lightning().sel(logits, torch.full((6,), 7))
-    with pytest.raises((TypeError, ValueError), match=r"`target`.*argmax"):
-        Lightning().sel(logits, logits.softmax(1))
-    with pytest.raises(ValueError, match="`target`"):
-        Lightning().sel(logits, target[:3])
-    with pytest.raises(ValueError, match="`logits`"):
-        Lightning().sel(logits[:, :1], target)
-
-
-# torch's compiler looks at gradients of what stands between two graphs
-between_graphs = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-
-
-@between_graphs
-def test_a_traced_graph_gives_the_same() -> None:
-    class Compiled(SELModule, LightningModule):
-        def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-            return nn.functional.cross_entropy(logits, target) + self.sel(logits, target)
-
-    module, (logits, target) = Compiled(), batch(dtype=torch.float32)
-    ends = []
-    for function in (module, torch.compile(module, backend="aot_eager")):
-        rows = logits.clone().requires_grad_()
-        value = function(rows, target)
-        value.backward()
-        ends.append((value.detach(), rows.grad))
-    torch.testing.assert_close(*ends)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda logits, target: (logits, torch.full((6,), 7)), r"`target`.*got 7"),
+        (lambda logits, target: (logits, logits.softmax(1)), r"`target`.*argmax"),
+        (lambda logits, target: (logits, target[:3]), "`target`"),
+        (lambda logits, target: (logits[:, :1], target), "`logits`"),
+    ],
+    ids=["out of range", "probabilities", "another length", "one class"],
+)
+def test_bad_batches_are_named(spoil: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        Lightning().sel(*spoil(*batch()))
 
 
 # -------------------------------------------------------------------------------------------- the settings
@@ -426,14 +409,6 @@ def test_weights_of_examples_and_the_schedule_are_not_in_the_logged_loss() -> No
     assert values == pytest.approx(wanted, rel=1e-3)
 
 
-def test_a_monitor_may_be_one_of_its_numbers_also_without_a_logger(tmp_path: Path) -> None:
-    monitor = ModelCheckpoint(tmp_path, monitor="easiness/val_sel", mode="min")
-    made = trainer(max_epochs=1, callbacks=[monitor], enable_checkpointing=True)
-    made.fit(Net(), points(21), points(9))
-    assert monitor.best_model_score is not None
-    assert set(TRAINING) <= set(made.callback_metrics)
-
-
 def test_validations_within_an_epoch() -> None:
     """Each has numbers of its own, and the epoch's are not cut by them."""
     module = Net()
@@ -447,13 +422,13 @@ def test_validations_within_an_epoch() -> None:
     assert_logged(kept, module)
 
 
+class Several(Net):
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.step(f"val {dataloader_idx}", batch)
+
+
 def test_several_validation_loaders() -> None:
     """Each has numbers of its own, under the names that Lightning gives."""
-
-    class Several(Net):
-        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-            self.step(f"val {dataloader_idx}", batch)
-
     module = Several()
     kept = fit(module, epochs=2, val=[points(size, size) for size in (9, 14)])
     for epoch in range(2):
@@ -482,27 +457,26 @@ def test_a_fit_that_was_broken_off_leaves_nothing_in_the_next(same_trainer: bool
     assert_logged(kept, module)
 
 
-def test_a_step_reads_nothing_back() -> None:
-    """Also what is logged waits for its device at the epoch's end alone."""
-
-    class Watched(Net):
-        def sel(self, logits: Tensor, target: Tensor) -> Tensor:
-            with Reads():
-                return super().sel(logits, target)
-
-    assert fit(Watched(), epochs=2, val=points(9)).of("easiness/sel")
+class Watched(Net):
+    def sel(self, logits: Tensor, target: Tensor) -> Tensor:
+        with Reads():
+            return super().sel(logits, target)
 
 
-def test_hooks_stay_the_users() -> None:
-    """A module that overrides every hook, and calls none of the mixin's, logs as another does."""
-    parts = ("train", "train_epoch", "train_batch", "validation", "validation_epoch", "validation_batch", "fit")
-    hooks = [f"on_{part}_{when}" for part in parts for when in ("start", "end")]
-    hooks += ["setup", "teardown", "on_save_checkpoint", "on_load_checkpoint", "on_before_zero_grad"]
-    module = type("Overrides", (Net,), dict.fromkeys(hooks, lambda self, *args, **kwargs: None))()
-    kept = fit(module, epochs=2, val=points(9))
+PARTS = ("train", "train_epoch", "train_batch", "validation", "validation_epoch", "validation_batch", "fit")
+HOOKS = [f"on_{part}_{when}" for part in PARTS for when in ("start", "end")]
+HOOKS += ["setup", "teardown", "on_save_checkpoint", "on_load_checkpoint", "on_before_zero_grad"]
+
+
+def test_a_step_reads_nothing_back_and_hooks_stay_the_users(tmp_path: Path) -> None:
+    """A module that overrides every hook, and calls none of the mixin's, logs as another does; monitors see it."""
+    module = type("Overrides", (Watched,), dict.fromkeys(HOOKS, lambda self, *args, **kwargs: None))()
+    monitor = ModelCheckpoint(tmp_path, monitor="easiness/val_sel", mode="min")
+    kept = fit(module, epochs=2, val=points(9), callbacks=[monitor], enable_checkpointing=True)
     for epoch in range(2):
         assert_logged(kept, module, "train", epoch)
         assert_logged(kept, module, "val", epoch)
+    assert float(monitor.best_model_score) == pytest.approx(min(kept.of("easiness/val_sel")))
 
 
 @pytest.mark.parametrize(
@@ -511,8 +485,10 @@ def test_hooks_stay_the_users() -> None:
 @pytest.mark.filterwarnings("ignore:.*barebones:UserWarning")
 def test_other_ways_to_run(options: dict[str, Any]) -> None:
     module = Net()
-    Trainer(accelerator="cpu", devices=1, **options).fit(module, loader(Points(21)))
+    made = Trainer(accelerator="cpu", devices=1, **options)
+    made.fit(module, loader(Points(21)))
     assert module.seen
+    assert options.get("barebones") or set(TRAINING) <= set(made.callback_metrics), "also without a logger"
     module.predict_step = lambda batch, batch_idx: module.sel(module(batch[0]), batch[1])  # type: ignore[method-assign]
     assert len(trainer().predict(module, points(9))) == 2
 
@@ -520,27 +496,25 @@ def test_other_ways_to_run(options: dict[str, Any]) -> None:
 # --------------------------------------------------------------------------------- a module as it was
 
 
-def test_no_state_is_added(tmp_path: Path) -> None:
-    module, keys = Net(rate=0.05), list(Plain().state_dict())
-    made = trainer(max_epochs=1, logger=False)
+def test_no_state_is_added_and_checkpoints_of_a_module_without_it_go_on_with_it(tmp_path: Path) -> None:
+    module, plain, path = Net(rate=0.05), Plain(), tmp_path / "kept.ckpt"
+    made = trainer(max_epochs=1)
     made.fit(module, loader(Points(21)), points(9))
+    keys = list(plain.state_dict())
     assert list(module.state_dict()) == list(dict(module.named_parameters())) == keys
     assert [name for name, _ in module.named_children()] == ["net"]
-    made.save_checkpoint(tmp_path / "kept.ckpt")
-    stored = torch.load(tmp_path / "kept.ckpt", weights_only=True)
+    made.save_checkpoint(path)
+    stored = torch.load(path, weights_only=True)
     assert stored["hyper_parameters"] == {**SETTINGS, "rate": 0.05, "sel_weight": 0.5, "sel_sigma2": SIGMA2}
-    Plain().load_state_dict(stored["state_dict"])
-    again = Net.load_from_checkpoint(tmp_path / "kept.ckpt", weights_only=True)
+    plain.load_state_dict(stored["state_dict"])
+    again = Net.load_from_checkpoint(path, weights_only=True)
     assert again.hparams.rate == 0.05
-    assert all(torch.equal(again.state_dict()[name], module.state_dict()[name]) for name in keys)
-
-
-def test_a_checkpoint_of_a_module_without_it_goes_on_with_it(tmp_path: Path) -> None:
+    assert_identical(again.state_dict(), module.state_dict())
     first = trainer(max_epochs=1)
-    first.fit(Plain(), loader(Points(21)))
-    first.save_checkpoint(tmp_path / "kept.ckpt")
+    first.fit(plain, loader(Points(21)))
+    first.save_checkpoint(path)
     module = Net()
-    trainer(max_epochs=2).fit(module, loader(Points(21)), ckpt_path=tmp_path / "kept.ckpt")
+    trainer(max_epochs=2).fit(module, loader(Points(21)), ckpt_path=path)
     assert {entry[1] for entry in module.seen} == {1}
 
 
@@ -556,7 +530,7 @@ def test_resumed_equals_never_stopped(tmp_path: Path) -> None:
     whole, of_whole = run(4)
     _, of_first = run(2)
     resumed, of_rest = run(4, ckpt_path=tmp_path / "kept.ckpt")
-    assert all(torch.equal(whole.state_dict()[name], resumed.state_dict()[name]) for name in whole.state_dict())
+    assert_identical(whole.state_dict(), resumed.state_dict())
     for name in ("easiness/sel_weight", "easiness/sample_easiness_error"):
         assert of_first.of(name) + of_rest.of(name) == of_whole.of(name)
     assert of_whole.of("easiness/sel_weight") == pytest.approx([0, 0.5 / 3, 1 / 3, 0.5])
@@ -577,50 +551,49 @@ def test_a_copy_and_a_second_fit_of_the_same_module(epochs: int) -> None:
         assert_logged(kept, one)
 
 
-def test_manual_optimization() -> None:
-    class Manual(Net):
-        automatic_optimization = False
+class Manual(Net):
+    automatic_optimization = False
 
-        def training_step(self, batch: Any, batch_idx: int) -> None:
-            optimizer = self.optimizers()
-            optimizer.zero_grad()
-            self.manual_backward(self.step("train", batch))
-            optimizer.step()
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(self.step("train", batch))
+        optimizer.step()
 
+
+def test_manual_optimization_trains_and_logs_as_lightnings() -> None:
     ends = []
     for kind in (Net, Manual):
         seed_everything(2, verbose=False)
         module = kind()
         kept = fit(module, epochs=2)
-        ends.append((module.net[0].weight.detach(), [kept.of(name) for name in TRAINING]))
-    assert torch.equal(ends[0][0], ends[1][0])
-    assert ends[0][1] == ends[1][1]
+        ends.append((module.net[0].weight.tolist(), [kept.of(name) for name in TRAINING]))
+    assert ends[0] == ends[1]
 
 
-def test_the_mixin_behind_lightnings_module() -> None:
-    class Late(LightningModule, SELModule):
-        forward, step, training_step = Plain.forward, Plain.step, Plain.training_step
+class Inherits(LightningModule, SELModule):
+    """Has the mixin behind Lightning's module."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.sel_weight, self.sel_sigma2 = 0.5, SIGMA2
-            self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, NUM_CLASSES))
-            self.seen: list[Any] = []
+    forward, step, training_step = Plain.forward, Plain.step, Plain.training_step
+    configure_optimizers = Plain.configure_optimizers
 
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    module = Late()
-    assert_logged(fit(module), module)
+    def __init__(self) -> None:
+        super().__init__()
+        self.save_hyperparameters({"rate": 0.1})
+        self.sel_weight, self.sel_sigma2 = 0.5, SIGMA2
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, NUM_CLASSES))
+        self.seen: list[Any] = []
 
 
-def test_several_calls_in_a_step_and_gradients_that_are_accumulated() -> None:
-    class Twice(Net):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return self.step("train", batch) + self.step("train", batch)
+class Twice(Net):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.step("train", batch) + self.step("train", batch)
 
-    module = Twice()
-    assert_logged(fit(module, accumulate_grad_batches=2), module)
+
+@pytest.mark.parametrize(("kind", "options"), [(Inherits, {}), (Twice, {"accumulate_grad_batches": 2})])
+def test_it_logs_from_behind_and_of_several_calls_in_a_step(kind: Any, options: dict[str, Any]) -> None:
+    module = kind()
+    assert_logged(fit(module, **options), module)
 
 
 def test_mixed_precision() -> None:
@@ -631,9 +604,10 @@ def test_mixed_precision() -> None:
     assert kept.of("easiness/sel") == pytest.approx([mean_sel(logits, target)], rel=1e-2)
 
 
-@between_graphs
+# torch's compiler looks at gradients of what stands between two graphs
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_a_compiled_module_in_a_fit() -> None:
-    """What is logged breaks the graph, and no more."""
+    """What is logged breaks the graph, and no more: values, gradients and the log are the same."""
 
     class Short(SELModule, LightningModule):
         def __init__(self) -> None:
@@ -651,7 +625,7 @@ def test_a_compiled_module_in_a_fit() -> None:
     for compiled in (False, True):
         seed_everything(4, verbose=False)
         module = Short()
-        kept = fit(torch.compile(module, backend="eager") if compiled else module)
+        kept = fit(torch.compile(module, backend="aot_eager") if compiled else module)
         ends.append((module.net.weight.detach(), {name: kept.of(name)[0] for name in TRAINING}))
     torch.testing.assert_close(ends[0][0], ends[1][0])
     assert ends[1][1] == pytest.approx(ends[0][1], rel=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,103 +30,97 @@ def asked(hook: str, ask: Any, **options: Any) -> list[Any]:
     return callback.answers
 
 
-def test_is_named_knows_a_class_by_its_bases() -> None:
-    assert private.is_named(Net(), "LightningModule")
+class Raw(Net):
+    """Steps by torch's own optimizer."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        loss = Net.training_step(self, batch, batch_idx)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+class Iterates(LightningModule):
+    def training_step(self, dataloader_iter):
+        raise AssertionError
+
+
+class Hooked(Callback):
+    """Hooks a method of the strategy, for the fit."""
+
+    def __init__(self, method: str, **functions: Any) -> None:
+        self.method, self.functions = method, functions
+
+    def setup(self, trainer, pl_module, stage):
+        self.hook = private.StrategyHook(
+            trainer, self.method, **{when: partial(function, trainer) for when, function in self.functions.items()}
+        )
+
+    def teardown(self, trainer, pl_module, stage):
+        self.hook.remove()
+
+
+def test_what_is_asked_of_modules_and_trainers() -> None:
+    assert private.is_named(Net(), "LightningModule"), "by its bases"
     assert not private.is_named(Net(), "LightningDataModule")
+    assert (private.defines_forward(Net()), private.defines_forward(LightningModule())) == (True, False)
+    assert (private.takes_dataloader_iter(Iterates()), private.takes_dataloader_iter(Net())) == (True, False)
+    assert private.trial_batches(Trainer(fast_dev_run=3, logger=False)) == 3
+    assert private.trial_batches(Trainer(logger=False)) == 0
+    assert private.is_writer()
 
 
-def test_defines_forward() -> None:
-    assert private.defines_forward(Net())
-    assert not private.defines_forward(LightningModule())
+def set_and_read_metrics(trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> float:
+    private.set_callback_metrics(trainer, {"ours": float(batch_idx)})
+    return float(trainer.callback_metrics["ours"])
 
 
-def test_takes_dataloader_iter() -> None:
-    class Iterates(LightningModule):
-        def training_step(self, dataloader_iter):
-            raise AssertionError
-
-    assert private.takes_dataloader_iter(Iterates())
-    assert not private.takes_dataloader_iter(Net())
+@pytest.mark.parametrize(
+    ("hook", "ask", "answers"),
+    [
+        ("on_train_batch_end", lambda trainer, *_: private.num_steps(trainer), [1, 2]),
+        ("on_before_backward", lambda trainer, *_: private.batch_is_finished(trainer), [False] * 2),
+        ("on_train_epoch_end", lambda trainer, *_: private.batch_is_finished(trainer), [True]),
+        ("on_train_batch_end", set_and_read_metrics, [0.0, 1.0]),
+        ("on_train_start", lambda trainer, module: private.callable_module(trainer, module) is module, [True]),
+    ],
+    ids=["num_steps", "a batch at work", "a finished batch", "set_callback_metrics", "callable_module"],
+)
+def test_what_is_asked_in_a_hook(hook: str, ask: Any, answers: list[Any]) -> None:
+    assert asked(hook, ask, max_epochs=1) == answers
 
 
 def test_num_steps_counts_those_of_raw_optimizers() -> None:
-    class Raw(Net):
-        automatic_optimization = False
-
-        def training_step(self, batch, batch_idx):
-            optimizer = self.optimizers(use_pl_optimizer=False)
-            loss = super().training_step(batch, batch_idx)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
     callback = Asks("on_train_batch_end", lambda trainer, *_: (trainer.global_step, private.num_steps(trainer)))
     module = Raw()
     module.automatic_optimization = False
     trainer(max_epochs=2, callbacks=[callback]).fit(module, loader(Points(16), batch_size=8))
     assert callback.answers == [(0, 1), (0, 2), (0, 3), (0, 4)]
-    assert asked("on_train_batch_end", lambda trainer, *_: private.num_steps(trainer), max_epochs=1) == [1, 2]
-
-
-def test_trial_batches() -> None:
-    assert private.trial_batches(Trainer(fast_dev_run=3, logger=False)) == 3
-    assert private.trial_batches(Trainer(logger=False)) == 0
 
 
 def test_batch_number_right_before_the_step() -> None:
     numbers: list[int] = []
 
-    class Hooks(Callback):
-        def setup(self, trainer, pl_module, stage):
-            def note(batch: Any) -> Any:
-                if trainer.training:
-                    numbers.append(private.batch_number(trainer))
-                return batch
+    def note(trainer: Trainer, batch: Any) -> Any:
+        if trainer.training:
+            numbers.append(private.batch_number(trainer))
+        return batch
 
-            self.hook = private.StrategyHook(trainer, "batch_to_device", after=note)
-
-        def teardown(self, trainer, pl_module, stage):
-            self.hook.remove()
-
-    trainer(max_epochs=2, callbacks=[Hooks()]).fit(Net(), loader(Points(16), batch_size=8))
+    hooked = Hooked("batch_to_device", after=note)
+    trainer(max_epochs=2, callbacks=[hooked]).fit(Net(), loader(Points(16), batch_size=8))
     assert numbers == [0, 1, 0, 1]
-
-
-def test_batch_is_finished() -> None:
-    assert (
-        asked("on_before_backward", lambda trainer, *_: private.batch_is_finished(trainer), max_epochs=1) == [False] * 2
-    )
-    assert asked("on_train_epoch_end", lambda trainer, *_: private.batch_is_finished(trainer), max_epochs=1) == [True]
 
 
 def test_loads_training() -> None:
     seen: list[bool] = []
-
-    class Hooks(Callback):
-        def setup(self, trainer, pl_module, stage):
-            note = lambda loader: seen.append(private.loads_training(trainer))  # noqa: E731
-            self.hook = private.StrategyHook(trainer, "process_dataloader", before=note)
-
-        def teardown(self, trainer, pl_module, stage):
-            self.hook.remove()
-
-    trainer(max_epochs=2, callbacks=[Hooks()], reload_dataloaders_every_n_epochs=1).fit(
-        Net(), loader(Points(16)), loader(Points(16), shuffle=False)
-    )
+    hooked = Hooked("process_dataloader", before=lambda trainer, _: seen.append(private.loads_training(trainer)))
+    fit = trainer(max_epochs=2, callbacks=[hooked], reload_dataloaders_every_n_epochs=1)
+    fit.fit(Net(), loader(Points(16)), loader(Points(16), shuffle=False))
     assert seen[0], "the first loader of the training"
     assert True in seen[1:], "and the one that is loaded again"
-
-
-def test_set_callback_metrics_lets_monitors_see_values_at_once() -> None:
-    def ask(trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> float:
-        private.set_callback_metrics(trainer, {"ours": float(batch_idx)})
-        return float(trainer.callback_metrics["ours"])
-
-    assert asked("on_train_batch_end", ask, max_epochs=1) == [0.0, 1.0]
-
-
-def test_is_writer() -> None:
-    assert private.is_writer()
 
 
 def test_logged_metric_is_one_per_hook_and_loader_and_runs_until_the_epoch_ends() -> None:
@@ -173,11 +168,6 @@ def test_on_device_converts_and_calls_the_users_hooks() -> None:
     callback = Asks("on_train_start", ask)
     trainer(max_epochs=1, callbacks=[callback]).fit(Moves(), loader(Points(16)))
     assert callback.answers == [True]
-
-
-def test_callable_module_is_the_module_where_nothing_shards_it() -> None:
-    answers = asked("on_train_start", lambda trainer, module: private.callable_module(trainer, module) is module)
-    assert answers == [True]
 
 
 def test_as_validation_gives_the_stage_back_after_an_error() -> None:
