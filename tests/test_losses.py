@@ -259,16 +259,18 @@ def test_what_was_called_otherwise_is_refused_with_its_new_name():
         SampleEasinessLoss(class_weight=torch.ones(NUM_CLASSES))
 
 
-@pytest.mark.parametrize("sel_weight", [0, 0.1])
+SHAPES_REFUSED = [((3, 4), 2), ((3, 4, 5), 3), ((3, 4, 5), (3, 4)), ((4,), 2), ((3, 4), (3, 1)), ((), ())]
+
+
+@with_and_without_sel
 def test_bad_batches_are_refused(sel_weight):
     loss = SampleEasinessLoss(sel_weight)
     logits = torch.rand(6, NUM_CLASSES)
-    message = refused(TypeError, lambda: loss(logits, logits.softmax(1)), "target")
-    assert "argmax" in message
+    assert "argmax" in refused(TypeError, lambda: loss(logits, logits.softmax(1)), "target")
     for outside in (NUM_CLASSES, -1, 255):
         with pytest.raises(ValueError, match=rf"^The `target` of SampleEasinessLoss must be in .* got {outside}:"):
             loss(torch.rand(3, NUM_CLASSES), torch.tensor([0, outside, -100]))
-    for shape, target in [((3, 4), 2), ((3, 4, 5), 3), ((3, 4, 5), (3, 4)), ((4,), 2), ((3, 4), (3, 1)), ((), ())]:
+    for shape, target in SHAPES_REFUSED:
         with pytest.raises(ValueError, match=r"^The `target` of SampleEasinessLoss must have the shape"):
             loss(torch.rand(shape), torch.zeros(target, dtype=torch.int64))
     if sel_weight:
@@ -306,16 +308,12 @@ def test_the_mixin_weighs_by_the_batch_at_hand_and_marks_that_it_did(kind, metho
     assert_same(call(losses), products if method == "weighted" else products.sum() / 6)  # not by the sum of weights
     assert module.sample_weight_used is True
     assert (kind().sample_weight, kind().sample_weight_used) == (None, False), "no other's"
+    if kind is Weighs:
+        assert module.state_dict() == {}
+        assert torch.equal(getattr(module.eval(), method)(losses), plain), "in training alone"
+        module.train()
     module.sample_weight = None
     assert torch.equal(call(losses), plain)
-
-
-def test_weights_are_no_state_and_count_in_training_alone():
-    module, losses = Weighs(), torch.arange(6, dtype=torch.float64)
-    module.sample_weight = weights()
-    assert module.state_dict() == {}
-    assert torch.equal(module.eval().weighted(losses), losses)
-    assert not torch.equal(module.train().weighted(losses), losses)
 
 
 @with_and_without_sel

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +19,7 @@ from tests.functional import references as reference
 from tests.functional.strategies import Reads
 from tests.processes import run_script
 
-ROOT = Path(__file__).parent.parent
 TIME_LIMIT = 120  # seconds; a machine under load takes a minute
-SIZES = [1, 7, 20, 61]  # of a batch: divisors of 61 examples or not
 
 ERRORS = pytest.mark.parametrize("kind", [MediumSampleRate, ExpectedSampleEasinessError])
 
@@ -71,7 +68,7 @@ def test_the_examples_say_something() -> None:
     assert min(near) > 1e-5, "none that rounding may move"
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [1, 7, 61])
 def test_batches_make_no_difference(size: int) -> None:
     metrics = make_metrics()
     for batch in batches(size):
@@ -122,40 +119,25 @@ def test_many_batches_lose_nothing() -> None:
     """Sums of a hundred thousand easinesses of one half in float32 would stray."""
     metric = ExpectedSampleEasinessError(num_bins=1)
     logits = torch.zeros(50_000, 2)
-    for _ in range(4):
-        metric.update(logits, torch.zeros(50_000, dtype=torch.int64))
-    assert metric.compute().item() == pytest.approx(0.5, rel=1e-6)
     rate = MediumSampleRate()
     for _ in range(4):
-        rate.update(logits, torch.zeros(50_000, dtype=torch.int64))
-    assert rate.compute().item() == 1
+        for one in (metric, rate):
+            one.update(logits, torch.zeros(50_000, dtype=torch.int64))
+    assert (metric.compute().item(), rate.compute().item()) == pytest.approx((0.5, 1), rel=1e-6)
 
 
 @ERRORS
-def test_an_unknown_output_is_left_out(kind: Any) -> None:
+def test_unknown_outputs_and_empty_batches_change_nothing(kind: Any) -> None:
     logits, target, _, _ = examples()
-    clean, holed = kind(sigma2=SIGMA2), kind(sigma2=SIGMA2)
-    clean.update(logits, target)
-    spoilt = torch.full((3, logits.shape[1]), math.nan)
-    holed.update(torch.cat([logits, spoilt]), torch.cat([target, torch.zeros(3, dtype=torch.int64)]))
-    torch.testing.assert_close(holed.compute(), clean.compute())
-
-
-@ERRORS
-def test_an_empty_batch_changes_nothing(kind: Any) -> None:
-    logits, target, _, _ = examples()
-    metric = kind(sigma2=SIGMA2)
+    metric, size = kind(sigma2=SIGMA2), sum(state.numel() for state in kind().metric_state.values())
+    metric.update(logits[:0], target[:0])
+    assert metric.compute().isnan(), "of no example"
     metric.update(logits, target)
     before = metric.compute()
+    metric.update(torch.full((3, logits.shape[1]), math.nan), torch.zeros(3, dtype=torch.int64))
     metric.update(logits[:0], target[:0])
-    assert torch.equal(metric.compute(), before)
-
-
-@ERRORS
-def test_no_examples_have_no_number(kind: Any) -> None:
-    metric = kind()
-    metric.update(torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
-    assert metric.compute().isnan()
+    torch.testing.assert_close(metric.compute(), before)
+    assert sum(state.numel() for state in metric.metric_state.values()) == size < 30, "the state does not grow"
 
 
 # ----------------------------------------------------------------------------------------- matching rate
@@ -167,12 +149,13 @@ def test_no_examples_have_no_number(kind: Any) -> None:
 def test_matching_rate_of_either_end_and_direction(fraction: float, directions: Any, which: Any) -> None:
     _, _, a, b = examples()
     options = {} if fraction == 0.1 and which == "easy" else {"fraction": fraction, "which": which}  # the defaults
-    metric = MatchingRate(higher_is_easier=directions, **options)
-    for batch in batches(7):
-        metric.update(a[batch], b[batch])
     of_a, of_b = directions if isinstance(directions, tuple) else (directions, directions)
     sets = ends(a, fraction, which == "easy", of_a), ends(b, fraction, which == "easy", of_b)
-    assert metric.compute().item() == pytest.approx(reference.matching_rate(*sets))
+    for order in (batches(7), reversed(batches(7))):
+        metric = MatchingRate(higher_is_easier=directions, **options)
+        for batch in order:
+            metric.update(a[batch], b[batch])
+        assert metric.compute().item() == pytest.approx(reference.matching_rate(*sets))
 
 
 def test_an_example_that_comes_again_counts_once() -> None:
@@ -185,18 +168,6 @@ def test_an_example_that_comes_again_counts_once() -> None:
     metric.update(a[easy], b[easy], easy + 1000)
     sets = [ends(values, 0.2, True, False) for values in (a, b)]
     assert metric.compute().item() == pytest.approx(reference.matching_rate(*sets))
-
-
-def test_the_order_of_batches_makes_no_difference_to_a_matching_rate() -> None:
-    _, _, a, b = examples()
-    found = []
-    for order in (range(6), reversed(range(6))):
-        metric = MatchingRate(0.3, higher_is_easier=True)
-        parts = torch.arange(60).split(10)
-        for part in order:
-            metric.update(a[parts[part]], b[parts[part]])
-        found.append(metric.compute().item())
-    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("which", ["easy", "hard"])
@@ -282,17 +253,6 @@ def test_a_collection() -> None:
     assert (rate, error) == pytest.approx((wanted()["medium_sample_rate"], wanted()["sample_easiness_error"]), rel=1e-4)
 
 
-@ERRORS
-def test_the_state_does_not_grow(kind: Any) -> None:
-    logits, target, _, _ = examples()
-    metric = kind()
-    sizes = []
-    for _ in range(3):
-        metric.update(logits, target)
-        sizes.append(sum(state.numel() for state in metric.metric_state.values()))
-    assert sizes[0] == sizes[2] < 30
-
-
 # ------------------------------------------------------------------------------------------------ bad input
 
 
@@ -332,30 +292,39 @@ def test_a_direction_is_never_guessed() -> None:
         MatchingRate(0.1)  # type: ignore[call-arg]
 
 
+ROWS, LABELS, VALUES = torch.rand(4, 3), torch.tensor([0, 1, 2, 0]), torch.rand(4)
+
+
 @ERRORS
 def test_bad_batches(kind: Any) -> None:
-    metric, logits, target = kind(), torch.rand(4, 3), torch.tensor([0, 1, 2, 0])
-    refused(ValueError, lambda: metric.update(logits[:, :1], target), "logits")
-    refused(ValueError, lambda: metric.update(logits, target[:2]), "target")
-    refused(TypeError, lambda: metric.update(logits.long(), target), "logits")
-    refused(TypeError, lambda: metric.update(logits, target.float()), "target")
+    metric = kind()
+    for error, name, logits, target in (
+        (ValueError, "logits", ROWS[:, :1], LABELS),
+        (ValueError, "target", ROWS, LABELS[:2]),
+        (TypeError, "logits", ROWS.long(), LABELS),
+        (TypeError, "target", ROWS, LABELS.float()),
+    ):
+        refused(error, lambda: metric.update(logits, target), name)  # noqa: B023
     for outside in (3, -1, -100):
-        message = refused(ValueError, lambda: metric.update(logits, torch.tensor([0, outside, 1, 1])), "target")  # noqa: B023
+        message = refused(ValueError, lambda: metric.update(ROWS, torch.tensor([0, outside, 1, 1])), "target")  # noqa: B023
         assert f"got {outside}" in message
-    metric.update(logits, target)
-    assert metric.compute().isfinite(), "a refused batch leaves nothing behind"
-    fresh = kind()
-    fresh.update(logits, target)
-    assert torch.equal(metric.compute(), fresh.compute())
+    metric.update(ROWS, LABELS)
+    assert metric.compute().isfinite()
+    assert torch.equal(metric.compute(), kind()(ROWS, LABELS)), "a refused batch leaves nothing behind"
 
 
-def test_bad_batches_of_a_matching_rate() -> None:
-    metric, a = MatchingRate(higher_is_easier=True), torch.rand(4)
-    refused(ValueError, lambda: metric.update(a, a[:2]), "target")
-    refused(ValueError, lambda: metric.update(a[None], a[None]), "preds")
-    refused(ValueError, lambda: metric.update(a, a, torch.arange(3)), "index")
-    refused(TypeError, lambda: metric.update(a, a, torch.rand(4)), "index")
-    refused(TypeError, lambda: metric.update(a.tolist(), a), "preds")
+@pytest.mark.parametrize(
+    ("error", "batch", "name"),
+    [
+        (ValueError, (VALUES, VALUES[:2]), "target"),
+        (ValueError, (VALUES[None], VALUES[None]), "preds"),
+        (ValueError, (VALUES, VALUES, torch.arange(3)), "index"),
+        (TypeError, (VALUES, VALUES, torch.rand(4)), "index"),
+        (TypeError, (VALUES.tolist(), VALUES), "preds"),
+    ],
+)
+def test_bad_batches_of_a_matching_rate(error: Any, batch: Any, name: str) -> None:
+    refused(error, lambda: MatchingRate(higher_is_easier=True).update(*batch), name)
 
 
 # ---------------------------------------------------------------------------------------- several processes
