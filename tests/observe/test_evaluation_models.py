@@ -48,19 +48,8 @@ class AugmentsInTraining(Net):
         return (batch[0] + 100 if self.trainer.training else batch[0]), batch[1]
 
 
-def as_mapping(examples: list[Any]) -> dict[str, Tensor]:
-    x, y = default_collate(examples)
-    return {"pixel_values": x, "labels": y, "id": torch.arange(len(y))}
-
-
-def as_object(examples: list[Any]) -> Any:
-    x, y = default_collate(examples)
-    return SimpleNamespace(seen=x, wanted=y)
-
-
-def as_keywords(examples: list[Any]) -> dict[str, Tensor]:
-    x, y = default_collate(examples)
-    return {"left": x[:, :3], "right": x[:, 3:], "labels": y}
+def collated(pack: Callable[[Tensor, Tensor], Any]) -> Callable[[], DataLoader]:
+    return lambda: loader(collate_fn=lambda examples: pack(*default_collate(examples)))
 
 
 class AnyBatch(Net):
@@ -71,7 +60,7 @@ class AnyBatch(Net):
             batch = (batch["pixel_values"], batch["labels"])
         elif isinstance(batch, SimpleNamespace):
             batch = (batch.seen, batch.wanted)
-        return super().training_step(batch[:2], batch_idx)
+        return super().training_step(batch, batch_idx)
 
 
 class Keywords(Net):
@@ -154,24 +143,20 @@ def net_of(module: Any) -> Callable[[Tensor], Tensor]:
     return module.eval().net  # type: ignore[no-any-return]
 
 
+# every kind of batch and output is in test_batch_reader.py, every batch size in tests/data/test_ordered_loader.py
 CASES: dict[str, Case] = {
     "two workers": Case(lambda: loader(num_workers=2)),
-    "drop last": Case(lambda: loader(drop_last=True)),
-    "a batch sampler": Case(
-        lambda: DataLoader(Points(), batch_sampler=BatchSampler(SequentialSampler(Points()), 9, drop_last=True))
-    ),
-    "a batch sampler without a size": Case(lambda: DataLoader(Points(), batch_sampler=[[3, 1], [4, 1, 5, 9]])),
     "whole index lists": Case(
         lambda: DataLoader(
             Lists(), batch_size=None, sampler=BatchSampler(SequentialSampler(Points()), 9, drop_last=False)
         )
     ),
-    "a mapping": Case(lambda: loader(collate_fn=as_mapping)),
-    "three parts": Case(lambda: loader(collate_fn=lambda examples: [*default_collate(examples), torch.zeros(3)])),
+    "a mapping": Case(collated(lambda x, y: {"pixel_values": x, "labels": y, "id": torch.arange(len(y))})),
     "batch_fn": Case(
-        lambda: loader(collate_fn=as_object), options={"batch_fn": lambda batch: (batch.seen, batch.wanted)}
+        collated(lambda x, y: SimpleNamespace(seen=x, wanted=y)),
+        options={"batch_fn": lambda batch: (batch.seen, batch.wanted)},
     ),
-    "keywords": Case(lambda: loader(collate_fn=as_keywords), Keywords),
+    "keywords": Case(collated(lambda x, y: {"left": x[:, :3], "right": x[:, 3:], "labels": y}), Keywords),
     "hooks of the datamodule": Case(
         HooksOfTheDataModule, forward=lambda module: lambda x: eval_forward(module)(2 * x + 1)
     ),
@@ -188,10 +173,6 @@ CASES: dict[str, Case] = {
         points=Points(19, seed=2),
     ),
     "a tuple": Case(module=returning(lambda z: (z, z.mean()), lambda out: out[0])),
-    "a mapping returned": Case(
-        module=returning(lambda z: {"loss": z.mean(), "logits": z}, lambda out: out["logits"]),
-    ),
-    "an object": Case(module=returning(lambda z: SimpleNamespace(logits=z), lambda out: out.logits)),
     "logits_fn": Case(
         module=returning(lambda z: {"deep": [z]}, lambda out: out["deep"][0]),
         options={"logits_fn": lambda out: out["deep"][0]},
