@@ -33,28 +33,28 @@ from lightning_easiness.observe.online import OnlineObserver
 class EasinessCallback(Callback):
     """Records each example's loss, correctness and margin, and leaves your training bit-for-bit unchanged.
 
-    There are two ways of observing, both on by default. *Online* keeps what the training forward computes anyway: it
-    costs next to nothing, while weights move and augmentations vary. The *probe* is an evaluation pass over all
-    examples at fixed weights, in eval mode: by default one, at the end of the fit. It costs about the forward's share
-    of an epoch; `every_n_epochs` and `at_steps` ask for more.
+    It observes in two ways, both on by default. *Online* records the outputs of the training steps themselves, with
+    changing weights and augmentations, at next to no cost. The *probe* is an evaluation pass over all examples at fixed
+    weights, in eval mode: by default one, at the end of the fit. It costs about as much as the forward passes of an
+    epoch; `every_n_epochs` and `at_steps` request more.
 
     A run is written under `dirpath`, one file per checkpoint; `EasinessRecord.load(dirpath)` reads all runs there. With
     any TensorBoardLogger, the log shows histograms of the losses and the hardest and easiest images. The numbers that
     are logged, as "easiness/train-online/mean_loss", can be monitored by ModelCheckpoint and EarlyStopping.
 
     Args:
-        dirpath: Folder of the runs. By default "easiness" beside the checkpoints of the first logger's version, or in
-            `default_root_dir` without a logger; "easiness-v1" and so on where that exists. A fit that is resumed from
-            a checkpoint goes on in the folder that it began in, where that still exists.
+        dirpath: Folder of the runs. By default "easiness" in the first logger's version folder, or in
+            `default_root_dir` without a logger; "easiness-v1" and so on if that exists. A fit resumed from a checkpoint
+            continues in its original folder, if that still exists.
         every_n_epochs: Evaluate at the end of each n-th epoch; 0 for never. None: once, at the end of the fit.
-        at_steps: Evaluate also when these many optimizer steps are made; 0 is before the first.
-        probe: What the evaluation pass reads: "train", "val", a DataLoader, or None for no pass.
+        at_steps: Evaluate also after these numbers of optimizer steps; 0 is before the first.
+        probe: Data of the evaluation pass: "train", "val", a DataLoader, or None for no pass.
         online: Observe the training forward.
         patterns: name -> function of the inputs (on the device); each is evaluated too, as "train-probe-<name>".
-        probabilities: Online, average each example's softmax over all epochs, as suggested labels and cleanlab need;
-            see `EasinessRecord.probabilities`. For N examples and K classes it takes 2 N K bytes on the device(s) until
+        probabilities: Online, average each example's softmax over all epochs, for suggested labels and cleanlab; see
+            `EasinessRecord.probabilities`. For N examples and K classes it takes 2 N K bytes on the device(s) until
             an epoch ends, 4 N K in the first process's memory and in each of Lightning's checkpoints, and one file of
-            2 N K on disk, which each epoch replaces.
+            2 N K on disk, which is replaced in each epoch.
         run: Name of the run under `dirpath`. By default "seed-<n>" after `seed_everything(n)`, else the next "run-<k>".
         module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2: How batches are read, as in `BatchReader`, whose
             `batch_size` is `probe_batch_size`.
@@ -135,14 +135,14 @@ class EasinessCallback(Callback):
         self._validation_began = 0.0
 
     def subscribe(self, listener: Callable[[Observation], None], online: Sequence[str] = ()) -> None:
-        """Call a function with every observation, in every process, as soon as it is complete.
+        """Call a function with every complete observation, in every process.
 
         Args:
             listener: Function of an `Observation`.
-            online: Fields to observe from the training forward too, from the next fit on: "sample_easiness", "el2n".
+            online: More fields to observe in the training forward, from the next fit on: "sample_easiness", "el2n".
 
         Raises:
-            ValueError: If a field is no such field.
+            ValueError: If there is no such field.
         """
         for name in online:
             if name not in PROBE_FIELDS:
@@ -150,12 +150,12 @@ class EasinessCallback(Callback):
         self._listeners.append((listener, tuple(online)))
 
     def unsubscribe(self, listener: Callable[[Observation], None]) -> None:
-        """Remove a listener; fields that only it requested are no longer observed from the next fit on."""
+        """Remove a listener; fields requested only by it are no longer observed from the next fit on."""
         self._listeners = [(one, fields) for one, fields in self._listeners if one != listener]
 
     @property
     def series(self) -> str:
-        """Name of the main series: the evaluation pass's, or the online one where there is no pass."""
+        """Name of the main series: that of the evaluation pass, or the online one without a pass."""
         if self.probe is None:
             return "train-online"
         return f"{self.probe}-probe" if isinstance(self.probe, str) else "loader-probe"

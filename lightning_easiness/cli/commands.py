@@ -1,6 +1,6 @@
-"""The commands, each a function whose signature says its options; loads neither torch nor the rest of the package.
+"""The commands: functions whose signatures define their options. Importing this loads neither torch nor the package.
 
-Options that were not given are not passed on: their defaults are those of the functions behind the commands.
+Options that were not given are not passed on, so that the defaults are those of the functions behind the commands.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class Source:
 
     path: Annotated[Path, "the folder that EasinessCallback or repeat_fit wrote, or one run in it"]
     _: KW_ONLY
-    score: Annotated[str | None, "name of the score (mean_loss unless said otherwise); see score --list"] = None
-    series: Annotated[str | None, "such as train-probe or train-online"] = None
+    score: Annotated[str | None, "name of the score (usually mean_loss by default); see score --list"] = None
+    series: Annotated[str | None, "for example train-probe or train-online"] = None
     checkpoint: Annotated[int, "0 is the first, -1 the last"] = -1
-    seed: Annotated[int, "of draws, and of what is left of ties"] = 0
+    seed: Annotated[int, "seed of draws and of remaining ties"] = 0
 
     def read(self) -> tuple[easiness.EasinessRecord, easiness.Scores]:
         """Load the record and its score."""
         from lightning_easiness.scores import get_score
 
         name = self.score or "mean_loss"
-        get_score(name)  # says what is wrong before anything is read
+        get_score(name)  # raises for a wrong name before anything is read
         record = easiness.EasinessRecord.load(self.path, self.series)
         return record, record.score(name, self.checkpoint, seed=self.seed)
 
@@ -53,13 +53,13 @@ class Source:
 def score(
     source: Source,
     *,
-    list_: Annotated[bool, "name the scores, and what they are"] = False,
+    list_: Annotated[bool, "list the scores and their definitions"] = False,
     easiest: Annotated[float | None, "show only this fraction of the examples, easiest first"] = None,
     hardest: Annotated[float | None, "show only this fraction of the examples, hardest first"] = None,
-    output: Annotated[Path | None, "where the rows go: .csv or .parquet"] = None,
-    head: Annotated[int, "rows printed"] = 10,
+    output: Annotated[Path | None, "file for the rows: .csv or .parquet"] = None,
+    head: Annotated[int, "number of rows to print"] = 10,
 ) -> None:
-    """Print, and write as a table, one score of each example."""
+    """Print a score per example, and optionally write a table."""
     from lightning_easiness._utils.tables import to_text
     from lightning_easiness.cli.files import write_table
 
@@ -90,15 +90,15 @@ def score(
 def select(
     source: Source,
     *,
-    ratio: Annotated[float, "fraction that is removed, in [0, 1)"],
-    remove: Annotated[Literal["easy", "hard", "random"], "what is removed"] = "easy",
-    sampling: Annotated[Sampling, "how it is found"] = "proportional",
+    ratio: Annotated[float, "fraction to remove, in [0, 1)"],
+    remove: Annotated[Literal["easy", "hard", "random"], "which examples to remove"] = "easy",
+    sampling: Annotated[Sampling, "how to choose them"] = "proportional",
     per_class: Annotated[bool, "remove the same fraction of each class"] = False,
     hardest_dropped: Annotated[float | None, "for stratified and window: see Ablation"] = None,
     num_strata: Annotated[int | None, "for stratified"] = None,
-    output: Annotated[Path | None, "where the indices go: .npy, .txt or .csv; else one per line to the output"] = None,
+    output: Annotated[Path | None, "file for the indices: .npy, .txt or .csv; by default printed, one per line"] = None,
 ) -> None:
-    """Print, or write, the indices of the examples that stay when a fraction is removed."""
+    """Print or write the indices of the examples kept after removing a fraction."""
     from lightning_easiness.cli.files import write_indices
 
     _check_output(output, ".npy", ".txt", ".csv")
@@ -124,13 +124,13 @@ def compare(
     source: Source,
     path_b: Annotated[Path | None, "the other record (the same by default)"] = None,
     *,
-    score_b: Annotated[str | None, "of B, where it is another score"] = None,
-    series_b: Annotated[str | None, "of B, where it is another series"] = None,
-    checkpoint_b: Annotated[int | None, "of B, where it is another checkpoint"] = None,
-    fractions: Annotated[list[float], "that are called easy and hard"] = [0.1],  # noqa: B006
-    of: Annotated[Literal["easiest", "hardest", "both"], "the ends that are compared"] = "both",
+    score_b: Annotated[str | None, "score of B, if different"] = None,
+    series_b: Annotated[str | None, "series of B, if different"] = None,
+    checkpoint_b: Annotated[int | None, "checkpoint of B, if different"] = None,
+    fractions: Annotated[list[float], "fractions of the examples that count as easy and hard"] = [0.1],  # noqa: B006
+    of: Annotated[Literal["easiest", "hardest", "both"], "the ends to compare"] = "both",
 ) -> None:
-    """Say how far two records, scores or checkpoints agree on what is easy and hard."""
+    """Measure how well two records, scores or checkpoints agree on which examples are easy and hard."""
     from lightning_easiness import functional
     from lightning_easiness._utils.tables import to_text
 
@@ -162,14 +162,14 @@ def issues(
     source: Source,
     *,
     rule: Annotated[float | str | None, "confident, mixture, gap or threshold, or a fraction such as 0.05"] = None,
-    percentile: Annotated[float | None, "of the rule threshold"] = None,
-    num_suspects: Annotated[int | None, "flag exactly so many"] = None,
-    refine: Annotated[Literal["easy", "hard"] | None, "keep a flag only where sample easiness is this"] = None,
-    target: Annotated[Path | None, "labels as they are now, compared with those trained on: .npy, .csv or .txt"] = None,
-    output: Annotated[Path | None, "where the table goes: .csv or .parquet"] = None,
-    head: Annotated[int, "rows printed"] = 20,
+    percentile: Annotated[float | None, "percentile of the rule threshold"] = None,
+    num_suspects: Annotated[int | None, "flag exactly this number"] = None,
+    refine: Annotated[Literal["easy", "hard"] | None, "keep only flags with this level of sample easiness"] = None,
+    target: Annotated[Path | None, "current labels, to compare with those trained on: .npy, .csv or .txt"] = None,
+    output: Annotated[Path | None, "file for the table: .csv or .parquet"] = None,
+    head: Annotated[int, "number of rows to print"] = 20,
 ) -> None:
-    """List the labels that are probably wrong, most suspicious first."""
+    """List probable label errors, most suspicious first."""
     from lightning_easiness._utils.tables import to_text
     from lightning_easiness.cli.files import read_labels, write_table
 
@@ -195,15 +195,15 @@ def issues(
 def view(
     source: Source,
     *,
-    output: Annotated[Path, "folder of the images; made if missing"],
+    output: Annotated[Path, "folder for the figures; created if missing"],
     images: Annotated[
         Path | None,
-        "a .npy file of the images of the data set, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W): for grids of the "
-        "easiest, the hardest and those whose label is probably wrong",
+        "a .npy file with the images of the data set, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), for grids of the "
+        "easiest and hardest examples and of probable label errors",
     ] = None,
-    num_images: Annotated[int, "on a grid"] = 25,
+    num_images: Annotated[int, "number of images in a grid"] = 25,
     class_names: Annotated[list[str] | None, "names of the labels 0, 1, ..."] = None,
-    tensorboard: Annotated[bool, "write OUTPUT/tensorboard, too"] = False,
+    tensorboard: Annotated[bool, "also write OUTPUT/tensorboard"] = False,
 ) -> None:
     """Draw the histogram of a score, its curves, the data map, and grids of images."""
     from lightning_easiness.cli.files import read_images

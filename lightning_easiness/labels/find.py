@@ -1,4 +1,4 @@
-"""`find_label_issues`: which labels are probably wrong, as a table with the most suspicious first."""
+"""`find_label_issues`: a table of probable label errors, most suspicious first."""
 
 import os
 from collections.abc import Sequence
@@ -40,43 +40,42 @@ def find_label_issues(
     refine: Refine | None = None,
     seed: int = 0,
 ) -> LabelIssues:
-    """Find the labels that are probably wrong, from what was recorded in training.
+    """Find probable label errors from the training record.
 
-    The rules, each of which states its assumption: `Confident()`, `Mixture()`, `Gap()`, `Threshold()`, and
-    `Hardest(0.05)` or `Hardest(50)`, which flags exactly as many as are asked for. By the first three, a label that the
-    model preferred to all others is never called wrong: no area under the margin (or margin) above 0, and no
-    normalized margin above 0.5.
+    Each rule states its assumption: `Confident()`, `Mixture()`, `Gap()`, `Threshold()`, and `Hardest(0.05)` or
+    `Hardest(50)`, which flags exactly the given number. The first three never flag a label that the model preferred to
+    all others: no example with an area under the margin (or margin) above 0, or with a normalized margin above 0.5.
 
     Args:
-        record: A record; scores; the folder that EasinessCallback wrote, of which the online series is taken for scores
-            of the whole training, such as the area under the margin, and else the evaluation pass; or for
-            `rule=Threshold()` the folder that ThresholdRuns wrote, or a list of such, one per run of the protocol.
-        rule: None for that of `Confident()` and `Mixture()` which calls more labels wrong, as each misses where the
-            other finds: the first what was memorised, the second a group that overlaps with the rest. It is
-            `Confident()` alone for a score that has no value at which the given label ties with another, and
-            `Mixture()` where no averaged probabilities are known.
+        record: A record; scores; the folder that EasinessCallback wrote (scores of the whole training, such as the
+            area under the margin, use its online series, others the evaluation pass); or for `rule=Threshold()` the
+            folder that ThresholdRuns wrote, or a list of records or folders, one per run of the protocol.
+        rule: None for `Confident()` or `Mixture()`, whichever flags more labels, since each has a weakness: the first
+            misses memorised labels, the second a group that overlaps with the rest. It is always `Confident()` for a
+            score that has no value at which the given label ties with another, and always `Mixture()` without
+            averaged probabilities.
         score: Name of a registered score that ranks difficulty; or "self_confidence" or "normalized_margin", which are
-            taken from averaged probabilities: `probabilities`, or those of the record. None for what the given
-            scores are, "area_under_margin" by the threshold rule, and else "weighted_area_under_margin", which also
-            works for a training that goes on until wrong labels are memorised.
-        checkpoint: Index in the record; scores of the whole training end there. For a window that begins later give
+            computed from averaged probabilities: `probabilities`, or those of the record. None for the given scores
+            themselves, for "area_under_margin" with the threshold rule, and else for "weighted_area_under_margin",
+            which also works if training continues until label errors are memorised.
+        checkpoint: Index in the record; scores of the whole training end there. For a later start give
             `record.score(score, checkpoint, first=...)`, with `probabilities=record.probabilities()`.
         probabilities: Averaged over training or runs, or out of sample, floating point `(N, K)`: for suggested labels
-            and other tools. With a last column for the threshold class, that is taken out. By default those of the
-            record, where EasinessCallback(probabilities=True) wrote them; none for scores.
-        target: Labels as they are now, integers `(N,)`, -1 where not known: compared with those that were trained on.
+            and other tools. A last column for the threshold class is removed. By default those of the record, if
+            EasinessCallback(probabilities=True) wrote them; none for scores.
+        target: Current labels, integers `(N,)`, -1 where unknown, to compare with those trained on.
         refine: AUM-SE: keep a flag only where sample easiness at the given label is hard.
-        seed: Decides what is left of ties.
+        seed: Breaks remaining ties.
 
     Returns:
-        The table. Examples that were never seen, had losses of NaN, or were threshold examples in each run, are in its
-        `unseen` alone, and a `UserWarning` says how many. Another one names classes of which most is called wrong,
-        which may be rare or hard ones instead.
+        The table. Examples that were never seen, had NaN losses, or were threshold examples in each run are only in its
+        `unseen`, and a `UserWarning` gives their number. Another warning names classes in which most labels are
+        flagged, as these may just be rare or hard classes.
 
     Raises:
-        TypeError: `record`, `rule` or `refine` is of another type.
-        ValueError: The record lacks what is asked for, as online margins; there is one class; no example has a score;
-            labels have changed since they were trained on; the threshold class is a real one; or an argument is out of
+        TypeError: If `record`, `rule` or `refine` has the wrong type.
+        ValueError: If the record lacks required fields, such as online margins; there is only one class; no example has
+            a score; labels have changed since training; the threshold class is a real one; or an argument is out of
             range.
 
     Example:
@@ -107,7 +106,7 @@ def find_label_issues(
 
 
 def _check_types(rule: object, refine: object) -> None:
-    """Raise a TypeError for what is no rule or no Refine, which names what is meant."""
+    """Raise a TypeError that suggests a correction, unless `rule` is a Rule and `refine` a Refine."""
     if rule is not None and not isinstance(rule, Rule):
         way_out = "give Confident(), Mixture(), Gap(), Threshold(), Hardest(0.05) or None; a score is given as `score=`"
         if rule in ("confident", "mixture", "gap", "threshold"):
@@ -123,7 +122,7 @@ def _check_types(rule: object, refine: object) -> None:
 
 
 def _read(reader: SourceReader, record: Source | Sequence[Source]) -> list[LabelScores]:
-    """Read the source, or the runs of the threshold protocol: from the folder of both, or from a source each."""
+    """Read the source, or the runs of the threshold protocol: from their common folder, or from one source each."""
     sources: list[Any] = list(record) if isinstance(record, Sequence) and not isinstance(record, str) else [record]
     if len(sources) != 1 and not (reader.of_protocol and sources):
         raise ValueError(
@@ -138,12 +137,12 @@ def _read(reader: SourceReader, record: Source | Sequence[Source]) -> list[Label
 
 
 def _decide_by_default(labels: LabelScores) -> Decision:
-    """Decide by that of the default rules which calls most labels wrong, the first of equal ones."""
+    """Decide by the default rule that flags the most labels; the first one if equal."""
     labelled = (labels.given >= 0) & labels.known
     stale = labels.ends_early and not labels.probabilities_given
     rules: list[Rule] = [Mixture()]
     if labels.probabilities is not None and not stale and bool(labelled.any()):
-        # without a limit a mixture may call most labels wrong, where the model knows little yet
+        # without a limit a mixture may flag most labels while the model has learnt little
         rules = [Confident()] if labels.tie is None else [Confident(), Mixture()]
     decisions = [rule.decide(labels) for rule in rules]
     most = max(decisions, key=lambda decision: int(decision.flagged.sum()))
@@ -158,7 +157,7 @@ def _decide_by_default(labels: LabelScores) -> Decision:
 
 
 def _contradicted(labels: LabelScores) -> str:
-    """Return a sentence on how many labels the model contradicts, which an estimate can be compared with."""
+    """Return a sentence on how many labels the model contradicts, to compare with an estimate."""
     if labels.lead is None:
         return ""
     share = float((labels.lead[labels.known] < 0).double().mean())
@@ -169,7 +168,7 @@ def _contradicted(labels: LabelScores) -> str:
 def _table(decision: Decision) -> LabelIssues:
     labels, scores = decision.labels, decision.labels.scores
     order = labels.hardest_first()
-    # stable: what the refinement calls clean comes after what it leaves, each by score
+    # stable: flagged labels first, then the others, each by score
     order = order[(~decision.flagged[order]).long().argsort(stable=True)]
     given, suggested = labels.given, torch.full_like(labels.given, -1)
     if labels.probabilities is not None:

@@ -1,6 +1,6 @@
-"""The rules by which a label score calls labels wrong, each an object whose docstring states its assumption.
+"""The rules that flag label errors by a label score; the docstring of each states its assumption.
 
-A rule makes a `Decision` from `LabelScores`; `Refine` takes flags off it.
+A rule makes a `Decision` from `LabelScores`; `Refine` removes flags from it.
 """
 
 import math
@@ -20,20 +20,20 @@ from lightning_easiness.functional.sample_easiness import DEFAULT_TOL
 from lightning_easiness.labels.sources import LabelScores
 from lightning_easiness.labels.threshold import CombinedRuns
 
-_TOO_FEW = 30  # threshold examples of which no percentile says much
+_TOO_FEW = 30  # threshold examples, below which no percentile is reliable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Which labels a rule calls wrong, of the N examples in the order of the data set."""
+    """The labels that a rule flags, for the N examples in the order of the data set."""
 
-    labels: LabelScores  # what it was made from
-    flagged: Tensor  # the labels called wrong, bool (N,)
+    labels: LabelScores  # the scores that it is based on
+    flagged: Tensor  # bool (N,)
     rule: str
     explanation: str
-    threshold: float  # the easiest score that is called wrong
-    share: float = math.nan  # estimated fraction of wrong labels among those with a score
-    posterior: Tensor | None = None  # probability to be wrong (N,)
+    threshold: float  # the easiest flagged score
+    share: float = math.nan  # estimated fraction of label errors among the labels with a score
+    posterior: Tensor | None = None  # probability of a label error (N,)
 
 
 class Rule(ABC):
@@ -53,13 +53,13 @@ class Rule(ABC):
 
 @dataclass(frozen=True)
 class Confident(Rule):
-    """Confident learning: as many labels are wrong as averaged probabilities contradict, the hardest by the score.
+    """Confident learning: flags the number of labels that averaged probabilities contradict, the hardest by the score.
 
     Assumes that the model confuses classes only where labels are wrong; nothing about the distribution of the score. A
-    weak model therefore flags too many labels, and one that soon memorises wrong labels too few, with a `UserWarning`.
-    No second training. Where score and probabilities are of the online record, the probability of the given label is
-    that of the time of learning; see `functional.replace_confidence`. A label that the model prefers to all others is
-    never flagged.
+    weak model therefore flags too many labels, and one that quickly memorises label errors too few (with a warning).
+    Needs no second training. If score and probabilities come from the online record, the probability of the given label
+    is that at the time of learning; see `functional.replace_confidence`. A label that the model prefers to all others
+    is never flagged.
     """
 
     name: ClassVar[str] = "confident"
@@ -132,10 +132,10 @@ class _TwoGroups(Rule):
 
 @dataclass(frozen=True)
 class Mixture(_TwoGroups):
-    """Two Gaussian components of the score, of which the harder is wrong; see `functional.split_by_mixture`.
+    """Flags the harder of two Gaussian components of the score; see `functional.split_by_mixture`.
 
-    Assumes that the scores of right and of wrong labels are Gaussian each. Flags too many where clean examples are
-    skewed towards hard. No second training. A label that the model prefers to all others is never flagged.
+    Assumes that the scores of correct labels and of label errors are each Gaussian. Flags too many if clean examples
+    are skewed towards hard. Needs no second training. A label that the model prefers to all others is never flagged.
     """
 
     name: ClassVar[str] = "mixture"
@@ -149,10 +149,10 @@ class Mixture(_TwoGroups):
 
 @dataclass(frozen=True)
 class Gap(_TwoGroups):
-    """The best cut through the scores (Otsu's method), whose hard side is wrong; see `functional.split_by_gap`.
+    """Flags the hard side of the best cut through the scores (Otsu's method); see `functional.split_by_gap`.
 
-    Assumes two groups of similar spread and not too unequal size. No second training. A label that the model prefers to
-    all others is never flagged.
+    Assumes two groups of similar spread and not too unequal size. Needs no second training. A label that the model
+    prefers to all others is never flagged.
     """
 
     name: ClassVar[str] = "gap"
@@ -164,17 +164,17 @@ class Gap(_TwoGroups):
 
 @dataclass(frozen=True)
 class Threshold(Rule):
-    """The threshold protocol: wrong is what is as hard as examples trained under a class that does not exist.
+    """The threshold protocol: flags labels as hard as those of threshold examples, trained with an extra class.
 
-    Assumes that wrong labels look like such threshold examples; nothing about the distribution of the score. Takes what
-    ThresholdRuns trained, two trainings per seed: its folder, or the record of each half. The threshold examples are
-    those recorded under the last class. For a single run, give `target`, the labels of the data set.
+    Assumes that label errors behave like threshold examples; nothing about the distribution of the score. It uses the
+    runs of ThresholdRuns, two trainings per seed: its folder, or the record of each half. The threshold examples are
+    those recorded with the last class. For a single run, give `target`, the labels of the data set.
 
     Args:
-        percentile: Of the scores of the threshold examples, counted from the hard end, in [1, 100].
+        percentile: Percentile of the scores of the threshold examples, counted from the hard end, in [1, 100].
 
     Raises:
-        ValueError: The percentile is out of range, as a fraction is.
+        ValueError: If the percentile is out of range, for example a fraction.
 
     Example:
         >>> Threshold(percentile=0.99)
@@ -207,7 +207,7 @@ class Threshold(Rule):
         )
 
     def _warn_of_few(self, number: int) -> None:
-        """Warn where a percentile is a matter of chance: less than one threshold example is beyond it."""
+        """Warn if a percentile is a matter of chance, because less than one threshold example is beyond it."""
         if self.percentile == 100 or number * (100 - self.percentile) >= 100:
             return
         way_out = f"take percentile={int(100 - 100 / number)} or lower, or another rule"
@@ -221,13 +221,13 @@ class Threshold(Rule):
 
 @dataclass(frozen=True)
 class Hardest(Rule):
-    """The hardest labels, exactly as many as are asked for. Assumes nothing, and estimates nothing.
+    """Flags exactly the given number of hardest labels, without any assumption or estimate.
 
     Args:
         amount: A fraction in (0, 1) of the examples that have a score, or a number of examples of at least 0.
 
     Raises:
-        ValueError: `amount` is neither.
+        ValueError: If `amount` is neither.
 
     Example:
         >>> Hardest(0.05), Hardest(50)
@@ -256,16 +256,16 @@ class Hardest(Rule):
 
 @dataclass(frozen=True, eq=False)
 class Refine:
-    """AUM-SE: only the flags of examples that are hard at their given label, by sample easiness; fewer are false.
+    """AUM-SE: keeps only flags of examples that sample easiness finds hard at their given label; fewer are false.
 
     Args:
-        which: "hard", the better by far, or "easy"; see `functional.refine_by_sample_easiness`.
+        which: "hard", by far the better choice, or "easy"; see `functional.refine_by_sample_easiness`.
         easiness: Sample easiness at the given label, in [0, 1], `(N,)`; None for that of the record, or of the
             evaluation pass in the folder.
         tol: As in `functional.easiness_level`.
 
     Raises:
-        ValueError: `which` is neither.
+        ValueError: If `which` is neither.
 
     Example:
         >>> Refine(which="medium")

@@ -1,4 +1,4 @@
-"""What a selection is: one decision, `select(state)`, on which examples an epoch or a batch trains."""
+"""`Selection`: decides in `select(state)` which examples an epoch or a batch trains on."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from lightning_easiness.functional._rng import generator
 
 @dataclass(frozen=True)
 class SelectionState:
-    """What a selection can base its decision on. It is the same in every process.
+    """The input of a selection's decision, the same in every process.
 
     Attributes:
         num_examples: N, of the whole data set.
-        epoch: The epoch to select for; 0 where the selection is made once.
-        target: Labels of all examples, int64 `(N,)`, -1 where not known; None when none are known.
-        observed: What an evaluation pass saw at the current weights, where the selection needs it: "loss", "correct",
+        epoch: The epoch to select for; 0 if the selection is made once.
+        target: Labels of all examples, int64 `(N,)`, -1 where unknown; None if all are unknown.
+        observed: Fields of an evaluation pass at the current weights, if the selection needs it: "loss", "correct",
             "margin", "sample_easiness" and "el2n", `(N,)` each, on the CPU. For a selection that `remembers`, the
-            latest values of these fields, NaN where there are none. Else None.
-        seed: The selection's.
-        max_epochs: Length of the fit; None or negative where it has no such end.
-        batch: For a selection `per_batch`, the number of the batch in its epoch; all else here is about that batch.
-        has_memory: Whether a selection that `remembers` has anything to go by without another pass.
-        enough: Number chosen -> number needed, so that every process gets a batch and the minimum is met. What `select`
-            leaves missing is drawn afterwards; a selection that gives weights should choose enough itself.
+            latest values of its fields, NaN if there are none. Else None.
+        seed: The selection's seed.
+        max_epochs: Length of the fit; None or negative if it is not limited by epochs.
+        batch: For a selection `per_batch`, the number of the batch in its epoch; all other attributes describe it.
+        has_memory: Whether a selection that `remembers` has values to use without another pass.
+        enough: Number chosen -> number needed, so that every process gets a batch and the minimum is met. Missing
+            examples are drawn afterwards; a selection with weights should choose enough itself.
     """
 
     num_examples: int
@@ -46,7 +46,7 @@ class SelectionState:
 
     @property
     def identity(self) -> DataIdentity:
-        """The data set to select from, as far as it can be recognised."""
+        """Identity of the data set to select from."""
         return DataIdentity(self.num_examples, self.target)
 
     def generator(self) -> torch.Generator:
@@ -55,24 +55,24 @@ class SelectionState:
 
 
 class Selection(ABC):
-    """One decision: which examples of the whole data set to train on.
+    """Decides which examples of the whole data set to train on.
 
     Attributes:
-        every_epoch: Decide before each epoch; else once, before training.
-        needs_observation: Observe all examples at the current weights before each decision. This costs a forward pass,
-            unless the Trainer's EasinessCallback has just made it.
-        online: Use what the Trainer's EasinessCallback last saw of each example in the training forward, at no pass.
+        every_epoch: Decide before each epoch; otherwise once, before training.
+        needs_observation: Observe all examples at the current weights before each decision. This costs a forward pass
+            over the data, unless the Trainer's EasinessCallback has just made one.
+        online: Use the latest online observation of each example by the Trainer's EasinessCallback, without a pass.
         remembers: The fields to keep between decisions, and in Lightning's checkpoints, for a selection that does not
             observe before each one (see `observes_before`), or is `online`.
-        per_batch: Decide for each batch and remove its other examples before the training step: `select` is then asked
-            about the batch alone.
-        weighs: Whether it may give weights, so that training must have a loss that takes them.
+        per_batch: Decide for each batch and remove its other examples before the training step; `select` then sees only
+            the batch.
+        weighs: Whether it may return weights, so that the training loss must use them.
         minimum: A decision for an epoch that keeps fewer examples is filled up with random ones; by default to one
-            batch per process, as a fit ends when an epoch has no batch. One more per process is added where the last
-            batch would hold a single example, which batch norm refuses.
-        target: Labels of all examples as far as the selection has them, `(N,)`, or None.
-        seed: Of everything it draws.
-        replace_fn: (item, label) -> item, where items are neither `(x, label, ...)` nor mappings with the usual keys.
+            batch per process, since a fit ends when an epoch has no batch. If the last batch would hold a single
+            example, which batch norm does not accept, one more per process is added.
+        target: Labels of all examples known to the selection, `(N,)`, or None.
+        seed: Seed of all its draws.
+        replace_fn: (item, label) -> item, if items are neither `(x, label, ...)` nor mappings with the usual keys.
 
     Example:
         >>> from lightning_easiness import functional
@@ -102,7 +102,7 @@ class Selection(ABC):
         """Return the indices of the examples to train on, int64 `(n,)` in any order, or a bool mask `(N,)`."""
 
     def labels(self, state: SelectionState) -> Tensor | None:
-        """Return labels to train with, integers `(N,)`, negative where an example keeps its own; None to keep all."""
+        """Return labels to train with, integers `(N,)`, negative to keep an example's own; None to keep all."""
         return None
 
     def weights(self, state: SelectionState) -> Tensor | None:
@@ -110,9 +110,9 @@ class Selection(ABC):
         return None
 
     def observes_before(self, state: SelectionState) -> bool:
-        """Return whether to observe all examples before this decision; `state.observed` is not there yet."""
+        """Return whether to observe all examples before this decision; `state.observed` is not available yet."""
         return self.needs_observation
 
     def check(self, trainer: Trainer) -> None:
-        """Raise a ValueError where the selection does not fit the Trainer, before training starts."""
+        """Raise a ValueError before training if the selection does not fit the Trainer."""
         return  # most selections fit any Trainer

@@ -1,4 +1,4 @@
-"""SampleEasinessTraining (SET): each epoch, or each batch, on the examples whose easiness level matters now."""
+"""SampleEasinessTraining (SET): trains each epoch, or each batch, on examples of some easiness levels."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _OWNER = "SampleEasinessTraining"
 class SampleEasinessTraining(Selection):
     """Trains early epochs on everything, then on the examples of some levels of sample easiness at the current weights.
 
-    By default SET of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks": medium
-    examples alone (MO), of all examples, which a pass over the data before each epoch finds. ("easy",) is EO, ("hard",)
-    HO, ("easy", "medium") EMO, ("medium", "hard") MHO; with SELModule or SampleEasinessLoss it is SEL-SET.
+    The default is SET of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks": only
+    medium examples (MO), found by a pass over the data before each epoch. ("easy",) is EO, ("hard",) HO,
+    ("easy", "medium") EMO, ("medium", "hard") MHO; with SELModule or SampleEasinessLoss it is SEL-SET.
 
-    Medium examples alone are few, and a model that sees them alone forgets the others. Instead, also train on a random
-    `others_share` r of the other levels, drawn anew each epoch. Each of them weighs 1 / r, so that the gradients of an
-    epoch add up, in expectation, to those of all examples; with `final_epochs` on everything at the end:
+    Medium examples are few, and a model trained on them alone forgets the others. So also train on a random fraction r,
+    `others_share`, of the other levels, drawn again in each epoch. Each of these has a weight of 1 / r, so that the
+    expected gradients of an epoch add up to those of all examples. Add `final_epochs` on everything at the end:
 
         SampleEasinessTraining(
             early_epochs=2, others_share=0.5, final_epochs=2, online=True, rescore_every_n_epochs=None
@@ -40,23 +40,23 @@ class SampleEasinessTraining(Selection):
 
     Args:
         levels: "hard", "medium", "easy", or intervals (low, high) of sample easiness.
-        early_epochs: Epochs on everything at the beginning; the paper takes 10 to 20 % of all.
+        early_epochs: Epochs on everything at the beginning; the paper uses 10 to 20 % of all.
         by: "sample_easiness"; or "loss", the control L-SET: the same numbers of examples, by rank of the loss.
         per: "epoch"; or "batch", Algorithm 1 of the paper: batches are drawn from everything, and examples of other
             levels are removed from each before the training step.
-        others_share: Fraction of the examples of other levels that an epoch trains on too, in [0, 1).
+        others_share: Fraction of the examples of other levels to train on as well, in [0, 1).
         final_epochs: Epochs on everything at the end.
-        rescore_every_n_epochs: Make the pass before every so many epochs; in between, its result holds. None, with
-            `online`, for no pass at all.
-        online: Take the easiness of what is trained on from the training forward, through the EasinessCallback of the
-            Trainer, which must have one. Without passes and without `others_share`, an example that is not trained on
-            is never seen again, so that there are ever fewer.
+        rescore_every_n_epochs: Make a pass before every n-th epoch; in between, its result is reused. None, with
+            `online`, for no passes at all.
+        online: Update the easiness of the examples trained on from the training forward, through the Trainer's
+            EasinessCallback, which is required. Without passes and without `others_share`, an example that is not
+            trained on is never seen again, so their number only decreases.
         tol: Distance from 0 and from 1 that still counts as hard and as easy, in [0, 0.5).
-        minimum: Examples per epoch (or batch) at least; what is missing is drawn. See `Selection`.
-        seed: Of the draws.
+        minimum: Minimum number of examples per epoch (or batch), filled up at random. See `Selection`.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: If an argument is out of its range, or does not go with another.
+        ValueError: If an argument is out of range or incompatible with another.
 
     Example:
         >>> training = SampleEasinessTraining(early_epochs=1)
@@ -178,14 +178,14 @@ class SampleEasinessTraining(Selection):
         return functional.in_levels(easiness, self.levels, self.tol)
 
     def _num_drawn(self, chosen: Tensor, state: SelectionState) -> int:
-        """How many of the others: the asked fraction, or more where there would be too few examples in all."""
+        """Return how many of the others to draw: the requested fraction, or more if there would be too few examples."""
         count = int(chosen.sum())
         others = len(chosen) - count
         drawn = functional.fraction_to_count(self.others_share, others)
         return min(others, state.enough(count + drawn) - count)
 
     def _takes_everything(self, state: SelectionState) -> bool:
-        # nothing is observed, too, where the training forward alone is to be seen and training has not begun
+        # nothing is observed yet, either, if only the training forward is observed and training has not begun
         return self._is_on_everything(state) or state.observed is None
 
     def _is_on_everything(self, state: SelectionState) -> bool:

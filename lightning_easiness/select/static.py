@@ -21,13 +21,13 @@ Sampling = Literal["proportional", "beta", "top", "stratified", "window"]
 
 
 class Keep(Selection):
-    """Keeps exactly these examples, under other labels where these are given.
+    """Keeps exactly these examples, optionally with other labels.
 
     Args:
-        indices: Into the whole data set, each once.
-        labels: To train with, of the whole data set, integers `(N,)`, negative where an example keeps its own, as
-            `LabelIssues.corrections()` gives them; None to keep all.
-        replace_fn: (item, label) -> item, where items are neither `(x, label, ...)` nor mappings with the usual keys.
+        indices: Indices into the whole data set, each once.
+        labels: Labels to train with, for the whole data set, integers `(N,)`, negative to keep an example's own, as
+            returned by `LabelIssues.corrections()`; None to keep all.
+        replace_fn: (item, label) -> item, if items are neither `(x, label, ...)` nor mappings with the usual keys.
 
     Raises:
         TypeError: If `labels` is a mask.
@@ -66,21 +66,21 @@ class Ablation(Selection):
     Compare with the random baseline of equal size, `remove="random"`.
 
     Args:
-        scores: Of the whole data set; or the folder of a record, whose `score` is computed.
-        ratio: Fraction that is removed, in [0, 1).
+        scores: Scores of the whole data set; or the folder of a record, from which `score` is computed.
+        ratio: Fraction to remove, in [0, 1).
         remove: "easy", "hard" or "random".
-        sampling: How to find what is removed: "proportional" draws by difficulty (2019 paper), "beta" by rank (2018
-            paper), "top" cuts off one end, "stratified" covers all difficulties (coverage-centric selection), "window"
-            cuts off both ends; see `functional.ablate`.
-        seed: Of the draw.
+        sampling: How to choose the removed examples: "proportional" draws by difficulty (2019 paper), "beta" by rank
+            (2018 paper), "top" cuts off one end, "stratified" covers all difficulties (coverage-centric selection),
+            "window" cuts off both ends; see `functional.ablate`.
+        seed: Seed of the draw.
         class_balanced: Remove the same fraction of each class.
         hardest_dropped: Fraction of all examples, in [0, ratio], for "stratified" and "window".
-        num_strata: For "stratified".
-        score: Name of the score, where `scores` is a folder.
+        num_strata: Number of strata, for "stratified".
+        score: Name of the score, if `scores` is a folder.
 
     Raises:
         TypeError: If `scores` is neither Scores nor a folder.
-        ValueError: If an argument is out of range, scores are NaN, or targets that are needed are not known.
+        ValueError: If an argument is out of range, scores are NaN, or required targets are unknown.
 
     Example:
         >>> loss = torch.tensor([0.1, 2.0, 0.3, 0.2])
@@ -116,28 +116,28 @@ class Ablation(Selection):
 
 
 class Relabel(Selection):
-    """Trains on all examples, a fraction of them, chosen by easiness, under wrong labels.
+    """Trains on all examples, but with other labels for a fraction of them, chosen by easiness.
 
-    The examples are those that `Ablation` would remove with the same arguments. Compare with the random baseline of
-    equal size, `which="random"`. The defaults are "Corrupted labels" of "Empirical Study of Easy and Hard Examples in
-    CNN Training" (2018): uniform noise on examples chosen by the "beta" rule.
+    The chosen examples are those that `Ablation` would remove with the same arguments. Compare with the random baseline
+    of equal size, `which="random"`. The defaults are "Corrupted labels" of "Empirical Study of Easy and Hard Examples
+    in CNN Training" (2018): uniform noise on examples chosen by the "beta" rule.
 
     Args:
         scores, ratio, which, sampling, score: As in `Ablation`, where `which` is `remove`; all targets must be known.
-        noise: "uniform", any class, by chance the true one too; "next_class", c + 1; or labels for all, `(N,)`,
-            of which the chosen examples get theirs, where it is not negative.
-        seed: Of both draws.
-        num_classes: K; by default the largest target and one.
-        replace_fn: (item, label) -> item, where items are neither `(x, label, ...)` nor mappings with the usual keys.
+        noise: "uniform" for any class, possibly the true one; "next_class" for c + 1; or labels for all examples,
+            `(N,)`, which the chosen examples get where they are not negative.
+        seed: Seed of both draws.
+        num_classes: K; by default the largest target plus one.
+        replace_fn: (item, label) -> item, if items are neither `(x, label, ...)` nor mappings with the usual keys.
 
     Attributes:
         target: The true labels, `(N,)`.
-        new_labels: Those to train with, `(N,)`.
-        chosen_indices: The examples that were chosen, ascending.
-        changed_indices: Those whose label is now another one, ascending.
+        new_labels: The labels to train with, `(N,)`.
+        chosen_indices: The chosen examples, ascending.
+        changed_indices: The examples whose label has changed, ascending.
 
     Raises:
-        TypeError, ValueError: As `Ablation` does; ValueError too if labels are not known.
+        TypeError, ValueError: As in `Ablation`; ValueError also if labels are unknown.
 
     Example:
         >>> loss = torch.tensor([0.1, 2.0, 0.3, 0.2])
@@ -198,7 +198,7 @@ class Relabel(Selection):
 
 
 def _left(scores: Scores, ratio: float, remove: Which, sampling: Sampling, seed: int, **options: Any) -> Tensor:
-    """Return the examples that an ablation by these scores leaves."""
+    """Return the examples that an ablation by these scores keeps."""
     options |= {"higher_is_easier": scores.higher_is_easier, "tie_breaker": scores.tie_breaker}
     return functional.ablate(scores.values, ratio, remove, sampling, seed=seed, **options)
 
