@@ -58,13 +58,13 @@ class EasinessCallback(Callback):
         run: Name of the run under `dirpath`. By default "seed-<n>" after `seed_everything(n)`, else the next "run-<k>".
         module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2: How batches are read, as in `BatchReader`, whose
             `batch_size` is `probe_batch_size`.
-        exist_ok: Go on writing where a run of this name has checkpoints already; training that repeats a step replaces
-            its file. A Trainer that resumes from a Lightning checkpoint goes on in its run without it.
+        exist_ok: Continue a run of this name that already has checkpoints; a repeated step replaces its file. Not
+            needed if the Trainer resumes from a Lightning checkpoint.
         by_class: Log histograms for each class too.
         num_images: Images in a grid of the easiest and hardest; 0 for no grids.
 
     Attributes:
-        usage: The share of the data that each epoch trained on and its seconds, with their averages (ADU, ART).
+        usage: The fraction of the data that each epoch trained on and its seconds, with their averages (ADU, ART).
         reader: The `BatchReader`; selections use it too.
         folder: Folder of the runs of the latest fit; None before the first, and in trial runs without a `dirpath`.
 

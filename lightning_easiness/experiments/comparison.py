@@ -1,4 +1,4 @@
-"""`compare_selections`: runs on what each selection keeps, each trained and evaluated once, and their table."""
+"""`compare_selections`: trains and evaluates on the examples that each selection keeps, and tabulates the results."""
 
 from __future__ import annotations
 
@@ -60,37 +60,37 @@ def compare_selections(
     hardest_dropped: float = 0.0,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Train on what each method keeps at each ratio, under each seed, and tabulate a metric: Figure 4 of 2019.
+    """Train on the examples that each method keeps at each ratio, under each seed, and tabulate a metric.
 
-    Compare with "random" first; it is trained first, after everything, which is the first row. "easy" and "hard" remove
-    in one shot by the proportional rule of 2019, "stepwise" is `StepwiseCompression`, "stratified" is coverage-centric
-    selection. All go by the mean loss under the same seeds, measured once, in `dirpath/stepwise`. One-shot methods draw
-    anew under each seed, so that their spread includes that of the draw; "stepwise" keeps one set per ratio.
+    Figure 4 of the 2019 paper. "random" is the baseline and is trained first, after the runs on everything. "easy" and
+    "hard" remove in one shot by the proportional rule of 2019, "stepwise" is `StepwiseCompression`, "stratified" is
+    coverage-centric selection. All use the mean loss over the same seeds, measured once in `dirpath/stepwise`. One-shot
+    methods draw again for each seed, so that their spread includes the draw; "stepwise" has one set per ratio.
 
-    A smaller data set has fewer updates per epoch. `equal="epochs"` trains with the Trainer as it is; `equal="updates"`
-    gives each run the number of updates that a run on everything makes, as the argument `max_steps` of `make_trainer`:
+    A smaller data set has fewer updates per epoch. `equal="epochs"` uses the Trainer unchanged; `equal="updates"` gives
+    each run the number of updates of a run on everything, as the argument `max_steps` of `make_trainer`:
 
         def make_trainer(max_steps=-1):
             return Trainer(max_steps=max_steps, max_epochs=30 if max_steps < 0 else -1)
 
-    Killed, it goes on; a run for the table that was under way starts again. An EasinessCallback of the Trainer observes
-    the runs that measure, and is left out of those for the table. Results are in `dirpath/results`, one file per run
-    with all metrics, and the table in `dirpath/comparison-<equal>-<metric>.csv`.
+    After a kill it continues; an interrupted run for the table starts again. The Trainer's EasinessCallback, if any, is
+    used in the runs that measure easiness, and removed from those for the table. Results are in `dirpath/results`, one
+    file per run with all metrics, and the table in `dirpath/comparison-<equal>-<metric>.csv`.
 
     Args:
         make_trainer: As in `repeat_fit`; with a parameter `max_steps` for `equal="updates"`.
         make_module: As in `repeat_fit`; must log `metric` in its validation or test.
         datamodule: As in `repeat_fit`, with validation or test data.
         seeds: One run each.
-        ratios: Fractions that are removed, in (0, 1).
-        methods: Of "random", "easy", "hard", "stepwise" and "stratified".
-        dirpath: The folder of all that is trained here.
-        metric: Name under which the module logs it.
+        ratios: Fractions to remove, in (0, 1).
+        methods: Some of "random", "easy", "hard", "stepwise" and "stratified".
+        dirpath: Folder for all runs and results.
+        metric: Name of the metric that the module logs.
         evaluate: "validate" or "test", at the end of each run.
         equal: "epochs" or "updates".
         step: Fraction of the original data set that "stepwise" removes at a time.
         seed: Seed of the draws of "stepwise".
-        hardest_dropped: For "stratified", as in `functional.ablate`; at most the ratio is taken.
+        hardest_dropped: For "stratified", as in `functional.ablate`; limited to the ratio.
         progress: Show progress bars.
 
     Returns:
@@ -99,8 +99,8 @@ def compare_selections(
         "updates" (mean number of a run).
 
     Raises:
-        ValueError: An argument is out of its range; `metric` is not logged.
-        TypeError: `equal="updates"`, and `make_trainer` takes no `max_steps`.
+        ValueError: If an argument is out of range, or `metric` is not logged.
+        TypeError: If `equal="updates"` and `make_trainer` has no parameter `max_steps`.
 
     Example:
         >>> compare_selections(Trainer, LightningModule, [], ratios=[1.5], metric="val_acc")

@@ -1,4 +1,4 @@
-"""Stepwise compression of a data set. Once killed, it goes on from what is on disk and decides as if never killed."""
+"""Stepwise compression of a data set. After a kill it continues from disk, with the same result."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ class _Step:
 
 
 class StepwiseCompression:
-    """Removal of easy examples, a fraction of the original data set at a time, with easiness measured anew each time.
+    """Removes easy examples in steps, a fraction of the original data set at a time, and measures easiness each time.
 
-    "stepwise" of section 3.5 of "Empirical Study of Easy and Hard Examples in CNN Training" (2019). A step trains once
-    per seed, from scratch, on what is left, and takes the mean loss at the last checkpoint (LOW is easy). What stays is
-    drawn without replacement with probability proportional to it, from `seed` and the number of the step alone.
+    "stepwise" of section 3.5 of "Empirical Study of Easy and Hard Examples in CNN Training" (2019). Each step trains
+    once per seed, from scratch, on the remaining examples, and uses the mean loss at the last checkpoint (LOW is easy).
+    The examples to keep are drawn without replacement with probability proportional to it, from `seed` and the step.
 
     On disk, `dirpath/step-2` holds the runs of the second step, as `repeat_fit` writes them, and `kept-0.2.safetensors`
-    with "kept", the indices int64 (n,); "score", the mean loss float32 (N,), NaN where an example was gone before; and
-    "target" int64 (N,). Killed at any moment, it goes on where it was. A larger `ratio` later goes on from a smaller.
+    with "kept", the indices int64 (n,); "score", the mean loss float32 (N,), NaN for examples removed before; and
+    "target" int64 (N,). After a kill, it continues where it stopped. A larger `ratio` continues from a smaller one.
 
     Args:
         make_trainer, make_module, datamodule, seeds: As in `repeat_fit`, of every step.
-        ratio: Fraction of the examples that is removed in all, in (0, 1).
-        step: Fraction of the original data set that goes in a step, in (0, ratio]; the last step may be smaller.
+        ratio: Fraction of the examples to remove in total, in (0, 1).
+        step: Fraction of the original data set to remove per step, in (0, ratio]; the last step may be smaller.
         dirpath: The folder of the steps.
         seed: Seed of the draws.
         progress: Show bars over the steps and over the runs of a step.
@@ -92,7 +92,7 @@ class StepwiseCompression:
         self.dirpath, self.seed, self.progress = Path(dirpath), seed, progress
 
     def run(self) -> Tensor:
-        """Compress to `ratio` and return the indices of what is kept, ascending, int64 (n,).
+        """Compress to `ratio` and return the indices of the kept examples, ascending, int64 (n,).
 
         Raises:
             ValueError: `dirpath` holds another compression, or one of another data set; losses are NaN; the Trainer's
@@ -102,7 +102,7 @@ class StepwiseCompression:
         return self.kept_at(self.ratio)
 
     def kept_at(self, ratio: float) -> Tensor:
-        """Return what a compression to `ratio` keeps, int64 (n,); only steps that are not on disk are trained."""
+        """Return the examples kept at `ratio`, int64 (n,); trains only steps that are not on disk."""
         shares = self.shares(ratio)
         claim(self.dirpath / "compression.json", {"step": self.step, "seeds": self.seeds, "seed": self.seed})
         done: _Step | None = None
@@ -114,7 +114,7 @@ class StepwiseCompression:
         return done.kept
 
     def shares(self, ratio: float | None = None) -> list[float]:
-        """Return the fraction of the original data set that is gone after each step, on the way to `ratio`."""
+        """Return the fraction of the original data set removed after each step, up to `ratio`."""
         ratio = self.ratio if ratio is None else ratio
         check_ratio("StepwiseCompression", "ratio", ratio)
         whole, step = (Fraction(repr(float(number))) for number in (ratio, self.step))  # 3 * 0.1 is 0.3 here

@@ -1,7 +1,7 @@
-"""Seeded repeats of a training, one after the other, that survive being killed.
+"""Seeded repeats of a training, one after another, which continue after a kill.
 
 One process trains the seeds in turn on its device(s). Many devices and nodes need no coordination: start one process
-(group) per seed, each with `repeat_fit(..., seeds=[seed], dirpath=the same folder)`, by any scheduler, and load the
+(group) per seed, each with `repeat_fit(..., seeds=[seed], dirpath=the same folder)`, with any scheduler, and load the
 folder when they are done.
 """
 
@@ -44,26 +44,26 @@ def repeat_fit(
     """Train once per seed and return the record of all runs.
 
     Each seed trains from scratch under `seed_everything(seed, workers=True)` and writes the run "seed-<n>" under
-    `dirpath`. Complete runs are skipped. A run that was killed continues from the end of its last epoch and ends with
-    the numbers that it would have had, unless workers are persistent: their RNG states start anew. The caller's RNG
-    states are left as they were.
+    `dirpath`. Complete runs are skipped. A run that was killed continues from the end of its last complete epoch and
+    gives the same numbers as an uninterrupted one, unless workers are persistent: their RNG states are reset. The
+    caller's RNG states are unchanged.
 
     Args:
-        make_trainer: Return a new Trainer. Its EasinessCallback observes, under `dirpath`; without one, a callback with
-            a pass at each epoch's end is added. A function with a parameter named `seed` is given the seed.
-        make_module: Return a new LightningModule, likewise.
+        make_trainer: Returns a new Trainer. Its EasinessCallback records to `dirpath`; without one, a callback with a
+            pass at each epoch's end is added. If it has a parameter named `seed`, it gets the seed.
+        make_module: Returns a new LightningModule, likewise.
         datamodule: A LightningDataModule, a DataLoader for training, or a function that returns one for each run.
         seeds: One run each.
         dirpath: The folder of the runs.
         progress: Show a progress bar over the runs.
 
     Returns:
-        The record of these seeds' runs, of the series that the callback evaluates.
+        The record of these seeds' runs, with the callback's main series.
 
     Raises:
-        ValueError: No seed, or one twice; runs of different data sets; a factory that returns the same object again; a
-            Trainer with several EasinessCallbacks, or with fast_dev_run, which writes no record.
-        RuntimeError: Another process is training one of the seeds into the same folder.
+        ValueError: If there is no seed, or one twice; if runs have different data sets; if a factory returns the same
+            object again; if a Trainer has several EasinessCallbacks, or fast_dev_run, which writes no record.
+        RuntimeError: If another process is training one of the seeds in the same folder.
     """
     seeds = check_seeds("repeat_fit", seeds)
     folder = Path(dirpath)

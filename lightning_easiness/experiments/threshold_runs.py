@@ -1,4 +1,4 @@
-"""The threshold protocol: two trainings in which a few examples have a class that does not exist, to find label errors.
+"""The threshold protocol: two trainings in which some examples get an extra class, to find label errors.
 
 From "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
 """
@@ -32,13 +32,13 @@ from lightning_easiness.select.base import Selection, SelectionState
 
 
 class ThresholdExamples(Selection):
-    """All examples, N / (K + 1) of them under the class K, which does not exist.
+    """Trains on all examples, N / (K + 1) of them with the extra class K.
 
     The model needs K + 1 outputs. See `functional.threshold_examples` and `ThresholdRuns`.
 
     Args:
         num_classes: K, the number of real classes, 0 to K - 1.
-        part: 0 or 1, of two sets without a common example.
+        part: 0 or 1, one of two disjoint sets.
         seed: Seed of the draw, the same for both parts.
         replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
 
@@ -62,7 +62,7 @@ class ThresholdExamples(Selection):
         self.indices(2 * max(2, num_classes))  # raises what is wrong with the arguments
 
     def indices(self, num_examples: int) -> Tensor:
-        """Return the examples that get the class K, of a data set of this length: ascending, int64 (n,)."""
+        """Return the examples that get the class K in a data set of this length, ascending, int64 (n,)."""
         nothing = torch.zeros(num_examples, dtype=torch.int64)  # the draw goes by the length alone
         return functional.threshold_examples(nothing, self.num_classes, self.part, self.seed)
 
@@ -79,7 +79,7 @@ class ThresholdExamples(Selection):
         return labels
 
     def check_real(self, owner: str, target: Tensor) -> None:
-        """Raise a ValueError where a real label is the class K."""
+        """Raise a ValueError if an example already has the class K or a larger one."""
         wrong = (target >= self.num_classes).nonzero()[:, 0]
         if len(wrong):
             raise ValueError(
@@ -90,19 +90,19 @@ class ThresholdExamples(Selection):
 
 
 class ThresholdRuns:
-    """The two runs of the threshold protocol, which find label errors without an assumption on scores.
+    """The two runs of the threshold protocol, which find label errors without an assumption on the scores.
 
-    Each of the two trains with N / (K + 1) examples under the class K, which does not exist. How hard they are is how
-    hard a wrong label is. The sets have no example in common, so that each example has its own label in one run, and
-    most in both. It costs two trainings per seed. The labels are found by
+    Each trains with N / (K + 1) examples labelled with an extra class K; these are as hard as label errors. The two
+    sets are disjoint, so that each example has its own label in at least one run, and most examples in both. It costs
+    two trainings per seed. Find the label errors with
 
         find_label_issues(ThresholdRuns(...).run(), rule=Threshold())  # or from the folder
 
     On disk, `dirpath/half-0` and `dirpath/half-1` hold the runs, as `repeat_fit` writes them, and
-    `dirpath/threshold.json` the arguments of the draw. Killed at any moment, it goes on where it was.
+    `dirpath/threshold.json` the arguments of the draw. After a kill, it continues where it stopped.
 
-    Where the Trainer has an EasinessCallback, that one observes, which it must do online; else one is added that makes
-    no evaluation pass and averages probabilities, for suggested labels. `Refine()` needs an evaluation pass.
+    If the Trainer has an EasinessCallback, it must observe online; otherwise one is added, without an evaluation pass
+    and with averaged probabilities, for suggested labels. `Refine()` needs an evaluation pass.
 
     Args:
         make_trainer, datamodule, seeds: As in `repeat_fit`, of both halves; all of the data are trained on.

@@ -1,4 +1,4 @@
-"""`LabelIssues`: examples by how suspicious their labels are, as a table that goes to other tools."""
+"""`LabelIssues`: a table of examples, sorted by how suspicious their labels are, with exports to other tools."""
 
 import math
 from dataclasses import dataclass, replace
@@ -21,27 +21,27 @@ _SHOWN = 10
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelIssues(Table):
-    """Examples by how suspicious their labels are, most suspicious first. Made by `find_label_issues`.
+    """Examples sorted by how suspicious their labels are, most suspicious first. Created by `find_label_issues`.
 
     Attributes:
         index: The examples, int64 `(M,)`: all that have a score.
-        given: Their labels, int64 `(M,)`, -1 where not known.
-        suggested: Labels to give instead, int64 `(M,)`, -1 where not known; of use where `is_issue`.
+        given: Their labels, int64 `(M,)`, -1 where unknown.
+        suggested: Suggested labels, int64 `(M,)`, -1 where unknown; meant for rows with `is_issue`.
         score: `(M,)`, in the direction of `higher_is_easier`.
         spread: Standard deviation of the score over runs, `(M,)`, NaN for one run.
-        posterior: Probability that the label is wrong, `(M,)`, as far as the rule gives one, else NaN.
-        is_issue: Whether the label is called wrong, bool `(M,)`.
-        unseen: Examples without a score, int64 `(U,)`, ascending: neither clean nor wrong.
-        threshold: The easiest score that is called wrong.
+        posterior: Probability of a label error, `(M,)`, if the rule gives one, else NaN.
+        is_issue: Whether the label is flagged, bool `(M,)`.
+        unseen: Examples without a score, int64 `(U,)`, ascending; nothing is known about their labels.
+        threshold: The easiest flagged score.
         rule: Name of the rule: "confident", "mixture", "gap", "threshold" or "hardest".
-        estimated_share: Estimated fraction of wrong labels among the examples that have a score; NaN where the rule
-            estimates none.
+        estimated_share: Estimated fraction of label errors among the examples that have a score; NaN if the rule
+            gives no estimate.
         score_name: Name of the score.
         higher_is_easier: Direction of the score.
         num_examples: N, the length of the data set.
-        explanation: How all this came about, in sentences.
-        probabilities: Averaged probabilities `(N, K)` in the order of the data set, None where not known.
-        fingerprint: Names the data set.
+        explanation: The score, the rule and its assumption, in sentences.
+        probabilities: Averaged probabilities `(N, K)` in the order of the data set, None if unknown.
+        fingerprint: Hash of the data set's length and targets.
 
     Example:
         >>> from lightning_easiness import Scores, find_label_issues
@@ -96,7 +96,7 @@ class LabelIssues(Table):
 
     @property
     def flagged(self) -> Tensor:
-        """Examples whose label is called wrong, int64 `(n,)`, most suspicious first."""
+        """Flagged examples, int64 `(n,)`, most suspicious first."""
         return self.index[self.is_issue]
 
     @property

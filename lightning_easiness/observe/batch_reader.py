@@ -1,4 +1,4 @@
-"""`BatchReader`: from a batch and the model's output to one value per example."""
+"""`BatchReader`: computes one value per example from a batch and the model's output."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def find_logits(output: Any) -> Tensor | None:
 
 @dataclass(frozen=True)
 class BatchReader:
-    """How examples' observations are read off batches and the model's outputs.
+    """How to read batches and model outputs.
 
     Args:
         module: Name of the submodule that returns the logits, as "net" or "model.head". By default the
             LightningModule's `forward`, or its only child with parameters.
-        batch_fn: batch -> (inputs, targets), where a batch is neither `(x, y, ...)` nor a mapping with the usual keys.
-        logits_fn: What the module returns -> logits (B, K), where that is no tensor, tuple or object with `logits`.
+        batch_fn: batch -> (inputs, targets), if a batch is neither `(x, y, ...)` nor a mapping with the usual keys.
+        logits_fn: module output -> logits (B, K), if the output is not a tensor, a tuple or an object with `logits`.
         loss_fn: (logits, targets) -> (B,) losses, one per example, for tasks other than classification.
-        batch_size: Examples per batch of an evaluation pass; the loader's own by default.
+        batch_size: Examples per batch of an evaluation pass; by default the loader's own.
         sigma2: Noise variance of sample easiness, above 0.
 
     Raises:

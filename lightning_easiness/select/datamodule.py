@@ -1,4 +1,4 @@
-"""EasinessDataModule: a user's datamodule, of whose training data a selection says what each epoch trains on."""
+"""EasinessDataModule: wraps a user's datamodule so that a selection decides what each epoch trains on."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ _READER = "how batches are read is the EasinessCallback's; where there is none, 
 
 
 class EasinessDataModule(LightningDataModule):
-    """Trains on what a selection chooses from a datamodule's training data, and is that datamodule in all else.
+    """Trains on a selection of a datamodule's training data, and otherwise behaves like that datamodule.
 
     Hooks, state, hyperparameters, attributes and the validation, test and prediction loaders are the wrapped
-    datamodule's. The train loader keeps all settings of the user's; it reads the selected examples, perhaps under other
-    labels. With no selection, or one that keeps everything, it is the user's loader itself.
+    datamodule's. The train loader keeps all the user's settings and reads the selected examples, optionally with other
+    labels. Without a selection, or with one that keeps everything, it is the user's loader itself.
 
-    Indices are those of the whole data set. An EasinessCallback beside it still records all of it: online what was
-    trained on, under the labels that were trained with (`count` is 0 for the others), and in its evaluation pass every
-    example under its true label. A selection that observes the examples reads batches as the callback does, and uses
-    the callback's pass where it has just made one; else it makes a pass of its own.
+    Indices are those of the whole data set. An EasinessCallback still records all of it: online the examples trained
+    on, with the labels used in training (`count` is 0 for the others), and in its evaluation pass every example with
+    its original label. A selection that observes the examples reads batches as the callback does, and reuses the
+    callback's pass if it has just made one; otherwise it makes its own.
 
-    A selection for every epoch is made before the epoch's loader, at the current weights, alike in all processes. The
-    Trainer then reloads its train loader each epoch; a choice holds for as many epochs as the Trainer's own
-    `reload_dataloaders_every_n_epochs` says. A fit that is resumed within an epoch keeps the epoch's selection.
-    Learning-rate schedules that ask for `trainer.estimated_stepping_batches` take all epochs to be as long as the
-    first: let such a schedule step once per epoch.
+    A selection for every epoch is made before the epoch's loader, at the current weights, the same in all processes.
+    The Trainer then reloads its train loader each epoch, or each `reload_dataloaders_every_n_epochs`, if the user has
+    set it. A fit resumed within an epoch keeps the epoch's selection. Learning-rate schedules based on
+    `trainer.estimated_stepping_batches` assume that all epochs are as long as the first: let such a schedule step once
+    per epoch.
 
     Args:
         datamodule: A LightningDataModule with one train DataLoader over a map-style data set; or that DataLoader.
-        selection: What to train on: `Ablation`, `Relabel`, `Keep`, or a `Selection` of your own. None: everything.
-        val_dataloaders: For validation, where `datamodule` is a DataLoader.
-        reader: How batches are read, for selections that observe the examples; only where the Trainer has no
+        selection: What to train on: `Ablation`, `Relabel`, `Keep`, or your own `Selection`. None: everything.
+        val_dataloaders: For validation, if `datamodule` is a DataLoader.
+        reader: How to read batches, for selections that observe the examples; only if the Trainer has no
             EasinessCallback.
         check_target: Compare the labels that the data set lists with those of the selection's scores.
 
     Raises:
-        TypeError: If `datamodule` is neither, `selection` is none, or `val_dataloaders` is given beside a datamodule.
-        ValueError: If a fit begins with a `reader` beside an EasinessCallback, or on a selection that observes with two
-            of them that read batches differently.
+        TypeError: If `datamodule` or `selection` has the wrong type, or `val_dataloaders` is given with a datamodule.
+        ValueError: If a fit starts with a `reader` and an EasinessCallback, or with a selection that observes and two
+            callbacks that read batches differently.
 
     Example:
         >>> from lightning_easiness import Keep
@@ -97,7 +97,7 @@ class EasinessDataModule(LightningDataModule):
 
     @override
     def train_dataloader(self) -> Any:
-        """Return the user's train loader over what is selected for the epoch at hand."""
+        """Return the user's train loader over the selection for the current epoch."""
         loader = self.datamodule.train_dataloader()
         if self._fit is None:
             return loader
@@ -106,7 +106,7 @@ class EasinessDataModule(LightningDataModule):
 
     @property
     def val_dataloader(self) -> Any:
-        """The wrapped datamodule's hook; while only the train loader is to be reloaded, one that keeps its loaders."""
+        """The wrapped datamodule's hook, which keeps its loaders while only the train loader is reloaded."""
         hook = self.datamodule.val_dataloader
         holds = self._fit is not None and self._fit.reloads and is_overridden("val_dataloader", self.datamodule)
         return partial(self._fit.validation, hook) if holds and self._fit is not None else hook
@@ -118,7 +118,7 @@ class EasinessDataModule(LightningDataModule):
 
     @property
     def share_of_batches(self) -> float | None:
-        """The fraction of this epoch's examples that a selection `per_batch` has kept in this process; else None."""
+        """Fraction of this epoch's examples that a selection `per_batch` has kept in this process; else None."""
         return None if self._fit is None or self._fit.batch_work is None else self._fit.batch_work.fraction
 
     @override

@@ -1,6 +1,6 @@
-"""Figures that need no data set: a score's histogram, its curves through training, the data map, a comparison.
+"""Figures that need no data set: a score's histogram, its curves over training, the data map, a comparison.
 
-The colour-blind can distinguish the colours: blue is easy, vermilion is hard.
+The colours are safe for colour-blind readers: blue is easy, vermilion is hard.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _MOST_POINTS = 20_000  # of a data map: more hide one another, and take long to 
 
 
 def draw_histogram(scores: Scores, path: str | os.PathLike[str] | None = None, *, fraction: float = 0.1) -> Any:
-    """Draw how a score is distributed, with the easiest and the hardest fraction in colours.
+    """Draw the distribution of a score, with the easiest and the hardest fraction coloured.
 
-    A loss, or another score of which low is easy, has a logarithmic axis where it spans several powers of ten; what is
-    0 there, or far below all others, stands at its left end.
+    For a loss, or another score whose low values are easy, the axis is logarithmic if it spans several powers of ten;
+    values of 0, or far below all others, are drawn at its left end.
 
     Args:
-        scores: One score per example, from `record.score(...)`; what is not finite is left out.
+        scores: One score per example, from `record.score(...)`; values that are not finite are left out.
         path: Where the figure is saved, in the format of its suffix; None to not save it.
-        fraction: Fraction of the examples that is coloured at each end, in (0, 1].
+        fraction: Fraction of the examples to colour at each end, in (0, 1].
 
     Returns:
         A matplotlib Figure.
@@ -85,7 +85,7 @@ def draw_curves(
     *,
     checkpoint: int = -1,
 ) -> Any:
-    """Draw how a score changes during training: its mean over examples, its median, and the bands about it.
+    """Draw how a score changes during training: its mean over examples, its median, and bands around it.
 
     Args:
         record: At least two checkpoints; examples without a finite score at a checkpoint are left out there.
@@ -147,7 +147,7 @@ def draw_data_map(
     """Draw the data map: one point per example, its confidence against its variability, coloured by its correctness.
 
     From "Dataset Cartography: Mapping and Diagnosing Datasets with Training Dynamics" (Swayamdipta et al., 2020). The
-    dotted line is the largest variability that is possible.
+    dotted line is the largest possible variability.
 
     Args:
         record: At least two checkpoints with the cross-entropy and whether the prediction was right.
@@ -203,10 +203,10 @@ def draw_data_map(
 def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str] | None = None) -> Any:
     """Draw the metric against the fraction removed, one line per method: Figure 4 of the 2019 easiness paper.
 
-    Bars are one standard deviation over seeds; the dotted line is what training on everything reaches.
+    Error bars are one standard deviation over seeds; the dotted line is the result of training on everything.
 
     Args:
-        rows: What `compare_selections` returns.
+        rows: The rows that `compare_selections` returns.
         path: Where the figure is saved, in the format of its suffix; None to not save it.
 
     Returns:

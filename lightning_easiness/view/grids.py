@@ -1,6 +1,6 @@
 """Grids of images: the easiest and hardest examples, averages by class, and a TensorBoard folder of them.
 
-Data sets are read item by item: no more than the images of one grid are held.
+Data sets are read item by item, so that only the images of one grid are in memory.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def image_grid(
             with it under a key such as "image", "pixel_values", "x" or "input". An image is a Pillow image, a numpy
             array or a tensor: (H, W), (C, H, W) or (H, W, C), where C is 1, 3 or 4 (with opacity).
         indices: Examples, in the order in which they are shown.
-        captions: Words below each image; default "#index". Lines end at a line feed, long ones are broken.
-        columns: Images in a row; default about a square.
-        title: The first line is large, lines after it are smaller.
-        thumbnail: About the length of an image's longer side, in pixels. Small images are enlarged by a whole factor
-            without smoothing, large ones are reduced with antialiasing.
+        captions: Text below each image; default "#index". Lines end at a line feed; long lines are wrapped.
+        columns: Images per row; by default the grid is about square.
+        title: The first line is large, the following lines are smaller.
+        thumbnail: Approximate length of an image's longer side, in pixels. Small images are enlarged by an integer
+            factor without smoothing, large ones are reduced with antialiasing.
 
     Returns:
         uint8 (3, H, W). An example without an image leaves a blank box.
@@ -144,8 +144,8 @@ def averages_grid(
 ) -> Tensor:
     """Draw averages of easy, random and hard examples, one row per class, as Figure 2 of the 2019 easiness paper.
 
-    The more diverse the images, the more even is their average. All averages of the grid share one scale, so that this
-    can be compared. Cost: up to 3 * `max_images` reads of the data set per class.
+    The more diverse the images, the more uniform their average. All averages of the grid have the same scale, so that
+    they can be compared. Cost: up to 3 * `max_images` reads of the data set per class.
 
     Args:
         dataset: The data set that was observed, as in `image_grid`.
@@ -229,7 +229,7 @@ def write_tensorboard(
         scores: One score per example, from `record.score(...)`; or those of several checkpoints, of which the last has
             the grids.
         dataset: The data set that was observed, as in `image_grid`; None for the histogram alone.
-        log_dir: The folder; made where it is missing.
+        log_dir: The folder; created if missing.
         class_names: Names of the labels 0, 1, ...; default "label 0" and so on.
         num_images: Images on a grid of the easiest or hardest.
         fraction: Fraction of each class that is averaged, in (0, 1].
@@ -276,7 +276,7 @@ def _all_grids(
 
 
 def _order(scores: Scores, which: str, classes: Sequence[int] | None) -> Tensor:
-    """Examples that have a score, most extreme first, by the rule that `scores` has for ties."""
+    """Return the examples that have a score, most extreme first, with the tie rule of `scores`."""
     order = scores.hardest(1.0) if which == "hard" else scores.easiest(1.0)
     if classes is not None:
         order = order[torch.isin(scores.target[order], torch.tensor(list(classes), dtype=torch.int64))]
@@ -307,14 +307,14 @@ def _read_cells(dataset: Any, indices: Sequence[int], captions: Sequence[str]) -
 
 
 def check_dataset(owner: str, dataset: Any, identity: DataIdentity) -> None:
-    """Raise a ValueError where a data set has another length than the one that was observed."""
+    """Raise a ValueError if the length of a data set differs from that of the observed one."""
     if isinstance(dataset, Sized):
         here, way_out = f"The `dataset` of {owner}", "pass the data set that was observed."
         DataIdentity(len(dataset)).check_same(identity, here, "the one that was observed", way_out)
 
 
 def check_at_least_one(owner: str, name: str, value: int) -> None:
-    """Raise a ValueError where a number of images is no integer of at least 1."""
+    """Raise a ValueError unless a number of images is an integer of at least 1."""
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"The `{name}` of {owner} must be an integer of at least 1; got {value}.")
 

@@ -125,15 +125,15 @@ def save_image(image: Any, path: str | os.PathLike[str]) -> Path:
     """Save an image grid, or any other image, in the format that the suffix of `path` names.
 
     Args:
-        image: uint8 (3, H, W), as `image_grid` returns it; or a tensor, array or Pillow image of another kind. What is
-            neither bytes nor in [0, 1] is stretched between its least and its largest value.
-        path: Such as "hardest.png"; missing folders are made.
+        image: uint8 (3, H, W), as returned by `image_grid`; or another tensor, array or Pillow image. Values that are
+            neither bytes nor in [0, 1] are stretched between their minimum and maximum.
+        path: For example "hardest.png"; missing folders are created.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: `image` is no image, or the suffix names no format.
+        ValueError: If `image` is not an image, or the suffix is not that of an image format.
 
     Example:
         >>> import tempfile
