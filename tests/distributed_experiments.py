@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from lightning_easiness import LabelIssues, StepwiseCompression, Threshold, ThresholdRuns, find_label_issues
-from lightning_easiness.experiments._halves import ARGUMENTS_FILE
+from lightning_easiness.experiments.halves import ARGUMENTS_FILE
 from tests.repeated_runs import Data, never
 from tests.small import NUM_CLASSES, Net, Points, loader, trainer
 

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import num_examples
+from lightning_easiness.view.words import count_of
 
 
 class UsageMeter:
@@ -95,5 +96,5 @@ def log_average_usage(meter: UsageMeter, trainer: Trainer) -> None:
     if selection is None or epochs < 1:
         return
     use, seconds = meter.average_data_use(first), meter.average_epoch_seconds(first)
-    after = f" after the {first} early ones" if first else ""
-    rank_zero_info(f"Average data use {use:.1%} and {seconds:.2f} s per epoch over {epochs} epochs{after}.")
+    after = f" after {count_of(first, 'early epoch')}" if first else ""
+    rank_zero_info(f"Average data use {use:.1%} and {seconds:.2f} s per epoch over {count_of(epochs, 'epoch')}{after}.")

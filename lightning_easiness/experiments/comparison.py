@@ -7,7 +7,6 @@ import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,8 +117,17 @@ def compare_selections(
         )
     _check_evaluates(datamodule, evaluate)
     folder = Path(dirpath)
-    arguments = (make_trainer, make_module, datamodule, max(step, *ratios), step, seeds, folder / "stepwise")
-    compression = StepwiseCompression(*arguments, seed=seed, progress=progress)
+    compression = StepwiseCompression(
+        make_trainer,
+        make_module,
+        datamodule,
+        ratio=max(step, *ratios),
+        step=step,
+        seeds=seeds,
+        dirpath=folder / "stepwise",
+        seed=seed,
+        progress=progress,
+    )
     claim(folder / "comparison.json", {"seeds": seeds, "step": step, "seed": seed, "hardest_dropped": hardest_dropped})
     runs = _Runs(compression, folder / "results", metric, evaluate, hardest_dropped)
     if equal == "updates":
@@ -128,8 +136,9 @@ def compare_selections(
     with bar("Fit", len(cells) * len(seeds), 0, progress) as fits:
         rows = [runs.row(method, ratio, fits) for method, ratio in cells]
     if is_writer():
-        table = import_module("pandas").DataFrame(rows)
-        table.to_csv(folder / f"comparison-{equal}-{metric.replace('/', '-')}.csv", index=False)
+        import pandas as pd  # takes a while
+
+        pd.DataFrame(rows).to_csv(folder / f"comparison-{equal}-{metric.replace('/', '-')}.csv", index=False)
     return rows
 
 

@@ -22,7 +22,7 @@ from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import num_examples
 from lightning_easiness.experiments._factories import agreed, check_claim, claim, make, takes, with_selection
-from lightning_easiness.experiments._halves import ARGUMENTS_FILE, half_folders
+from lightning_easiness.experiments.halves import ARGUMENTS_FILE, half_folders
 from lightning_easiness.experiments.repeats import missing_run, observers, repeat_fit, run_name
 from lightning_easiness.observe.checks import only_loader
 from lightning_easiness.observe.evaluation import EvaluationPass

@@ -1,4 +1,7 @@
-"""Argument checks of public functions: each error is one sentence with the argument, the value and the way out."""
+"""Argument checks of public functions: each error is one sentence with the argument, the value and the way out.
+
+Private to the package, all of which may import it; not for users.
+"""
 
 import math
 from typing import NoReturn

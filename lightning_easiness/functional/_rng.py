@@ -1,4 +1,7 @@
-"""Generators for random decisions: a seed and a purpose give the same draw in every process and every call."""
+"""Generators for random decisions: a seed and a purpose give the same draw in every process and every call.
+
+Private to the package, all of which may import it; not for users.
+"""
 
 import torch
 

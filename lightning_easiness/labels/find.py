@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness._utils.renamed import refuse_renamed
-from lightning_easiness.experiments._halves import complete_runs, half_folders, protocol_folder
+from lightning_easiness.experiments.halves import complete_runs, half_folders, protocol_folder
 from lightning_easiness.labels.rules import Confident, Decision, Mixture, Refine, Rule, Threshold
 from lightning_easiness.labels.sources import LabelScores, Source, SourceReader
 from lightning_easiness.labels.table import LabelIssues

@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.experiments._halves import protocol_folder
+from lightning_easiness.experiments.halves import protocol_folder
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import SCORES, Scores, get_score
 

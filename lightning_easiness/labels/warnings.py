@@ -19,7 +19,8 @@ def warn_of_memorised_labels(decision: Decision) -> None:
         return
     right = [record.field("correct", checkpoint) for checkpoint in range(record.num_checkpoints)]
     weights = functional.learning_weights(torch.stack([rows.float().mean() for rows in right]))
-    learning = int((weights >= weights.max() / 2).nonzero()[-1])  # the last that still taught half as much as any
+    # the last checkpoint that still taught half as much as any
+    learning = int((weights >= weights.max() / 2).nonzero()[-1])
     memorised = int(((labels.lead < 0) & (right[-1].float().mean(0) > 0.5)).sum())
     flagged = int(decision.flagged.sum())
     if memorised > max(_MANY * len(labels.given), flagged):

@@ -169,21 +169,21 @@ def test_what_is_repeated_counts_once_and_what_is_cut_off_does_not(clock: Clock,
     assert again.usage.data_use[0] < 40 / SIZE
 
 
-@pytest.mark.parametrize("selects", [True, False])
+@pytest.mark.parametrize("early", [None, 1, 2])
 def test_logged_each_epoch_and_in_one_line_at_the_end(
-    selects: bool, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    early: int | None, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="lightning.pytorch")
     callback = EasinessCallback(tmp_path / "record", probe=None, sigma2=SIGMA2)
-    selection = SampleEasinessTraining(early_epochs=2) if selects else None
+    selection = SampleEasinessTraining(early_epochs=early) if early else None
     fit(selection, takes(clock), [callback], logger=CSVLogger(tmp_path, name="", version=""))
     for name, values in (("data_use", callback.usage.data_use), ("epoch_seconds", callback.usage.epoch_seconds)):
         tag = f"easiness/{name}"
         assert [row[tag] for row in logged(tmp_path, tag)] == pytest.approx(values)
-    use, seconds = callback.usage.average_data_use(2), callback.usage.average_epoch_seconds(2)
+    epochs = {None: "", 1: "4 epochs after 1 early epoch", 2: "3 epochs after 2 early epochs"}[early]
+    use, seconds = callback.usage.average_data_use(early or 0), callback.usage.average_epoch_seconds(early or 0)
     said = [record.getMessage() for record in caplog.records if "Average data use" in record.getMessage()]
-    expected = f"Average data use {use:.1%} and {seconds:.2f} s per epoch over 3 epochs after the 2 early ones."
-    assert said == [expected] * selects
+    assert said == [f"Average data use {use:.1%} and {seconds:.2f} s per epoch over {epochs}."] * bool(early)
 
 
 @pytest.mark.parametrize("stop", [(0, 2), (0, 6), (1, 0), (1, 2)], ids=str)

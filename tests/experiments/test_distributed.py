@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from lightning_easiness import EasinessRecord, Threshold, ThresholdExamples, find_label_issues
-from lightning_easiness.experiments._halves import ARGUMENTS_FILE
+from lightning_easiness.experiments.halves import ARGUMENTS_FILE
 from lightning_easiness.record.layout import is_complete
 from tests.distributed_experiments import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
 from tests.processes import run_script

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import multiprocessing
 import os
 import re
@@ -243,11 +244,24 @@ def test_a_run_goes_on_where_its_folder_was_moved_to(tmp_path: Path, monkeypatch
     assert recorded(tmp_path / "after") == recorded(tmp_path / "whole")
 
 
-DAMAGES = [lambda content: b"", lambda content: content[:500], lambda content: b"?" * 999]
+class Runs:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("unpickled",)
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=["empty", "cut", "other"])
-def test_a_damaged_resume_file(plain: Path, tmp_path: Path, damage: Any) -> None:
+def holding_code(content: bytes) -> bytes:
+    torch.save({**torch.load(io.BytesIO(content), weights_only=True), "more": Runs()}, file := io.BytesIO())
+    return file.getvalue()
+
+
+DAMAGES = [lambda content: b"", lambda content: content[:500], lambda content: b"?" * 999, holding_code]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["empty", "cut", "other", "code"])
+def test_a_damaged_resume_file(plain: Path, tmp_path: Path, damage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     module = Modules(1)
     with pytest.raises(ArithmeticError):
         repeat(tmp_path, make_module=module)
@@ -263,6 +277,7 @@ def test_a_damaged_resume_file(plain: Path, tmp_path: Path, damage: Any) -> None
         repeat(tmp_path, make_module=module)
     after = recorded(tmp_path / "seed-1")
     assert {name: after[name] for name in before} == before, "nothing is lost"
+    assert not Path("unpickled").exists()
     assert after == recorded(plain / "seed-1")
 
 

@@ -28,7 +28,7 @@ from lightning_easiness import (
     repeat_fit,
 )
 from lightning_easiness.cli.main import main
-from lightning_easiness.experiments._halves import ARGUMENTS_FILE
+from lightning_easiness.experiments.halves import ARGUMENTS_FILE
 from lightning_easiness.select.base import SelectionState
 from tests.distributed_experiments import Wide
 from tests.made_runs import whole
