@@ -69,17 +69,19 @@ def loader(dataset: Dataset | None = None, **options: Any) -> DataLoader:
     return DataLoader(Points() if dataset is None else dataset, **options)
 
 
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "max_epochs": 2,
+}
+
+
 def trainer(**options: Any) -> Trainer:
-    quiet = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "max_epochs": 2,
-    }
-    return Trainer(**{**quiet, **options})
+    return Trainer(**{**QUIET, **options})
 
 
 def streams() -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -75,22 +74,6 @@ def test_seconds_of_an_epoch_without_what_serves_no_training(clock: Clock) -> No
     assert meter.average_epoch_seconds(1) == pytest.approx(6)
     assert math.isnan(meter.average_data_use(3))
     assert math.isnan(meter.average_epoch_seconds(3))
-
-
-def test_the_state_is_plain_and_goes_on(clock: Clock) -> None:
-    meter, other = UsageMeter(), UsageMeter()
-    meter.start()
-    clock.now += 3
-    meter.end_epoch(1.0)
-    state = json.loads(json.dumps(meter.state_dict()))
-    clock.now += 3
-    meter.end_epoch(0.5)
-    assert len(state["data_use"]) == 1
-    other.load_state_dict(state)
-    other.start()
-    clock.now += 5
-    other.end_epoch(0.25)
-    assert (other.data_use, other.epoch_seconds) == ([1.0, 0.25], [3.0, 5.0])
 
 
 # -------------------------------------------------------------------------------------------------------- in a fit

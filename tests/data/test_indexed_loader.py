@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from lightning_easiness.data.indexed_loader import IndexSource, follow, unfollow
-from tests.small import Points, assert_identical, loader
+from tests.small import Points, loader
 
 
 class Indices(Points):
@@ -102,18 +102,6 @@ def test_several_followers() -> None:
     assert type(data) is DataLoader
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_the_same_to_the_bit(workers: int) -> None:
-    read = []
-    for is_followed in (False, True):
-        torch.manual_seed(4)
-        data = loader(Points(augment=workers > 0), num_workers=workers)
-        if is_followed:
-            followed(data)
-        read.append(([batch for _ in range(2) for batch in data], torch.get_rng_state()))
-    assert_identical(read[0], read[1])
-
-
 def test_the_loader_is_the_users_again() -> None:
     data: Any = Mine(Indices(), batch_size=8)
     source, before = IndexSource(), dict(vars(data))
@@ -130,15 +118,6 @@ def test_the_loader_is_the_users_again() -> None:
     assert {key: value for key, value in vars(data).items() if key != "given"} == before
     assert len(list(data)) == 7
     assert len(taken(source)) == 8  # of the time when it was followed
-
-
-def test_a_batch_that_is_none_has_no_hooks() -> None:
-    def drop_first(examples: list[Any]) -> Any:
-        return None if examples[0][1] == 0 else default_collate(examples)
-
-    data, source = followed(loader(Indices(), shuffle=False, collate_fn=drop_first))
-    check_epoch((batch for batch in data if batch is not None), source)
-    assert source.take() is None
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,6 @@ from torch.utils.data import (
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
-    default_collate,
     get_worker_info,
 )
 
@@ -288,13 +287,10 @@ def test_the_order_is_that_of_a_subset(options: dict[str, Any], generator: bool)
     assert read[0] == read[1]
 
 
-def test_loaders_of_the_users_own() -> None:
-    loud = selected_from(Loud(Numbers(), 10, batch_size=4))
-    by_ten = DataLoader(
-        Numbers(), batch_size=4, collate_fn=lambda items: default_collate([10 * item for item in items])
-    )
-    assert type(loud) is Loud
-    assert batches(loud) == batches(selected_from(by_ten)) == [[10 * i for i in batch] for batch in BY_FOUR]
+def test_a_loader_class_of_the_users_own() -> None:
+    made = selected_from(Loud(Numbers(), 10, batch_size=4))
+    assert type(made) is Loud
+    assert batches(made) == [[10 * i for i in batch] for batch in BY_FOUR]
 
 
 def test_workers_of_the_users_loader_are_not_shared() -> None:

@@ -202,27 +202,3 @@ def test_sums_against_a_dict_of_lists(steps: list[list[tuple[int, float, bool, f
     sums.clear()
     assert int(sums.totals()[0].sum()) == 0
     assert sums.totals()[1].tolist() == [-1] * 10
-
-
-def test_sums_do_not_depend_on_where_an_epoch_is_cut() -> None:
-    losses = torch.rand(30, 8, generator=torch.Generator().manual_seed(0))
-
-    def total(rows: Tensor) -> Tensor:
-        sums = EpochSums(8, ("loss",))
-        for row in rows:
-            sums.add(torch.arange(8), {"loss": row})
-        return sums.totals()[0]
-
-    whole = epoch_means(total(losses), ("loss",))["loss"]
-    for cut in range(1, 30):
-        assert torch.equal(epoch_means(total(losses[cut:]) + total(losses[:cut]), ("loss",))["loss"], whole)
-
-
-def test_sums_of_a_loss_alone() -> None:
-    sums = EpochSums(3, ("loss",))
-    sums.add(torch.tensor([2, 2]), {"loss": torch.tensor([1.0, 2.0], dtype=torch.float64)})
-    totals, target = sums.totals()
-    fields = epoch_means(totals, ("loss",))
-    assert fields.keys() == {"loss", "count"}
-    torch.testing.assert_close(fields["loss"], torch.tensor([math.nan, math.nan, 1.5]), equal_nan=True)
-    assert target.tolist() == [-1, -1, -1]
