@@ -24,7 +24,7 @@ from lightning_easiness.data.indexed_loader import check_indexable
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
 from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBE_FIELDS, BatchReader
-from lightning_easiness.observe.checks import check_submodule, only_loader, val_loader
+from lightning_easiness.observe.checks import check_submodule, only_loader
 from lightning_easiness.observe.evaluation import EvaluationPass, Pattern
 from lightning_easiness.observe.forward import candidate_modules
 from lightning_easiness.observe.online import OnlineObserver
@@ -327,13 +327,11 @@ class EasinessCallback(Callback):
 
     def _make_pass(self, trainer: Trainer) -> EvaluationPass:
         if isinstance(self.probe, DataLoader):
-            split, loader = "loader", self.probe
-        elif self.probe == "train":
-            split, loader = "train", only_loader(trainer.train_dataloader, "train")
-        else:
-            split, loader = "val", val_loader(trainer)
-        check_indexable(loader)
-        return EvaluationPass(split, loader, self.reader, self.patterns)
+            check_indexable(self.probe)
+            return EvaluationPass("loader", self.probe, self.reader, self.patterns)
+        loaders: Any = trainer.train_dataloader if self.probe == "train" else trainer.val_dataloaders
+        split = str(self.probe)
+        return EvaluationPass(split, only_loader(loaders, split), self.reader, self.patterns)
 
     def _evaluate(self, trainer: Trainer, epoch: int | None = None, at_epoch_end: bool = False) -> None:
         if self._pass is None or self._evaluated_step == num_steps(trainer):

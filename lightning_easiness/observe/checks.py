@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from torch.utils.data import DataLoader
 
-from lightning_easiness._utils.lightning import takes_dataloader_iter
 from lightning_easiness.data.indexed_loader import check_indexable
 from lightning_easiness.data.observation import Observation
 
@@ -23,15 +22,6 @@ def check_submodule(pl_module: LightningModule, name: str) -> None:
             f"The `module` of EasinessCallback names no submodule of {type(pl_module).__name__}: {name!r};"
             f" its submodules are {children}."
         ) from None
-
-
-def check_step(pl_module: LightningModule) -> None:
-    """Raise a TypeError where a training step takes its batches by itself."""
-    if takes_dataloader_iter(pl_module):
-        raise TypeError(
-            f"The training_step of {type(pl_module).__name__} takes batches off a `dataloader_iter` by itself, so the"
-            " examples of a step are unknown; give EasinessCallback online=False."
-        )
 
 
 def check_length(found: int, held: str, known: int) -> None:
@@ -60,6 +50,11 @@ def check_targets(observation: Observation) -> None:
 
 def only_loader(loaders: Any, split: str) -> DataLoader[Any]:
     """Return the loader of a split, which must be one."""
+    if split == "val" and loaders is None:
+        raise ValueError(
+            "EasinessCallback(probe='val') found no validation loader when training started; give the Trainer one, or"
+            " pass the loader itself, probe=DataLoader(...)."
+        )
     # not for training, where the batches of a list of one loader are lists of one batch
     if split == "val" and isinstance(loaders, (list, tuple)) and len(loaders) == 1:
         loaders = loaders[0]
@@ -70,13 +65,3 @@ def only_loader(loaders: Any, split: str) -> DataLoader[Any]:
         )
     check_indexable(loaders)
     return loaders
-
-
-def val_loader(trainer: Trainer) -> DataLoader[Any]:
-    """Return the validation loader, which must be one."""
-    if trainer.val_dataloaders is None:
-        raise ValueError(
-            "EasinessCallback(probe='val') found no validation loader when training started; give the Trainer one, or"
-            " pass the loader itself, probe=DataLoader(...)."
-        )
-    return only_loader(trainer.val_dataloaders, "val")

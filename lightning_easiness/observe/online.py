@@ -8,14 +8,14 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from lightning_easiness._utils.lightning import batch_is_finished, num_steps
+from lightning_easiness._utils.lightning import batch_is_finished, num_steps, takes_dataloader_iter
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import check_index, lost_indices
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
 from lightning_easiness.data.subset import num_examples
 from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means
 from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBABILITIES, BatchReader, count_classes
-from lightning_easiness.observe.checks import check_length, check_step, check_targets, only_loader
+from lightning_easiness.observe.checks import check_length, check_targets, only_loader
 from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
 
 SERIES = "train-online"
@@ -35,7 +35,11 @@ class OnlineObserver:
         names: tuple[str, ...] = ONLINE_FIELDS,
         probabilities: bool = False,
     ) -> None:
-        check_step(trainer.lightning_module)
+        if takes_dataloader_iter(trainer.lightning_module):
+            raise TypeError(
+                f"The training_step of {type(trainer.lightning_module).__name__} takes batches off a `dataloader_iter`"
+                " by itself, so the examples of a step are unknown; give EasinessCallback online=False."
+            )
         self._trainer = trainer
         self._reader = reader
         self._names = names
