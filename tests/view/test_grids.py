@@ -225,7 +225,7 @@ def test_what_cannot_be_shown_is_refused(call: Callable[[], object], message: st
 
 
 def test_old_names_are_refused_by_the_new_ones() -> None:
-    with pytest.raises(AttributeError, match=r"^lightning_easiness has no 'scores_sheet' any more: use scores_grid\.$"):
+    with pytest.raises(ImportError, match=r"^lightning_easiness has no 'scores_sheet' any more: use scores_grid\.$"):
         _ = lightning_easiness.scores_sheet
     with pytest.raises(TypeError, match=r"^averages_grid has no `most_pictures` any more: give `max_images`\.$"):
         averages_grid(DATA, THREE, most_pictures=3)
