@@ -55,7 +55,7 @@ class RunRecorder:
         self.write_waiting()
 
     def write_waiting(self, last_chance: bool = False) -> None:
-        """Write what is not on disk yet. A disk that is full for a while costs no checkpoint and stops no training."""
+        """Write pending checkpoints. A temporarily full disk neither loses a checkpoint nor stops the training."""
         while self._unwritten and self._writer is not None:
             observation = self._unwritten[0]
             try:
@@ -87,7 +87,7 @@ class RunRecorder:
             self._writer = None
 
     def _claim(self, dirpath: Path, sizes: Mapping[str, int]) -> str | None:
-        """Open the run's writer, or return what is wrong."""
+        """Open the run's writer, or return the error."""
         seed = os.environ.get("PL_GLOBAL_SEED")  # as `seed_everything` leaves it for the processes that it starts
         try:
             if self.run is None:

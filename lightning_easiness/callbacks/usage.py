@@ -44,11 +44,11 @@ class UsageMeter:
             self._paused += time.perf_counter() - began
 
     def leave_out(self, seconds: float) -> None:
-        """Leave out what was measured elsewhere."""
+        """Subtract time that was measured elsewhere."""
         self._paused += seconds
 
     def count(self, seconds: float) -> None:
-        """Count, for the epoch at hand, what was left out before and turned out to serve it."""
+        """Add time that was left out before to the current epoch."""
         self._carried += seconds
 
     def end_epoch(self, share: float) -> None:
@@ -78,7 +78,7 @@ class UsageMeter:
 
 
 def trained_share(trainer: Trainer, online: Observation | None) -> float:
-    """Return the share of the data that the epoch trained on; `online` is what was observed in it, if anything was."""
+    """Return the fraction of the data that the epoch trained on; `online` is its online observation, if any."""
     if online is not None:
         return float((online.fields["count"] > 0).float().mean())
     of_batches: float | None = getattr(getattr(trainer, "datamodule", None), "share_of_batches", None)

@@ -36,7 +36,7 @@ def make_data(datamodule: Any) -> Any:
 
 
 def with_selection(datamodule: Any, selection: Selection | None) -> Any:
-    """Return data as `repeat_fit` takes it, restricted to a selection; a TypeError is raised for what it does not."""
+    """Return data for `repeat_fit`, restricted to a selection; raise a TypeError for data of another type."""
     if _is_function(datamodule):
         return lambda: EasinessDataModule(datamodule(), selection)
     return EasinessDataModule(datamodule, selection)

@@ -121,7 +121,7 @@ class StepwiseCompression:
         return [float(min(number * step, whole)) for number in range(1, math.ceil(whole / step) + 1)]
 
     def measure(self, number: int, left: Tensor | None) -> EasinessRecord:
-        """Train the runs of a step on what is left, None for everything, where they are not complete on disk."""
+        """Train the runs of a step that are not complete on disk, on the examples in `left`, or on all for None."""
         data = with_selection(self.datamodule, None if left is None else Keep(left))
         folder = self.dirpath / f"step-{number}"
         record = repeat_fit(self.make_trainer, self.make_module, data, self.seeds, folder, progress=self.progress)

@@ -162,7 +162,7 @@ class ThresholdRuns:
         return self.dirpath / ARGUMENTS_FILE, {"num_classes": self.num_classes, "seed": self.seed}
 
     def run(self) -> list[EasinessRecord]:
-        """Train what is not complete on disk, and return the online record of each half.
+        """Train the runs that are not complete on disk, and return the online record of each half.
 
         Raises:
             ValueError: The module's head is not one wider than the real classes; a real label is the threshold class;

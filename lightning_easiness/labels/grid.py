@@ -1,4 +1,4 @@
-"""Label issues as images: what was given and what is suggested, side by side with the example."""
+"""Label issues as images: each example with its given and its suggested label."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def warn_of_unknown_scores(decision: Decision) -> None:
 
 
 def warn_of_classes(decision: Decision) -> None:
-    """Warn of classes of which more than half is called wrong, and far more than of all labels."""
+    """Warn of classes in which more than half of the labels are flagged, and far more than among all labels."""
     given = decision.labels.given
     counted = decision.labels.known & (given >= 0)
     sizes = torch.bincount(given[counted])

@@ -104,11 +104,11 @@ class ProbabilitySums:
         self._steps.add(index, {"": probabilities})
 
     def drop_steps(self) -> None:
-        """Forget what was not folded in."""
+        """Discard the observations that were not added up yet."""
         self._steps.clear()
 
     def fold(self, reduce: Callable[[Tensor], Tensor] = lambda values: values) -> None:
-        """Add up what was taken since the last time; `reduce` adds over all processes, which then all call this."""
+        """Add up the observations since the last call; `reduce` sums over processes, so all of them must call this."""
         index, rows = self._take()
         # a process may have seen nothing, and have no number of classes
         total, known = reduce(torch.tensor([rows.shape[1], rows.shape[1] > 0])).tolist()
@@ -138,7 +138,7 @@ class ProbabilitySums:
         return means
 
     def state(self) -> dict[str, Any]:
-        """Return what was folded in so far, as tensors; of a process that keeps no sums, the counts alone."""
+        """Return the sums so far, as tensors; only the counts in a process that keeps no sums."""
         state: dict[str, Any] = {"count": self.count.clone(), "num_classes": self._num_classes}
         return state if self._sums is None else {**state, "sums": self._sums.clone()}
 

@@ -74,7 +74,7 @@ class BatchReader:
 
     @property
     def loss_name(self) -> str:
-        """Name of the loss, as the record keeps it."""
+        """Name of the loss in the record."""
         if self.loss_fn is None:
             return "cross_entropy"
         named = getattr(self.loss_fn, "func", self.loss_fn)  # what a functools.partial is of
@@ -216,5 +216,5 @@ def _checked_losses(losses: Any, size: int, name: str) -> Tensor:
 
 
 def kind_of(value: Any) -> str:
-    """Say what was given where it is not what was asked for: dtype and shape of a tensor, else the type."""
+    """Describe a value for an error message: dtype and shape of a tensor, else the type."""
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

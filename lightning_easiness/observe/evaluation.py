@@ -1,4 +1,4 @@
-"""A pass over all examples at fixed weights that leaves no trace in the training."""
+"""A pass over all examples at fixed weights that does not affect the training."""
 
 from __future__ import annotations
 

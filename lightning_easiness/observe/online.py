@@ -195,7 +195,7 @@ class OnlineObserver:
         return reduced.cpu()
 
     def _totals(self, own: EpochSums) -> tuple[Tensor, Tensor]:
-        """Return sums (F + 1, N) and targets (N,) of the epoch so far, over all processes and what was restored."""
+        """Return sums (F + 1, N) and targets (N,) of the epoch so far, over all processes and the restored state."""
         sums, target = own.totals()
         sums = self._reduced(sums)
         seen = self._reduced(torch.stack([(target + 1) * (target >= 0), (target >= 0).long()]))
@@ -207,7 +207,7 @@ class OnlineObserver:
 
 
 def _taken_probabilities(observed: dict[str, Tensor]) -> Tensor:
-    """Take the probabilities out of what was observed."""
+    """Remove the probabilities from the observed fields and return them."""
     if PROBABILITIES not in observed:
         raise ValueError(
             "EasinessCallback(probabilities=True) averages the softmax of logits (B, classes) of examples that have a"

@@ -91,7 +91,7 @@ class BatchWork:
         return batch
 
     def _narrowed(self, batch: Any, size: int) -> tuple[Any, Tensor | None, int]:
-        """Return what is left of a batch, the weights of that, and how many examples it holds."""
+        """Return the rest of a batch, its weights, and its number of examples."""
         selection, trainer = self._selection, self._trainer
         least = min(selection.minimum or _LEAST_IN_A_BATCH, size)
         state = SelectionState(

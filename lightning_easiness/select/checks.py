@@ -1,4 +1,4 @@
-"""Checks of selections and of what they give; whoever calls them passes the selection's name as `owner`."""
+"""Checks of selections and of their results; callers pass the selection's name as `owner`."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Chooser:
         return Choice(state.epoch, size, kept, labels, checked_weights(name, selection.weights(state), size))
 
     def _completed(self, kept: Tensor, loader: DataLoader[Any], state: SelectionState, among: Tensor | None) -> Tensor:
-        """Add random examples where there are too few for an epoch, or refuse what was chosen once and for all."""
+        """Add random examples if there are too few for an epoch; raise if the selection is made only once."""
         needed = state.enough(len(kept))
         if self._selection.every_epoch:
             return filled_up(kept, state.num_examples, needed, state.generator(), among)

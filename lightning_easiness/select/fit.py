@@ -1,4 +1,4 @@
-"""The state of one fit on a selection: what was chosen, what is resumed, and what is changed on the Trainer."""
+"""The state of one fit on a selection: the choice, the resumed state, and the changes to the Trainer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lightning_easiness.select.chooser import Chooser
 
 
 class SelectedFit:
-    """One fit on a selection, from `begin` until `end`; without a Trainer, what is asked for outside a fit."""
+    """One fit on a selection, from `begin` until `end`; without a Trainer, the use of loaders outside a fit."""
 
     def __init__(self, selection: Selection, reader: BatchReader | None, check_target: bool) -> None:
         self.trainer: Any = None
@@ -63,7 +63,7 @@ class SelectedFit:
     # ------------------------------------------------------------------ loaders
 
     def train_loader(self, loader: DataLoader[Any]) -> DataLoader[Any]:
-        """Return the user's train loader over what is selected for the epoch at hand."""
+        """Return the user's train loader over the selection for the current epoch."""
         check_selectable(loader)
         if self.trainer is not None:
             check_consumers(self._selection, self.trainer.lightning_module)
@@ -135,7 +135,7 @@ class SelectedFit:
     # ------------------------------------------------------------------ state in Lightning's checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the choice that holds, the first epoch's, and what is remembered, as tensors and plain types."""
+        """Return the current choice, the first epoch's, and the remembered fields, as tensors and plain types."""
         state: dict[str, Any] = {}
         if self.choice is not None and self._is_kept:
             state["selection"] = {"rule": type(self._selection).__name__, **self.choice.state_dict()}

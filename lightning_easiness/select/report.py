@@ -18,7 +18,7 @@ _MOST_CLASSES_LOGGED = 100
 def report_choice(
     selection: Selection, trainer: Any, choice: Choice, target: Tensor | None, num_added: int, seconds: float
 ) -> None:
-    """Say and log what an epoch trains on, of which `num_added` were drawn at random."""
+    """Print and log the selection of an epoch; `num_added` of its examples were drawn at random."""
     name, epoch = type(selection).__name__, f"Epoch {choice.epoch}{'' if selection.every_epoch else ' and after'}"
     fractions, selected = class_fractions(choice, target), len(choice.kept) / choice.num_drawable
     missing = _missing([label for label, fraction in fractions.items() if fraction == 0])

@@ -246,7 +246,7 @@ def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]
 
 
 def scores_up_to(record: EasinessRecord, name: str, checkpoint: int) -> list[Scores]:
-    """Read a score at all checkpoints up to one, which alone warns of what is not known."""
+    """Compute a score at all checkpoints up to one; only that one warns of unknown values."""
     last = record.score(name, checkpoint)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -306,7 +306,7 @@ def _finite(owner: str, scores: Scores) -> NDArray[np.float64]:
 
 
 def _spans_powers_of_ten(values: NDArray[np.float64], scores: Scores) -> bool:
-    """Return whether a logarithmic axis shows more; never of what is high for easy examples, most even near its top."""
+    """Return whether a logarithmic axis shows more; never for scores with high easy values, mostly near the top."""
     positive = values[values > 0]
     if scores.higher_is_easier or values.min() < 0 or not len(positive):
         return False

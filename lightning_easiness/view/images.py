@@ -32,7 +32,7 @@ class NoImageError(ValueError):
 
 
 def item_image(item: object) -> object:
-    """Find the image in an item: the item itself, the first of a tuple, or what is under one of `IMAGE_KEYS`."""
+    """Find the image in an item: the item itself, the first of a tuple, or the value under one of `IMAGE_KEYS`."""
     if isinstance(item, Mapping):
         return next((item_image(item[key]) for key in IMAGE_KEYS if key in item), None)
     if isinstance(item, (tuple, list)):
@@ -47,7 +47,7 @@ def to_image(value: object) -> Tensor | None:
 
 
 def to_displayable(value: object) -> Tensor | None:
-    """Read what `to_image` reads as uint8; what is neither bytes nor in [0, 1] is stretched between its extremes."""
+    """Convert an image to uint8; values neither bytes nor in [0, 1] are stretched between their extremes."""
     image = _read(value)
     if image is None or image.dtype == torch.uint8:
         return image
