@@ -1,4 +1,4 @@
-"""Which of my training examples are easy, hard, redundant or wrong? A plugin for PyTorch Lightning.
+"""Which of my training examples are easy, hard, redundant or mislabelled? A plugin for PyTorch Lightning.
 
 Names are loaded when they are first used, so that `import lightning_easiness.functional` loads torch alone.
 """

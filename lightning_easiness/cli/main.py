@@ -53,7 +53,7 @@ def _overview() -> str:
     commands = "".join(f"  {name:9}{inspect.getdoc(command)}\n" for name, command in COMMANDS.items())
     return (
         f"usage: {PROGRAM} [--version] COMMAND [--help] [PATH] [options]\n\nWhich training examples are easy, hard,"
-        f" redundant or wrong? Of what EasinessCallback or repeat_fit recorded.\n\ncommands:\n{commands}"
+        f" redundant or mislabelled? Reads the records of EasinessCallback and repeat_fit.\n\ncommands:\n{commands}"
     )
 
 
