@@ -1,7 +1,9 @@
-"""A fit that ends with an error, for the tests of errors."""
+"""Fits and calls that end with an error, for the tests of errors."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,3 +45,12 @@ def refused(
     assert not any(part._forward_hooks for part in module.modules())
     assert "process_dataloader" not in vars(fit.strategy)
     return str(caught.value)
+
+
+def refused_call(error: type[Exception], call: Callable[[], Any], name: str) -> str:
+    """The message of the error that a call ends with: one sentence about the argument, with what was given."""
+    with pytest.raises(error) as caught:
+        call()
+    message = str(caught.value)
+    assert re.fullmatch(rf"The `{name}` of \w+ [^\n]*; got [^\n]*\.", message), message
+    return message

@@ -4,7 +4,6 @@ import copy
 import itertools
 import math
 import pickle
-import re
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from lightning_easiness import SampleEasinessLoss
 from lightning_easiness.losses import WeighsExamples
 from tests.functional import loss_references as reference
 from tests.functional.strategies import Reads
+from tests.refusing import refused_call as refused
 
 NUM_CLASSES = 4
 CLASS_WEIGHT = [0.5, 2.0, 1.25, 3.0]
@@ -220,15 +220,6 @@ def test_it_is_made_from_yaml():
 
 
 # ------------------------------------------------------------------------------------------ bad input
-
-
-def refused(error, call, name):
-    """The message: one sentence with the argument, and with a way out."""
-    with pytest.raises(error) as caught:
-        call()
-    message = str(caught.value)
-    assert re.fullmatch(rf"The `{name}` of \w+ [^\n]*; got [^\n]*\.", message), message
-    return message
 
 
 @pytest.mark.parametrize(
