@@ -133,7 +133,7 @@ class SampleEasinessLoss(WeighsExamples, nn.Module):
         check_weight(owner, "sel_weight", sel_weight)
         check_settings(owner, sigma2, floor)
         check_reduction(owner, reduction)
-        if not 0 <= label_smoothing <= 1:
+        if not (check.is_number(label_smoothing) and 0 <= label_smoothing <= 1):
             check.refuse(owner, "label_smoothing", "be in [0, 1]", label_smoothing)
         self.sel_weight = sel_weight
         self.sigma2 = sigma2
@@ -233,7 +233,7 @@ def _rows(logits: Tensor) -> Tensor:
 
 def check_weight(owner: str, name: str, value: float) -> None:
     """Raise ValueError unless the weight of SEL is finite and at least 0."""
-    if not 0 <= value < torch.inf:
+    if not (check.is_number(value) and 0 <= value < torch.inf):
         check.refuse(owner, name, "be a finite number of at least 0", value, "use for example 0.1")
 
 

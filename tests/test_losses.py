@@ -225,10 +225,10 @@ def test_it_is_made_from_yaml():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("sel_weight", value) for value in (-0.1, math.nan, math.inf)),
+        *(("sel_weight", value) for value in (-0.1, math.nan, math.inf, None)),
         *(("sigma2", value) for value in (0.0, -1e-4, math.nan, math.inf)),
         *(("floor", value) for value in (0.0, 1e-7, 2.0, math.nan)),
-        *(("label_smoothing", value) for value in (-0.1, 1.1, math.nan)),
+        *(("label_smoothing", value) for value in (-0.1, 1.1, math.nan, None)),
         ("reduction", "average"),
         ("reduction", None),
         ("weight", torch.ones(2, 2)),

@@ -256,12 +256,14 @@ def test_bad_batches_are_named(spoil: Any, message: str) -> None:
         ("sel_sigma2", -1.0),
         ("sel_floor", 0.5),
         ("sel_weight", -0.1),
+        ("sel_weight", None),
         ("sel_weight", math.nan),
         ("sel_start_epoch", -1),
         ("sel_warmup_epochs", -1),
+        ("sel_warmup_epochs", "a"),
     ],
 )
-def test_bad_settings_are_named(name: str, value: float) -> None:
+def test_bad_settings_are_named(name: str, value: Any) -> None:
     module = Lightning()
     setattr(module, name, value)
     for call in (lambda: Lightning(**{name: value}), lambda: module.sel(*batch())):

@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
 
+from lightning_easiness.functional import _checks as check
+
+_refuse = partial(check.refuse, "EasinessCallback")
+
 
 def check_arguments(callback: Any, at_steps: Any, probe_batch_size: int | None) -> None:
     """Raise a ValueError that names the argument of an EasinessCallback that is out of its range."""
-    for problem in _problems(callback, at_steps, probe_batch_size):
-        raise ValueError(problem)
-
-
-def _problems(callback: Any, at_steps: Any, probe_batch_size: int | None) -> Iterator[str]:
     every, probe, online, run = callback.every_n_epochs, callback.probe, callback.online, callback.run
-    if every is not None and (not isinstance(every, int) or every < 0):
-        yield f"The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got {every!r}."
+    if not (every is None or _is_count(every)):
+        _refuse("every_n_epochs", "be an integer >= 0 or None", repr(every))
     if not isinstance(at_steps, Collection):
-        yield f"The `at_steps` of EasinessCallback must be a list of steps; got {at_steps!r}."
+        _refuse("at_steps", "be a list of steps", repr(at_steps))
     for step in at_steps:
-        if not isinstance(step, int) or step < 0:
-            yield f"The `at_steps` of EasinessCallback must be integers >= 0; got {step!r}."
+        if not _is_count(step):
+            _refuse("at_steps", "be integers >= 0", repr(step))
     if not (probe is None or isinstance(probe, DataLoader) or probe in ("train", "val")):
-        yield f"The `probe` of EasinessCallback must be 'train', 'val', a DataLoader or None; got {probe!r}."
+        _refuse("probe", "be 'train', 'val', a DataLoader or None", repr(probe))
     if probe is None and not online:
-        yield "EasinessCallback(probe=None, online=False) observes nothing; turn one of them on."
+        raise ValueError("EasinessCallback(probe=None, online=False) observes nothing; turn one of them on.")
     if callback.probabilities and not online:
-        yield "The `probabilities` of EasinessCallback come from the training forward, but online=False; turn it on."
+        _refuse_use("probabilities", "come from the training forward, but online=False; turn it on")
     if probe is not None and every == 0 and not at_steps:
-        yield "The `probe` of EasinessCallback never runs: set `every_n_epochs` or `at_steps`, or probe=None."
+        _refuse_use("probe", "never runs: set `every_n_epochs` or `at_steps`, or probe=None")
     if probe is None and callback.patterns:
-        yield "The `patterns` of EasinessCallback are for the probe, but probe=None; turn it on."
+        _refuse_use("patterns", "are for the probe, but probe=None; turn it on")
     if probe_batch_size is not None and probe_batch_size < 1:
-        yield f"The `probe_batch_size` of EasinessCallback must be >= 1; got {probe_batch_size!r}."
+        _refuse("probe_batch_size", "be >= 1", probe_batch_size)
     if run is not None and (not run or Path(run).name != run or run.startswith(".")):
-        yield f"The `run` of EasinessCallback must be a folder's name; got {run!r}."
+        _refuse("run", "be a folder's name", repr(run))
+    if not _is_count(callback.num_images):
+        _refuse("num_images", "be an integer >= 0", repr(callback.num_images))
     for name, pattern in callback.patterns.items():
         if not name or any(separator in name for separator in "/\\\0"):
-            yield f"The `patterns` of EasinessCallback must have names that fit a folder's; got {name!r}."
+            _refuse("patterns", "have names that fit a folder's", repr(name))
         if not callable(pattern):
-            yield f"The `patterns` of EasinessCallback must be functions of the inputs; got {pattern!r} for {name!r}."
+            _refuse("patterns", "be functions of the inputs", f"{pattern!r} for {name!r}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _refuse_use(name: str, problem: str) -> None:
+    raise ValueError(f"The `{name}` of EasinessCallback {problem}.")

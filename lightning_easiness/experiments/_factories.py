@@ -92,6 +92,8 @@ def check_claim(path: Path, arguments: dict[str, Any]) -> None:
 
 def check_seeds(owner: str, seeds: Iterable[int]) -> list[int]:
     """Return the seeds as a list, at least one and all different."""
+    if not isinstance(seeds, Iterable):
+        raise TypeError(f"The `seeds` of {owner} must be integers, one for each run, as range(10); got {seeds!r}.")
     listed = [int(seed) for seed in seeds]
     if not listed:
         raise ValueError(f"The `seeds` of {owner} are empty; give one for each run, as range(10).")

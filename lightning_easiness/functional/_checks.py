@@ -196,6 +196,11 @@ def probabilities(owner: str, values: Tensor, given: Tensor) -> tuple[Tensor, Te
     return values, given
 
 
+def is_number(value: object) -> bool:
+    """Return whether this can be compared with numbers."""
+    return isinstance(value, int | float) or hasattr(value, "__float__")
+
+
 def choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
@@ -216,29 +221,29 @@ def unit_interval(owner: str, name: str, values: Tensor, what: str) -> None:
 
 def fraction(owner: str, value: float, name: str = "fraction", way: str = "a tenth is 0.1") -> None:
     """Raise ValueError unless the fraction is in (0, 1]."""
-    if not 0 < value <= 1:
+    if not (is_number(value) and 0 < value <= 1):
         refuse(owner, name, "be in (0, 1]", value, way)
 
 
 def tol(owner: str, value: float) -> None:
     """Raise ValueError unless the tolerance is in [0, 0.5)."""
-    if not 0 <= value < 0.5:
+    if not (is_number(value) and 0 <= value < 0.5):
         refuse(owner, "tol", "be in [0, 0.5), so that hard and easy do not overlap", value)
 
 
 def positive(owner: str, name: str, value: float) -> None:
     """Raise ValueError unless the number is finite and above 0."""
-    if not (value > 0 and math.isfinite(value)):
+    if not (is_number(value) and value > 0 and math.isfinite(value)):
         refuse(owner, name, "be a finite number above 0", value)
 
 
 def at_least(owner: str, name: str, value: int, least: int) -> None:
     """Raise ValueError unless the number is at least `least`."""
-    if not value >= least:
+    if not (is_number(value) and value >= least):
         refuse(owner, name, f"be at least {least}", value)
 
 
 def num_classes(owner: str, value: int) -> None:
     """Raise ValueError for fewer than two classes."""
-    if not value >= 2:
+    if not (is_number(value) and value >= 2):
         refuse(owner, "num_classes", "be at least 2", value, "with one class no label can be wrong")

@@ -77,7 +77,7 @@ def loss_of_log_wins(log_wins: Tensor, floor: float | None) -> Tensor:
 def check_settings(owner: str, sigma2: float, floor: float | None) -> None:
     """Raise ValueError unless `sigma2` is above 0 and `floor` below 0 or None."""
     check.positive(owner, "sigma2", sigma2)
-    if floor is not None and not floor < 0:
+    if floor is not None and not (check.is_number(floor) and floor < 0):
         must, way = "be the log of a probability, below 0, or None", "use for example math.log(1e-7)"
         check.refuse(owner, "floor", must, floor, way)
 

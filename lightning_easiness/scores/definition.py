@@ -62,6 +62,7 @@ def register_score(definition: ScoreDefinition) -> ScoreDefinition:
     """Make a score available by its name to `EasinessRecord.score` and the command line.
 
     Raises:
+        TypeError: If it is no ScoreDefinition.
         ValueError: If the name is taken, or `per` is neither "checkpoint" nor "trajectory".
 
     Example:
@@ -70,6 +71,8 @@ def register_score(definition: ScoreDefinition) -> ScoreDefinition:
         'worst_loss'
         >>> del SCORES["worst_loss"]
     """
+    if not isinstance(definition, ScoreDefinition):
+        raise TypeError(f"register_score() takes a ScoreDefinition; got {definition!r}.")
     if definition.name in SCORES:
         raise ValueError(f"A score {definition.name!r} is registered already: give yours another `name`.")
     if definition.per not in ("checkpoint", "trajectory"):

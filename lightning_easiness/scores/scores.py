@@ -10,6 +10,7 @@ from typing_extensions import override
 from lightning_easiness import functional
 from lightning_easiness._utils.tables import Table, to_pandas
 from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.functional import _checks as check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ class Scores(Table):
         identity: The data set: N, `target` and `fingerprint`.
 
     Raises:
+        TypeError: If one of them is no tensor, as a list, or the direction is no bool.
         ValueError: If `values` does not have shape `(N,)`, or another tensor does not have the same shape.
 
     Example:
@@ -63,10 +65,15 @@ class Scores(Table):
         tie_breaker: Tensor | None = None,
         seed: int = 0,
     ) -> None:
+        check.direction("Scores", higher_is_easier)
+        check.tensor("Scores", "values", values)
         if values.dim() != 1:
             raise ValueError(f"`values` must have shape (N,); got {tuple(values.shape)}.")
         for argument, tensor in {"spread": spread, "target": target, "tie_breaker": tie_breaker}.items():
-            if tensor is not None and tensor.shape != values.shape:
+            if tensor is None:
+                continue
+            check.tensor("Scores", argument, tensor)
+            if tensor.shape != values.shape:
                 raise ValueError(
                     f"`{argument}` must have one value per example, the shape of `values`, {tuple(values.shape)}; "
                     f"got {tuple(tensor.shape)}."

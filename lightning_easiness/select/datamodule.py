@@ -85,6 +85,8 @@ class EasinessDataModule(LightningDataModule):
     ) -> None:
         # LightningDataModule.__init__ is not called: the attributes that it would set are the wrapped datamodule's
         self.selection = check_selection(selection)
+        if not (reader is None or isinstance(reader, BatchReader)):
+            raise TypeError(f"The `reader` of EasinessDataModule must be a BatchReader or None; got {reader!r}.")
         self._reader, self._check_target = reader, check_target
         self._fit = self._new_fit()
         self.datamodule = restore_nested_hparams(_as_datamodule(datamodule, val_dataloaders), "datamodule")

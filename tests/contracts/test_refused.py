@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from lightning_easiness import EasinessCallback, EasinessRecord
+from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, Scores, register_score, repeat_fit
 from tests.refusing import Counts, refused
 from tests.small import Net, Points, loader, trainer
 
@@ -397,3 +397,44 @@ def test_other_targets_than_the_record(tmp_path: Path) -> None:
         " `run` or `dirpath`."
     )
     assert torch.equal(EasinessRecord.load(tmp_path).loss, before)
+
+
+KINDS: dict[str, tuple[type[Exception], Callable[[], Any]]] = {
+    "The `num_images` of EasinessCallback must be an integer >= 0; got -1.": (
+        ValueError,
+        lambda: EasinessCallback(num_images=-1),
+    ),
+    "The `num_images` of EasinessCallback must be an integer >= 0; got 'a'.": (
+        ValueError,
+        lambda: EasinessCallback(num_images="a"),  # type: ignore[arg-type]
+    ),
+    "The `reader` of EasinessDataModule must be a BatchReader or None; got 5.": (
+        TypeError,
+        lambda: EasinessDataModule(loader(), reader=5),  # type: ignore[arg-type]
+    ),
+    "The `values` of Scores must be a tensor; got list: convert it with torch.as_tensor().": (
+        TypeError,
+        lambda: Scores([1, 2, 3], higher_is_easier=True),  # type: ignore[arg-type]
+    ),
+    "The `spread` of Scores must be a tensor; got list: convert it with torch.as_tensor().": (
+        TypeError,
+        lambda: Scores(torch.ones(1), higher_is_easier=True, spread=[1.0]),  # type: ignore[arg-type]
+    ),
+    "The `higher_is_easier` of Scores must be True or False; got 'yes'.": (
+        TypeError,
+        lambda: Scores(torch.ones(3), higher_is_easier="yes"),  # type: ignore[arg-type]
+    ),
+    "register_score() takes a ScoreDefinition; got 5.": (TypeError, lambda: register_score(5)),  # type: ignore[arg-type]
+    "The `seeds` of repeat_fit must be integers, one for each run, as range(10); got 3.": (
+        TypeError,
+        lambda: repeat_fit(trainer, Counts, loader(), seeds=3),  # type: ignore[arg-type]
+    ),
+}
+
+
+@pytest.mark.parametrize("message", KINDS)
+def test_arguments_of_another_kind_are_named_in_one_sentence(message: str) -> None:
+    error, call = KINDS[message]
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == message
