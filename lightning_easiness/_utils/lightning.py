@@ -103,6 +103,13 @@ def add_hparams(module: Any, hparams: dict[str, Any]) -> None:
     module._hparams_name = argument
 
 
+def log_step(trainer: Any) -> int:
+    """Return the step at which Lightning's own numbers are logged now: the last one, counted from 0."""
+    loop = trainer.fit_loop.epoch_loop
+    batches = loop.batch_progress.current
+    return max(0, int(loop._batches_that_stepped) - int(batches.processed <= batches.completed))
+
+
 def set_callback_metrics(trainer: Any, metrics: Mapping[str, float]) -> None:
     """Let monitors see values in hooks in which Lightning's `log` refuses them, as on_train_end, or defers them."""
     trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})

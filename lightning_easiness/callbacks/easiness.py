@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_easiness._utils.lightning import StrategyHook, num_steps, trial_batches
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks.checks import check_arguments
 from lightning_easiness.callbacks.logging import log_images, log_observation, log_scalars
 from lightning_easiness.callbacks.recorder import RunRecorder
@@ -128,7 +129,7 @@ class EasinessCallback(Callback):
         self._pass: EvaluationPass | None = None
         self._restored: dict[str, Any] | None = None
         self._run_name: str | None = None
-        self._is_resumed = self._has_begun = False
+        self._is_resumed = self._has_begun = self._is_over = False
         self._open_epoch = self._last_epoch = -1  # whose end is still to be observed, and that ended last
         self._evaluated_step = -1
         self._last_step = 0
@@ -176,8 +177,9 @@ class EasinessCallback(Callback):
         if self.online:
             names = tuple(dict.fromkeys((*ONLINE_FIELDS, *(name for _, asked in self._listeners for name in asked))))
             self._online = OnlineObserver(trainer, self.reader, names, self.probabilities)
-        # Lightning calls no hook of ours where a fit that is resumed has nothing left to train
-        self._end_hook = StrategyHook(trainer, "teardown", before=lambda: self._end_untrained(trainer))
+        # after on_train_end, in which other callbacks may still change the weights; and Lightning calls no hook of ours
+        # where a fit that is resumed has nothing left to train
+        self._end_hook = StrategyHook(trainer, "teardown", before=lambda: self._end(trainer))
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -202,7 +204,7 @@ class EasinessCallback(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._end(trainer)
+        self._is_over = True
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -232,6 +234,9 @@ class EasinessCallback(Callback):
             sizes["train-online"] = self._online.num_examples
         if self.probe is not None:
             self._pass = self._make_pass(trainer)
+            if num_steps(trainer) not in self.at_steps and not trial_batches(trainer):
+                with self.usage.paused():
+                    self._pass.try_examples(trainer)
             sizes[self.series] = len(self._pass.dataset)
         folder = self.dirpath
         if folder is None and self.folder is not None and trainer.strategy.broadcast(self.folder.exists()):
@@ -240,27 +245,39 @@ class EasinessCallback(Callback):
         self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on)
         self._recorder.open(trainer, sizes)
         self.folder, self._run_name = self._recorder.dirpath, self._recorder.run
-        self._has_begun = True
+        self._has_begun, self._is_over = True, False
 
     def _end(self, trainer: Trainer) -> None:
         """Make the pass at the end of the fit, and complete the run."""
-        if self.every_n_epochs is None:
-            self._evaluate(trainer, self._last_epoch)
-        log_average_usage(self.usage, trainer)
-        self._last_fit = (id(trainer), num_steps(trainer))
-        self._recorder.complete()
-        if not trial_batches(trainer):
-            rank_zero_info(f"What was observed of each example: EasinessRecord.load({str(self.folder)!r}).")
-
-    def _end_untrained(self, trainer: Trainer) -> None:
-        """End a fit that was resumed with nothing left to train, as where it was stopped at its very end."""
         if self._is_resumed and not self._has_begun and trainer.train_dataloader is not None:
-            self._begin(trainer)
+            self._begin(trainer)  # resumed with nothing left to train, as where it was stopped at its very end
             if self._open_epoch >= 0:
                 self._end_epoch(trainer, self._open_epoch)
             if num_steps(trainer) in self.at_steps:
                 self._evaluate(trainer, self._last_epoch)
-            self._end(trainer)
+        elif not self._is_over:
+            return
+        is_evaluated = self.every_n_epochs is not None or self._evaluate_at_end(trainer)
+        log_average_usage(self.usage, trainer)
+        self._last_fit = (id(trainer), num_steps(trainer))
+        if self._recorder is not None and is_evaluated:
+            self._recorder.complete()
+            if not trial_batches(trainer):
+                rank_zero_info(f"What was observed of each example: EasinessRecord.load({str(self.folder)!r}).")
+
+    def _evaluate_at_end(self, trainer: Trainer) -> bool:
+        """Make the last pass; an error in it must not lose a training that is over, where no other process waits."""
+        try:
+            self._evaluate(trainer, self._last_epoch)
+        except Exception as error:
+            if trainer.world_size > 1:
+                raise
+            warn_user(
+                f"The evaluation pass at the end of the fit failed ({type(error).__name__}: {error}), so the record in"
+                f" '{self.folder}' holds only what was observed before, and its run counts as incomplete."
+            )
+            return False
+        return True
 
     def _close(self, keep_sums: bool = False) -> None:
         if self._online is not None:
@@ -312,7 +329,7 @@ class EasinessCallback(Callback):
         self.usage.end_epoch(trained_share(trainer, observation))
         used = {"data_use": self.usage.data_use[-1], "epoch_seconds": self.usage.epoch_seconds[-1]}
         metrics = {f"easiness/{name}": value for name, value in used.items()}
-        log_scalars(trainer, metrics, num_steps(trainer), at_epoch_end=at_epoch_end, reduce="mean")
+        log_scalars(trainer, metrics, at_epoch_end=at_epoch_end, reduce="mean")
         if observation is not None and self._online is not None:
             with self.usage.paused():
                 self._record(trainer, observation, at_epoch_end)

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from lightning_easiness._utils.lightning import is_named, set_callback_metrics
+from lightning_easiness._utils.lightning import is_named, log_step, set_callback_metrics
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.scores import Scores
@@ -25,7 +25,7 @@ _warned: set[str] = set()  # one warning is enough, not one per checkpoint
 
 
 def log_scalars(
-    trainer: Trainer, metrics: Mapping[str, float], step: int, *, at_epoch_end: bool = False, reduce: str = "max"
+    trainer: Trainer, metrics: Mapping[str, float], *, at_epoch_end: bool = False, reduce: str = "max"
 ) -> None:
     """Log numbers to every logger, and let ModelCheckpoint and EarlyStopping monitor them; call it in all processes.
 
@@ -41,12 +41,7 @@ def log_scalars(
     set_callback_metrics(trainer, metrics)
     if trainer.is_global_zero:
         for logger in trainer.loggers:
-            logger.log_metrics(dict(metrics), step=_last_step(step))
-
-
-def _last_step(num_steps: int) -> int:
-    """Return the step of a log after so many steps: the last one, counted from 0, as Lightning counts its own."""
-    return max(0, num_steps - 1)
+            logger.log_metrics(dict(metrics), step=log_step(trainer))
 
 
 def log_observation(
@@ -54,19 +49,20 @@ def log_observation(
 ) -> None:
     """Log one checkpoint of one series: numbers to every logger, histograms to TensorBoard.
 
-    Under "easiness/<series>/" there are "mean_loss" and "loss_spread" (standard deviation over examples), both of the
-    finite losses, "accuracy", "num_nan" and "num_inf"; and the histograms "loss", "margin", "sample_easiness" and
-    "el2n" of what is finite, with `by_class` "loss/class_<k>" too. Examples that were not seen are not counted.
+    Under "easiness/<series>/" there are "mean_loss" and "loss_spread" (standard deviation over examples), without
+    infinite losses and NaN where a loss is NaN, "accuracy", "num_nan" and "num_inf"; and the histograms "loss",
+    "margin", "sample_easiness" and "el2n" of what is finite, with `by_class` "loss/class_<k>" too. Examples that were
+    not seen are not counted.
     """
     prefix = f"easiness/{observation.series}"
     metrics = {f"{prefix}/{name}": value for name, value in _summary(observation.fields).items()}
-    log_scalars(trainer, metrics, observation.step, at_epoch_end=at_epoch_end)
+    log_scalars(trainer, metrics, at_epoch_end=at_epoch_end)
     loggers: list[Any] = trainer.loggers
     boards = [one.experiment for one in loggers if is_named(one, "TensorBoardLogger")]
     if boards and trainer.is_global_zero:
         for name, bins in _histograms(observation, by_class):
             for board in boards:
-                board.add_histogram_raw(f"{prefix}/{name}", **bins, global_step=_last_step(observation.step))
+                board.add_histogram_raw(f"{prefix}/{name}", **bins, global_step=log_step(trainer))
 
 
 def log_images(trainer: Trainer, dataset: Any, observation: Observation, num_images: int = 25) -> None:
@@ -90,16 +86,16 @@ def log_images(trainer: Trainer, dataset: Any, observation: Observation, num_ima
         if grid is None:
             return
         for write in writers:
-            write(f"easiness/{observation.series}/{end}", grid, _last_step(observation.step))
+            write(f"easiness/{observation.series}/{end}", grid, log_step(trainer))
 
 
 def _summary(values: Mapping[str, Tensor]) -> dict[str, float]:
     loss = values["loss"]
     seen = values["count"] > 0 if "count" in values else torch.ones_like(loss, dtype=torch.bool)
-    finite = loss[loss.isfinite()].double()
+    known = loss[seen & ~loss.isinf()].double()  # a NaN stays in the mean: whoever monitors it must see a divergence
     summary = {"num_nan": float((loss.isnan() & seen).sum()), "num_inf": float(loss.isinf().sum())}
-    if len(finite):
-        summary |= {"mean_loss": finite.mean().item(), "loss_spread": finite.std(correction=0).item()}
+    if len(known):
+        summary |= {"mean_loss": known.mean().item(), "loss_spread": known.std(correction=0).item()}
     if "correct" in values and bool(seen.any()):
         summary["accuracy"] = values["correct"][seen].double().mean().item()
     return summary

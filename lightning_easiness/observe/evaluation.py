@@ -65,6 +65,15 @@ class EvaluationPass:
         found = [self._observation(trainer, series, columns[series], epoch) for series in self._series]
         return [replace(observation, seconds=time.perf_counter() - began) for observation in found]
 
+    def try_examples(self, trainer: Trainer) -> None:
+        """Observe the first two examples, in every process: what cannot be evaluated is refused before training."""
+        loader, _ = ordered_loader(self._loader, batch_size=min(2, len(self.dataset)))
+        loader.num_workers = min(1, loader.num_workers)
+        forward = find_forward(trainer, self._reader.module)
+        with _at_rest(trainer), _isolated(loader, self.dataset):
+            index, batch = next(iter(loader))
+            self._observe(trainer, forward, batch, len(index))
+
     def observe_batch(self, trainer: Trainer, batch: Any, size: int) -> dict[str, Tensor]:
         """Observe one batch of `size` examples that is on the device already, in this process alone."""
         with _at_rest(trainer), isolated_rng():

@@ -48,7 +48,16 @@ def find_forward(trainer: Trainer, name: str | None) -> Callable[[Any], Any]:
             call_module(whole, inputs, signature_of=module)
         finally:
             handle.remove()
-        return outputs[0] if outputs else call_module(part, inputs)
+        if outputs:
+            return outputs[0]
+        try:
+            return call_module(part, inputs)
+        except Exception as error:
+            raise RuntimeError(
+                f"The module's forward never calls {name!r}, which does not take a batch's inputs either"
+                f" ({type(error).__name__}), so an evaluation pass gets no logits: let forward return them, or pass"
+                " probe=None."
+            ) from error
 
     return call_and_listen
 

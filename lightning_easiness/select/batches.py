@@ -66,7 +66,7 @@ class BatchWork:
                 f"Epoch {self._epoch}: {self._name} trained on {self.fraction:.1%} of the batches' {self._num_seen}"
                 f" examples{added}."
             )
-            log_scalars(self._trainer, {"easiness/selected_share": self.fraction}, self._trainer.global_step)
+            log_scalars(self._trainer, {"easiness/selected_share": self.fraction})
         self._num_seen = self._num_kept = self._num_added = 0
 
     def _work(self, batch: Any) -> Any:

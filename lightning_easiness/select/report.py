@@ -37,7 +37,7 @@ def report_choice(
     if len(fractions) <= _MOST_CLASSES_LOGGED:
         scalars |= {f"easiness/selected_share/class_{label}": value for label, value in fractions.items()}
     if trainer is not None:
-        log_scalars(trainer, scalars, trainer.global_step)
+        log_scalars(trainer, scalars)
 
 
 def _missing(labels: list[int]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
@@ -168,7 +168,7 @@ def test_a_second_fit_goes_on_in_its_folder_and_another_trainers_does_not(
 
 
 class CountsPasses(Net):
-    """Counts its forward passes in eval mode over the 53 examples, 7 batches each."""
+    """Counts its batches in eval mode: one is tried before training, and a pass over the 53 examples has 7."""
 
     batches = 0
 
@@ -209,7 +209,7 @@ def test_one_pass_at_the_final_weights(end: str, tmp_path: Path) -> None:
     if end == "max_time":
         step, epoch = int(record.steps[-1]), int(EasinessRecord.load(tmp_path / "record", "train-online").epochs[-1])
     assert (record.steps.tolist(), record.epochs.tolist()) == ([step], [epoch])
-    assert module.batches == 7
+    assert module.batches == 1 + 7
     check(record, -1, eval_forward(module), Points())
     assert json.loads((tmp_path / "record" / "run-0" / "run.json").read_text())["complete"]
 
@@ -229,8 +229,67 @@ def test_one_pass_is_made_also_where_the_end_is_asked_for_or_another_step_is(
 ) -> None:
     module = CountsPasses()
     trainer(callbacks=[EasinessCallback(tmp_path, **options)], max_epochs=epochs).fit(module, loader())
-    assert module.batches == 7
+    assert module.batches == 1 + 7
     assert EasinessRecord.load(tmp_path, "train-probe").steps.tolist() == [step]
+
+
+def test_what_cannot_be_evaluated_is_refused_before_training(tmp_path: Path) -> None:
+    class Detects(Net):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x) if self.training else {"boxes": x}
+
+    module = Detects()
+    with pytest.raises(TypeError, match="EasinessCallback reads logits"):
+        trainer(callbacks=[EasinessCallback(tmp_path)]).fit(module, loader())
+    assert module.losses == []
+
+
+def test_a_head_that_forward_does_not_reach_is_refused_before_training(tmp_path: Path) -> None:
+    class Headed(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(4, 4)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return torch.nn.functional.cross_entropy(self.head(self(batch[0])), batch[1])
+
+    fit = trainer(callbacks=[EasinessCallback(tmp_path, module="head")])
+    with pytest.raises(RuntimeError) as caught:
+        fit.fit(Headed(), loader())
+    assert str(caught.value) == (
+        "The module's forward never calls 'head', which does not take a batch's inputs either (RuntimeError), so an"
+        " evaluation pass gets no logits: let forward return them, or pass probe=None."
+    )
+    assert fit.global_step == 0
+
+
+def test_an_example_that_cannot_be_read_at_the_end_does_not_lose_the_training(tmp_path: Path) -> None:
+    class Broken(Points):
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            if index == 52:
+                raise OSError("unreadable")
+            return super().__getitem__(index)
+
+    class Ends(Net):
+        def on_fit_end(self) -> None:
+            self.ended = True
+
+    module, data = Ends(), Broken()
+    with pytest.warns(UserWarning, match=r"evaluation pass at the end of the fit failed \(OSError: unreadable\)"):
+        trainer(callbacks=[EasinessCallback(tmp_path)]).fit(
+            module, loader(data, shuffle=False, sampler=torch.utils.data.SubsetRandomSampler(range(52)))
+        )
+    assert module.ended
+    assert len(module.losses) == 14
+    assert EasinessRecord.load(tmp_path, "train-online").num_checkpoints == 2
+    assert not json.loads((tmp_path / "run-0" / "run.json").read_text())["complete"]
+
+
+def test_the_last_pass_sees_weights_that_another_callback_changes_at_the_end(tmp_path: Path) -> None:
+    module = Net()
+    averaging = StochasticWeightAveraging(swa_lrs=0.5, swa_epoch_start=1)
+    trainer(callbacks=[EasinessCallback(tmp_path), averaging], max_epochs=3).fit(module, loader())
+    check(EasinessRecord.load(tmp_path, "train-probe"), -1, eval_forward(module), Points())
 
 
 @pytest.mark.parametrize("error", [ArithmeticError, KeyboardInterrupt])

@@ -35,9 +35,11 @@ def board(tmp_path: Path) -> TensorBoardLogger:
     return TensorBoardLogger(tmp_path, name="board")
 
 
-def with_loggers(*loggers: Any, rank: int = 0) -> Any:
-    """What the functions need of a Trainer."""
-    return SimpleNamespace(loggers=list(loggers), is_global_zero=rank == 0, callback_metrics={})
+def with_loggers(*loggers: Any, rank: int = 0, steps: int = 1) -> Any:
+    """What the functions need of a Trainer, after so many steps."""
+    batches = SimpleNamespace(current=SimpleNamespace(processed=steps, completed=steps))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=steps, batch_progress=batches))
+    return SimpleNamespace(loggers=list(loggers), is_global_zero=rank == 0, callback_metrics={}, fit_loop=loop)
 
 
 def seen(
@@ -89,8 +91,8 @@ NUMBERS = ("mean_loss", "loss_spread", "accuracy", "num_nan", "num_inf")
 def test_numbers_go_to_every_logger_and_histograms_to_tensorboard(tmp_path: Path, board: Any) -> None:
     table = CSVLogger(tmp_path, name="table")
     fields = {"loss": LOSS, "correct": LOSS < 1.95, "margin": -LOSS, "el2n": LOSS / 10, "sample_easiness": LOSS / 9}
-    fit = with_loggers(table, board)
     for step in (0, 30):
+        fit = with_loggers(table, board, steps=step)
         log_observation(fit, seen("train-probe", step, TARGET, 5, **fields))
     table.save()
     values = dict(zip(NUMBERS, (2.45, LOSS.std(correction=0).item(), 0.4, 0, 0), strict=True))
@@ -112,20 +114,34 @@ def test_numbers_go_to_every_logger_and_histograms_to_tensorboard(tmp_path: Path
     assert histograms[0].histogram_value.max == pytest.approx(4.9)
 
 
-def test_losses_that_are_not_finite_and_examples_that_were_not_seen(board: Any) -> None:
-    loss = torch.tensor([1.0, 3.0, torch.nan, torch.inf, torch.nan])
-    fit = with_loggers(board)
-    correct, count = torch.tensor([True, True, False, False, False]), torch.tensor([2, 1, 1, 1, 0], dtype=torch.int32)
-    log_observation(fit, seen(loss=loss, correct=correct, count=count))
-    log_observation(fit, seen(step=2, loss=torch.full((4,), torch.nan)))
+def test_losses_that_are_not_finite(board: Any) -> None:
+    loss = torch.tensor([1.0, 3.0, torch.nan, torch.inf])
+    log_observation(with_loggers(board), seen(loss=loss, correct=torch.tensor([True, True, False, False])))
+    log_observation(with_loggers(board, steps=2), seen(loss=torch.full((4,), torch.nan)))
+    log_observation(with_loggers(board, steps=3), seen(loss=torch.tensor([1.0, 3.0, torch.inf])))
     events = read_events(board)
-    assert scalars(events, "easiness/s/num_nan") == [(0, 1.0), (1, 4.0)]
-    assert scalars(events, "easiness/s/num_inf") == [(0, 1.0), (1, 0.0)]
-    for name, value in (("mean_loss", 2.0), ("loss_spread", 1.0), ("accuracy", 0.5)):
-        assert scalars(events, f"easiness/s/{name}") == [(0, value)]
-    assert events.Tags()["histograms"] == ["easiness/s/loss"], "none of the count"
-    (histogram,) = events.Histograms("easiness/s/loss")
+    assert scalars(events, "easiness/s/num_nan") == [(0, 1.0), (1, 4.0), (2, 0.0)]
+    assert scalars(events, "easiness/s/num_inf") == [(0, 1.0), (1, 0.0), (2, 1.0)]
+    for name, value in (("mean_loss", 2.0), ("loss_spread", 1.0)):
+        logged = scalars(events, f"easiness/s/{name}")
+        assert [value != value for _, value in logged] == [True, True, False], "a NaN is not averaged away"
+        assert logged[2] == (2, value)
+    assert scalars(events, "easiness/s/accuracy") == [(0, 0.5)]
+    histogram, _ = events.Histograms("easiness/s/loss")
     assert (histogram.histogram_value.num, histogram.histogram_value.max) == (2, 3.0)
+
+
+def test_examples_that_were_not_seen_do_not_count(board: Any) -> None:
+    fields = {
+        "loss": torch.tensor([1.0, torch.nan, torch.nan]),
+        "correct": torch.tensor([True, False, False]),
+        "count": torch.tensor([2, 1, 0], dtype=torch.int32),
+    }
+    log_observation(with_loggers(board), seen(**fields))
+    events = read_events(board)
+    assert scalars(events, "easiness/s/accuracy") == [(0, 0.5)]
+    assert scalars(events, "easiness/s/num_nan") == [(0, 1.0)]
+    assert events.Tags()["histograms"] == ["easiness/s/loss"]
 
 
 def test_histograms_by_class(board: Any) -> None:
@@ -188,6 +204,21 @@ def test_what_is_observed_can_be_monitored(series: str, tmp_path: Path) -> None:
     assert probe.steps.tolist()[-1] == 21, "the end of a fit that stops early"
 
 
+def test_a_training_that_diverges_is_seen_by_those_who_monitor_it(tmp_path: Path) -> None:
+    class Diverges(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return super().training_step(batch, batch_idx) * (torch.nan if self.current_epoch == 1 else 1.0)
+
+    monitor = "easiness/train-online/mean_loss"
+    best, stop = ModelCheckpoint(tmp_path, "{epoch}", monitor, save_top_k=1), EarlyStopping(monitor)
+    fit = trainer(
+        callbacks=[best, stop, EasinessCallback(tmp_path / "record")], max_epochs=6, enable_checkpointing=True
+    )
+    fit.fit(Diverges(), loader())
+    assert fit.current_epoch == 2
+    assert Path(best.best_model_path).name == "epoch=0.ckpt"
+
+
 # ---------------------------------------------------------------------------------------------------------- images
 
 
@@ -204,7 +235,7 @@ def test_grids_in_tensorboard(tmp_path: Path, board: Any, monkeypatch: pytest.Mo
     loss = LOSS.clone()
     loss[49] = torch.nan
     for step in (10, 20):
-        fit = with_loggers(CSVLogger(tmp_path), board)
+        fit = with_loggers(CSVLogger(tmp_path), board, steps=step)
         log_images(fit, dataset, seen("val-probe", step, TARGET, loss=loss), 4)
     events = read_events(board)
     assert set(events.Tags()["images"]) == {"easiness/val-probe/hardest", "easiness/val-probe/easiest"}
@@ -270,7 +301,7 @@ def test_loggers_with_log_image_get_the_grids() -> None:
             self.shown.append((key, [image.mode for image in images], step))
 
     logger = Images()
-    log_images(with_loggers(logger), Augmented(), seen("train-probe", 7, TARGET, loss=LOSS))
+    log_images(with_loggers(logger, steps=7), Augmented(), seen("train-probe", 7, TARGET, loss=LOSS))
     assert logger.shown == [(f"easiness/train-probe/{end}", ["RGB"], 6) for end in ("hardest", "easiest")]
 
 

@@ -37,6 +37,8 @@ def test_probe_batch_size(size: int, tmp_path: Path) -> None:
     module, sizes = Net(), []
     patterns = {"spied": lambda x: sizes.append(len(x)) or x}
     record = probed(tmp_path, module, probe_batch_size=size, patterns=patterns)
+    tried, *sizes = sizes
+    assert tried == 2
     assert sizes == [len(part) for part in torch.arange(53).split(size)]
     check(record, -1, eval_forward(module), Points())
 
