@@ -198,13 +198,13 @@ def test_unknown_and_infinite_values(split):
 @splits
 @directions
 def test_nothing_easier_than_the_limit_is_flagged(split, higher_is_easier):
-    values = bells(40, 60)
-    given_values, limit = (values, 0.0) if higher_is_easier else (-values, -0.0)
+    values = bells(40, 60) + 3
+    given_values, limit = (values, 3.0) if higher_is_easier else (-values, -3.0)
     free, bounded = (
         split(given_values, higher_is_easier=higher_is_easier),
         split(given_values, higher_is_easier=higher_is_easier, limit=limit),
     )
-    assert torch.equal(bounded.flagged, free.flagged & (values <= 0))
+    assert torch.equal(bounded.flagged, free.flagged & (values <= 3))
     assert torch.equal(bounded.flagged, bounded.posterior >= 0.5)
     assert 0 < float(bounded.share) == float(free.share)
 

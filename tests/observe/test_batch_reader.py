@@ -159,6 +159,11 @@ class TestBatchReader:
             BatchReader(**options).observe(prediction, target, 2, fields=PROBE_FIELDS)
 
 
+def test_an_output_of_nan_is_never_right() -> None:
+    logits, target = torch.full((4, 3), torch.nan), torch.tensor([0, 1, 2, 0])
+    assert not BatchReader().observe(logits, target, 4, fields=PROBE_FIELDS)["correct"].any()
+
+
 # ---------------------------------------------------------------------------------------------- the sums of an epoch
 
 values = st.floats(-100, 100, width=32) | st.just(math.nan)
