@@ -11,6 +11,8 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import BatchSizeFinder, ModelCheckpoint
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -22,6 +24,9 @@ from torch.utils.data import (
 )
 
 from lightning_easiness import EasinessCallback, EasinessRecord
+from lightning_easiness.observe.accumulate import StepList
+from lightning_easiness.observe.online import OnlineObserver
+from tests.functional.strategies import Reads as Waits
 from tests.plain_forward import Traces, check_online
 from tests.selecting import IndexedPoints
 from tests.small import Net, Points, loader, trainer
@@ -208,3 +213,43 @@ def test_steps_that_are_skipped(tmp_path: Path) -> None:
     record = EasinessRecord.load(tmp_path / "easiness", series="train-online")
     assert record.count.sum(-1).tolist() == [[24, 24]]
     assert EasinessRecord.load(tmp_path / "easiness").num_checkpoints == 2
+
+
+class Reads(TorchFunctionMode):
+    """Refuses the methods that take values to the host, which on a CPU would pass unseen."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert getattr(func, "__name__", "") not in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__"), func
+        return func(*args, **(kwargs or {}))
+
+
+class Small(Waits):
+    """Refuses what waits for a device, and tensors of as many values as the data set has examples."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = super().__torch_dispatch__(func, types, args, kwargs)
+        assert all(one.numel() < MANY for one in tree_leaves(found) if isinstance(one, Tensor)), func
+        return found
+
+
+MANY = 20_000
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_a_step_reads_nothing_back_and_holds_nothing_as_long_as_the_data(
+    probabilities: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = []
+
+    def end_batch(observer: OnlineObserver, skipped: bool) -> None:
+        with Reads(), Small():
+            unwatched(observer, skipped)
+        watched.append(skipped)
+
+    unwatched = OnlineObserver.end_batch
+    monkeypatch.setattr(OnlineObserver, "end_batch", end_batch)
+    monkeypatch.setattr(StepList, "_MERGE_EVERY", 2)
+    callback = EasinessCallback(tmp_path, probe=None, probabilities=probabilities)
+    trainer(callbacks=[callback], max_epochs=1, limit_train_batches=5).fit(Net(), loader(Points(MANY)))
+    assert watched == [False] * 5
+    assert EasinessRecord.load(tmp_path).count.sum() == 40
