@@ -29,11 +29,15 @@ def check_arguments(callback: Any, at_steps: Any, probe_batch_size: int | None) 
     if probe is None and not online:
         raise ValueError("EasinessCallback(probe=None, online=False) observes nothing; turn one of them on.")
     if callback.probabilities and not online:
-        _refuse_use("probabilities", "come from the training forward, but online=False; turn it on")
+        raise ValueError(
+            "The `probabilities` of EasinessCallback come from the training forward, but online=False; turn it on."
+        )
     if probe is not None and every == 0 and not at_steps:
-        _refuse_use("probe", "never runs: set `every_n_epochs` or `at_steps`, or probe=None")
+        raise ValueError(
+            "The `probe` of EasinessCallback never runs: set `every_n_epochs` or `at_steps`, or probe=None."
+        )
     if probe is None and callback.patterns:
-        _refuse_use("patterns", "are for the probe, but probe=None; turn it on")
+        raise ValueError("The `patterns` of EasinessCallback are for the probe, but probe=None; turn it on.")
     if probe_batch_size is not None and probe_batch_size < 1:
         _refuse("probe_batch_size", "be >= 1", probe_batch_size)
     if run is not None and (not run or Path(run).name != run or run.startswith(".")):
@@ -49,7 +53,3 @@ def check_arguments(callback: Any, at_steps: Any, probe_batch_size: int | None) 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and value >= 0
-
-
-def _refuse_use(name: str, problem: str) -> None:
-    raise ValueError(f"The `{name}` of EasinessCallback {problem}.")

@@ -1,7 +1,4 @@
-"""Argument checks of public functions: each error is one sentence with the argument, the value and the way out.
-
-Private to the package, all of which may import it; not for users.
-"""
+"""Argument checks for all of this package: each error is one sentence with the argument, the value and the way out."""
 
 import math
 from typing import NoReturn

@@ -1,7 +1,4 @@
-"""Generators for random decisions: a seed and a purpose give the same draw in every process and every call.
-
-Private to the package, all of which may import it; not for users.
-"""
+"""Generators for random decisions, for all of this package: the same draw for a seed and a purpose in every process."""
 
 import torch
 
