@@ -14,7 +14,7 @@ from lightning_easiness.functional import _checks as check
 _refuse = partial(check.refuse, "EasinessCallback")
 
 
-def check_arguments(callback: Any, at_steps: Any, probe_batch_size: int | None) -> None:
+def check_arguments(callback: Any, at_steps: Any) -> None:
     """Raise a ValueError that names the argument of an EasinessCallback that is out of its range."""
     every, probe, online, run = callback.every_n_epochs, callback.probe, callback.online, callback.run
     if not (every is None or _is_count(every)):
@@ -38,8 +38,6 @@ def check_arguments(callback: Any, at_steps: Any, probe_batch_size: int | None) 
         )
     if probe is None and callback.patterns:
         raise ValueError("The `patterns` of EasinessCallback are for the probe, but probe=None; turn it on.")
-    if probe_batch_size is not None and probe_batch_size < 1:
-        _refuse("probe_batch_size", "be >= 1", probe_batch_size)
     if run is not None and (not run or Path(run).name != run or run.startswith(".")):
         _refuse("run", "be a folder's name", repr(run))
     if not _is_count(callback.num_images):

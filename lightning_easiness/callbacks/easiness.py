@@ -110,7 +110,7 @@ class EasinessCallback(Callback):
         self.exist_ok = exist_ok
         self.by_class = by_class
         self.num_images = num_images
-        check_arguments(self, at_steps, probe_batch_size)
+        check_arguments(self, at_steps)
         self.at_steps = tuple(sorted(set(at_steps)))
         self.reader = BatchReader(module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2)
         self._listeners: list[tuple[Callable[[Observation], None], tuple[str, ...]]] = []

@@ -68,9 +68,13 @@ class BatchReader:
     sigma2: float = DEFAULT_SIGMA2
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"The `batch_size` of BatchReader must be >= 1; got {self.batch_size!r}.")
-        check.positive("BatchReader", "sigma2", self.sigma2)
+        size = self.batch_size
+        if not (size is None or (isinstance(size, int) and size >= 1)):
+            raise ValueError(
+                "The `batch_size` of BatchReader (`probe_batch_size` of EasinessCallback) must be an integer >= 1 or"
+                f" None; got {size!r}."
+            )
+        check.positive("EasinessCallback or BatchReader", "sigma2", self.sigma2)
 
     @property
     def loss_name(self) -> str:

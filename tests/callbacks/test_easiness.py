@@ -23,6 +23,7 @@ from tests.small import Net, Points, assert_identical, loader, recorded, trainer
 # -------------------------------------------------------------------------------------------------------- arguments
 
 
+BATCH_SIZE = "The `batch_size` of BatchReader (`probe_batch_size` of EasinessCallback)"
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"every_n_epochs": -1}, "The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got -1."),
     ({"every_n_epochs": 0.5}, "The `every_n_epochs` of EasinessCallback must be an integer >= 0 or None; got 0.5."),
@@ -46,8 +47,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"every_n_epochs": 0},
         "The `probe` of EasinessCallback never runs: set `every_n_epochs` or `at_steps`, or probe=None.",
     ),
-    ({"probe_batch_size": 0}, "The `probe_batch_size` of EasinessCallback must be >= 1; got 0."),
-    ({"sigma2": 0.0}, "The `sigma2` of BatchReader must be a finite number above 0; got 0.0."),
+    *(
+        ({"probe_batch_size": size}, f"{BATCH_SIZE} must be an integer >= 1 or None; got {size!r}.")
+        for size in (0, "a")
+    ),
+    *(
+        (
+            {"sigma2": value},
+            f"The `sigma2` of EasinessCallback or BatchReader must be a finite number above 0; got {value}.",
+        )
+        for value in (0.0, -1, None)
+    ),
     *(
         ({"run": run}, f"The `run` of EasinessCallback must be a folder's name; got {run!r}.")
         for run in ("a/b", "", ".hidden")

@@ -149,8 +149,13 @@ class TestBatchReader:
             (torch.zeros(2, 3), [0, 1], {}, "and targets list. Pass logits_fn or batch_fn"),
             (None, TWO, {}, "got output NoneType"),
             (torch.zeros(2), torch.zeros(2), {"loss_fn": lambda p, t: 3.0}, r"shape \(2,\); got float"),
-            (None, TWO, {"batch_size": 0}, r"^The `batch_size` of BatchReader must be >= 1; got 0\.$"),
-            (None, TWO, {"sigma2": -1}, r"^The `sigma2` of BatchReader must be a finite number above 0; got -1\.$"),
+            (
+                None,
+                TWO,
+                {"batch_size": 0},
+                r"^The `batch_size` of BatchReader .* must be an integer >= 1 or None; got 0\.$",
+            ),
+            (None, TWO, {"sigma2": -1}, r"^The `sigma2` of .* BatchReader must be a finite number above 0; got -1\.$"),
         ],
     )
     def test_what_is_refused(self, prediction: Any, target: Any, options: Any, message: str) -> None:
