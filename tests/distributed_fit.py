@@ -46,7 +46,7 @@ class Keep(Callback):
         if self.at_start:
             self.keep(trainer, pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         if not self.at_start:
             self.keep(trainer, pl_module)
 

@@ -172,7 +172,7 @@ MOMENTS = {
     "when an epoch begins": Moment("on_train_epoch_start", 2),
     "in mid-epoch": Moment("on_train_batch_end", 2, 3),
     "before the run is complete": Moment("on_train_end", -1),
-    "when the run is complete": Moment("on_train_end", -1, before=False),
+    "when the run is complete": Moment("on_fit_end", -1),
 }
 CASES = [
     *(("plain", moment) for moment in MOMENTS),
@@ -198,7 +198,7 @@ class Kill(Callback):
         setattr(self, moment.hook, self.kill)
 
     def kill(self, trainer: Any, pl_module: Any, *batch: Any) -> None:
-        ends = self.moment.hook == "on_train_end"
+        ends = self.moment.hook in ("on_train_end", "on_fit_end")
         if ends or (trainer.current_epoch == self.moment.epoch and (not batch or batch[-1] == self.moment.batch)):
             die(self.error)
 

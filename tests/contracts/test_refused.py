@@ -251,9 +251,11 @@ CASES: dict[str, Refused] = {
         for options in (AT_START, EVALUATION, ONLINE)
     },
     "outputs of another batch size": Refused(OUTPUT_SIZE, options=AT_START, error=ValueError, module=Halves),
-    "outputs of another size, online": Refused(OUTPUT_SIZE, error=ValueError, module=HalvesOfMore, steps=1),
+    "outputs of another size, online": Refused(
+        OUTPUT_SIZE, options=ONLINE, error=ValueError, module=HalvesOfMore, steps=1
+    ),
     "targets of another batch size": Refused(
-        TARGET_SIZE, lambda: loader(collate_fn=lambda examples: default_collate(examples[1:])), error=ValueError
+        TARGET_SIZE, lambda: loader(collate_fn=lambda examples: default_collate(examples[1:])), ONLINE, error=ValueError
     ),
     **{
         f"a batch that is {found}, {options}": Refused(
