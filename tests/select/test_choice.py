@@ -94,3 +94,11 @@ def test_intervals_and_limits_that_ask_for_batches_and_those_that_ask_for_none()
     assert asked_for(1.0, 0.2) == asked_for(1.0, True) == 0
     assert asked_for(1.0, 5, check_val_every_n_epoch=None) == asked_for(1.0, 5, limit_val_batches=0) == 0
     assert (asked_for(0.25, 3), asked_for(0.5, 3), asked_for(0.5, 3, limit_val_batches=0.0)) == (4, 3, 2)
+
+
+def test_a_choice_comes_back_whole_from_its_state() -> None:
+    labels, weights = torch.tensor([-1, 2, -1, -1, -1]), torch.tensor([1.0, 0.0, 2.5, 1.0, 1.0])
+    choice = Choice(3, 5, torch.tensor([0, 2, 4]), labels, weights, num_left_out=1)
+    again = Choice.from_state_dict({"rule": "Sizes", **choice.state_dict()})
+    for name, value in vars(choice).items():
+        assert torch.equal(torch.as_tensor(getattr(again, name)), torch.as_tensor(value)), name
