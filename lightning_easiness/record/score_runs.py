@@ -29,6 +29,8 @@ class RunScores:
 
     def spread(self) -> Tensor:
         """Compute the standard deviation (ddof=1) over the runs that saw an example, `(N,)`; NaN for fewer than two."""
+        if len(self.alone) == 1:
+            return torch.full_like(self.values, torch.nan)
         seen = (~self.unseen).sum(0)
         rows = list(zip(self.alone, self.unseen, strict=True))  # one run at a time, so that R x N is in memory once
         means = sum(row.double().masked_fill_(unseen, 0) for row, unseen in rows) / seen
@@ -62,7 +64,7 @@ def score_runs(
         if holes
     ]
     values = _mean_over_seen(alone, unseen)
-    partly = int((unseen.any(0) & ~values.isnan()).sum())
+    partly = int((unseen.any(0) & ~values.isnan()).sum()) if len(runs) > 1 else 0
     gap = (
         f"{partly} of {len(values)} examples were seen in fewer than all {len(runs)} runs: their {definition.name} is "
         "the mean over those runs."
@@ -94,6 +96,8 @@ def _check(definition: ScoreDefinition, recorded: str, first: int, checkpoint: i
 
 
 def _mean_over_seen(rows: Tensor, unseen: Tensor) -> Tensor:
+    if len(rows) == 1:
+        return rows[0]
     if not unseen.any():
         return rows.mean(0)
     total = sum(row.masked_fill(missing, 0) for row, missing in zip(rows, unseen, strict=True))
@@ -144,7 +148,11 @@ def _run_score(
             lost = (unknown & seen).any(0)  # seen but unknown: the loss or the outputs were NaN
             holes += int((lost & ~unknown.all(0)).sum())
             unseen[-1] = scores[-1].isnan() & ~seen.all(0) & ~lost
-    return torch.cat(scores), torch.cat(unseen), holes
+    return _joined(scores), _joined(unseen), holes
+
+
+def _joined(blocks: Sequence[Tensor]) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(list(blocks))
 
 
 def _accuracy(file: ArrayFile) -> Tensor:
