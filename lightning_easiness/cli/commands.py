@@ -9,7 +9,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,11 +31,12 @@ class Source:
     """A score of a record."""
 
     path: Annotated[Path, "the folder that EasinessCallback or repeat_fit wrote, or one run in it"]
-    _: KW_ONLY
-    score: Annotated[str | None, "name of the score (usually mean_loss by default); see score --list"] = None
-    series: Annotated[str | None, "for example train-probe or train-online"] = None
-    checkpoint: Annotated[int, "0 is the first, -1 the last"] = -1
-    seed: Annotated[int, "seed of draws and of remaining ties"] = 0
+    score: Annotated[str | None, "name of the score (usually mean_loss by default); see score --list"] = field(
+        default=None, kw_only=True
+    )
+    series: Annotated[str | None, "for example train-probe or train-online"] = field(default=None, kw_only=True)
+    checkpoint: Annotated[int, "0 is the first, -1 the last"] = field(default=-1, kw_only=True)
+    seed: Annotated[int, "seed of draws and of remaining ties"] = field(default=0, kw_only=True)
 
     def read(self) -> tuple[easiness.EasinessRecord, easiness.Scores]:
         """Load the record and its score."""

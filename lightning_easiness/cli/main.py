@@ -13,7 +13,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from lightning_easiness.__about__ import __version__
 from lightning_easiness.cli.commands import COMMANDS, PROGRAM, Source
@@ -90,7 +90,10 @@ def _add_options(parser: ArgumentParser, owner: Any) -> list[str]:
     hints = get_type_hints(owner, include_extras=True)
     parameters = {name: each for name, each in inspect.signature(owner).parameters.items() if name != "source"}
     for name, parameter in parameters.items():
-        kind, text = get_args(hints[name])
+        hint = hints[name]
+        if get_origin(hint) is Union:  # Python 3.10 makes a default of None an Optional[Annotated[...]]
+            hint = get_args(hint)[0]
+        kind, text = get_args(hint)
         settings: dict[str, Any] = {"type": kind, "help": text}
         of_list = [each for each in (kind, *get_args(kind)) if get_origin(each) is list]
         if kind is bool:
