@@ -143,6 +143,22 @@ def example_indices(dataset: Any, keys: Any) -> Any:
     return dataset.indices[keys if isinstance(keys, (int, Tensor)) else torch.as_tensor(keys)]
 
 
+def source_index(dataset: Any) -> Tensor | None:
+    """Return the index of each example of `dataset` in its source, int64 (N,); None if it is itself the source.
+
+    The source of a torch `Subset` or a part of a `random_split` is the data set that it was taken from, through any
+    depth. N is `num_examples(dataset)`: examples are counted in the whole data set behind an outer SelectedDataset.
+    """
+    return _positions(whole(dataset))
+
+
+def _positions(dataset: Any) -> Tensor | None:
+    if not isinstance(dataset, (Subset, SelectedDataset)):
+        return None
+    index, outer = torch.as_tensor(dataset.indices, dtype=torch.int64), _positions(dataset.dataset)
+    return index if outer is None else outer[index]
+
+
 def known_target(dataset: Any) -> Tensor | None:
     """Return the labels that a data set lists, int64 (N,); None if they cannot be found without reading items."""
     if isinstance(dataset, Subset):

@@ -28,6 +28,7 @@ from torch.utils.data import (
     TensorDataset,
     WeightedRandomSampler,
     get_worker_info,
+    random_split,
 )
 
 from lightning_easiness.data.indexed_loader import UserDatasetInWorker
@@ -37,6 +38,7 @@ from lightning_easiness.data.subset import (
     known_target,
     num_examples,
     replace_label,
+    source_index,
     whole,
 )
 from lightning_easiness.data.subset_loader import check_selectable, select_from
@@ -388,3 +390,38 @@ def test_what_cannot_be_selected_from(loader: Any, message: str) -> None:
     """tests/select/test_refused.py has samplers that cannot be kept, and a selection from a selection."""
     with pytest.raises(TypeError, match=raised(message)):
         check_selectable(loader)
+
+
+def positions_by_hand(dataset: Any) -> list[int]:
+    """Look up each item of a data set of numbers: example i of the source is i."""
+    return [dataset[place] for place in range(len(dataset))]
+
+
+@pytest.mark.parametrize("kind", ["list", "tensor", "numpy", "range", "nested", "random_split", "selected inside"])
+def test_source_indices_lead_to_the_same_item_in_the_source(kind):
+    source = Numbers()
+    shuffled = [int(i) for i in torch.randperm(20, generator=torch.Generator().manual_seed(0))]
+    dataset = {
+        "list": lambda: Subset(source, shuffled[:9]),
+        "tensor": lambda: Subset(source, torch.tensor(shuffled[:9])),
+        "numpy": lambda: Subset(source, np.array(shuffled[:9])),
+        "range": lambda: Subset(source, range(3, 17, 2)),
+        "nested": lambda: Subset(Subset(Subset(source, shuffled), shuffled[:11]), [4, 0, 4, -1]),
+        "random_split": lambda: random_split(source, [0.5, 0.5], torch.Generator().manual_seed(3))[1],
+        "selected inside": lambda: Subset(SelectedDataset(source, KEPT), [6, 0, 3]),
+    }[kind]()
+    index = source_index(dataset)
+    assert index.dtype == torch.int64
+    assert index.tolist() == positions_by_hand(dataset)
+
+
+def test_source_indices_of_a_selection_are_those_of_the_whole_data_set():
+    part = Subset(Numbers(), [9, 7, 5, 3])
+    assert source_index(SelectedDataset(part, torch.tensor([2, 0]))).tolist() == [9, 7, 5, 3]
+
+
+@pytest.mark.parametrize(
+    "dataset", [Numbers(), ConcatDataset([Subset(Numbers(), [1])]), SelectedDataset(Numbers(), KEPT)]
+)
+def test_a_data_set_that_is_its_own_source_has_no_source_indices(dataset):
+    assert source_index(dataset) is None
