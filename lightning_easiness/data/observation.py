@@ -19,7 +19,7 @@ class Observation:
         series: "train-probe", "train-online", "val-probe" and so on.
         step: Optimizer steps before it.
         epoch: Epoch in which it was made.
-        fields: name -> (N,); float32, except for `correct` (bool) and `count` (int32).
+        fields: name -> (N,); float32, except for `correct` (bool), `count` (int32) and `prediction` (int16).
         identity: The data set, with the targets seen so far, if they are class indices.
         num_classes: Number of logits; None without logits.
         loss_name: "cross_entropy" or the name of the user's function.

@@ -51,6 +51,7 @@ from lightning_easiness.functional.label_quality import (
 )
 from lightning_easiness.functional.mixture import TwoGroups, split_by_gap, split_by_mixture
 from lightning_easiness.functional.patterns import interpolate_grey, radial_mask, shuffle_tiles
+from lightning_easiness.functional.prediction import most_predicted_class
 from lightning_easiness.functional.pruning import ablate, relabel
 from lightning_easiness.functional.sample_easiness import (
     easiness_level,
@@ -94,6 +95,7 @@ __all__ = [
     "matching_rate",
     "mean_loss_easiness",
     "medium_sample_rate",
+    "most_predicted_class",
     "normalized_margin",
     "radial_mask",
     "rank_by_easiness",

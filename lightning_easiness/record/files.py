@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -29,6 +30,7 @@ FIELDS: dict[str, torch.dtype] = {
     "sample_easiness": torch.float32,
     "el2n": torch.float32,
     "count": torch.int32,
+    "prediction": torch.int16,  # the class, -1 where there is none; a byte on disk where the classes fit
 }
 FORMAT_VERSION = 1
 CHECKPOINT = "lightning_easiness.checkpoint"
@@ -36,7 +38,15 @@ TARGETS = "lightning_easiness.targets"
 PROBABILITIES = "lightning_easiness.probabilities"
 
 _DTYPES = {**FIELDS, "target": torch.int64, "probabilities": torch.float16}
-_STORED = {torch.float32: "F32", torch.float16: "F16", torch.int32: "I32", torch.int64: "I64", torch.bool: "U8"}
+_STORED: dict[torch.dtype, tuple[str, ...]] = {  # the types on disk
+    torch.float32: ("F32",),
+    torch.float16: ("F16",),
+    torch.int16: ("U8", "I16"),
+    torch.int32: ("I32",),
+    torch.int64: ("I64",),
+    torch.bool: ("U8",),
+}
+_NO_CLASS_IN_BYTE = 255  # stands for -1
 _HEADERS = {  # contents of the header of each format; that of a checkpoint also lists its fields
     CHECKPOINT: ("step", "epoch", "series", "num_examples", "num_classes", "fingerprint", "loss"),
     TARGETS: ("num_examples", "fingerprint"),
@@ -94,10 +104,7 @@ def write_arrays(path: Path, file_format: str, arrays: Mapping[str, Tensor], hea
     metadata: dict[str, object] = {"format": file_format, "format_version": FORMAT_VERSION, **header}
     if file_format == CHECKPOINT:
         metadata["fields"] = json.dumps({name: _dtype_name(name) for name in arrays})
-    packed = {
-        name: np.packbits(values.numpy()) if values.dtype is torch.bool else np.ascontiguousarray(values.numpy())
-        for name, values in arrays.items()
-    }
+    packed = {name: _to_disk(values.numpy()) for name, values in arrays.items()}
     text = {key: "" if value is None else str(value) for key, value in metadata.items()}
     write_whole(path, safetensors.numpy.save(packed, text))
 
@@ -143,20 +150,17 @@ class ArrayFile:
     def read(self, name: str) -> Tensor:
         """Memory-map one array: pages are read on use, and in-place changes stay in this process.
 
-        `correct` is read at once, since it must be unpacked.
+        What is packed on disk, `correct` and a `prediction` of few classes, is read at once.
         """
         with _opened(self.path, "pt") as file:
             values: Tensor = file.get_tensor(name)
-        if _DTYPES[name] is not torch.bool:
-            return values
-        bits = np.unpackbits(values.numpy(), count=self.num_examples)
-        return torch.from_numpy(bits.view(np.bool_))
+        return _from_disk(values, _DTYPES[name], self.num_examples)
 
     def _check_stored(self, name: str, part: Any) -> None:
         dtype = _DTYPES[name]
         shape = [(self.num_examples + 7) // 8 if dtype is torch.bool else self.num_examples]
         shape += [self.num_classes or 0] if name == "probabilities" else []
-        if part.get_dtype() != _STORED[dtype] or part.get_shape() != shape:
+        if part.get_dtype() not in _STORED[dtype] or part.get_shape() != shape:
             raise ValueError(f"{name!r} is not {_dtype_name(name)} with one value per example")
 
 
@@ -192,6 +196,24 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
         raise RecordFileError(f"'{path}' cannot be read ({error}): check what it is and who may read it.") from error
     with file:
         yield file
+
+
+def _to_disk(values: NDArray[Any]) -> NDArray[Any]:
+    """Pack flags eight to a byte, and classes into a byte each where they fit."""
+    if values.dtype == np.bool_:
+        return np.packbits(values)
+    if values.dtype == np.int16 and values.max(initial=-1) < _NO_CLASS_IN_BYTE:
+        return values.astype(np.uint8)
+    return np.ascontiguousarray(values)
+
+
+def _from_disk(values: Tensor, dtype: torch.dtype, num_examples: int) -> Tensor:
+    """Return an array as it was before `_to_disk`."""
+    if values.dtype is not torch.uint8:
+        return values
+    if dtype is torch.bool:
+        return torch.from_numpy(np.unpackbits(values.numpy(), count=num_examples).view(np.bool_))
+    return (values + 1).to(dtype) - 1  # in bytes 255 + 1 is 0
 
 
 def _from_text(name: str, text: str) -> Any:

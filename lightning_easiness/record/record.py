@@ -13,9 +13,9 @@ from torch import Tensor
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.agreement import Agreement, measure_agreement
-from lightning_easiness.record.files import FIELDS
+from lightning_easiness.record.arrays import RecordedArrays
 from lightning_easiness.record.probabilities import averaged_probabilities, have_probabilities, read_probabilities
-from lightning_easiness.record.score_runs import RunScores, score_runs, stack_rows
+from lightning_easiness.record.score_runs import RunScores, score_runs
 from lightning_easiness.record.series import (
     RecordedSeries,
     find_runs,
@@ -30,7 +30,7 @@ from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import Scores, get_score
 
 
-class EasinessRecord:
+class EasinessRecord(RecordedArrays):
     """One series of several runs, with fields of shape (run, checkpoint, example) that are read on access.
 
     Created by `load`, `merge` and `select_runs`.
@@ -52,10 +52,6 @@ class EasinessRecord:
         >>> record.score("mean_loss").hardest(0.3)
         tensor([1])
     """
-
-    def __init__(self, runs: Sequence[RecordedSeries], series: str) -> None:
-        self._runs = tuple(runs)
-        self.series = series
 
     # ------------------------------------------------------------------ making records
 
@@ -149,16 +145,6 @@ class EasinessRecord:
         )
 
     @property
-    def num_runs(self) -> int:
-        """Number of runs, R."""
-        return len(self._runs)
-
-    @property
-    def num_checkpoints(self) -> int:
-        """Number of checkpoints that the runs share, C."""
-        return len(self._runs[0].checkpoints)
-
-    @property
     def num_examples(self) -> int:
         """Number of examples in the data set, N."""
         return self.identity.num_examples
@@ -199,12 +185,6 @@ class EasinessRecord:
         return self._runs[0].loss
 
     @cached_property
-    def fields(self) -> tuple[str, ...]:
-        """Fields that every checkpoint of every run has."""
-        files = [file for run in self._runs for file in run.checkpoints]
-        return tuple(name for name in FIELDS if all(name in file.fields for file in files))
-
-    @cached_property
     def identity(self) -> DataIdentity:
         """The data set: its length, and the targets recorded by any of the runs."""
         return merged_identity(self._runs)
@@ -218,63 +198,6 @@ class EasinessRecord:
     def fingerprint(self) -> str:
         """Hash of the length and the targets of the data set."""
         return self.identity.fingerprint
-
-    @property
-    def loss(self) -> Tensor:
-        """Loss, float32 `(R, C, N)`; NaN where an example was not seen."""
-        return self.field("loss")
-
-    @property
-    def correct(self) -> Tensor:
-        """Whether the prediction was right, bool `(R, C, N)`; False where an example was not seen."""
-        return self.field("correct")
-
-    @property
-    def margin(self) -> Tensor:
-        """Target logit minus the largest other logit, float32 `(R, C, N)`."""
-        return self.field("margin")
-
-    @property
-    def sample_easiness(self) -> Tensor:
-        """Sample easiness, float32 `(R, C, N)`, in [0, 1], 1 is easiest."""
-        return self.field("sample_easiness")
-
-    @property
-    def el2n(self) -> Tensor:
-        """Norm of the error vector, float32 `(R, C, N)`."""
-        return self.field("el2n")
-
-    @property
-    def count(self) -> Tensor:
-        """How often an example was seen since the last checkpoint, int32 `(R, C, N)`; only in an online series."""
-        return self.field("count")
-
-    @property
-    def num_nan(self) -> Tensor:
-        """Number of NaN losses at each checkpoint, over runs and examples, int64 `(C,)`."""
-        counts = [self.field("loss", checkpoint).isnan().sum() for checkpoint in range(self.num_checkpoints)]
-        return torch.stack(counts)
-
-    def field(self, name: str, checkpoint: int | None = None) -> Tensor:
-        """Return one field at one checkpoint, `(R, N)`, from one file per run; or at all checkpoints, `(R, C, N)`.
-
-        Args:
-            name: One of `fields`.
-            checkpoint: Index, negative from the end; None for all, which are read into memory.
-
-        Raises:
-            ValueError: If the record has no such field.
-            IndexError: If there is no such checkpoint.
-        """
-        self._check_field(name, f"Field '{name}'")
-        if checkpoint is not None:
-            index = self._index(checkpoint)
-            return stack_rows([run.checkpoints[index].read(name) for run in self._runs])
-        values = torch.empty(self.num_runs, self.num_checkpoints, self.num_examples, dtype=FIELDS[name])
-        for rows, run in zip(values, self._runs, strict=True):
-            for row, file in zip(rows, run.checkpoints, strict=True):
-                row.copy_(file.read(name))
-        return values
 
     @property
     def has_probabilities(self) -> bool:
@@ -399,18 +322,6 @@ class EasinessRecord:
         found = score_runs(definition, self._runs, index, options, self._index(first, "first"))
         _warn(found.remarks)
         return found
-
-    def _check_field(self, name: str, what: str) -> None:
-        if name not in self.fields:
-            raise ValueError(f"{what} is not in series '{self.series}', which holds {', '.join(self.fields)}.")
-
-    def _index(self, checkpoint: int, argument: str = "checkpoint") -> int:
-        count = self.num_checkpoints
-        if not -count <= checkpoint < count:
-            raise IndexError(
-                f"`{argument}` must be in [{-count}, {count}); got {checkpoint}: see checkpoint_at(step=...)."
-            )
-        return checkpoint % count
 
 
 def _warn(sentences: Iterable[str]) -> None:

@@ -59,6 +59,7 @@ TWO_GROUPS = torch.cat([SCORE[:6], OTHER[:6] + 9])
 CASES = [
     each("mean_loss_easiness", loss=ROWS),
     whole("count_easiness", correct=CORRECT),
+    each("most_predicted_class", prediction=(ROWS * K).long()),
     whole("rank_by_easiness", values=torch.ones(N), tie_breaker=torch.ones(N), higher_is_easier=True),
     whole("easiest", values=torch.ones(N), fraction=0.5, higher_is_easier=True),
     whole("hardest", values=torch.zeros(N), fraction=0.5, higher_is_easier=False),

@@ -241,6 +241,7 @@ REFUSED = [
     ),
     row("split_half_agreement", ROWS.format("run", "values"), values=torch.rand(0, 3)),
     row("mean_loss_easiness", ROWS.format("run", "loss"), loss=torch.rand(0, 3)),
+    row("most_predicted_class", ROWS.format("run", "prediction"), prediction=torch.zeros(0, 3).long()),
     row("count_easiness", ROWS.format("run", "correct"), correct=MASK[None][:0]),
     row("count_easiness", CORRECT, correct=tensor([[0, 2]])),
     row("forgetting_events", CORRECT, correct=tensor([[0, 2]])),

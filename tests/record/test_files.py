@@ -104,6 +104,27 @@ def test_files_are_plain_safetensors_of_one_dtype_per_field_with_eight_flags_per
     assert load_file(targets_path(tmp_path / "a", "train-probe"))["target"].dtype == torch.int64
 
 
+@pytest.mark.parametrize(
+    ("classes", "stored"),
+    [([0, 254, -1, 7], torch.uint8), ([0, 255, -1, 7], torch.int16), ([32_767, -1], torch.int16), ([-1], torch.uint8)],
+)
+def test_a_prediction_takes_a_byte_where_its_classes_and_none_fit(
+    tmp_path: Path, classes: list[int], stored: torch.dtype
+) -> None:
+    prediction = torch.tensor(classes, dtype=torch.int16)
+    file = write_and_open(tmp_path, {"prediction": prediction})
+    assert load_file(file.path)["prediction"].dtype == stored
+    assert_same_bits(prediction, file.read("prediction"))
+
+
+@given(st.lists(st.integers(-1, 32_767), min_size=1, max_size=40))
+def test_any_prediction_comes_back(tmp_path_factory: pytest.TempPathFactory, classes: list[int]) -> None:
+    prediction = torch.tensor(classes)
+    file = write_and_open(tmp_path_factory.mktemp("runs"), {"prediction": prediction})
+    assert file.read("prediction").tolist() == classes
+    assert file.read("prediction").dtype == torch.int16
+
+
 def test_reading_maps_the_file_and_a_change_in_place_stays_in_memory(written: Path) -> None:
     before = written.read_bytes()
     loss = ArrayFile.open(written).read("loss")

@@ -93,6 +93,29 @@ def test_a_field_at_one_checkpoint(folder: Path) -> None:
         _ = record.count
 
 
+def test_predictions_are_stacked_and_kept_by_select_merge_and_save(tmp_path: Path) -> None:
+    predictions = {}
+    for seed, top in enumerate((5, 255, 300)):  # stored as bytes and as two bytes
+        drawn = torch.randint(-1, top, (NUM_EXAMPLES,), generator=torch.Generator().manual_seed(seed)).short()
+        predictions[seed] = drawn.index_fill(0, torch.tensor(3), top)
+        write_run(tmp_path / "runs", seed, steps=(10, 20), num_classes=400, fields={"prediction": predictions[seed]})
+    record = EasinessRecord.load(tmp_path / "runs")
+    expected = torch.stack([torch.stack([rows] * 2) for rows in predictions.values()])
+    assert (record.prediction.dtype, record.fields) == (torch.int16, ("prediction",))
+    assert torch.equal(record.prediction, expected)
+    assert torch.equal(record.field("prediction", -1), expected[:, -1])
+    merged = EasinessRecord.merge(*(record.select_runs([run]) for run in (2, 0)))
+    assert torch.equal(merged.prediction, expected[[2, 0]])
+    merged.save(tmp_path / "saved")
+    assert torch.equal(EasinessRecord.load(tmp_path / "saved").prediction, expected[[0, 2]])
+
+
+def test_a_record_of_before_has_no_predictions_and_says_so(folder: Path) -> None:
+    message = "Field 'prediction' is not in series 'train-probe', which holds "
+    with pytest.raises(ValueError, match=message):
+        _ = EasinessRecord.load(folder).prediction
+
+
 def test_num_classes_may_be_unknown(tmp_path: Path) -> None:
     write_run(tmp_path, 0, num_classes=None)
     assert repr(EasinessRecord.load(tmp_path)).startswith(

@@ -89,6 +89,10 @@ LOSS = torch.zeros(3)
             "Field 'correct' of an observation must have shape (3,) and fit torch.bool; got (3,) of torch.float32.",
         ),
         (
+            {"fields": {"prediction": torch.tensor([0, 40_000, 1])}},
+            "Field 'prediction' of an observation must fit torch.int16; got the value 40000.",
+        ),
+        (
             {"series": "../train-probe"},
             "`series` must be a plain folder name that does not begin with a dot; got '../train-probe'.",
         ),

@@ -1,0 +1,115 @@
+"""The arrays of a record, of shape (run, checkpoint, example), read on access."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.record.files import FIELDS
+from lightning_easiness.record.score_runs import stack_rows
+from lightning_easiness.record.series import RecordedSeries
+
+
+class RecordedArrays:
+    """One series of several runs, with the fields recorded for each example at each checkpoint."""
+
+    def __init__(self, runs: Sequence[RecordedSeries], series: str) -> None:
+        self._runs = tuple(runs)
+        self.series = series
+
+    @property
+    def num_runs(self) -> int:
+        """Number of runs, R."""
+        return len(self._runs)
+
+    @property
+    def num_checkpoints(self) -> int:
+        """Number of checkpoints that the runs share, C."""
+        return len(self._runs[0].checkpoints)
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """Fields that every checkpoint of every run has."""
+        files = [file for run in self._runs for file in run.checkpoints]
+        return tuple(name for name in FIELDS if all(name in file.fields for file in files))
+
+    @property
+    def loss(self) -> Tensor:
+        """Loss, float32 `(R, C, N)`; NaN where an example was not seen."""
+        return self.field("loss")
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether the prediction was right, bool `(R, C, N)`; False where an example was not seen."""
+        return self.field("correct")
+
+    @property
+    def margin(self) -> Tensor:
+        """Target logit minus the largest other logit, float32 `(R, C, N)`."""
+        return self.field("margin")
+
+    @property
+    def sample_easiness(self) -> Tensor:
+        """Sample easiness, float32 `(R, C, N)`, in [0, 1], 1 is easiest."""
+        return self.field("sample_easiness")
+
+    @property
+    def el2n(self) -> Tensor:
+        """Norm of the error vector, float32 `(R, C, N)`."""
+        return self.field("el2n")
+
+    @property
+    def count(self) -> Tensor:
+        """How often an example was seen since the last checkpoint, int32 `(R, C, N)`; only in an online series."""
+        return self.field("count")
+
+    @property
+    def prediction(self) -> Tensor:
+        """Predicted class, int16 `(R, C, N)`, -1 where the example was not seen or its outputs were NaN.
+
+        An online series has the last prediction in the epoch. See `functional.most_predicted_class` for several runs.
+        Records of before do not hold it, nor do those of more than 32,768 classes.
+        """
+        return self.field("prediction")
+
+    @property
+    def num_nan(self) -> Tensor:
+        """Number of NaN losses at each checkpoint, over runs and examples, int64 `(C,)`."""
+        counts = [self.field("loss", checkpoint).isnan().sum() for checkpoint in range(self.num_checkpoints)]
+        return torch.stack(counts)
+
+    def field(self, name: str, checkpoint: int | None = None) -> Tensor:
+        """Return one field at one checkpoint, `(R, N)`, from one file per run; or at all checkpoints, `(R, C, N)`.
+
+        Args:
+            name: One of `fields`.
+            checkpoint: Index, negative from the end; None for all, which are read into memory.
+
+        Raises:
+            ValueError: If the record has no such field.
+            IndexError: If there is no such checkpoint.
+        """
+        self._check_field(name, f"Field '{name}'")
+        if checkpoint is not None:
+            index = self._index(checkpoint)
+            return stack_rows([run.checkpoints[index].read(name) for run in self._runs])
+        values = torch.empty(self.num_runs, self.num_checkpoints, self.num_examples, dtype=FIELDS[name])
+        for rows, run in zip(values, self._runs, strict=True):
+            for row, file in zip(rows, run.checkpoints, strict=True):
+                row.copy_(file.read(name))
+        return values
+
+    def _check_field(self, name: str, what: str) -> None:
+        if name not in self.fields:
+            raise ValueError(f"{what} is not in series '{self.series}', which holds {', '.join(self.fields)}.")
+
+    def _index(self, checkpoint: int, argument: str = "checkpoint") -> int:
+        count = self.num_checkpoints
+        if not -count <= checkpoint < count:
+            raise IndexError(
+                f"`{argument}` must be in [{-count}, {count}); got {checkpoint}: see checkpoint_at(step=...)."
+            )
+        return checkpoint % count
