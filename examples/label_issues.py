@@ -215,8 +215,9 @@ def compared(data: LightningDataModule, given: Tensor, wrong: Tensor, repeat: in
     tables["weighted_area_under_margin, one training"] = find_label_issues(alone), 1
     last = runs.score("mean_loss")
     tables["mean_loss, last epoch"] = find_label_issues(last, probabilities=known), ARGUMENTS.seeds
-    records = threshold_runs(data, repeat).run()
-    tables["area_under_margin, threshold protocol"] = find_label_issues(records, Threshold()), 2
+    if not ARGUMENTS.no_protocol:
+        records = threshold_runs(data, repeat).run()
+        tables["area_under_margin, threshold protocol"] = find_label_issues(records, Threshold()), 2
     rows = {
         name: {**measured(ranking(issues, size), wrong, flags(issues, size)), "trainings": cost}
         for name, (issues, cost) in tables.items()
@@ -307,6 +308,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--no-augmentation", action="store_true", help="labels are memorised sooner without it")
     parser.add_argument("--no-cleanlab", action="store_true", help="skip cleanlab and its five folds")
+    parser.add_argument("--no-protocol", action="store_true", help="skip the threshold protocol and its two trainings")
     parser.add_argument("--no-retraining", action="store_true")
     parser.add_argument("--accelerator", default="cpu")
     return parser.parse_args()

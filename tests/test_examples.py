@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import struct
 import subprocess
 import sys
@@ -147,3 +148,23 @@ def test_quickstart(tmp_path: Path) -> None:
     assert len(rates) == 2
     assert min(rates) > 0.1, "two architectures must agree better than by chance"
     assert {"hardest.png", "averages.png", "tensorboard"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.slow
+def test_label_cut(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    out = tmp_path / "out"
+    options = ["--output", str(out), "--ways", "seeds", "--only", "^wine-(linear-5-clean|mlp-20-uniform10)$"]
+    printed = run("label_cut.py", *options)
+    table = (out / "label_cut.md").read_text()
+    assert table.strip() in printed
+    with (out / "label_cut.csv").open(newline="") as file:
+        clean, corrupted = csv.DictReader(file)
+    assert (clean["wrong"], clean["f1"]) == ("0.0", "nan")
+    assert float(corrupted["wrong"]) == pytest.approx(18 / 178)
+    both = float(corrupted["precision"]) * float(corrupted["called"])
+    assert both == pytest.approx(float(corrupted["recall"]) * 18)
+    assert float(corrupted["f1"]) <= float(corrupted["best f1"])
+    assert float(corrupted["auroc"]) > 0.8
+    again = run("label_cut.py", *options, "--no-training")
+    assert again == table, "from what is kept, and with no training"
