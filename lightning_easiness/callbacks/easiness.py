@@ -24,11 +24,12 @@ from lightning_easiness.callbacks.usage import UsageMeter, log_average_usage, tr
 from lightning_easiness.data.indexed_loader import check_indexable
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
-from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBE_FIELDS, BatchReader
+from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_submodule, only_loader
 from lightning_easiness.observe.evaluation import EvaluationPass, Pattern
 from lightning_easiness.observe.forward import candidate_modules
 from lightning_easiness.observe.online import OnlineObserver
+from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBE_FIELDS
 
 
 class EasinessCallback(Callback):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_easiness.observe.batch_reader import ONLINE_FIELDS
+from lightning_easiness.observe.tasks import ONLINE_FIELDS
 
 _UNITS = 2**20  # in a probability of 1
 _MOST_IN_INT32 = 2**31 // _UNITS - 1  # times that an example may be seen

@@ -21,9 +21,10 @@ from lightning_easiness.data.indexed_loader import IndexedBatch
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.ordered_loader import ordered_loader
 from lightning_easiness.data.subset import whole
-from lightning_easiness.observe.batch_reader import PROBE_FIELDS, BatchReader, count_classes
+from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_targets
 from lightning_easiness.observe.forward import find_forward
+from lightning_easiness.observe.tasks import PROBE_FIELDS, Task, as_logits, recognise, warn_of_probabilities
 
 Pattern = Callable[[Any], Any]
 
@@ -40,7 +41,7 @@ class EvaluationPass:
     ) -> None:
         self.dataset = whole(loader.dataset)
         self._loader, self._reader = loader, reader
-        self._num_classes: int | None = None
+        self.task: Task | None = None  # recognised at the first batch
         self._series: dict[str, Pattern | None] = {f"{split}-probe": None}
         self._series |= {f"{split}-probe-{name}": pattern for name, pattern in (patterns or {}).items()}
 
@@ -77,12 +78,14 @@ class EvaluationPass:
     def observe_batch(self, trainer: Trainer, batch: Any, size: int) -> dict[str, Tensor]:
         """Observe one batch of `size` examples that is on the device already, in this process alone."""
         with _at_rest(trainer), isolated_rng():
-            return self._reader.observe(*self._predict(trainer, batch), size, fields=PROBE_FIELDS)
+            prediction, target = self._predict(trainer, batch)
+            return self._task_of(prediction, target, size).observe(prediction, target, size, fields=PROBE_FIELDS)
 
     def count_outputs(self, trainer: Trainer, batch: Any) -> int | None:
         """Count the classes in the module's outputs for a batch on the device; None where they are no logits."""
         with _at_rest(trainer), isolated_rng():
-            return count_classes(self._predict(trainer, batch)[0])
+            logits = as_logits(self._predict(trainer, batch)[0])
+            return None if logits is None else logits.shape[1]
 
     def _predict(self, trainer: Trainer, batch: Any) -> tuple[Any, Any]:
         inputs, target = self._reader.unpack(batch)
@@ -100,11 +103,15 @@ class EvaluationPass:
             with trainer.precision_plugin.forward_context():
                 output = forward(shown)
             prediction = self._reader.prediction(output)
-            if self._num_classes is None:
-                self._reader.warn_of_probabilities(prediction)
-            self._num_classes = count_classes(prediction)
-            observed[series] = self._reader.observe(prediction, target, size, fields=PROBE_FIELDS)
+            task = self._task_of(prediction, target, size)
+            observed[series] = task.observe(prediction, target, size, fields=PROBE_FIELDS)
         return observed
+
+    def _task_of(self, prediction: Any, target: Any, size: int) -> Task:
+        if self.task is None:
+            self.task = recognise(self._reader, prediction, target, size)
+            warn_of_probabilities(self.task, prediction)
+        return self.task
 
     def _observation(self, trainer: Trainer, series: str, columns: dict[str, Tensor], epoch: int | None) -> Observation:
         fields = _reduced(trainer, columns)
@@ -115,8 +122,8 @@ class EvaluationPass:
             epoch=trainer.current_epoch if epoch is None else epoch,
             fields=fields,
             identity=DataIdentity(len(self.dataset), target),
-            num_classes=self._num_classes if target is not None else None,
-            loss_name=self._reader.loss_name,
+            num_classes=self.task.num_classes if self.task is not None else None,
+            loss_name=self.task.loss_name if self.task is not None else self._reader.loss_name,
         )
         check_targets(observation)
         return observation

@@ -14,9 +14,10 @@ from lightning_easiness.data.indexed_loader import check_index, lost_indices
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
 from lightning_easiness.data.subset import num_examples
 from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means
-from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBABILITIES, BatchReader, count_classes
+from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_length, check_targets, only_loader
 from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
+from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBABILITIES, Task, recognise
 
 SERIES = "train-online"
 
@@ -51,6 +52,7 @@ class OnlineObserver:
         self._restored: tuple[Tensor, Tensor] | None = None
         self._index: Tensor | None = None
         self._target: Any = None
+        self._task: Task | None = None  # recognised at the first batch
         self._num_classes: int | None = None
 
     @property
@@ -179,12 +181,13 @@ class OnlineObserver:
         index, target, self._index, self._target = self._index, self._target, None, None
         with torch.no_grad():
             prediction = self._logits_hook.take(len(index))
-            observed = self._reader.observe(prediction, target, len(index), fields=self._asked)
+            if self._task is None:
+                self._task = recognise(self._reader, prediction, target, len(index))
+                self._num_classes = self._task.num_classes
+            observed = self._task.observe(prediction, target, len(index), fields=self._asked)
         if self._probabilities is not None:
             self._probabilities.add(index, _taken_probabilities(observed))
         self._sums.add(index, observed)
-        if self._num_classes is None and "margin" in observed:
-            self._num_classes = count_classes(prediction)
 
     def _reduced(self, values: Tensor) -> Tensor:
         """Return the sum over all processes; some devices, which are always alone, have no float64."""

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from lightning_easiness.data.batch import unpack_batch
 from lightning_easiness.observe.accumulate import EpochSums, epoch_means
-from lightning_easiness.observe.batch_reader import ONLINE_FIELDS, PROBE_FIELDS, BatchReader, find_logits
+from lightning_easiness.observe.batch_reader import BatchReader, find_logits
+from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBE_FIELDS, recognise
 from tests.plain_forward import expected
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -78,6 +79,13 @@ def test_no_logits(output: Any) -> None:
     assert find_logits(output) is None
 
 
+def observe(
+    prediction: Any, target: Any, size: int, fields: tuple[str, ...] = PROBE_FIELDS, **options: Any
+) -> dict[str, Tensor]:
+    """What is observed of a batch that is the first of its fit."""
+    return recognise(BatchReader(**options), prediction, target, size).observe(prediction, target, size, fields=fields)
+
+
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction - target).square().mean(1)
 
@@ -110,7 +118,7 @@ class TestBatchReader:
         logits = (4 * torch.randn(size, classes, generator=generator)).to(dtype).requires_grad_()
         target = torch.randint(classes, (size,), generator=generator).to(kind)
         shown = target[:, None] if column else target
-        observed = BatchReader().observe(logits, shown, size, fields=PROBE_FIELDS)
+        observed = observe(logits, shown, size, fields=PROBE_FIELDS)
         assert observed.keys() == {"target", "loss", "correct", "margin", "sample_easiness", "el2n"}
         assert {values.shape for values in observed.values()} == {(size,)}
         assert not any(values.requires_grad for values in observed.values())
@@ -121,13 +129,13 @@ class TestBatchReader:
             for name, value in plain.items():
                 tolerance = 2e-4 if name == "sample_easiness" else 1e-5
                 assert float(observed[name][position]) == pytest.approx(value, abs=tolerance), name
-        few = BatchReader().observe(logits, shown, size, fields=ONLINE_FIELDS)
+        few = observe(logits, shown, size, fields=ONLINE_FIELDS)
         assert few.keys() == {"target", "loss", "correct", "margin"}
 
     @pytest.mark.parametrize("shape", [(3,), (3, 1)])
     def test_one_logit_is_two_classes(self, shape: tuple[int, ...]) -> None:
         logits, target = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1, 1, 0])
-        observed = BatchReader().observe(logits.reshape(shape), target, 3, fields=PROBE_FIELDS)
+        observed = observe(logits.reshape(shape), target, 3, fields=PROBE_FIELDS)
         torch.testing.assert_close(observed["margin"], torch.tensor([2.0, -1.0, -0.5]))
         plain = nn.functional.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
         torch.testing.assert_close(observed["loss"], plain)
@@ -135,7 +143,7 @@ class TestBatchReader:
 
     def test_targets_out_of_range_pass_through(self) -> None:
         """The device must not be stopped in a step; they are reported when the pass is over."""
-        observed = BatchReader().observe(torch.zeros(2, 3), torch.tensor([-100, 7]), 2, fields=PROBE_FIELDS)
+        observed = observe(torch.zeros(2, 3), torch.tensor([-100, 7]), 2, fields=PROBE_FIELDS)
         assert observed["target"].tolist() == [-100, 7]
         assert observed["loss"].isfinite().all()
 
@@ -161,12 +169,12 @@ class TestBatchReader:
     def test_what_is_refused(self, prediction: Any, target: Any, options: Any, message: str) -> None:
         """tests/contracts/test_refused.py has the whole messages."""
         with pytest.raises((TypeError, ValueError), match=message):
-            BatchReader(**options).observe(prediction, target, 2, fields=PROBE_FIELDS)
+            observe(prediction, target, 2, **options)
 
 
 def test_an_output_of_nan_is_never_right() -> None:
     logits, target = torch.full((4, 3), torch.nan), torch.tensor([0, 1, 2, 0])
-    assert not BatchReader().observe(logits, target, 4, fields=PROBE_FIELDS)["correct"].any()
+    assert not observe(logits, target, 4, fields=PROBE_FIELDS)["correct"].any()
 
 
 # ---------------------------------------------------------------------------------------------- the sums of an epoch
