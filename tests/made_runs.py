@@ -46,7 +46,8 @@ def observed(step: int = 120, *, fields: dict[str, Tensor] | None = None, **chan
     """A checkpoint of series "train-probe" of the values `make_fields(step)`; `target=None` is of unknown classes."""
     fields = make_fields(step) if fields is None else fields
     length = next((len(values) for values in fields.values()), 0)
-    identity = DataIdentity(length, changes.pop("target", make_target(length)))
+    target, source_index = changes.pop("target", make_target(length)), changes.pop("source_index", None)
+    identity = DataIdentity(length, target, source_index=source_index)
     about = {"series": "train-probe", "epoch": 1, "num_classes": NUM_CLASSES, **changes}
     return Observation(step=step, fields=fields, identity=identity, **about)
 

@@ -21,11 +21,14 @@ class DataIdentity:
         num_examples: N.
         target: int64 `(N,)`, -1 where unknown; None if all are unknown. May be memory-mapped.
         known_fingerprint: The recorded fingerprint; None to compute it.
+        source_index: Index of each example in the data set that this one is a part of, int64 `(N,)`: see
+            `data.subset.source_index`. None where it is a part of no other, or unknown. Not in the fingerprint.
     """
 
     num_examples: int
     target: Tensor | None = None
     known_fingerprint: str | None = None
+    source_index: Tensor | None = None
 
     @classmethod
     def of_target(cls, target: Tensor) -> DataIdentity:
@@ -62,14 +65,23 @@ class DataIdentity:
         return self._difference(other) is None
 
     def merged(self, other: DataIdentity) -> DataIdentity:
-        """Return the identity with the targets known to either of the two; itself if that adds none."""
+        """Return the identity with what is known to either of the two; itself if the other adds nothing."""
+        target = self._merged_target(other)
+        source = other.source_index if self.source_index is None else self.source_index
+        for one in (self, other):
+            if target is one.target and source is one.source_index:
+                return one
+        known = next((one.known_fingerprint for one in (self, other) if target is one.target), None)
+        return DataIdentity(self.num_examples, target, known, source)
+
+    def _merged_target(self, other: DataIdentity) -> Tensor | None:
         if other.target is None or self._has_target_of(other):
-            return self
+            return self.target
         if self.target is None:
-            return other
+            return other.target
         if not bool(((self.target < 0) & (other.target >= 0)).any()):
-            return self
-        return DataIdentity(self.num_examples, torch.where(self.target >= 0, self.target, other.target))
+            return self.target
+        return torch.where(self.target >= 0, self.target, other.target)
 
     def _has_target_of(self, other: DataIdentity) -> bool:
         """Return whether both have the same targets, without reading them if possible."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -37,7 +36,7 @@ CHECKPOINT = "lightning_easiness.checkpoint"
 TARGETS = "lightning_easiness.targets"
 PROBABILITIES = "lightning_easiness.probabilities"
 
-_DTYPES = {**FIELDS, "target": torch.int64, "probabilities": torch.float16}
+_DTYPES = {**FIELDS, "target": torch.int64, "source_index": torch.int64, "probabilities": torch.float16}
 _STORED: dict[torch.dtype, tuple[str, ...]] = {  # the types on disk
     torch.float32: ("F32",),
     torch.float16: ("F16",),
@@ -53,6 +52,7 @@ _HEADERS = {  # contents of the header of each format; that of a checkpoint also
     PROBABILITIES: ("step", "epoch", "num_examples", "num_classes"),
 }
 _ARRAYS = {TARGETS: ("target",), PROBABILITIES: ("probabilities", "count")}
+_OPTIONAL = {TARGETS: ("source_index",)}
 _TEMPORARY_PREFIX = ".tmp-"
 
 
@@ -63,12 +63,12 @@ class RecordFileError(ValueError):
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically: even after a kill or a power cut a reader sees the old or the new file."""
+def write_whole(path: Path, *data: bytes | NDArray[Any]) -> None:
+    """Write data to `path` atomically: even after a kill or a power cut a reader sees the old or the new file."""
     temporary = path.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -106,7 +106,7 @@ def write_arrays(path: Path, file_format: str, arrays: Mapping[str, Tensor], hea
         metadata["fields"] = json.dumps({name: _dtype_name(name) for name in arrays})
     packed = {name: _to_disk(values.numpy()) for name, values in arrays.items()}
     text = {key: "" if value is None else str(value) for key, value in metadata.items()}
-    write_whole(path, safetensors.numpy.save(packed, text))
+    write_whole(path, *_safetensors(packed, text))
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -136,7 +136,8 @@ class ArrayFile:
             metadata: dict[str, str] = file.metadata() or {}
             check_format(path, metadata, file_format)
             try:
-                names = _ARRAYS.get(file_format) or json.loads(metadata["fields"])
+                names = set(_ARRAYS.get(file_format) or json.loads(metadata["fields"]))
+                names |= set(file.keys()).intersection(_OPTIONAL.get(file_format, ()))
                 values = {name: _from_text(name, metadata[name]) for name in _HEADERS[file_format]}
                 header = cls(path=path, fields=tuple(name for name in _DTYPES if name in names), **values)
                 for name in header.fields:
@@ -196,6 +197,20 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
         raise RecordFileError(f"'{path}' cannot be read ({error}): check what it is and who may read it.") from error
     with file:
         yield file
+
+
+def _safetensors(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> list[bytes | NDArray[Any]]:
+    """Return the parts of a safetensors file in order, so that no array is copied, as the library's `save` does."""
+    header: dict[str, object] = {"__metadata__": metadata}
+    ordered, end = sorted(arrays, key=lambda name: -arrays[name].itemsize), 0  # so that all are aligned
+    for name in ordered:
+        array, begin = arrays[name], end
+        end += array.nbytes
+        dtype = f"{array.dtype.kind.upper()}{8 * array.itemsize}"
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little"), text, *(arrays[name] for name in ordered)]
 
 
 def _to_disk(values: NDArray[Any]) -> NDArray[Any]:

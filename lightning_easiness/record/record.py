@@ -195,6 +195,15 @@ class EasinessRecord(RecordedArrays):
         return self.identity.known_target
 
     @property
+    def source_index(self) -> Tensor | None:
+        """Index of each example in the data set of which the recorded one is a part, int64 `(N,)`.
+
+        All other indices count examples in the data set that was trained on. Where that is a torch `Subset`, such as a
+        part of a `random_split`, this one leads to the whole. None where it is a part of no other.
+        """
+        return self.identity.source_index
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the length and the targets of the data set."""
         return self.identity.fingerprint
@@ -277,6 +286,7 @@ class EasinessRecord(RecordedArrays):
             step=int(self.steps[index]),
             epoch=int(self.epochs[index]),
             fingerprint=self.fingerprint,
+            source_index=self.source_index,
             tie_breaker=None if loss is None else _nanmean(loss),
             seed=seed,
         )

@@ -186,7 +186,10 @@ class RunWriter:
             if merged is known:  # the usual case, without a hash or a write
                 return known
         header = {"num_examples": merged.num_examples, "fingerprint": merged.fingerprint}
-        write_arrays(path, TARGETS, {"target": merged.known_target}, header)
+        arrays = {"target": merged.known_target}
+        if merged.source_index is not None:
+            arrays["source_index"] = merged.source_index
+        write_arrays(path, TARGETS, arrays, header)
         return merged
 
     def _naming_dirpath(self) -> AbstractContextManager[None]:

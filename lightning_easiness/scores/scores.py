@@ -30,11 +30,13 @@ class Scores(Table):
         step: Optimizer steps before the checkpoint.
         epoch: Epoch of the checkpoint.
         fingerprint: Recorded fingerprint of the data set. None: computed from N and `target` on access.
+        source_index: Index of each example in the data set of which the scored one is a part, int64 `(N,)`; None where
+            it is a part of no other.
         tie_breaker: Float `(N,)`, low is easy: orders equal values; the mean loss, if recorded.
         seed: Breaks remaining ties.
 
     Attributes:
-        identity: The data set: N, `target` and `fingerprint`.
+        identity: The data set: N, `target`, `fingerprint` and `source_index`.
 
     Raises:
         TypeError: If one of them is no tensor, as a list, or the direction is no bool.
@@ -62,6 +64,7 @@ class Scores(Table):
         step: int | None = None,
         epoch: int | None = None,
         fingerprint: str | None = None,
+        source_index: Tensor | None = None,
         tie_breaker: Tensor | None = None,
         seed: int = 0,
     ) -> None:
@@ -69,7 +72,8 @@ class Scores(Table):
         check.tensor("Scores", "values", values)
         if values.dim() != 1:
             raise ValueError(f"`values` must have shape (N,); got {tuple(values.shape)}.")
-        for argument, tensor in {"spread": spread, "target": target, "tie_breaker": tie_breaker}.items():
+        given = {"spread": spread, "target": target, "source_index": source_index, "tie_breaker": tie_breaker}
+        for argument, tensor in given.items():
             if tensor is None:
                 continue
             check.tensor("Scores", argument, tensor)
@@ -80,7 +84,7 @@ class Scores(Table):
                 )
         self.values, self.higher_is_easier, self.name = values, higher_is_easier, name
         self.spread = torch.full(values.shape, torch.nan) if spread is None else spread
-        self.identity = DataIdentity(len(values), target, fingerprint)
+        self.identity = DataIdentity(len(values), target, fingerprint, source_index)
         self.num_runs, self.step, self.epoch = num_runs, step, epoch
         self.tie_breaker, self.seed = tie_breaker, seed
 
@@ -88,6 +92,14 @@ class Scores(Table):
     def target(self) -> Tensor:
         """Class of each example, int64 `(N,)`, -1 where unknown."""
         return self.identity.known_target
+
+    @property
+    def source_index(self) -> Tensor | None:
+        """Index of each example in the data set of which the scored one is a part, int64 `(N,)`: see `EasinessRecord`.
+
+        `scores.source_index[scores.hardest(0.1)]` are the hardest examples there.
+        """
+        return self.identity.source_index
 
     @property
     def fingerprint(self) -> str:
@@ -144,6 +156,8 @@ class Scores(Table):
     def to_pandas(self) -> "pd.DataFrame":
         """Return a table with index "example" and columns score, spread, target, rank (1 is hardest, <NA> unknown).
 
+        "source_index" is a column where the data set is a part of another.
+
         The table's `attrs` hold the score's name, direction, runs and checkpoint, and the fingerprint of the data.
         """
         ranks = self.ranks.numpy()
@@ -154,6 +168,8 @@ class Scores(Table):
             "target": self.target.numpy(),
             "rank": np.ma.masked_array(ranks, mask=ranks == 0),
         }
+        if self.source_index is not None:
+            columns["source_index"] = self.source_index.numpy()
         table = to_pandas(columns, index="example")
         about = ("name", "higher_is_easier", "num_runs", "step", "epoch", "fingerprint")
         table.attrs = {attribute: getattr(self, attribute) for attribute in about}

@@ -56,3 +56,15 @@ def test_merged_is_what_either_has_and_itself_where_that_adds_nothing() -> None:
     for adds_nothing in (DataIdentity(3), identity(0, -1, -1), identity(0, -1, 2)):
         assert here.merged(adds_nothing) is here
     assert DataIdentity(3).merged(here) is here
+
+
+def test_source_indices_are_merged_too_and_not_in_the_fingerprint() -> None:
+    source = torch.tensor([9, 4, 6])
+    here, there = identity(0, 1, -1), DataIdentity(3, torch.tensor([0, 1, 2]), source_index=source)
+    assert there.fingerprint == identity(0, 1, 2).fingerprint
+    both = here.merged(there)
+    assert (both.known_target.tolist(), both.source_index) == ([0, 1, 2], source)
+    assert there.merged(here) is there
+    recorded = DataIdentity(3, torch.tensor([0, 1, 2]), "recorded")
+    assert recorded.merged(there).fingerprint == "recorded"
+    assert recorded.merged(there).source_index is source

@@ -110,6 +110,26 @@ def test_predictions_are_stacked_and_kept_by_select_merge_and_save(tmp_path: Pat
     assert torch.equal(EasinessRecord.load(tmp_path / "saved").prediction, expected[[0, 2]])
 
 
+def test_source_indices_of_a_part_are_kept_by_load_save_and_scores(tmp_path: Path) -> None:
+    source = torch.randperm(60_000, generator=torch.Generator().manual_seed(0))[:NUM_EXAMPLES]
+    for seed in (0, 1):
+        write_run(tmp_path / "runs", seed, source_index=source)
+    record = EasinessRecord.load(tmp_path / "runs")
+    assert torch.equal(record.source_index, source)
+    record.save(tmp_path / "saved")
+    scores = EasinessRecord.load(tmp_path / "saved").score("mean_loss")
+    assert torch.equal(scores.source_index, source)
+    table = scores.to_pandas()
+    for example in scores.hardest(0.2).tolist():
+        assert table.source_index[example] == source[example]
+
+
+def test_a_data_set_that_is_a_part_of_no_other_has_no_source_indices(folder: Path) -> None:
+    record = EasinessRecord.load(folder)
+    assert record.source_index is record.score("mean_loss").source_index is None
+    assert "source_index" not in record.score("mean_loss").to_pandas()
+
+
 def test_a_record_of_before_has_no_predictions_and_says_so(folder: Path) -> None:
     message = "Field 'prediction' is not in series 'train-probe', which holds "
     with pytest.raises(ValueError, match=message):
