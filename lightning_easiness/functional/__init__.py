@@ -63,6 +63,13 @@ from lightning_easiness.functional.sample_easiness import (
 )
 from lightning_easiness.functional.sample_easiness_loss import sample_easiness_loss
 from lightning_easiness.functional.sampling import weighted_sample
+from lightning_easiness.functional.targets import (
+    dense_loss,
+    dense_margin,
+    multi_label_loss,
+    multi_label_margin,
+    soft_cross_entropy,
+)
 
 __all__ = [
     "ThresholdComparison",
@@ -76,6 +83,8 @@ __all__ = [
     "correctness",
     "corrupt_labels",
     "count_easiness",
+    "dense_loss",
+    "dense_margin",
     "early_agreement",
     "easiest",
     "easiness_level",
@@ -96,6 +105,8 @@ __all__ = [
     "mean_loss_easiness",
     "medium_sample_rate",
     "most_predicted_class",
+    "multi_label_loss",
+    "multi_label_margin",
     "normalized_margin",
     "radial_mask",
     "rank_by_easiness",
@@ -107,6 +118,7 @@ __all__ = [
     "sample_easiness_loss",
     "self_confidence",
     "shuffle_tiles",
+    "soft_cross_entropy",
     "split_by_gap",
     "split_by_mixture",
     "split_half_agreement",

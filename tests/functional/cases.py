@@ -53,6 +53,10 @@ LOGITS = {"logits": uniform(N, K), "target": TARGET}
 OUTPUTS = {"logits": uniform(N, K).softmax(1), "target": TARGET, "probabilities": True}
 PROBABILITIES = {"probabilities": uniform(N, K).softmax(1), "given": TARGET}
 CORRECT, SEEN, MASK = ROWS < 0.6, uniform(3, N, seed=3) < 0.8, OTHER < 0.6
+LABELS = {"logits": 4 * uniform(N, K) - 2, "target": (uniform(N, K, seed=5) < 0.4).long()}
+SOFT = {"logits": 4 * uniform(N, K), "target": uniform(N, K, seed=6).softmax(1)}
+DENSE_TARGET = torch.arange(N * 5).reshape(N, 5) % K
+DENSE = {"logits": 4 * uniform(N, K, 5), "target": DENSE_TARGET.masked_fill(uniform(N, 5, seed=7) < 0.2, 3)}
 IMAGES = uniform(N, 3, 4, 6)
 TWO_GROUPS = torch.cat([SCORE[:6], OTHER[:6] + 9])
 
@@ -76,6 +80,13 @@ CASES = [
     each("early_agreement", correct=CORRECT, seen=SEEN),
     each("forgetting_events", correct=CORRECT),
     each("el2n", **LOGITS),
+    each("soft_cross_entropy", **SOFT),
+    each("multi_label_loss", **LABELS),
+    each("multi_label_margin", **LABELS),
+    each("dense_loss", **DENSE),
+    each("dense_margin", **DENSE),
+    each("dense_loss", **DENSE, ignore_index=3),
+    each("dense_margin", **DENSE, ignore_index=3),
     each("confidence", loss=ROWS),
     each("confidence", loss=ROWS, weights=WEIGHTS),
     each("variability", loss=ROWS),
