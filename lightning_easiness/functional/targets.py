@@ -40,8 +40,8 @@ def multi_label_loss(logits: Tensor, target: Tensor) -> Tensor:
         target: 1 for each label that the example has, 0 for the others, any real dtype, shape (N, K).
 
     Example:
-        >>> multi_label_loss(torch.tensor([[0.0, 0.0], [9.0, -9.0]]), torch.tensor([[1, 1], [1, 0]]))
-        tensor([6.9315e-01, 1.2340e-04])
+        >>> multi_label_loss(torch.tensor([[0.0, 0.0], [2.0, -2.0]]), torch.tensor([[1, 1], [1, 0]]))
+        tensor([0.6931, 0.1269])
     """
     logits, target = _labels("multi_label_loss", logits, target)
     return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
@@ -116,10 +116,8 @@ def _rows(owner: str, logits: Tensor, least: int) -> Tensor:
     """Return logits (N, K) in the dtype for computation; raise unless they are that, with K >= `least`."""
     logits = check.floating(owner, "logits", logits)
     if logits.ndim != 2 or logits.shape[1] < least:
-        must = f"have shape (N, K) with K >= {least}"
-        check.refuse(
-            owner, "logits", must, f"shape {tuple(logits.shape)}", "move the classes last and flatten the rest"
-        )
+        must, way = f"have shape (N, K) with K >= {least}", "move the classes last and flatten the rest"
+        check.refuse(owner, "logits", must, f"shape {tuple(logits.shape)}", way)
     return logits
 
 
