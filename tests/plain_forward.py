@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from lightning_easiness import EasinessCallback, EasinessRecord
 from tests.small import Net, Points, loader, trainer
 
-FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
+FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n", "prediction")
+TYPES = {"correct": torch.bool, "prediction": torch.int16}  # float32 otherwise
 
 
 def expected(logits: list[float], target: int, sigma2: float = 1e-4) -> dict[str, float]:
@@ -27,9 +28,11 @@ def expected(logits: list[float], target: int, sigma2: float = 1e-4) -> dict[str
     for k, other in enumerate(softmax):
         if k != target:
             easiness *= 0.5 * math.erfc(-(softmax[target] - other) / math.sqrt(2 * sigma2) / math.sqrt(2))
+    predicted = max(range(len(logits)), key=lambda k: logits[k])
     return {
         "loss": -math.log(softmax[target]),
-        "correct": float(max(range(len(logits)), key=lambda k: logits[k]) == target),
+        "correct": float(predicted == target),
+        "prediction": predicted,
         "margin": logits[target] - max(value for k, value in enumerate(logits) if k != target),
         "sample_easiness": easiness,
         "el2n": math.sqrt(sum((value - (k == target)) ** 2 for k, value in enumerate(softmax))),
@@ -41,9 +44,7 @@ def check(record: EasinessRecord, checkpoint: int, forward: Callable[[Tensor], T
     assert record.fields == FIELDS
     assert record.target.tolist() == points.y.tolist()
     fields = {name: record.field(name, checkpoint)[0] for name in FIELDS}
-    assert {name: values.dtype for name, values in fields.items()} == {
-        name: torch.bool if name == "correct" else torch.float32 for name in FIELDS
-    }
+    assert all(values.dtype == TYPES.get(name, torch.float32) for name, values in fields.items())
     for index in range(len(points)):
         with torch.no_grad():
             logits = forward(points.x[index : index + 1])[0].double().tolist()
@@ -61,11 +62,11 @@ def eval_forward(module: Net, weights: dict[str, Tensor] | None = None) -> Calla
 
 
 class Traces(Net):
-    """Keeps (epoch, index, loss, margin, correct) and the softmax of each example of each step, by plain arithmetic."""
+    """Keeps (epoch, index, loss, margin, correct, batch, class) and the softmax of each example of each step."""
 
     def __init__(self, optimizer: str = "sgd") -> None:
         super().__init__(optimizer)
-        self.trace: list[tuple[int, int, float, float, bool]] = []
+        self.trace: list[tuple[int, int, float, float, bool, int, int]] = []
         self.softmax: list[tuple[int, list[float]]] = []  # of an example of this index
         self.traced: tuple[int, int] | None = None
 
@@ -77,8 +78,9 @@ class Traces(Net):
             for index, row, target in zip(x[:, 8].tolist(), logits.detach().float(), y.tolist(), strict=True):
                 others = [float(value) for k, value in enumerate(row) if k != target]
                 loss = -float(row.double().log_softmax(0)[target])
-                margin, correct = float(row[target]) - max(others), int(row.argmax()) == target
-                self.trace.append((self.current_epoch, int(index), loss, margin, correct))
+                margin, predicted = float(row[target]) - max(others), int(row.argmax())
+                seen = (self.current_epoch, int(index), loss, margin, predicted == target, batch_idx, predicted)
+                self.trace.append(seen)
                 exps = row.double().exp()
                 self.softmax.append((int(index), (exps / exps.sum()).tolist()))
         return nn.functional.cross_entropy(logits, y)
@@ -90,13 +92,16 @@ def check_online(record: EasinessRecord, trace: list[Any]) -> None:
     sighted = {entry[1] for entry in trace}
     assert record.target.tolist() == [y if index in sighted else -1 for index, y in enumerate(target)]
     for checkpoint, epoch in enumerate(record.epochs.tolist()):
-        fields = [record.field(name)[0, checkpoint].tolist() for name in ("count", "loss", "margin", "correct")]
-        for index, (count, loss, margin, correct) in enumerate(zip(*fields, strict=True)):
+        names = ("count", "loss", "margin", "correct", "prediction")
+        fields = [record.field(name)[0, checkpoint].tolist() for name in names]
+        for index, (count, loss, margin, correct, predicted) in enumerate(zip(*fields, strict=True)):
             seen = [entry for entry in trace if tuple(entry[:2]) == (epoch, index)]
             assert count == len(seen)
             mean = [sum(entry[column] for entry in seen) / len(seen) if seen else math.nan for column in (2, 3)]
             assert [loss, margin] == pytest.approx(mean, abs=1e-5, rel=1e-6, nan_ok=True)
             assert correct == (bool(seen) and sum(entry[4] for entry in seen) * 2 >= len(seen))
+            # that of the last batch, and of one batch the largest class
+            assert predicted == max((tuple(entry[5:7]) for entry in seen), default=(0, -1))[1]
 
 
 class Snapshots(Callback):

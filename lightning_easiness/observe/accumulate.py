@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_easiness.observe.tasks import ONLINE_FIELDS
+from lightning_easiness.observe.tasks import ONLINE_FIELDS, PREDICTION
 
 _UNITS = 2**20  # in a probability of 1
 _MOST_IN_INT32 = 2**31 // _UNITS - 1  # times that an example may be seen
+_STEP = 2**16  # above any class, for numbers that tell a step and a class
 _BLOCK = 2**22  # probabilities that are worked on at once
 
 
@@ -31,6 +32,7 @@ class StepList:
     def add(self, index: Tensor, observed: Mapping[str, Tensor]) -> None:
         """Take one batch: indices (B,) on the CPU and values (B,) or (B, K) by name on any device."""
         self.index.append(index)
+        self.sizes.append(len(index))
         for name, values in observed.items():
             self.values.setdefault(name, []).append(values)
         if len(self.index) - self._merged >= self._MERGE_EVERY:
@@ -42,6 +44,7 @@ class StepList:
     def clear(self) -> None:
         """Forget the steps."""
         self.index: list[Tensor] = []
+        self.sizes: list[int] = []  # of the steps
         self.values: dict[str, list[Tensor]] = {}
         self._merged = 0  # tensors at the head of each list that hold many steps
 
@@ -72,6 +75,24 @@ class EpochSums(StepList):
             if "target" in values:
                 target[index] = torch.cat(values["target"]).cpu()
         return sums, target
+
+    def last_classes(self) -> Tensor:
+        """Return the step that saw each example last and the class predicted then, as one number, int64 (N,).
+
+        A later step has the larger number, and of the same step the larger class, so that the maximum over processes is
+        that of all of them; 0 where no step saw an example. `to_classes` returns the classes.
+        """
+        last = torch.zeros(self.num_examples, dtype=torch.int64)
+        if PREDICTION in self.values:
+            step = torch.repeat_interleave(torch.arange(1, len(self.sizes) + 1), torch.tensor(self.sizes))
+            predicted = torch.cat(self.values[PREDICTION]).cpu().long()
+            last.scatter_reduce_(0, torch.cat(self.index), step * _STEP + predicted + 1, "amax")
+        return last
+
+
+def to_classes(last: Tensor) -> Tensor:
+    """Return the classes in what `EpochSums.last_classes` returns, int16 (N,), -1 where there is none."""
+    return (last % _STEP).sub_(1).short()
 
 
 def epoch_means(sums: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:

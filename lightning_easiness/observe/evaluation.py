@@ -24,9 +24,11 @@ from lightning_easiness.data.subset import whole
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_targets
 from lightning_easiness.observe.forward import find_forward
-from lightning_easiness.observe.tasks import PROBE_FIELDS, Task, as_logits, recognise, warn_of_probabilities
+from lightning_easiness.observe.tasks import PREDICTION, PROBE_FIELDS, Task, as_logits, recognise, warn_of_probabilities
 
 Pattern = Callable[[Any], Any]
+
+_COLUMN_TYPES = {"target": torch.int64, PREDICTION: torch.int32}  # float32 otherwise; no int16, which some cannot add
 
 
 class EvaluationPass:
@@ -133,16 +135,20 @@ def _write(columns: dict[str, Tensor], start: int | None, values: dict[str, Tens
     """Keep one batch's values from example `start` on; None only makes the columns (N,), as all processes need them."""
     for name, value in values.items():
         if name not in columns:
-            columns[name] = torch.zeros_like(empty, dtype=torch.int64 if name == "target" else torch.float32)
+            columns[name] = torch.zeros_like(empty, dtype=_COLUMN_TYPES.get(name, torch.float32))
         if start is not None:
             columns[name][start : start + len(value)] = value
 
 
 def _reduced(trainer: Trainer, columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """Add up over the processes, in a fixed order of names, so that all processes do the same."""
-    named = [name for name in (*PROBE_FIELDS, "target") if name in columns]
+    named = [name for name in (*PROBE_FIELDS, PREDICTION, "target") if name in columns]
     fields = {name: trainer.strategy.reduce(columns[name], reduce_op="sum").cpu() for name in named}
-    return {name: values > 0 if name == "correct" else values for name, values in fields.items()}
+    if "correct" in fields:
+        fields["correct"] = fields["correct"] > 0
+    if PREDICTION in fields:
+        fields[PREDICTION] = fields[PREDICTION].short()
+    return fields
 
 
 @contextmanager

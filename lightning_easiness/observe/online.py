@@ -13,11 +13,11 @@ from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import check_index, lost_indices
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
 from lightning_easiness.data.subset import num_examples
-from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means
+from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means, to_classes
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_length, check_targets, only_loader
 from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
-from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBABILITIES, Task, recognise
+from lightning_easiness.observe.tasks import MOST_CLASSES, ONLINE_FIELDS, PREDICTION, PROBABILITIES, Task, recognise
 
 SERIES = "train-online"
 
@@ -49,7 +49,7 @@ class OnlineObserver:
         self._loader_hook = LoaderHook(trainer)
         self._logits_hook: LogitsHook | None = None
         self._sums: EpochSums | None = None
-        self._restored: tuple[Tensor, Tensor] | None = None
+        self._restored: tuple[Tensor, Tensor, Tensor] | None = None
         self._index: Tensor | None = None
         self._target: Any = None
         self._task: Task | None = None  # recognised at the first batch
@@ -109,6 +109,9 @@ class OnlineObserver:
             return None
         sums, target = self._totals(self._sums)
         means = epoch_means(sums, self._names)
+        predictions = self._last_predictions(self._sums)
+        if self._num_classes is not None and self._num_classes <= MOST_CLASSES:
+            means[PREDICTION] = predictions
         self._sums.clear()
         self._restored = None
         known = ("loss", "count") if self._num_classes is None else means
@@ -144,6 +147,7 @@ class OnlineObserver:
             state[PROBABILITIES] = self._probabilities.state()
         if epoch_is_open and self._sums is not None:
             state["sums"], state["target"] = self._totals(self._sums)
+            state[PREDICTION] = self._last_predictions(self._sums)
             state["names"] = list(self._names)
         return state
 
@@ -169,7 +173,9 @@ class OnlineObserver:
             check_length(self.num_examples, f"the epoch that training resumes in was begun with {known}", known)
             unknown = torch.full_like(held["count"], torch.nan)  # of a field that was not asked for then
             sums = torch.stack([held.get(name, unknown) for name in (*self._names, "count")])
-            self._restored = (sums, state["target"].cpu())
+            target = state["target"].cpu()
+            # checkpoints of before have no predictions
+            self._restored = (sums, target, state.get(PREDICTION, torch.full_like(target, -1)).cpu().short())
 
     def _loader(self) -> Any:
         return only_loader(self._trainer.train_dataloader, "train")
@@ -189,12 +195,12 @@ class OnlineObserver:
             self._probabilities.add(index, _taken_probabilities(observed))
         self._sums.add(index, observed)
 
-    def _reduced(self, values: Tensor) -> Tensor:
-        """Return the sum over all processes; some devices, which are always alone, have no float64."""
+    def _reduced(self, values: Tensor, reduce_op: str = "sum") -> Tensor:
+        """Return the sum or "max" over all processes; some devices, which are always alone, have no float64."""
         if self._trainer.world_size == 1:
             return values
         strategy = self._trainer.strategy
-        reduced: Tensor = strategy.reduce(values.to(strategy.root_device), reduce_op="sum")
+        reduced: Tensor = strategy.reduce(values.to(strategy.root_device), reduce_op=reduce_op)
         return reduced.cpu()
 
     def _totals(self, own: EpochSums) -> tuple[Tensor, Tensor]:
@@ -207,6 +213,12 @@ class OnlineObserver:
             sums = sums + self._restored[0]
             target = torch.where(target >= 0, target, self._restored[1])
         return sums, target
+
+    def _last_predictions(self, own: EpochSums) -> Tensor:
+        """Return the class predicted last for each example in the epoch so far, int16 (N,), over all processes."""
+        last = self._reduced(own.last_classes(), "max")
+        classes = to_classes(last)
+        return classes if self._restored is None else torch.where(last > 0, classes, self._restored[2])
 
 
 def _taken_probabilities(observed: dict[str, Tensor]) -> Tensor:

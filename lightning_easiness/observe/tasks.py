@@ -17,6 +17,8 @@ from lightning_easiness.observe.batch_reader import BatchReader, kind_of
 
 ONLINE_FIELDS = ("loss", "correct", "margin")
 PROBE_FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
+PREDICTION = "prediction"  # the class, int16, always where an example has one of at most so many:
+MOST_CLASSES = 2**15
 PROBABILITIES = "probabilities"  # a row per example, float16 (B, K): summed, and no field of a record
 
 
@@ -46,8 +48,8 @@ class Task:
             fields: Which of PROBE_FIELDS and PROBABILITIES to compute, where the task has them.
 
         Returns:
-            name -> (B,), float32, `correct` bool; "target" int64 where targets are class indices; PROBABILITIES float16
-            (B, K). "loss" is always there.
+            name -> (B,), float32, `correct` bool; "target" int64 where targets are class indices; PREDICTION int16, -1
+            where outputs are NaN; PROBABILITIES float16 (B, K). "loss" is always there.
 
         Raises:
             TypeError, ValueError: If outputs, targets or losses are not those of the task.
@@ -86,7 +88,10 @@ class ClassTask(Task):
         clamped = labels.clamp(0, logits.shape[1] - 1)
         margins = margin(logits, clamped)
         # argmax takes NaN for the largest, which would make a model that diverged right on one class
-        observed = {"correct": (logits.argmax(1) == clamped) & ~margins.isnan(), "margin": margins}
+        predicted = logits.argmax(1).masked_fill_(margins.isnan(), -1)
+        observed = {"correct": predicted == clamped, "margin": margins}
+        if logits.shape[1] <= MOST_CLASSES:
+            observed[PREDICTION] = predicted.short()
         if self.loss_fn is None:
             observed["loss"] = F.cross_entropy(logits, clamped, reduction="none")
         else:
@@ -111,10 +116,20 @@ def recognise(reader: BatchReader, prediction: Any, target: Any, size: int) -> T
         check_size(prediction, size)
     logits = as_logits(prediction)
     if logits is not None and class_indices(target, size) is not None:
+        _warn_of_many_classes(logits.shape[1])
         return ClassTask(reader.loss_name, logits.shape[1], reader.loss_fn, reader.sigma2)
     if reader.loss_fn is None:
         raise not_understood(prediction, target)
     return Task(reader.loss_name, loss_fn=reader.loss_fn)
+
+
+def _warn_of_many_classes(num_classes: int) -> None:
+    if num_classes > MOST_CLASSES:
+        warnings.warn(
+            f"The model has {num_classes:,} classes, and predictions are recorded of at most {MOST_CLASSES:,}, so the"
+            " record holds none; everything else is recorded.",
+            stacklevel=2,
+        )
 
 
 def class_indices(target: Any, size: int) -> Tensor | None:

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lightning_easiness.data.batch import unpack_batch
-from lightning_easiness.observe.accumulate import EpochSums, epoch_means
+from lightning_easiness.observe.accumulate import EpochSums, epoch_means, to_classes
 from lightning_easiness.observe.batch_reader import BatchReader, find_logits
 from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBE_FIELDS, recognise
+from tests.made_runs import whole
 from tests.plain_forward import expected
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -119,10 +120,11 @@ class TestBatchReader:
         target = torch.randint(classes, (size,), generator=generator).to(kind)
         shown = target[:, None] if column else target
         observed = observe(logits, shown, size, fields=PROBE_FIELDS)
-        assert observed.keys() == {"target", "loss", "correct", "margin", "sample_easiness", "el2n"}
+        assert observed.keys() == {"target", "loss", "correct", "margin", "sample_easiness", "el2n", "prediction"}
         assert {values.shape for values in observed.values()} == {(size,)}
         assert not any(values.requires_grad for values in observed.values())
-        assert (observed["target"].dtype, observed["correct"].dtype) == (torch.int64, torch.bool)
+        types = (torch.int64, torch.bool, torch.int16)
+        assert tuple(observed[name].dtype for name in ("target", "correct", "prediction")) == types
         assert observed["target"].tolist() == target.tolist()
         for position in range(size):
             plain = expected(logits[position].detach().double().tolist(), int(target[position]))
@@ -130,7 +132,7 @@ class TestBatchReader:
                 tolerance = 2e-4 if name == "sample_easiness" else 1e-5
                 assert float(observed[name][position]) == pytest.approx(value, abs=tolerance), name
         few = observe(logits, shown, size, fields=ONLINE_FIELDS)
-        assert few.keys() == {"target", "loss", "correct", "margin"}
+        assert few.keys() == {"target", "loss", "correct", "margin", "prediction"}
 
     @pytest.mark.parametrize("shape", [(3,), (3, 1)])
     def test_one_logit_is_two_classes(self, shape: tuple[int, ...]) -> None:
@@ -220,3 +222,47 @@ def test_sums_against_a_dict_of_lists(steps: list[list[tuple[int, float, bool, f
     sums.clear()
     assert int(sums.totals()[0].sum()) == 0
     assert sums.totals()[1].tolist() == [-1] * 10
+
+
+predicted = st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 2**15 - 1)), max_size=6), max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(processes=st.lists(predicted, min_size=1, max_size=3), merge_every=st.integers(1, 4))
+def test_the_last_prediction_is_that_of_the_last_step_of_any_process(
+    processes: list[list[list[tuple[int, int]]]], merge_every: int
+) -> None:
+    found, last = [], {}
+    for steps in processes:
+        sums = EpochSums(10)
+        sums._MERGE_EVERY = merge_every
+        for number, step in enumerate(steps):
+            index, classes = (torch.tensor([entry[column] for entry in step], dtype=torch.int64) for column in (0, 1))
+            sums.add(index, {"prediction": classes.short()})
+            for key, each in step:
+                last[key] = max(last.get(key, (-1, -1)), (number, each))
+        found.append(sums.last_classes())
+    classes = to_classes(torch.stack(found).amax(0))
+    assert classes.dtype == torch.int16
+    assert classes.tolist() == [last[key][1] if key in last else -1 for key in range(10)]
+
+
+def test_no_class_is_predicted_by_outputs_that_are_nan() -> None:
+    logits = torch.tensor([[0.0, math.nan, 1.0], [0.0, 2.0, 1.0], [math.nan] * 3])
+    assert observe(logits, torch.tensor([2, 1, 0]), 3, fields=ONLINE_FIELDS)["prediction"].tolist() == [-1, 1, -1]
+
+
+@pytest.mark.parametrize("num_classes", [2**15, 2**15 + 1])
+def test_predictions_of_more_classes_than_they_have_room_for_are_not_recorded(num_classes: int) -> None:
+    logits, target = torch.zeros(1, num_classes), torch.tensor([5])
+    logits[0, -1] = 1.0
+    if num_classes <= 2**15:
+        assert observe(logits, target, 1, fields=ONLINE_FIELDS)["prediction"].tolist() == [2**15 - 1]
+        return
+    message = (
+        "The model has 32,769 classes, and predictions are recorded of at most 32,768, so the record holds none;"
+        " everything else is recorded."
+    )
+    with pytest.warns(UserWarning, match=whole(message)):
+        observed = observe(logits, target, 1, fields=ONLINE_FIELDS)
+    assert observed.keys() == {"target", "loss", "correct", "margin"}
