@@ -42,6 +42,29 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class TrainedOn:
+    """Which examples a run has trained on so far, bool (N,), and which it holds out by design, bool (N,)."""
+
+    step: int
+    epoch: int
+    trained_on: Tensor
+    held_out: Tensor
+
+
+@dataclass(frozen=True)
+class HeldOutProbabilities:
+    """The softmax of the examples that a run holds out, float16 (m, K), in one evaluation pass.
+
+    `example` are their indices, int64 (m,).
+    """
+
+    step: int
+    epoch: int
+    example: Tensor
+    probabilities: Tensor
+
+
+@dataclass(frozen=True)
 class AveragedProbabilities:
     """The softmax of each example, float16 (N, K), averaged over the training up to a step and epoch.
 

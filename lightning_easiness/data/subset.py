@@ -26,7 +26,8 @@ class SelectedDataset(Dataset[Any]):
 
     Missing attributes, such as `classes`, are looked up in the user's data set. `indices` is int64 (n,); `target` has
     new labels for all examples, int64 (N,), negative to keep the original one; `replace_fn` (item, label) -> item is
-    for items that are neither (x, label, ...) nor mappings with the usual keys.
+    for items that are neither (x, label, ...) nor mappings with the usual keys. `held_out` are the examples that the
+    whole run leaves out to be tested on, int64 (m,), None where it holds out none.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class SelectedDataset(Dataset[Any]):
         indices: Tensor,
         target: Tensor | None = None,
         replace_fn: Callable[[Any, int], Any] | None = None,
+        held_out: Tensor | None = None,
     ) -> None:
         self.dataset = dataset
         self.indices = indices
         self.target = target
         self.replace_fn = replace_fn or replace_label
+        self.held_out = held_out
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -129,6 +132,11 @@ def _is_one_hot(label: Tensor) -> bool:
 def whole(dataset: Any) -> Any:
     """Return the user's data set inside a SelectedDataset; any other data set unchanged."""
     return dataset.dataset if isinstance(dataset, SelectedDataset) else dataset
+
+
+def held_out_of(dataset: Any) -> Tensor | None:
+    """Return the examples that a run holds out, int64 (m,), by the data set of its train loader; None for none."""
+    return dataset.held_out if isinstance(dataset, SelectedDataset) else None
 
 
 def num_examples(dataset: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ from lightning_easiness.functional._rng import generator
 class SelectionState:
     """The input of a selection's decision, the same in every process.
 
+    In a run that holds out examples, a selection that observes sees a data set without them, N of the others; any other
+    sees the whole data set, and what it chooses of the examples held out is dropped.
+
     Attributes:
         num_examples: N, of the whole data set.
         epoch: The epoch to select for; 0 if the selection is made once.
@@ -30,6 +33,8 @@ class SelectionState:
         max_epochs: Length of the fit; None or negative if it is not limited by epochs.
         batch: For a selection `per_batch`, the number of the batch in its epoch; all other attributes describe it.
         has_memory: Whether a selection that `remembers` has values to use without another pass.
+        examples: The indices in the whole data set of what a selection that observes sees, int64 `(N,)`, where a run
+            holds out others; None for all.
         enough: Number chosen -> number needed, so that every process gets a batch and the minimum is met. Missing
             examples are drawn afterwards; a selection with weights should choose enough itself.
     """
@@ -42,12 +47,19 @@ class SelectionState:
     max_epochs: int | None = None
     batch: int | None = None
     has_memory: bool = True
+    examples: Tensor | None = None
     enough: Callable[[int], int] = field(default=int, compare=False)
 
     @property
     def identity(self) -> DataIdentity:
         """Identity of the data set to select from."""
         return DataIdentity(self.num_examples, self.target)
+
+    def of_examples(self, examples: Tensor) -> SelectionState:
+        """Return the state of some examples alone, as of a data set without the others."""
+        target = None if self.target is None else self.target[examples]
+        observed = self.observed and {name: values[examples] for name, values in self.observed.items()}
+        return replace(self, num_examples=len(examples), target=target, observed=observed, examples=examples)
 
     def generator(self) -> torch.Generator:
         """Return a generator for this decision, from the seed, the epoch and the batch: the same in every process."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class Choice:
     kept: Tensor  # indices, ascending, int64 (n,)
     labels: Tensor | None = None  # new ones, int64 (N,), negative where an example keeps its own
     weights: Tensor | None = None  # of the losses, float32 (N,); None for equal ones
-    num_left_out: int = 0  # examples that the loader's own sampler never draws, so that none of them is kept
+    num_left_out: int = 0  # examples that are held out, or that the loader's own sampler never draws: none is kept
 
     @property
     def num_drawable(self) -> int:
@@ -37,6 +37,15 @@ class Choice:
     def is_everything(self) -> bool:
         """Whether the user's data set is trained on as it is, perhaps with weights."""
         return len(self.kept) == self.num_drawable and self.labels is None
+
+    def of_whole(self, num_examples: int, examples: Tensor) -> Choice:
+        """Return a choice from some examples, int64 (n,), as one from the whole data set."""
+        labels, weights = self.labels, self.weights
+        if labels is not None:
+            labels = torch.full((num_examples,), -1).scatter(0, examples, labels)
+        if weights is not None:
+            weights = torch.ones(num_examples).scatter(0, examples, weights)
+        return replace(self, num_examples=num_examples, kept=examples[self.kept], labels=labels, weights=weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the choice as tensors and plain types, one bit per example."""
@@ -67,7 +76,9 @@ def filled_up(
     return torch.cat([kept, drawn]).sort().values
 
 
-def enough_for_an_epoch(selection: Selection, trainer: Trainer | None, loader: DataLoader[Any]) -> Callable[[int], int]:
+def enough_for_an_epoch(
+    selection: Selection, trainer: Trainer | None, loader: DataLoader[Any], num_held_out: int = 0
+) -> Callable[[int], int]:
     """How many examples there must be, as a fit ends at an epoch without a batch for each process."""
     world_size = 1 if trainer is None else trainer.world_size
     batch = examples_per_batch(loader) * world_size
@@ -81,7 +92,7 @@ def enough_for_an_epoch(selection: Selection, trainer: Trainer | None, loader: D
         needed = max(count, least)
         if batch > world_size and not loader.drop_last and 0 < needed % batch <= world_size:
             needed += world_size  # else the last batch of a process would hold one example
-        return min(needed, len(loader.dataset))  # type: ignore[arg-type]
+        return min(needed, len(loader.dataset) - num_held_out)  # type: ignore[arg-type]
 
     return enough
 

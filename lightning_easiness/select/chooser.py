@@ -34,7 +34,9 @@ class Chooser:
         reader: BatchReader,
         callback: EasinessCallback | None = None,
         check_target: bool = True,
+        held_out: Tensor | None = None,
     ) -> None:
+        self.held_out = held_out  # int64 (m,), the examples never to be trained on; None for none
         self.remembered: dict[str, Tensor] = {}  # field -> (N,), the latest values
         self._selection, self._name = selection, type(selection).__name__
         self._reader, self._callback, self._check_target = reader, callback, check_target
@@ -60,7 +62,7 @@ class Chooser:
     def choose(self, trainer: Trainer | None, loader: DataLoader[Any], epoch: int) -> Choice:
         """Choose for an epoch, in all processes together."""
         started = time.perf_counter()
-        state, among = self._state(trainer, loader, epoch), drawable(loader)
+        state, among = self._state(trainer, loader, epoch), self._drawable(loader)
         choice = _same_in_all_processes(trainer, self._asked(state))
         drawn = choice.kept if among is None else choice.kept[among[choice.kept]]
         kept = self._completed(drawn, loader, state, among)
@@ -73,10 +75,29 @@ class Chooser:
 
     def _asked(self, state: SelectionState) -> Choice:
         """Return what the selection itself chooses, which for an epoch may be nothing: it is filled up then."""
-        selection, name, size = self._selection, self._name, state.num_examples
-        kept = checked_indices(name, selection.select(state), size, may_be_empty=selection.every_epoch)
-        labels = checked_labels(name, selection.labels(state), size)
-        return Choice(state.epoch, size, kept, labels, checked_weights(name, selection.weights(state), size))
+        seen, selection, name = self._seen(state), self._selection, self._name
+        size = seen.num_examples
+        kept = checked_indices(name, selection.select(seen), size, may_be_empty=selection.every_epoch)
+        labels = checked_labels(name, selection.labels(seen), size)
+        choice = Choice(state.epoch, size, kept, labels, checked_weights(name, selection.weights(seen), size))
+        return choice if seen.examples is None else choice.of_whole(state.num_examples, seen.examples)
+
+    def _seen(self, state: SelectionState) -> SelectionState:
+        """Return what the selection sees: nothing observed of the examples held out may have a say."""
+        observes = self._selection.needs_observation or self._selection.online or self._selection.remembers
+        if self.held_out is None or not observes:
+            return state
+        rest = torch.ones(state.num_examples, dtype=torch.bool)
+        rest[self.held_out] = False
+        return state.of_examples(rest.nonzero()[:, 0])
+
+    def _drawable(self, loader: DataLoader[Any]) -> Tensor | None:
+        """Return the examples that may be trained on, bool (N,); None for all."""
+        among = drawable(loader)
+        if self.held_out is not None:
+            among = torch.ones(len(loader.dataset), dtype=torch.bool) if among is None else among  # type: ignore[arg-type]
+            among[self.held_out] = False
+        return among
 
     def _completed(self, kept: Tensor, loader: DataLoader[Any], state: SelectionState, among: Tensor | None) -> Tensor:
         """Add random examples if there are too few for an epoch; raise if the selection is made only once."""
@@ -85,8 +106,9 @@ class Chooser:
             return filled_up(kept, state.num_examples, needed, state.generator(), among)
         if not len(kept):
             raise ValueError(
-                f"{self._name} keeps no example that the loader's {type(loader.sampler).__name__} draws; select from"
-                " its examples, or drop the sampler."
+                f"{self._name} keeps no example that the loader's {type(loader.sampler).__name__} draws"
+                f"{'' if self.held_out is None else ' and that is not held out'}; select from its examples, or drop the"
+                " sampler."
             )
         if len(kept) < needed <= state.num_examples:
             processes = needed // examples_per_batch(loader)
@@ -107,7 +129,7 @@ class Chooser:
             seed=selection.seed,
             max_epochs=None if trainer is None else trainer.max_epochs,
             has_memory=bool(self.remembered),
-            enough=enough_for_an_epoch(selection, trainer, loader),
+            enough=enough_for_an_epoch(selection, trainer, loader, 0 if self.held_out is None else len(self.held_out)),
         )
         observation = self._observe(trainer, loader) if selection.observes_before(state) else None
         observed = self._observed(observation, state.num_examples)

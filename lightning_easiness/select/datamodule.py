@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.checks import check_selection
 from lightning_easiness.select.fit import SelectedFit, warn_of_another_rule
+from lightning_easiness.select.static import Everything
 
 # every hook that Lightning calls on a datamodule
 _HOOKS = tuple(
@@ -88,6 +90,8 @@ class EasinessDataModule(LightningDataModule):
         if not (reader is None or isinstance(reader, BatchReader)):
             raise TypeError(f"The `reader` of EasinessDataModule must be a BatchReader or None; got {reader!r}.")
         self._reader, self._check_target = reader, check_target
+        self.hold_out: float | str | None = None
+        self._part: Callable[[int], Tensor] | None = None
         self._fit = self._new_fit()
         self.datamodule = restore_nested_hparams(_as_datamodule(datamodule, val_dataloaders), "datamodule")
         for hook in _HOOKS:
@@ -95,7 +99,17 @@ class EasinessDataModule(LightningDataModule):
                 self.__dict__[hook] = getattr(self.datamodule, hook)
 
     def _new_fit(self) -> SelectedFit | None:
-        return None if self.selection is None else SelectedFit(self.selection, self._reader, self._check_target)
+        if self.selection is None and self._part is None:
+            return None
+        return SelectedFit(self.selection or Everything(), self._reader, self._check_target, self._part)
+
+    def set_held_out(self, hold_out: float | str | None, part: Callable[[int], Tensor] | None) -> None:
+        """Let the next fits hold out a part, by the rule of `repeat_fit(hold_out=...)`; None for none.
+
+        `part` returns it for a data set of N examples, bool `(N,)`. It never enters training, whatever the selection.
+        """
+        self.hold_out, self._part = hold_out, part
+        self._fit = self._new_fit()
 
     @override
     def train_dataloader(self) -> Any:

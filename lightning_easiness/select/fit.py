@@ -26,11 +26,18 @@ from lightning_easiness.select.chooser import Chooser
 class SelectedFit:
     """One fit on a selection, from `begin` until `end`; without a Trainer, the use of loaders outside a fit."""
 
-    def __init__(self, selection: Selection, reader: BatchReader | None, check_target: bool) -> None:
+    def __init__(
+        self,
+        selection: Selection,
+        reader: BatchReader | None,
+        check_target: bool,
+        hold_out: Callable[[int], Tensor] | None = None,
+    ) -> None:
         self.trainer: Any = None
         self.choice: Choice | None = None  # the latest
         self.batch_work: BatchWork | None = None
         self._selection, self._reader, self._check_target = selection, reader, check_target
+        self._hold_out = hold_out
         self._chooser = Chooser(selection, reader or BatchReader(), None, check_target)
         self._first: Choice | None = None  # of the first epoch; None, in a fit that is resumed, for everything
         self._restored: Choice | None = None  # of the epoch in which the checkpoint was written
@@ -67,20 +74,41 @@ class SelectedFit:
         check_selectable(loader)
         if self.trainer is not None:
             check_consumers(self._selection, self.trainer.lightning_module)
+        self._chooser.held_out = self._held_out(len(loader.dataset))  # type: ignore[arg-type]
         if self._selection.per_batch:
-            return loader
+            return self._without_held_out(loader)
         if self._selection.every_epoch:
             self._check_further_epochs(loader)
         if self._restored is not None and self._epoch < self._restored.epoch:
             # a fit that is resumed counts its steps before its epoch is restored: as long as the first epoch's loader
             _check_length(self._restored, loader)
-            return loader if self._first is None else self._selected(loader, self._first)
+            return self._without_held_out(loader) if self._first is None else self._selected(loader, self._first)
         choice = self._choose(loader)
         if self._first is None and not self._is_resumed:
             self._first = choice
         if self.batch_work is not None:
             self.batch_work.weights = choice.weights
         return self._selected(loader, choice)
+
+    def _held_out(self, size: int) -> Tensor | None:
+        """Return the examples that this run holds out, int64 (m,), the first process's; None where it holds out none."""
+        if self._hold_out is None:
+            return None
+        known = self._chooser.held_out
+        if known is not None:  # a loader that is reloaded; of another data set it is refused by the callback
+            return known
+        held_out = self._hold_out(size).nonzero()[:, 0]
+        if self.trainer is not None and self.trainer.world_size > 1:
+            held_out = self.trainer.strategy.broadcast(held_out)
+        rank_zero_info(f"Held out of this run: {len(held_out)} of {size} examples.")
+        return held_out
+
+    def _without_held_out(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        if self._chooser.held_out is None:
+            return loader
+        rest = torch.ones(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
+        rest[self._chooser.held_out] = False
+        return self._loader_of(loader, SelectedDataset(loader.dataset, rest.nonzero()[:, 0]))
 
     @property
     def reloads(self) -> bool:
@@ -124,11 +152,17 @@ class SelectedFit:
 
     def _selected(self, loader: DataLoader[Any], choice: Choice) -> DataLoader[Any]:
         if choice.is_everything:
-            return loader
+            return self._without_held_out(loader)
         selected = SelectedDataset(loader.dataset, choice.kept, choice.labels, self._selection.replace_fn)
         if choice.labels is not None:
             try_label(selected)
-        made = select_from(loader, selected, enough_for_an_epoch(self._selection, self.trainer, loader))
+        return self._loader_of(loader, selected)
+
+    def _loader_of(self, loader: DataLoader[Any], selected: SelectedDataset) -> DataLoader[Any]:
+        selected.held_out = held_out = self._chooser.held_out
+        num_held_out = 0 if held_out is None else len(held_out)
+        enough = enough_for_an_epoch(self._selection, self.trainer, loader, num_held_out)
+        made = select_from(loader, selected, enough)
         check_batches(type(self._selection).__name__, made, self.trainer)
         return made
 

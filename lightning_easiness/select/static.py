@@ -20,6 +20,14 @@ Which = Literal["easy", "hard", "random"]
 Sampling = Literal["proportional", "beta", "top", "stratified", "window"]
 
 
+class Everything(Selection):
+    """Keeps every example, for a run that only holds some out."""
+
+    @override
+    def select(self, state: SelectionState) -> Tensor:
+        return torch.arange(state.num_examples)
+
+
 class Keep(Selection):
     """Keeps exactly these examples, optionally with other labels.
 
