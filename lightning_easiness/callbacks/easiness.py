@@ -28,6 +28,7 @@ from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_submodule, only_loader
 from lightning_easiness.observe.evaluation import EvaluationPass, Pattern
 from lightning_easiness.observe.forward import candidate_modules
+from lightning_easiness.observe.held_out import TrainedExamples
 from lightning_easiness.observe.online import OnlineObserver
 from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBE_FIELDS
 
@@ -128,6 +129,8 @@ class EasinessCallback(Callback):
         self._online: OnlineObserver | None = None
         self._recorder = RunRecorder()
         self._pass: EvaluationPass | None = None
+        self._trained: TrainedExamples | None = None
+        self._trained_before: Tensor | None = None
         self._restored: dict[str, Any] | None = None
         self._run_name: str | None = None
         self._is_resumed = self._has_begun = self._is_over = False
@@ -175,6 +178,7 @@ class EasinessCallback(Callback):
         if goes_on:  # a further fit() of the same Trainer
             self._run_name, self._evaluated_step = before["run"], before["probed_step"]
             self.folder, self._restored = folder, before["online"]
+            self._trained_before = before["trained_on"]
         if self.online:
             names = tuple(dict.fromkeys((*ONLINE_FIELDS, *(name for _, asked in self._listeners for name in asked))))
             self._online = OnlineObserver(trainer, self.reader, names, self.probabilities)
@@ -245,6 +249,9 @@ class EasinessCallback(Callback):
         goes_on = self.exist_ok or self._run_name is not None
         self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on)
         self._recorder.open(trainer, sizes)
+        self._trained = TrainedExamples.of(trainer, self._trained_before)
+        if self._trained is not None and self._trained.holds_out:  # from the beginning: a run that goes on goes by it
+            self._recorder.add(self._trained.found(num_steps(trainer), trainer.current_epoch))
         self.folder, self._run_name = self._recorder.dirpath, self._recorder.run
         self._has_begun, self._is_over = True, False
 
@@ -328,6 +335,8 @@ class EasinessCallback(Callback):
     def _end_epoch(self, trainer: Trainer, epoch: int, at_epoch_end: bool = False) -> None:
         observation = self._online.end_epoch(epoch) if self._online is not None else None
         self.usage.end_epoch(trained_share(trainer, observation))
+        if self._trained is not None and self._trained.add(trainer, observation):
+            self._recorder.add(self._trained.found(num_steps(trainer), epoch))
         used = {"data_use": self.usage.data_use[-1], "epoch_seconds": self.usage.epoch_seconds[-1]}
         metrics = {f"easiness/{name}": value for name, value in used.items()}
         log_scalars(trainer, metrics, at_epoch_end=at_epoch_end, reduce="mean")
@@ -359,6 +368,9 @@ class EasinessCallback(Callback):
                 self._record(trainer, observation, at_epoch_end)
                 if not trial_batches(trainer):
                     log_images(trainer, self._pass.dataset, observation, self.num_images)
+            rows = self._pass.held_out_probabilities(trainer, epoch)
+            if rows is not None:
+                self._recorder.add(rows)
         self._evaluated_step = num_steps(trainer)
 
     def _record(self, trainer: Trainer, observation: Observation, at_epoch_end: bool) -> None:
@@ -384,6 +396,7 @@ class EasinessCallback(Callback):
             "last_epoch": self._last_epoch,
             "probed_step": self._evaluated_step,
             "online": online,
+            "trained_on": None if self._trained is None else self._trained.mask.clone(),
             "usage": self.usage.state_dict(),
         }
 
@@ -397,4 +410,5 @@ class EasinessCallback(Callback):
         self._last_epoch = state_dict.get("last_epoch", -1)
         self._evaluated_step = state_dict["probed_step"]
         self._restored = state_dict["online"]
+        self._trained_before = state_dict.get("trained_on")
         self.usage.load_state_dict(state_dict["usage"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from lightning_easiness._utils.lightning import trial_batches
-from lightning_easiness.data.observation import AveragedProbabilities, Observation
+from lightning_easiness.data.observation import Observation, Replaced
 from lightning_easiness.observe.checks import check_length
 from lightning_easiness.record.layout import checkpoint_paths, read_identity
 from lightning_easiness.record.writer import RunWriter
@@ -29,7 +29,7 @@ class RunRecorder:
         self.dirpath, self.run = dirpath, run
         self._exist_ok = exist_ok
         self._writer: RunWriter | None = None
-        self._unwritten: list[Observation | AveragedProbabilities] = []
+        self._unwritten: list[Observation | Replaced] = []
 
     def open(self, trainer: Trainer, sizes: Mapping[str, int]) -> None:
         """Claim the run's folder on rank 0; all ranks fail together where that fails, and have its names then.
@@ -45,12 +45,12 @@ class RunRecorder:
         if problem is not None:
             raise RuntimeError(problem)
 
-    def add(self, observation: Observation | AveragedProbabilities) -> None:
-        """Write a checkpoint, after those that are still to be written; or probabilities in place of the last ones."""
+    def add(self, observation: Observation | Replaced) -> None:
+        """Write a checkpoint, after those that are still to be written; or what takes the place of an earlier one."""
         if self._writer is None:
             return
-        if isinstance(observation, AveragedProbabilities):  # which are large, and of which only the latest matter
-            self._unwritten = [one for one in self._unwritten if isinstance(one, Observation)]
+        if not isinstance(observation, Observation):  # which may be large, and of which only the latest matters
+            self._unwritten = [one for one in self._unwritten if type(one) is not type(observation)]
         self._unwritten.append(observation)
         self.write_waiting()
 
@@ -59,10 +59,7 @@ class RunRecorder:
         while self._unwritten and self._writer is not None:
             observation = self._unwritten[0]
             try:
-                if isinstance(observation, AveragedProbabilities):
-                    self._writer.replace_probabilities(observation)
-                else:
-                    self._writer.append(observation)
+                self._writer.write(observation)
             except OSError as error:
                 if last_chance:
                     raise

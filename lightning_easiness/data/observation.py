@@ -75,3 +75,7 @@ class AveragedProbabilities:
     epoch: int
     probabilities: Tensor
     count: Tensor
+
+
+#: What a run writes beside its checkpoints, in one file of each kind that is replaced.
+Replaced = TrainedOn | HeldOutProbabilities | AveragedProbabilities

@@ -18,13 +18,22 @@ from lightning_easiness._utils.lightning import as_validation, is_named, num_ste
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import IndexedBatch
-from lightning_easiness.data.observation import Observation
+from lightning_easiness.data.observation import HeldOutProbabilities, Observation
 from lightning_easiness.data.ordered_loader import ordered_loader
-from lightning_easiness.data.subset import whole
+from lightning_easiness.data.subset import held_out_of, whole
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_targets
 from lightning_easiness.observe.forward import find_forward
-from lightning_easiness.observe.tasks import PREDICTION, PROBE_FIELDS, Task, as_logits, recognise, warn_of_probabilities
+from lightning_easiness.observe.held_out import HeldOutRows
+from lightning_easiness.observe.tasks import (
+    PREDICTION,
+    PROBABILITIES,
+    PROBE_FIELDS,
+    Task,
+    as_logits,
+    recognise,
+    warn_of_probabilities,
+)
 
 Pattern = Callable[[Any], Any]
 
@@ -35,7 +44,8 @@ class EvaluationPass:
     """Observes every example of a loader's data set at the current weights, in eval mode and the user's precision.
 
     The series is "<split>-probe", and "<split>-probe-<name>" for each pattern, a function of the inputs. The whole data
-    set is read where training uses a part, in the loader's own way of loading.
+    set is read where training uses a part, in the loader's own way of loading. Where the run holds out some of it, the
+    softmax of those is kept.
     """
 
     def __init__(
@@ -43,7 +53,9 @@ class EvaluationPass:
     ) -> None:
         self.dataset = whole(loader.dataset)
         self._loader, self._reader = loader, reader
+        self.held_out = held_out_of(loader.dataset)
         self.task: Task | None = None  # recognised at the first batch
+        self._rows: HeldOutRows | None = None  # of the latest pass
         self._series: dict[str, Pattern | None] = {f"{split}-probe": None}
         self._series |= {f"{split}-probe-{name}": pattern for name, pattern in (patterns or {}).items()}
 
@@ -60,13 +72,29 @@ class EvaluationPass:
         columns: dict[str, dict[str, Tensor]] = {series: {} for series in self._series}
         empty = torch.empty(len(self.dataset), device=trainer.lightning_module.device)
         forward = find_forward(trainer, self._reader.module)
+        self._rows = None if self.held_out is None else HeldOutRows(self.held_out, trainer)
         with _at_rest(trainer), _isolated(loader, self.dataset):
             for position, (index, batch) in zip(range(total), _with_bar(trainer, loader, total), strict=False):
                 start = None if batches.is_padding(position) else int(index[0])
                 for series, values in self._observe(trainer, forward, batch, len(index)).items():
-                    _write(columns[series], start, values, empty)
+                    _write(columns[series], start, self._without_rows(values, start), empty)
         found = [self._observation(trainer, series, columns[series], epoch) for series in self._series]
         return [replace(observation, seconds=time.perf_counter() - began) for observation in found]
+
+    def held_out_probabilities(self, trainer: Trainer, epoch: int | None = None) -> HeldOutProbabilities | None:
+        """Return the softmax of what is held out in the latest pass, on all processes together; None without any."""
+        found = None if self._rows is None else self._rows.means()
+        if self.held_out is None or found is None:
+            return None
+        epoch = trainer.current_epoch if epoch is None else epoch
+        return HeldOutProbabilities(num_steps(trainer), epoch, self.held_out, found)
+
+    def _without_rows(self, values: dict[str, Tensor], start: int | None) -> dict[str, Tensor]:
+        """Take the probabilities out of what was observed of the examples from `start` on."""
+        rows = values.pop(PROBABILITIES, None)
+        if self._rows is not None and rows is not None and start is not None:
+            self._rows.add(start, rows)
+        return values
 
     def try_examples(self, trainer: Trainer) -> None:
         """Observe the first two examples, in every process: what cannot be evaluated is refused before training."""
@@ -106,7 +134,8 @@ class EvaluationPass:
                 output = forward(shown)
             prediction = self._reader.prediction(output)
             task = self._task_of(prediction, target, size)
-            observed[series] = task.observe(prediction, target, size, fields=PROBE_FIELDS)
+            fields = PROBE_FIELDS if self._rows is None or pattern is not None else (*PROBE_FIELDS, PROBABILITIES)
+            observed[series] = task.observe(prediction, target, size, fields=fields)
         return observed
 
     def _task_of(self, prediction: Any, target: Any, size: int) -> Task:

@@ -9,6 +9,12 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.record.files import FIELDS
+from lightning_easiness.record.held_out import (
+    have_held_out_probabilities,
+    held_out,
+    held_out_probabilities,
+    trained_on,
+)
 from lightning_easiness.record.score_runs import stack_rows
 from lightning_easiness.record.series import RecordedSeries
 
@@ -35,6 +41,41 @@ class RecordedArrays:
         """Fields that every checkpoint of every run has."""
         files = [file for run in self._runs for file in run.checkpoints]
         return tuple(name for name in FIELDS if all(name in file.fields for file in files))
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether the runs each held out a part of these examples."""
+        return any(run.holds_out for run in self._runs)
+
+    @property
+    def held_out(self) -> Tensor:
+        """Which examples each run held out by design, bool `(R, N)`; in the series of the training examples."""
+        return held_out(self._runs)
+
+    @property
+    def trained_on(self) -> Tensor:
+        """Which examples each run has trained on, bool `(R, N)`: neither held out, nor left out by a selection.
+
+        True everywhere for a run that does not say, as it neither held out nor selected examples.
+        """
+        return trained_on(self._runs)
+
+    @property
+    def has_held_out_probabilities(self) -> bool:
+        """Whether each run has probabilities of the examples that it held out."""
+        return self.series.startswith("train-") and have_held_out_probabilities(self._runs)
+
+    def held_out_probabilities(self) -> Tensor:
+        """Return the softmax of each example, averaged over the runs that held it out, in the latest evaluation pass.
+
+        Returns:
+            float32 `(N, K)`; rows sum to 1, and are NaN where an example was held out by no run.
+
+        Raises:
+            ValueError: If no run held out examples, a run did not come to its evaluation pass, or it is no
+                classification.
+        """
+        return held_out_probabilities(self._runs, self.series)
 
     @property
     def loss(self) -> Tensor:

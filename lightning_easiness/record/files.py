@@ -35,8 +35,18 @@ FORMAT_VERSION = 1
 CHECKPOINT = "lightning_easiness.checkpoint"
 TARGETS = "lightning_easiness.targets"
 PROBABILITIES = "lightning_easiness.probabilities"
+TRAINED_ON = "lightning_easiness.trained_on"
+HELD_OUT_PROBABILITIES = "lightning_easiness.held_out_probabilities"  # its rows are of the examples held out alone
 
-_DTYPES = {**FIELDS, "target": torch.int64, "source_index": torch.int64, "probabilities": torch.float16}
+_DTYPES = {
+    **FIELDS,
+    "target": torch.int64,
+    "source_index": torch.int64,
+    "probabilities": torch.float16,
+    "trained_on": torch.bool,
+    "held_out": torch.bool,
+    "example": torch.int64,
+}
 _STORED: dict[torch.dtype, tuple[str, ...]] = {  # the types on disk
     torch.float32: ("F32",),
     torch.float16: ("F16",),
@@ -50,8 +60,15 @@ _HEADERS = {  # contents of the header of each format; that of a checkpoint also
     CHECKPOINT: ("step", "epoch", "series", "num_examples", "num_classes", "fingerprint", "loss"),
     TARGETS: ("num_examples", "fingerprint"),
     PROBABILITIES: ("step", "epoch", "num_examples", "num_classes"),
+    TRAINED_ON: ("step", "epoch", "num_examples", "num_held_out"),
+    HELD_OUT_PROBABILITIES: ("step", "epoch", "num_examples", "num_classes"),
 }
-_ARRAYS = {TARGETS: ("target",), PROBABILITIES: ("probabilities", "count")}
+_ARRAYS = {
+    TARGETS: ("target",),
+    PROBABILITIES: ("probabilities", "count"),
+    TRAINED_ON: ("trained_on", "held_out"),
+    HELD_OUT_PROBABILITIES: ("probabilities", "example"),
+}
 _OPTIONAL = {TARGETS: ("source_index",)}
 _TEMPORARY_PREFIX = ".tmp-"
 
@@ -128,6 +145,7 @@ class ArrayFile:
     num_classes: int | None = None
     fingerprint: str = ""
     loss: str = ""
+    num_held_out: int = 0
 
     @classmethod
     def open(cls, path: Path, file_format: str = CHECKPOINT) -> ArrayFile:

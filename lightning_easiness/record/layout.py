@@ -1,10 +1,13 @@
 """The folder of a run: `run.json`, and one folder per series with the targets and one file per checkpoint.
 
-The online series may also have the probabilities averaged over all epochs so far, in one file that is replaced.
+The online series may also have the probabilities averaged over all epochs so far, and the evaluation pass of a run that
+holds out a part the probabilities of that part, each in one file that is replaced.
 
 seed-0/run.json                                      package versions, seed, and whether training is complete
+seed-0/trained-on.safetensors                        which examples were trained on, and which are held out
 seed-0/train-probe/targets.safetensors               class of each example, -1 if not known yet
 seed-0/train-probe/step-000000000120.safetensors     recorded fields of each example at one checkpoint
+seed-0/train-probe/held-out.safetensors              softmax of the examples held out, in the latest pass
 seed-0/train-online/probabilities.safetensors        softmax of each example, averaged over training so far
 """
 
@@ -17,11 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.record.files import PROBABILITIES, TARGETS, ArrayFile, RecordFileError, check_format
+from lightning_easiness.record.files import (
+    HELD_OUT_PROBABILITIES,
+    PROBABILITIES,
+    TARGETS,
+    TRAINED_ON,
+    ArrayFile,
+    RecordFileError,
+    check_format,
+)
 
 RUN_FORMAT = "lightning_easiness.run"
 RUN_FILE = "run.json"
 ONLINE_SERIES = "train-online"
+PASS_SERIES = "train-probe"
 _CHECKPOINT_NAME = re.compile(r"step-(\d{12,})\.safetensors")
 
 
@@ -94,6 +106,16 @@ def probabilities_path(run_dir: Path) -> Path:
     return run_dir / ONLINE_SERIES / "probabilities.safetensors"
 
 
+def trained_on_path(run_dir: Path) -> Path:
+    """Return the path of what a run trained on, which need not exist."""
+    return run_dir / "trained-on.safetensors"
+
+
+def held_out_path(run_dir: Path) -> Path:
+    """Return the path of the probabilities of the examples that a run holds out, which need not exist."""
+    return run_dir / PASS_SERIES / "held-out.safetensors"
+
+
 def open_checkpoint(path: Path) -> ArrayFile:
     """Open the header of a checkpoint and check it against the file's name; raise a RecordFileError if it is bad."""
     header = ArrayFile.open(path)
@@ -112,3 +134,14 @@ def read_identity(run_dir: Path, series: str) -> DataIdentity:
 def open_probabilities(run_dir: Path) -> ArrayFile:
     """Open the header of the averaged probabilities of a run; raise a RecordFileError if it is missing or bad."""
     return ArrayFile.open(probabilities_path(run_dir), PROBABILITIES)
+
+
+def open_trained_on(run_dir: Path) -> ArrayFile | None:
+    """Open the header of what a run trained on, None where it does not say; raise a RecordFileError if it is bad."""
+    path = trained_on_path(run_dir)
+    return ArrayFile.open(path, TRAINED_ON) if path.exists() else None
+
+
+def open_held_out(run_dir: Path) -> ArrayFile:
+    """Open the header of the probabilities of what a run holds out; raise a RecordFileError if it is missing or bad."""
+    return ArrayFile.open(held_out_path(run_dir), HELD_OUT_PROBABILITIES)

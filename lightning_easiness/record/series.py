@@ -21,6 +21,7 @@ from lightning_easiness.record.layout import (
     checkpoint_paths,
     list_series,
     open_checkpoint,
+    open_trained_on,
     read_identity,
     read_run,
 )
@@ -39,6 +40,12 @@ class RecordedSeries:
     identity: DataIdentity  # its targets are mapped, not read
     own: tuple[ArrayFile, ...]  # all of its checkpoints
     checkpoints: tuple[ArrayFile, ...]  # those shared with the other runs
+    training: ArrayFile | None = None  # which of these examples were trained on and held out; None where it is not said
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether it held out a part of these examples."""
+        return self.training is not None and self.training.num_held_out > 0
 
     @property
     def name(self) -> str:
@@ -150,7 +157,24 @@ def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSer
         if file.num_examples != length
     ]
     fitting = tuple(file for file in files if file.num_examples == length)
-    return RecordedSeries(info, identity, fitting, fitting) if fitting else None
+    if not fitting:
+        return None
+    return _with_training(RecordedSeries(info, identity, fitting, fitting), series, problems)
+
+
+def _with_training(run: RecordedSeries, series: str, problems: list[str]) -> RecordedSeries | None:
+    """Return a run with the file of what it trained on, if there is one; None where that cannot be read."""
+    if not series.startswith("train-"):
+        return run  # of other examples
+    number = len(problems)
+    training = _tried(problems, open_trained_on, run.info.path)
+    if training is not None and training.num_examples != run.identity.num_examples:
+        size = run.identity.num_examples
+        problems.append(f"'{training.path}' is of {training.num_examples} examples, series '{series}' of {size}.")
+    if len(problems) > number:
+        problems[-1] += f" What run '{run.name}' trained on is not known, so that all of it is left out."
+        return None
+    return replace(run, training=training)
 
 
 def _tried(problems: list[str], read: Callable[..., T], *arguments: object) -> T | None:
@@ -213,6 +237,12 @@ def check_same_data(runs: Sequence[RecordedSeries]) -> None:
     merged_identity(runs)
     first, *others = runs
     for run in others:
+        if first.holds_out != run.holds_out:
+            one, other = (first, run) if first.holds_out else (run, first)
+            raise ValueError(
+                f"Run '{one.name}' held out a part of the examples and run '{other.name}' did not, so that their scores"
+                " do not mean the same: load those of one kind with runs=[...]."
+            )
         found = {"losses": (first.loss, run.loss), "numbers of classes": (first.num_classes, run.num_classes)}
         for what, (a, b) in found.items():
             if a and b and a != b:

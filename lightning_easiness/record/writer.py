@@ -21,13 +21,15 @@ from typing_extensions import Self
 
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.data.observation import AveragedProbabilities, Observation
+from lightning_easiness.data.observation import AveragedProbabilities, HeldOutProbabilities, Observation, Replaced, TrainedOn
 from lightning_easiness.record.files import (
     CHECKPOINT,
     FIELDS,
     FORMAT_VERSION,
+    HELD_OUT_PROBABILITIES,
     PROBABILITIES,
     TARGETS,
+    TRAINED_ON,
     remove_leftovers,
     sync_folder,
     write_arrays,
@@ -38,11 +40,13 @@ from lightning_easiness.record.layout import (
     RUN_FORMAT,
     checkpoint_path,
     checkpoint_paths,
+    held_out_path,
     list_series,
     probabilities_path,
     read_identity,
     read_run,
     targets_path,
+    trained_on_path,
 )
 
 _PACKAGES = ("lightning-easiness", "torch", "lightning", "numpy", "safetensors")
@@ -83,6 +87,14 @@ class RunWriter:
             self.close()
             raise
 
+    def write(self, found: Observation | Replaced) -> Path:
+        """Append a checkpoint, or write what takes the place of an earlier one of its kind."""
+        if isinstance(found, Observation):
+            return self.append(found)
+        if isinstance(found, AveragedProbabilities):
+            return self.replace_probabilities(found)
+        return self.replace_trained_on(found) if isinstance(found, TrainedOn) else self.replace_held_out(found)
+
     def append(self, observation: Observation) -> Path:
         """Write one checkpoint and return its file, which is on disk by then; an existing step is overwritten.
 
@@ -111,6 +123,25 @@ class RunWriter:
         with self._writing(path.parent.name, averaged.step):
             arrays = {"probabilities": averaged.probabilities, "count": averaged.count}
             write_arrays(path, PROBABILITIES, arrays, header)
+        return path
+
+    def replace_trained_on(self, found: TrainedOn) -> Path:
+        """Write which examples were trained on so far, and which are held out, in place of what was written before."""
+        path = trained_on_path(self.path)
+        header = {"step": found.step, "epoch": found.epoch, "num_examples": len(found.held_out)}
+        header["num_held_out"] = int(found.held_out.sum())
+        arrays = {"trained_on": found.trained_on, "held_out": found.held_out}
+        with self._writing(None, found.step):
+            write_arrays(path, TRAINED_ON, arrays, header)
+        return path
+
+    def replace_held_out(self, found: HeldOutProbabilities) -> Path:
+        """Write the probabilities of the examples held out in the latest evaluation pass, in place of the previous ones."""
+        path, (num_rows, num_classes) = held_out_path(self.path), found.probabilities.shape
+        header = {"step": found.step, "epoch": found.epoch, "num_examples": num_rows, "num_classes": num_classes}
+        arrays = {"probabilities": found.probabilities, "example": found.example}
+        with self._writing(path.parent.name, found.step):
+            write_arrays(path, HELD_OUT_PROBABILITIES, arrays, header)
         return path
 
     def steps(self, series: str) -> tuple[int, ...]:
@@ -161,17 +192,19 @@ class RunWriter:
         write_whole(self.path / RUN_FILE, (json.dumps(self._info, indent=2) + "\n").encode())
 
     @contextmanager
-    def _writing(self, series: str, step: int) -> Iterator[None]:
+    def _writing(self, series: str | None, step: int) -> Iterator[None]:
         """Make the folder of a series, for something of one step to be written; say what to do where that fails."""
         if self._closed:
             raise RuntimeError(f"The writer of run '{self.run}' in '{self.dirpath}' is closed: open a new one.")
-        _check_name("series", series)
-        what = f"Step {step} of series '{series}' was not written into '{self.path}'"
+        if series is not None:
+            _check_name("series", series)
+        of_series = f" of series '{series}'" if series else ""
+        what = f"Step {step}{of_series} was not written into '{self.path}'"
         with _explaining(what, "fix that, then resume; all checkpoints before it are whole."):
             if self._info["complete"]:  # training continues after its end
                 self._info["complete"] = False
                 self._write_info()
-            _make_folder(self.path / series)
+            _make_folder(self.path / series if series else self.path)
             yield
 
     def _merge_target(self, observation: Observation) -> DataIdentity:

@@ -1,0 +1,78 @@
+"""What a run that holds out examples keeps of them, and which examples it has trained on."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from lightning_easiness.data.observation import Observation, TrainedOn
+from lightning_easiness.data.subset import SelectedDataset, held_out_of, num_examples
+from lightning_easiness.observe.accumulate import ProbabilitySums
+
+
+class HeldOutRows:
+    """The softmax of the examples held out, int64 (m,), in one evaluation pass, of which each process reads a part."""
+
+    def __init__(self, held_out: Tensor, trainer: Trainer) -> None:
+        self._held_out, self._trainer = held_out, trainer
+        self._sums = ProbabilitySums(len(held_out), keeps=trainer.is_global_zero)
+
+    def add(self, start: int, rows: Tensor) -> None:
+        """Take one batch: the softmax, float16 (B, K), of the examples from `start` on."""
+        bounds = torch.tensor([start, start + len(rows)])
+        low, high = torch.searchsorted(self._held_out, bounds).tolist()
+        if low < high:
+            places = self._held_out[low:high] - start
+            self._sums.add(torch.arange(low, high), rows[places.to(rows.device, non_blocking=True)])
+
+    def means(self) -> Tensor | None:
+        """Return them, float16 (m, K), on all processes together; None where there are none, or not in this process."""
+        self._sums.fold(self._reduced)
+        return self._sums.means()
+
+    def _reduced(self, values: Tensor) -> Tensor:
+        if self._trainer.world_size == 1:
+            return values
+        strategy = self._trainer.strategy
+        reduced: Tensor = strategy.reduce(values.to(strategy.root_device), reduce_op="sum")
+        return reduced.cpu()
+
+
+class TrainedExamples:
+    """Which examples a fit has trained on up to its latest epoch, the same in every process."""
+
+    def __init__(self, size: int, held_out: Tensor | None) -> None:
+        self.mask = torch.zeros(size, dtype=torch.bool)
+        self.holds_out = held_out is not None
+        self._held_out = torch.zeros(size, dtype=torch.bool)
+        if held_out is not None:
+            self._held_out[held_out] = True
+
+    @classmethod
+    def of(cls, trainer: Trainer, before: Tensor | None) -> TrainedExamples | None:
+        """Begin a fit, or go on with one; None where the examples of the train loader have no number."""
+        dataset = getattr(trainer.train_dataloader, "dataset", None)
+        if not hasattr(dataset, "__len__") or isinstance(dataset, IterableDataset):
+            return None
+        found = cls(num_examples(dataset), held_out_of(dataset))
+        if before is not None and len(before) == len(found.mask):
+            found.mask |= before.cpu()
+        return found
+
+    def add(self, trainer: Trainer, online: Observation | None) -> bool:
+        """Take in an epoch: what the training forward saw, or else what the loader reads; return whether that is more."""
+        known = int(self.mask.sum())
+        dataset = getattr(trainer.train_dataloader, "dataset", None)
+        if online is not None:
+            self.mask |= online.fields["count"] > 0
+        elif isinstance(dataset, SelectedDataset):
+            self.mask[dataset.indices] = True
+        else:
+            self.mask[:] = True
+        return int(self.mask.sum()) > known
+
+    def found(self, step: int, epoch: int) -> TrainedOn:
+        """Return what to write."""
+        return TrainedOn(step, epoch, self.mask.clone(), self._held_out)
