@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch.distributed as distributed
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lightning_easiness._utils.lightning import is_named, is_writer
@@ -40,6 +42,17 @@ def with_selection(datamodule: Any, selection: Selection | None) -> Any:
     if _is_function(datamodule):
         return lambda: EasinessDataModule(datamodule(), selection)
     return EasinessDataModule(datamodule, selection)
+
+
+@contextmanager
+def holding_out(data: Any, name: float | str, part: Callable[[int], Tensor]) -> Iterator[EasinessDataModule]:
+    """Return the data of one run with a part held out for the block, whatever its selection."""
+    held = data if isinstance(data, EasinessDataModule) else EasinessDataModule(data)
+    held.set_held_out(name, part)
+    try:
+        yield held
+    finally:
+        held.set_held_out(None, None)
 
 
 def _is_function(datamodule: Any) -> bool:

@@ -11,9 +11,9 @@ import gc
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakSet
 
 import torch
@@ -24,7 +24,8 @@ from typing_extensions import override
 from lightning_easiness._utils.lightning import begin_next_epoch, is_named, trial_batches
 from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, isolated_rng, set_rng_state
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.experiments._factories import bar, check_seeds, make, make_data
+from lightning_easiness.experiments._factories import bar, check_seeds, holding_out, make, make_data
+from lightning_easiness.experiments.held_out import HoldOut, check_held_out
 from lightning_easiness.record.layout import checkpoint_paths, is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
@@ -39,6 +40,7 @@ def repeat_fit(
     seeds: Iterable[int] = range(10),
     dirpath: str | os.PathLike[str] = "easiness",
     *,
+    hold_out: float | Literal["folds"] | HoldOut | None = None,
     progress: bool = True,
 ) -> EasinessRecord:
     """Train once per seed and return the record of all runs.
@@ -55,6 +57,10 @@ def repeat_fit(
         datamodule: A LightningDataModule, a DataLoader for training, or a function that returns one for each run.
         seeds: One run each.
         dirpath: The folder of the runs.
+        hold_out: Let each run leave out a part of the examples and predict it: a share in (0, 1), drawn anew for each
+            run and balanced, so that in 10 runs each example is held out twice by 0.2; or "folds", so that it is held
+            out once by all seeds. The record then has out-of-sample losses and probabilities, and `memorization`. The
+            Trainer's callback must have its evaluation pass over the training examples.
         progress: Show a progress bar over the runs.
 
     Returns:
@@ -62,18 +68,22 @@ def repeat_fit(
 
     Raises:
         ValueError: If there is no seed, or one twice; if runs have different data sets; if a factory returns the same
-            object again; if a Trainer has several EasinessCallbacks, or fast_dev_run, which writes no record.
+            object again; if a Trainer has several EasinessCallbacks, or fast_dev_run, which writes no record; if
+            `hold_out` is no share in (0, 1), is "folds" of one seed, holds out no example or all in a run, or differs
+            from that of runs in the folder.
         RuntimeError: If another process is training one of the seeds in the same folder.
     """
     seeds = check_seeds("repeat_fit", seeds)
     folder = Path(dirpath)
+    rule = hold_out if isinstance(hold_out, HoldOut) else HoldOut.of("repeat_fit", hold_out, seeds)
+    check_held_out("repeat_fit", rule, [folder / run_name(seed) for seed in seeds])
     series = "train-probe"
     fitted: WeakSet[Any] = WeakSet()
     with own_seeding(), bar("Run", len(seeds), 2, progress) as runs:
         for seed in seeds:
             run = folder / run_name(seed)
             if not is_complete(run):  # asked only now, as another process may have trained it in the meantime
-                series = _fit_once(make_trainer, make_module, datamodule, seed, folder, fitted)
+                series = _fit_once(make_trainer, make_module, datamodule, seed, folder, fitted, rule)
                 gc.collect()  # a finished Trainer is held by reference cycles, and so is its device memory
                 _check_same_data(folder, series, seeds[: seeds.index(seed) + 1])
             if is_complete(run):
@@ -100,6 +110,7 @@ def _fit_once(
     seed: int,
     folder: Path,
     fitted: WeakSet[Any],
+    hold_out: HoldOut | None,
 ) -> str:
     """Train one seed, and return the name of the series to load."""
     seed_everything(seed, workers=True, verbose=False)
@@ -109,12 +120,25 @@ def _fit_once(
     callback = _observer(trainer, folder, run_name(seed))
     resume = _Resume(folder / run_name(seed) / _RESUME_FILE)
     trainer.callbacks.append(resume)  # type: ignore[attr-defined]
-    data = make_data(datamodule)
-    key = "datamodule" if is_named(data, "LightningDataModule") else "train_dataloaders"
-    begun = resume.found()
-    with OwnGenerators(data):  # each run begins with these as they are, wherever it is trained
+    with ExitStack() as stack:
+        data = make_data(datamodule)
+        if hold_out is not None:
+            _check_pass(callback)
+            part = hold_out.part(seed, folder / run_name(seed))
+            data = stack.enter_context(holding_out(data, hold_out.name, part))
+        key = "datamodule" if is_named(data, "LightningDataModule") else "train_dataloaders"
+        begun = resume.found()
+        stack.enter_context(OwnGenerators(data))  # each run begins with these as they are, wherever it is trained
         trainer.fit(module, ckpt_path=begun, **{key: data})
     return callback.series
+
+
+def _check_pass(callback: EasinessCallback) -> None:
+    if callback.probe != "train":
+        raise ValueError(
+            "The `hold_out` of repeat_fit needs an evaluation pass over the training examples, those held out among"
+            f" them, but the Trainer's EasinessCallback has probe={callback.probe!r}: set probe='train'."
+        )
 
 
 def _check_made(module: LightningModule, trainer: Trainer, fitted: WeakSet[Any]) -> None:

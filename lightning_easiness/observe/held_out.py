@@ -62,7 +62,7 @@ class TrainedExamples:
         return found
 
     def add(self, trainer: Trainer, online: Observation | None) -> bool:
-        """Take in an epoch: what the training forward saw, or else what the loader reads; return whether that is more."""
+        """Take in an epoch: what training saw, or else what the loader reads; return whether that is more."""
         known = int(self.mask.sum())
         dataset = getattr(trainer.train_dataloader, "dataset", None)
         if online is not None:

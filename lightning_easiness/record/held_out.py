@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -32,16 +32,14 @@ def check_hold_out(runs: Sequence[RecordedSeries], series: str, what: str) -> No
         raise ValueError(f"{what} runs that held out a part of the examples, and these runs did not: {way_out}.")
 
 
-def written(run: RecordedSeries) -> tuple[TrainedOn | None, HeldOutProbabilities | None]:
-    """Return what a run has written of what it trained on and held out, memory-mapped, None where it has not."""
-    masks, rows = run.training, None
-    if masks is None:
-        return None, None
-    found = TrainedOn(masks.step, masks.epoch, masks.read("trained_on"), masks.read("held_out"))
-    if held_out_path(run.info.path).exists():
+def written(run: RecordedSeries) -> Iterator[TrainedOn | HeldOutProbabilities]:
+    """Yield what a run has written of what it trained on and held out, memory-mapped."""
+    file = run.training
+    if file is not None:
+        yield TrainedOn(file.step, file.epoch, file.read("trained_on"), file.read("held_out"))
+    if run.holds_out and held_out_path(run.info.path).exists():
         file = open_held_out(run.info.path)
-        rows = HeldOutProbabilities(file.step, file.epoch, file.read("example"), file.read("probabilities"))
-    return found, rows
+        yield HeldOutProbabilities(file.step, file.epoch, file.read("example"), file.read("probabilities"))
 
 
 def have_held_out_probabilities(runs: Sequence[RecordedSeries]) -> bool:
@@ -74,8 +72,8 @@ def _checked(file: ArrayFile, num_examples: int, num_classes: int) -> Tensor:
     example = file.read("example")
     if file.num_classes != num_classes or (len(example) and int(example.max()) >= num_examples):
         raise ValueError(
-            f"'{file.path}' is of {file.num_classes} classes and examples up to {int(example.max())}, but the record has"
-            f" {num_examples} examples of {num_classes} classes: load runs of one data set and module."
+            f"'{file.path}' is of {file.num_classes} classes and examples up to {int(example.max())}, but the record"
+            f" has {num_examples} examples of {num_classes} classes: load runs of one data set and module."
         )
     return example
 

@@ -14,6 +14,7 @@ from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.agreement import Agreement, measure_agreement
 from lightning_easiness.record.arrays import RecordedArrays
+from lightning_easiness.record.held_out import written
 from lightning_easiness.record.probabilities import averaged_probabilities, have_probabilities, read_probabilities
 from lightning_easiness.record.score_runs import RunScores, score_runs
 from lightning_easiness.record.series import (
@@ -131,6 +132,8 @@ class EasinessRecord(RecordedArrays):
                     writer.append(run.observation(file))
                 if have_probabilities([run], self.series):
                     writer.replace_probabilities(averaged_probabilities(run))
+                for found in written(run):
+                    writer.write(found)
                 if run.info.complete:
                     writer.complete()
 

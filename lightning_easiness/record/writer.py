@@ -21,7 +21,13 @@ from typing_extensions import Self
 
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.data.observation import AveragedProbabilities, HeldOutProbabilities, Observation, Replaced, TrainedOn
+from lightning_easiness.data.observation import (
+    AveragedProbabilities,
+    HeldOutProbabilities,
+    Observation,
+    Replaced,
+    TrainedOn,
+)
 from lightning_easiness.record.files import (
     CHECKPOINT,
     FIELDS,
@@ -136,7 +142,7 @@ class RunWriter:
         return path
 
     def replace_held_out(self, found: HeldOutProbabilities) -> Path:
-        """Write the probabilities of the examples held out in the latest evaluation pass, in place of the previous ones."""
+        """Write the probabilities of the examples held out, replacing those of the evaluation pass before."""
         path, (num_rows, num_classes) = held_out_path(self.path), found.probabilities.shape
         header = {"step": found.step, "epoch": found.epoch, "num_examples": num_rows, "num_classes": num_classes}
         arrays = {"probabilities": found.probabilities, "example": found.example}

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_easiness._utils.lightning import end_resumed_epoch
@@ -91,7 +92,7 @@ class SelectedFit:
         return self._selected(loader, choice)
 
     def _held_out(self, size: int) -> Tensor | None:
-        """Return the examples that this run holds out, int64 (m,), the first process's; None where it holds out none."""
+        """Return the examples that this run holds out, int64 (m,), the same in all processes; None for none."""
         if self._hold_out is None:
             return None
         known = self._chooser.held_out

@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_easiness.callbacks.logging import log_scalars
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.choice import Choice
+from lightning_easiness.select.static import Everything
 
 _MOST_CLASSES_LOGGED = 100
 
@@ -19,6 +20,8 @@ def report_choice(
     selection: Selection, trainer: Any, choice: Choice, target: Tensor | None, num_added: int, seconds: float
 ) -> None:
     """Print and log the selection of an epoch; `num_added` of its examples were drawn at random."""
+    if isinstance(selection, Everything):
+        return
     name, epoch = type(selection).__name__, f"Epoch {choice.epoch}{'' if selection.every_epoch else ' and after'}"
     fractions, selected = class_fractions(choice, target), len(choice.kept) / choice.num_drawable
     missing = _missing([label for label, fraction in fractions.items() if fraction == 0])
