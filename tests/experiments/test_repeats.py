@@ -268,7 +268,7 @@ def test_a_damaged_resume_file(plain: Path, tmp_path: Path, damage: Any, monkeyp
     resume = tmp_path / "seed-1" / "resume.ckpt"
     resume.write_bytes(damage(resume.read_bytes()))
     before = recorded(tmp_path / "seed-1")
-    assert len(before) == 4  # a checkpoint and the targets of two series
+    assert len(before) == 5  # a checkpoint and the targets of two series, and what was trained on
     pattern = (
         rf"^'{re.escape(str(resume))}' is damaged, or holds more than tensors and plain types, as hyperparameters may"
         r" \(\w+\); its run starts again\.$"
