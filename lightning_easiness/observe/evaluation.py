@@ -20,7 +20,7 @@ from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import IndexedBatch
 from lightning_easiness.data.observation import HeldOutProbabilities, Observation
 from lightning_easiness.data.ordered_loader import ordered_loader
-from lightning_easiness.data.subset import held_out_of, whole
+from lightning_easiness.data.subset import held_out_of, source_index, whole
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_targets
 from lightning_easiness.observe.forward import find_forward
@@ -53,7 +53,7 @@ class EvaluationPass:
     ) -> None:
         self.dataset = whole(loader.dataset)
         self._loader, self._reader = loader, reader
-        self.held_out = held_out_of(loader.dataset)
+        self.held_out, self._source_index = held_out_of(loader.dataset), source_index(loader.dataset)
         self.task: Task | None = None  # recognised at the first batch
         self._rows: HeldOutRows | None = None  # of the latest pass
         self._series: dict[str, Pattern | None] = {f"{split}-probe": None}
@@ -152,7 +152,7 @@ class EvaluationPass:
             step=num_steps(trainer),
             epoch=trainer.current_epoch if epoch is None else epoch,
             fields=fields,
-            identity=DataIdentity(len(self.dataset), target),
+            identity=DataIdentity(len(self.dataset), target, source_index=self._source_index),
             num_classes=self.task.num_classes if self.task is not None else None,
             loss_name=self.task.loss_name if self.task is not None else self._reader.loss_name,
         )

@@ -12,7 +12,7 @@ from lightning_easiness._utils.lightning import batch_is_finished, num_steps, ta
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import check_index, lost_indices
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
-from lightning_easiness.data.subset import num_examples
+from lightning_easiness.data.subset import num_examples, source_index
 from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means, to_classes
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_length, check_targets, only_loader
@@ -49,6 +49,7 @@ class OnlineObserver:
         self._loader_hook = LoaderHook(trainer)
         self._logits_hook: LogitsHook | None = None
         self._sums: EpochSums | None = None
+        self._source_index: Tensor | None = None
         self._restored: tuple[Tensor, Tensor, Tensor] | None = None
         self._index: Tensor | None = None
         self._target: Any = None
@@ -66,7 +67,8 @@ class OnlineObserver:
 
     def start(self, state: dict[str, Any] | None = None) -> None:
         """Begin, or go on with the epoch that `state` is of, when the train loader is known."""
-        self._sums = EpochSums(num_examples(self._loader().dataset), self._names)
+        dataset = self._loader().dataset
+        self._sums, self._source_index = EpochSums(num_examples(dataset), self._names), source_index(dataset)
         if PROBABILITIES in self._asked:
             self._probabilities = ProbabilitySums(self.num_examples, keeps=self._trainer.is_global_zero)
         if state is not None:
@@ -115,12 +117,13 @@ class OnlineObserver:
         self._sums.clear()
         self._restored = None
         known = ("loss", "count") if self._num_classes is None else means
+        known_target = target if bool((target >= 0).any()) else None
         observation = Observation(
             series=SERIES,
             step=num_steps(self._trainer),
             epoch=epoch,
             fields={name: means[name] for name in known},
-            identity=DataIdentity(self.num_examples, target if bool((target >= 0).any()) else None),
+            identity=DataIdentity(self.num_examples, known_target, source_index=self._source_index),
             num_classes=self._num_classes,
             loss_name=self._reader.loss_name,
         )

@@ -21,9 +21,10 @@ from torch.utils.data import (
     Subset,
     WeightedRandomSampler,
     default_collate,
+    random_split,
 )
 
-from lightning_easiness import EasinessCallback, EasinessRecord
+from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, Keep
 from lightning_easiness.observe.accumulate import StepList
 from lightning_easiness.observe.online import OnlineObserver
 from tests.functional.strategies import Reads as Waits
@@ -133,10 +134,23 @@ def test_every_value_is_that_of_the_step(way: str, tmp_path: Path) -> None:
     check_online(EasinessRecord.load(tmp_path, series="train-online"), module.trace)
 
 
-def test_a_subset_counts_in_its_own_indices(tmp_path: Path) -> None:
-    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Net(), loader(Subset(Points(), list(range(40, 53)))))
+def test_a_subset_counts_in_its_own_indices_and_leads_to_its_source(tmp_path: Path) -> None:
+    part = random_split(Points(), [40, 13], torch.Generator().manual_seed(0))[1]
+    held_out = loader(Subset(Subset(Points(20), range(3, 20)), [5, 1, 4]), shuffle=False)
+    callback = EasinessCallback(tmp_path, probe=held_out)
+    trainer(callbacks=[callback]).fit(Net(), EasinessDataModule(loader(part), Keep(range(2, 13))))
+    trained = EasinessRecord.load(tmp_path, "train-online")
+    assert trained.num_examples == 13
+    assert trained.source_index.tolist() == list(part.indices)
+    kept = trained.target >= 0
+    assert torch.equal(trained.target[kept], Points().y[trained.source_index[kept]])
+    assert EasinessRecord.load(tmp_path, "loader-probe").source_index.tolist() == [8, 4, 7]
+
+
+def test_a_whole_data_set_has_no_source_indices(tmp_path: Path) -> None:
+    trainer(callbacks=[EasinessCallback(tmp_path)]).fit(Net(), loader())
     for series in ("train-probe", "train-online"):
-        assert torch.equal(EasinessRecord.load(tmp_path, series).target, Points().y[40:])
+        assert EasinessRecord.load(tmp_path, series).source_index is None
 
 
 def test_nan_losses_are_recorded_as_such(tmp_path: Path) -> None:
