@@ -8,8 +8,8 @@ same number of label errors as the second reading.
 
     python examples/aum_se.py --data-root ROOT
 
-The images are `ROOT/cifar10/train/<class>/<index>.jpg`. After an interruption, run it again: it resumes. The table is
-written to OUTPUT/aum_se.md, the figure to OUTPUT/aum_se.png.
+ROOT holds CIFAR-10 as torchvision.datasets.CIFAR10(ROOT, download=True) puts it there. After an interruption, run it
+again: it resumes. The table is written to OUTPUT/aum_se.md, the figure to OUTPUT/aum_se.png.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from cifar10 import CifarData, images
 from lightning.pytorch import LightningModule, Trainer
+from needs import need_packages
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -144,6 +145,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
+    need_packages("matplotlib")
     true = images(ARGUMENTS.data_root, "train")[1]
     given = true.clone()
     given[: ARGUMENTS.size] = corrupt_labels(true[: ARGUMENTS.size], ARGUMENTS.ratio, num_classes=10)

@@ -1,7 +1,7 @@
-"""CIFAR-10 images from folders, train/<class>/<original index>.jpg, decoded once and kept in memory.
+"""CIFAR-10 as torchvision downloads it, or from folders, train/<class>/<original index>.jpg; decoded once.
 
-Examples are sorted by their original index, the number in the file name, so that labels in the original order, such as
-those of CIFAR-10N, can be used directly.
+Examples are in their original order, in folders by the number in the file name, so that labels in the original order,
+such as those of CIFAR-10N, can be used directly.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule
+from needs import need_cifar_10
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from torchvision.datasets import ImageFolder
+from torchvision.datasets import CIFAR10, ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -23,14 +24,25 @@ MEAN, DEVIATION = (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)
 def images(root: Path, split: str) -> tuple[Tensor, Tensor]:
     """Load images, uint8 (N, 3, 32, 32), and labels, int64 (N,), of "train" or "test"; the first call decodes them."""
     kept = root / "cifar10" / f"{split}.safetensors"
+    need_cifar_10(root, split)
     if not kept.exists():
-        folder = ImageFolder(root / "cifar10" / split)
-        order = sorted(range(len(folder)), key=lambda place: int(Path(folder.samples[place][0]).stem))
-        decoded = torch.stack([pil_to_tensor(folder[place][0]) for place in order])
-        labels = torch.tensor([folder.targets[place] for place in order])
-        save_file({"images": decoded, "labels": labels}, kept)
+        decode = decoded_folder if (root / "cifar10" / split).exists() else downloaded
+        kept.parent.mkdir(exist_ok=True)
+        save_file(decode(root, split), kept)
     held = load_file(kept)
     return held["images"], held["labels"]
+
+
+def downloaded(root: Path, split: str) -> dict[str, Tensor]:
+    data = CIFAR10(root, train=split == "train")
+    return {"images": torch.from_numpy(data.data).movedim(3, 1).contiguous(), "labels": torch.tensor(data.targets)}
+
+
+def decoded_folder(root: Path, split: str) -> dict[str, Tensor]:
+    folder = ImageFolder(root / "cifar10" / split)
+    order = sorted(range(len(folder)), key=lambda place: int(Path(folder.samples[place][0]).stem))
+    images = torch.stack([pil_to_tensor(folder[place][0]) for place in order])
+    return {"images": images, "labels": torch.tensor([folder.targets[place] for place in order])}
 
 
 def scaled(values: Tensor) -> Tensor:
@@ -43,7 +55,7 @@ class CifarData(LightningDataModule):
     """Training and test images.
 
     Args:
-        root: Folder with cifar10/train and cifar10/test.
+        root: Folder with cifar-10-batches-py, or with cifar10/train and cifar10/test.
         size: Use only the first `size` training examples; None for all 50,000.
         labels: Labels to train with instead of the true ones, int64 (50000,).
     """

@@ -17,6 +17,7 @@ from typing import Any
 
 from fashion_mnist import Classifier, FashionData
 from lightning.pytorch import Trainer
+from needs import need_packages
 
 from lightning_easiness import EasinessCallback, compare_selections, draw_comparison
 
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--equal", nargs="+", choices=("epochs", "updates"), default=["epochs", "updates"])
     parser.add_argument("--accelerator", default="cpu")
     arguments = parser.parse_args()
+    need_packages("matplotlib")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*num_workers.*|.*drop_last.*|.*loses.*|.*keeps no example.*")
 

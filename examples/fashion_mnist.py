@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
+from needs import need_fashion_mnist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import FashionMNIST
@@ -53,6 +54,7 @@ class Classifier(LightningModule):
 
 def images(root: Path, train: bool, size: int | None = None) -> TensorDataset:
     """Load the first `size` images (N, 1, 28, 28), scaled to mean 0 and standard deviation 1, and their labels."""
+    need_fashion_mnist(root, "train" if train else "t10k")
     data = FashionMNIST(root, train=train, download=False)
     x = data.data[:size].float().div(255).sub(0.286).div(0.353).unsqueeze(1)
     return TensorDataset(x, data.targets[:size])

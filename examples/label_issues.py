@@ -7,9 +7,9 @@ An image grid of the most suspicious examples is saved next to the table.
 
     python examples/label_issues.py --data-root ROOT --labels worse
 
-The images are `ROOT/cifar10/{train,test}/<class>/<index>.jpg`; `ROOT/cifar10/cifar10n-labels.npz` holds the labels
-"clean", "aggregate" and "worse" (uint8, ordered by index). With `--labels fashion` the suspects are those of the
-original Fashion-MNIST, and nothing is compared. After an interruption, run it again: it resumes.
+ROOT holds CIFAR-10 as torchvision.datasets.CIFAR10(ROOT, download=True) puts it there, and cifar10/cifar10n-labels.npz
+with the labels "clean", "aggregate" and "worse" (uint8, in the order of CIFAR-10). With `--labels fashion` the suspects
+are those of the original Fashion-MNIST, and nothing is compared. After an interruption, run it again: it resumes.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from cifar10 import CifarData, cifar_cnn
 from fashion_mnist import CLASSES as FASHION_CLASSES
 from fashion_mnist import FashionData, small_cnn
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from needs import need_cifar_10n, need_packages
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
@@ -290,6 +291,7 @@ def load() -> tuple[LightningDataModule, Tensor | None]:
     """Return the data with the chosen labels, and a mask of the label errors where they are known."""
     if ARGUMENTS.labels == "fashion":
         return FashionData(ARGUMENTS.data_root, ARGUMENTS.size), None
+    need_cifar_10n(ARGUMENTS.data_root)
     held = np.load(ARGUMENTS.data_root / "cifar10" / "cifar10n-labels.npz")
     given, clean = (torch.from_numpy(held[name].astype(np.int64)) for name in (ARGUMENTS.labels, "clean"))
     data = CifarData(ARGUMENTS.data_root, ARGUMENTS.size, labels=given)
@@ -316,6 +318,8 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     data, wrong = load()
+    if wrong is not None and not ARGUMENTS.no_cleanlab:
+        need_packages("cleanlab")
     given = data.train.tensors[1]
     if wrong is None:
         issues = find_label_issues(watched(data, 0))

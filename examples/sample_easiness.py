@@ -4,8 +4,8 @@
     python examples/sample_easiness.py set --data-root ROOT        # SET and its variants: accuracy, data use, run time
     python examples/sample_easiness.py search --data-root ROOT     # a grid of noise, floor, weight and start of SEL
 
-`ROOT/FashionMNIST/raw` holds Fashion-MNIST. With `--data cifar10` the CIFAR-10 images are read from
-`ROOT/cifar10/{train,test}/<class>/*.jpg`. After an interruption, run it again: it resumes.
+`ROOT/FashionMNIST/raw` holds Fashion-MNIST; for `--data cifar10`, ROOT holds CIFAR-10 as
+torchvision.datasets.CIFAR10(ROOT, download=True) puts it there. After an interruption, run it again: it resumes.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import lightning_easiness as easiness  # whose names are loaded when they are first used
+from lightning_easiness.cli.checks import check_at_least, check_fraction, check_output, check_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,14 +70,16 @@ def score(
         return
     if easiest is not None and hardest is not None:
         raise ValueError("--easiest is not allowed with --hardest: give one of them.")
-    _check_output(output, *_TABLE)
-    _check_head(head)
+    asked = {name: value for name, value in (("easiest", easiest), ("hardest", hardest)) if value is not None}
+    for name, value in asked.items():
+        check_fraction(name, value, rows="--head")
+    check_output(output, *_TABLE)
+    check_at_least("head", head, 0)
     record, scores = source.read()
     table, rows = scores.to_pandas(), None
     print(f"{_about(source.path, record)}\n{_describe(scores)}\n{_quantiles(table['score'])}")
     if record.num_runs > 1:
         print(f"\n{record.agreement(scores.name, source.checkpoint, seed=source.seed)}")
-    asked = {name: value for name, value in (("easiest", easiest), ("hardest", hardest)) if value is not None}
     for end, fraction in (asked or {"easiest": 1.0, "hardest": 1.0}).items():
         rows = getattr(scores, end)(fraction).tolist()
         shown = rows[:head]
@@ -102,7 +105,8 @@ def select(
     """Print or write the indices of the examples kept after removing a fraction."""
     from lightning_easiness.cli.files import write_indices
 
-    _check_output(output, ".npy", ".txt", ".csv")
+    check_ratio(ratio)
+    check_output(output, ".npy", ".txt", ".csv")
     _, scores = source.read()
     options = _given(hardest_dropped=hardest_dropped, num_strata=num_strata)
     selection = easiness.Ablation(scores, ratio, remove, sampling, source.seed, class_balanced=per_class, **options)
@@ -133,24 +137,20 @@ def compare(
 ) -> None:
     """Measure how well two records, scores or checkpoints agree on which examples are easy and hard."""
     from lightning_easiness import functional
-    from lightning_easiness._utils.tables import to_text
+    from lightning_easiness.cli.matching import matching_table
 
     other = _given(path=path_b, score=score_b, series=series_b, checkpoint=checkpoint_b)
     if not other:
         raise ValueError("compare needs a PATH_B; or --score-b, --series-b or --checkpoint-b, to compare within PATH.")
+    for fraction in fractions:
+        check_fraction("fractions", fraction)
     sides = (source, replace(source, **other))
     records, (a, b) = zip(*(side.read() for side in sides), strict=True)
+    a.identity.check_same(b.identity, "A", "B", "compare records of one data set.")
+    matching = matching_table(a, b, ("easiest", "hardest") if of == "both" else (of,), fractions)
     for letter, side, record, scores in zip("AB", sides, records, (a, b), strict=True):
         print(f"{letter}  {_about(side.path, record)}\n   {_describe(scores)}")
-    a.identity.check_same(b.identity, "A", "B", "compare records of one data set.")
-    rows = []
-    for end in ("easiest", "hardest") if of == "both" else (of,):
-        for fraction in fractions:
-            sets = [getattr(scores, end)(fraction) for scores in (a, b)]
-            rate = float(functional.matching_rate(*sets))
-            rows.append((end, f"{fraction:g}", f"{max(map(len, sets)):,}", f"{rate:.4f}", f"{fraction:.4f}"))
-    names = ("", "fraction", "examples", "matching rate", "chance")
-    print("\n" + to_text(dict(zip(names, zip(*rows, strict=True), strict=True))))
+    print(f"\n{matching}")
     values = b.values if a.higher_is_easier == b.higher_is_easier else -b.values
     print(f"\nRank correlation of easiness (Spearman): {float(functional.rank_correlation(a.values, values)):.4f}")
     for letter, side, record, scores in zip("AB", sides, records, (a, b), strict=True):
@@ -174,9 +174,9 @@ def issues(
     from lightning_easiness._utils.tables import to_text
     from lightning_easiness.cli.files import read_labels, write_table
 
-    _check_output(output, *_TABLE)
-    _check_output(target, ".npy", ".csv", ".txt")
-    _check_head(head)
+    check_output(output, *_TABLE)
+    check_output(target, ".npy", ".csv", ".txt")
+    check_at_least("head", head, 0)
     record, name = _label_source(source)
     found = easiness.find_label_issues(
         record,
@@ -208,11 +208,18 @@ def view(
 ) -> None:
     """Draw the histogram of a score, its curves, the data map, and grids of images."""
     from lightning_easiness.cli.files import read_images
+    from lightning_easiness.data.identity import DataIdentity
     from lightning_easiness.view.figures import scores_up_to
+    from lightning_easiness.view.words import class_namer
 
-    _check_output(images, ".npy")
+    check_output(images, ".npy")
+    check_at_least("num-images", num_images, 1)
     data = None if images is None else read_images(images)
     record, scores = source.read()
+    class_namer(class_names, scores.target)  # raises for too few names
+    if data is not None:
+        way_out = "give the images of the data set that was recorded, in its order."
+        DataIdentity(len(data)).check_same(scores.identity, f"'{images}'", "the record", way_out)
     output.mkdir(parents=True, exist_ok=True)
     try:
         _draw_figures(source, record, scores, output)
@@ -247,16 +254,6 @@ COMMANDS: dict[str, Callable[..., None]] = {each.__name__: each for each in (sco
 def _given(**options: Any) -> dict[str, Any]:
     """Return the options that were given."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _check_output(path: Path | None, *suffixes: str) -> None:
-    if path is not None and path.suffix not in suffixes:
-        raise ValueError(f"The file must end in {' or '.join(suffixes)}; got '{path}'.")
-
-
-def _check_head(head: int) -> None:
-    if head < 0:
-        raise ValueError(f"--head must be at least 0; got {head}.")
 
 
 def _quantiles(scores: pd.Series[float]) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from lightning_easiness.__about__ import __version__
+from lightning_easiness._utils.spelling import did_you_mean
 from lightning_easiness.cli.commands import COMMANDS, PROGRAM, Source
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _REPORTED as error:
         if "--traceback" in options:
             raise
-        more = " (--traceback shows where)" if isinstance(error, (TypeError, IndexError)) else ""
+        unexpected = isinstance(error, (TypeError, IndexError)) and not isinstance(error, ValueError)
+        more = " (--traceback shows where)" if unexpected else ""
         print(f"{PROGRAM}: error: {_one_line(error)}{more}", file=sys.stderr)
         return 2
     return 0
@@ -61,7 +63,9 @@ def _run(name: str, options: Sequence[str]) -> None:
     from jsonargparse import ArgumentError, ArgumentParser
 
     if name not in COMMANDS:
-        raise ValueError(f"There is no command '{name}': choose from {', '.join(COMMANDS)}.")
+        raise ValueError(
+            f"There is no command '{name}'{did_you_mean(name, COMMANDS)}: choose from {', '.join(COMMANDS)}."
+        )
     command = COMMANDS[name]
     parser = ArgumentParser(f"{PROGRAM} {name}", exit_on_error=False, allow_abbrev=False)
     parser.description = inspect.getdoc(command)
@@ -73,8 +77,9 @@ def _run(name: str, options: Sequence[str]) -> None:
     try:
         given = parser.parse_args(list(options))
     except ArgumentError as error:
-        message = re.sub(r'Parser key "(\w+)".*value: (.*)', _value_sentence, _one_line(error))
-        raise ValueError(message) from error
+        raise ValueError(
+            _sentence(_one_line(error), [each.rstrip("_") for owned in names for each in owned])
+        ) from error
     if given.path is None and not (given.get("list") or given.score == "list"):
         raise ValueError(f"{name} needs the PATH of a record; score --list names the scores without one.")
     if os.getcwd() not in sys.path:
@@ -110,9 +115,17 @@ def _add_options(parser: ArgumentParser, owner: Any) -> list[str]:
     return list(parameters)
 
 
-def _value_sentence(found: re.Match[str]) -> str:
-    """Say in the words of the command line what jsonargparse says of a value."""
-    return f"--{found[1].replace('_', '-')} cannot be '{found[2]}': --help says what it takes."
+def _sentence(message: str, names: Sequence[str]) -> str:
+    """Say in the words of the command line what jsonargparse says."""
+    value = re.fullmatch(r'Parser key "(\w+)".*?:(?:.*?Literal\[(.*?)\])?.*value: (.*)', message)
+    if value:
+        takes = f"choose from {value[2]}" if value[2] else "--help says what it takes"
+        return f"--{value[1].replace('_', '-')} cannot be '{value[3]}': {takes.replace(chr(39), '')}."
+    unknown = re.fullmatch(r"unrecognized arguments: (--[\w-]+).*", message)
+    if unknown:
+        guess = did_you_mean(unknown[1], [f"--{name.replace('_', '-')}" for name in names])
+        return f"There is no option {unknown[1]}{guess}: --help lists them."
+    return message
 
 
 def _one_line(message: object) -> str:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,18 @@ def takes(factory: Callable[..., Any], name: str) -> bool:
 def make(factory: Callable[..., Any], **given: Any) -> Any:
     """Call a user's function with those of the arguments that it has a parameter for."""
     return factory(**{name: value for name, value in given.items() if takes(factory, name)})
+
+
+def check_factories(owner: str, make_trainer: object, make_module: object) -> None:
+    """Raise a TypeError for a Trainer or a module in place of the function that makes a new one for each run."""
+    given = {"make_trainer": ("Trainer", make_trainer), "make_module": ("LightningModule", make_module)}
+    for name, (kind, factory) in given.items():
+        made = type(factory).__name__ if is_named(factory, kind) else None
+        if made or not callable(factory):
+            raise TypeError(
+                f"The `{name}` of {owner} must be a function that returns a new {kind} for each run; got"
+                f" {f'one {made}' if made else repr(factory)}: write {name}=lambda: {made or kind}(...)."
+            )
 
 
 def make_data(datamodule: Any) -> Any:
@@ -105,9 +118,13 @@ def check_claim(path: Path, arguments: dict[str, Any]) -> None:
 
 def check_seeds(owner: str, seeds: Iterable[int]) -> list[int]:
     """Return the seeds as a list, at least one and all different."""
-    if not isinstance(seeds, Iterable):
-        raise TypeError(f"The `seeds` of {owner} must be integers, one for each run, as range(10); got {seeds!r}.")
-    listed = [int(seed) for seed in seeds]
+    try:
+        listed = [index(seed) for seed in seeds]
+    except TypeError:
+        way_out = f"range({seeds})" if isinstance(seeds, int) and seeds > 0 else "range(10)"
+        raise TypeError(
+            f"The `seeds` of {owner} must be integers, one for each run; got {seeds!r}: write seeds={way_out}."
+        ) from None
     if not listed:
         raise ValueError(f"The `seeds` of {owner} are empty; give one for each run, as range(10).")
     if len(set(listed)) < len(listed):

@@ -23,6 +23,7 @@ from lightning_easiness.data.subset import num_examples
 from lightning_easiness.experiments._factories import (
     agreed,
     bar,
+    check_factories,
     check_ratio,
     check_seeds,
     claim,
@@ -107,6 +108,7 @@ def compare_selections(
         ValueError: The `ratios` of compare_selections must be in (0, 1); got 1.5: 30 % to remove is 0.3.
     """
     methods, ratios = _check_methods(methods, ratios)
+    check_factories("compare_selections", make_trainer, make_module)
     seeds = check_seeds("compare_selections", seeds)
     _check_choice("evaluate", evaluate, ("validate", "test"))
     _check_choice("equal", equal, ("epochs", "updates"))

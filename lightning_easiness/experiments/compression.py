@@ -20,7 +20,15 @@ from torch import Tensor
 from lightning_easiness import functional
 from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.experiments._factories import agreed, bar, check_ratio, check_seeds, claim, with_selection
+from lightning_easiness.experiments._factories import (
+    agreed,
+    bar,
+    check_factories,
+    check_ratio,
+    check_seeds,
+    claim,
+    with_selection,
+)
 from lightning_easiness.experiments.repeats import missing_run, repeat_fit, run_name
 from lightning_easiness.functional._rng import mixed_seed
 from lightning_easiness.record.files import write_whole
@@ -86,6 +94,7 @@ class StepwiseCompression:
                 f"The `step` of StepwiseCompression must be in (0, ratio], (0, {ratio}]; got {step}: it is the fraction"
                 " of the original data set that goes in a step."
             )
+        check_factories("StepwiseCompression", make_trainer, make_module)
         with_selection(datamodule, None)  # raises what is wrong with it
         self.make_trainer, self.make_module, self.datamodule = make_trainer, make_module, datamodule
         self.ratio, self.step, self.seeds = ratio, step, check_seeds("StepwiseCompression", seeds)

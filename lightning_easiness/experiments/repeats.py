@@ -24,7 +24,7 @@ from typing_extensions import override
 from lightning_easiness._utils.lightning import begin_next_epoch, is_named, trial_batches
 from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, isolated_rng, set_rng_state
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.experiments._factories import bar, check_seeds, holding_out, make, make_data
+from lightning_easiness.experiments._factories import bar, check_factories, check_seeds, holding_out, make, make_data
 from lightning_easiness.experiments.held_out import HoldOut, check_held_out
 from lightning_easiness.record.layout import checkpoint_paths, is_complete
 from lightning_easiness.record.record import EasinessRecord
@@ -67,12 +67,14 @@ def repeat_fit(
         The record of these seeds' runs, with the callback's main series.
 
     Raises:
+        TypeError: If a Trainer or a module is given in place of a function that makes one.
         ValueError: If there is no seed, or one twice; if runs have different data sets; if a factory returns the same
             object again; if a Trainer has several EasinessCallbacks, or fast_dev_run, which writes no record; if
             `hold_out` is no share in (0, 1), is "folds" of one seed, holds out no example or all in a run, or differs
             from that of runs in the folder.
         RuntimeError: If another process is training one of the seeds in the same folder.
     """
+    check_factories("repeat_fit", make_trainer, make_module)
     seeds = check_seeds("repeat_fit", seeds)
     folder = Path(dirpath)
     rule = hold_out if isinstance(hold_out, HoldOut) else HoldOut.of("repeat_fit", hold_out, seeds)
@@ -142,7 +144,9 @@ def _check_pass(callback: EasinessCallback) -> None:
 
 
 def _check_made(module: LightningModule, trainer: Trainer, fitted: WeakSet[Any]) -> None:
-    for name, made in (("make_module", module), ("make_trainer", trainer)):
+    for name, kind, made in (("make_module", "LightningModule", module), ("make_trainer", "Trainer", trainer)):
+        if not is_named(made, kind):
+            raise TypeError(f"The `{name}` of repeat_fit must return a {kind}; got {made!r}: give it a `return`.")
         if made in fitted:
             raise ValueError(
                 f"The `{name}` of repeat_fit returned the same {type(made).__name__} for a second run, which would go"

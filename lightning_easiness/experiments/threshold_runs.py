@@ -21,7 +21,16 @@ from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import num_examples
-from lightning_easiness.experiments._factories import agreed, check_claim, claim, make, takes, with_selection
+from lightning_easiness.experiments._factories import (
+    agreed,
+    check_claim,
+    check_factories,
+    check_seeds,
+    claim,
+    make,
+    takes,
+    with_selection,
+)
 from lightning_easiness.experiments.halves import ARGUMENTS_FILE, half_folders
 from lightning_easiness.experiments.repeats import missing_run, observers, repeat_fit, run_name
 from lightning_easiness.observe.checks import only_loader
@@ -141,6 +150,7 @@ class ThresholdRuns:
         progress: bool = True,
     ) -> None:
         self._selections = [ThresholdExamples(num_classes, part, seed, replace_fn=replace_fn) for part in (0, 1)]
+        check_factories("ThresholdRuns", make_trainer, make_module)
         if not takes(make_module, "num_classes"):
             raise TypeError(
                 "The `make_module` of ThresholdRuns must take `num_classes`, the number of outputs, which is one more"
@@ -148,7 +158,7 @@ class ThresholdRuns:
             )
         with_selection(datamodule, None)  # raises what is wrong with it
         self.make_trainer, self.make_module, self.datamodule = make_trainer, make_module, datamodule
-        self.num_classes, self.seed, self.seeds = num_classes, seed, [int(one) for one in seeds]
+        self.num_classes, self.seed, self.seeds = num_classes, seed, check_seeds("ThresholdRuns", seeds)
         self.dirpath, self.progress = Path(dirpath), progress
 
     @property

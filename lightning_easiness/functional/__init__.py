@@ -9,6 +9,7 @@ outside [0, K) raises torch's own error.
 """
 
 from lightning_easiness.functional.agreement import (
+    expected_matching_rate,
     extrapolate_agreement,
     matching_rate,
     rank_correlation,
@@ -33,6 +34,7 @@ from lightning_easiness.functional.easiness import (
     hardest,
     mean_loss_easiness,
     rank_by_easiness,
+    selection_probability,
 )
 from lightning_easiness.functional.label_noise import corrupt_labels
 from lightning_easiness.functional.label_quality import (
@@ -90,6 +92,7 @@ __all__ = [
     "easiness_level",
     "el2n",
     "estimate_wrong_share",
+    "expected_matching_rate",
     "expected_sample_easiness_error",
     "extrapolate_agreement",
     "flag_by_threshold",
@@ -116,6 +119,7 @@ __all__ = [
     "replace_confidence",
     "sample_easiness",
     "sample_easiness_loss",
+    "selection_probability",
     "self_confidence",
     "shuffle_tiles",
     "soft_cross_entropy",

@@ -42,6 +42,44 @@ def matching_rate(a: Tensor, b: Tensor) -> Tensor:
     return shared.float() / largest.float()
 
 
+def expected_matching_rate(a: Tensor, b: Tensor) -> Tensor:
+    """Return the matching rate to expect between two sets that are drawn independently, (): in [0, 1].
+
+    Scores with few values tie at the edge of a set: if 94 % of the examples were never forgotten, a draw decides which
+    of them are the easiest 10 %. Breaking those ties by a second score and then comparing with it finds 1 where there
+    is no agreement. Here each example counts as likely as it is in both sets, so that no draw and no second score
+    matters. Without ties this is `matching_rate`.
+
+    Args:
+        a: How likely each example is to be in the first set, as from `selection_probability`, in [0, 1], shape (N,).
+        b: The same for the second set, of the same examples.
+
+    Example:
+        >>> from lightning_easiness.functional import selection_probability
+        >>> loss, forgotten = torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([0, 0, 0, 0])
+        >>> sets = [selection_probability(each, 0.5, higher_is_easier=False) for each in (loss, forgotten)]
+        >>> expected_matching_rate(*sets)
+        tensor(0.5000)
+    """
+    owner = "expected_matching_rate"
+    dtype = torch.promote_types(*(_check_probabilities(owner, name, each).dtype for name, each in (("a", a), ("b", b))))
+    check.same_length(owner, "b", b, "a", a)
+    a, b = a.to(check.exact_dtype(a)), b.to(check.exact_dtype(b))
+    largest = torch.maximum(a.sum(), b.sum())
+    if largest == 0:
+        check.refuse(owner, "a", "not be empty if `b` is empty", "two empty sets")
+    return ((a * b).sum() / largest).to(dtype)
+
+
+def _check_probabilities(owner: str, name: str, values: Tensor) -> Tensor:
+    """Return probabilities (N,) in the dtype for computation; raise for a number outside [0, 1], and for NaN."""
+    check.real(owner, name, values, "N")
+    wrong = values[~((values >= 0) & (values <= 1))]
+    if len(wrong):
+        check.refuse(owner, name, "be in [0, 1]", float(wrong[0]), "take it from selection_probability()")
+    return check.widen(values)
+
+
 def _index_set(owner: str, name: str, examples: Tensor) -> Tensor:
     """Return a checked set: a mask unchanged, indices as int64; torch.tensor([]), a float tensor, passes."""
     check.tensor(owner, name, examples)

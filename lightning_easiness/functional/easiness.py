@@ -134,6 +134,41 @@ def hardest(
     return order.flip(0)[: fraction_to_count(fraction, len(values))]
 
 
+def selection_probability(values: Tensor, fraction: float, *, higher_is_easier: bool, which: str = "easy") -> Tensor:
+    """Return how likely each example is to be among the easiest or hardest fraction, (N,): in [0, 1].
+
+    Examples that tie at the edge share the places that are left, as if a fair draw decided: 1 inside the edge, 0
+    outside and for NaN. The sum is the number of examples that `easiest` and `hardest` return. See
+    `expected_matching_rate`, which compares two such choices.
+
+    Args:
+        values: One value per example, any real dtype, shape (N,). NaN means unknown.
+        fraction: In (0, 1], as a fraction of all N examples.
+        higher_is_easier: Direction of `values`.
+        which: "easy" or "hard".
+
+    Example:
+        >>> forgotten = torch.tensor([0, 0, 0, 0, 2])
+        >>> selection_probability(forgotten, 0.4, higher_is_easier=False)
+        tensor([0.5000, 0.5000, 0.5000, 0.5000, 0.0000])
+    """
+    owner = "selection_probability"
+    check.real(owner, "values", values, "N")
+    check.direction(owner, higher_is_easier)
+    check.fraction(owner, fraction)
+    check.choice(owner, "which", which, ("easy", "hard"))
+    key, largest_first = _sortable(values), higher_is_easier == (which == "easy")
+    from_best = key[~key.isnan()].sort(descending=largest_first).values
+    count = min(fraction_to_count(fraction, len(key)), len(from_best))
+    dtype = check.widen(values).dtype
+    if not count:
+        return torch.zeros(len(key), dtype=dtype, device=key.device)
+    edge = from_best[count - 1]
+    inside = key > edge if largest_first else key < edge
+    share = (count - inside.sum()) / (key == edge).sum()
+    return torch.where(key == edge, share.to(dtype), inside.to(dtype))
+
+
 def _rank(owner: str, values: Tensor, higher_is_easier: bool, tie_breaker: Tensor | None, seed: int) -> Tensor:
     check.real(owner, "values", values, "N")
     check.direction(owner, higher_is_easier)

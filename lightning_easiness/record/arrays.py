@@ -19,6 +19,10 @@ from lightning_easiness.record.score_runs import stack_rows
 from lightning_easiness.record.series import RecordedSeries
 
 
+class CheckpointIndexError(IndexError, ValueError):
+    """There is no checkpoint of that index."""
+
+
 class RecordedArrays:
     """One series of several runs, with the fields recorded for each example at each checkpoint."""
 
@@ -150,7 +154,20 @@ class RecordedArrays:
     def _index(self, checkpoint: int, argument: str = "checkpoint") -> int:
         count = self.num_checkpoints
         if not -count <= checkpoint < count:
-            raise IndexError(
-                f"`{argument}` must be in [{-count}, {count}); got {checkpoint}: see checkpoint_at(step=...)."
-            )
+            raise CheckpointIndexError(self._no_checkpoint(checkpoint, argument))
         return checkpoint % count
+
+    def _no_checkpoint(self, index: int, argument: str) -> str:
+        """Say which checkpoints there are, and where one is at the step or epoch of that number."""
+        count, files = self.num_checkpoints, self._runs[0].checkpoints
+        at = [
+            (place, name)
+            for name in ("epoch", "step")
+            for place in range(count)
+            if getattr(files[place], name) == index
+        ]
+        guess = f" (did you mean {at[-1][0]}, at {at[-1][1]} {index}?)" if at else ""
+        have = f"{count} checkpoints, 0 to {count - 1}, or {-count} to -1 from the end"
+        if count == 1:
+            have = "only checkpoint, 0"
+        return f"`{argument}` must be an index of the record's {have}; got {index}{guess}."

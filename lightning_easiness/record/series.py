@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from lightning_easiness._utils.spelling import did_you_mean
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.record.files import ArrayFile, RecordFileError
@@ -29,6 +30,8 @@ from lightning_easiness.record.layout import (
 T = TypeVar("T")
 
 DEFAULT_SERIES = "train-probe"
+_GIVE = "give the folder that EasinessCallback(dirpath=...) wrote to."
+_DEPTHS, _MOST_NAMED = ("*/*", "*/*/*", "*/*/*/*"), 5  # from a project's folder down to version_0/easiness/seed-0
 _LOAD_ONE = "load those of one data set, module and loss with runs=[...]."
 
 
@@ -88,23 +91,21 @@ class RecordedSeries:
 def find_runs(path: Path, names: Iterable[str] | None = None) -> list[Path]:
     """Return the folders of the runs in a folder, or of one run; in the order of `names`, else by number."""
     if not path.is_dir():
-        raise FileNotFoundError(f"'{path}' is not a folder: give one that EasinessCallback(dirpath=...) wrote to.")
+        raise FileNotFoundError(f"'{path}' is not a folder{_beside(path)}: {_GIVE}")
     if (path / RUN_FILE).exists():
         found = [path]
     else:
         found = sorted((folder for folder in path.iterdir() if _looks_like_run(folder)), key=_by_number)
     if not found:
-        raise FileNotFoundError(
-            f"There is no run in '{path}' (a run is a folder with {RUN_FILE}): give the folder that "
-            "EasinessCallback(dirpath=...) wrote to."
-        )
+        raise FileNotFoundError(_no_run_in(path))
     if names is None:
         return found
     by_name = {folder.resolve().name: folder for folder in found}
     wanted = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     unknown = [name for name in wanted if name not in by_name]
     if unknown:
-        raise ValueError(f"`runs` names {unknown[0]!r}, which is not in '{path}': there are {_quoted(by_name)}.")
+        guess = did_you_mean(str(unknown[0]), by_name)
+        raise ValueError(f"`runs` names {unknown[0]!r}, which is not in '{path}'{guess}: there are {_quoted(by_name)}.")
     return [by_name[name] for name in wanted]
 
 
@@ -124,7 +125,27 @@ def read_runs(path: Path, folders: Sequence[Path], series: str) -> tuple[list[Re
     if series in there:
         raise ValueError(f"Nothing of series '{series}' in '{path}' can be read: {' '.join(problems)}")
     held = f"there are {_quoted(there)}" if there else "no run holds a checkpoint yet"
-    raise FileNotFoundError(f"No run in '{path}' holds the series '{series}': {held}.")
+    guess = did_you_mean(series, there)
+    raise FileNotFoundError(f"No run in '{path}' holds the series '{series}'{guess}: {held}.")
+
+
+def _beside(path: Path) -> str:
+    """Return a remark that names the folder beside a missing one that is spelt most like it."""
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    return did_you_mean(path.name, [each.name for each in beside if each.is_dir()])
+
+
+def _no_run_in(path: Path) -> str:
+    """Return the sentence that says so, and names the folders close by that hold runs."""
+    if (path.parent / RUN_FILE).exists():
+        return f"'{path}' is a part of a run: give the run, '{path.parent}', or the folder of all runs."
+    below = sorted({run.parent.parent for depth in _DEPTHS for run in path.glob(f"{depth}/{RUN_FILE}")}, key=_by_number)
+    if not below:
+        return f"There is no run in '{path}' (a run is a folder with {RUN_FILE}): {_GIVE}"
+    more = f" and {len(below) - _MOST_NAMED} more" if len(below) > _MOST_NAMED else ""
+    return (
+        f"There is no run in '{path}' itself, but in {_quoted(map(str, below[:_MOST_NAMED]))}{more}: give one folder."
+    )
 
 
 def _looks_like_run(folder: Path) -> bool:
@@ -132,7 +153,7 @@ def _looks_like_run(folder: Path) -> bool:
 
 
 def _by_number(folder: Path) -> list[int | str]:
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", folder.name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(folder))]
 
 
 def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSeries | None:

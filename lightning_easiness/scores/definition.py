@@ -9,6 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from lightning_easiness._utils.spelling import did_you_mean
+
 
 @dataclass(frozen=True)
 class ScoreDefinition:
@@ -89,5 +91,8 @@ def get_score(name: str) -> ScoreDefinition:
         False
     """
     if name not in SCORES:
-        raise ValueError(f"There is no score {name!r}: choose from {', '.join(SCORES)}, or register_score() yours.")
+        raise ValueError(
+            f"There is no score {name!r}{did_you_mean(str(name), SCORES)}: choose from {', '.join(SCORES)}, or"
+            " register_score() yours."
+        )
     return SCORES[name]

@@ -438,7 +438,7 @@ def test_files_that_hold_no_images(folder: Path, tmp_path: Path, capsys: Output)
 def test_a_folder_that_is_not_there(command: str, capsys: Output, tmp_path: Path) -> None:
     name, *options = command.split()
     assert error_of(capsys, name, tmp_path / "none", *options).startswith(
-        f"'{tmp_path / 'none'}' is not a folder: give one"
+        f"'{tmp_path / 'none'}' is not a folder: give the folder"
     )
     assert error_of(capsys, name, tmp_path, *options).startswith(f"There is no run in '{tmp_path}'")
 
@@ -448,16 +448,25 @@ def test_a_folder_that_is_not_there(command: str, capsys: Output, tmp_path: Path
     ("message", "arguments"),
     [
         ("There is no score 'nothing': choose from mean_loss", "score RECORD --score nothing"),
-        ("`checkpoint` must be in [-3, 3); got 3", "score RECORD --checkpoint 3"),
+        (
+            "`checkpoint` must be an index of the record's 3 checkpoints, 0 to 2, or -3 to -1 from the end; got 3.",
+            "score RECORD --checkpoint 3",
+        ),
         ("score needs the PATH of a record; score --list", "score"),
         ("select needs the PATH of a record", "select --ratio 0.3"),
         ("No run in", "score RECORD --series val-probe"),
-        ("The `fraction` of easiest must be in (0, 1]", "score RECORD --easiest 2"),
-        ("The `ratio` of ablate must be in [0, 1); got 1.0", "select RECORD --ratio 1"),
+        (
+            "--easiest must be in (0, 1], a fraction of the examples; got 2: for 2 % write --easiest 0.02",
+            "score RECORD --easiest 2",
+        ),
+        ("--ratio must be in [0, 1), the fraction to remove; got 1.", "select RECORD --ratio 1"),
         ("The `scores` of Ablation hold", "select RECORD --ratio 0.1 --series train-online --score count"),
         ("the following arguments are required: ratio", "select RECORD"),
         ("--ratio cannot be 'half': --help says what it takes.", "select RECORD --ratio half"),
-        ("--sampling cannot be 'best': --help says", "select RECORD --ratio 0.1 --sampling best"),
+        (
+            "--sampling cannot be 'best': choose from proportional, beta, top, stratified, window.",
+            "select RECORD --ratio 0.1 --sampling best",
+        ),
         ("--num-strata cannot be '0.5': --help says", "select RECORD --ratio 0.1 --num-strata 0.5"),
         ("--fractions cannot be 'all': --help says", "compare RECORD --score-b count --fractions all"),
         ("The file must end in .csv or .parquet; got 'x.txt'.", "score RECORD --output x.txt"),
@@ -466,7 +475,7 @@ def test_a_folder_that_is_not_there(command: str, capsys: Output, tmp_path: Path
         ("--rule must be confident, mixture, gap, threshold, or a fraction", "issues RECORD --rule x"),
         ("--percentile is of --rule threshold: give both.", "issues RECORD --rule gap --percentile 95"),
         ("--num-suspects is not allowed with --rule", "issues RECORD --rule gap --num-suspects 3"),
-        ("unrecognized arguments: --nope", "score RECORD --nope"),
+        ("There is no option --nope: --help lists them.", "score RECORD --nope"),
         ("There is no command 'train': choose from score, select,", "train"),
     ],
 )

@@ -427,7 +427,7 @@ KINDS: dict[str, tuple[type[Exception], Callable[[], Any]]] = {
         lambda: Scores(torch.ones(3), higher_is_easier="yes"),  # type: ignore[arg-type]
     ),
     "register_score() takes a ScoreDefinition; got 5.": (TypeError, lambda: register_score(5)),  # type: ignore[arg-type]
-    "The `seeds` of repeat_fit must be integers, one for each run, as range(10); got 3.": (
+    "The `seeds` of repeat_fit must be integers, one for each run; got 3: write seeds=range(3).": (
         TypeError,
         lambda: repeat_fit(trainer, Counts, loader(), seeds=3),  # type: ignore[arg-type]
     ),

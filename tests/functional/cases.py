@@ -67,6 +67,8 @@ CASES = [
     whole("rank_by_easiness", values=torch.ones(N), tie_breaker=torch.ones(N), higher_is_easier=True),
     whole("easiest", values=torch.ones(N), fraction=0.5, higher_is_easier=True),
     whole("hardest", values=torch.zeros(N), fraction=0.5, higher_is_easier=False),
+    whole("selection_probability", values=(3 * SCORE).round(), fraction=0.5, higher_is_easier=True),
+    whole("expected_matching_rate", a=SCORE, b=OTHER),
     whole("matching_rate", a=torch.arange(N - 1), b=torch.arange(3, N)),
     whole("matching_rate", a=MASK, b=SCORE < 0.5),
     whole("rank_correlation", a=SCORE, b=OTHER),

@@ -65,6 +65,21 @@ def matching_rate(a: Iterable[int], b: Iterable[int]) -> float:
     return float(Fraction(sum(1 for example in a if example in b), max(len(a), len(b))))
 
 
+def drawn_sets(values: Sequence[float], fraction: float, higher_is_easier: bool, which: str) -> list[set[int]]:
+    """Every set of the easiest or hardest fraction that a draw among ties can give, each as likely as the others."""
+    count, chosen = fraction_to_count(fraction, len(values)), set()
+    for group in tied_groups(values, higher_is_easier)[:: 1 if which == "easy" else -1]:
+        if len(chosen) + len(group) > count:
+            return [chosen | set(drawn) for drawn in itertools.combinations(group, count - len(chosen))]
+        chosen |= group
+    return [chosen]
+
+
+def expected_matching_rate(a: Sequence[set[int]], b: Sequence[set[int]]) -> float:
+    """Mean over all pairs of possible sets."""
+    return statistics.fmean(matching_rate(one, other) for one in a for other in b)
+
+
 def average_ranks(values: Sequence[float]) -> list[Fraction]:
     return [
         Fraction(sum(other < value for other in values)) + Fraction(1 + sum(other == value for other in values), 2)

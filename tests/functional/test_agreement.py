@@ -13,9 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_easiness.functional import (
+    easiest,
+    expected_matching_rate,
     extrapolate_agreement,
+    hardest,
     matching_rate,
     rank_correlation,
+    selection_probability,
     split_half_agreement,
 )
 from tests.functional import references as reference
@@ -57,6 +61,42 @@ def test_matching_rate_of_masks_and_of_indices_in_any_order(pairs, first, random
 )
 def test_matching_rate_by_hand(a, b, rate):
     assert matching_rate(torch.tensor(a, dtype=torch.int64), torch.tensor(b, dtype=torch.int64)).item() == rate
+
+
+# expected matching rate
+
+few_values = st.lists(st.sampled_from([0.0, -0.0, 1.0, 2.0, math.nan]), min_size=7, max_size=7)
+
+
+@moderate
+@given(few_values, few_values, st.floats(0.01, 1), st.booleans(), st.sampled_from(["easy", "hard"]))
+def test_the_expected_rate_is_the_mean_over_every_way_to_break_the_ties(a, b, fraction, higher_is_easier, which):
+    options = {"higher_is_easier": higher_is_easier, "which": which}
+    sets = [reference.drawn_sets(side, fraction, **options) for side in (a, b)]
+    chances = [selection_probability(torch.tensor(side), fraction, **options) for side in (a, b)]
+    for drawn, chance in zip(sets, chances, strict=True):
+        often = [sum(example in one for one in drawn) / len(drawn) for example in range(7)]
+        assert chance.tolist() == pytest.approx(often)
+    if any(map(any, sets)):
+        assert expected_matching_rate(*chances).item() == pytest.approx(reference.expected_matching_rate(*sets))
+
+
+def test_without_ties_the_expected_rate_is_the_matching_rate():
+    a, b = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    for which, choose in (("easy", easiest), ("hard", hardest)):
+        sets = [choose(side, 0.3, higher_is_easier=True) for side in (a, b)]
+        chances = [selection_probability(side, 0.3, higher_is_easier=True, which=which) for side in (a, b)]
+        assert [chance.nonzero()[:, 0].tolist() for chance in chances] == [sorted(side.tolist()) for side in sets]
+        assert expected_matching_rate(*chances) == matching_rate(*sets)
+
+
+def test_a_constant_score_agrees_with_any_other_by_chance_alone():
+    loss = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    constant = selection_probability(torch.zeros(200), 0.1, higher_is_easier=False)
+    chosen = selection_probability(loss, 0.1, higher_is_easier=False)
+    assert expected_matching_rate(chosen, constant).item() == pytest.approx(0.1)
+    broken = easiest(torch.zeros(200), 0.1, higher_is_easier=False, tie_breaker=loss)
+    assert matching_rate(broken, easiest(loss, 0.1, higher_is_easier=False)) == 1, "what breaking ties by it gave"
 
 
 # rank correlation

@@ -230,6 +230,11 @@ def row(owner, sentence, **changes):
 REFUSED = [
     row("matching_rate", "not be empty if `b` is empty; got two empty sets.", a=~MASK, b=~MASK),
     row("matching_rate", "not be empty if `b` is empty; got two empty sets.", a=EMPTY, b=EMPTY),
+    row("expected_matching_rate", "not be empty if `b` is empty; got two empty sets.", a=EMPTY, b=EMPTY),
+    row("expected_matching_rate", "be in [0, 1]; got 2.0: take it from selection_probability().", a=tensor([2.0])),
+    row("expected_matching_rate", "be in [0, 1]; got nan: take it from selection_probability().", b=tensor([NAN])),
+    row("selection_probability", "be in (0, 1]; got 10: a tenth is 0.1.", fraction=10),
+    row("selection_probability", "be 'easy' or 'hard'; got 'easiest'.", which="easiest"),
     row("matching_rate", ONCE.format(1), a=tensor([1, 1, 2])),
     row("matching_rate", ONCE.format(2), b=tensor([2, 3, 2])),
     row("matching_rate", SAME.format("a", (3,), (2,)), b=MASK[:2], a=MASK),

@@ -84,7 +84,8 @@ def test_a_field_at_one_checkpoint(folder: Path) -> None:
     for checkpoint in range(-3, 3):
         assert torch.equal(record.field("margin", checkpoint), expected("margin")[:, checkpoint])
     for checkpoint in (3, -4):
-        message = f"`checkpoint` must be in [-3, 3); got {checkpoint}: see checkpoint_at(step=...)."
+        have = "the record's 3 checkpoints, 0 to 2, or -3 to -1 from the end"
+        message = f"`checkpoint` must be an index of {have}; got {checkpoint}."
         for ask in (lambda at: record.field("loss", at), lambda at: record.score("mean_loss", at)):
             with pytest.raises(IndexError, match=whole(message)):
                 ask(checkpoint)

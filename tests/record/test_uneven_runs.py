@@ -237,7 +237,8 @@ def test_agreement_of_a_part_of_a_trajectory(even: EasinessRecord) -> None:
 
 
 def test_where_a_trajectory_must_not_begin(even: EasinessRecord) -> None:
-    with pytest.raises(IndexError, match=whole("`first` must be in [-5, 5); got 5: see checkpoint_at(step=...).")):
+    message = "`first` must be an index of the record's 5 checkpoints, 0 to 4, or -5 to -1 from the end; got 5."
+    with pytest.raises(IndexError, match=whole(message)):
         even.score("area_under_margin", first=5)
     after_its_end = (
         "A trajectory must not begin after its end; got `first` 3 and `checkpoint` 1, counted from 0: "
