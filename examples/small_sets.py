@@ -24,8 +24,6 @@ BATCH_SIZE = {"digits": 64, "wine": 16, "cancer": 32, "mnist": 64, "fashion": 12
 def small_set(name: str, root: Path | None = None, size: int | None = None) -> TensorDataset:
     """Load a data set by name; `root` and `size` are for Fashion-MNIST."""
     if name == "fashion":
-        if root is None:
-            raise SystemExit("Fashion-MNIST is read from a folder: give --data-root ROOT.")
         return images(root, train=True, size=size)
     return {"digits": _digits, "wine": _wine, "cancer": _cancer, "mnist": _mnist}[name]()
 

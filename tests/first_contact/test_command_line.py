@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -194,8 +195,9 @@ def test_records_of_two_data_sets_are_refused_before_anything_is_printed(
 def test_a_missing_package_is_named_by_what_an_index_has(
     command: str, module: str, sentence: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("pandas")  # loaded now, as it looks for pyarrow by itself
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, module, None)
+    monkeypatch.setitem(sys.modules, module, None)
     name, *options = command.split()
     with pytest.raises(ImportError) as caught:
         main([name, str(folder), *options, "--traceback"])

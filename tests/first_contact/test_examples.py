@@ -27,6 +27,7 @@ WITHOUT_DATA = {
     "label_issues.py --labels fashion": FASHION,
     "label_issues.py --labels worse": CIFAR,
     "aum_se.py": CIFAR,
+    "label_cut.py --setting full": FASHION,
 }
 LABELS = (
     "there are no labels of CIFAR-10N in '{root}': --data-root must be the folder that holds"
