@@ -36,6 +36,13 @@ from lightning_easiness.functional.easiness import (
     rank_by_easiness,
     selection_probability,
 )
+from lightning_easiness.functional.held_out import (
+    difference_error,
+    generalization_gap,
+    held_out_part,
+    mean_over_runs,
+    memorization,
+)
 from lightning_easiness.functional.label_noise import corrupt_labels
 from lightning_easiness.functional.label_quality import (
     ThresholdComparison,
@@ -87,6 +94,7 @@ __all__ = [
     "count_easiness",
     "dense_loss",
     "dense_margin",
+    "difference_error",
     "early_agreement",
     "easiest",
     "easiness_level",
@@ -98,7 +106,9 @@ __all__ = [
     "flag_by_threshold",
     "forgetting_events",
     "fraction_to_count",
+    "generalization_gap",
     "hardest",
+    "held_out_part",
     "in_levels",
     "in_levels_by_loss",
     "interpolate_grey",
@@ -106,7 +116,9 @@ __all__ = [
     "margin",
     "matching_rate",
     "mean_loss_easiness",
+    "mean_over_runs",
     "medium_sample_rate",
+    "memorization",
     "most_predicted_class",
     "multi_label_loss",
     "multi_label_margin",

@@ -45,6 +45,12 @@ def floating(owner: str, name: str, values: Tensor, shape: str = "") -> Tensor:
     return widen(values)
 
 
+def runs(owner: str, name: str, values: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise unless this says for each run and example of another tensor whether the run counts, bool (R, N)."""
+    mask(owner, name, values, ndim=2, rows="R")
+    same_length(owner, name, values, other_name, other)
+
+
 def real(owner: str, name: str, values: Tensor, shape: str = "") -> None:
     """Raise unless this is a tensor of real numbers, of `shape` (see `shaped`)."""
     tensor(owner, name, values)
@@ -79,12 +85,12 @@ def integers(owner: str, name: str, values: Tensor) -> None:
         refuse(owner, name, "hold integers", values.dtype, way, error=TypeError)
 
 
-def mask(owner: str, name: str, values: Tensor, ndim: int = 1) -> None:
-    """Raise unless this is a bool tensor with `ndim` dimensions."""
+def mask(owner: str, name: str, values: Tensor, ndim: int = 1, rows: str = "C") -> None:
+    """Raise unless this is a bool tensor with `ndim` dimensions, the first of two named `rows`."""
     tensor(owner, name, values)
     if values.dtype != torch.bool or values.ndim != ndim:
         got, way = f"{values.dtype} of shape {tuple(values.shape)}", "mark the examples, as in `mask[indices] = True`"
-        shape = "(N,)" if ndim == 1 else "(C, N)"
+        shape = "(N,)" if ndim == 1 else f"({rows}, N)"
         refuse(owner, name, f"be a bool tensor of shape {shape}", got, way, error=TypeError)
 
 

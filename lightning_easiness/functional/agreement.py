@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
+from lightning_easiness.functional.held_out import mean_over_runs
 
 # The runs of the first half and of the second half, each ascending.
 _Halves = tuple[tuple[int, ...], tuple[int, ...]]
@@ -136,7 +137,9 @@ def _centred_ranks(values: Tensor) -> Tensor:
     return mean_rank[group]
 
 
-def split_half_agreement(values: Tensor, *, seed: int = 0, num_splits: int = 20) -> Tensor:
+def split_half_agreement(
+    values: Tensor, *, counts: Tensor | None = None, seed: int = 0, num_splits: int = 20
+) -> Tensor:
     """Return the agreement of one random half of the runs with the other, (): in [-1, 1], 1 needs no more runs.
 
     The mean, over random splits, of Spearman's correlation between the means of the two halves. If the number of runs
@@ -146,6 +149,8 @@ def split_half_agreement(values: Tensor, *, seed: int = 0, num_splits: int = 20)
     Args:
         values: One value per run and example, any real dtype, shape (R, N), R >= 2. An example that is NaN in a run is
             left out of the splits that include this run.
+        counts: Whether a run counts for an example, bool (R, N), as where runs hold out examples: the mean of a half is
+            over its runs that count, and an example for which none does is left out of the split. None: all count.
         seed: Seed of the splits.
         num_splits: Number of random splits; each distinct split is computed once.
 
@@ -158,11 +163,18 @@ def split_half_agreement(values: Tensor, *, seed: int = 0, num_splits: int = 20)
     check.at_least(owner, "num_splits", num_splits, least=1)
     if len(values) < 2:
         check.refuse(owner, "values", "hold at least 2 runs", 1, "repeat the training with another seed")
+    if counts is not None:
+        check.runs(owner, "counts", counts, "values", values)
     values = check.widen(values)
     total = torch.zeros((), dtype=values.dtype, device=values.device)
-    for (first, second), times in _draw_splits(len(values), num_splits, seed).items():
-        total += times * _rank_correlation(values[list(first)].mean(0), values[list(second)].mean(0))
+    for halves, times in _draw_splits(len(values), num_splits, seed).items():
+        first, second = (_mean(values, counts, list(half)) for half in halves)
+        total += times * _rank_correlation(first, second)
     return total / num_splits
+
+
+def _mean(values: Tensor, counts: Tensor | None, runs: list[int]) -> Tensor:
+    return values[runs].mean(0) if counts is None else mean_over_runs(values[runs], counts[runs])
 
 
 def _draw_splits(num_runs: int, num_splits: int, seed: int) -> Counter[_Halves]:

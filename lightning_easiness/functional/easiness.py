@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
+from lightning_easiness.functional.held_out import mean_over_runs
 
 
 def mean_loss_easiness(loss: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ def mean_loss_easiness(loss: Tensor) -> Tensor:
     return check.floating("mean_loss_easiness", "loss", loss, "run").mean(dim=0)
 
 
-def count_easiness(correct: Tensor) -> Tensor:
+def count_easiness(correct: Tensor, trained_on: Tensor | None = None) -> Tensor:
     """Return the number of runs that are right on each example, divided by its maximum, (N,): in [0, 1], 1 is easy.
 
     Equation 1 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018, the first version of the paper).
@@ -34,12 +35,20 @@ def count_easiness(correct: Tensor) -> Tensor:
 
     Args:
         correct: Whether each run classifies each example correctly, bool or integers 0 and 1, shape (R, N).
+        trained_on: Whether a run counts for an example, bool (R, N). Then it is the fraction of the runs that count,
+            divided by its maximum; NaN where none does. None: all count.
 
     Example:
         >>> count_easiness(torch.tensor([[True, False, True], [True, False, False]]))
         tensor([1.0000, 0.0000, 0.5000])
     """
-    counts = check.correct("count_easiness", correct, "run").sum(dim=0)
+    correct = check.correct("count_easiness", correct, "run")
+    if trained_on is not None:
+        check.runs("count_easiness", "trained_on", trained_on, "correct", correct)
+        fractions = mean_over_runs(correct, trained_on)
+        largest = fractions.nan_to_num().amax() if fractions.numel() else 1.0
+        return fractions / torch.where(torch.as_tensor(largest) > 0, largest, 1.0)
+    counts = correct.sum(dim=0)
     if counts.numel() == 0:
         return counts.float()
     return counts.float() / counts.amax().clamp(min=1).float()

@@ -99,7 +99,12 @@ def mean_over_runs(values: Tensor, counts: Tensor) -> Tensor:
         >>> mean_over_runs(torch.tensor([[1.0, 2.0], [3.0, 5.0]]), torch.tensor([[True, False], [True, False]]))
         tensor([2., nan])
     """
-    values = _checked("mean_over_runs", values, "counts", counts)
+    check.real("mean_over_runs", "values", values, "run")
+    check.runs("mean_over_runs", "counts", counts, "values", values)
+    return _mean(check.widen(values), counts)
+
+
+def _mean(values: Tensor, counts: Tensor) -> Tensor:
     return torch.where(counts, values, 0).sum(0) / counts.sum(0)
 
 
@@ -111,7 +116,7 @@ def memorization(correct: Tensor, trained_on: Tensor) -> Tensor:
     drawn at random. NaN where all runs trained on it, or none.
 
     Args:
-        correct: Whether each run classifies each example correctly, bool or floats 0 and 1, NaN for unknown, (R, N).
+        correct: Whether each run classifies each example correctly, bool or integers 0 and 1, shape (R, N).
         trained_on: Whether a run trained on an example, bool (R, N).
 
     Example:
@@ -119,8 +124,9 @@ def memorization(correct: Tensor, trained_on: Tensor) -> Tensor:
         >>> memorization(correct, torch.tensor([[True, True], [True, False], [False, True]]))
         tensor([1., 0.])
     """
-    correct = _checked("memorization", correct, "trained_on", trained_on)
-    return mean_over_runs(correct, trained_on) - mean_over_runs(correct, ~trained_on)
+    correct = check.correct("memorization", correct, "run").float()
+    check.runs("memorization", "trained_on", trained_on, "correct", correct)
+    return _mean(correct, trained_on) - _mean(correct, ~trained_on)
 
 
 def generalization_gap(loss: Tensor, trained_on: Tensor) -> Tensor:
@@ -136,11 +142,12 @@ def generalization_gap(loss: Tensor, trained_on: Tensor) -> Tensor:
         >>> generalization_gap(torch.tensor([[0.5, 0.5], [2.0, 0.25]]), torch.tensor([[True, True], [False, False]]))
         tensor([ 1.5000, -0.2500])
     """
-    loss = _checked("generalization_gap", loss, "trained_on", trained_on)
-    return mean_over_runs(loss, ~trained_on) - mean_over_runs(loss, trained_on)
+    loss = check.floating("generalization_gap", "loss", loss, "run")
+    check.runs("generalization_gap", "trained_on", trained_on, "loss", loss)
+    return _mean(loss, ~trained_on) - _mean(loss, trained_on)
 
 
-def standard_error(values: Tensor, trained_on: Tensor) -> Tensor:
+def difference_error(values: Tensor, trained_on: Tensor) -> Tensor:
     """Return the standard error of the difference between runs that trained on an example and runs that did not, (N,).
 
     sqrt(s1 / n1 + s0 / n0), with the variances (ddof=1) and the numbers of runs of the two groups (Welch, 1938). NaN
@@ -152,23 +159,17 @@ def standard_error(values: Tensor, trained_on: Tensor) -> Tensor:
 
     Example:
         >>> values = torch.tensor([[1.0], [3.0], [5.0], [5.0]])
-        >>> standard_error(values, torch.tensor([[True], [True], [False], [False]]))
+        >>> difference_error(values, torch.tensor([[True], [True], [False], [False]]))
         tensor([1.])
     """
-    values = _checked("standard_error", values, "trained_on", trained_on)
-    return sum(_squared_error(values, group) for group in (trained_on, ~trained_on)).sqrt()  # type: ignore[union-attr]
+    check.real("difference_error", "values", values, "run")
+    check.runs("difference_error", "trained_on", trained_on, "values", values)
+    values = check.widen(values)
+    return (_squared_error(values, trained_on) + _squared_error(values, ~trained_on)).sqrt()
 
 
 def _squared_error(values: Tensor, counts: Tensor) -> Tensor:
     """Return the variance (ddof=1) of the mean over the runs that count; NaN for fewer than two."""
     number = counts.sum(0)
-    deviation = torch.where(counts, values - mean_over_runs(values, counts), 0)
+    deviation = torch.where(counts, values - _mean(values, counts), 0)
     return (deviation.square().sum(0) / (number - 1) / number).masked_fill(number < 2, torch.nan)
-
-
-def _checked(owner: str, values: Tensor, name: str, mask: Tensor) -> Tensor:
-    first = {"memorization": "correct", "generalization_gap": "loss"}.get(owner, "values")
-    check.real(owner, first, values, "run")
-    check.mask(owner, name, mask, ndim=2)
-    check.same_length(owner, name, mask, first, values)
-    return check.widen(values)

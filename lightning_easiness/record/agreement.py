@@ -31,9 +31,19 @@ class Agreement:
         return "\n".join([title, "  runs  agreement", *lines])
 
 
-def measure_agreement(name: str, alone: Tensor, factor: Sequence[float], *, seed: int, num_splits: int) -> Agreement:
-    """Measure the agreement of random halves of the runs, from the score of each run (R, N), and extrapolate it."""
-    half = functional.split_half_agreement(alone, seed=seed, num_splits=num_splits)
+def measure_agreement(
+    name: str, alone: Tensor, factor: Sequence[float], *, counts: Tensor | None = None, seed: int, num_splits: int
+) -> Agreement:
+    """Measure the agreement of random halves of the runs, from the score of each run (R, N), and extrapolate it.
+
+    `counts` says which runs count for an example, bool (R, N); None for all.
+    """
+    if counts is not None and int(counts.sum(0).max()) < 2:
+        raise ValueError(
+            f"agreement() of {name} needs examples that count in two runs at least, and each counts in one: hold out a"
+            " share in place of folds, or more runs."
+        )
+    half = functional.split_half_agreement(alone, counts=counts, seed=seed, num_splits=num_splits)
     num_runs = len(alone)
     numbers = [num_runs, *(round(times * num_runs) for times in factor)]
     # The factor is not 2 for an odd number of runs

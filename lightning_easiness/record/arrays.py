@@ -79,7 +79,7 @@ class RecordedArrays:
             ValueError: If no run held out examples, a run did not come to its evaluation pass, or it is no
                 classification.
         """
-        return held_out_probabilities(self._runs, self.series)
+        return held_out_probabilities(self._runs)
 
     @property
     def loss(self) -> Tensor:

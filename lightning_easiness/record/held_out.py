@@ -23,10 +23,10 @@ def held_out(runs: Sequence[RecordedSeries]) -> Tensor:
     return torch.stack([_mask(run, "held_out", default=False) for run in runs])
 
 
-def check_hold_out(runs: Sequence[RecordedSeries], series: str, what: str) -> None:
-    """Raise a ValueError if the runs held out no part; `what` is "Score 'memorization' compares", for instance."""
+def check_hold_out(runs: Sequence[RecordedSeries], what: str) -> None:
+    """Raise a ValueError if the runs held out no part; `what` is "Score 'memorization' needs", for instance."""
     if not any(run.holds_out for run in runs):
-        way_out = "train them with repeat_fit(..., hold_out=0.2)"
+        series, way_out = runs[0].own[0].series, "train them with repeat_fit(..., hold_out=0.2)"
         if not series.startswith("train-"):
             way_out = "load series 'train-probe'"
         raise ValueError(f"{what} runs that held out a part of the examples, and these runs did not: {way_out}.")
@@ -47,9 +47,9 @@ def have_held_out_probabilities(runs: Sequence[RecordedSeries]) -> bool:
     return all(run.holds_out and held_out_path(run.info.path).exists() for run in runs)
 
 
-def held_out_probabilities(runs: Sequence[RecordedSeries], series: str) -> Tensor:
+def held_out_probabilities(runs: Sequence[RecordedSeries]) -> Tensor:
     """Return the mean softmax over the runs that held an example out, float32 (N, K); NaN where none did."""
-    check_hold_out(runs, series, "Held-out probabilities are of")
+    check_hold_out(runs, "held_out_probabilities() needs")
     missing = [run.name for run in runs if not held_out_path(run.info.path).exists()]
     if missing:
         raise ValueError(

@@ -263,6 +263,10 @@ class EasinessRecord(RecordedArrays):
         fewer than all runs (for these, `count` is NaN). An example with a recorded NaN has no score at that checkpoint;
         its trajectory score is computed from the other checkpoints, with a warning.
 
+        Where runs held out a part of the examples, mean and spread are over the runs that trained on the example, and
+        for `held_out_loss` and `held_out_correct` over those that did not. `memorization` and `generalization_gap`
+        compare the two, and their spread is the standard error.
+
         Args:
             name: Name of the score.
             checkpoint: Index, negative from the end. Trajectories end there.
@@ -278,7 +282,8 @@ class EasinessRecord(RecordedArrays):
         index = self._index(checkpoint)
         found = self._score_runs(name, index, first, options)
         _warn(found.gaps)
-        loss = self.field("loss", index) if "loss" in self.fields and name != "mean_loss" else None
+        has_ties = "loss" in self.fields and name != "mean_loss"
+        loss = _mean_loss(self.field("loss", index), found.counts) if has_ties else None
         scores = Scores(
             found.values,
             higher_is_easier=get_score(name).higher_is_easier,
@@ -290,12 +295,12 @@ class EasinessRecord(RecordedArrays):
             epoch=int(self.epochs[index]),
             fingerprint=self.fingerprint,
             source_index=self.source_index,
-            tie_breaker=None if loss is None else _nanmean(loss),
+            tie_breaker=loss,
             seed=seed,
         )
         if scores.num_nan:
             warn_user(
-                f"{scores.num_nan} of {len(scores)} examples have no {name} (NaN in some run): "
+                f"{scores.num_nan} of {len(scores)} examples have no {name} ({found.unknown}): "
                 "they are in neither easiest() nor hardest()."
             )
         return scores
@@ -325,8 +330,13 @@ class EasinessRecord(RecordedArrays):
         """
         if self.num_runs < 2:
             raise ValueError("agreement() needs at least 2 runs; got 1: repeat the training with other seeds.")
+        if get_score(name).over == "both":
+            raise ValueError(
+                f"agreement() compares groups of runs that each have a score, but {name} is a difference between runs:"
+                f" see its standard error, score({name!r}).spread."
+            )
         found = self._score_runs(name, self._index(checkpoint), first, {})
-        return measure_agreement(name, found.alone, factor, seed=seed, num_splits=num_splits)
+        return measure_agreement(name, found.alone, factor, counts=found.counts, seed=seed, num_splits=num_splits)
 
     def _score_runs(self, name: str, index: int, first: int, options: Mapping[str, Any]) -> RunScores:
         definition = get_score(name)
@@ -335,6 +345,11 @@ class EasinessRecord(RecordedArrays):
         found = score_runs(definition, self._runs, index, options, self._index(first, "first"))
         _warn(found.remarks)
         return found
+
+
+def _mean_loss(rows: Tensor, counts: Tensor | None) -> Tensor:
+    """Return the mean over the runs that saw an example and count for it, (N,)."""
+    return _nanmean(rows if counts is None else rows.masked_fill(~counts, torch.nan))
 
 
 def _warn(sentences: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.record.files import ArrayFile
+from lightning_easiness.record.held_out import check_hold_out, trained_on
 from lightning_easiness.record.series import RecordedSeries
 from lightning_easiness.scores import ScoreDefinition
 
@@ -22,13 +23,18 @@ class RunScores:
     """A score, and the score of each run alone."""
 
     values: Tensor  # (N,)
-    alone: Tensor  # (R, N), NaN where a run did not see an example, or recorded NaN for it
-    unseen: Tensor  # bool (R, N), where `alone` is NaN because the example was not seen
+    alone: Tensor  # (R, N), NaN where a run did not see an example or does not count for it, or recorded NaN for it
+    unseen: Tensor  # bool (R, N), where `alone` is NaN because the example was not seen, or the run does not count
     remarks: Sequence[str] = ()  # warnings about the trajectories
     gaps: Sequence[str] = ()  # a warning about examples whose score comes from fewer than all runs, if there are any
+    counts: Tensor | None = None  # bool (R, N), the runs that count for an example; None for all
+    own_spread: Tensor | None = None  # (N,), of a score that is no mean over runs
+    unknown: str = "NaN in some run"  # why an example may have no score
 
     def spread(self) -> Tensor:
         """Compute the standard deviation (ddof=1) over the runs that saw an example, `(N,)`; NaN for fewer than two."""
+        if self.own_spread is not None:
+            return self.own_spread
         if len(self.alone) == 1:
             return torch.full_like(self.values, torch.nan)
         seen = (~self.unseen).sum(0)
@@ -52,11 +58,15 @@ def score_runs(
     """
     _check(definition, runs[0].loss, first, checkpoint)
     files_of_runs, remarks = _files(definition, runs, first, checkpoint)
-    found = [_run_score(definition, files, options) for files in files_of_runs]
+    counts = _counting_runs(definition, runs)
+    if definition.over == "both":
+        return _compared(definition, files_of_runs, counts, options)
+    rows_of_runs = [None] * len(runs) if counts is None else list(counts)
+    found = [_run_score(definition, *of_run, options) for of_run in zip(files_of_runs, rows_of_runs, strict=True)]
     alone, unseen = (stack_rows(rows) for rows in list(zip(*found, strict=True))[:2])
     if definition.per == "checkpoint" and not definition.mean_over_runs:
-        inputs = _inputs(definition, [file for files in files_of_runs for file in files])(slice(None))
-        return RunScores(_apply(definition, inputs, options), alone, unseen)
+        values = _of_all_runs(definition, files_of_runs, counts, options)
+        return RunScores(values, alone, unseen, counts=counts, unknown=_unknown(definition, counts))
     remarks += [
         f"{holes} of {len(scores)} examples of run '{run.name}' have a NaN at some of its {len(files)} checkpoints: "
         f"their {definition.name} is computed from the others."
@@ -64,17 +74,74 @@ def score_runs(
         if holes
     ]
     values = _mean_over_seen(alone, unseen)
-    partly = int((unseen.any(0) & ~values.isnan()).sum()) if len(runs) > 1 else 0
+    missed = unseen if counts is None else unseen & counts
+    partly = int((missed.any(0) & ~values.isnan()).sum()) if len(runs) > 1 else 0
     gap = (
         f"{partly} of {len(values)} examples were seen in fewer than all {len(runs)} runs: their {definition.name} is "
         "the mean over those runs."
     )
-    return RunScores(values, alone, unseen, remarks, [gap] if partly else [])
+    gaps = [gap] if partly else []
+    return RunScores(values, alone, unseen, remarks, gaps, counts, unknown=_unknown(definition, counts))
 
 
 def stack_rows(rows: Sequence[Tensor]) -> Tensor:
     """Stack rows `(N,)` to `(len(rows), N)`; a single row is not copied, so it stays memory-mapped."""
     return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(list(rows))
+
+
+# ------------------------------------------------------------------------------------ of runs that held out a part
+
+
+def _counting_runs(definition: ScoreDefinition, runs: Sequence[RecordedSeries]) -> Tensor | None:
+    """Return the runs that count for each example, bool (R, N), for "both" those that trained on it; None for all."""
+    if definition.over != "trained_on":
+        check_hold_out(runs, f"Score '{definition.name}' needs")
+        if "count" in runs[0].checkpoints[0].fields:
+            raise ValueError(
+                f"Score '{definition.name}' needs what runs predict for examples that they held out, which training"
+                f" does not see: load series 'train-probe' in place of '{runs[0].checkpoints[0].series}'."
+            )
+    elif not any(run.holds_out for run in runs):
+        return None
+    mask = trained_on(runs)
+    return ~mask if definition.over == "held_out" else mask
+
+
+def _unknown(definition: ScoreDefinition, counts: Tensor | None) -> str:
+    """Say why an example may have no score."""
+    lacks = {"trained_on": "trained on by none", "held_out": "held out by none", "both": "trained on by all or none"}
+    return "NaN in some run" + ("" if counts is None else f", or {lacks[definition.over]}")
+
+
+def _of_all_runs(
+    definition: ScoreDefinition,
+    files_of_runs: Sequence[Sequence[ArrayFile]],
+    counts: Tensor | None,
+    options: Mapping[str, Any],
+) -> Tensor:
+    """Compute a score that is no mean over runs from the rows of all of them."""
+    inputs = _inputs(definition, [file for files in files_of_runs for file in files])(slice(None))
+    if counts is not None and definition.takes_trained_on:
+        options = {**options, "trained_on": counts}
+    elif counts is not None:
+        inputs = [rows.masked_fill(~counts, torch.nan) for rows in inputs]
+    return _apply(definition, inputs, options)
+
+
+def _compared(
+    definition: ScoreDefinition,
+    files_of_runs: Sequence[Sequence[ArrayFile]],
+    trained_on: Tensor | None,
+    options: Mapping[str, Any],
+) -> RunScores:
+    """Compute a score that compares runs that trained on an example with runs that did not, and its own spread."""
+    values = _of_all_runs(definition, files_of_runs, trained_on, options)
+    spread = None
+    if definition.spread is not None:
+        spread = _of_all_runs(replace(definition, function=definition.spread), files_of_runs, trained_on, options)
+    none = torch.full((len(files_of_runs), len(values)), torch.nan)  # a run alone has no such score
+    unknown = _unknown(definition, trained_on)
+    return RunScores(values, none, none.isnan(), counts=trained_on, own_spread=spread, unknown=unknown)
 
 
 def _check(definition: ScoreDefinition, recorded: str, first: int, checkpoint: int) -> None:
@@ -127,13 +194,16 @@ def _files(
 
 
 def _run_score(
-    definition: ScoreDefinition, files: Sequence[ArrayFile], options: Mapping[str, Any]
+    definition: ScoreDefinition, files: Sequence[ArrayFile], counts: Tensor | None, options: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, int]:
-    """Compute the score of one run, the mask of unseen examples, and the number of examples with partial NaN."""
+    """Compute the score of one run, the mask of unseen examples, and the number of examples with partial NaN.
+
+    `counts` are the examples that the run counts for, bool (N,), None for all; the others are as if they were not seen.
+    """
     inputs_of, num_examples = _inputs(definition, files), files[0].num_examples
-    counts = [file.read("count") if "count" in file.fields else None for file in files]
+    times = [file.read("count") if "count" in file.fields else None for file in files]
     if definition.weights is not None:
-        options = {**options, "weights": definition.weights(torch.stack([_accuracy(file) for file in files]))}
+        options = {**options, "weights": definition.weights(torch.stack([_accuracy(file, counts) for file in files]))}
     # only a trajectory score treats each example separately
     length = max(1, _BLOCK // len(files)) if definition.per == "trajectory" else num_examples
     scores, unseen, holes = [], [], 0
@@ -144,20 +214,23 @@ def _run_score(
         unseen.append(torch.zeros_like(scores[-1], dtype=torch.bool))
         unknown = reduce(torch.logical_or, (rows.isnan() for rows in inputs))
         if unknown.any():  # without counts (evaluation pass) all examples were seen
-            seen = stack_rows([torch.ones_like(unknown[0]) if count is None else count[block] > 0 for count in counts])
+            seen = stack_rows([torch.ones_like(unknown[0]) if count is None else count[block] > 0 for count in times])
             lost = (unknown & seen).any(0)  # seen but unknown: the loss or the outputs were NaN
             holes += int((lost & ~unknown.all(0)).sum())
             unseen[-1] = scores[-1].isnan() & ~seen.all(0) & ~lost
-    return _joined(scores), _joined(unseen), holes
+    score, missing = _joined(scores), _joined(unseen)
+    if counts is None:
+        return score, missing, holes
+    return score.masked_fill(~counts, torch.nan), missing | ~counts, holes
 
 
 def _joined(blocks: Sequence[Tensor]) -> Tensor:
     return blocks[0] if len(blocks) == 1 else torch.cat(list(blocks))
 
 
-def _accuracy(file: ArrayFile) -> Tensor:
-    """Return the accuracy on the examples that were seen, (); 0 if there are none."""
-    seen = ~_unseen(file)
+def _accuracy(file: ArrayFile, counts: Tensor | None) -> Tensor:
+    """Return the accuracy on the examples that were seen and count, (); 0 if there are none."""
+    seen = ~_unseen(file) if counts is None else ~_unseen(file) & counts
     return (file.read("correct") & seen).sum() / seen.sum().clamp(min=1)
 
 

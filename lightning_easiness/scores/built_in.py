@@ -23,6 +23,8 @@ _FORGETTING = "An Empirical Study of Example Forgetting during Deep Neural Netwo
 _O2U = "O2U-Net: A Simple Noisy Label Detection Approach for Deep Neural Networks (Huang et al., 2019)"
 _EARLY = "Early-Learning Regularization Prevents Memorization of Noisy Labels (Liu et al., 2020)"
 _DATA_MAPS = "Dataset Cartography: Mapping and Diagnosing Datasets with Training Dynamics (Swayamdipta et al., 2020)"
+_HELD_OUT = "Out-of-sample prediction, as in cross-validation (Stone, 1974)"
+_MEMORIZATION = "What Neural Networks Memorize and Why (Feldman and Zhang, 2020), eq. 1"
 _OWN = "; the weights are of this package"
 
 _ANY, _UNIT = (-inf, inf), (0.0, 1.0)  # a user's loss may have any value
@@ -57,9 +59,10 @@ def _mean_loss(loss: Tensor) -> Tensor:
 
 
 @_at_checkpoint("count", "correct", "high", _UNIT, _EASINESS_2018, mean_over_runs=False)
-def _count(correct: Tensor) -> Tensor:
+def _count(correct: Tensor, trained_on: Tensor | None = None) -> Tensor:
     """Count the runs that classify the example correctly, divided by the maximum over examples."""
-    return functional.count_easiness(correct == 1).masked_fill(correct.isnan().any(0), torch.nan)
+    unknown = correct.isnan() if trained_on is None else correct.isnan() & trained_on
+    return functional.count_easiness(correct == 1, trained_on).masked_fill(unknown.any(0), torch.nan)
 
 
 @_at_checkpoint("margin", "margin", "high", _ANY, _MARGIN)
@@ -136,3 +139,33 @@ def _variability(loss: Tensor) -> Tensor:
 def _correctness(correct: Tensor) -> Tensor:
     """Fraction of checkpoints with a correct prediction, among those at which the example was seen."""
     return correct.nanmean(0)
+
+
+# --------------------------------------------------------------------------------------------- of runs that hold out
+
+
+@_at_checkpoint("held_out_loss", "loss", "low", _ANY, _HELD_OUT, over="held_out")
+def _held_out_loss(loss: Tensor) -> Tensor:
+    """Mean loss over the runs that did not train on the example."""
+    return loss.mean(0)
+
+
+@_at_checkpoint("held_out_correct", "correct", "high", _UNIT, _HELD_OUT, over="held_out")
+def _held_out_correct(correct: Tensor) -> Tensor:
+    """Fraction of the runs that did not train on the example that classify it correctly."""
+    return correct.mean(0)
+
+
+_compared = partial(_score, "checkpoint", over="both", spread=functional.difference_error)
+
+
+@_compared("memorization", "correct", "low", (-1.0, 1.0), _MEMORIZATION)
+def _memorization(correct: Tensor, trained_on: Tensor) -> Tensor:
+    """Mean correctness of the runs that trained on the example minus that of the others; spread: standard error."""
+    return functional.memorization(correct == 1, trained_on).masked_fill(correct.isnan().any(0), torch.nan)
+
+
+@_compared("generalization_gap", "loss", "low", _ANY, _HELD_OUT)
+def _generalization_gap(loss: Tensor, trained_on: Tensor) -> Tensor:
+    """Mean loss of the runs that did not train on the example minus that of the others; spread: standard error."""
+    return functional.generalization_gap(loss, trained_on)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -34,6 +35,11 @@ class ScoreDefinition:
             "correct", to the weights `(C,)` that `function` takes as its option `weights`.
         mean_over_runs: For "checkpoint": the score is the mean over runs of the score of each run alone, so that runs
             that did not see an example can be left out. Otherwise `function` must handle them.
+        over: The runs that count for an example, where runs have held out a part: "trained_on" for those that trained
+            on it, "held_out" for those that did not; "both" for a comparison of the two, whose `function` takes the
+            option `trained_on`, bool `(R, N)`. Where nothing was held out, all runs count, and the other two are
+            refused.
+        spread: For "both": a function of the same arguments that returns the spread `(N,)`.
     """
 
     name: str
@@ -48,12 +54,19 @@ class ScoreDefinition:
     ranks_difficulty: bool = True
     weights: Callable[[Tensor], Tensor] | None = None
     mean_over_runs: bool = False
+    over: Literal["trained_on", "held_out", "both"] = "trained_on"
+    spread: Callable[..., Tensor] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The fields of a record that the score needs: those of `function` and of the weights."""
         more = self.weights is not None and "correct" not in self.fields
         return (*self.fields, "correct") if more else self.fields
+
+    @property
+    def takes_trained_on(self) -> bool:
+        """Whether `function` takes the option `trained_on`."""
+        return "trained_on" in inspect.signature(self.function).parameters
 
 
 #: All scores by name.

@@ -57,12 +57,14 @@ LABELS = {"logits": 4 * uniform(N, K) - 2, "target": (uniform(N, K, seed=5) < 0.
 SOFT = {"logits": 4 * uniform(N, K), "target": uniform(N, K, seed=6).softmax(1)}
 DENSE_TARGET = torch.arange(N * 5).reshape(N, 5) % K
 DENSE = {"logits": 4 * uniform(N, K, 5), "target": DENSE_TARGET.masked_fill(uniform(N, 5, seed=7) < 0.2, 3)}
+TRAINED_ON = (torch.arange(5)[:, None] + torch.arange(N)) % 5 < 3  # three runs of five, others for each example
 IMAGES = uniform(N, 3, 4, 6)
 TWO_GROUPS = torch.cat([SCORE[:6], OTHER[:6] + 9])
 
 CASES = [
     each("mean_loss_easiness", loss=ROWS),
     whole("count_easiness", correct=CORRECT),
+    whole("count_easiness", correct=uniform(5, N) < 0.6, trained_on=TRAINED_ON),
     each("most_predicted_class", prediction=(ROWS * K).long()),
     whole("rank_by_easiness", values=torch.ones(N), tie_breaker=torch.ones(N), higher_is_easier=True),
     whole("easiest", values=torch.ones(N), fraction=0.5, higher_is_easier=True),
@@ -73,6 +75,12 @@ CASES = [
     whole("matching_rate", a=MASK, b=SCORE < 0.5),
     whole("rank_correlation", a=SCORE, b=OTHER),
     whole("split_half_agreement", values=uniform(5, N)),
+    whole("split_half_agreement", values=uniform(5, N), counts=TRAINED_ON),
+    whole("held_out_part", num_examples=N, place=3, share=0.3),
+    each("mean_over_runs", values=uniform(5, N), counts=TRAINED_ON),
+    each("memorization", correct=uniform(5, N) < 0.6, trained_on=TRAINED_ON),
+    each("generalization_gap", loss=uniform(5, N), trained_on=TRAINED_ON),
+    each("difference_error", values=uniform(5, N), trained_on=TRAINED_ON),
     each("extrapolate_agreement", agreement=SCORE, factor=2),
     each("margin", **LOGITS),
     each("area_under_margin", margin=ROWS),

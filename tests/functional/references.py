@@ -293,3 +293,49 @@ def radial_mask(channel: Rows, radius: float) -> list[list[float]]:
         [sum(coefficients[u, v] * wave(u, v, y, x) for u, v in kept).real / (height * width) for x in range(width)]
         for y in range(height)
     ]
+
+
+# runs that hold out
+
+
+def parts(orders: list[list[int]], share: Fraction) -> list[set[int]]:
+    """The parts of a block of runs: permutations laid end to end and cut, an example at a time."""
+    size, line, found = len(orders[0]), [], []
+    for number, order in enumerate(orders):
+        begun = next(cut for cut in cuts(size, share)[::-1] if cut <= number * size)
+        end = next(cut for cut in cuts(size, share) if cut > number * size)
+        taken = line[begun:]
+        free = [example for example in order if example not in taken]
+        front = free[: end - number * size]
+        line += front + [example for example in order if example not in front]
+    ends = cuts(size, share)
+    for begin, end in itertools.pairwise(ends):
+        found.append(set(line[begin:end]))
+        assert len(found[-1]) == end - begin
+    return found
+
+
+def cuts(size: int, share: Fraction) -> list[int]:
+    return [math.floor(window * share * size) for window in range(share.denominator + 1)]
+
+
+def mean_of(values: Sequence[float], counts: Sequence[bool]) -> float:
+    counted = [value for value, does in zip(values, counts, strict=True) if does]
+    return statistics.fmean(counted) if counted else math.nan
+
+
+def memorization(correct: Rows, trained_on: Sequence[Sequence[bool]]) -> list[float]:
+    found = []
+    for answers, trained in zip(columns(correct), columns(trained_on), strict=True):
+        found.append(mean_of(answers, trained) - mean_of(answers, [not did for did in trained]))
+    return found
+
+
+def difference_error(values: Rows, trained_on: Sequence[Sequence[bool]]) -> list[float]:
+    found = []
+    for row, trained in zip(columns(values), columns(trained_on), strict=True):
+        groups = [[value for value, did in zip(row, trained, strict=True) if did == which] for which in (True, False)]
+        enough = all(len(group) > 1 for group in groups)
+        squares = [statistics.variance(group) / len(group) for group in groups] if enough else [math.nan]
+        found.append(math.sqrt(sum(squares)) if enough else math.nan)
+    return found

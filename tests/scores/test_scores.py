@@ -41,8 +41,10 @@ def online(tmp_path_factory: pytest.TempPathFactory) -> EasinessRecord:
     return load(tmp_path_factory.mktemp("runs"), "train-online")
 
 
+# those that need runs that hold out are in test_held_out_scores.py
+OF_ALL_RUNS = [name for name in SCORES if SCORES[name].over == "trained_on"]
 # the training forward does not give the fields of all
-ONLINE = [(name, "online") for name in SCORES if make_fields(0, online=True).keys() >= set(SCORES[name].needs)]
+ONLINE = [(name, "online") for name in OF_ALL_RUNS if make_fields(0, online=True).keys() >= set(SCORES[name].needs)]
 
 
 # ------------------------------------------------------------------ each score against plain Python
@@ -128,7 +130,7 @@ def slow_score(name: str, num_runs: int, online: bool, last: int) -> tuple[list[
 @pytest.mark.filterwarnings(*GAPS)
 @pytest.mark.parametrize("last", [0, 1, 2])
 @pytest.mark.parametrize("num_runs", [1, 4])
-@pytest.mark.parametrize(("name", "series"), [*((name, "probe") for name in SCORES), *ONLINE])
+@pytest.mark.parametrize(("name", "series"), [*((name, "probe") for name in OF_ALL_RUNS), *ONLINE])
 def test_a_score_is_its_reference_and_nan_where_nothing_was_seen(
     request: pytest.FixtureRequest, name: str, series: str, num_runs: int, last: int
 ) -> None:
@@ -154,7 +156,7 @@ def test_blocks_of_examples_give_the_same_score(
 # ------------------------------------------------------------------ each score against its definition
 
 
-@pytest.mark.parametrize("name", [name for name in SCORES if SCORES[name].ranks_difficulty])
+@pytest.mark.parametrize("name", [name for name in OF_ALL_RUNS if SCORES[name].ranks_difficulty])
 def test_always_right_ranks_easier_than_always_wrong(tmp_path: Path, name: str) -> None:
     pairs = {"loss": [0.01, 5.0], "margin": [6.0, -5.0], "sample_easiness": [1.0, 0.0], "el2n": [0.01, 1.4]}
     fields = {"correct": torch.tensor([True, False]), **{field: torch.tensor(pair) for field, pair in pairs.items()}}
@@ -165,7 +167,7 @@ def test_always_right_ranks_easier_than_always_wrong(tmp_path: Path, name: str) 
     assert scores.ranks.tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", OF_ALL_RUNS)
 def test_a_definition_has_a_text_and_its_range_holds(probe: EasinessRecord, name: str) -> None:
     definition = SCORES[name]
     assert definition.name == name
@@ -176,7 +178,7 @@ def test_a_definition_has_a_text_and_its_range_holds(probe: EasinessRecord, name
     assert ((values >= definition.range[0]) & (values <= definition.range[1])).all()
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", OF_ALL_RUNS)
 def test_a_score_of_a_loss_refuses_another(tmp_path: Path, name: str) -> None:
     write_run(tmp_path, 0, loss_name="focal")
     record = EasinessRecord.load(tmp_path)
