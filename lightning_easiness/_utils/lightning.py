@@ -110,6 +110,15 @@ def log_step(trainer: Any) -> int:
     return max(0, int(loop._batches_that_stepped) - int(batches.processed <= batches.completed))
 
 
+def configured_optimizers(trainer: Any, module: Any) -> tuple[list[Any], list[Any]]:
+    """Return the optimizers and the configured schedules of a module without a fit, with this Trainer at hand."""
+    from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
+
+    trainer.strategy.connect(module)
+    module.trainer = trainer
+    return _init_optimizers_and_lr_schedulers(module)
+
+
 def set_callback_metrics(trainer: Any, metrics: Mapping[str, float]) -> None:
     """Let monitors see values in hooks in which Lightning's `log` refuses them, as on_train_end, or defers them."""
     trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})

@@ -19,6 +19,7 @@ from lightning_easiness._utils.lightning import StrategyHook, num_steps, trial_b
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks.checks import check_arguments
 from lightning_easiness.callbacks.logging import log_images, log_observation, log_scalars
+from lightning_easiness.callbacks.recipe import data_recipe, fit_recipe
 from lightning_easiness.callbacks.recorder import RunRecorder
 from lightning_easiness.callbacks.usage import UsageMeter, log_average_usage, trained_share
 from lightning_easiness.data.indexed_loader import check_indexable
@@ -110,6 +111,7 @@ class EasinessCallback(Callback):
         self.probabilities = probabilities
         self.run = run
         self.exist_ok = exist_ok
+        self.one_recipe = False  # set by repeat_fit: refuse a run of another recipe than the others in the folder
         self.by_class = by_class
         self.num_images = num_images
         check_arguments(self, at_steps)
@@ -128,6 +130,7 @@ class EasinessCallback(Callback):
         self.folder: Path | None = None
         self._online: OnlineObserver | None = None
         self._recorder = RunRecorder()
+        self._recipe: dict[str, Any] = {}
         self._pass: EvaluationPass | None = None
         self._trained: TrainedExamples | None = None
         self._trained_before: Tensor | None = None
@@ -188,7 +191,9 @@ class EasinessCallback(Callback):
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # later than setup: parts that LightningModule.setup or configure_model make are there only now
+        # later than setup: parts that LightningModule.setup or configure_model make are there only now; and before the
+        # optimizers are restored from a checkpoint, with the learning rates of then
+        self._recipe = fit_recipe(trainer, pl_module)
         if self.reader.module is None:
             candidate_modules(pl_module)
         else:
@@ -247,8 +252,8 @@ class EasinessCallback(Callback):
         if folder is None and self.folder is not None and trainer.strategy.broadcast(self.folder.exists()):
             folder = self.folder
         goes_on = self.exist_ok or self._run_name is not None
-        self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on)
-        self._recorder.open(trainer, sizes)
+        self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe)
+        self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer)})
         self._trained = TrainedExamples.of(trainer, self._trained_before)
         if self._trained is not None and self._trained.holds_out:  # from the beginning: a run that goes on goes by it
             self._recorder.add(self._trained.found(num_steps(trainer), trainer.current_epoch))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 
@@ -15,6 +16,7 @@ from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness.data.observation import Observation, Replaced
 from lightning_easiness.observe.checks import check_length
 from lightning_easiness.record.layout import checkpoint_paths, read_identity
+from lightning_easiness.record.recipes import other_recipe
 from lightning_easiness.record.writer import RunWriter
 
 
@@ -22,28 +24,35 @@ class RunRecorder:
     """Writes one run under `dirpath`, None for a new folder beside the logger's files.
 
     Without a name, the `run` is "seed-<n>" after `seed_everything(n)`, else the next free "run-<k>". Nothing is written
-    on other ranks than 0, nor in trial runs.
+    on other ranks than 0, nor in trial runs. With `one_recipe`, a run is refused if another one in the folder has
+    another recipe.
     """
 
-    def __init__(self, dirpath: Path | None = None, run: str | None = None, exist_ok: bool = False) -> None:
+    def __init__(
+        self,
+        dirpath: Path | None = None,
+        run: str | None = None,
+        exist_ok: bool = False,
+        one_recipe: bool = False,
+    ) -> None:
         self.dirpath, self.run = dirpath, run
-        self._exist_ok = exist_ok
+        self._exist_ok, self._one_recipe = exist_ok, one_recipe
         self._writer: RunWriter | None = None
         self._unwritten: list[Observation | Replaced] = []
 
-    def open(self, trainer: Trainer, sizes: Mapping[str, int]) -> None:
+    def open(self, trainer: Trainer, sizes: Mapping[str, int], recipe: Mapping[str, Any]) -> None:
         """Claim the run's folder on rank 0; all ranks fail together where that fails, and have its names then.
 
         `sizes` are the lengths of the data sets of the series that will be written, to be checked against the record's.
         """
-        problem = None
+        problem: Exception | None = None
         if trainer.is_global_zero and not trial_batches(trainer):
             if self.dirpath is None:
                 self.dirpath = _first_free(_folders_beside_the_logger(trainer))
-            problem = self._claim(self.dirpath, sizes)
+            problem = self._claim(self.dirpath, sizes, recipe)
         self.dirpath, self.run, problem = trainer.strategy.broadcast((self.dirpath, self.run, problem))
         if problem is not None:
-            raise RuntimeError(problem)
+            raise problem
 
     def add(self, observation: Observation | Replaced) -> None:
         """Write a checkpoint, after those that are still to be written; or what takes the place of an earlier one."""
@@ -83,25 +92,30 @@ class RunRecorder:
             self._writer.close()
             self._writer = None
 
-    def _claim(self, dirpath: Path, sizes: Mapping[str, int]) -> str | None:
+    def _claim(self, dirpath: Path, sizes: Mapping[str, int], recipe: Mapping[str, Any]) -> Exception | None:
         """Open the run's writer, or return the error."""
-        seed = os.environ.get("PL_GLOBAL_SEED")  # as `seed_everything` leaves it for the processes that it starts
+        text = os.environ.get("PL_GLOBAL_SEED")  # as `seed_everything` leaves it for the processes that it starts
+        seed = None if text is None else int(text)
+        refusal = other_recipe(dirpath, recipe, seed) if self._one_recipe else None
+        if refusal is not None:
+            return ValueError(refusal)
         try:
             if self.run is None:
                 runs = (dirpath / f"run-{number}" for number in count())
-                self.run = f"seed-{int(seed)}" if seed is not None else _first_free(runs).name
-            self._writer = RunWriter(dirpath, self.run, seed=None if seed is None else int(seed), resume=self._exist_ok)
-            self._check_sizes(self._writer.path, sizes)
+                self.run = f"seed-{seed}" if seed is not None else _first_free(runs).name
+            if self._exist_ok:
+                self._check_sizes(dirpath / self.run, sizes)
+            self._writer = RunWriter(dirpath, self.run, seed=seed, resume=self._exist_ok, recipe=recipe)
         except FileExistsError:
-            return (
+            return RuntimeError(
                 f"Run '{self.run}' in '{dirpath}' already holds checkpoints. Resume its training with"
                 " trainer.fit(ckpt_path=...), delete the folder, give EasinessCallback another `run` or `dirpath`,"
                 " or exist_ok=True to replace its checkpoints as training repeats them."
             )
         except OSError as error:
-            return error.strerror or str(error)
+            return RuntimeError(error.strerror or str(error))
         except (RuntimeError, ValueError) as error:
-            return str(error)
+            return RuntimeError(str(error))
         return None
 
     def _check_sizes(self, path: Path, sizes: Mapping[str, int]) -> None:

@@ -26,6 +26,7 @@ from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, isolated
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.experiments._factories import bar, check_factories, check_seeds, holding_out, make, make_data
 from lightning_easiness.experiments.held_out import HoldOut, check_held_out
+from lightning_easiness.experiments.recipe_check import check_begun
 from lightning_easiness.record.layout import checkpoint_paths, is_complete
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
@@ -82,6 +83,7 @@ def repeat_fit(
     series = "train-probe"
     fitted: WeakSet[Any] = WeakSet()
     with own_seeding(), bar("Run", len(seeds), 2, progress) as runs:
+        check_begun(make_trainer, make_module, folder, [run_name(seed) for seed in seeds], seeds[0])
         for seed in seeds:
             run = folder / run_name(seed)
             if not is_complete(run):  # asked only now, as another process may have trained it in the meantime
@@ -177,7 +179,7 @@ def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
         found = [EasinessCallback(every_n_epochs=1, num_images=0)]
         trainer.callbacks.insert(0, found[0])  # type: ignore[attr-defined]  # before those that save checkpoints
     observer = found[0]
-    observer.dirpath, observer.run, observer.exist_ok = folder, run, True
+    observer.dirpath, observer.run, observer.exist_ok, observer.one_recipe = folder, run, True, True
     return observer
 
 

@@ -3,7 +3,7 @@
 The online series may also have the probabilities averaged over all epochs so far, and the evaluation pass of a run that
 holds out a part the probabilities of that part, each in one file that is replaced.
 
-seed-0/run.json                                      package versions, seed, and whether training is complete
+seed-0/run.json                                      package versions, seed, recipe, and whether training is complete
 seed-0/trained-on.safetensors                        which examples were trained on, and which are held out
 seed-0/train-probe/targets.safetensors               class of each example, -1 if not known yet
 seed-0/train-probe/step-000000000120.safetensors     recorded fields of each example at one checkpoint
@@ -16,8 +16,9 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.files import (
@@ -39,13 +40,17 @@ _CHECKPOINT_NAME = re.compile(r"step-(\d{12,})\.safetensors")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The contents of `run.json`; `name` is that of the folder, so that a folder may be renamed."""
+    """The contents of `run.json`; `name` is that of the folder, so that a folder may be renamed.
+
+    `recipe` is what the run was trained by, as in `record.recipes`; it is empty where it was not recorded.
+    """
 
     path: Path
     name: str
     seed: int | None
     versions: dict[str, str]
     complete: bool
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 def read_run(run_dir: str | Path) -> RunInfo:
@@ -61,12 +66,15 @@ def read_run(run_dir: str | Path) -> RunInfo:
         raise RecordFileError(f"'{path}' is damaged ({error}): copy it here again.") from error
     about = content if isinstance(content, dict) else {}
     check_format(path, about, RUN_FORMAT)
-    seed, versions = about.get("seed"), about.get("versions", {})
+    seed, versions, recipe = about.get("seed"), about.get("versions", {}), about.get("recipe") or {}
     if not isinstance(seed, (int, type(None))) or not isinstance(versions, dict):
         raise RecordFileError(
             f"'{path}' is damaged (seed {seed!r} is not an integer, or versions not an object): copy it here again."
         )
-    return RunInfo(Path(run_dir), Path(run_dir).resolve().name, seed, versions, bool(about.get("complete", False)))
+    if not isinstance(recipe, dict):
+        raise RecordFileError(f"'{path}' is damaged (its recipe is not an object): copy it here again.")
+    name = Path(run_dir).resolve().name
+    return RunInfo(Path(run_dir), name, seed, versions, bool(about.get("complete", False)), recipe)
 
 
 def is_complete(run_dir: str | Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -127,7 +128,8 @@ class EasinessRecord(RecordedArrays):
             OSError: If it cannot be written to.
         """
         for run in self._runs:
-            with RunWriter(dirpath, run.name, seed=run.info.seed, versions=run.info.versions) as writer:
+            info = run.info
+            with RunWriter(dirpath, run.name, seed=info.seed, versions=info.versions, recipe=info.recipe) as writer:
                 for file in run.own:
                     writer.append(run.observation(file))
                 if have_probabilities([run], self.series):
@@ -181,6 +183,11 @@ class EasinessRecord(RecordedArrays):
     def versions(self) -> list[dict[str, str]]:
         """Versions of the packages that wrote each run."""
         return [dict(run.info.versions) for run in self._runs]
+
+    @property
+    def recipes(self) -> list[dict[str, Any]]:
+        """What each run was trained by, as plain JSON: module, optimizers, length; empty where it is unknown."""
+        return [copy.deepcopy(run.info.recipe) for run in self._runs]
 
     @property
     def loss_name(self) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -44,6 +45,7 @@ from lightning_easiness.record.files import (
 from lightning_easiness.record.layout import (
     RUN_FILE,
     RUN_FORMAT,
+    RunInfo,
     checkpoint_path,
     checkpoint_paths,
     held_out_path,
@@ -54,6 +56,7 @@ from lightning_easiness.record.layout import (
     targets_path,
     trained_on_path,
 )
+from lightning_easiness.record.recipes import continued, named
 
 _PACKAGES = ("lightning-easiness", "torch", "lightning", "numpy", "safetensors")
 
@@ -62,7 +65,8 @@ class RunWriter:
     """Appends the checkpoints of one run; a lock ensures a single writer until `close` or the end of the process.
 
     `dirpath` is the folder of all runs, created if missing; `run` and `seed` identify this one; `resume` continues a
-    run that has checkpoints; `versions` are the package versions to record, by default those of this process.
+    run that has checkpoints; `versions` are the package versions to record, by default those of this process; `recipe`
+    is what the run is trained by.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class RunWriter:
         seed: int | None = None,
         resume: bool = False,
         versions: Mapping[str, str] | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ) -> None:
         _check_name("run", run)
         self.dirpath, self.run, self.path = Path(dirpath), run, Path(dirpath) / run
@@ -88,7 +93,7 @@ class RunWriter:
                     "give one of them another `run` or `dirpath`."
                 ) from None
         try:
-            self._begin(seed, resume, dict(_versions() if versions is None else versions))
+            self._begin(seed, resume, dict(_versions() if versions is None else versions), dict(recipe or {}))
         except BaseException:
             self.close()
             raise
@@ -171,7 +176,7 @@ class RunWriter:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _begin(self, seed: int | None, resume: bool, versions: dict[str, str]) -> None:
+    def _begin(self, seed: int | None, resume: bool, versions: dict[str, str], recipe: dict[str, Any]) -> None:
         found = sum(len(self.steps(series)) for series in list_series(self.path))
         if found and not resume:
             raise FileExistsError(
@@ -188,11 +193,24 @@ class RunWriter:
                     f" {seed}: its record keeps seed {before.seed}."
                 )
             seed = seed if before.seed is None else before.seed
+            recipe = self._continued(before, recipe) if recipe else before.recipe
         about = {"format": RUN_FORMAT, "format_version": FORMAT_VERSION, "run": self.run, "seed": seed}
         self._info: dict[str, object] = {**about, "versions": versions, "complete": complete}
+        self._info |= {"recipe": recipe} if recipe else {}
         with self._naming_dirpath():
             remove_leftovers(self.path)
             self._write_info()
+
+    def _continued(self, before: RunInfo, recipe: dict[str, Any]) -> dict[str, Any]:
+        """Return the recipe of a run that is continued; warn where it changes in more than the length of training."""
+        now, changed = continued(before.recipe, recipe)
+        if changed:
+            warn_user(
+                f"Run '{self.run}' in '{self.dirpath}' is continued with another recipe ({named(changed)}), so"
+                " EasinessRecord.load will not take it together with other runs: give another `run` or `dirpath` to"
+                " record the two apart."
+            )
+        return now
 
     def _write_info(self) -> None:
         write_whole(self.path / RUN_FILE, (json.dumps(self._info, indent=2) + "\n").encode())

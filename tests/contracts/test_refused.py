@@ -353,7 +353,7 @@ def test_another_length_than_the_record(observes: dict[str, Any], tmp_path: Path
         " longer names the same example; keep the data set as it was, or give another one another `run` or `dirpath`."
     )
     assert torch.equal(EasinessRecord.load(tmp_path, series=series).loss, before.loss)
-    # the run is free again, and goes on with the right data set
+    # the run is free again, and is continued with the right data set
     trainer(callbacks=[run(exist_ok=True)], max_epochs=2).fit(Net(), loader())
     assert EasinessRecord.load(tmp_path, series=series).steps.tolist() == [7, 14]
 
@@ -388,7 +388,7 @@ def test_a_length_that_changes_as_loaders_are_reloaded(tmp_path: Path) -> None:
 
 
 def test_other_targets_than_the_record(tmp_path: Path) -> None:
-    trainer(callbacks=[EasinessCallback(tmp_path, run="only", online=False)], max_epochs=1).fit(Net(), loader())
+    trainer(callbacks=[EasinessCallback(tmp_path, run="only", online=False)], max_epochs=1).fit(Counts(), loader())
     before, other = EasinessRecord.load(tmp_path).loss, Points(seed=9)
     callback = EasinessCallback(tmp_path, run="only", online=False, exist_ok=True, at_steps=(0,))
     differ = (other.y != Points().y).nonzero()[:, 0].tolist()

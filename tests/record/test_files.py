@@ -264,6 +264,10 @@ NO_NUMBER = "is not an integer, or versions not an object): copy it here again."
         (OF_A_RUN % '"format_version": 3', NEWER.format(3)),
         (OF_A_RUN % '"format_version": 1, "seed": [1]', f"is damaged (seed [1] {NO_NUMBER}"),
         (OF_A_RUN % '"format_version": 1, "versions": 2', f"is damaged (seed None {NO_NUMBER}"),
+        (
+            OF_A_RUN % '"format_version": 1, "recipe": [1]',
+            "is damaged (its recipe is not an object): copy it here again.",
+        ),
     ],
 )
 def test_a_damaged_run_json_is_named(written: Path, content: str, message: str) -> None:
