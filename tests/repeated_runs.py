@@ -77,21 +77,23 @@ class OwnGenerators(Points):
 
 @dataclass
 class Modules:
-    """Makes modules and counts them; the one of a number ends its training in the second epoch."""
+    """Makes modules and counts those that train; the one of a number ends its training in the second epoch."""
 
     dies: int | None = None
     error: type[BaseException] | None = ArithmeticError
-    made: int = 0
+    trained: int = 0
 
     def __call__(self) -> Net:
         module = Net()
-        self.made += 1
-        if self.made == self.dies:
-            module.on_train_epoch_start = lambda: self.end(module)  # type: ignore[method-assign]
+        module.on_train_start = self.count  # type: ignore[method-assign]
+        module.on_train_epoch_start = lambda: self.end(module)  # type: ignore[method-assign]
         return module
 
+    def count(self) -> None:
+        self.trained += 1
+
     def end(self, module: Net) -> None:
-        if module.current_epoch == 1:
+        if module.current_epoch == 1 and self.trained == self.dies:
             die(self.error)
 
 

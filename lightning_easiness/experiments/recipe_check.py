@@ -28,13 +28,26 @@ def check_begun(
     The recipe is that of a module and a Trainer made only for this, under `seed`. To be called where the global random
     states are restored afterwards.
     """
-    done, is_begun = agreed(lambda: (sum(is_complete(folder / run) for run in runs), bool(begun_runs(folder))))
-    if not is_begun:
-        return
+    done = agreed(lambda: sum(is_complete(folder / run) for run in runs))
+    if agreed(lambda: any(run.recipe for run in begun_runs(folder))):
+        _check_recipe(make_trainer, make_module, folder, seed, nothing_to_train=done == len(runs))
+    if done == len(runs):
+        rank_zero_info(f"{done} of {done} complete in '{folder}': nothing trained.")
+    elif done:
+        rank_zero_info(f"{done} of {len(runs)} complete in '{folder}', training {len(runs) - done}.")
+
+
+def _check_recipe(
+    make_trainer: Callable[..., Trainer],
+    make_module: Callable[..., LightningModule],
+    folder: Path,
+    seed: int,
+    nothing_to_train: bool,
+) -> None:
     try:
         recipe = _known(make_trainer, make_module, seed)
     except Exception as error:
-        if done < len(runs):  # a run that is trained says it
+        if not nothing_to_train:  # else the run that is trained says it
             return
         warn_user(
             f"The recipe of the runs in '{folder}' could not be compared with that of now, as make_trainer or"
@@ -44,10 +57,6 @@ def check_begun(
         refusal = agreed(lambda: other_recipe(folder, recipe, seed, partial=True))
         if refusal is not None:
             raise ValueError(refusal)
-    if done == len(runs):
-        rank_zero_info(f"{done} of {done} complete in '{folder}': nothing trained.")
-    elif done:
-        rank_zero_info(f"{done} of {len(runs)} complete in '{folder}', training {len(runs) - done}.")
 
 
 def _known(

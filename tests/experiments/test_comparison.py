@@ -29,10 +29,10 @@ def test_a_comparison(tmp_path: Path) -> None:
         compare(tmp_path / "killed", make_module=Modules(12))
     rest = Modules()
     rows = compare(tmp_path / "killed", make_module=rest)
-    assert rest.made == 22 + 4 - 11, "22 fits for the table and 4 that measure, of which 11 were complete"
+    assert rest.trained == 22 + 4 - 11, "22 fits for the table and 4 that measure, of which 11 were complete"
     made = Modules()
     assert compare(tmp_path / "whole", make_module=made) == rows
-    assert made.made == 26
+    assert made.trained == 26
     first = rows.pop(0)
     assert (first["method"], first["ratio"], first["num_kept"], first["updates"]) == ("everything", 0.0, 53, 14)
     assert [row["method"] for row in rows[::2]] == ["random", "easy", "hard", "stepwise", "stratified"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessRecord, StepwiseCompression
@@ -98,7 +99,7 @@ def test_seeds_decide(undisturbed: Path, tmp_path: Path, changes: dict[str, Any]
 def test_steps_of_less_than_an_example_train_nothing(tmp_path: Path) -> None:
     made = Modules()
     found = compression(tmp_path, datamodule=Data(10), ratio=0.14, step=0.02, seeds=(1,), make_module=made).run()
-    assert (len(found), made.made) == (9, 1)
+    assert (len(found), made.trained) == (9, 1)
 
 
 # ------------------------------------------------------------------ what is there already
@@ -109,7 +110,7 @@ def ends(undisturbed: Path, folder: Path, fits: int) -> None:
     rest = Modules()
     compression(folder, make_module=rest).run()
     assert decided(folder) == decided(undisturbed)
-    assert rest.made == fits
+    assert rest.trained == fits
 
 
 @pytest.mark.parametrize("dies", [1, 4, 6])
@@ -143,8 +144,9 @@ def test_a_kill_between_the_last_run_and_the_decision(
     ends(undisturbed, tmp_path, 2)  # of the third step
 
 
-def test_nothing_is_measured_again(undisturbed: Path) -> None:
-    again = compression(undisturbed, make_module=never, make_trainer=never)
+def test_nothing_is_measured_again(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "fit", never)
+    again = compression(undisturbed)
     assert torch.equal(again.run(), step_of(undisturbed, 3, 0.25)["kept"])
     before = decided(undisturbed)
     assert len(again.kept_at(0.2)) == 53 - 11
@@ -155,13 +157,14 @@ def test_nothing_is_measured_again(undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:100]], ids=["empty", "cut"])
-def test_a_damaged_step_is_decided_again(undisturbed: Path, damage: Any) -> None:
+def test_a_damaged_step_is_decided_again(undisturbed: Path, damage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "fit", never)
     before = decided(undisturbed)
     path = undisturbed / "step-2" / "kept-0.2.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     message = f"'{path}' is damaged, or not of a compression; its step is decided again."
     with pytest.warns(UserWarning, match=whole(message)):
-        compression(undisturbed, make_module=never).run()
+        compression(undisturbed).run()
     assert decided(undisturbed) == before
 
 
