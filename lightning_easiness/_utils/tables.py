@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
 Columns = Mapping[str, NDArray[Any]]  # name -> (n,); what is masked, and NaN, is not known
 
 
@@ -34,6 +35,32 @@ class Table:
             ImportError: pyarrow is not installed.
         """
         write_parquet(self.to_pandas(), path, f"{type(self).__name__}.to_parquet()")
+
+
+def masked(labels: Any) -> NDArray[Any]:
+    """Return integers of a tensor or array with those below 0 as not known."""
+    values = np.asarray(labels)
+    return np.ma.masked_array(values, mask=values < 0)
+
+
+def with_names(columns: Columns, class_names: Sequence[str] | None, *of: str) -> dict[str, NDArray[Any]]:
+    """Add a column "<label>_name" after each of the columns of labels `of`; None where a label has no name."""
+    if class_names is None:
+        return dict(columns)
+    known = np.array([*class_names, None], dtype=object)
+    named: dict[str, NDArray[Any]] = {}
+    for name, values in columns.items():
+        named[name] = values
+        if name in of:
+            labels = np.ma.getdata(values)
+            named[f"{name}_name"] = known[np.where((labels >= 0) & (labels < len(class_names)), labels, -1)]
+    return named
+
+
+def names_for_labels(columns: Mapping[str, T]) -> dict[str, T]:
+    """Put the names that `with_names` added in the place of the labels."""
+    added = {f"{name}_name" for name in columns}
+    return {name: columns.get(f"{name}_name", values) for name, values in columns.items() if name not in added}
 
 
 def to_pandas(columns: Columns, *, index: str) -> pd.DataFrame:
@@ -74,6 +101,8 @@ def to_text(columns: Mapping[str, Iterable[Any]]) -> str:
 
 
 def _to_cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "yes" if value else "no"
     if str(value) in ("nan", "<NA>", "None") or (isinstance(value, int) and value < 0):

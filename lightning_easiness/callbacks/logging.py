@@ -13,11 +13,12 @@ from torchvision.transforms.functional import to_pil_image
 
 from lightning_easiness._utils.lightning import is_named, log_step, set_callback_metrics
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
+from lightning_easiness.data.class_names import class_names
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.scores import Scores
 from lightning_easiness.view.grids import caption, histogram, image_grid
 from lightning_easiness.view.images import NoImageError
-from lightning_easiness.view.words import class_namer
+from lightning_easiness.view.words import ClassNamer
 
 _HISTOGRAM_FIELDS = ("loss", "margin", "sample_easiness", "el2n")
 
@@ -74,13 +75,16 @@ def log_images(trainer: Trainer, dataset: Any, observation: Observation, num_ima
     if not trainer.is_global_zero or num_images < 1:
         return
     writers = [write for write in map(_image_writer, trainer.loggers) if write is not None]
-    scores = Scores(observation.fields["loss"], higher_is_easier=False, target=observation.target)
-    name, order = class_namer(None, scores.target), scores.easiest(1.0).tolist() if writers else []
+    fields = observation.fields
+    scores = Scores(
+        fields["loss"], higher_is_easier=False, target=observation.target, prediction=fields.get("prediction")
+    )
+    name, order = ClassNamer(class_names(dataset)), scores.easiest(1.0).tolist() if writers else []
     if not order:
         return
     for end, shown in (("hardest", order[: -num_images - 1 : -1]), ("easiest", order[:num_images])):
         title = f"{end.capitalize()} of {len(order):,} by loss at step {observation.step:,}"
-        title += f"\n{observation.series}: index, label, loss"
+        title += f"\n{observation.series}: index, label, {'predicted label, ' * ('prediction' in fields)}loss"
         with isolated_rng(), OwnGenerators(dataset):
             grid = _grid(dataset, shown, [caption(scores, index, name) for index in shown], title)
         if grid is None:

@@ -173,10 +173,12 @@ def _table(decision: Decision) -> LabelIssues:
     given, suggested = labels.given, torch.full_like(labels.given, -1)
     if labels.probabilities is not None:
         suggested = functional.suggest_labels(labels.probabilities, given)
+    predicted = torch.full_like(given, -1) if scores.prediction is None else scores.prediction.cpu()
     posterior = torch.full_like(labels.values, torch.nan) if decision.posterior is None else decision.posterior
     return LabelIssues(
         index=order,
         given=given[order],
+        predicted=predicted[order],
         suggested=suggested[order],
         score=labels.values[order],
         spread=scores.spread[order],
@@ -192,4 +194,6 @@ def _table(decision: Decision) -> LabelIssues:
         explanation=f"{scores!r}. {decision.explanation}{_contradicted(labels)}",
         probabilities=labels.probabilities,
         fingerprint=scores.fingerprint,
+        source_index=None if scores.source_index is None else scores.source_index[order],
+        class_names=scores.class_names,
     )

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
+from lightning_easiness.data.class_names import class_names as dataset_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.subset import known_target
 from lightning_easiness.labels.table import LabelIssues
 from lightning_easiness.view.grids import check_at_least_one, check_dataset, histogram, image_grid
-from lightning_easiness.view.words import class_namer, in_digits, spoken
+from lightning_easiness.view.words import ClassNamer, class_namer, in_digits, spoken
 
 
 def suspects_grid(
@@ -26,13 +27,13 @@ def suspects_grid(
     given: int | None = None,
     thumbnail: int = 112,
 ) -> Tensor:
-    """Draw the most suspicious examples with the label that they have and the one that is suggested.
+    """Draw the most suspicious examples with the label that they have, what is predicted and what is suggested.
 
     Args:
         dataset: The data set that was trained on, as in `image_grid`.
         issues: From `find_label_issues`.
         num_images: Images on the grid, most suspicious first.
-        class_names: Names of the labels 0, 1, ...; default "label 0" and so on.
+        class_names: Names of the labels 0, 1, ...; default those of the issues or of `dataset.classes`, if known.
         given: Show only those with this label.
         thumbnail: As in `image_grid`.
 
@@ -54,7 +55,8 @@ def suspects_grid(
     check_dataset("suspects_grid", dataset, DataIdentity(issues.num_examples))
     _warn_of_other_labels(dataset, issues)
     check_at_least_one("suspects_grid", "num_images", num_images)
-    name = class_namer(class_names, torch.cat([issues.given, issues.suggested]))
+    labels = torch.cat([issues.given, issues.suggested])
+    name = class_namer(class_names, labels, issues.class_names or dataset_names(dataset))
     rows = torch.arange(len(issues)) if given is None else (issues.given == given).nonzero()[:, 0]
     if not len(rows):
         asked = "" if given is None else f" with the label {given}"
@@ -62,10 +64,12 @@ def suspects_grid(
     shown = rows[:num_images]
     captions = [_caption(issues, int(row), name) for row in shown]
     among = "" if given is None else f" of those labelled {name(given)}"
+    predicts = bool((issues.predicted >= 0).any())
+    predicted, if_another = (", predicted label", " if it is another") if predicts else ("", "")
     title = (
         f"The {len(shown)} most suspicious labels{among}\n"
-        f"index, given label -> suggested one, {spoken(issues.score_name)}; {len(issues.flagged):,} of {len(issues):,}"
-        f" are flagged by the rule '{issues.rule}', * marks them"
+        f"index, given label{predicted}, suggested label{if_another}, {spoken(issues.score_name)};"
+        f" {len(issues.flagged):,} of {len(issues):,} are flagged by the rule '{issues.rule}', * marks them"
     )
     return image_grid(dataset, issues.index[shown].tolist(), captions, title=title, thumbnail=thumbnail)
 
@@ -119,9 +123,10 @@ def _warn_of_other_labels(dataset: Any, issues: LabelIssues) -> None:
         )
 
 
-def _caption(issues: LabelIssues, row: int, name: Any) -> str:
-    suggested = int(issues.suggested[row])
-    instead = "" if suggested < 0 else f" -> {name(suggested)}"
+def _caption(issues: LabelIssues, row: int, name: ClassNamer) -> str:
+    predicted, suggested = int(issues.predicted[row]), int(issues.suggested[row])
     mark = " *" if issues.is_issue[row] else ""
-    labels = f"{name(int(issues.given[row]))}{instead}"
-    return f"#{int(issues.index[row])}{mark}\n{labels}\n{in_digits(float(issues.score[row]))}"
+    lines = [f"#{int(issues.index[row])}{mark}", name.with_prediction(int(issues.given[row]), predicted)]
+    if suggested >= 0 and suggested != predicted:
+        lines.append(f"suggested {name.short(suggested)}")
+    return "\n".join([*lines, in_digits(float(issues.score[row]))])

@@ -243,6 +243,8 @@ class SourceReader:
             name=score,
             num_runs=record.num_runs,
             fingerprint=record.fingerprint,
+            source_index=record.source_index,
+            prediction=record.prediction_reader(),
             seed=self.seed,
         )
 

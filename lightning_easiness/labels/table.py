@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_easiness._utils.tables import Table, to_pandas, to_text
+from lightning_easiness._utils.tables import Table, masked, names_for_labels, to_pandas, to_text, with_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ROWS = ("index", "given", "suggested", "score", "spread", "posterior", "is_issue")
+_ROWS = ("index", "given", "predicted", "suggested", "score", "spread", "posterior", "is_issue")
 _SHOWN = 10
 
 
@@ -26,6 +26,7 @@ class LabelIssues(Table):
     Attributes:
         index: The examples, int64 `(M,)`: all that have a score.
         given: Their labels, int64 `(M,)`, -1 where unknown.
+        predicted: What most runs predict at the end, int64 `(M,)`, -1 where unknown.
         suggested: Suggested labels, int64 `(M,)`, -1 where unknown; meant for rows with `is_issue`.
         score: `(M,)`, in the direction of `higher_is_easier`.
         spread: Standard deviation of the score over runs, `(M,)`, NaN for one run.
@@ -42,6 +43,9 @@ class LabelIssues(Table):
         explanation: The score, the rule and its assumption, in sentences.
         probabilities: Averaged probabilities `(N, K)` in the order of the data set, None if unknown.
         fingerprint: Hash of the data set's length and targets.
+        source_index: The examples in the data set of which the one that was trained on is a part, int64 `(M,)`; None
+            where it is a part of no other: see `EasinessRecord.source_index`.
+        class_names: Names of the classes, shown in tables and grids; None where unknown.
 
     Example:
         >>> from lightning_easiness import Scores, find_label_issues
@@ -53,13 +57,14 @@ class LabelIssues(Table):
         >>> issues.flagged[:3], len(issues)
         (tensor([60, 61, 62]), 72)
         >>> print(issues.head(2))
-        index  given  suggested   score  spread  posterior  is_issue
-           60      0          -      -4       -          1       yes
-           61      1          -  -3.818       -          1       yes
+        index  given  predicted  suggested   score  spread  posterior  is_issue
+           60      0          -          -      -4       -          1       yes
+           61      1          -          -  -3.818       -          1       yes
     """
 
     index: Tensor
     given: Tensor
+    predicted: Tensor
     suggested: Tensor
     score: Tensor
     spread: Tensor
@@ -75,6 +80,8 @@ class LabelIssues(Table):
     explanation: str = ""
     probabilities: Tensor | None = None
     fingerprint: str = ""
+    source_index: Tensor | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -91,7 +98,7 @@ class LabelIssues(Table):
     def __str__(self) -> str:
         """Return the first rows as text."""
         shown = self.head(_SHOWN)
-        text = to_text({name: getattr(shown, name).tolist() for name in _ROWS})
+        text = to_text({name: values.tolist() for name, values in names_for_labels(shown._columns()).items()})
         return text + (f"\n... and {len(self) - _SHOWN} more" if len(self) > _SHOWN else "")
 
     @property
@@ -137,18 +144,18 @@ class LabelIssues(Table):
         """
         if n < 0:
             raise ValueError(f"The `n` of head() must be at least 0; got {n}.")
-        return replace(self, **{name: getattr(self, name)[:n] for name in _ROWS})
+        source_index = None if self.source_index is None else self.source_index[:n]
+        return replace(self, source_index=source_index, **{name: getattr(self, name)[:n] for name in _ROWS})
 
     @override
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a table with index "index" and columns given, suggested, score, spread, posterior and is_issue.
+        """Return a table with a row per example, and the attributes of the rows as columns; the index is "index".
 
-        Its `attrs` hold the score's name and direction, the rule, the threshold and the estimated share.
+        "given_name" and so on are there where the names of the classes are known, and "source_index" where the data set
+        is a part of another. The table's `attrs` hold the score's name and direction, the rule, the threshold and the
+        estimated share.
         """
-        columns: dict[str, NDArray[Any]] = {name: getattr(self, name).numpy() for name in _ROWS}
-        for name in ("given", "suggested"):
-            columns[name] = np.ma.masked_array(columns[name], mask=columns[name] < 0)
-        table = to_pandas(columns, index="index")
+        table = to_pandas(self._columns(), index="index")
         about = ("score_name", "higher_is_easier", "rule", "threshold", "estimated_share", "num_examples")
         table.attrs = {attribute: getattr(self, attribute) for attribute in (*about, "fingerprint")}
         return table
@@ -195,6 +202,15 @@ class LabelIssues(Table):
         table = self.to_pandas().assign(rank=np.arange(1, len(self) + 1)).astype(object)
         table = table.reindex(np.arange(self.num_examples))
         return {name: column.where(column.notna(), None).tolist() for name, column in table.items()}
+
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        """Return the columns of the table, with the names of labels where they are known."""
+        labels = ("given", "predicted", "suggested")
+        columns = {name: getattr(self, name).numpy() for name in _ROWS}
+        columns |= {name: masked(columns[name]) for name in labels}
+        if self.source_index is not None:
+            columns["source_index"] = self.source_index.numpy()
+        return with_names(columns, self.class_names, *labels)
 
     def _check_whole(self, what: str) -> None:
         if len(self) + len(self.unseen) != self.num_examples:

@@ -64,6 +64,9 @@ def combine_runs(runs: Sequence[LabelScores], percentile: float, target: Tensor 
         num_runs=sum(scores.num_runs for scores in all_scores),
         step=step,
         epoch=epoch,
+        source_index=first.scores.source_index,
+        prediction=_predictions(all_scores, counted, last),
+        class_names=None if first.scores.class_names is None else first.scores.class_names[:last],
         tie_breaker=_mean([scores.tie_breaker for scores in all_scores], counted),
     )
     return CombinedRuns(
@@ -124,6 +127,15 @@ def _own_labels(runs: Sequence[LabelScores], members: Tensor) -> Tensor:
         labels.check_same(own, "The first run of the threshold protocol", "another", "give runs of one data set.")
         labels = labels.merged(own)
     return labels.known_target
+
+
+def _predictions(all_scores: Sequence[Scores], counted: Tensor, last: int) -> Tensor | None:
+    """Return the real class that most runs that count predict, `(N,)`; None where a run has no predictions."""
+    known = [scores.prediction for scores in all_scores]
+    if any(row is None for row in known):
+        return None
+    rows = torch.stack([row.cpu() for row in known if row is not None])
+    return functional.most_predicted_class(rows.masked_fill(~counted | (rows == last), -1))
 
 
 def _mean(rows: Sequence[Tensor | None], counted: Tensor) -> Tensor | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
+from lightning_easiness.functional import most_predicted_class
 from lightning_easiness.record.files import FIELDS
 from lightning_easiness.record.held_out import (
     have_held_out_probabilities,
@@ -146,6 +147,24 @@ class RecordedArrays:
             for row, file in zip(rows, run.checkpoints, strict=True):
                 row.copy_(file.read(name))
         return values
+
+    def predicted_class(self, checkpoint: int = -1) -> Tensor:
+        """Return the class that most runs predict for each example, int64 `(N,)`, -1 where none does.
+
+        See `functional.most_predicted_class`; of classes with as many runs it is the smallest.
+
+        Args:
+            checkpoint: Index, negative from the end.
+
+        Raises:
+            ValueError: If the record has no predictions.
+            IndexError: If there is no such checkpoint.
+        """
+        return most_predicted_class(self.field("prediction", checkpoint))
+
+    def prediction_reader(self, checkpoint: int = -1) -> Callable[[], Tensor] | None:
+        """Return `predicted_class` of a checkpoint, to be called when it is needed; None without predictions."""
+        return partial(self.predicted_class, checkpoint) if "prediction" in self.fields else None
 
     def _check_field(self, name: str, what: str) -> None:
         if name not in self.fields:

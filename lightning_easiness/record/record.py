@@ -302,6 +302,7 @@ class EasinessRecord(RecordedArrays):
             epoch=int(self.epochs[index]),
             fingerprint=self.fingerprint,
             source_index=self.source_index,
+            prediction=self.prediction_reader(index),
             tie_breaker=loss,
             seed=seed,
         )

@@ -1,5 +1,7 @@
 """`Scores`: a score per example, with its direction."""
 
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +10,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
-from lightning_easiness._utils.tables import Table, to_pandas
+from lightning_easiness._utils.tables import Table, masked, to_pandas, with_names
+from lightning_easiness.data.class_names import check_class_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import _checks as check
 
@@ -32,6 +35,9 @@ class Scores(Table):
         fingerprint: Recorded fingerprint of the data set. None: computed from N and `target` on access.
         source_index: Index of each example in the data set of which the scored one is a part, int64 `(N,)`; None where
             it is a part of no other.
+        prediction: The class that most runs predicted at the checkpoint, integers `(N,)`, -1 where there is none; or a
+            function that returns them, called when they are first needed. None: unknown.
+        class_names: Names of the classes 0, 1, ..., shown in tables and grids.
         tie_breaker: Float `(N,)`, low is easy: orders equal values; the mean loss, if recorded.
         seed: Breaks remaining ties.
 
@@ -65,6 +71,8 @@ class Scores(Table):
         epoch: int | None = None,
         fingerprint: str | None = None,
         source_index: Tensor | None = None,
+        prediction: Tensor | Callable[[], Tensor] | None = None,
+        class_names: Sequence[str] | None = None,
         tie_breaker: Tensor | None = None,
         seed: int = 0,
     ) -> None:
@@ -73,6 +81,8 @@ class Scores(Table):
         if values.dim() != 1:
             raise ValueError(f"`values` must have shape (N,); got {tuple(values.shape)}.")
         given = {"spread": spread, "target": target, "source_index": source_index, "tie_breaker": tie_breaker}
+        if not callable(prediction):
+            given["prediction"] = prediction
         for argument, tensor in given.items():
             if tensor is None:
                 continue
@@ -87,6 +97,8 @@ class Scores(Table):
         self.identity = DataIdentity(len(values), target, fingerprint, source_index)
         self.num_runs, self.step, self.epoch = num_runs, step, epoch
         self.tie_breaker, self.seed = tie_breaker, seed
+        self.class_names = None if class_names is None else check_class_names("Scores", class_names)
+        self._prediction = prediction
 
     @property
     def target(self) -> Tensor:
@@ -100,6 +112,15 @@ class Scores(Table):
         `scores.source_index[scores.hardest(0.1)]` are the hardest examples there.
         """
         return self.identity.source_index
+
+    @cached_property
+    def prediction(self) -> Tensor | None:
+        """The class that most runs predicted at the checkpoint, int64 `(N,)`, -1 where there is none; None if unknown.
+
+        See `functional.most_predicted_class`. A score of a whole training has the prediction of its last checkpoint.
+        """
+        found = self._prediction() if callable(self._prediction) else self._prediction
+        return None if found is None else found.long()
 
     @property
     def fingerprint(self) -> str:
@@ -154,9 +175,10 @@ class Scores(Table):
 
     @override
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a table with index "example" and columns score, spread, target, rank (1 is hardest, <NA> unknown).
+        """Return a table with index "example" and columns score, spread, target, predicted, rank.
 
-        "source_index" is a column where the data set is a part of another.
+        Rank 1 is hardest, <NA> unknown. "predicted" is there where predictions are known, "target_name" and
+        "predicted_name" where the names of the classes are, and "source_index" where the data set is a part of another.
 
         The table's `attrs` hold the score's name, direction, runs and checkpoint, and the fingerprint of the data.
         """
@@ -166,11 +188,13 @@ class Scores(Table):
             "score": self.values.numpy(),
             "spread": self.spread.numpy(),
             "target": self.target.numpy(),
-            "rank": np.ma.masked_array(ranks, mask=ranks == 0),
         }
+        if self.prediction is not None:
+            columns["predicted"] = masked(self.prediction)
+        columns["rank"] = np.ma.masked_array(ranks, mask=ranks == 0)
         if self.source_index is not None:
             columns["source_index"] = self.source_index.numpy()
-        table = to_pandas(columns, index="example")
+        table = to_pandas(with_names(columns, self.class_names, "target", "predicted"), index="example")
         about = ("name", "higher_is_easier", "num_runs", "step", "epoch", "fingerprint")
         table.attrs = {attribute: getattr(self, attribute) for attribute in about}
         return table

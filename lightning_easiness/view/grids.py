@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_easiness._utils.renamed import refuse_renamed
+from lightning_easiness.data.class_names import class_names as dataset_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import fraction_to_count
 from lightning_easiness.scores import Scores
 from lightning_easiness.view.images import NoImageError, average, item_image, to_displayable, to_one_scale
 from lightning_easiness.view.layout import Cell, Grid
-from lightning_easiness.view.words import class_namer, count_of, in_digits, spoken
+from lightning_easiness.view.words import ClassNamer, class_namer, count_of, in_digits, spoken
 
 _MOST_ROWS = 20  # of a grid by class: 1,000 rows would be an image that nobody can open
 _MOST_IN_ROW = 10
@@ -86,14 +87,16 @@ def scores_grid(
     classes: Sequence[int] | None = None,
     thumbnail: int = 112,
 ) -> Tensor:
-    """Draw the hardest or the easiest examples with index, label and score, as Figure 1 of the 2019 easiness paper.
+    """Draw the hardest or the easiest examples, as Figure 1 of the 2019 easiness paper.
+
+    Below each image stand its index, label, predicted label and score.
 
     Args:
         dataset: The data set that was observed, as in `image_grid`.
         scores: One score per example, from `record.score(...)`.
         num_images: Images on the grid, most extreme first; with `by_class`, images in a row.
         which: The end that is shown.
-        class_names: Names of the labels 0, 1, ...; default "label 0" and so on.
+        class_names: Names of the labels 0, 1, ...; default those of the scores or of `dataset.classes`, if known.
         by_class: One row per class, at most 20 rows.
         classes: Labels to show; default all.
         thumbnail: As in `image_grid`.
@@ -111,7 +114,7 @@ def scores_grid(
         >>> scores_grid(torch.rand(9, 8, 8), scores, num_images=4).shape[0]
         3
     """
-    name = class_namer(class_names, scores.target)
+    name = class_namer(class_names, scores.target, scores.class_names or dataset_names(dataset))
     check_dataset("scores_grid", dataset, scores.identity)
     if which not in ("hard", "easy"):
         raise ValueError(f'`which` of scores_grid must be "hard" or "easy"; got {which!r}.')
@@ -126,7 +129,7 @@ def scores_grid(
     rows = []
     for members in groups.values():
         shown = members[:num_images].tolist()
-        rows.append(_read_cells(dataset, shown, [caption(scores, i) for i in shown]))
+        rows.append(_read_cells(dataset, shown, [caption(scores, i, name, label=False) for i in shown]))
     return Grid(rows, title + note, [name(label) for label in groups], thumbnail=thumbnail).draw()
 
 
@@ -151,7 +154,7 @@ def averages_grid(
         dataset: The data set that was observed, as in `image_grid`.
         scores: One score per example, from `record.score(...)`.
         fraction: Fraction of each class that is averaged, in (0, 1].
-        class_names: Names of the labels 0, 1, ...; default "label 0" and so on.
+        class_names: Names of the labels 0, 1, ...; default those of the scores or of `dataset.classes`, if known.
         classes: Labels to show; default the first 20 that occur. Where no label is known, one row averages all.
         max_images: Most images in an average, the most extreme ones (500 in the paper).
         seed: Seed of the random column, which is drawn from a generator of its own.
@@ -171,7 +174,7 @@ def averages_grid(
         >>> averages_grid(torch.rand(40, 8, 8), scores, fraction=0.2).shape[0]
         3
     """
-    name = class_namer(class_names, scores.target)
+    name = class_namer(class_names, scores.target, scores.class_names or dataset_names(dataset))
     check_dataset("averages_grid", dataset, scores.identity)
     if not 0 < fraction <= 1:
         raise ValueError(f"`fraction` of averages_grid must be in (0, 1]; got {fraction}.")
@@ -230,7 +233,7 @@ def write_tensorboard(
             the grids.
         dataset: The data set that was observed, as in `image_grid`; None for the histogram alone.
         log_dir: The folder; created if missing.
-        class_names: Names of the labels 0, 1, ...; default "label 0" and so on.
+        class_names: Names of the labels 0, 1, ...; default those of the scores or of `dataset.classes`, if known.
         num_images: Images on a grid of the easiest or hardest.
         fraction: Fraction of each class that is averaged, in (0, 1].
 
@@ -324,7 +327,8 @@ def _title(scores: Scores, which: str, count: int, class_names: Sequence[str], l
     num_nan = int(scores.values.isnan().sum())
     left_out = f"; {num_nan:,} without a score left out" if num_nan else ""
     end = "Hardest" if which == "hard" else "Easiest"
-    words = f"index, {'label, ' if label else ''}{spoken(scores.name)}"
+    labels = ("label, " if label else "") + ("predicted label, " if scores.prediction is not None else "")
+    words = f"index, {labels}{spoken(scores.name)}"
     spread = " ± standard deviation over runs" if scores.num_runs > 1 else ""
     direction = "high" if scores.higher_is_easier else "low"
     return f"{end} of {count:,}{among} {_source(scores)}\n{words}{spread}; {direction} is easy{left_out}"
@@ -335,9 +339,12 @@ def _source(scores: Scores) -> str:
     return f"by {spoken(scores.name)} {runs}"
 
 
-def caption(scores: Scores, index: int, name: Callable[[int], str] | None = None) -> str:
-    """Write the index, the label and the score of an example below its image."""
-    label = "" if name is None else f"  {name(int(scores.target[index]))}"
+def caption(scores: Scores, index: int, name: ClassNamer, *, label: bool = True) -> str:
+    """Write the index, the label, the prediction and the score of an example below its image."""
+    given, predicted = int(scores.target[index]), -1 if scores.prediction is None else int(scores.prediction[index])
+    labels = f"\n{name.with_prediction(given, predicted)}" if predicted >= 0 else f"  {name(given)}"
+    if not label:
+        labels = f"\npredicted {name.short(predicted)}" if predicted >= 0 else ""
     spread = float(scores.spread[index])
     more = "" if spread != spread else f" ± {in_digits(spread)}"  # NaN for one run
-    return f"#{index}{label}\n{in_digits(float(scores.values[index]))}{more}"
+    return f"#{index}{labels}\n{in_digits(float(scores.values[index]))}{more}"

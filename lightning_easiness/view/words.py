@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -24,17 +25,33 @@ def in_digits(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.2g}"
 
 
-def class_namer(class_names: Sequence[str] | None, target: Tensor) -> Callable[[int], str]:
-    """Make the function from a label to its name; raise a ValueError where `class_names` are too few."""
+@dataclass(frozen=True)
+class ClassNamer:
+    """Writes labels: by their names, and where there are none as "label 8"."""
+
+    names: Sequence[str] | None = None
+
+    def __call__(self, label: int) -> str:
+        """Write a label alone."""
+        return self._name(label) or f"label {label}"
+
+    def with_prediction(self, label: int, predicted: int) -> str:
+        """Write a label and what was predicted, -1 where unknown: "8, predicted 9"."""
+        return self(label) if predicted < 0 else f"{self.short(label)}, predicted {self.short(predicted)}"
+
+    def short(self, label: int) -> str:
+        """Write a label where it is clear that it is one: "8"."""
+        return self._name(label) or str(label)
+
+    def _name(self, label: int) -> str | None:
+        if label < 0:
+            return "no label"
+        return None if self.names is None or label >= len(self.names) else str(self.names[label])
+
+
+def class_namer(class_names: Sequence[str] | None, target: Tensor, known: Sequence[str] | None = None) -> ClassNamer:
+    """Make what writes labels, by `class_names`, or else by those `known`; raise a ValueError for too few names."""
     largest = int(target.max()) if len(target) else -1
     if class_names is not None and len(class_names) <= largest:
         raise ValueError(f"`class_names` must name the labels 0 to {largest}; got {len(class_names)} names.")
-
-    def name(label: int) -> str:
-        if label < 0:
-            return "no label"
-        if class_names is None or label >= len(class_names):
-            return f"label {label}"
-        return str(class_names[label])
-
-    return name
+    return ClassNamer(known if class_names is None else class_names)

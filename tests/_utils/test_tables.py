@@ -6,11 +6,13 @@ import csv
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 import torch
 
 from lightning_easiness import EasinessRecord, Scores
+from lightning_easiness._utils.tables import names_for_labels, to_text, with_names
 from tests.made_runs import make_scores, whole, write_run
 
 
@@ -67,3 +69,50 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     message = "Scores.to_parquet() needs pyarrow: install it with pip install pyarrow."
     with pytest.raises(ImportError, match=whole(message)):
         make_scores([1.0, 2.0]).to_parquet(tmp_path / "scores.parquet")
+
+
+NAMES = ("cat", "dog", "emu")
+
+
+def named_scores() -> Scores:
+    """Scores of a part of a data set, of which a label and a prediction are not known."""
+    return make_scores(
+        [0.5, 0.25, 0.125],
+        target=torch.tensor([2, 0, -1]),
+        prediction=torch.tensor([1, -1, 0]),
+        source_index=torch.tensor([40, 7, 9]),
+        class_names=NAMES,
+    )
+
+
+def test_a_table_shows_labels_predictions_their_names_and_the_source(tmp_path: Path) -> None:
+    scores = named_scores()
+    scores.to_csv(tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv").read_text().splitlines() == [
+        "example,score,spread,target,target_name,predicted,predicted_name,rank,source_index",
+        "0,0.5,,2,emu,1,dog,3,40",
+        "1,0.25,,0,cat,,,2,7",
+        "2,0.125,,-1,,0,cat,1,9",
+    ]
+    pytest.importorskip("pyarrow")
+    scores.to_parquet(tmp_path / "scores.parquet")
+    read = pandas.read_parquet(tmp_path / "scores.parquet")
+    assert read.predicted_name.fillna("").tolist() == ["dog", "", "cat"]
+    assert read.predicted.isna().tolist() == [False, True, False]
+
+
+def test_a_table_as_text_shows_names_in_place_of_labels() -> None:
+    columns = named_scores().to_pandas().reset_index().to_dict("list")
+    assert to_text(names_for_labels(columns)).splitlines() == [
+        "example  score  spread  target  predicted  rank  source_index",
+        "      0    0.5       -     emu        dog     3            40",
+        "      1   0.25       -     cat          -     2             7",
+        "      2  0.125       -       -        cat     1             9",
+    ]
+
+
+def test_a_class_may_have_any_name_and_a_label_none() -> None:
+    """As the last class of the threshold protocol, which does not exist."""
+    named = with_names({"given": np.array([0, 1, 2])}, ["None", "nan"], "given")
+    assert named["given_name"].tolist() == ["None", "nan", None]
+    assert to_text(names_for_labels(named)).split() == ["given", "None", "nan", "-"]

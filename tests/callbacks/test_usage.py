@@ -217,7 +217,7 @@ def test_a_listener_is_called_with_each_complete_observation_until_it_is_removed
     callback.run = "other"
     fit(None, seeded(), [callback], max_epochs=1)
     assert (len(first), len(second)) == (5, 8)
-    assert set(second[6].fields) == {"loss", "correct", "margin", "count"}, "not what the first asked for"
+    assert set(second[6].fields) == {"loss", "correct", "margin", "count", "prediction"}, "not what the first asked for"
 
 
 def test_a_field_that_is_none() -> None:

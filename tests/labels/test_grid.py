@@ -30,11 +30,12 @@ NAMES = ["ant", "bee", "cow"]
 
 
 def issues_of(order: Tensor = ORDER, **changes: Any) -> LabelIssues:
-    """A table of N examples, the first rows flagged, under made-up suggestions."""
+    """A table of N examples, the first rows flagged, under made-up predictions and suggestions."""
     given, rows = order % K, len(order)
     columns: dict[str, Any] = {
         "index": order,
         "given": given,
+        "predicted": (given + 1) % K,
         "suggested": (given + 1) % K,
         "score": torch.linspace(-3, 5, rows),
         "spread": torch.full((rows,), math.nan),
@@ -91,29 +92,62 @@ def test_of_one_given_label(label: int) -> None:
     grid: Any = suspects_grid(IMAGES, issues_of(rule="gap", score_name="mean_loss"), class_names=NAMES, given=label)
     assert shown(grid) == wanted
     assert shown(suspects_grid(IMAGES, issues_of(), 2, given=label)) == wanted[:2]
-    assert all(f"\n{NAMES[label]} -> {NAMES[(label + 1) % K]}\n" in caption for caption in words(grid))
+    assert all(f"\n{NAMES[label]}, predicted {NAMES[(label + 1) % K]}\n" in caption for caption in words(grid))
     assert grid.title == (
-        f"The {len(wanted)} most suspicious labels of those labelled {NAMES[label]}\nindex, given label -> suggested"
-        " one, mean loss; 4 of 12 are flagged by the rule 'gap', * marks them"
+        f"The {len(wanted)} most suspicious labels of those labelled {NAMES[label]}\nindex, given label, predicted"
+        " label, suggested label if it is another, mean loss; 4 of 12 are flagged by the rule 'gap', * marks them"
     )
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_captions_say_index_labels_score_and_flag() -> None:
     issues = issues_of(
-        torch.tensor([5, 0, 7]),
-        given=torch.tensor([2, 0, -1]),
-        suggested=torch.tensor([1, -1, 2]),
-        score=torch.tensor([-1234.5, 0.0042, 7.318]),
-        is_issue=torch.tensor([True, False, True]),
+        torch.tensor([5, 0, 7, 1]),
+        given=torch.tensor([2, 0, -1, 1]),
+        predicted=torch.tensor([1, -1, 0, 1]),
+        suggested=torch.tensor([1, -1, 2, 0]),
+        score=torch.tensor([-1234.5, 0.0042, 7.318, 2.0]),
+        is_issue=torch.tensor([True, False, True, False]),
     )
     grid: Any = suspects_grid(IMAGES, issues, class_names=NAMES)
-    assert words(grid) == ["#5 *\ncow -> bee\n-1,234", "#0\nant\n0.0042", "#7 *\nno label -> cow\n7.32"]
+    assert words(grid) == [
+        "#5 *\ncow, predicted bee\n-1,234",
+        "#0\nant\n0.0042",
+        "#7 *\nno label, predicted ant\nsuggested cow\n7.32",
+        "#1\nbee, predicted bee\nsuggested ant\n2.00",
+    ]
     assert grid.title == (
-        "The 3 most suspicious labels\nindex, given label -> suggested one, area under margin; 2 of 3 are flagged by"
-        " the rule 'mixture', * marks them"
+        "The 4 most suspicious labels\nindex, given label, predicted label, suggested label if it is another, area"
+        " under margin; 2 of 4 are flagged by the rule 'mixture', * marks them"
     )
-    assert words(suspects_grid(IMAGES, issues, 1)) == ["#5 *\nlabel 2 -> label 1\n-1,234"]
+    assert words(suspects_grid(IMAGES, issues, 1)) == ["#5 *\n2, predicted 1\n-1,234"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_without_predictions_captions_say_what_is_suggested() -> None:
+    """Of scores alone, and of records that hold none."""
+    issues = issues_of(torch.tensor([5, 0]), predicted=torch.tensor([-1, -1]))
+    grid: Any = suspects_grid(IMAGES, issues, class_names=NAMES)
+    lines = [caption.split("\n")[1:3] for caption in words(grid)]
+    assert lines == [["cow", "suggested ant"], ["ant", "suggested bee"]]
+    assert grid.title.split("\n")[1].startswith("index, given label, suggested label, area under margin; ")
+    assert words(suspects_grid(IMAGES, issues))[0].startswith("#5 *\nlabel 2\nsuggested 0\n")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_names_are_those_given_else_of_the_issues_else_of_the_data_set() -> None:
+    class Named(TensorDataset):
+        classes = ("x", "y", "z")
+
+    named = issues_of(class_names=tuple(NAMES))
+    for issues, names, expected in (
+        (issues_of(), None, "xyz"),
+        (named, None, NAMES),
+        (named, ["one", "two", "three"], ["one", "two", "three"]),
+    ):
+        grid: Any = suspects_grid(Named(IMAGES), issues, 1, names)
+        label = int(issues.given[0])
+        assert words(grid)[0].split("\n")[1] == f"{expected[label]}, predicted {expected[(label + 1) % K]}"
 
 
 OTHER_LENGTH = (

@@ -20,7 +20,7 @@ from tests.blobs import NUM_CLASSES, Blobs, watched
 N, WRONG, EPOCHS = 400, 40, 8
 DATA = Blobs(N, wrong=0.1)
 UNSEEN = [0, 7, 13, 399]
-COLUMNS = ["given", "suggested", "score", "spread", "posterior", "is_issue"]
+COLUMNS = ["given", "predicted", "suggested", "score", "spread", "posterior", "is_issue"]
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,42 @@ def test_head_and_text(issues: LabelIssues) -> None:
     )
     with pytest.raises(ValueError, match="must be at least 0; got -1"):
         issues.head(-1)
+
+
+def test_the_table_shows_what_is_predicted_at_the_end(folder: Path, issues: LabelIssues) -> None:
+    rows = EasinessRecord.load(folder, "train-online").prediction[:, -1].tolist()
+    for index, predicted in zip(issues.index.tolist(), issues.predicted.tolist(), strict=True):
+        first, second = rows[0][index], rows[1][index]
+        assert predicted == min(first, second), "of two runs, that of both or the smaller"
+    wrong = DATA.wrong[issues.index]
+    assert (issues.predicted == DATA.truth[issues.index])[wrong].float().mean() > 0.8
+
+
+def test_names_and_source_indices_are_shown_and_cut_with_the_rows() -> None:
+    target, source = torch.arange(20) % 2, torch.arange(20) * 10
+    scores = Scores(
+        torch.linspace(3, -3, 20),
+        higher_is_easier=True,
+        target=target,
+        prediction=1 - target,
+        source_index=source,
+        class_names=["cat", "dog"],
+    )
+    issues = find_label_issues(scores, Hardest(2))
+    assert issues.index.tolist() == list(range(19, -1, -1))
+    assert torch.equal(issues.source_index, source[issues.index])
+    head = issues.head(2)
+    assert head.source_index.tolist() == [190, 180]
+    assert str(head).splitlines() == [
+        "index  given  predicted  suggested   score  spread  posterior  is_issue  source_index",
+        "   19    dog        cat          -      -3       -          -       yes           190",
+        "   18    cat        dog          -  -2.684       -          -       yes           180",
+    ]
+    table = head.to_pandas()
+    assert table.given.tolist() == [1, 0]
+    assert table.given_name.tolist() == ["dog", "cat"]
+    assert table.predicted_name.tolist() == ["cat", "dog"]
+    assert table.source_index.tolist() == [190, 180]
 
 
 def test_what_to_train_on_next(table: LabelIssues) -> None:

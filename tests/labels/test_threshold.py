@@ -105,6 +105,17 @@ def combined(*scores: Scores) -> Scores:
     return combine_runs([LabelScores(scores=one, given=one.target) for one in scores], 99, None).scores
 
 
+def test_the_prediction_is_that_of_the_runs_that_count_and_never_the_class_that_does_not_exist() -> None:
+    runs, sets = halves(), sets_of()
+    predictions = torch.randint(-1, K + 1, (2, N), generator=torch.Generator().manual_seed(0))
+    found = combined(*(half(part, prediction=row) for part, row in enumerate(predictions)))
+    for example, predicted in enumerate(found.prediction.tolist()):
+        own = [int(predictions[run, example]) for run in (0, 1) if example not in sets[run].tolist()]
+        real = [each for each in own if 0 <= each < K]
+        assert predicted == (min(real) if real else -1), "of one vote each the smaller"
+    assert combined(*runs).prediction is None
+
+
 def test_the_spread_of_scores_alone() -> None:
     spread = torch.full((N,), 0.5)
     spread[:5] = NAN  # seen in one run alone

@@ -2,8 +2,10 @@
 
 import itertools
 import math
+import pickle
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,9 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import EasinessRecord, ScoreDefinition, Scores, register_score
+from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import SCORES, get_score
-from tests.made_runs import NUM_EXAMPLES, STEPS, make_fields, make_scores, make_target, whole, write_run
+from tests.made_runs import NUM_EXAMPLES, STEPS, append, make_fields, make_scores, make_target, whole, write_run
 
 SEEDS = (0, 1, 2, 3)
 NAN = math.nan
@@ -303,6 +306,40 @@ def test_unknown_scores_are_warned_of_and_never_chosen(tmp_path: Path) -> None:
     assert scores.ranks.tolist() == [2, 0, 3, 0, 1]
 
 
+def test_the_prediction_is_read_when_it_is_needed_and_once() -> None:
+    asked = []
+
+    def read() -> Tensor:
+        asked.append(None)
+        return torch.tensor([3, -1], dtype=torch.int16)
+
+    scores = make_scores([1.0, 2.0], prediction=read)
+    assert scores.easiest(1.0).tolist() == [1, 0]
+    assert not asked
+    assert (scores.prediction.tolist(), scores.prediction.dtype) == ([3, -1], torch.int64)
+    assert len(asked) == 1
+    assert make_scores([1.0, 2.0]).prediction is None
+    assert "predicted" not in make_scores([1.0, 2.0]).to_pandas()
+
+
+@pytest.mark.parametrize("name", ["mean_loss", "area_under_margin"])
+def test_the_prediction_is_what_most_runs_predict_at_the_checkpoint(tmp_path: Path, name: str) -> None:
+    predictions = torch.randint(-1, 4, (5, 2, NUM_EXAMPLES), generator=torch.Generator().manual_seed(0))
+    for seed, run in enumerate(predictions):
+        with RunWriter(tmp_path, f"seed-{seed}", seed=seed) as writer:
+            for step, row in enumerate(run):
+                append(writer, step, fields={**make_fields(step), "prediction": row})
+    record = EasinessRecord.load(tmp_path)
+    for checkpoint in (0, -1):
+        scores = record.score(name, checkpoint)
+        for example, column in enumerate(predictions[:, checkpoint].T.tolist()):
+            votes = Counter(predicted for predicted in column if predicted >= 0)
+            best = min(votes, key=lambda predicted: (-votes[predicted], predicted), default=-1)
+            assert scores.prediction[example] == record.predicted_class(checkpoint)[example] == best
+    again = pickle.loads(pickle.dumps(scores))
+    assert torch.equal(again.prediction, record.predicted_class())
+
+
 def test_bad_input_is_refused() -> None:
     for fraction, choose in itertools.product((0.0, 1.1, -0.5, NAN), ("easiest", "hardest")):
         with pytest.raises(ValueError, match="fraction"):
@@ -312,6 +349,12 @@ def test_bad_input_is_refused() -> None:
     message = "`target` must have one value per example, the shape of `values`, (2,); got (3,)."
     with pytest.raises(ValueError, match=whole(message)):
         make_scores([1.0, 2.0], target=torch.zeros(3))
+    message = "`prediction` must have one value per example, the shape of `values`, (2,); got (3,)."
+    with pytest.raises(ValueError, match=whole(message)):
+        make_scores([1.0, 2.0], prediction=torch.zeros(3))
+    message = 'The `class_names` of Scores must be a list of strings, one per class, as ["cat", "dog"]; got [1, 2].'
+    with pytest.raises(ValueError, match=whole(message)):
+        make_scores([1.0, 2.0], class_names=[1, 2])
 
 
 def test_records_and_scores_do_not_load_lightning_or_pandas() -> None:

@@ -141,6 +141,38 @@ def test_scores_grid_follows_the_direction_and_names_classes() -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_captions_say_what_was_predicted() -> None:
+    scores = scores_of([0.1, 0.9, 0.5], [8, 2, -1], num_runs=1, prediction=torch.tensor([9, -1, 4]))
+    grid: Any = scores_grid(torch.rand(3, 8, 8), scores)
+    assert captions_of(grid) == [["#1  label 2\n0.90", "#2\nno label, predicted 4\n0.50"], ["#0\n8, predicted 9\n0.10"]]
+    assert grid.title.split("\n")[1] == "index, label, predicted label, mean loss; low is easy"
+    by_class: Any = scores_grid(torch.rand(3, 8, 8), scores, by_class=True)
+    assert captions_of(by_class) == [["#1\n0.90"], ["#0\npredicted 9\n0.10"]]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("given", "scored", "listed", "shown"),
+    [
+        (None, None, None, "#0\n1, predicted 0\n0.10"),
+        (None, None, ("x", "y"), "#0\ny, predicted x\n0.10"),
+        (None, ("cat", "dog"), ("x", "y"), "#0\ndog, predicted cat\n0.10"),
+        (["a", "b"], ("cat", "dog"), ("x", "y"), "#0\nb, predicted a\n0.10"),
+        (None, None, ("x",), "#0\n1, predicted x\n0.10"),
+    ],
+)
+def test_names_are_those_given_else_of_the_scores_else_of_the_data_set(
+    given: Any, scored: Any, listed: Any, shown: str
+) -> None:
+    class Named(list):
+        classes = listed
+
+    scores = scores_of([0.1], [1], prediction=torch.tensor([0]), class_names=scored)
+    grid: Any = scores_grid(Named(torch.rand(1, 8, 8)), scores, class_names=given)
+    assert captions_of(grid) == [[shown]]
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_scores_grid_by_class() -> None:
     scores = scores_of([0.1, 0.2, 0.3, 0.4, 0.5], [1, 0, 1, 1, -1])
     grid: Any = scores_grid(torch.rand(5, 8, 8), scores, 2, by_class=True)
