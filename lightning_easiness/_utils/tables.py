@@ -78,11 +78,16 @@ def to_pandas(columns: Columns, *, index: str) -> pd.DataFrame:
 
 def write_parquet(table: pd.DataFrame, path: str | Path, caller: str) -> None:
     """Write a table as Parquet, or say how to install what that needs."""
+    check_parquet(caller)
+    table.to_parquet(path, engine="pyarrow")
+
+
+def check_parquet(caller: str) -> None:
+    """Raise an ImportError unless Parquet files can be written."""
     try:
         import_module("pyarrow")
     except ImportError as error:
         raise ImportError(f"{caller} needs pyarrow: install it with pip install pyarrow.") from error
-    table.to_parquet(path, engine="pyarrow")
 
 
 def to_text(columns: Mapping[str, Iterable[Any]]) -> str:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 
 def check_output(path: Path | None, *suffixes: str) -> None:
-    """Raise a ValueError for a file of another kind."""
+    """Raise a ValueError for a file of another kind, an ImportError for one that cannot be written."""
     if path is not None and path.suffix not in suffixes:
         raise ValueError(f"The file must end in {' or '.join(suffixes)}; got '{path}'.")
+    if path is not None and path.suffix == ".parquet":
+        from lightning_easiness._utils.tables import check_parquet
+
+        check_parquet("A .parquet file")
 
 
 def check_at_least(option: str, value: int, least: int) -> None:
