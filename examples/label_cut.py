@@ -44,13 +44,14 @@ NETWORKS = {
     "fashion": ("linear", "mlp", "cnn"),
 }
 CORRUPTED = {  # data set -> networks and epochs, trained with label errors too
-    "digits": (("cnn", 20), ("mlp", 20), ("cnn", 5)),
+    "digits": (("cnn", 5), ("mlp", 20)),
     "wine": (("mlp", 20),),
     "cancer": (("mlp", 20),),
     "mnist": (("cnn", 5),),
     "fashion": (("cnn", 5),),
 }
 MEMORISING = ("digits", "wide", 100)  # the last epochs predict nearly every label as given, wrong ones too
+MEMORISED_PERCENTS = (5, 20)
 KINDS, PERCENTS = ("uniform", "next_class", "class_dependent"), (1, 2, 5, 10, 20)
 WAYS: dict[str, tuple[Any, int]] = {"seeds": (None, 3), "third": (1 / 3, 3), "folds": ("folds", 5)}  # hold_out, seeds
 
@@ -91,8 +92,9 @@ def cells() -> Iterator[Cell]:
         for chosen in CORRUPTED[name]
         for percent in PERCENTS
         for kind in KINDS
+        if name != "fashion" or kind == "uniform" or percent in (5, 20)  # the slowest
     ]
-    memorising = [Cell(*MEMORISING), *(Cell(*MEMORISING, "uniform", percent) for percent in PERCENTS)]
+    memorising = [Cell(*MEMORISING), *(Cell(*MEMORISING, "uniform", percent) for percent in MEMORISED_PERCENTS)]
     return (cell for cell in [*clean, *corrupted, *memorising] if re.search(ARGUMENTS.only, cell.name))
 
 

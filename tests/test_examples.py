@@ -168,3 +168,16 @@ def test_label_cut(tmp_path: Path) -> None:
     assert float(corrupted["auroc"]) > 0.8
     again = run("label_cut.py", *options, "--no-training")
     assert again == table, "from what is kept, and with no training"
+
+
+@pytest.mark.slow
+def test_memorization(fashion_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "out"
+    options = ["--data-root", str(fashion_root), "--output", str(out), "--epochs", "2", "--seeds", "4"]
+    printed = run("memorization.py", *options, "--hold-out", "0.5", "--drop", "0.2", "--retrainings", "1")
+    table = (out / "memorization.md").read_text()
+    assert table.strip() in printed
+    counts = [int(line.split("|")[2]) for line in table.splitlines() if " to " in line]
+    assert sum(counts) == 300, "every example was held out by some runs and trained on by others"
+    assert {"histogram.png", "most_memorised.png", "dropped-hard-0.2-0.json"} <= {path.name for path in out.iterdir()}
