@@ -67,10 +67,11 @@ def write_run(
     num_examples: int = NUM_EXAMPLES,
     complete: bool = True,
     fields: dict[str, Tensor] | None = None,
+    class_names: list[str] | None = None,
     **changes: object,
 ) -> Path:
     """Write one run, whose checkpoint at a step holds `make_fields(1000 * seed + step)`; return its folder."""
-    with RunWriter(dirpath, run or f"seed-{seed}", seed=seed, resume=True) as writer:
+    with RunWriter(dirpath, run or f"seed-{seed}", seed=seed, resume=True, class_names=class_names) as writer:
         for epoch, step in enumerate(steps):
             made = fields or make_fields(1000 * seed + step, num_examples, online="online" in series)
             append(writer, step, fields=made, series=series, epoch=epoch, **changes)

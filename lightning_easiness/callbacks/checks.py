@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from lightning_easiness.data.class_names import check_class_names
 from lightning_easiness.functional import _checks as check
 
 _refuse = partial(check.refuse, "EasinessCallback")
@@ -42,6 +43,8 @@ def check_arguments(callback: Any, at_steps: Any) -> None:
         _refuse("run", "be a folder's name", repr(run))
     if not _is_count(callback.num_images):
         _refuse("num_images", "be an integer >= 0", repr(callback.num_images))
+    if callback.class_names is not None:
+        check_class_names("EasinessCallback", callback.class_names)
     for name, pattern in callback.patterns.items():
         if not name or any(separator in name for separator in "/\\\0"):
             _refuse("patterns", "have names that fit a folder's", repr(name))

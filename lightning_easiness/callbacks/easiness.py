@@ -18,10 +18,12 @@ from typing_extensions import override
 from lightning_easiness._utils.lightning import StrategyHook, num_steps, trial_batches
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks.checks import check_arguments
+from lightning_easiness.callbacks.class_names import names_of_fit
 from lightning_easiness.callbacks.logging import log_images, log_observation, log_scalars
 from lightning_easiness.callbacks.recipe import data_recipe, fit_recipe
 from lightning_easiness.callbacks.recorder import RunRecorder
 from lightning_easiness.callbacks.usage import UsageMeter, log_average_usage, trained_share
+from lightning_easiness.data.class_names import check_class_names
 from lightning_easiness.data.indexed_loader import check_indexable
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
@@ -66,6 +68,8 @@ class EasinessCallback(Callback):
             needed if the Trainer resumes from a Lightning checkpoint.
         by_class: Log histograms for each class too.
         num_images: Images in a grid of the easiest and hardest; 0 for no grids.
+        class_names: Names of the classes, in the order of the model's outputs, for tables and grids. By default
+            `dataset.classes`, as torchvision's data sets have it.
 
     Attributes:
         usage: The fraction of the data that each epoch trained on and its seconds, with their averages (ADU, ART).
@@ -102,6 +106,7 @@ class EasinessCallback(Callback):
         by_class: bool = False,
         num_images: int = 25,
         sigma2: float = DEFAULT_SIGMA2,
+        class_names: Sequence[str] | None = None,
     ) -> None:
         self.dirpath = None if dirpath is None else Path(dirpath)
         self.every_n_epochs = every_n_epochs
@@ -114,6 +119,7 @@ class EasinessCallback(Callback):
         self.one_recipe = False  # set by repeat_fit: refuse a run of another recipe than the others in the folder
         self.by_class = by_class
         self.num_images = num_images
+        self.class_names = class_names
         check_arguments(self, at_steps)
         self.at_steps = tuple(sorted(set(at_steps)))
         self.reader = BatchReader(module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2)
@@ -252,7 +258,9 @@ class EasinessCallback(Callback):
         if folder is None and self.folder is not None and trainer.strategy.broadcast(self.folder.exists()):
             folder = self.folder
         goes_on = self.exist_ok or self._run_name is not None
-        self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe)
+        task = None if self._pass is None else self._pass.task
+        names = names_of_fit(trainer, self.class_names, None if task is None else task.num_classes)
+        self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe, names)
         self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer)})
         self._trained = TrainedExamples.of(trainer, self._trained_before)
         if self._trained is not None and self._trained.holds_out:  # from the beginning: a run that goes on goes by it
@@ -372,13 +380,15 @@ class EasinessCallback(Callback):
             for observation in self._pass.run(trainer, epoch=epoch):
                 self._record(trainer, observation, at_epoch_end)
                 if not trial_batches(trainer):
-                    log_images(trainer, self._pass.dataset, observation, self.num_images)
+                    log_images(trainer, self._pass.dataset, observation, self.num_images, self.class_names)
             rows = self._pass.held_out_probabilities(trainer, epoch)
             if rows is not None:
                 self._recorder.add(rows)
         self._evaluated_step = num_steps(trainer)
 
     def _record(self, trainer: Trainer, observation: Observation, at_epoch_end: bool) -> None:
+        if self.class_names is not None:
+            check_class_names("EasinessCallback", self.class_names, observation.num_classes)
         for listener, _ in self._listeners:
             listener(observation)
         self._recorder.add(observation)

@@ -66,11 +66,18 @@ def log_observation(
                 board.add_histogram_raw(f"{prefix}/{name}", **bins, global_step=log_step(trainer))
 
 
-def log_images(trainer: Trainer, dataset: Any, observation: Observation, num_images: int = 25) -> None:
+def log_images(
+    trainer: Trainer,
+    dataset: Any,
+    observation: Observation,
+    num_images: int = 25,
+    names: Sequence[str] | None = None,
+) -> None:
     """Log the images of the examples with the highest and the lowest loss, `num_images` each.
 
     The tags are "easiness/<series>/hardest" and "/easiest", in TensorBoard and in every logger with a `log_image`. A
-    data set without images is passed over, with one warning.
+    data set without images is passed over, with one warning. `names` are those of the classes, by default those that
+    the data set lists.
     """
     if not trainer.is_global_zero or num_images < 1:
         return
@@ -79,7 +86,7 @@ def log_images(trainer: Trainer, dataset: Any, observation: Observation, num_ima
     scores = Scores(
         fields["loss"], higher_is_easier=False, target=observation.target, prediction=fields.get("prediction")
     )
-    name, order = ClassNamer(class_names(dataset)), scores.easiest(1.0).tolist() if writers else []
+    name, order = ClassNamer(names or class_names(dataset)), scores.easiest(1.0).tolist() if writers else []
     if not order:
         return
     for end, shown in (("hardest", order[: -num_images - 1 : -1]), ("easiest", order[:num_images])):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -25,7 +25,7 @@ class RunRecorder:
 
     Without a name, the `run` is "seed-<n>" after `seed_everything(n)`, else the next free "run-<k>". Nothing is written
     on other ranks than 0, nor in trial runs. With `one_recipe`, a run is refused if another one in the folder has
-    another recipe.
+    another recipe. `class_names` are written with it.
     """
 
     def __init__(
@@ -34,8 +34,9 @@ class RunRecorder:
         run: str | None = None,
         exist_ok: bool = False,
         one_recipe: bool = False,
+        class_names: Sequence[str] | None = None,
     ) -> None:
-        self.dirpath, self.run = dirpath, run
+        self.dirpath, self.run, self._class_names = dirpath, run, class_names
         self._exist_ok, self._one_recipe = exist_ok, one_recipe
         self._writer: RunWriter | None = None
         self._unwritten: list[Observation | Replaced] = []
@@ -105,7 +106,8 @@ class RunRecorder:
                 self.run = f"seed-{seed}" if seed is not None else _first_free(runs).name
             if self._exist_ok:
                 self._check_sizes(dirpath / self.run, sizes)
-            self._writer = RunWriter(dirpath, self.run, seed=seed, resume=self._exist_ok, recipe=recipe)
+            options: dict[str, Any] = {"resume": self._exist_ok, "class_names": self._class_names}
+            self._writer = RunWriter(dirpath, self.run, seed=seed, recipe=recipe, **options)
         except FileExistsError:
             return RuntimeError(
                 f"Run '{self.run}' in '{dirpath}' already holds checkpoints. Resume its training with"

@@ -245,6 +245,7 @@ class SourceReader:
             fingerprint=record.fingerprint,
             source_index=record.source_index,
             prediction=record.prediction_reader(),
+            class_names=record.class_names,
             seed=self.seed,
         )
 

@@ -3,7 +3,7 @@
 The online series may also have the probabilities averaged over all epochs so far, and the evaluation pass of a run that
 holds out a part the probabilities of that part, each in one file that is replaced.
 
-seed-0/run.json                                      package versions, seed, recipe, and whether training is complete
+seed-0/run.json                                      versions, seed, recipe, class names, and whether complete
 seed-0/trained-on.safetensors                        which examples were trained on, and which are held out
 seed-0/train-probe/targets.safetensors               class of each example, -1 if not known yet
 seed-0/train-probe/step-000000000120.safetensors     recorded fields of each example at one checkpoint
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_easiness.data.class_names import as_class_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.files import (
     HELD_OUT_PROBABILITIES,
@@ -43,6 +44,7 @@ class RunInfo:
     """The contents of `run.json`; `name` is that of the folder, so that a folder may be renamed.
 
     `recipe` is what the run was trained by, as in `record.recipes`; it is empty where it was not recorded.
+    `class_names` are those of the outputs of the model in their order, None where they are not known.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class RunInfo:
     versions: dict[str, str]
     complete: bool
     recipe: dict[str, Any] = field(default_factory=dict)
+    class_names: tuple[str, ...] | None = None
 
 
 def read_run(run_dir: str | Path) -> RunInfo:
@@ -73,8 +76,12 @@ def read_run(run_dir: str | Path) -> RunInfo:
         )
     if not isinstance(recipe, dict):
         raise RecordFileError(f"'{path}' is damaged (its recipe is not an object): copy it here again.")
+    listed = about.get("class_names")
+    names = as_class_names(listed)
+    if listed is not None and names is None:
+        raise RecordFileError(f"'{path}' is damaged (its class_names are not strings): copy it here again.")
     name = Path(run_dir).resolve().name
-    return RunInfo(Path(run_dir), name, seed, versions, bool(about.get("complete", False)), recipe)
+    return RunInfo(Path(run_dir), name, seed, versions, bool(about.get("complete", False)), recipe, names)
 
 
 def is_complete(run_dir: str | Path) -> bool:

@@ -129,7 +129,8 @@ class EasinessRecord(RecordedArrays):
         """
         for run in self._runs:
             info = run.info
-            with RunWriter(dirpath, run.name, seed=info.seed, versions=info.versions, recipe=info.recipe) as writer:
+            about = {"versions": info.versions, "recipe": info.recipe, "class_names": info.class_names}
+            with RunWriter(dirpath, run.name, seed=info.seed, **about) as writer:
                 for file in run.own:
                     writer.append(run.observation(file))
                 if have_probabilities([run], self.series):
@@ -158,6 +159,16 @@ class EasinessRecord(RecordedArrays):
     def num_classes(self) -> int | None:
         """Number of classes, K; None if unknown."""
         return next((run.num_classes for run in self._runs if run.num_classes), None)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes, K, as the data set listed them or EasinessCallback was given them.
+
+        None where they are unknown, or where runs have different ones.
+        """
+        found = {run.info.class_names for run in self._runs} - {None}
+        names = found.pop() if len(found) == 1 else None
+        return names if names is not None and self.num_classes in (None, len(names)) else None
 
     @property
     def steps(self) -> Tensor:
@@ -303,6 +314,7 @@ class EasinessRecord(RecordedArrays):
             fingerprint=self.fingerprint,
             source_index=self.source_index,
             prediction=self.prediction_reader(index),
+            class_names=self.class_names,
             tie_breaker=loss,
             seed=seed,
         )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class RunWriter:
 
     `dirpath` is the folder of all runs, created if missing; `run` and `seed` identify this one; `resume` continues a
     run that has checkpoints; `versions` are the package versions to record, by default those of this process; `recipe`
-    is what the run is trained by.
+    is what the run is trained by; `class_names` name the outputs of its model.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class RunWriter:
         resume: bool = False,
         versions: Mapping[str, str] | None = None,
         recipe: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
     ) -> None:
         _check_name("run", run)
         self.dirpath, self.run, self.path = Path(dirpath), run, Path(dirpath) / run
@@ -93,7 +95,9 @@ class RunWriter:
                     "give one of them another `run` or `dirpath`."
                 ) from None
         try:
-            self._begin(seed, resume, dict(_versions() if versions is None else versions), dict(recipe or {}))
+            known = dict(_versions() if versions is None else versions)
+            names = None if class_names is None else tuple(class_names)
+            self._begin(RunInfo(self.path, run, seed, known, False, dict(recipe or {}), names), resume)
         except BaseException:
             self.close()
             raise
@@ -176,32 +180,39 @@ class RunWriter:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _begin(self, seed: int | None, resume: bool, versions: dict[str, str], recipe: dict[str, Any]) -> None:
+    def _begin(self, info: RunInfo, resume: bool) -> None:
         found = sum(len(self.steps(series)) for series in list_series(self.path))
         if found and not resume:
             raise FileExistsError(
                 f"Run '{self.run}' in '{self.dirpath}' already holds checkpoints ({found}): "
                 "give another `run` or `dirpath`, delete the folder, or continue the run with `resume=True`."
             )
-        complete = False
         if found:
-            before = read_run(self.path)
-            complete = before.complete
-            if before.seed is not None and seed not in (None, before.seed):
-                warn_user(
-                    f"Run '{self.run}' in '{self.dirpath}' was started with seed {before.seed} and is resumed with seed"
-                    f" {seed}: its record keeps seed {before.seed}."
-                )
-            seed = seed if before.seed is None else before.seed
-            recipe = self._continued(before, recipe) if recipe else before.recipe
-        about = {"format": RUN_FORMAT, "format_version": FORMAT_VERSION, "run": self.run, "seed": seed}
-        self._info: dict[str, object] = {**about, "versions": versions, "complete": complete}
-        self._info |= {"recipe": recipe} if recipe else {}
+            info = self._continued(read_run(self.path), info)
+        about = {"format": RUN_FORMAT, "format_version": FORMAT_VERSION, "run": self.run, "seed": info.seed}
+        self._info: dict[str, object] = {**about, "versions": info.versions, "complete": info.complete}
+        optional = {"recipe": info.recipe, "class_names": info.class_names}
+        self._info |= {name: value for name, value in optional.items() if value}
         with self._naming_dirpath():
             remove_leftovers(self.path)
             self._write_info()
 
-    def _continued(self, before: RunInfo, recipe: dict[str, Any]) -> dict[str, Any]:
+    def _continued(self, before: RunInfo, info: RunInfo) -> RunInfo:
+        """Return what is known of a run that is continued; warn where its seed or recipe changes."""
+        if before.seed is not None and info.seed not in (None, before.seed):
+            warn_user(
+                f"Run '{self.run}' in '{self.dirpath}' was started with seed {before.seed} and is resumed with seed"
+                f" {info.seed}: its record keeps seed {before.seed}."
+            )
+        return replace(
+            info,
+            seed=info.seed if before.seed is None else before.seed,
+            complete=before.complete,
+            recipe=self._continued_recipe(before, info.recipe) if info.recipe else before.recipe,
+            class_names=info.class_names or before.class_names,
+        )
+
+    def _continued_recipe(self, before: RunInfo, recipe: dict[str, Any]) -> dict[str, Any]:
         """Return the recipe of a run that is continued; warn where it changes in more than the length of training."""
         now, changed = continued(before.recipe, recipe)
         if changed:
