@@ -8,6 +8,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import most_predicted_class
 from lightning_easiness.record.files import FIELDS
 from lightning_easiness.record.held_out import (
@@ -17,7 +18,7 @@ from lightning_easiness.record.held_out import (
     trained_on,
 )
 from lightning_easiness.record.score_runs import stack_rows
-from lightning_easiness.record.series import RecordedSeries
+from lightning_easiness.record.series import RecordedSeries, merged_identity
 
 
 class CheckpointIndexError(IndexError, ValueError):
@@ -40,6 +41,16 @@ class RecordedArrays:
     def num_checkpoints(self) -> int:
         """Number of checkpoints that the runs share, C."""
         return len(self._runs[0].checkpoints)
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples in the data set, N."""
+        return self.identity.num_examples
+
+    @cached_property
+    def identity(self) -> DataIdentity:
+        """The data set: its length, and the targets recorded by any of the runs."""
+        return merged_identity(self._runs)
 
     @cached_property
     def fields(self) -> tuple[str, ...]:

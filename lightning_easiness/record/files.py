@@ -80,7 +80,7 @@ class RecordFileError(ValueError):
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def write_whole(path: Path, *data: bytes | NDArray[Any]) -> None:
+def write_whole(path: Path, *data: bytes | memoryview) -> None:
     """Write data to `path` atomically: even after a kill or a power cut a reader sees the old or the new file."""
     temporary = path.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     try:
@@ -217,7 +217,7 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
         yield file
 
 
-def _safetensors(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> list[bytes | NDArray[Any]]:
+def _safetensors(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> list[bytes | memoryview]:
     """Return the parts of a safetensors file in order, so that no array is copied, as the library's `save` does."""
     header: dict[str, object] = {"__metadata__": metadata}
     ordered, end = sorted(arrays, key=lambda name: -arrays[name].itemsize), 0  # so that all are aligned
@@ -228,7 +228,7 @@ def _safetensors(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
         header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    return [len(text).to_bytes(8, "little"), text, *(arrays[name] for name in ordered)]
+    return [len(text).to_bytes(8, "little"), text, *(arrays[name].data for name in ordered)]
 
 
 def _to_disk(values: NDArray[Any]) -> NDArray[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.agreement import Agreement, measure_agreement
 from lightning_easiness.record.arrays import RecordedArrays
 from lightning_easiness.record.held_out import written
@@ -21,7 +19,6 @@ from lightning_easiness.record.score_runs import RunScores, score_runs
 from lightning_easiness.record.series import (
     RecordedSeries,
     find_runs,
-    merged_identity,
     only_series,
     read_runs,
     same_seeds,
@@ -39,6 +36,7 @@ class EasinessRecord(RecordedArrays):
 
     Example:
         >>> import tempfile
+        >>> from lightning_easiness.data.identity import DataIdentity
         >>> from lightning_easiness.data.observation import Observation
         >>> folder, identity = tempfile.mkdtemp(), DataIdentity(3, torch.tensor([0, 1, 1]))
         >>> for seed, loss in enumerate(([0.1, 2.0, 0.7], [0.3, 1.0, 0.9])):
@@ -129,7 +127,7 @@ class EasinessRecord(RecordedArrays):
         """
         for run in self._runs:
             info = run.info
-            about = {"versions": info.versions, "recipe": info.recipe, "class_names": info.class_names}
+            about: dict[str, Any] = {"versions": info.versions, "recipe": info.recipe, "class_names": info.class_names}
             with RunWriter(dirpath, run.name, seed=info.seed, **about) as writer:
                 for file in run.own:
                     writer.append(run.observation(file))
@@ -149,11 +147,6 @@ class EasinessRecord(RecordedArrays):
             f"{_plural(self.num_checkpoints, 'checkpoint')}, {self.num_examples} examples{classes}; "
             f"{', '.join(self.fields)})"
         )
-
-    @property
-    def num_examples(self) -> int:
-        """Number of examples in the data set, N."""
-        return self.identity.num_examples
 
     @property
     def num_classes(self) -> int | None:
@@ -204,11 +197,6 @@ class EasinessRecord(RecordedArrays):
     def loss_name(self) -> str:
         """Name of the recorded loss: "cross_entropy", or the name of the user's function."""
         return self._runs[0].loss
-
-    @cached_property
-    def identity(self) -> DataIdentity:
-        """The data set: its length, and the targets recorded by any of the runs."""
-        return merged_identity(self._runs)
 
     @property
     def target(self) -> Tensor:
