@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lightning_easiness.view.figures import draw_comparison, draw_curves, draw_data_map, draw_histogram
     from lightning_easiness.view.grids import averages_grid, image_grid, scores_grid, write_tensorboard
     from lightning_easiness.view.images import NoImageError, save_image
+    from lightning_easiness.view.report.report import Report
 
 _HOMES = {  # module -> the names that it has
     "callbacks": ("EasinessCallback",),
@@ -59,6 +60,7 @@ _HOMES = {  # module -> the names that it has
     "view.figures": ("draw_comparison", "draw_curves", "draw_data_map", "draw_histogram"),
     "view.grids": ("averages_grid", "image_grid", "scores_grid", "write_tensorboard"),
     "view.images": ("NoImageError", "save_image"),
+    "view.report.report": ("Report",),
 }
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "Observation",
     "Refine",
     "Relabel",
+    "Report",
     "SELModule",
     "SampleEasinessLoss",
     "SampleEasinessTraining",

@@ -245,7 +245,38 @@ def view(
         print(log_dir)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {each.__name__: each for each in (score, select, compare, issues, view)}
+def report(
+    source: Source,
+    *,
+    output: Annotated[Path, "the page, a file that ends in .html"],
+    images: Annotated[
+        Path | None, "a .npy file with the images of the data set, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W)"
+    ] = None,
+    dataset: Annotated[
+        str | None, "MODULE:NAME of the data set, or of a function that makes it, for pictures, texts and class names"
+    ] = None,
+    class_names: Annotated[list[str] | None, "names of the labels 0, 1, ..."] = None,
+    kept: Annotated[Path | None, "a .npy file with the indices that were kept, as select writes it"] = None,
+    title: Annotated[str | None, "title of the page; the folder by default"] = None,
+    atlas: Annotated[Path | None, "also write all examples as .parquet for Embedding Atlas"] = None,
+) -> None:
+    """Write one HTML page to look at and decide: what is easy, hard, memorised or wrong. It needs no network."""
+    from lightning_easiness.cli.report_page import make_report
+
+    for path, *suffixes in ((output, ".html"), (images, ".npy"), (kept, ".npy"), (atlas, ".parquet")):
+        _check_output(path, *suffixes)
+    if images is not None and dataset is not None:
+        raise ValueError("--images is not allowed with --dataset: give one of them.")
+    made = make_report(source, images, dataset, kept, class_names=class_names, title=title or str(source.path))
+    print(f"{made.save(output)} ({output.stat().st_size / 1e6:.1f} MB): open it in a browser, or send it.")
+    print('Decisions that are downloaded from it go back with Keep.from_decisions("decisions.json").')
+    if atlas is not None:
+        print(f"{atlas}: pip install embedding-atlas, then {made.to_atlas(atlas)}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    each.__name__: each for each in (score, select, compare, issues, view, report)
+}
 
 
 # ------------------------------------------------------------------------------------------------- parts of commands

@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness.data.decisions import Decisions, read_decisions
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
 from lightning_easiness.select.base import Selection, SelectionState
@@ -53,14 +54,51 @@ class Keep(Selection):
         replace_fn: Callable[[Any, int], Any] | None = None,
     ) -> None:
         self.indices, self.replace_fn = torch.as_tensor(indices), replace_fn
+        self.decisions: Decisions | None = None
         self.new_labels = None if labels is None else torch.as_tensor(labels).clone()
         if self.new_labels is not None and self.new_labels.dtype == torch.bool:
             raise TypeError(
                 "The `labels` of Keep must be integers (N,), negative to keep an example's own; got a mask."
             )
 
+    @classmethod
+    def from_decisions(
+        cls, path: str | os.PathLike[str], *, replace_fn: Callable[[Any, int], Any] | None = None
+    ) -> Keep:
+        """Keep what was decided on the page of a `Report`: all examples but the dropped ones, relabelled where asked.
+
+        Examples without a decision are kept as they are.
+
+        Args:
+            path: The JSON file that "Download decisions" saved.
+            replace_fn: As in `Keep`.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is no decisions file, or is damaged, or drops every example. When training starts: it is of
+                another data set.
+
+        Example:
+            >>> import json, tempfile
+            >>> path = os.path.join(tempfile.mkdtemp(), "decisions.json")
+            >>> rows = [{"example": 1, "decision": "drop"}, {"example": 2, "decision": "relabel", "label": 0}]
+            >>> about = {"format": "lightning_easiness.decisions", "version": 1, "num_examples": 3}
+            >>> with open(path, "w") as file:
+            ...     json.dump({**about, "decisions": rows}, file)
+            >>> keep = Keep.from_decisions(path)
+            >>> keep.indices, keep.new_labels
+            (tensor([0, 2]), tensor([-1, -1,  0]))
+        """
+        decisions = read_decisions(path)
+        relabels = bool((decisions.labels >= 0).any())
+        keep = cls(decisions.kept, decisions.labels if relabels else None, replace_fn=replace_fn)
+        keep.decisions = decisions
+        return keep
+
     @override
     def select(self, state: SelectionState) -> Tensor:
+        if self.decisions is not None:
+            self.decisions.check_same(state.identity, type(self).__name__)
         return self.indices
 
     @override

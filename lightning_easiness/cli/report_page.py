@@ -1,0 +1,71 @@
+"""What `lightning-easiness report` puts together: a record, its label issues, its other series, pictures."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import lightning_easiness as easiness
+from lightning_easiness.cli.commands import Source
+from lightning_easiness.cli.files import read_images
+from lightning_easiness.record.layout import RUN_FILE, list_series
+
+
+def make_report(
+    source: Source, images: Path | None, dataset: str | None, kept: Path | None, **options: Any
+) -> easiness.Report:
+    """Gather a Report of a folder; warnings on the way are shown on the page, and passed on."""
+    data = read_images(images) if images is not None else None if dataset is None else load_dataset(dataset)
+    indices = None if kept is None else torch.from_numpy(np.load(kept, allow_pickle=False))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        record = easiness.EasinessRecord.load(source.path, source.series)
+        issues, problem = _issues(source)
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return easiness.Report.of(
+        record,
+        issues,
+        dataset=data,
+        score=source.score or "mean_loss",
+        checkpoint=source.checkpoint,
+        dynamics=_dynamics(source.path, record),
+        kept=indices,
+        notes=[*(str(warning.message) for warning in caught), *problem],
+        seed=source.seed,
+        **options,
+    )
+
+
+def load_dataset(name: str) -> Any:
+    """Import MODULE:NAME and return it, or what it returns if it is a function or a class."""
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ValueError(f"--dataset must be MODULE:NAME, as in train:make_dataset; got '{name}'.")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--dataset '{name}' cannot be imported: {error}.") from error
+    return found if hasattr(found, "__getitem__") and not isinstance(found, type) else found()
+
+
+def _issues(source: Source) -> tuple[easiness.LabelIssues | None, list[str]]:
+    """Find label issues by the default score and rule; a sentence where the record does not allow it."""
+    try:
+        return easiness.find_label_issues(source.path, seed=source.seed), []
+    except ValueError as error:
+        return None, [f"No labels were checked: {' '.join(str(error).split())}"]
+
+
+def _dynamics(path: Path, record: easiness.EasinessRecord) -> easiness.EasinessRecord | None:
+    """Return the online series where the record itself has a single checkpoint, for the data map and the curves."""
+    run = path if (path / RUN_FILE).exists() else path / record.runs[0]
+    if record.num_checkpoints > 1 or record.series != "train-probe" or "train-online" not in list_series(run):
+        return None
+    online = easiness.EasinessRecord.load(path, "train-online", None if run == path else record.runs)
+    return online if online.num_checkpoints > 1 else None

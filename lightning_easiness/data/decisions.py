@@ -1,0 +1,125 @@
+"""Decisions on examples (keep, drop, relabel), as the page of a `Report` saves them: a versioned JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.data.identity import UNKNOWN_TARGET, DataIdentity
+
+FORMAT, VERSION = "lightning_easiness.decisions", 1
+KINDS = ("keep", "drop", "relabel")
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Decisions on examples of one data set.
+
+    Attributes:
+        identity: The data set: its length and the given labels of the examples that were decided on.
+        fingerprint: Hash of the data set's length and all of its labels; None if some were unknown.
+        dropped: The examples to drop, int64 `(n,)`.
+        labels: New labels, int64 `(N,)`, -1 to keep an example's own.
+    """
+
+    identity: DataIdentity
+    fingerprint: str | None
+    dropped: Tensor
+    labels: Tensor
+
+    @property
+    def kept(self) -> Tensor:
+        """All examples that are not dropped, int64, ascending."""
+        left = torch.ones(self.identity.num_examples, dtype=torch.bool)
+        left[self.dropped] = False
+        return left.nonzero()[:, 0]
+
+    def check_same(self, other: DataIdentity, owner: str) -> None:
+        """Raise a ValueError if they were made for another data set than `other`."""
+        way_out = "give the decisions that were made on a report of this data set."
+        self.identity.check_same(other, f"The decisions of {owner}", "the data set", way_out)
+        known = other.target is not None and bool((other.target >= 0).all())
+        if known and self.fingerprint is not None and self.fingerprint != other.fingerprint:
+            raise ValueError(
+                f"The decisions of {owner} and the data set are not of the same data: both have {other.num_examples} "
+                f"examples, but other labels, or the same in another order: {way_out}"
+            )
+
+
+def read_decisions(path: str | os.PathLike[str]) -> Decisions:
+    """Read a decisions file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no decisions file, of a newer version, damaged, or names an example or label that cannot be.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise _refused(path, f"is no JSON file ({error}): download it again from the report") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _refused(path, "is no decisions file: give the one that 'Download decisions' of a report saved")
+    if content.get("version") != VERSION:
+        found = content.get("version")
+        raise _refused(path, f"has version {found!r}, and this package reads {VERSION}: upgrade lightning_easiness")
+    size, rows = content.get("num_examples"), content.get("decisions")
+    if not _is_count(size) or size == 0 or not isinstance(rows, list):
+        raise _refused(path, "lacks 'num_examples' or 'decisions': download it again from the report")
+    return _parsed(path, content, size, rows)
+
+
+def _parsed(path: Path, content: Mapping[str, Any], size: int, rows: list[Any]) -> Decisions:
+    """Read the decisions one by one into tensors over all examples."""
+    given = torch.full((size,), UNKNOWN_TARGET)
+    labels = given.clone()
+    seen: set[int] = set()
+    dropped = []
+    for row in rows:
+        example = _checked(path, row, size, content.get("num_classes"))
+        if example in seen:
+            raise _refused(path, f"decides on example {example} twice: leave one of the two")
+        seen.add(example)
+        given[example] = row.get("given", UNKNOWN_TARGET)
+        if row["decision"] == "drop":
+            dropped.append(example)
+        elif row["decision"] == "relabel":
+            labels[example] = row["label"]
+    if len(dropped) == size:
+        raise _refused(path, f"drops all of {size} examples: keep at least one")
+    fingerprint = content.get("fingerprint")
+    target = given if bool((given >= 0).any()) else None
+    named = fingerprint if isinstance(fingerprint, str) else None
+    return Decisions(DataIdentity(size, target), named, torch.tensor(dropped, dtype=torch.int64), labels)
+
+
+def _checked(path: Path, row: Any, size: int, num_classes: Any) -> int:
+    """Return the example of a row; raise a ValueError for a row that is no decision on an example of the data set."""
+    if not isinstance(row, dict) or row.get("decision") not in KINDS or not _is_count(row.get("example")):
+        raise _refused(path, f"has a row that is no decision ({row!r}): an 'example' and one of {', '.join(KINDS)}")
+    example: int = row["example"]
+    if example >= size:
+        raise _refused(path, f"decides on example {example}, but examples are numbered 0 to {size - 1}")
+    if not isinstance(row.get("given", UNKNOWN_TARGET), int):
+        raise _refused(path, f"says that example {example} has the label {row['given']!r}: labels are integers")
+    if row["decision"] == "relabel":
+        label = row.get("label")
+        if not _is_count(label) or (isinstance(num_classes, int) and label >= num_classes):
+            among = f" below {num_classes}" if isinstance(num_classes, int) else ""
+            raise _refused(path, f"relabels example {example} to {label!r}: a label is an integer{among}")
+    return example
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _refused(path: Path, problem: str) -> ValueError:
+    return ValueError(f"'{path}' {problem}.")

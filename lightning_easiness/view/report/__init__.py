@@ -1,0 +1,1 @@
+"""The report: what a record shows, as one HTML page that needs no network."""

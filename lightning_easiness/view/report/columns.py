@@ -1,0 +1,169 @@
+"""What the report knows of each example: one array per property, read off a record, its scores and its label issues."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.scores import SCORES, Scores
+
+if TYPE_CHECKING:
+    from lightning_easiness.labels.table import LabelIssues
+
+Columns = dict[str, NDArray[Any]]  # name -> (N,), NaN or -1 where unknown
+
+FRACTIONS = ("confidence", "variability", "correctness", "posterior")
+UNKNOWN = -1
+
+
+def score_columns(scores: Scores) -> Columns:
+    """Return the score, its spread over runs, the rank (1 is hardest, 0 unknown) and the given label."""
+    return {
+        "score": _floats(scores.values),
+        "spread": _floats(scores.spread),
+        "rank": scores.ranks.numpy(),
+        "given": scores.target.numpy(),
+    }
+
+
+def dynamics_columns(record: EasinessRecord) -> Columns:
+    """Return the coordinates of the data map: confidence, variability, correctness; none of a single checkpoint."""
+    if record.num_checkpoints < 2:
+        return {}
+    found = {name: quiet_score(record, name) for name in ("confidence", "variability", "correctness")}
+    if any(scores is None for scores in found.values()):
+        return {}
+    return {name: _floats(scores.values) for name, scores in found.items() if scores is not None}
+
+
+def prediction_columns(record: EasinessRecord, checkpoint: int) -> Columns:
+    """Return the class that most runs predict, or of the highest averaged probability; none if neither is recorded."""
+    if "prediction" in record.fields:
+        return {"predicted": most_common(record.field("prediction", checkpoint)).numpy()}
+    if record.has_probabilities:
+        averaged = record.probabilities()
+        unknown = averaged.isnan().any(1)
+        return {"predicted": torch.where(unknown, UNKNOWN, averaged.nan_to_num(0.0).argmax(1)).numpy()}
+    return {}
+
+
+def most_common(predictions: Tensor) -> Tensor:
+    """Return the most common class over runs (R, N), the lowest of equally common ones, -1 where no run knows it."""
+    known = predictions.amax(0) >= 0
+    rows = predictions.long()
+    counts = torch.stack([((rows == row) & (row >= 0)).sum(0) for row in rows])
+    rows = torch.where(counts == counts.amax(0), rows, torch.iinfo(torch.int64).max)
+    return torch.where(known, rows.amin(0), UNKNOWN)
+
+
+def right_columns(record: EasinessRecord, checkpoint: int) -> Columns:
+    """Return in how many runs the prediction is right at a checkpoint."""
+    if "correct" not in record.fields:
+        return {}
+    return {"runs_right": record.field("correct", checkpoint).sum(0).numpy()}
+
+
+def memorization_columns(record: EasinessRecord) -> Columns:
+    """Return memorization and its standard error, where runs held examples out."""
+    held_out = getattr(record, "held_out", None)
+    if "memorization" not in SCORES or held_out is None or not bool(held_out.any()):
+        return {}
+    scores = quiet_score(record, "memorization")
+    if scores is None:
+        return {}
+    return {"memorization": _floats(scores.values), "memorization_error": _floats(scores.spread)}
+
+
+def kept_columns(record: EasinessRecord, kept: Tensor | None) -> Columns:
+    """Return which examples were kept: those given, else those that any run trained on if that is not all."""
+    if kept is not None:
+        return {"kept": _mask_of(kept, record.num_examples).numpy()}
+    trained_on: Tensor | None = getattr(record, "trained_on", None)
+    if trained_on is None or bool(trained_on.any(0).all()):
+        return {}
+    return {"kept": trained_on.any(0).numpy()}
+
+
+def issue_columns(issues: LabelIssues) -> Columns:
+    """Return whether a label is suspect, its place among the suspicious (1 is first, 0 none), suggestion, posterior."""
+    size = issues.num_examples
+    order = issues.index.numpy()
+    found = {
+        "suspect": np.zeros(size, dtype=bool),
+        "suspicion": np.zeros(size, dtype=np.int64),
+        "suggested": np.full(size, UNKNOWN, dtype=np.int64),
+        "posterior": np.full(size, np.nan, dtype=np.float32),
+    }
+    found["suspect"][order] = issues.is_issue.numpy()
+    found["suspicion"][order] = np.arange(1, len(order) + 1)
+    found["suggested"][order] = issues.suggested.numpy()
+    found["posterior"][order] = issues.posterior.numpy()
+    return {name: column for name, column in found.items() if name != "posterior" or np.isfinite(column).any()}
+
+
+def hardness_by_run(record: EasinessRecord, score: str, checkpoint: int) -> NDArray[np.float32]:
+    """Return for each run where an example stands in it, from 0 (easiest) to 1 (hardest), (R, N); NaN where unknown."""
+    rows = []
+    for run in range(record.num_runs):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what is unknown was said of all runs together
+            scores = record.select_runs([run]).score(score, checkpoint)
+        rows.append(standing(_floats(scores.values), scores.higher_is_easier))
+    return np.stack(rows)
+
+
+def standing(values: NDArray[np.float32], higher_is_easier: bool) -> NDArray[np.float32]:
+    """Return the share of the other examples that are easier, equal ones counted half, (N,); NaN where unknown.
+
+    Example:
+        >>> standing(np.array([0.1, 2.0, 0.1, np.nan, 5.0], dtype=np.float32), False).tolist()
+        [0.1666..., 0.666..., 0.1666..., nan, 1.0]
+    """
+    hard = -values if higher_is_easier else values
+    known = ~np.isnan(hard)
+    ordered = np.sort(hard[known])
+    below, up_to = (np.searchsorted(ordered, hard, side) for side in ("left", "right"))
+    places = (below + up_to - 1) / 2 / max(len(ordered) - 1, 1)
+    return np.where(known, places, np.nan).astype(np.float32)
+
+
+def quiet_score(record: EasinessRecord, name: str) -> Scores | None:
+    """Return a score without warnings; None where the record lacks what it needs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            return record.score(name)
+        except ValueError:
+            return None
+
+
+def take(columns: Mapping[str, NDArray[Any]], rows: NDArray[Any]) -> Columns:
+    """Return some rows of all columns."""
+    return {name: column[..., rows] for name, column in columns.items()}
+
+
+def _floats(values: Tensor) -> NDArray[np.float32]:
+    return values.detach().cpu().float().numpy()
+
+
+def _mask_of(kept: Tensor, size: int) -> Tensor:
+    if kept.dtype == torch.bool and len(kept) == size:
+        return kept
+    if kept.dtype == torch.bool or kept.is_floating_point() or kept.dim() != 1 or not _are_below(kept, size):
+        raise ValueError(
+            f"`kept` of Report must be indices of this data set, integers from 0 to {size - 1}, or a bool mask "
+            f"({size},); got {kept.dtype} {tuple(kept.shape)}"
+            + (f" up to {int(kept.max())}." if kept.numel() and not kept.is_floating_point() else ".")
+        )
+    return torch.zeros(size, dtype=torch.bool).index_fill(0, kept.long(), True)
+
+
+def _are_below(indices: Tensor, size: int) -> bool:
+    return not len(indices) or (int(indices.min()) >= 0 and int(indices.max()) < size)

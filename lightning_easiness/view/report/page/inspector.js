@@ -1,0 +1,75 @@
+// ---------------------------------------------------------------- the chosen example, and decisions on it
+const inspector = document.getElementById("inspector");
+let current = -1; // row
+
+function relabelChoice(row) {
+  const made = decisions.of(columns.example[row]);
+  const best = made?.label ?? [labelOf("suggested", row), labelOf("predicted", row)].find((label) => label >= 0) ?? -1;
+  const count = Math.max(facts.num_classes ?? 0, facts.class_names?.length ?? 0);
+  const options = Array.from({ length: count }, (_, label) => make("option", { value: String(label), text: className(label), selected: label === best }));
+  return make("select", { id: "relabel-to", "aria-label": "New label", children: [make("option", { value: "", text: "new label …", selected: best < 0 }), ...options] });
+}
+
+function factsOf(row) {
+  const found = [["Given", className_(row)]];
+  for (const name of ["predicted", "suggested"]) if (labelOf(name, row) >= 0) found.push([name[0].toUpperCase() + name.slice(1), className(labelOf(name, row)), differs(name, row) ? "differs" : ""]);
+  found.push([spoken(score)[0].toUpperCase() + spoken(score).slice(1), digits(columns.score[row]) + (facts.num_runs > 1 ? ` ± ${digits(columns.spread[row])}` : "")]);
+  const more = [];
+  if (columns.rank[row]) more.push(["Rank", `${whole(columns.rank[row])} of ${whole(facts.num_examples)}${columns.rank[row] === 1 ? ", the hardest" : ""}`]);
+  if (has("runs_right")) more.push(["Right", `in ${columns.runs_right[row]} of ${facts.num_runs} runs`]);
+  if (has("confidence")) more.push(["Confidence", `${digits(columns.confidence[row])} ± ${digits(columns.variability[row])}`]);
+  if (has("memorization")) more.push(["Memorization", digits(columns.memorization[row])]);
+  if (has("kept")) more.push(["Selection", columns.kept[row] ? "kept" : "dropped"]);
+  return [...found, ...more.map(([term, text]) => [term, text, "more"])];
+}
+
+function showCurrent() {
+  if (current < 0) {
+    inspector.replaceChildren(make("div", { className: "picture", text: "No example chosen" }), make("p", { text: "Choose a row of the list or a point of the data map. Its picture, its labels and what to do with it appear here.", className: "empty" }));
+    return;
+  }
+  const row = current, example = columns.example[row], url = pictureUrl(example), text = facts.texts[example];
+  const image = url ? make("img", { src: url, alt: `Example ${example}, given label ${className_(row)}`, className: "thumb" }) : make("span", { text: text ? "Text" : hasPictures ? "Not among the pictures in this file" : "No picture" });
+  image.addEventListener?.("load", () => image.classList.toggle("small", image.naturalWidth < 64));
+  const list = make("dl", { children: factsOf(row).flatMap(([term, value, kind = ""]) => [make("dt", { text: term, className: kind === "more" ? "more" : "" }), make("dd", { text: value, className: kind })]) });
+  const acts = actsOf(row, true);
+  acts.append(relabelChoice(row));
+  inspector.replaceChildren(make("div", { className: "picture", children: [image] }), make("div", { children: [make("h3", { text: `Example ${example}` }), briefOf(row), list] }), acts, ...(text ? [make("p", { className: "text", text })] : []));
+  document.getElementById("relabel-to").addEventListener("change", (event) => { if (event.target.value !== "") decide("relabel", Number(event.target.value)); });
+}
+
+function choose(row, { scroll = false } = {}) {
+  const before = current;
+  current = row;
+  redrawRow(before);
+  redrawRow(row);
+  if (scroll && order.includes(row)) table.scrollToRow(row, "nearest", false).catch(() => {});
+  for (const plot of scatters) { plot.current = row; plot.plot.redraw(); }
+  showCurrent();
+}
+
+function announce(text) { document.getElementById("announce").textContent = text; }
+
+function move(by) {
+  const place = Math.min(Math.max(order.indexOf(current) + by, 0), order.length - 1);
+  if (order.length) {
+    choose(order[place], { scroll: true });
+    const suggested = labelOf("suggested", current);
+    announce(`Example ${columns.example[current]}, given ${className_(current)}${suggested >= 0 ? `, suggested ${className(suggested)}` : ""}`);
+  }
+}
+
+// Decides on the chosen example; the same decision again takes it back. Moves on after a key.
+function decide(kind, label = null, moveOn = false) {
+  if (current < 0) return;
+  const example = columns.example[current], made = decisions.of(example);
+  if (kind === "relabel" && label === null) {
+    const chosen = document.getElementById("relabel-to").value;
+    if (chosen === "") { document.getElementById("relabel-to").focus(); return; }
+    label = Number(chosen);
+  }
+  const takeBack = made?.decision === kind && (kind !== "relabel" || made.label === label);
+  decisions.decide(example, takeBack ? null : kind, label);
+  announce(takeBack ? `Example ${example}: no decision` : `Example ${example}: ${kind}${kind === "relabel" ? ` to ${className(label)}` : ""}`);
+  if (moveOn && !takeBack) move(1);
+}
