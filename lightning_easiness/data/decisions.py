@@ -71,7 +71,7 @@ def read_decisions(path: str | os.PathLike[str]) -> Decisions:
         found = content.get("version")
         raise _refused(path, f"has version {found!r}, and this package reads {VERSION}: upgrade lightning_easiness")
     size, rows = content.get("num_examples"), content.get("decisions")
-    if not _is_count(size) or size == 0 or not isinstance(rows, list):
+    if not isinstance(size, int) or size < 1 or not isinstance(rows, list):
         raise _refused(path, "lacks 'num_examples' or 'decisions': download it again from the report")
     return _parsed(path, content, size, rows)
 
@@ -105,13 +105,13 @@ def _checked(path: Path, row: Any, size: int, num_classes: Any) -> int:
     if not isinstance(row, dict) or row.get("decision") not in KINDS or not _is_count(row.get("example")):
         raise _refused(path, f"has a row that is no decision ({row!r}): an 'example' and one of {', '.join(KINDS)}")
     example: int = row["example"]
-    if example >= size:
+    if not example < size:
         raise _refused(path, f"decides on example {example}, but examples are numbered 0 to {size - 1}")
     if not isinstance(row.get("given", UNKNOWN_TARGET), int):
         raise _refused(path, f"says that example {example} has the label {row['given']!r}: labels are integers")
     if row["decision"] == "relabel":
         label = row.get("label")
-        if not _is_count(label) or (isinstance(num_classes, int) and label >= num_classes):
+        if not _is_count(label) or (isinstance(num_classes, int) and not row["label"] < num_classes):
             among = f" below {num_classes}" if isinstance(num_classes, int) else ""
             raise _refused(path, f"relabels example {example} to {label!r}: a label is an integer{among}")
     return example

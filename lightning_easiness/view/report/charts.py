@@ -44,8 +44,10 @@ def histogram_chart(scores: Scores, columns: Columns, fraction: float = 0.1) -> 
     values = columns["score"]
     edges, is_log = bins_of(values, scores.higher_is_easier)
     ends = {name: values[getattr(scores, name)(fraction).numpy()] for name in ("easiest", "hardest")}
-    masks = {name: values[columns[name].astype(bool)] for name in ("suspect", "kept") if name in columns}
-    parts = {"all": values, **ends, **masks}
+    parts: Columns = {"all": values, **ends}
+    for name in ("suspect", "kept"):
+        if name in columns:
+            parts[name] = values[columns[name].astype(bool)]
     counts = {name: counts_in(edges, part) for name, part in parts.items()}
     return {"edges": edges.tolist(), "log": is_log, "counts": counts}
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_easiness import functional
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import SCORES, Scores
 
@@ -46,21 +47,12 @@ def dynamics_columns(record: EasinessRecord) -> Columns:
 def prediction_columns(record: EasinessRecord, checkpoint: int) -> Columns:
     """Return the class that most runs predict, or of the highest averaged probability; none if neither is recorded."""
     if "prediction" in record.fields:
-        return {"predicted": most_common(record.field("prediction", checkpoint)).numpy()}
+        return {"predicted": functional.most_predicted_class(record.field("prediction", checkpoint)).numpy()}
     if record.has_probabilities:
         averaged = record.probabilities()
         unknown = averaged.isnan().any(1)
         return {"predicted": torch.where(unknown, UNKNOWN, averaged.nan_to_num(0.0).argmax(1)).numpy()}
     return {}
-
-
-def most_common(predictions: Tensor) -> Tensor:
-    """Return the most common class over runs (R, N), the lowest of equally common ones, -1 where no run knows it."""
-    known = predictions.amax(0) >= 0
-    rows = predictions.long()
-    counts = torch.stack([((rows == row) & (row >= 0)).sum(0) for row in rows])
-    rows = torch.where(counts == counts.amax(0), rows, torch.iinfo(torch.int64).max)
-    return torch.where(known, rows.amin(0), UNKNOWN)
 
 
 def right_columns(record: EasinessRecord, checkpoint: int) -> Columns:
@@ -72,8 +64,7 @@ def right_columns(record: EasinessRecord, checkpoint: int) -> Columns:
 
 def memorization_columns(record: EasinessRecord) -> Columns:
     """Return memorization and its standard error, where runs held examples out."""
-    held_out = getattr(record, "held_out", None)
-    if "memorization" not in SCORES or held_out is None or not bool(held_out.any()):
+    if "memorization" not in SCORES or not record.holds_out:
         return {}
     scores = quiet_score(record, "memorization")
     if scores is None:
@@ -85,10 +76,13 @@ def kept_columns(record: EasinessRecord, kept: Tensor | None) -> Columns:
     """Return which examples were kept: those given, else those that any run trained on if that is not all."""
     if kept is not None:
         return {"kept": _mask_of(kept, record.num_examples).numpy()}
-    trained_on: Tensor | None = getattr(record, "trained_on", None)
-    if trained_on is None or bool(trained_on.any(0).all()):
-        return {}
-    return {"kept": trained_on.any(0).numpy()}
+    trained_on = record.trained_on.any(0)
+    return {} if bool(trained_on.all()) else {"kept": trained_on.numpy()}
+
+
+def source_columns(record: EasinessRecord) -> Columns:
+    """Return where examples stand in the data set that theirs is a part of; none where it is no part."""
+    return {} if record.source_index is None else {"source": record.source_index.numpy()}
 
 
 def issue_columns(issues: LabelIssues) -> Columns:

@@ -274,6 +274,7 @@ def _columns(
         **columns.right_columns(record, checkpoint),
         **columns.memorization_columns(record),
         **columns.kept_columns(record, kept),
+        **columns.source_columns(record),
         **({} if issues is None else columns.issue_columns(issues)),
     }
 

@@ -92,6 +92,10 @@ class Browser:
         self.send("Page.navigate", url=path.as_uri())
         self.wait_for("document.documentElement?.dataset.ready === 'yes'")
 
+    def download_to(self, folder: Path) -> None:
+        """Save what the page saves in a folder."""
+        self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
     def press(self, key: str) -> None:
         """Press and release a key."""
         text = {"text": key} if len(key) == 1 else {}

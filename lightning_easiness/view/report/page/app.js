@@ -166,8 +166,16 @@ decisions.addEventListener("change", ({ detail: example }) => {
 byId("download").addEventListener("click", download);
 byId("forget").addEventListener("click", () => { if (confirm("Forget all decisions on this page?")) decisions.forget(); });
 byId("upload").addEventListener("change", async (event) => {
-  byId("problem").textContent = event.target.files.length ? decisions.fromFile(await event.target.files[0].text()) ?? "" : "";
+  const [file] = event.target.files;
+  if (file) byId("problem").textContent = decisions.fromFile(await file.text()) ?? "";
+  event.target.value = ""; // so that the same file can be chosen again
 });
+
+// What tests and scripts in the console may read.
+window.report = {
+  facts, columns, decisions, order: () => order, current: () => current,
+  places: (points) => { const { plot } = scatters[0], box = plot.over.getBoundingClientRect(); return points.map(([x, y]) => [box.x + plot.valToPos(x, "x"), box.y + plot.valToPos(y, "y")]); },
+};
 
 if (has("confidence")) drawMap();
 await built;

@@ -154,6 +154,7 @@ class Scatter {
 
   listen(over) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("aria-hidden", "true");
     const shape = svg.appendChild(document.createElementNS(svg.namespaceURI, "polygon"));
     over.append(svg);
     let path = null;

@@ -19,6 +19,7 @@ function factsOf(row) {
   if (has("runs_right")) more.push(["Right", `in ${columns.runs_right[row]} of ${facts.num_runs} runs`]);
   if (has("confidence")) more.push(["Confidence", `${digits(columns.confidence[row])} ± ${digits(columns.variability[row])}`]);
   if (has("memorization")) more.push(["Memorization", digits(columns.memorization[row])]);
+  if (has("source")) more.push(["Source index", whole(columns.source[row])]);
   if (has("kept")) more.push(["Selection", columns.kept[row] ? "kept" : "dropped"]);
   return [...found, ...more.map(([term, text]) => [term, text, "more"])];
 }
