@@ -264,7 +264,7 @@ def report(
     from lightning_easiness.cli.report_page import make_report
 
     for path, *suffixes in ((output, ".html"), (images, ".npy"), (kept, ".npy"), (atlas, ".parquet")):
-        _check_output(path, *suffixes)
+        check_output(path, *suffixes)
     if images is not None and dataset is not None:
         raise ValueError("--images is not allowed with --dataset: give one of them.")
     made = make_report(source, images, dataset, kept, class_names=class_names, title=title or str(source.path))

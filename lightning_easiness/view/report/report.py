@@ -316,7 +316,7 @@ def _check_same_data(
 
 def _class_names(given: Sequence[str] | None, dataset: Any, record: EasinessRecord) -> tuple[str, ...] | None:
     """Return the names that were given, or those of the data set, or of the record."""
-    found = given or getattr(dataset, "classes", None) or getattr(record, "class_names", None)
+    found = given or getattr(dataset, "classes", None) or record.class_names
     return None if found is None else tuple(map(str, found))
 
 
