@@ -316,8 +316,11 @@ def _label_rule(name: float | str | None, percentile: float | None, num_suspects
         if name is not None:
             raise ValueError("--num-suspects is not allowed with --rule: give one of them.")
         return easiness.Hardest(num_suspects)
-    if name is None or isinstance(name, float):
-        return None if name is None else easiness.Hardest(name)
+    if name is None:
+        return None
+    if isinstance(name, float):
+        check_fraction("rule", name, rows="--num-suspects")
+        return easiness.Hardest(name)
     rules = {rule.name: rule for rule in (easiness.Confident, easiness.Mixture, easiness.Gap, easiness.Threshold)}
     if name not in rules:
         raise ValueError(f"--rule must be {', '.join(rules)}, or a fraction such as 0.05; got '{name}'.")

@@ -117,15 +117,20 @@ def _add_options(parser: ArgumentParser, owner: Any) -> list[str]:
 
 def _sentence(message: str, names: Sequence[str]) -> str:
     """Say in the words of the command line what jsonargparse says."""
-    value = re.fullmatch(r'Parser key "(\w+)".*?:(?:.*?Literal\[(.*?)\])?.*value: (.*)', message)
-    if value:
-        takes = f"choose from {value[2]}" if value[2] else "--help says what it takes"
-        return f"--{value[1].replace('_', '-')} cannot be '{value[3]}': {takes.replace(chr(39), '')}."
-    unknown = re.fullmatch(r"unrecognized arguments: (--[\w-]+).*", message)
-    if unknown:
-        guess = did_you_mean(unknown[1], [f"--{name.replace('_', '-')}" for name in names])
-        return f"There is no option {unknown[1]}{guess}: --help lists them."
+    if value := re.fullmatch(r'Parser key "(\w+)".*?:(?:.*?Literal\[(.*?)\])?.*value: (.*)', message):
+        choices = value[2] and f"choose from {value[2]}".replace("'", "")
+        return f"{_option(value[1])} cannot be '{value[3]}': {choices or '--help says what it takes'}."
+    if unknown := re.fullmatch(r"unrecognized arguments: (--[\w-]+).*", message):
+        return f"There is no option {unknown[1]}{did_you_mean(unknown[1], map(_option, names))}: --help lists them."
+    if missing := re.fullmatch(r"the following arguments are required: (\w+)", message):
+        return f"Give {_option(missing[1])}: --help says what it takes."
+    if empty := re.fullmatch(r"argument (--[\w-]+): expected .* arguments?", message):
+        return f"{empty[1]} needs a value: --help says what it takes."
     return message
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _one_line(message: object) -> str:

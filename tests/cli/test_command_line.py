@@ -461,7 +461,7 @@ def test_a_folder_that_is_not_there(command: str, capsys: Output, tmp_path: Path
         ),
         ("--ratio must be in [0, 1), the fraction to remove; got 1.", "select RECORD --ratio 1"),
         ("The `scores` of Ablation hold", "select RECORD --ratio 0.1 --series train-online --score count"),
-        ("the following arguments are required: ratio", "select RECORD"),
+        ("Give --ratio: --help says what it takes.", "select RECORD"),
         ("--ratio cannot be 'half': --help says what it takes.", "select RECORD --ratio half"),
         (
             "--sampling cannot be 'best': choose from proportional, beta, top, stratified, window.",

@@ -129,6 +129,12 @@ def test_a_number_of_rows_in_place_of_a_fraction(folder: Path, capsys: Output) -
     assert refused(capsys, "select", folder, "--ratio", 30) == (
         "--ratio must be in [0, 1), the fraction to remove; got 30: for 30 % write --ratio 0.3."
     )
+    assert refused(capsys, "issues", folder, "--rule", 10) == (
+        "--rule must be in (0, 1], a fraction of the examples; got 10: for 10 % write --rule 0.1, for 10 rows"
+        " --num-suspects 10."
+    )
+    assert refused(capsys, "score", folder, "--hardest") == "--hardest needs a value: --help says what it takes."
+    assert refused(capsys, "view", folder) == "Give --output: --help says what it takes."
 
 
 @pytest.mark.parametrize(
