@@ -34,6 +34,7 @@ from lightning_easiness.observe.forward import candidate_modules
 from lightning_easiness.observe.held_out import TrainedExamples
 from lightning_easiness.observe.online import OnlineObserver
 from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBE_FIELDS
+from lightning_easiness.record.next_command import where_and_next
 
 
 class EasinessCallback(Callback):
@@ -116,6 +117,7 @@ class EasinessCallback(Callback):
         self.probabilities = probabilities
         self.run = run
         self.exist_ok = exist_ok
+        self.says_where = True  # at the end of a fit; repeat_fit does it once for all
         self.one_recipe = False  # set by repeat_fit: refuse a run of another recipe than the others in the folder
         self.by_class = by_class
         self.num_images = num_images
@@ -283,8 +285,8 @@ class EasinessCallback(Callback):
         self._last_fit = (id(trainer), num_steps(trainer))
         if self._recorder is not None and is_evaluated:
             self._recorder.complete()
-            if not trial_batches(trainer):
-                rank_zero_info(f"What was observed of each example: EasinessRecord.load({str(self.folder)!r}).")
+            if self.says_where and self.folder is not None and trainer.is_global_zero and not trial_batches(trainer):
+                rank_zero_info(where_and_next(self.folder, self.series, "What was observed of each example"))
 
     def _evaluate_at_end(self, trainer: Trainer) -> bool:
         """Make the last pass; an error in it must not lose a training that is over, where no other process waits."""

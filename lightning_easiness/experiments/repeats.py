@@ -19,6 +19,7 @@ from weakref import WeakSet
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from lightning_easiness._utils.lightning import begin_next_epoch, is_named, trial_batches
@@ -28,6 +29,7 @@ from lightning_easiness.experiments._factories import bar, check_factories, chec
 from lightning_easiness.experiments.held_out import HoldOut, check_held_out
 from lightning_easiness.experiments.recipe_check import check_begun
 from lightning_easiness.record.layout import checkpoint_paths, is_complete
+from lightning_easiness.record.next_command import where_and_next
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
 
@@ -94,7 +96,9 @@ def repeat_fit(
                 (run / _RESUME_FILE).unlink(missing_ok=True)
             runs.update()
     series = _series_in(folder / run_name(seeds[0]), series)
-    return EasinessRecord.load(folder, series=series, runs=map(run_name, seeds))
+    record = EasinessRecord.load(folder, series=series, runs=map(run_name, seeds))
+    rank_zero_info(where_and_next(folder, series, f"What was observed of each example in {record.num_runs} runs"))
+    return record
 
 
 def run_name(seed: int) -> str:
@@ -180,6 +184,7 @@ def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
         trainer.callbacks.insert(0, found[0])  # type: ignore[attr-defined]  # before those that save checkpoints
     observer = found[0]
     observer.dirpath, observer.run, observer.exist_ok, observer.one_recipe = folder, run, True, True
+    observer.says_where = False
     return observer
 
 

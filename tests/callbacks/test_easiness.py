@@ -158,7 +158,7 @@ def test_a_checkpoint_without_its_state_is_warned_of(tmp_path: Path) -> None:
 def test_a_second_fit_goes_on_in_its_folder_and_another_trainers_does_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each says at its end how to read what was recorded."""
+    """Each says at its end where the record is."""
     caplog.set_level("INFO", logger="lightning.pytorch")
     observer, module = EasinessCallback(), Net()
     first = trainer(callbacks=[observer], default_root_dir=tmp_path, max_epochs=1)
@@ -169,9 +169,12 @@ def test_a_second_fit_goes_on_in_its_folder_and_another_trainers_does_not(
     assert (record.num_runs, record.steps.tolist()) == (1, [7, 14])
     trainer(callbacks=[observer], default_root_dir=tmp_path, max_epochs=1).fit(module, loader())
     assert observer.folder == tmp_path / "easiness-v1"
-    said = [record.getMessage() for record in caplog.records if "EasinessRecord" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "is recorded" in record.getMessage()]
     folders = [tmp_path / name for name in ("easiness", "easiness", "easiness-v1")]
-    assert said == [f"What was observed of each example: EasinessRecord.load('{folder}')." for folder in folders]
+    assert said == [
+        f"What was observed of each example is recorded in '{folder}'; next: lightning-easiness score {folder}"
+        for folder in folders
+    ]
 
 
 # -------------------------------------------------------------------------------------- the pass at the end of the fit

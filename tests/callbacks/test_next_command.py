@@ -1,0 +1,91 @@
+"""The line at the end of a fit: said once, by the first process, and the command in it runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+
+from lightning_easiness import EasinessCallback, repeat_fit
+from tests.small import Net, Points, loader, trainer
+
+SAYS = "What was observed of each example"
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Any:
+    """The lines said so far."""
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    return lambda: [record.getMessage() for record in caplog.records if record.getMessage().startswith(SAYS)]
+
+
+def run_as_typed(line: str) -> str:
+    """Run the command in a line as a shell reads it, and return what it prints."""
+    command = line.partition("; next: ")[2]
+    program, *arguments = shlex.split(command)
+    assert program == "lightning-easiness"
+    shown = f"{shlex.quote(sys.executable)} -m lightning_easiness {command.removeprefix(program)}"
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": str(root), "PYTHONWARNINGS": "default"}
+    done = subprocess.run(shown, shell=True, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    assert arguments[0] == "score"
+    return done.stdout
+
+
+def squared(prediction: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.mse_loss(prediction[:, 0], target.float(), reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("options", "series"),
+    [
+        ({}, "train-probe"),
+        ({"probe": None}, "train-online"),
+        ({"probe": "val"}, "val-probe"),
+        ({"online": False}, "train-probe"),
+        ({"loss_fn": squared}, "train-probe"),
+    ],
+    ids=["default", "online", "validation", "evaluation", "the user's loss"],
+)
+def test_the_command_of_the_line_runs_and_reads_that_record(
+    options: dict[str, Any], series: str, tmp_path: Path, said: Any
+) -> None:
+    folder = tmp_path / "my runs' best $HOME"
+    callback = EasinessCallback(folder, **options)
+    trainer(callbacks=[callback], max_epochs=1).fit(Net(), loader(), loader(Points(20), shuffle=False))
+    (line,) = said()
+    assert line.startswith(f"{SAYS} is recorded in '{folder}'; next: ")
+    assert f"series {series}" in run_as_typed(line)
+
+
+def test_seeds_say_it_once_at_the_end_of_all(tmp_path: Path, said: Any) -> None:
+    def repeated(seeds: list[int]) -> list[str]:
+        make = lambda: trainer(max_epochs=1)  # noqa: E731
+        repeat_fit(make, Net, loader(), seeds, tmp_path / "my runs", progress=False)
+        return said()
+
+    (line,) = repeated([0, 1])
+    assert line.startswith(f"{SAYS} in 2 runs is recorded in '{tmp_path / 'my runs'}'; next: ")
+    assert "2 runs" in run_as_typed(line)
+    assert len(repeated([0, 1])) == 2, "also where nothing was left to train"
+
+
+def test_trial_runs_and_runs_whose_last_pass_fails_say_nothing(tmp_path: Path, said: Any) -> None:
+    trainer(callbacks=[EasinessCallback(tmp_path / "trial")], fast_dev_run=True).fit(Net(), loader())
+
+    class Fails(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.trainer.global_step and not self.training:
+                raise RuntimeError("of the user")
+            return super().forward(x)
+
+    with pytest.warns(UserWarning, match="The evaluation pass at the end of the fit failed"):
+        trainer(callbacks=[EasinessCallback(tmp_path / "fails")], max_epochs=1).fit(Fails(), loader())
+    assert said() == []
