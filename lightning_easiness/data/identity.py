@@ -55,14 +55,14 @@ class DataIdentity:
         Targets known only to one of them are ignored. `here` ("The `scores` of Ablation") and `there` ("the data set")
         name the owners of the two, and `way_out` says what to do, with a full stop.
         """
-        problem = self._difference(other)
+        problem = self.difference(other)
         if problem is not None:
             lost = "so an index no longer names the same example"
             raise ValueError(f"{here} and {there} are not of the same data: {problem}, {lost}: {way_out}")
 
     def is_same(self, other: DataIdentity) -> bool:
         """Return whether both may be of the same data set, by the rule of `check_same`."""
-        return self._difference(other) is None
+        return self.difference(other) is None
 
     def merged(self, other: DataIdentity) -> DataIdentity:
         """Return the identity with what is known to either of the two; itself if the other adds nothing."""
@@ -91,7 +91,8 @@ class DataIdentity:
             return True  # without reading memory-mapped targets
         return self.target.dtype == other.target.dtype and torch.equal(self.target, other.target)
 
-    def _difference(self, other: DataIdentity) -> str | None:
+    def difference(self, other: DataIdentity) -> str | None:
+        """Return why two identities cannot be of the same data set, "the first" and "the second"; None if they can."""
         if self.num_examples != other.num_examples:
             return f"the first has {self.num_examples} examples and the second {other.num_examples}"
         if self.target is None or other.target is None or self._has_target_of(other):

@@ -123,6 +123,18 @@ def named(found: Sequence[Difference]) -> str:
     return f"{shown}; and {more} more" if more > 0 else shown
 
 
+def between(found: Sequence[Difference]) -> str:
+    """Name the first few differences between two runs, with what is there in the first and in the second.
+
+    Example:
+        >>> between([Difference("max_epochs", 5, 6)])
+        'max_epochs: 5 and 6'
+    """
+    more = len(found) - _MOST_NAMED
+    shown = "; ".join(f"{one.name}: {_shown(one.then)} and {_shown(one.now)}" for one in found[:_MOST_NAMED])
+    return f"{shown}; and {more} more" if more > 0 else shown
+
+
 def _compare(then: Any, now: Any, path: tuple[str, ...], partial: bool) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     pairs: Iterable[tuple[str, Any, Any]]
     if isinstance(then, dict) and isinstance(now, dict):

@@ -13,6 +13,8 @@ from torch import Tensor
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.record.agreement import Agreement, measure_agreement
 from lightning_easiness.record.arrays import RecordedArrays
+from lightning_easiness.record.divergence import diverged_runs
+from lightning_easiness.record.groups import largest_group, recipe_remarks
 from lightning_easiness.record.held_out import written
 from lightning_easiness.record.probabilities import averaged_probabilities, have_probabilities, read_probabilities
 from lightning_easiness.record.score_runs import RunScores, score_runs
@@ -59,7 +61,11 @@ class EasinessRecord(RecordedArrays):
     def load(
         cls, path: str | Path, series: str | None = None, runs: str | Iterable[str] | None = None
     ) -> EasinessRecord:
-        """Open a folder of runs, or the folder of one run; reads only headers.
+        """Open a folder of runs, or the folder of one run; reads little more than headers.
+
+        Runs of different recipes (see `recipes`) or different data are never averaged: the record is that of the
+        largest group of complete runs, and a warning says what is left out, why, and how to load it. Runs from versions
+        without recipes are taken to be of the same one. A run that seems to have diverged is warned of.
 
         Truncated and foreign files are left out, with a warning. The record has the checkpoints shared by all complete
         runs (by all runs if none is complete); an incomplete run that lacks one of these is left out, with a warning.
@@ -70,19 +76,23 @@ class EasinessRecord(RecordedArrays):
             series: "train-probe", "train-online", "val-probe", "loader-probe", or that of a pattern, for example
                 "train-probe-grey". None: the only series if there is just one, else "train-probe".
             runs: Names of the runs to load, in that order; None for all, in the order of the numbers in their names.
+                Named runs of different recipes are loaded, with a warning.
 
         Raises:
             FileNotFoundError: If there is no such folder, no run in it, or none with that series.
-            ValueError: If nothing can be read, or the runs share no checkpoint or are of different data sets.
+            ValueError: If nothing can be read, the runs share no checkpoint, or named runs are of different data sets.
         """
         folders = find_runs(Path(path), runs)
         series = series or only_series(folders)
         found, problems = read_runs(Path(path), folders, series)
-        return cls._stacked(found, series, problems)
+        left_out: list[str] = []
+        if runs is None:
+            found, left_out = largest_group(found)
+        return cls._stacked(found, series, [*problems, *left_out])
 
     @classmethod
     def merge(cls, *records: EasinessRecord) -> EasinessRecord:
-        """Combine the runs of several records into one, by the rules of `load`.
+        """Combine the runs of several records into one, by the rules of `load` for runs that are named.
 
         If a name is already taken, the next free number is appended: "seed-0", "seed-0-2".
 
@@ -99,7 +109,8 @@ class EasinessRecord(RecordedArrays):
     @classmethod
     def _stacked(cls, runs: Sequence[RecordedSeries], series: str, problems: Sequence[str] = ()) -> EasinessRecord:
         kept, left_out = stack(runs)
-        _warn([*(f"Left out: {sentence}" for sentence in [*problems, *left_out]), *same_seeds(kept)])
+        _warn(f"Left out: {sentence}" for sentence in [*problems, *left_out])
+        _warn([*recipe_remarks(kept), *same_seeds(kept), *diverged_runs(kept)])
         return cls(kept, series)
 
     def select_runs(self, runs: Iterable[int | str]) -> EasinessRecord:

@@ -84,7 +84,7 @@ def test_runs_of_other_data_sets_are_refused(tmp_path: Path) -> None:
         f" second (1 of 37 differ), so an index no longer names the same example: {LOAD_ONE}"
     )
     with pytest.raises(ValueError, match=whole(message)):
-        EasinessRecord.load(tmp_path)
+        EasinessRecord.load(tmp_path, runs=[f"seed-{seed}" for seed in range(4)])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_runs_of_another_size_or_loss_are_refused(tmp_path: Path, changes: dict,
     write_run(tmp_path, 0)
     write_run(tmp_path, 1, steps=(1, 2), **changes)
     with pytest.raises(ValueError, match=whole(message)):
-        EasinessRecord.load(tmp_path)
+        EasinessRecord.load(tmp_path, runs=["seed-0", "seed-1"])
 
 
 # ------------------------------------------------------------------ truncated and foreign files
