@@ -5,25 +5,22 @@ Options that were not given are not passed on, so that the defaults are those of
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import lightning_easiness as easiness  # whose names are loaded when they are first used
 from lightning_easiness.cli.checks import check_at_least, check_fraction, check_output, check_ratio
-
-if TYPE_CHECKING:
-    import pandas as pd
+from lightning_easiness.cli.words import about, describe, list_scores, name_of, quantiles, rows_as_text
 
 PROGRAM = "lightning-easiness"
-_QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 _TABLE = (".csv", ".parquet")
 
+ClassNames = Annotated[list[str] | None, "names of the classes 0, 1, ...; by default those that were recorded"]
 Sampling = Literal["proportional", "beta", "top", "stratified", "window"]
 
 
@@ -60,13 +57,14 @@ def score(
     hardest: Annotated[float | None, "show only this fraction of the examples, hardest first"] = None,
     output: Annotated[Path | None, "file for the rows: .csv or .parquet"] = None,
     head: Annotated[int, "number of rows to print"] = 10,
+    class_names: ClassNames = None,
 ) -> None:
     """Print a score per example, and optionally write a table."""
-    from lightning_easiness._utils.tables import to_text
     from lightning_easiness.cli.files import write_table
+    from lightning_easiness.view.words import class_namer
 
     if list_ or source.score == "list":
-        _list_scores()
+        list_scores()
         return
     if easiest is not None and hardest is not None:
         raise ValueError("--easiest is not allowed with --hardest: give one of them.")
@@ -76,8 +74,10 @@ def score(
     check_output(output, *_TABLE)
     check_at_least("head", head, 0)
     record, scores = source.read()
+    class_namer(class_names, scores.target)  # raises for too few names
+    scores.class_names = scores.class_names if class_names is None else tuple(class_names)
     table, rows = scores.to_pandas(), None
-    print(f"{_about(source.path, record)}\n{_describe(scores)}\n{_quantiles(table['score'])}")
+    print(f"{about(source.path, record)}\n{describe(scores)}\n{quantiles(table['score'])}")
     if record.num_runs > 1:
         print(f"\n{record.agreement(scores.name, source.checkpoint, seed=source.seed)}")
     for end, fraction in (asked or {"easiest": 1.0, "hardest": 1.0}).items():
@@ -85,8 +85,8 @@ def score(
         shown = rows[:head]
         if not shown:
             continue
-        print(f"\nThe {_name_of(end, scores)}{f' {len(rows):,}, the first' if asked else ''} {len(shown)}:")
-        print(to_text(table.iloc[shown].reset_index().to_dict("list")))
+        print(f"\nThe {name_of(end, scores)}{f' {len(rows):,}, the first' if asked else ''} {len(shown)}:")
+        print(rows_as_text(table.iloc[shown]))
     if output is not None:
         write_table(table.loc[rows] if asked else table, output)
 
@@ -115,14 +115,16 @@ def select(
     if lost:
         named = ", ".join(lost[:10]) + (" ..." if len(lost) > 10 else "")
         warnings.warn(f"no example with the label {named} is kept: see --per-class.", stacklevel=1)
+    of_a_part = scores.source_index is not None
     rule = "at random" if selection.remove == "random" else f"{selection.remove} ones, sampling '{selection.sampling}'"
     print(
         f"Kept {len(kept):,} of {len(scores):,} examples ({len(kept) / len(scores):.1%}), removed {rule}, seed "
-        f"{selection.seed}. {_describe(scores)} Its mean is {scores.values.mean():.4g}, of those kept "
-        f"{scores.values[kept].mean():.4g}.",
+        f"{selection.seed}. {describe(scores)} Its mean is {scores.values.mean():.4g}, of those kept "
+        f"{scores.values[kept].mean():.4g}."
+        + (" Indices count in the part that was trained on; a .csv has those in the whole data set too." * of_a_part),
         file=sys.stderr,
     )
-    write_indices(kept, output)
+    write_indices(kept, output, scores.source_index)
 
 
 def compare(
@@ -149,7 +151,7 @@ def compare(
     a.identity.check_same(b.identity, "A", "B", "compare records of one data set.")
     matching = matching_table(a, b, ("easiest", "hardest") if of == "both" else (of,), fractions)
     for letter, side, record, scores in zip("AB", sides, records, (a, b), strict=True):
-        print(f"{letter}  {_about(side.path, record)}\n   {_describe(scores)}")
+        print(f"{letter}  {about(side.path, record)}\n   {describe(scores)}")
     print(f"\n{matching}")
     values = b.values if a.higher_is_easier == b.higher_is_easier else -b.values
     print(f"\nRank correlation of easiness (Spearman): {float(functional.rank_correlation(a.values, values)):.4f}")
@@ -169,10 +171,11 @@ def issues(
     target: Annotated[Path | None, "current labels, to compare with those trained on: .npy, .csv or .txt"] = None,
     output: Annotated[Path | None, "file for the table: .csv or .parquet"] = None,
     head: Annotated[int, "number of rows to print"] = 20,
+    class_names: ClassNames = None,
 ) -> None:
     """List probable label errors, most suspicious first."""
-    from lightning_easiness._utils.tables import to_text
     from lightning_easiness.cli.files import read_labels, write_table
+    from lightning_easiness.view.words import class_namer
 
     check_output(output, *_TABLE)
     check_output(target, ".npy", ".csv", ".txt")
@@ -187,8 +190,11 @@ def issues(
         refine=None if refine is None else easiness.Refine(refine),
         seed=source.seed,
     )
+    if class_names is not None:
+        class_namer(class_names, found.given)  # raises for too few names
+        found = replace(found, class_names=tuple(class_names))
     print(f"{found.explanation}\n{len(found.flagged):,} of {len(found):,} labels are called wrong.\n")
-    print(to_text(found.head(head).to_pandas().reset_index().to_dict("list")))
+    print(rows_as_text(found.head(head).to_pandas()))
     if output is not None:
         write_table(found.to_pandas(), output)
 
@@ -203,7 +209,7 @@ def view(
         "easiest and hardest examples and of probable label errors",
     ] = None,
     num_images: Annotated[int, "number of images in a grid"] = 25,
-    class_names: Annotated[list[str] | None, "names of the labels 0, 1, ..."] = None,
+    class_names: ClassNames = None,
     tensorboard: Annotated[bool, "also write OUTPUT/tensorboard"] = False,
 ) -> None:
     """Draw the histogram of a score, its curves, the data map, and grids of images."""
@@ -255,7 +261,7 @@ def report(
     dataset: Annotated[
         str | None, "MODULE:NAME of the data set, or of a function that makes it, for pictures, texts and class names"
     ] = None,
-    class_names: Annotated[list[str] | None, "names of the labels 0, 1, ..."] = None,
+    class_names: ClassNames = None,
     kept: Annotated[Path | None, "a .npy file with the indices that were kept, as select writes it"] = None,
     title: Annotated[str | None, "title of the page; the folder by default"] = None,
     atlas: Annotated[Path | None, "also write all examples as .parquet for Embedding Atlas"] = None,
@@ -285,16 +291,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
 def _given(**options: Any) -> dict[str, Any]:
     """Return the options that were given."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _quantiles(scores: pd.Series[float]) -> str:
-    from lightning_easiness._utils.tables import to_text
-
-    known = scores.astype("float64").replace([math.inf, -math.inf], math.nan).dropna()
-    if not len(known):
-        return ""
-    levels = {f"{level} %": [known.quantile(level / 100)] for level in _QUANTILES}
-    return f"\nQuantiles of {len(known):,} examples:\n{to_text(levels)}"
 
 
 def _label_source(source: Source) -> tuple[Any, str | None]:
@@ -351,56 +347,3 @@ def _save_suspects(source: Source, images: Any, path: Path, **options: Any) -> e
     found = easiness.find_label_issues(source.path, seed=source.seed)
     easiness.save_image(easiness.suspects_grid(images, found, **options), path)
     return found
-
-
-# ------------------------------------------------------------------------------------------------------------- words
-
-
-def _about(path: Path, record: easiness.EasinessRecord) -> str:
-    from lightning_easiness.record.layout import RUN_FILE, list_series
-    from lightning_easiness.view.words import count_of
-
-    steps = record.steps.tolist()
-    at = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
-    classes = f" of {record.num_classes} classes" if record.num_classes else ""
-    run = path if (path / RUN_FILE).exists() else path / record.runs[0]
-    others = [name for name in list_series(run) if name != record.series]
-    return (
-        f"{path}: {count_of(record.num_runs, 'run')}, {count_of(record.num_checkpoints, 'checkpoint')} ({at}), "
-        f"{count_of(record.num_examples, 'example')}{classes}, series {record.series}"
-        + (f" (there is also {', '.join(others)})" if others else "")
-    )
-
-
-def _describe(scores: easiness.Scores) -> str:
-    from lightning_easiness.scores import get_score
-
-    definition = get_score(scores.name)
-    return f"{scores.name} at step {scores.step}, epoch {scores.epoch}: {_direction(definition)}. {definition.doc}"
-
-
-def _name_of(end: str, scores: easiness.Scores) -> str:
-    from lightning_easiness.scores import get_score
-
-    if get_score(scores.name).ranks_difficulty:
-        return end
-    return "highest" if scores.higher_is_easier is (end == "easiest") else "lowest"
-
-
-def _direction(definition: Any) -> str:
-    if not definition.ranks_difficulty:
-        return "neither end is easy"
-    return f"{'high' if definition.higher_is_easier else 'low'} is easy"
-
-
-def _list_scores() -> None:
-    from lightning_easiness.scores import SCORES
-
-    for definition in SCORES.values():
-        low, high = definition.range
-        print(
-            f"{definition.name}: {definition.doc}\n    {_direction(definition)}; from {low:.3g} to {high:.3g}; needs "
-            f"{', '.join(definition.needs)} of each {'checkpoint' if definition.per == 'trajectory' else 'run'}"
-            + (f" with the loss {definition.loss}" if definition.loss else "")
-            + (f"\n    {definition.paper}" if definition.paper else "")
-        )

@@ -64,8 +64,11 @@ def read_labels(path: Path) -> Tensor:
         raise ValueError(f"'{path}' must hold an integer label in each line, -1 where not known ({error}).") from error
 
 
-def write_indices(indices: Tensor, path: Path | None) -> None:
-    """Write indices as .npy, int64, or as text, one per line, a .csv with a header; without a path to stdout."""
+def write_indices(indices: Tensor, path: Path | None, source_index: Tensor | None = None) -> None:
+    """Write indices as .npy, int64, or as text, one per line, a .csv with a header; without a path to stdout.
+
+    A .csv also has a column "source_index" where that is known, (N,) of all examples.
+    """
     lines = "".join(f"{index}\n" for index in indices.tolist())
     if path is None:
         sys.stdout.write(lines)
@@ -73,6 +76,9 @@ def write_indices(indices: Tensor, path: Path | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, indices.numpy(), allow_pickle=False)
+    elif path.suffix == ".csv" and source_index is not None:
+        rows = zip(indices.tolist(), source_index[indices].tolist(), strict=True)
+        path.write_text("example,source_index\n" + "".join(f"{a},{b}\n" for a, b in rows), encoding="utf-8")
     else:
         path.write_text(("example\n" if path.suffix == ".csv" else "") + lines, encoding="utf-8")
 

@@ -15,9 +15,11 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from torch.utils.data import Subset
 
 from lightning_easiness import (
     Ablation,
+    EasinessCallback,
     EasinessRecord,
     Gap,
     Hardest,
@@ -35,6 +37,7 @@ from lightning_easiness.select import static
 from tests.labels.test_find import N as NUM_LABELS
 from tests.labels.test_find import write as write_labelled
 from tests.made_runs import NUM_EXAMPLES, write_run
+from tests.small import Net, Points, loader, trainer
 from tests.view.helpers import read_events
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +120,68 @@ def test_score_writes_what_the_library_writes(folder: Path, tmp_path: Path) -> N
     call("score", folder, "--score", "margin", "--easiest", 0.2, "--output", tmp_path / "some.csv")
     whole = rows_of(tmp_path / "expected.csv")
     assert rows_of(tmp_path / "some.csv") == [whole[index] for index in scores.easiest(0.2).tolist()]
+
+
+NAMES = ("ant", "bee", "cow", "dog")
+PART = [11, 3, 40, 7, 52, 19, 28, 33, 5, 14]
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fit on a Subset of a data set that lists its classes."""
+    path, data = tmp_path_factory.mktemp("named"), Points()
+    data.classes = list(NAMES)  # type: ignore[attr-defined]
+    callback = EasinessCallback(path, num_images=0)
+    trainer(callbacks=[callback], max_epochs=1).fit(Net(), loader(Subset(data, PART)))
+    return path
+
+
+def test_score_names_labels_and_predictions_and_leads_to_the_source(
+    named: Path, tmp_path: Path, capsys: Output
+) -> None:
+    call("score", named, "--head", 1, "--output", tmp_path / "scores.csv")
+    printed = capsys.readouterr().out
+    record = EasinessRecord.load(named)
+    assert "10 examples of 4 classes in a Subset (source_index leads to the whole), series train-probe" in printed
+    hardest = int(record.score("mean_loss").hardest(1.0)[0])
+    header, row = (line.split() for line in printed.partition("The hardest 1:")[2].splitlines()[1:3])
+    assert header == ["example", "score", "spread", "target", "predicted", "rank", "source_index"]
+    labels = [NAMES[int(record.target[hardest])], NAMES[int(record.prediction[0, -1, hardest])]]
+    assert (row[0], row[3:5], row[6]) == (str(hardest), labels, str(PART[hardest]))
+    rows = rows_of(tmp_path / "scores.csv")
+    assert [int(row["source_index"]) for row in rows] == PART
+    assert [Points().y[int(row["source_index"])] for row in rows] == [int(row["target"]) for row in rows]
+    assert [NAMES[int(row["predicted"])] for row in rows] == [row["predicted_name"] for row in rows]
+
+
+def test_issues_name_labels_and_predictions_and_lead_to_the_source(named: Path, tmp_path: Path, capsys: Output) -> None:
+    warnings.simplefilter("ignore")
+    call("issues", named, "--head", 1, "--rule", 0.2, "--output", tmp_path / "issues.csv")
+    header, row = (line.split() for line in capsys.readouterr().out.splitlines()[-2:])
+    first = rows_of(tmp_path / "issues.csv")[0]
+    assert header[:4] == ["index", "given", "predicted", "suggested"]
+    assert row[:3] == [first["index"], first["given_name"], first["predicted_name"]]
+    assert int(first["source_index"]) == PART[int(first["index"])]
+    call("issues", named, "--head", 1, "--rule", 0.2, "--class-names", "w", "x", "y", "z")
+    assert capsys.readouterr().out.splitlines()[-1].split()[1] == "wxyz"[int(first["given"])]
+
+
+def test_a_selection_in_csv_leads_to_the_source(named: Path, tmp_path: Path, capsys: Output) -> None:
+    call("select", named, "--ratio", 0.3, "--output", tmp_path / "kept.csv")
+    assert capsys.readouterr().err.endswith(
+        " Indices count in the part that was trained on; a .csv has those in the whole data set too.\n"
+    )
+    rows = rows_of(tmp_path / "kept.csv")
+    assert len(rows) == 7
+    assert all(int(row["source_index"]) == PART[int(row["example"])] for row in rows)
+
+
+def test_class_names_come_from_the_option_first(named: Path, capsys: Output) -> None:
+    call("score", named, "--head", 1, "--class-names", "w", "x", "y", "z")
+    assert capsys.readouterr().out.splitlines()[-1].split()[3] in "wxyz"
+    assert error_of(capsys, "score", named, "--class-names", "w") == (
+        "`class_names` must name the labels 0 to 3; got 1 names."
+    )
 
 
 def test_score_writes_parquet(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""What the commands say of a record and its scores."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning_easiness as easiness  # whose names are loaded when they are first used
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_QUANTILES = (0, 5, 25, 50, 75, 95, 100)
+
+
+def rows_as_text(table: pd.DataFrame) -> str:
+    """Write the rows of a table, with the names of labels where they are known."""
+    from lightning_easiness._utils.tables import names_for_labels, to_text
+
+    return to_text(names_for_labels(table.reset_index().to_dict("list")))
+
+
+def quantiles(scores: pd.Series[float]) -> str:
+    """Write the quantiles of the scores that are known; nothing where none is."""
+    from lightning_easiness._utils.tables import to_text
+
+    known = scores.astype("float64").replace([math.inf, -math.inf], math.nan).dropna()
+    if not len(known):
+        return ""
+    levels = {f"{level} %": [known.quantile(level / 100)] for level in _QUANTILES}
+    return f"\nQuantiles of {len(known):,} examples:\n{to_text(levels)}"
+
+
+def about(path: Path, record: easiness.EasinessRecord) -> str:
+    """Say what a record holds."""
+    from lightning_easiness.record.layout import RUN_FILE, list_series
+    from lightning_easiness.view.words import count_of
+
+    steps = record.steps.tolist()
+    at = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+    classes = f" of {record.num_classes} classes" if record.num_classes else ""
+    part = "" if record.source_index is None else " in a Subset (source_index leads to the whole)"
+    run = path if (path / RUN_FILE).exists() else path / record.runs[0]
+    others = [name for name in list_series(run) if name != record.series]
+    return (
+        f"{path}: {count_of(record.num_runs, 'run')}, {count_of(record.num_checkpoints, 'checkpoint')} ({at}), "
+        f"{count_of(record.num_examples, 'example')}{classes}{part}, series {record.series}"
+        + (f" (there is also {', '.join(others)})" if others else "")
+    )
+
+
+def describe(scores: easiness.Scores) -> str:
+    """Say what a score is."""
+    from lightning_easiness.scores import get_score
+
+    definition = get_score(scores.name)
+    return f"{scores.name} at step {scores.step}, epoch {scores.epoch}: {_direction(definition)}. {definition.doc}"
+
+
+def name_of(end: str, scores: easiness.Scores) -> str:
+    """Return "easiest" or "hardest", or "highest" or "lowest" of a score that ranks no difficulty."""
+    from lightning_easiness.scores import get_score
+
+    if get_score(scores.name).ranks_difficulty:
+        return end
+    return "highest" if scores.higher_is_easier is (end == "easiest") else "lowest"
+
+
+def _direction(definition: Any) -> str:
+    if not definition.ranks_difficulty:
+        return "neither end is easy"
+    return f"{'high' if definition.higher_is_easier else 'low'} is easy"
+
+
+def list_scores() -> None:
+    """Print all scores and their definitions."""
+    from lightning_easiness.scores import SCORES
+
+    for definition in SCORES.values():
+        low, high = definition.range
+        print(
+            f"{definition.name}: {definition.doc}\n    {_direction(definition)}; from {low:.3g} to {high:.3g}; needs "
+            f"{', '.join(definition.needs)} of each {'checkpoint' if definition.per == 'trajectory' else 'run'}"
+            + (f" with the loss {definition.loss}" if definition.loss else "")
+            + (f"\n    {definition.paper}" if definition.paper else "")
+        )
