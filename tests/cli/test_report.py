@@ -121,7 +121,7 @@ def test_one_evaluation_pass_takes_its_map_from_the_training_steps(tmp_path: Pat
         (("--output", "r.html", "--dataset", "no_such_module:a"), "cannot be imported"),
         (("--output", "r.html", "--score", "nonsense"), "nonsense"),
         (("--output", "r.html", "--class-names", "a", "b"), "must name the labels 0 to 2"),
-        ((), "required: output"),
+        ((), "Give --output"),
     ],
 )
 def test_what_cannot_be_is_refused(
