@@ -36,8 +36,9 @@ class ClassNamer:
         return self._name(label) or f"label {label}"
 
     def with_prediction(self, label: int, predicted: int) -> str:
-        """Write a label and what was predicted, -1 where unknown: "8, predicted 9"."""
-        return self(label) if predicted < 0 else f"{self.short(label)}, predicted {self.short(predicted)}"
+        """Write a label and what was predicted, -1 where unknown: "8, predicted 9", or names below each other."""
+        between = ", " if self.names is None else "\n"  # where a long name would be broken anyway
+        return self(label) if predicted < 0 else f"{self.short(label)}{between}predicted {self.short(predicted)}"
 
     def short(self, label: int) -> str:
         """Write a label where it is clear that it is one: "8"."""

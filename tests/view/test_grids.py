@@ -155,10 +155,10 @@ def test_captions_say_what_was_predicted() -> None:
     ("given", "scored", "listed", "shown"),
     [
         (None, None, None, "#0\n1, predicted 0\n0.10"),
-        (None, None, ("x", "y"), "#0\ny, predicted x\n0.10"),
-        (None, ("cat", "dog"), ("x", "y"), "#0\ndog, predicted cat\n0.10"),
-        (["a", "b"], ("cat", "dog"), ("x", "y"), "#0\nb, predicted a\n0.10"),
-        (None, None, ("x",), "#0\n1, predicted x\n0.10"),
+        (None, None, ("x", "y"), "#0\ny\npredicted x\n0.10"),
+        (None, ("cat", "dog"), ("x", "y"), "#0\ndog\npredicted cat\n0.10"),
+        (["a", "b"], ("cat", "dog"), ("x", "y"), "#0\nb\npredicted a\n0.10"),
+        (None, None, ("x",), "#0\n1\npredicted x\n0.10"),
     ],
 )
 def test_names_are_those_given_else_of_the_scores_else_of_the_data_set(
