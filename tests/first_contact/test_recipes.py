@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
+from lightning_easiness import EasinessCallback, EasinessRecord, find_label_issues, repeat_fit
+from tests.made_runs import load_and_catch
 from tests.small import Net, Points, loader, trainer
 
 
@@ -82,3 +84,38 @@ def test_another_learning_rate_in_the_same_folder(
         f" `dirpath`, delete '{tmp_path}' to train everything anew, or go back to the recipe of then."
     )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+class Diverges(Net):
+    """Loses its weights in the first epoch where it is told to."""
+
+    def __init__(self, diverges: bool) -> None:
+        super().__init__()
+        self.diverges = diverges
+
+    def on_train_epoch_end(self) -> None:
+        if self.diverges:
+            self.net[-1].weight.data.fill_(torch.nan)
+
+
+def test_three_unseeded_trainings_of_which_one_diverged_and_one_is_shorter(tmp_path: Path) -> None:
+    for diverges, max_epochs in ((False, 2), (True, 2), (False, 1)):
+        callback = EasinessCallback(tmp_path / "easiness", num_images=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the training that diverges
+            trainer(callbacks=[callback], max_epochs=max_epochs).fit(Diverges(diverges), loader())
+    record, said = load_and_catch(tmp_path / "easiness")
+    assert record.runs == ["run-0", "run-1"]
+    shorter = (
+        "Left out: Run 'run-2', as run 'run-2' and run 'run-0' are of different recipes (max_epochs: 1 and 2): to load"
+        " it instead, runs=['run-2']."
+    )
+    diverged = (
+        "Run 'run-1' seems to have diverged (its losses are NaN or infinite) and is in every mean: leave it out with"
+        " runs=[...], or delete its folder and train it again."
+    )
+    assert said == [shorter, diverged]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        find_label_issues(tmp_path / "easiness")
+    assert {shorter, diverged} <= {str(warning.message) for warning in caught}
