@@ -266,7 +266,7 @@ class EasinessCallback(Callback):
         self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer)})
         self._trained = TrainedExamples.of(trainer, self._trained_before)
         if self._trained is not None and self._trained.holds_out:  # from the beginning: a run that goes on goes by it
-            self._recorder.add(self._trained.found(num_steps(trainer), trainer.current_epoch))
+            self._recorder.add(self._trained.found(num_steps(trainer)))
         self.folder, self._run_name = self._recorder.dirpath, self._recorder.run
         self._has_begun, self._is_over = True, False
 
@@ -351,7 +351,7 @@ class EasinessCallback(Callback):
         observation = self._online.end_epoch(epoch) if self._online is not None else None
         self.usage.end_epoch(trained_share(trainer, observation))
         if self._trained is not None and self._trained.add(trainer, observation):
-            self._recorder.add(self._trained.found(num_steps(trainer), epoch))
+            self._recorder.add(self._trained.found(num_steps(trainer)))
         used = {"data_use": self.usage.data_use[-1], "epoch_seconds": self.usage.epoch_seconds[-1]}
         metrics = {f"easiness/{name}": value for name, value in used.items()}
         log_scalars(trainer, metrics, at_epoch_end=at_epoch_end, reduce="mean")

@@ -43,10 +43,9 @@ class Observation:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """Which examples a run has trained on so far, bool (N,), and which it holds out by design, bool (N,)."""
+    """Which examples a run has trained on up to a step, bool (N,), and which it holds out by design, bool (N,)."""
 
     step: int
-    epoch: int
     trained_on: Tensor
     held_out: Tensor
 

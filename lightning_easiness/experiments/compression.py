@@ -6,10 +6,10 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -29,11 +29,13 @@ from lightning_easiness.experiments._factories import (
     claim,
     with_selection,
 )
+from lightning_easiness.experiments.held_out import HoldOut
 from lightning_easiness.experiments.repeats import missing_run, repeat_fit, run_name
 from lightning_easiness.functional._rng import mixed_seed
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.select.static import Keep
+from lightning_easiness.view.words import count_of
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,13 @@ class StepwiseCompression:
         ratio: Fraction of the examples to remove in total, in (0, 1).
         step: Fraction of the original data set to remove per step, in (0, ratio]; the last step may be smaller.
         dirpath: The folder of the steps.
+        hold_out: As in `repeat_fit`, of what is left in each step, at most one half and with two seeds at least: what
+            decides is the mean loss of the runs that trained on the example.
         seed: Seed of the draws.
         progress: Show bars over the steps and over the runs of a step.
 
     Raises:
-        ValueError: `ratio` or `step` is out of its range; there is no seed, or one twice.
+        ValueError: `ratio`, `step` or `hold_out` is out of its range; there is no seed, or one twice.
         TypeError: `datamodule` is none of these.
 
     Example:
@@ -85,6 +89,7 @@ class StepwiseCompression:
         seeds: Iterable[int] = range(10),
         dirpath: str | os.PathLike[str] = "compression",
         *,
+        hold_out: float | Literal["folds"] | None = None,
         seed: int = 0,
         progress: bool = True,
     ) -> None:
@@ -99,6 +104,12 @@ class StepwiseCompression:
         self.make_trainer, self.make_module, self.datamodule = make_trainer, make_module, datamodule
         self.ratio, self.step, self.seeds = ratio, step, check_seeds("StepwiseCompression", seeds)
         self.dirpath, self.seed, self.progress = Path(dirpath), seed, progress
+        self.hold_out = HoldOut.of("StepwiseCompression", hold_out, self.seeds)
+        if self.hold_out is not None and (len(self.seeds) < 2 or self.hold_out.share > Fraction(1, 2)):
+            raise ValueError(
+                "The `hold_out` of StepwiseCompression must be at most 0.5, with two seeds at least, so that some run"
+                f" trains on each example; got {hold_out!r} with {count_of(len(self.seeds), 'seed')}."
+            )
 
     def run(self) -> Tensor:
         """Compress to `ratio` and return the indices of the kept examples, ascending, int64 (n,).
@@ -113,7 +124,7 @@ class StepwiseCompression:
     def kept_at(self, ratio: float) -> Tensor:
         """Return the examples kept at `ratio`, int64 (n,); trains only steps that are not on disk."""
         shares = self.shares(ratio)
-        claim(self.dirpath / "compression.json", {"step": self.step, "seeds": self.seeds, "seed": self.seed})
+        claim(self.dirpath / "compression.json", self._arguments)
         done: _Step | None = None
         with bar("Step", len(shares), 3, self.progress) as steps:
             for number, share in enumerate(shares, 1):
@@ -121,6 +132,11 @@ class StepwiseCompression:
                 steps.update()
         assert done is not None
         return done.kept
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        hold_out = None if self.hold_out is None else self.hold_out.name
+        return {"step": self.step, "seeds": self.seeds, "seed": self.seed, "hold_out": hold_out}
 
     def shares(self, ratio: float | None = None) -> list[float]:
         """Return the fraction of the original data set removed after each step, up to `ratio`."""
@@ -133,7 +149,9 @@ class StepwiseCompression:
         """Train the runs of a step that are not complete on disk, on the examples in `left`, or on all for None."""
         data = with_selection(self.datamodule, None if left is None else Keep(left))
         folder = self.dirpath / f"step-{number}"
-        record = repeat_fit(self.make_trainer, self.make_module, data, self.seeds, folder, progress=self.progress)
+        rule = None if self.hold_out is None else replace(self.hold_out, among=left)
+        factories = self.make_trainer, self.make_module
+        record = repeat_fit(*factories, data, self.seeds, folder, hold_out=rule, progress=self.progress)
         agreed(lambda: self._check_runs(folder, record))  # the first process is the one that completes runs
         return record
 
@@ -157,7 +175,7 @@ class StepwiseCompression:
             identity = DataIdentity.of_target(before.target)
             identity.check_same(record.identity, "The step before", f"the runs in '{path.parent}'", way_out)
         # the evaluation pass reads the whole data set, but what is gone has no say
-        loss = functional.mean_loss_easiness(record.field("loss", -1))[left]
+        loss = _in_sample_loss(record)[left]
         unknown = left[loss.isnan()]
         if len(unknown):
             raise ValueError(
@@ -197,6 +215,14 @@ def _read_step(path: Path) -> _Step | None:
     except (SafetensorError, TypeError):
         warnings.warn(f"'{path}' is damaged, or not of a compression; its step is decided again.", stacklevel=2)
         return None
+
+
+def _in_sample_loss(record: EasinessRecord) -> Tensor:
+    """Return the mean loss over the runs that trained on an example, (N,)."""
+    loss = record.field("loss", -1)
+    if record.holds_out:
+        return functional.mean_over_runs(loss, record.trained_on)
+    return functional.mean_loss_easiness(loss)
 
 
 def _num_kept(share: float, size: int) -> int:

@@ -73,6 +73,6 @@ class TrainedExamples:
             self.mask[:] = True
         return int(self.mask.sum()) > known
 
-    def found(self, step: int, epoch: int) -> TrainedOn:
+    def found(self, step: int) -> TrainedOn:
         """Return what to write."""
-        return TrainedOn(step, epoch, self.mask.clone(), self._held_out)
+        return TrainedOn(step, self.mask.clone(), self._held_out)

@@ -60,7 +60,7 @@ _HEADERS = {  # contents of the header of each format; that of a checkpoint also
     CHECKPOINT: ("step", "epoch", "series", "num_examples", "num_classes", "fingerprint", "loss"),
     TARGETS: ("num_examples", "fingerprint"),
     PROBABILITIES: ("step", "epoch", "num_examples", "num_classes"),
-    TRAINED_ON: ("step", "epoch", "num_examples", "num_held_out"),
+    TRAINED_ON: ("num_examples", "num_held_out"),
     HELD_OUT_PROBABILITIES: ("step", "epoch", "num_examples", "num_classes"),
 }
 _ARRAYS = {

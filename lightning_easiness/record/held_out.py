@@ -36,7 +36,7 @@ def written(run: RecordedSeries) -> Iterator[TrainedOn | HeldOutProbabilities]:
     """Yield what a run has written of what it trained on and held out, memory-mapped."""
     file = run.training
     if file is not None:
-        yield TrainedOn(file.step, file.epoch, file.read("trained_on"), file.read("held_out"))
+        yield TrainedOn(run.own[-1].step, file.read("trained_on"), file.read("held_out"))
     if run.holds_out and held_out_path(run.info.path).exists():
         file = open_held_out(run.info.path)
         yield HeldOutProbabilities(file.step, file.epoch, file.read("example"), file.read("probabilities"))

@@ -143,8 +143,7 @@ class RunWriter:
     def replace_trained_on(self, found: TrainedOn) -> Path:
         """Write which examples were trained on so far, and which are held out, in place of what was written before."""
         path = trained_on_path(self.path)
-        header = {"step": found.step, "epoch": found.epoch, "num_examples": len(found.held_out)}
-        header["num_held_out"] = int(found.held_out.sum())
+        header = {"num_examples": len(found.held_out), "num_held_out": int(found.held_out.sum())}
         arrays = {"trained_on": found.trained_on, "held_out": found.held_out}
         with self._writing(None, found.step):
             write_arrays(path, TRAINED_ON, arrays, header)

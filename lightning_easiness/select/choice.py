@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_easiness.data.ordered_loader import examples_per_batch
+from lightning_easiness.functional._rng import generator
 from lightning_easiness.select.base import Selection
 
 
@@ -95,6 +96,17 @@ def enough_for_an_epoch(
         return min(needed, len(loader.dataset) - num_held_out)  # type: ignore[arg-type]
 
     return enough
+
+
+def without_alone(kept: Tensor, trainer: Trainer | None, loader: DataLoader[Any]) -> Tensor:
+    """Leave out, at random, what would be alone in the last batch of a process: batch norm refuses a single example."""
+    world_size = 1 if trainer is None else trainer.world_size
+    batch = examples_per_batch(loader) * world_size
+    num_alone = len(kept) % batch
+    if loader.drop_last or batch == world_size or not 0 < num_alone <= world_size < len(kept):
+        return kept
+    order = torch.randperm(len(kept), generator=generator(0, len(kept)))
+    return kept[order[num_alone:].sort().values]
 
 
 def batches_asked_for(trainer: Trainer | None) -> int:

@@ -20,7 +20,7 @@ from lightning_easiness.data.subset_loader import check_batches, check_selectabl
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.batches import BatchWork, check_consumers
-from lightning_easiness.select.choice import Choice, enough_for_an_epoch
+from lightning_easiness.select.choice import Choice, enough_for_an_epoch, without_alone
 from lightning_easiness.select.chooser import Chooser
 
 
@@ -107,9 +107,9 @@ class SelectedFit:
     def _without_held_out(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         if self._chooser.held_out is None:
             return loader
-        rest = torch.ones(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
-        rest[self._chooser.held_out] = False
-        return self._loader_of(loader, SelectedDataset(loader.dataset, rest.nonzero()[:, 0]))
+        mask = torch.ones(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
+        mask[self._chooser.held_out] = False
+        return self._loader_of(loader, SelectedDataset(loader.dataset, mask.nonzero()[:, 0]))
 
     @property
     def reloads(self) -> bool:
@@ -160,9 +160,11 @@ class SelectedFit:
         return self._loader_of(loader, selected)
 
     def _loader_of(self, loader: DataLoader[Any], selected: SelectedDataset) -> DataLoader[Any]:
-        selected.held_out = held_out = self._chooser.held_out
-        num_held_out = 0 if held_out is None else len(held_out)
-        enough = enough_for_an_epoch(self._selection, self.trainer, loader, num_held_out)
+        held_out = self._chooser.held_out
+        if held_out is not None:
+            selected.held_out = held_out
+            selected.indices = without_alone(selected.indices, self.trainer, loader)
+        enough = enough_for_an_epoch(self._selection, self.trainer, loader, 0 if held_out is None else len(held_out))
         made = select_from(loader, selected, enough)
         check_batches(type(self._selection).__name__, made, self.trainer)
         return made

@@ -26,6 +26,8 @@ from lightning_easiness import (
     SampleEasinessTraining,
     Selection,
 )
+from lightning_easiness.functional import held_out_part
+from lightning_easiness.select.static import Everything
 from tests.selecting import HighestLoss, Sizes, scores
 from tests.set_fits import SIGMA2
 from tests.small import Net, Points, loader
@@ -36,6 +38,7 @@ class Case(NamedTuple):
 
     options: dict[str, Any] | None = None
     selection: Callable[[], Selection] | None = None
+    hold_out: float | None = None
 
     def callbacks(self, folder: Path, **options: Any) -> list[Callback]:
         noise = {} if self.selection is None else {"sigma2": SIGMA2}
@@ -46,7 +49,14 @@ class Case(NamedTuple):
         if self.selection is None:
             return {"train_dataloaders": base}
         reader = BatchReader(sigma2=SIGMA2) if self.options is None else None
-        return {"datamodule": EasinessDataModule(base, self.selection(), reader=reader)}
+        data = EasinessDataModule(base, self.selection(), reader=reader)
+        if self.hold_out is not None:
+            data.set_held_out(self.hold_out, self.part)
+        return {"datamodule": data}
+
+    def part(self, size: int) -> Tensor:
+        """What is held out, bool (N,)."""
+        return held_out_part(size, 1, self.hold_out or 0, seed=4)
 
 
 def negated(inputs: Tensor) -> Tensor:
@@ -103,6 +113,11 @@ SELECTIONS: dict[str, Case] = {
     "SET per batch": trained(per="batch", others_share=0.4),
     "SET per batch, observed": trained({"every_n_epochs": 1}, per="batch"),
 }
+# the same in a run that holds out a part
+_ALSO = ("Ablation", "shrinking", "SET with weights", "SET online", "SET per batch")
+HELD_OUT = {"held out": Case({"every_n_epochs": 1}, Everything, 0.3)}
+HELD_OUT |= {f"held out, {name}": SELECTIONS[name]._replace(hold_out=0.3) for name in _ALSO}
+SELECTIONS |= HELD_OUT
 
 
 # ---------------------------------------------------------------------------------------------------- hard trainings

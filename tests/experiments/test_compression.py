@@ -102,6 +102,51 @@ def test_steps_of_less_than_an_example_train_nothing(tmp_path: Path) -> None:
     assert (len(found), made.trained) == (9, 1)
 
 
+# ------------------------------------------------------------------ runs that hold out
+
+
+def test_each_run_of_a_step_holds_out_a_part_of_what_is_left(tmp_path: Path) -> None:
+    compression(tmp_path, ratio=0.2, hold_out=0.25).run()
+    left = torch.arange(53)
+    for number, share in ((1, 0.1), (2, 0.2)):
+        measured, step = EasinessRecord.load(tmp_path / f"step-{number}"), step_of(tmp_path, number, share)
+        is_left = torch.zeros(53, dtype=torch.bool).index_fill(0, left, True)
+        assert not (measured.held_out & ~is_left).any(), "of what is left"
+        assert all(abs(int(part.sum()) - len(left) / 4) < 1 for part in measured.held_out)
+        assert torch.equal(measured.trained_on, is_left & ~measured.held_out)
+        for example in left.tolist():
+            losses = measured.loss[measured.trained_on[:, example], -1, example]
+            assert float(step["score"][example]) == pytest.approx(float(losses.mean()))
+        left = step["kept"]
+
+
+def test_folds_of_two_seeds_train_on_each_example_once(tmp_path: Path) -> None:
+    kept = compression(tmp_path, ratio=0.1, hold_out="folds").run()
+    assert (EasinessRecord.load(tmp_path / "step-1").trained_on.sum(0) == 1).all()
+    assert len(kept) == 48
+
+
+@pytest.mark.parametrize(("hold_out", "seeds", "given"), [(0.6, (1, 2), "2 seeds"), (0.2, (1,), "1 seed")])
+def test_examples_that_no_run_would_train_on_are_refused(
+    tmp_path: Path, hold_out: float, seeds: tuple[int, ...], given: str
+) -> None:
+    message = (
+        "The `hold_out` of StepwiseCompression must be at most 0.5, with two seeds at least, so that some run trains on"
+        f" each example; got {hold_out} with {given}."
+    )
+    with pytest.raises(ValueError, match=whole(message)):
+        compression(tmp_path, hold_out=hold_out, seeds=seeds)
+
+
+def test_a_folder_is_of_one_way_to_hold_out(undisturbed: Path, tmp_path: Path) -> None:
+    message = (
+        f"'{undisturbed}' holds what came of hold_out=None, but `hold_out` is 0.2 now; give another `dirpath`, or the"
+        " same arguments to go on."
+    )
+    with pytest.raises(ValueError, match=whole(message)):
+        compression(undisturbed, hold_out=0.2, make_module=never).run()
+
+
 # ------------------------------------------------------------------ what is there already
 
 

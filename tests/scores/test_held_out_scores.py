@@ -36,7 +36,7 @@ def write(folder: Path, series: str = "train-probe", held_out: bool = True) -> E
     for seed, trained in zip(SEEDS, masks(), strict=True):
         write_run(folder, seed, series=series)
         with RunWriter(folder, f"seed-{seed}", seed=seed, resume=True) as writer:
-            writer.replace_trained_on(TrainedOn(240, 2, trained, ~trained & held_out))
+            writer.replace_trained_on(TrainedOn(240, trained, ~trained & held_out))
             writer.complete()
     return EasinessRecord.load(folder, series)
 
@@ -247,7 +247,7 @@ def test_folds_give_no_agreement_of_what_is_held_out(tmp_path: Path) -> None:
         write_run(tmp_path, seed)
         held_out = torch.arange(NUM_EXAMPLES) % 5 == seed
         with RunWriter(tmp_path, f"seed-{seed}", seed=seed, resume=True) as writer:
-            writer.replace_trained_on(TrainedOn(240, 2, ~held_out, held_out))
+            writer.replace_trained_on(TrainedOn(240, ~held_out, held_out))
             writer.complete()
     record = EasinessRecord.load(tmp_path)
     message = (
