@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from lightning_easiness import LabelIssues, StepwiseCompression, Threshold, ThresholdRuns, find_label_issues
+from lightning_easiness import LabelIssues, StepwiseCompression, Threshold, ThresholdRuns, find_label_issues, repeat_fit
 from lightning_easiness.experiments.halves import ARGUMENTS_FILE
 from tests.repeated_runs import Data, never
 from tests.small import NUM_CLASSES, Net, Points, loader, trainer
@@ -117,12 +118,45 @@ def compression(folder: Path) -> None:
         leave(folder, name, kept=shared.run())
 
 
+def held_out_runs(folder: Path, lr: float = 0.1, dies: bool = False) -> dict[str, Any]:
+    """Repeats that hold out a part, and the inputs that this process trained on, by seed."""
+    trained: dict[int, list[Tensor]] = {seed: [] for seed in SEEDS}
+
+    class Notes(Wide):
+        def __init__(self, seed: int) -> None:
+            super().__init__(NUM_CLASSES, lr)
+            self.seed = seed
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            trained[self.seed].append(batch[0].clone())
+            return super().training_step(batch, batch_idx)
+
+        def on_train_epoch_start(self) -> None:
+            if dies and self.current_epoch == 1:
+                raise ArithmeticError("on purpose")
+
+    arguments = {"seeds": SEEDS, "dirpath": folder, "hold_out": 0.3, "progress": False}
+    data = loader(Points(N), batch_size=4)
+    record = repeat_fit(lambda: make_trainer(2), lambda seed: Notes(seed), data, **arguments)
+    inputs = {str(seed): torch.cat(rows) for seed, rows in trained.items()}
+    return {"inputs": inputs, "held_out": record.held_out, "probabilities": record.held_out_probabilities()}
+
+
+def held_out(folder: Path) -> None:
+    """Learning, where the first run dies and is gone on with, and with weights that stay."""
+    with suppress(ArithmeticError):
+        held_out_runs(folder / "runs", dies=True)
+    leave(folder, "learning", **held_out_runs(folder / "runs"))
+    leave(folder, "still", **held_out_runs(folder / "still-runs", lr=0.0))
+
+
 SCENARIOS: dict[str, Callable[[Path], None]] = {
     "still_weights": lambda folder: found(folder, still),
     "learning": learning,
     "gone_on": found,  # the folder holds a part of the runs already
     "refused": refused,
     "compression": compression,
+    "held_out": held_out,
 }
 
 

@@ -24,7 +24,13 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
+from lightning_easiness import (
+    EasinessCallback,
+    EasinessDataModule,
+    EasinessRecord,
+    SampleEasinessTraining,
+    repeat_fit,
+)
 from tests.small import Net, Points, loader, trainer
 
 EPOCHS = 4
@@ -134,6 +140,7 @@ class Setup:
     options: dict[str, Any] = field(default_factory=dict)
     callbacks: Callable[[], list[Callback]] = list
     observer: Callable[[], EasinessCallback] = lambda: EasinessCallback(num_images=0, at_steps=(0, 10))
+    hold_out: float | None = None
 
 
 SETUPS = {
@@ -148,6 +155,11 @@ SETUPS = {
     "plateau": Setup(Plateau),
     "one cycle": Setup(OneCycle),
     "accumulation": Setup(options={"accumulate_grad_batches": 3}),
+    "a part held out": Setup(data=lambda: loader(Points(augment=True)), hold_out=0.3),
+    "a part held out of a selection": Setup(
+        data=lambda: EasinessDataModule(loader(Points(augment=True)), SampleEasinessTraining(early_epochs=1)),
+        hold_out=0.3,
+    ),
     "max_steps": Setup(OneCycle, options={"max_steps": 24, "max_epochs": -1}),
     "early stopping": Setup(
         Validated,
@@ -213,7 +225,8 @@ def repeat(folder: Path, setup: Setup, seeds: tuple[int, ...] = (3,), kill: Mome
             callbacks.insert(len(callbacks) - kill.before, Kill(kill))
         return trainer(**{"max_epochs": EPOCHS, "callbacks": callbacks, **setup.options})
 
-    return repeat_fit(make_trainer, setup.module, setup.data, seeds=seeds, dirpath=folder, progress=False)
+    options = {"dirpath": folder, "hold_out": setup.hold_out, "progress": False}
+    return repeat_fit(make_trainer, setup.module, setup.data, seeds=seeds, **options)
 
 
 def in_a_process(work: Callable[[], object]) -> int:

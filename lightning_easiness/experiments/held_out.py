@@ -12,9 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional.held_out import exact_share, held_out_part
+from lightning_easiness.functional._checks import is_number
+from lightning_easiness.functional.held_out import check_parts, exact_share, held_out_part
 from lightning_easiness.record.files import RecordFileError
-from lightning_easiness.record.layout import list_series, open_trained_on
+from lightning_easiness.record.layout import list_series, open_trained_on, read_run
 
 Given = float | Literal["folds"] | None  # the argument `hold_out`
 
@@ -27,6 +28,7 @@ class HoldOut:
     as in a job array, takes itself as its place and 0 as the key, as it is in a call with the seeds from 0 on.
     """
 
+    owner: str  # for error messages
     name: float | str  # as it is written into recipes
     share: Fraction
     places: dict[int, int]  # seed -> number of the run
@@ -47,13 +49,14 @@ class HoldOut:
                     f"The `hold_out` of {owner} is 'folds', which needs two seeds at least, and there is one: give all"
                     " seeds in one call, or for a job array of 5 hold_out=0.2 and one of the seeds 0 to 4 to each job."
                 )
-            return cls(f"{len(seeds)} folds", Fraction(1, len(seeds)), places, key)
-        if isinstance(hold_out, (bool, str)):
+            return cls(owner, f"{len(seeds)} folds", Fraction(1, len(seeds)), places, key)
+        if isinstance(hold_out, bool) or not is_number(hold_out) or not 0 < hold_out < 1:
+            way_out = f": {hold_out} % is {hold_out / 100:g}" if _is_percentage(hold_out) else ""
             raise ValueError(
                 f"The `hold_out` of {owner} must be a fraction of the examples in (0, 1), as 0.2, or 'folds'; got"
-                f" {hold_out!r}."
+                f" {hold_out!r}{way_out}."
             )
-        return cls(float(hold_out), exact_share(owner, "hold_out", hold_out), places, key)
+        return cls(owner, float(hold_out), exact_share(owner, "hold_out", hold_out), places, key)
 
     def part(self, seed: int, run: Path) -> Callable[[int], Tensor]:
         """Return the function from N to the part of a run, bool (N,): that on disk, if the run has begun."""
@@ -66,11 +69,16 @@ class HoldOut:
 
     def drawn(self, seed: int, num_examples: int) -> Tensor:
         """Return the part of a run that has not begun, bool (N,)."""
+        check_parts(self.owner, "hold_out", self.share, num_examples if self.among is None else len(self.among))
         if self.among is None:
             return held_out_part(num_examples, self.places[seed], self.share, seed=self.key)
         mask = torch.zeros(num_examples, dtype=torch.bool)
         mask[self.among[held_out_part(len(self.among), self.places[seed], self.share, seed=self.key)]] = True
         return mask
+
+
+def _is_percentage(hold_out: object) -> bool:
+    return isinstance(hold_out, (int, float)) and not isinstance(hold_out, bool) and 1 < hold_out < 100
 
 
 def recorded_part(run: Path) -> Tensor | None:
@@ -82,15 +90,23 @@ def recorded_part(run: Path) -> Tensor | None:
 
 
 def check_held_out(owner: str, hold_out: HoldOut | None, runs: Sequence[Path]) -> None:
-    """Raise a ValueError if runs on disk held out examples and this call does not, or the other way round."""
+    """Raise a ValueError if a run that has begun on disk holds out otherwise than this call."""
+    given = None if hold_out is None else hold_out.name
     for run in runs:
         if not run.is_dir() or not list_series(run):
             continue
-        is_held_out = recorded_part(run) is not None
-        if is_held_out != (hold_out is not None):
-            did = "holds out a part of the examples" if is_held_out else "trains on all examples"
-            given = None if hold_out is None else hold_out.name
+        known = _known_rule(run)
+        if known != given:
             raise ValueError(
-                f"Run '{run.name}' in '{run.parent}' {did}, but the `hold_out` of {owner} is {given!r} now: give the"
-                " same `hold_out` to go on, or another `dirpath`."
+                f"Run '{run.name}' in '{run.parent}' was begun with hold_out={known!r}, but the `hold_out` of {owner}"
+                f" is {given!r} now: give the same to go on, or another `dirpath`."
             )
+
+
+def _known_rule(run: Path) -> float | str | None:
+    """Return how a run on disk holds out, as in its recipe; None where it holds out nothing."""
+    with suppress(RecordFileError):
+        if recorded_part(run) is not None:
+            rule: float | str = (read_run(run).recipe or {}).get("hold_out") or "a part"
+            return rule
+    return None

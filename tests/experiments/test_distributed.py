@@ -12,8 +12,20 @@ from safetensors.torch import load_file
 
 from lightning_easiness import EasinessRecord, Threshold, ThresholdExamples, find_label_issues
 from lightning_easiness.experiments.halves import ARGUMENTS_FILE
+from lightning_easiness.functional import held_out_part
 from lightning_easiness.record.layout import is_complete
-from tests.distributed_experiments import EPOCHS, PERCENTILE, SEED, SEEDS, N, as_plain, make_trainer, protocol, still
+from tests.distributed_experiments import (
+    EPOCHS,
+    PERCENTILE,
+    SEED,
+    SEEDS,
+    N,
+    as_plain,
+    held_out_runs,
+    make_trainer,
+    protocol,
+    still,
+)
 from tests.processes import run_script
 from tests.small import NUM_CLASSES, Points, assert_identical, recorded
 
@@ -32,7 +44,7 @@ def start(folder: Path, *scenarios: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("two")
-    start(made, "still_weights", "learning", "refused", "compression")
+    start(made, "still_weights", "learning", "refused", "compression", "held_out")
     return made
 
 
@@ -126,3 +138,22 @@ def test_every_rank_keeps_the_same_after_stepwise_compression(folder: Path) -> N
     for name in ("first", "again"):
         assert all(torch.equal(one["kept"], expected) for one in left(folder, "compression", name))
     assert not list(folder.rglob(".tmp-*"))
+
+
+def test_every_rank_holds_out_the_same_and_trains_on_the_rest(folder: Path) -> None:
+    parts = torch.stack([held_out_part(N, place, 0.3, seed=SEEDS[0]) for place in (0, 1)])
+    left_by = left(folder, "held_out", "learning")
+    for one in left_by:
+        assert torch.equal(one["held_out"], parts)
+        assert_identical(one["probabilities"], left_by[0]["probabilities"])
+    for seed, part in zip(SEEDS, parts, strict=True):
+        seen = {tuple(row) for one in left_by for row in one["inputs"][str(seed)].tolist()}
+        assert seen == {tuple(row) for row in Points(N).x[~part].tolist()}
+    assert EasinessRecord.load(folder / "held_out" / "runs").trained_on.equal(~parts)
+
+
+def test_what_is_held_out_has_the_same_probabilities_in_one_process(folder: Path, tmp_path: Path) -> None:
+    alone = held_out_runs(tmp_path, lr=0.0)["probabilities"]
+    for one in left(folder, "held_out", "still"):
+        torch.testing.assert_close(one["probabilities"], alone, atol=2e-3, rtol=0, equal_nan=True)
+        assert torch.equal(one["probabilities"][:, 0].isnan(), ~one["held_out"].any(0))

@@ -140,11 +140,16 @@ def test_what_is_held_out_outlives_save_and_merge(two_fifths: Path, tmp_path: Pa
 # ------------------------------------------------------------------ what is refused
 
 
-@pytest.mark.parametrize("hold_out", [0, 1, 1.5, -0.2, True, "fold", float("nan"), 0.0001])
+@pytest.mark.parametrize("hold_out", [0, 1, -0.2, True, "fold", float("nan"), 1e-9, [0.2]])
 def test_what_is_no_share(tmp_path: Path, hold_out: Any) -> None:
     with pytest.raises(ValueError, match=r"^The `hold_out` of repeat_fit must be a fraction .*; got ") as caught:
         repeat(tmp_path, hold_out, make_module=never)
     assert str(caught.value).endswith(f"got {hold_out!r}.")
+
+
+def test_a_percentage_is_told_the_share(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"or 'folds'; got 20: 20 % is 0\.2\.$"):
+        repeat(tmp_path, 20, make_module=never)
 
 
 def test_folds_of_one_seed(tmp_path: Path) -> None:
@@ -165,10 +170,15 @@ def test_without_a_pass_over_the_training_examples(tmp_path: Path, probe: Any) -
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize(("before", "now"), [(0.4, None), (None, 0.4)])
+@pytest.mark.parametrize(("before", "now"), [(0.4, None), (None, 0.4), (0.4, 0.3), (0.4, "folds")])
 def test_runs_on_disk_that_held_out_otherwise(tmp_path: Path, before: Any, now: Any) -> None:
     repeat(tmp_path, before, (0,))
-    with pytest.raises(ValueError, match=r"^Run 'seed-0' in .* but the `hold_out` of repeat_fit is .* now: give the"):
+    given = "2 folds" if now == "folds" else now
+    message = (
+        f"Run 'seed-0' in '{tmp_path}' was begun with hold_out={before!r}, but the `hold_out` of repeat_fit is"
+        f" {given!r} now: give the same to go on, or another `dirpath`."
+    )
+    with pytest.raises(ValueError, match=whole(message)):
         repeat(tmp_path, now, (0, 1), make_module=never)
 
 
@@ -183,5 +193,5 @@ def test_a_record_of_runs_that_held_out_and_runs_that_did_not(tmp_path: Path, tw
 
 
 def test_too_few_examples(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"must leave each run examples to hold out and to train on; got 1/5 of 4 "):
+    with pytest.raises(ValueError, match=r"^The `hold_out` of repeat_fit must leave each run .*; got 1/5 of 4 "):
         repeat(tmp_path, 0.2, datamodule=lambda: loader(Points(4)))
