@@ -157,7 +157,9 @@ SETUPS = {
     "accumulation": Setup(options={"accumulate_grad_batches": 3}),
     "a part held out": Setup(data=lambda: loader(Points(augment=True)), hold_out=0.3),
     "a part held out of a selection": Setup(
-        data=lambda: EasinessDataModule(loader(Points(augment=True)), SampleEasinessTraining(early_epochs=1)),
+        data=lambda: EasinessDataModule(
+            loader(Points(augment=True)), SampleEasinessTraining(early_epochs=1, minimum=30)
+        ),
         hold_out=0.3,
     ),
     "max_steps": Setup(OneCycle, options={"max_steps": 24, "max_epochs": -1}),

@@ -145,7 +145,7 @@ def test_every_rank_holds_out_the_same_and_trains_on_the_rest(folder: Path) -> N
     left_by = left(folder, "held_out", "learning")
     for one in left_by:
         assert torch.equal(one["held_out"], parts)
-        assert_identical(one["probabilities"], left_by[0]["probabilities"])
+        assert torch.equal(one["probabilities"].nan_to_num(-1), left_by[0]["probabilities"].nan_to_num(-1))
     for seed, part in zip(SEEDS, parts, strict=True):
         seen = {tuple(row) for one in left_by for row in one["inputs"][str(seed)].tolist()}
         assert seen == {tuple(row) for row in Points(N).x[~part].tolist()}
