@@ -210,12 +210,26 @@ def as_good_as_cleanlab(row: Row) -> bool:
     return row["f1"] >= row["cleanlab f1"] - 0.005
 
 
+def memorises(row: Row) -> bool:
+    return row["net"] == "wide" and row["percent"] > 0
+
+
+def warned(row: Row) -> bool:
+    return row["memorised"]
+
+
+def not_warned(row: Row) -> bool:
+    return not row["memorised"]
+
+
 # sentence, ways, which cells it concerns, whether a cell meets it
 AIMS: list[tuple[str, tuple[str, ...], Callable[[Row], bool], Callable[[Row], bool]]] = [
     ("clean: at most 2 % called wrong", ("seeds",), is_clean, few),
     ("clean: at most 1 %, or two examples", ("third", "folds"), is_clean, very_few),
     ("from 5 % wrong: F1 within 0.05 of the best threshold", tuple(WAYS), is_wrong, near_best),
     ("from 5 % wrong: F1 at least cleanlab's, same probabilities", tuple(WAYS), is_wrong, as_good_as_cleanlab),
+    ("clean: no warning of memorised labels", tuple(WAYS), is_clean, not_warned),
+    ("memorised errors: a warning of them", tuple(WAYS), memorises, warned),
     ("the true share is in the interval", tuple(WAYS), has_interval, inside),
 ]
 
