@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
+from torch.utils.data import Subset, TensorDataset
 
 from lightning_easiness._utils.lightning import configured_optimizers, is_named
 from lightning_easiness._utils.plain import array_digest, class_name, digest, plain
@@ -17,6 +19,7 @@ from lightning_easiness.data.subset import num_examples, source_index, whole
 from lightning_easiness.scores import Scores
 
 _MOST_LAYERS = 256
+_LOOKED_AT = 64  # examples at each end
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _NO_HYPERPARAMETERS = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")
 _NO_SETTINGS = ("params", "param_names", "initial_lr")  # of a group of parameters
@@ -165,7 +168,20 @@ def _data(dataset: Any) -> dict[str, Any]:
     if dataset is None or not hasattr(whole(dataset), "__len__"):
         return {}
     source = source_index(dataset)
-    return {"num_examples": num_examples(dataset), "source_index": None if source is None else array_digest(source)}
+    return {
+        "num_examples": num_examples(dataset),
+        "source_index": None if source is None else array_digest(source),
+        "first_examples": _first_examples(whole(dataset)),
+    }
+
+
+def _first_examples(dataset: Any) -> list[str] | None:
+    """Return digests of the first and last examples of tensors in memory: reading other data may not be harmless."""
+    index = torch.arange(len(dataset))
+    index = torch.cat([index[:_LOOKED_AT], index[_LOOKED_AT:][-_LOOKED_AT:]])
+    while type(dataset) is Subset:
+        index, dataset = torch.as_tensor(dataset.indices, dtype=torch.int64)[index], dataset.dataset
+    return [array_digest(held[index]) for held in dataset.tensors] if type(dataset) is TensorDataset else None
 
 
 def _of_datamodule(datamodule: Any) -> dict[str, Any]:

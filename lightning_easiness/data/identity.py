@@ -10,38 +10,59 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_easiness.data.digest import FIRST_DIGEST
+
 UNKNOWN_TARGET = -1
 
 
 @dataclass(frozen=True, eq=False)
 class DataIdentity:
-    """A data set, identified by its length and its targets.
+    """A data set, identified by its length, its targets and its place in another data set.
 
     Attributes:
         num_examples: N.
         target: int64 `(N,)`, -1 where unknown; None if all are unknown. May be memory-mapped.
         known_fingerprint: The recorded fingerprint; None to compute it.
         source_index: Index of each example in the data set that this one is a part of, int64 `(N,)`: see
-            `data.subset.source_index`. None where it is a part of no other, or unknown. Not in the fingerprint.
+            `data.subset.source_index`. None where it is a part of no other, or unknown.
+        digest: A digest of each target that is no class index, int64 `(N,)`, -1 where unknown: see `data.digest`. None
+            if all are unknown.
     """
 
     num_examples: int
     target: Tensor | None = None
     known_fingerprint: str | None = None
     source_index: Tensor | None = None
+    digest: Tensor | None = None
 
     @classmethod
     def of_target(cls, target: Tensor) -> DataIdentity:
         """Return the identity for targets of any integer dtype and device, negative where unknown."""
         return cls(len(target), normal_target(target))
 
+    @classmethod
+    def of_steps(cls, num_examples: int, found: Tensor | None, source_index: Tensor | None) -> DataIdentity:
+        """Return the identity for what steps showed, int64 `(N,)`: class indices or digests, negative where unknown."""
+        if found is None or not bool((found >= 0).any()):
+            return cls(num_examples, source_index=source_index)
+        if int(found.max()) >= FIRST_DIGEST:
+            return cls(num_examples, digest=found, source_index=source_index)
+        return cls(num_examples, found, source_index=source_index)
+
     @cached_property
     def fingerprint(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 hash of the length and the targets."""
+        """First 16 hexadecimal digits of the SHA-256 hash of the length and the targets.
+
+        Where no target is a class index, it is of their digests too, else of the source indices.
+        """
         if self.known_fingerprint is not None:
             return self.known_fingerprint
         digest = hashlib.sha256(self.num_examples.to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(normal_target(self.known_target).numpy(), dtype="<i8").data)
+        columns = [normal_target(self.known_target)]
+        if self.target is None:
+            columns += [column for column in (self.digest, self.source_index) if column is not None][:1]
+        for column in columns:
+            digest.update(np.ascontiguousarray(column.numpy(), dtype="<i8").data)
         return digest.hexdigest()[:16]
 
     @property
@@ -66,45 +87,54 @@ class DataIdentity:
 
     def merged(self, other: DataIdentity) -> DataIdentity:
         """Return the identity with what is known to either of the two; itself if the other adds nothing."""
-        target = self._merged_target(other)
+        is_same = self._has_fingerprint_of(other)
+        target = self.target if is_same else _merged(self.target, other.target)
+        digest = self.digest if is_same else _merged(self.digest, other.digest)
         source = other.source_index if self.source_index is None else self.source_index
         for one in (self, other):
-            if target is one.target and source is one.source_index:
+            if target is one.target and source is one.source_index and digest is one.digest:
                 return one
-        known = next((one.known_fingerprint for one in (self, other) if target is one.target), None)
-        return DataIdentity(self.num_examples, target, known, source)
-
-    def _merged_target(self, other: DataIdentity) -> Tensor | None:
-        if other.target is None or self._has_target_of(other):
-            return self.target
-        if self.target is None:
-            return other.target
-        if not bool(((self.target < 0) & (other.target >= 0)).any()):
-            return self.target
-        return torch.where(self.target >= 0, self.target, other.target)
-
-    def _has_target_of(self, other: DataIdentity) -> bool:
-        """Return whether both have the same targets, without reading them if possible."""
-        if self.target is None or other.target is None:
-            return self.target is other.target
-        if self.known_fingerprint is not None and self.known_fingerprint == other.known_fingerprint:
-            return True  # without reading memory-mapped targets
-        return self.target.dtype == other.target.dtype and torch.equal(self.target, other.target)
+        held = (one for one in (self, other) if target is one.target and digest is one.digest)
+        known = next((one.known_fingerprint for one in held if target is not None or digest is not None), None)
+        return DataIdentity(self.num_examples, target, known, source, digest)
 
     def difference(self, other: DataIdentity) -> str | None:
         """Return why two identities cannot be of the same data set, "the first" and "the second"; None if they can."""
         if self.num_examples != other.num_examples:
             return f"the first has {self.num_examples} examples and the second {other.num_examples}"
-        if self.target is None or other.target is None or self._has_target_of(other):
-            return None
-        differ = (self.target != other.target) & (self.target >= 0) & (other.target >= 0)
-        if not bool(differ.any()):
-            return None
-        example = int(differ.nonzero()[0])
-        return (
-            f"example {example} has target {int(self.target[example])} in the first and {int(other.target[example])} in"
-            f" the second ({int(differ.sum())} of {self.num_examples} differ)"
-        )
+        pairs = [(self.source_index, other.source_index, "is item {} of its source in the first and {} in the second")]
+        if not self._has_fingerprint_of(other):
+            pairs += [
+                (self.target, other.target, "has target {} in the first and {} in the second"),
+                (self.digest, other.digest, "has another target in the first than in the second"),
+            ]
+        return next((found for pair in pairs if (found := _different(*pair)) is not None), None)
+
+    def _has_fingerprint_of(self, other: DataIdentity) -> bool:
+        """Return whether both have the same targets by their recorded fingerprints, without reading them."""
+        return self.known_fingerprint is not None and self.known_fingerprint == other.known_fingerprint
+
+
+def _merged(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Return a column with what either of two knows; the first if the other adds nothing."""
+    if other is None or one is None:
+        return other if one is None else one
+    if one is other or torch.equal(one, other):  # the usual case, faster
+        return one
+    adds = (one < 0) & (other >= 0)
+    return torch.where(one >= 0, one, other) if bool(adds.any()) else one
+
+
+def _different(one: Tensor | None, other: Tensor | None, how: str) -> str | None:
+    """Return where two columns that are known to both differ, and how; None if nowhere."""
+    if one is None or other is None or one is other or torch.equal(one, other):
+        return None
+    differ = (one != other) & (one >= 0) & (other >= 0)
+    if not bool(differ.any()):
+        return None
+    example = int(differ.nonzero()[0])
+    what = how.format(int(one[example]), int(other[example]))
+    return f"example {example} {what} ({int(differ.sum())} of {len(one)} differ)"
 
 
 def normal_target(target: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_easiness.data.digest import DIGEST, kept_digest
 from lightning_easiness.observe.tasks import ONLINE_FIELDS, PREDICTION
 
 _UNITS = 2**20  # in a probability of 1
@@ -62,6 +63,7 @@ class EpochSums(StepList):
     def totals(self) -> tuple[Tensor, Tensor]:
         """Return sums (F + 1, N), float64, of the fields `names` and of the times seen, and targets (N,), on the CPU.
 
+        Targets that are no class indices are digests of them: see `data.digest`.
         A field that was not recorded is zero; the target of an example that was not seen is -1.
         """
         sums = torch.zeros(len(self.names) + 1, self.num_examples, dtype=torch.float64)
@@ -74,6 +76,8 @@ class EpochSums(StepList):
             sums[-1].index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
             if "target" in values:
                 target[index] = torch.cat(values["target"]).cpu()
+            elif DIGEST in values:
+                target[index] = kept_digest(torch.cat(values[DIGEST]))
         return sums, target
 
     def last_classes(self) -> Tensor:

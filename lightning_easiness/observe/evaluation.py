@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from lightning_easiness._utils.lightning import as_validation, is_named, num_steps, on_device, trial_batches
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
+from lightning_easiness.data.digest import DIGEST, with_digest
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import IndexedBatch
 from lightning_easiness.data.observation import HeldOutProbabilities, Observation
@@ -37,7 +38,11 @@ from lightning_easiness.observe.tasks import (
 
 Pattern = Callable[[Any], Any]
 
-_COLUMN_TYPES = {"target": torch.int64, PREDICTION: torch.int32}  # float32 otherwise; no int16, which some cannot add
+_COLUMN_TYPES = {
+    "target": torch.int64,
+    DIGEST: torch.int64,
+    PREDICTION: torch.int32,
+}  # float32 otherwise; no int16, which some cannot add
 
 
 class EvaluationPass:
@@ -135,7 +140,7 @@ class EvaluationPass:
             prediction = self._reader.prediction(output)
             task = self._task_of(prediction, target, size)
             fields = PROBE_FIELDS if self._rows is None or pattern is not None else (*PROBE_FIELDS, PROBABILITIES)
-            observed[series] = task.observe(prediction, target, size, fields=fields)
+            observed[series] = with_digest(task.observe(prediction, target, size, fields=fields), target, size)
         return observed
 
     def _task_of(self, prediction: Any, target: Any, size: int) -> Task:
@@ -146,13 +151,13 @@ class EvaluationPass:
 
     def _observation(self, trainer: Trainer, series: str, columns: dict[str, Tensor], epoch: int | None) -> Observation:
         fields = _reduced(trainer, columns)
-        target = fields.pop("target", None)
+        target, digest = fields.pop("target", None), fields.pop(DIGEST, None)
         observation = Observation(
             series=series,
             step=num_steps(trainer),
             epoch=trainer.current_epoch if epoch is None else epoch,
             fields=fields,
-            identity=DataIdentity(len(self.dataset), target, source_index=self._source_index),
+            identity=DataIdentity(len(self.dataset), target, source_index=self._source_index, digest=digest),
             num_classes=self.task.num_classes if self.task is not None else None,
             loss_name=self.task.loss_name if self.task is not None else self._reader.loss_name,
         )
@@ -171,7 +176,7 @@ def _write(columns: dict[str, Tensor], start: int | None, values: dict[str, Tens
 
 def _reduced(trainer: Trainer, columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """Add up over the processes, in a fixed order of names, so that all processes do the same."""
-    named = [name for name in (*PROBE_FIELDS, PREDICTION, "target") if name in columns]
+    named = [name for name in (*PROBE_FIELDS, PREDICTION, "target", DIGEST) if name in columns]
     fields = {name: trainer.strategy.reduce(columns[name], reduce_op="sum").cpu() for name in named}
     if "correct" in fields:
         fields["correct"] = fields["correct"] > 0

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lightning_easiness._utils.lightning import batch_is_finished, num_steps, takes_dataloader_iter
+from lightning_easiness.data.digest import with_digest
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import check_index, lost_indices
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
@@ -117,13 +118,12 @@ class OnlineObserver:
         self._sums.clear()
         self._restored = None
         known = ("loss", "count") if self._num_classes is None else means
-        known_target = target if bool((target >= 0).any()) else None
         observation = Observation(
             series=SERIES,
             step=num_steps(self._trainer),
             epoch=epoch,
             fields={name: means[name] for name in known},
-            identity=DataIdentity(self.num_examples, known_target, source_index=self._source_index),
+            identity=DataIdentity.of_steps(self.num_examples, target, self._source_index),
             num_classes=self._num_classes,
             loss_name=self._reader.loss_name,
         )
@@ -196,7 +196,7 @@ class OnlineObserver:
             observed = self._task.observe(prediction, target, len(index), fields=self._asked)
         if self._probabilities is not None:
             self._probabilities.add(index, _taken_probabilities(observed))
-        self._sums.add(index, observed)
+        self._sums.add(index, with_digest(observed, target, len(index), of_step=True))
 
     def _reduced(self, values: Tensor, reduce_op: str = "sum") -> Tensor:
         """Return the sum or "max" over all processes; some devices, which are always alone, have no float64."""

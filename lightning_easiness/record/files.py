@@ -42,6 +42,7 @@ _DTYPES = {
     **FIELDS,
     "target": torch.int64,
     "source_index": torch.int64,
+    "digest": torch.int64,
     "probabilities": torch.float16,
     "trained_on": torch.bool,
     "held_out": torch.bool,
@@ -69,7 +70,7 @@ _ARRAYS = {
     TRAINED_ON: ("trained_on", "held_out"),
     HELD_OUT_PROBABILITIES: ("probabilities", "example"),
 }
-_OPTIONAL = {TARGETS: ("source_index",)}
+_OPTIONAL = {TARGETS: ("source_index", "digest")}
 _TEMPORARY_PREFIX = ".tmp-"
 
 

@@ -142,8 +142,9 @@ def open_checkpoint(path: Path) -> ArrayFile:
 def read_identity(run_dir: Path, series: str) -> DataIdentity:
     """Map the targets of one series of a run; raise a RecordFileError if their file is missing or bad."""
     file = ArrayFile.open(targets_path(run_dir, series), TARGETS)
-    source_index = file.read("source_index") if "source_index" in file.fields else None
-    return DataIdentity(file.num_examples, file.read("target"), file.fingerprint, source_index)
+    source_index, digest = (file.read(name) if name in file.fields else None for name in ("source_index", "digest"))
+    target = file.read("target") if digest is None else None
+    return DataIdentity(file.num_examples, target, file.fingerprint, source_index, digest)
 
 
 def open_probabilities(run_dir: Path) -> ArrayFile:

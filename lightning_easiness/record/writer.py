@@ -254,8 +254,8 @@ class RunWriter:
                 return known
         header = {"num_examples": merged.num_examples, "fingerprint": merged.fingerprint}
         arrays = {"target": merged.known_target}
-        if merged.source_index is not None:
-            arrays["source_index"] = merged.source_index
+        optional = {"source_index": merged.source_index, "digest": merged.digest}
+        arrays |= {name: column for name, column in optional.items() if column is not None}
         write_arrays(path, TARGETS, arrays, header)
         return merged
 
