@@ -1,6 +1,7 @@
 """Measures how long it takes to write, open and score a record, and how large it is.
 
-Writing a checkpoint should take at most 0.3 s however many there are already, and opening the record at most 0.2 s:
+Writing a checkpoint should take at most 0.3 s however many there are already, and opening the record at most 0.2 s.
+What predictions cost is measured by a second run without them, whose checkpoints are written in turn with the first's:
 
     python examples/benchmarks/record_size.py --examples 1280000 --checkpoints 90
 """
@@ -19,6 +20,7 @@ from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.record.writer import RunWriter
 
+NUM_CLASSES = 1000
 WRITE_TARGET = 0.3  # seconds
 OPEN_TARGET = 0.2
 
@@ -33,22 +35,27 @@ def make_fields(num_examples: int, generator: torch.Generator) -> dict[str, Tens
         "margin": margin,
         "sample_easiness": draw[0],
         "el2n": draw[1],
+        "prediction": torch.randint(0, NUM_CLASSES, (num_examples,), generator=generator).short(),
     }
 
 
-def write_record(dirpath: Path, num_examples: int, num_checkpoints: int) -> list[float]:
-    """Write one run, and return the seconds of each checkpoint."""
+def write_record(dirpath: Path, num_examples: int, num_checkpoints: int) -> tuple[list[float], list[float]]:
+    """Write one run, and in turn one without predictions elsewhere; return the seconds of each checkpoint of both."""
     generator = torch.Generator().manual_seed(0)
-    identity = DataIdentity(num_examples, torch.randint(0, 1000, (num_examples,), generator=generator))
-    seconds = []
-    with RunWriter(dirpath, "seed-0", seed=0) as writer:
+    identity = DataIdentity(num_examples, torch.randint(0, NUM_CLASSES, (num_examples,), generator=generator))
+    seconds: tuple[list[float], list[float]] = ([], [])
+    with RunWriter(dirpath / "runs", "seed-0", seed=0) as whole, RunWriter(dirpath / "without", "seed-0") as without:
         for checkpoint in range(num_checkpoints):
             fields = make_fields(num_examples, generator)
-            begin = time.perf_counter()
-            step = 5000 * (checkpoint + 1)
-            writer.append(Observation("train-probe", step, checkpoint, fields, identity, num_classes=1000))
-            seconds.append(time.perf_counter() - begin)
-        writer.complete()
+            fewer = {name: values for name, values in fields.items() if name != "prediction"}
+            turns = [(whole, fields, seconds[0]), (without, fewer, seconds[1])]
+            for writer, shown, times in turns if checkpoint % 2 else reversed(turns):
+                step = 5000 * (checkpoint + 1)
+                observation = Observation("train-probe", step, checkpoint, shown, identity, num_classes=NUM_CLASSES)
+                begin = time.perf_counter()
+                writer.append(observation)
+                times.append(time.perf_counter() - begin)
+        whole.complete()
     return seconds
 
 
@@ -67,7 +74,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.dirpath) as folder:
         dirpath = Path(folder)
         memory_before = peak_memory_mib()
-        writing = write_record(dirpath, arguments.examples, arguments.checkpoints)
+        writing, fewer = write_record(dirpath, arguments.examples, arguments.checkpoints)
+        dirpath /= "runs"
         size = sum(path.stat().st_size for path in dirpath.rglob("*") if path.is_file())
         memory_written = peak_memory_mib()
         opening = statistics.median(time_loading(dirpath) for _ in range(5))
@@ -84,6 +92,8 @@ def main() -> None:
     print(f"write, median checkpoint   {statistics.median(writing):8.3f} s   target {WRITE_TARGET} s")
     print(f"write, last checkpoint     {writing[-1]:8.3f} s")
     print(f"write, slowest checkpoint  {max(writing):8.3f} s")
+    ratio = statistics.median(a / b for a, b in zip(writing, fewer, strict=True))
+    print(f"with / without predictions {ratio:8.3f}    median of the pairs; without {statistics.median(fewer):.3f} s")
     each = size / arguments.checkpoints / arguments.examples
     print(f"on disk                    {size / 1e9:8.3f} GB  {each:.2f} bytes per example and checkpoint")
     print(f"open, median of 5          {opening:8.4f} s   target {OPEN_TARGET} s")
