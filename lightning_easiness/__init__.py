@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning_easiness.experiments.compression import StepwiseCompression
     from lightning_easiness.experiments.repeats import repeat_fit
     from lightning_easiness.experiments.threshold_runs import ThresholdExamples, ThresholdRuns
+    from lightning_easiness.labels.counted import Contradicted, HeldOut
     from lightning_easiness.labels.find import find_label_issues
     from lightning_easiness.labels.grid import suspects_grid, write_suspects
     from lightning_easiness.labels.rules import Confident, Gap, Hardest, Mixture, Refine, Threshold
@@ -43,6 +44,7 @@ _HOMES = {  # module -> the names that it has
     "experiments.compression": ("StepwiseCompression",),
     "experiments.repeats": ("repeat_fit",),
     "experiments.threshold_runs": ("ThresholdExamples", "ThresholdRuns"),
+    "labels.counted": ("Contradicted", "HeldOut"),
     "labels.find": ("find_label_issues",),
     "labels.grid": ("suspects_grid", "write_suspects"),
     "labels.rules": ("Confident", "Gap", "Hardest", "Mixture", "Refine", "Threshold"),
@@ -67,12 +69,14 @@ __all__ = [
     "Ablation",
     "BatchReader",
     "Confident",
+    "Contradicted",
     "EasinessCallback",
     "EasinessDataModule",
     "EasinessRecord",
     "ExpectedSampleEasinessError",
     "Gap",
     "Hardest",
+    "HeldOut",
     "Keep",
     "LabelIssues",
     "MatchingRate",

@@ -164,7 +164,9 @@ def compare(
 def issues(
     source: Source,
     *,
-    rule: Annotated[float | str | None, "confident, mixture, gap or threshold, or a fraction such as 0.05"] = None,
+    rule: Annotated[
+        float | str | None, "held_out, threshold, contradicted, confident, mixture, gap, or a fraction"
+    ] = None,
     percentile: Annotated[float | None, "percentile of the rule threshold"] = None,
     num_suspects: Annotated[int | None, "flag exactly this number"] = None,
     refine: Annotated[Literal["easy", "hard"] | None, "keep only flags with this level of sample easiness"] = None,
@@ -193,7 +195,7 @@ def issues(
     if class_names is not None:
         class_namer(class_names, found.given)  # raises for too few names
         found = replace(found, class_names=tuple(class_names))
-    print(f"{found.explanation}\n{len(found.flagged):,} of {len(found):,} labels are called wrong.\n")
+    print(f"{found.explanation}\n{len(found.flagged):,} of {len(found):,} labels are flagged.\n")
     print(rows_as_text(found.head(head).to_pandas()))
     if output is not None:
         write_table(found.to_pandas(), output)
@@ -317,7 +319,15 @@ def _label_rule(name: float | str | None, percentile: float | None, num_suspects
     if isinstance(name, float):
         check_fraction("rule", name, rows="--num-suspects")
         return easiness.Hardest(name)
-    rules = {rule.name: rule for rule in (easiness.Confident, easiness.Mixture, easiness.Gap, easiness.Threshold)}
+    known = (
+        easiness.HeldOut,
+        easiness.Threshold,
+        easiness.Contradicted,
+        easiness.Confident,
+        easiness.Mixture,
+        easiness.Gap,
+    )
+    rules: dict[str, Any] = {rule.name: rule for rule in known}
     if name not in rules:
         raise ValueError(f"--rule must be {', '.join(rules)}, or a fraction such as 0.05; got '{name}'.")
     return rules[name](**_given(percentile=percentile))

@@ -15,6 +15,13 @@ from lightning_easiness.functional.agreement import (
     rank_correlation,
     split_half_agreement,
 )
+from lightning_easiness.functional.contradiction import (
+    Contradiction,
+    TieGap,
+    confidently_contradicted,
+    contradicted_beyond_slowness,
+    gap_at_tie,
+)
 from lightning_easiness.functional.dynamics import (
     area_under_loss,
     area_under_margin,
@@ -81,7 +88,9 @@ from lightning_easiness.functional.targets import (
 )
 
 __all__ = [
+    "Contradiction",
     "ThresholdComparison",
+    "TieGap",
     "TwoGroups",
     "ablate",
     "area_under_loss",
@@ -89,6 +98,8 @@ __all__ = [
     "compare_to_thresholds",
     "confidence",
     "confident_joint",
+    "confidently_contradicted",
+    "contradicted_beyond_slowness",
     "correctness",
     "corrupt_labels",
     "count_easiness",
@@ -106,6 +117,7 @@ __all__ = [
     "flag_by_threshold",
     "forgetting_events",
     "fraction_to_count",
+    "gap_at_tie",
     "generalization_gap",
     "hardest",
     "held_out_part",

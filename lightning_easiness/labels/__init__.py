@@ -1,1 +1,1 @@
-"""Label errors: where scores come from, the rules that call labels wrong, and the table of them."""
+"""Label errors: where scores come from, the rules that flag labels, and the table of them."""

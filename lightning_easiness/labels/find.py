@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,14 @@ from torch import Tensor
 from lightning_easiness import functional
 from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.experiments.halves import complete_runs, half_folders, protocol_folder
-from lightning_easiness.labels.rules import Confident, Decision, Mixture, Refine, Rule, Threshold
+from lightning_easiness.labels.counted import Contradicted, HeldOut
+from lightning_easiness.labels.rules import Confident, Decision, Gap, Mixture, Refine, Rule, Threshold
 from lightning_easiness.labels.sources import LabelScores, Source, SourceReader
 from lightning_easiness.labels.table import LabelIssues
-from lightning_easiness.labels.threshold import combine_runs
+from lightning_easiness.labels.threshold import are_of_protocol, combine_runs
 from lightning_easiness.labels.warnings import warn_of_classes, warn_of_memorised_labels, warn_of_unknown_scores
+
+_NAMES = {each.name: each.__name__ for each in (HeldOut, Threshold, Contradicted, Confident, Mixture, Gap)}
 
 
 @refuse_renamed(
@@ -42,18 +44,18 @@ def find_label_issues(
 ) -> LabelIssues:
     """Find probable label errors from the training record.
 
-    Each rule states its assumption: `Confident()`, `Mixture()`, `Gap()`, `Threshold()`, and `Hardest(0.05)` or
-    `Hardest(50)`, which flags exactly the given number. The first three never flag a label that the model preferred to
-    all others: no example with an area under the margin (or margin) above 0, or with a normalized margin above 0.5.
+    Each rule states its assumption: `HeldOut()`, `Threshold()`, `Contradicted()`, `Confident()`, `Mixture()`, `Gap()`,
+    and `Hardest(0.05)` or `Hardest(50)`, which flags exactly the given number. `Confident`, `Mixture` and `Gap` never
+    flag a label that the model preferred to all others: no example with an area under the margin (or margin) above 0,
+    or with a normalized margin above 0.5.
 
     Args:
         record: A record; scores; the folder that EasinessCallback wrote (scores of the whole training, such as the
-            area under the margin, use its online series, others the evaluation pass); or for `rule=Threshold()` the
-            folder that ThresholdRuns wrote, or a list of records or folders, one per run of the protocol.
-        rule: None for `Confident()` or `Mixture()`, whichever flags more labels, since each has a weakness: the first
-            misses memorised labels, the second a group that overlaps with the rest. It is always `Confident()` for a
-            score that has no value at which the given label ties with another, and always `Mixture()` without
-            averaged probabilities.
+            area under the margin, use its online series, others the evaluation pass); or the folder that ThresholdRuns
+            wrote, or a list of records or folders, one per run of the protocol.
+        rule: None for what can be trusted most: `HeldOut()` where runs held labels out (`repeat_fit(...,
+            hold_out="folds")`), `Threshold()` for the runs of ThresholdRuns, and else `Contradicted()`. Where they
+            cannot tell, nothing is flagged, and `explanation` says so.
         score: Name of a registered score that ranks difficulty; or "self_confidence" or "normalized_margin", which are
             computed from averaged probabilities: `probabilities`, or those of the record. None for the given scores
             themselves, for "area_under_margin" with the threshold rule, and else for "weighted_area_under_margin",
@@ -70,7 +72,7 @@ def find_label_issues(
     Returns:
         The table. Examples that were never seen, had NaN losses, or were threshold examples in each run are only in its
         `unseen`, and a `UserWarning` gives their number. Another warning names classes in which most labels are
-        flagged, as these may just be rare or hard classes.
+        flagged, as these may just be rare or hard classes, and another says where most flagged labels were memorised.
 
     Raises:
         TypeError: If `record`, `rule` or `refine` has the wrong type.
@@ -86,6 +88,9 @@ def find_label_issues(
         tensor([60, 61, 62, 63])
     """
     _check_types(rule, refine)
+    sources: list[Any] = list(record) if isinstance(record, Sequence) and not isinstance(record, str) else [record]
+    if rule is None and are_of_protocol(sources):
+        rule = Threshold()
     reader = SourceReader(
         score=score,
         checkpoint=checkpoint,
@@ -94,10 +99,10 @@ def find_label_issues(
         seed=seed,
         of_protocol=isinstance(rule, Threshold),
     )
-    found = _read(reader, record)
+    found = _read(reader, sources)
     labels = combine_runs(found, rule.percentile, target) if isinstance(rule, Threshold) else found[0]
     labels = labels.with_labels(target)
-    decision = _decide_by_default(labels) if rule is None else rule.decide(labels)
+    decision = _default(labels) if rule is None else rule.decide(labels)
     if refine is not None:
         decision = refine.apply(decision)
     warn_of_unknown_scores(decision)
@@ -108,9 +113,12 @@ def find_label_issues(
 def _check_types(rule: object, refine: object) -> None:
     """Raise a TypeError that suggests a correction, unless `rule` is a Rule and `refine` a Refine."""
     if rule is not None and not isinstance(rule, Rule):
-        way_out = "give Confident(), Mixture(), Gap(), Threshold(), Hardest(0.05) or None; a score is given as `score=`"
-        if rule in ("confident", "mixture", "gap", "threshold"):
-            way_out = f"give `rule={str(rule).capitalize()}()`"
+        way_out = (
+            "give HeldOut(), Threshold(), Contradicted(), Confident(), Mixture(), Gap(), Hardest(0.05) or None; a "
+            "score is given as `score=`"
+        )
+        if isinstance(rule, str) and rule in _NAMES:
+            way_out = f"give `rule={_NAMES[rule]}()`"
         elif isinstance(rule, type) and issubclass(rule, Rule):
             way_out = f"give an object, `rule={rule.__name__}()`"
         elif isinstance(rule, Real):
@@ -121,9 +129,8 @@ def _check_types(rule: object, refine: object) -> None:
         raise TypeError(f"The `refine` of find_label_issues must be a Refine; got {refine!r}: give `{way_out}`.")
 
 
-def _read(reader: SourceReader, record: Source | Sequence[Source]) -> list[LabelScores]:
+def _read(reader: SourceReader, sources: list[Any]) -> list[LabelScores]:
     """Read the source, or the runs of the threshold protocol: from their common folder, or from one source each."""
-    sources: list[Any] = list(record) if isinstance(record, Sequence) and not isinstance(record, str) else [record]
     if len(sources) != 1 and not (reader.of_protocol and sources):
         raise ValueError(
             f"The `record` of find_label_issues must be one, but for rule=Threshold(); got {len(sources)}: put runs "
@@ -136,22 +143,9 @@ def _read(reader: SourceReader, record: Source | Sequence[Source]) -> list[Label
     return [reader.read(source) for source in sources]
 
 
-def _decide_by_default(labels: LabelScores) -> Decision:
-    """Decide by the default rule that flags the most labels; the first one if equal."""
-    labelled = (labels.given >= 0) & labels.known
-    stale = labels.ends_early and not labels.probabilities_given
-    rules: list[Rule] = [Mixture()]
-    if labels.probabilities is not None and not stale and bool(labelled.any()):
-        # without a limit a mixture may flag most labels while the model has learnt little
-        rules = [Confident()] if labels.tie is None else [Confident(), Mixture()]
-    decisions = [rule.decide(labels) for rule in rules]
-    most = max(decisions, key=lambda decision: int(decision.flagged.sum()))
-    others = "".join(
-        f" Rule '{decision.rule}' would call {int(decision.flagged.sum())} wrong, which is not more."
-        for decision in decisions
-        if decision is not most
-    )
-    decision = replace(most, explanation=most.explanation + others)
+def _default(labels: LabelScores) -> Decision:
+    """Decide by the runs that held labels out, where there are any, and else by what the model contradicts."""
+    decision = (Contradicted() if labels.held_out is None else HeldOut()).decide(labels)
     warn_of_memorised_labels(decision)
     return decision
 
@@ -174,6 +168,7 @@ def _table(decision: Decision) -> LabelIssues:
     if labels.probabilities is not None:
         suggested = functional.suggest_labels(labels.probabilities, given)
     predicted = torch.full_like(given, -1) if scores.prediction is None else scores.prediction.cpu()
+    slow = torch.zeros_like(labels.known) if labels.learnt is None else labels.learnt
     posterior = torch.full_like(labels.values, torch.nan) if decision.posterior is None else decision.posterior
     return LabelIssues(
         index=order,
@@ -184,10 +179,12 @@ def _table(decision: Decision) -> LabelIssues:
         spread=scores.spread[order],
         posterior=posterior[order],
         is_issue=decision.flagged[order],
+        is_slow=(decision.flagged & slow)[order],
         unseen=(~labels.known).nonzero()[:, 0],
         threshold=decision.threshold,
         rule=decision.rule,
         estimated_share=decision.share,
+        estimated_interval=decision.interval,
         score_name=scores.name,
         higher_is_easier=scores.higher_is_easier,
         num_examples=len(given),

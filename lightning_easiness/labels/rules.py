@@ -33,17 +33,18 @@ class Decision:
     explanation: str
     threshold: float  # the easiest flagged score
     share: float = math.nan  # estimated fraction of label errors among the labels with a score
+    interval: tuple[float, float] = (math.nan, math.nan)  # in which that fraction is likely to be
     posterior: Tensor | None = None  # probability of a label error (N,)
 
 
 class Rule(ABC):
-    """A rule that decides which labels are wrong."""
+    """A rule that decides which labels are flagged."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def decide(self, labels: LabelScores) -> Decision:
-        """Decide which labels are wrong."""
+        """Decide which labels are flagged."""
 
     def _decision(self, labels: LabelScores, flagged: Tensor, explanation: str, **about: Any) -> Decision:
         about = {"threshold": labels.easiest(flagged), **about}
@@ -73,13 +74,14 @@ class Confident(Rule):
             )
         shares = functional.estimate_wrong_share(opposed, labels.given.masked_fill(~labelled, -1))
         share = float(shares[labels.given[labelled]].mean())
-        flagged = _hardest(labels, math.floor(share * int(labelled.sum()) + 0.5))
+        flagged = hardest(labels, math.floor(share * int(labelled.sum()) + 0.5))
         if labels.lead is not None:
             flagged &= labels.lead <= 0
         explanation = (
             f"{100 * share:.1f} % of labels are estimated to be wrong, by confident learning from averaged "
             "probabilities, which also counts what the model confuses and misses what it has soon memorised; as many "
-            f"are called wrong, the hardest by {labels.scores.name}{_bound(labels)}: {int(flagged.sum())} examples"
+            f"are flagged, the hardest by {labels.scores.name}{_bound(labels)}: {int(flagged.sum())} examples"
+            f"{_fewer(labels, share, int(flagged.sum()))}"
         )
         return self._decision(labels, flagged, explanation, share=share)
 
@@ -105,29 +107,38 @@ class _TwoGroups(Rule):
     assumption: ClassVar[str]
     split: ClassVar[Callable[..., functional.TwoGroups]]
     gives_posterior: ClassVar[bool] = False
+    refuses_majority: ClassVar[bool] = False
 
     @override
     def decide(self, labels: LabelScores) -> Decision:
         values = labels.values
         groups = self.split(values, higher_is_easier=labels.scores.higher_is_easier, limit=labels.tie)
-        number, share = int(groups.flagged.sum()), f"{100 * float(groups.share):.1f} % of labels"
-        found = "; no such group was found"
-        if number:
-            limit = f"{labels.scores.name} of {float(groups.threshold):.4g} or harder, {number} examples"
-            found = f": {limit}; {share} are estimated to be wrong"
-        elif float(groups.share) > 0:
-            found = (
-                f"; such a group was found, {share}, but all of it is beyond that: where wrong labels were memorised, "
-                "an earlier `checkpoint` shows more"
-            )
+        if self.refuses_majority and float(groups.share) > 0.5:
+            return self._refused(labels, float(groups.share))
         return self._decision(
             labels,
             groups.flagged & labels.may_be_wrong,
-            f"{self.assumption}{_bound(labels)}{found}",
+            f"{self.assumption}{_bound(labels)}{self._found(labels, groups)}",
             threshold=float(groups.threshold),
             share=float(groups.share),
             posterior=groups.posterior.to(values.dtype) if self.gives_posterior else None,
         )
+
+    def _found(self, labels: LabelScores, groups: functional.TwoGroups) -> str:
+        number, share = int(groups.flagged.sum()), f"{100 * float(groups.share):.1f} % of labels"
+        if number:
+            limit = f"{labels.scores.name} of {float(groups.threshold):.4g} or harder, {number} examples"
+            return f": {limit}; {share} are estimated to be wrong{_fewer(labels, float(groups.share), number)}"
+        if float(groups.share) > 0:
+            return (
+                f"; such a group was found, {share}, but all of it is beyond that: where wrong labels were memorised, "
+                "an earlier `checkpoint` shows more"
+            )
+        return "; no such group was found"
+
+    def _refused(self, labels: LabelScores, share: float) -> Decision:
+        reason = f"; but {100 * share:.1f} % of labels belong to it, the majority, so nothing is flagged"
+        return self._decision(labels, torch.zeros_like(labels.known), f"{self.assumption}{reason}")
 
 
 @dataclass(frozen=True)
@@ -135,16 +146,18 @@ class Mixture(_TwoGroups):
     """Flags the harder of two Gaussian components of the score; see `functional.split_by_mixture`.
 
     Assumes that the scores of correct labels and of label errors are each Gaussian. Flags too many if clean examples
-    are skewed towards hard. Needs no second training. A label that the model prefers to all others is never flagged.
+    are skewed towards hard, and nothing if most examples belong to the harder component. Needs no second training. A
+    label that the model prefers to all others is never flagged.
     """
 
     name: ClassVar[str] = "mixture"
     assumption: ClassVar[str] = (
         "wrong labels are assumed to be the harder of two Gaussian components, and what belongs to it with a "
-        "probability of 1/2 or more is called wrong"
+        "probability of 1/2 or more is flagged"
     )
     split = staticmethod(functional.split_by_mixture)
     gives_posterior: ClassVar[bool] = True
+    refuses_majority: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -215,7 +228,7 @@ class Threshold(Rule):
             way_out = "take another rule, as rule=Confident() on a run without threshold examples"
         warn_user(
             f"The threshold, percentile={self.percentile:g} of {number} threshold examples, is decided by the easiest "
-            f"of them alone, so how many labels are called wrong is a matter of chance: {way_out}."
+            f"of them alone, so how many labels are flagged is a matter of chance: {way_out}."
         )
 
 
@@ -250,8 +263,8 @@ class Hardest(Rule):
         count = self.amount
         if not isinstance(count, Integral):
             count = functional.fraction_to_count(float(count), int(labels.known.sum()))
-        explanation = f"the {count} hardest are called wrong, as many as were asked for"
-        return self._decision(labels, _hardest(labels, count), explanation)
+        explanation = f"the {count} hardest are flagged, as many as were asked for"
+        return self._decision(labels, hardest(labels, count), explanation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,7 +309,7 @@ class Refine:
         return replace(decision, flagged=flagged, threshold=labels.easiest(flagged), explanation=explanation)
 
 
-def _hardest(labels: LabelScores, count: int) -> Tensor:
+def hardest(labels: LabelScores, count: int) -> Tensor:
     """Return the hardest `count` labels that could be wrong, bool `(N,)`."""
     order = labels.hardest_first()
     order = order[labels.may_be_wrong[order]]
@@ -312,3 +325,11 @@ def _hardest(labels: LabelScores, count: int) -> Tensor:
 def _bound(labels: LabelScores) -> str:
     side = "above" if labels.scores.higher_is_easier else "below"
     return "" if labels.tie is None else f", but nothing {side} {labels.tie:g}, where the model prefers the given label"
+
+
+def _fewer(labels: LabelScores, share: float, number: int) -> str:
+    """Return a sentence where far fewer labels are flagged than are estimated to be wrong."""
+    estimated = share * int(labels.known.sum())
+    if number >= 0.8 * estimated or number > estimated - 2:
+        return ""
+    return f", about {estimated:.0f}, but the model prefers the given label in all but those that are flagged"

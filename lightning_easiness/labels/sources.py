@@ -42,6 +42,9 @@ class LabelScores:
     easiness: Tensor | None = None  # sample easiness at the given label (N,), where it was asked for
     record: EasinessRecord | None = None  # that the score is of
     ends_early: bool = False  # the score is of a checkpoint before the last
+    last: int | None = None  # that checkpoint
+    held_out: Tensor | None = None  # probabilities of runs that held an example out, (N, K)
+    learnt: Tensor | None = None  # whether the model ends by predicting the label as given, bool (N,)
 
     @property
     def values(self) -> Tensor:
@@ -161,8 +164,16 @@ class SourceReader:
             scores = self._score_of_probabilities(record, score, probabilities, ends_early)
         else:
             scores = self._score(record, score)
-        easiness = self._easiness(source, record, scores, runs) if self.needs_easiness else None
-        return self._label_scores(scores, probabilities, easiness=easiness, record=record, ends_early=ends_early)
+        return self._label_scores(
+            scores,
+            probabilities,
+            easiness=self._easiness(source, record, scores, runs) if self.needs_easiness else None,
+            record=record,
+            ends_early=ends_early,
+            last=self.checkpoint % record.num_checkpoints if ends_early else None,
+            held_out=record.held_out_probabilities() if record.has_held_out_probabilities else None,
+            learnt=_learnt(record),
+        )
 
     def _label_scores(self, scores: Scores, probabilities: Tensor | None, **known: Any) -> LabelScores:
         known |= {"given": scores.target.detach().cpu(), "probabilities_given": self.probabilities is not None}
@@ -284,6 +295,14 @@ def _open_folder(path: Path, score: str, first: str, second: str) -> EasinessRec
         way_out = f"give EasinessRecord.load(path, '{ONLINE}'), or EasinessRecord.load(path, '{PROBE}')."
         trained.identity.check_same(record.identity, f"The training in '{path}'", f"its series '{PROBE}'", way_out)
     return record
+
+
+def _learnt(record: EasinessRecord) -> Tensor | None:
+    """Return whether most runs that trained on an example predict its label at their end, bool (N,)."""
+    if "correct" not in record.fields:
+        return None
+    right = record.field("correct", -1).float().masked_fill(~record.trained_on, torch.nan)
+    return right.nanmean(0) > 0.5
 
 
 def _check_ranks(score: str) -> None:

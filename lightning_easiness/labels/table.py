@@ -15,7 +15,7 @@ from lightning_easiness._utils.tables import Table, masked, names_for_labels, to
 if TYPE_CHECKING:
     import pandas as pd
 
-_ROWS = ("index", "given", "predicted", "suggested", "score", "spread", "posterior", "is_issue")
+_ROWS = ("index", "given", "predicted", "suggested", "score", "spread", "posterior", "is_issue", "is_slow")
 _SHOWN = 10
 
 
@@ -32,11 +32,14 @@ class LabelIssues(Table):
         spread: Standard deviation of the score over runs, `(M,)`, NaN for one run.
         posterior: Probability of a label error, `(M,)`, if the rule gives one, else NaN.
         is_issue: Whether the label is flagged, bool `(M,)`.
+        is_slow: Whether the label is flagged, but what the model predicts in the end, bool `(M,)`: it was memorised, or
+            is only slow to learn. False where the record does not say.
         unseen: Examples without a score, int64 `(U,)`, ascending; nothing is known about their labels.
         threshold: The easiest flagged score.
-        rule: Name of the rule: "confident", "mixture", "gap", "threshold" or "hardest".
+        rule: Name of the rule: "contradicted", "held_out", "confident", "mixture", "gap", "threshold" or "hardest".
         estimated_share: Estimated fraction of label errors among the examples that have a score; NaN if the rule
-            gives no estimate.
+            gives no estimate, or cannot tell.
+        estimated_interval: The lowest and the highest fraction that the rule holds likely; NaN if it does not say.
         score_name: Name of the score.
         higher_is_easier: Direction of the score.
         num_examples: N, the length of the data set.
@@ -53,7 +56,7 @@ class LabelIssues(Table):
         >>> scores = Scores(margins, higher_is_easier=True, target=torch.arange(72) % 3, name="area_under_margin")
         >>> issues = find_label_issues(scores)
         >>> issues
-        LabelIssues(12 of 72 labels called wrong by 'mixture': area_under_margin <= -2; 16.7 % estimated wrong)
+        LabelIssues(12 of 72 labels flagged by 'mixture': area_under_margin <= -2; 16.7 % estimated wrong)
         >>> issues.flagged[:3], len(issues)
         (tensor([60, 61, 62]), 72)
         >>> print(issues.head(2))
@@ -70,10 +73,12 @@ class LabelIssues(Table):
     spread: Tensor
     posterior: Tensor
     is_issue: Tensor
+    is_slow: Tensor
     unseen: Tensor
     threshold: float
     rule: str
     estimated_share: float
+    estimated_interval: tuple[float, float]
     score_name: str
     higher_is_easier: bool
     num_examples: int
@@ -89,11 +94,17 @@ class LabelIssues(Table):
     def __repr__(self) -> str:
         sign = "<=" if self.higher_is_easier else ">="
         unseen = f"; {len(self.unseen)} without a score" if len(self.unseen) else ""
-        estimate = "" if math.isnan(self.estimated_share) else f"; {100 * self.estimated_share:.1f} % estimated wrong"
+        estimate = "" if math.isnan(self.estimated_share) else f"; {self._estimate()} estimated wrong"
         return (
-            f"LabelIssues({int(self.is_issue.sum())} of {len(self)} labels called wrong by '{self.rule}': "
+            f"LabelIssues({int(self.is_issue.sum())} of {len(self)} labels flagged by '{self.rule}': "
             f"{self.score_name} {sign} {self.threshold:.4g}{estimate}{unseen})"
         )
+
+    def _estimate(self) -> str:
+        """Return the estimated share with its interval, where it is not a point."""
+        low, high = self.estimated_interval
+        between = f" ({100 * low:.1f} to {100 * high:.1f} %)" if low < high else ""
+        return f"{100 * self.estimated_share:.1f} %{between}"
 
     def __str__(self) -> str:
         """Return the first rows as text."""
@@ -152,12 +163,12 @@ class LabelIssues(Table):
         """Return a table with a row per example, and the attributes of the rows as columns; the index is "index".
 
         "given_name" and so on are there where the names of the classes are known, and "source_index" where the data set
-        is a part of another. The table's `attrs` hold the score's name and direction, the rule, the threshold and the
-        estimated share.
+        is a part of another. The table's `attrs` hold the score's name and direction, the rule, the threshold, and the
+        estimated share with its interval.
         """
         table = to_pandas(self._columns(), index="index")
-        about = ("score_name", "higher_is_easier", "rule", "threshold", "estimated_share", "num_examples")
-        table.attrs = {attribute: getattr(self, attribute) for attribute in (*about, "fingerprint")}
+        about = ("score_name", "higher_is_easier", "rule", "threshold", "estimated_share", "estimated_interval")
+        table.attrs = {attribute: getattr(self, attribute) for attribute in (*about, "num_examples", "fingerprint")}
         return table
 
     def to_cleanlab(self) -> dict[str, NDArray[Any]]:

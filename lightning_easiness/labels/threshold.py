@@ -3,8 +3,11 @@
 From "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Pleiss et al., 2020).
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +15,9 @@ from typing_extensions import override
 
 from lightning_easiness import functional
 from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.experiments.halves import protocol_folder
 from lightning_easiness.labels.sources import LabelScores
+from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
 
 _BLOCK = 2**22  # probabilities that are worked on at once: 16 MiB of float32
@@ -37,6 +42,18 @@ class CombinedRuns(LabelScores):
     def tie(self) -> float | None:
         """None: the scores were moved."""
         return None
+
+
+def are_of_protocol(sources: Sequence[Any]) -> bool:
+    """Return whether the sources are what ThresholdRuns wrote: its folder, both of its halves, or a record of each."""
+    if sources and all(isinstance(source, (str, os.PathLike)) for source in sources):
+        folders = [protocol_folder(Path(source)) for source in sources]
+        return None not in folders and (len(sources) > 1 or folders[0] == Path(sources[0]))
+    if len(sources) < 2 or not all(isinstance(source, EasinessRecord) for source in sources):
+        return False
+    members = [source.target == (source.num_classes or 0) - 1 for source in sources]
+    apart = all(bool(row.any()) for row in members) and len({len(row) for row in members}) == 1
+    return apart and int(torch.stack(members).sum(0).max()) == 1
 
 
 def combine_runs(runs: Sequence[LabelScores], percentile: float, target: Tensor | None) -> CombinedRuns:

@@ -2,32 +2,24 @@
 
 import torch
 
-from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.labels.rules import Decision
-from lightning_easiness.labels.sources import ONLINE
 
 _MOST_CLASSES = 5  # that a warning names
-_MANY = 0.01  # of all examples
-_TIMES_THE_SHARE = 2  # of all labels that are called wrong, at which a class stands out
+_MANY, _FEW = 0.03, 5  # flagged labels: of all examples, and in number
+_TIMES_THE_SHARE = 2  # of all labels that are flagged, at which a class stands out
 
 
 def warn_of_memorised_labels(decision: Decision) -> None:
-    """Warn where the model ends with many labels that it long contradicted, but few are flagged."""
-    labels, record = decision.labels, decision.labels.record
-    if labels.lead is None or record is None or record.series != ONLINE or "correct" not in record.fields:
+    """Warn where the model ends by predicting most of the flagged labels as given."""
+    labels, flagged = decision.labels, int(decision.flagged.sum())
+    if labels.learnt is None or flagged <= max(_FEW, _MANY * len(labels.given)):
         return
-    right = [record.field("correct", checkpoint) for checkpoint in range(record.num_checkpoints)]
-    weights = functional.learning_weights(torch.stack([rows.float().mean() for rows in right]))
-    # the last checkpoint that still taught half as much as any
-    learning = int((weights >= weights.max() / 2).nonzero()[-1])
-    memorised = int(((labels.lead < 0) & (right[-1].float().mean(0) > 0.5)).sum())
-    flagged = int(decision.flagged.sum())
-    if memorised > max(_MANY * len(labels.given), flagged):
+    memorised = int((labels.learnt & decision.flagged).sum())
+    if 2 * memorised > flagged:
         warn_user(
-            f"{memorised} labels that the model contradicted while it was learning are what it predicts in the end, "
-            f"but {flagged} are called wrong: wrong labels that were memorised would be among them; "
-            f"checkpoint={learning} shows the time before, and rule=Gap() flags more."
+            f"{memorised} of {flagged} flagged labels are what the model predicts in the end: it has memorised wrong "
+            "labels, or was slow to learn correct ones (`is_slow`), so look at them before you drop them."
         )
 
 
@@ -55,6 +47,6 @@ def warn_of_classes(decision: Decision) -> None:
     named = "; ".join(f"class {one}: {int(flagged[one])} of {int(sizes[one])}" for one in most[:_MOST_CLASSES])
     more = f" and {len(most) - _MOST_CLASSES} classes more" if len(most) > _MOST_CLASSES else ""
     warn_user(
-        f"Most labels of some classes are called wrong ({named}{more}), but {100 * common:.1f} % of all: such a class "
+        f"Most labels of some classes are flagged ({named}{more}), but {100 * common:.1f} % of all: such a class "
         "may be rare or hard instead; look at its images before you drop it."
     )

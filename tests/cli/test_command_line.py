@@ -364,9 +364,7 @@ def test_issues_are_those_of_the_library(labelled: Path, tmp_path: Path, capsys:
     expected = find_label_issues(labelled)
     expected.to_csv(tmp_path / "expected.csv")
     assert (tmp_path / "issues.csv").read_bytes() == (tmp_path / "expected.csv").read_bytes()
-    assert printed.startswith(
-        f"{expected.explanation}\n{len(expected.flagged)} of {NUM_LABELS} labels are called wrong.\n"
-    )
+    assert printed.startswith(f"{expected.explanation}\n{len(expected.flagged)} of {NUM_LABELS} labels are flagged.\n")
     assert printed.splitlines()[3:] == str(expected.head(3)).splitlines()
 
 
@@ -537,7 +535,10 @@ def test_a_folder_that_is_not_there(command: str, capsys: Output, tmp_path: Path
         ("The file must end in .csv or .parquet; got 'x.txt'.", "score RECORD --output x.txt"),
         ("--easiest is not allowed with --hardest", "score RECORD --easiest 0.1 --hardest 0.1"),
         ("--head must be at least 0; got -1.", "issues RECORD --head -1"),
-        ("--rule must be confident, mixture, gap, threshold, or a fraction", "issues RECORD --rule x"),
+        (
+            "--rule must be held_out, threshold, contradicted, confident, mixture, gap, or a fraction",
+            "issues RECORD --rule x",
+        ),
         ("--percentile is of --rule threshold: give both.", "issues RECORD --rule gap --percentile 95"),
         ("--num-suspects is not allowed with --rule", "issues RECORD --rule gap --num-suspects 3"),
         ("There is no option --nope: --help lists them.", "score RECORD --nope"),

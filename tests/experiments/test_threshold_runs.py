@@ -40,7 +40,7 @@ N, SIZE = 60, 12  # 60 / (4 + 1) threshold examples in each run
 
 pytestmark = [  # 12 are few, and a training of three epochs finds some classes hard
     pytest.mark.filterwarnings("ignore:The threshold, percentile=:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Most labels of some classes are called wrong:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Most labels of some classes are flagged:UserWarning"),
 ]
 
 

@@ -20,7 +20,7 @@ from tests.blobs import NUM_CLASSES, Blobs, watched
 N, WRONG, EPOCHS = 400, 40, 8
 DATA = Blobs(N, wrong=0.1)
 UNSEEN = [0, 7, 13, 399]
-COLUMNS = ["given", "predicted", "suggested", "score", "spread", "posterior", "is_issue"]
+COLUMNS = ["given", "predicted", "suggested", "score", "spread", "posterior", "is_issue", "is_slow"]
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +120,7 @@ def test_head_and_text(issues: LabelIssues) -> None:
     assert len(str(issues).splitlines()) == 12
     assert str(issues).splitlines()[-1] == f"... and {N - 10} more"
     flagged = len(issues.flagged)
-    assert repr(issues).startswith(
-        f"LabelIssues({flagged} of {N} labels called wrong by 'mixture': weighted_area_under"
-    )
+    assert repr(issues).startswith(f"LabelIssues({flagged} of {N} labels flagged by 'mixture': weighted_area_under")
     with pytest.raises(ValueError, match="must be at least 0; got -1"):
         issues.head(-1)
 
@@ -152,9 +150,9 @@ def test_names_and_source_indices_are_shown_and_cut_with_the_rows() -> None:
     head = issues.head(2)
     assert head.source_index.tolist() == [190, 180]
     assert str(head).splitlines() == [
-        "index  given  predicted  suggested   score  spread  posterior  is_issue  source_index",
-        "   19    dog        cat          -      -3       -          -       yes           190",
-        "   18    cat        dog          -  -2.684       -          -       yes           180",
+        "index  given  predicted  suggested   score  spread  posterior  is_issue  is_slow  source_index",
+        "   19    dog        cat          -      -3       -          -       yes       no           190",
+        "   18    cat        dog          -  -2.684       -          -       yes       no           180",
     ]
     table = head.to_pandas()
     assert table.given.tolist() == [1, 0]
@@ -202,7 +200,7 @@ def test_csv_holds_each_example_once(table: LabelIssues, tmp_path: Path) -> None
     numbers = [int(row["index"]) for row in rows]
     assert numbers == table.index.tolist(), "most suspicious first"
     assert sorted([*numbers, *table.unseen.tolist()]) == list(range(N))
-    read = {"given": int, "suggested": int, "is_issue": {"True": True, "False": False}.__getitem__}
+    read = {"given": int, "suggested": int, "is_issue": "True".__eq__, "is_slow": "True".__eq__}
     for name in COLUMNS:
         kind: Any = read.get(name, lambda text: float(np.float32(text)))
         assert_same_cells([kind(row[name]) if row[name] else None for row in rows], getattr(table, name))

@@ -157,7 +157,7 @@ def test_too_few_threshold_examples_are_warned_of() -> None:
         find(halves(150), 100)
     message = (
         "The threshold, percentile=99 of 50 threshold examples, is decided by the easiest of them alone, so how many"
-        " labels are called wrong is a matter of chance: take percentile=98 or lower, or another rule."
+        " labels are flagged is a matter of chance: take percentile=98 or lower, or another rule."
     )
     with pytest.warns(UserWarning, match=whole(message)) as caught:
         find(halves(150))
@@ -208,6 +208,20 @@ def test_one_run_leaves_its_threshold_examples_apart(tmp_path: Path) -> None:
     torch.testing.assert_close(issues.probabilities.sum(1), torch.ones(N))
     message = r"^rule=Threshold\(\) cannot tell the threshold examples of a single run from a real class: give"
     refuses(message, tmp_path, Threshold())
+
+
+def test_what_threshold_runs_wrote_needs_no_rule(tmp_path: Path) -> None:
+    folders = [tmp_path / f"half-{part}" for part in (0, 1)]
+    for part, folder in enumerate(folders):
+        write_half(folder, part, (0, 1))
+    (tmp_path / "threshold.json").write_text("{}")
+    expected = find(tmp_path)
+    records = [EasinessRecord.load(folder, "train-online") for folder in folders]
+    for source in (tmp_path, folders, records):
+        issues = find_label_issues(source)
+        assert issues.rule == "threshold"
+        assert torch.equal(issues.flagged, expected.flagged)
+    refuses("must be one, but for", [records[0], records[0]])
 
 
 def test_a_training_without_threshold_examples_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""How many labels are wrong, by what was observed at single moments: each checkpoint of training, or held-out runs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_easiness import functional
+from lightning_easiness.labels.sources import LabelScores
+from lightning_easiness.record.record import EasinessRecord
+
+_MOST_MOMENTS = 30  # of a training; more are thinned out, the later ones most
+_AS_CLEAR = 0.7  # of the most evidence: moments that count
+_LEAST = 1e-6  # of a probability: smaller ones are noise of half precision
+_LEARNT = 0.25  # contradicted labels, below which a model has just learnt
+_NO_MARGINS = (
+    "as no margins are known: give a record, the folder of a training or scores of a margin, or take rule=Hardest(0.05)"
+)
+_NOT_LEARNT = (
+    "as the model contradicts about half of them or more: train longer, or look at the hardest with rule=Hardest(0.05)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What the margins at one moment say."""
+
+    name: str  # "at checkpoint 3 of 20"
+    found: functional.Contradiction
+    confident: float = 1.0  # the share that is confidently of another class; 1 where no probability is known
+
+    @property
+    def evidence(self) -> float:
+        """The log-likelihood ratio of label errors against none."""
+        return float(self.found.evidence)
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether the model had learnt enough to tell."""
+        return not math.isnan(float(self.found.share))
+
+    @property
+    def share(self) -> float:
+        """The share of labels that are wrong rather than slow, at most that of those confidently of another class."""
+        wrong = (self.found.posterior >= 0.5).sum() / (~self.found.posterior.isnan()).sum().clamp(min=1)
+        return min(float(wrong), self.confident)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """How many labels are wrong, and how sure that is."""
+
+    share: float  # of the labels with a score; NaN where it cannot be told
+    low: float
+    high: float
+    basis: str = ""  # "at checkpoint 3 of 20", or why it cannot be told
+
+    @classmethod
+    def unknown(cls, why: str) -> "Count":
+        """Return that it cannot be told."""
+        return cls(share=math.nan, low=math.nan, high=math.nan, basis=why)
+
+
+def count_by(moments: Sequence[Moment], number: int) -> Count:
+    """Count by the moments with the most evidence; nothing where it is too little, by the Bayesian criterion."""
+    if not moments:
+        return Count.unknown(_NO_MARGINS)
+    able = [moment for moment in moments if moment.can_tell]
+    if not able:
+        return Count.unknown(_NOT_LEARNT)
+    best = max(able, key=lambda moment: moment.evidence)
+    if best.evidence < least_evidence(number):
+        just_learnt = [moment for moment in able if float(moment.found.contradicted) < _LEARNT]
+        return Count(share=0.0, low=0.0, high=float((just_learnt or able[-1:])[0].found.high))
+    clear = [moment for moment in able if moment.evidence >= _AS_CLEAR * best.evidence]
+    share = sum(moment.share for moment in clear) / len(clear)
+    return Count(
+        share=share,
+        low=min(min(moment.share, float(moment.found.low)) for moment in clear),
+        high=max(max(moment.share, float(moment.found.high)) for moment in clear),
+        basis=best.name,
+    )
+
+
+def least_evidence(number: int) -> float:
+    """Return the log-likelihood ratio from which one parameter more is worth it, of `number` examples (BIC)."""
+    return math.log(max(2, number)) / 2
+
+
+def moments_of_training(labels: LabelScores) -> list[Moment]:
+    """Return the checkpoints of the record, or the score itself, or what the given probabilities say."""
+    record = labels.record
+    if record is not None and "margin" in record.fields:
+        last = record.num_checkpoints if labels.last is None else labels.last + 1
+        return [_of_checkpoint(record, checkpoint, last) for checkpoint in _spread_out(last)]
+    if labels.lead is not None:
+        return [Moment(name="over the training", found=_found(labels.lead, labels))]
+    return (
+        [] if labels.probabilities is None else [of_probabilities(labels.probabilities, labels, "in `probabilities`")]
+    )
+
+
+def of_probabilities(probabilities: Tensor, labels: LabelScores, name: str) -> Moment:
+    """Return what probabilities `(N, K)` say of the labels; those of unlabelled examples are left out."""
+    own = functional.self_confidence(probabilities, labels.given)
+    others = probabilities.scatter(1, labels.given.clamp(min=0).unsqueeze(1), 0).amax(1)
+    margin = own.clamp(min=_LEAST).log() - others.clamp(min=_LEAST).log()
+    unknown = margin.isnan() | ~labels.known
+    shares = functional.estimate_wrong_share(probabilities, labels.given.masked_fill(unknown, -1))
+    given = labels.given[~unknown]
+    confident = float(shares[given].mean()) if len(given) else 0.0
+    return Moment(name=name, found=_found(margin.masked_fill(unknown, torch.nan), labels), confident=confident)
+
+
+def _found(margin: Tensor, labels: LabelScores) -> functional.Contradiction:
+    return functional.contradicted_beyond_slowness(margin.masked_fill(~labels.may_be_wrong, torch.nan))
+
+
+def _of_checkpoint(record: EasinessRecord, checkpoint: int, number: int) -> Moment:
+    margin = _field(record, "margin", checkpoint)
+    confident = 1.0
+    if "loss" in record.fields and record.loss_name == "cross_entropy":
+        loss = _field(record, "loss", checkpoint)
+        shares = [
+            functional.confidently_contradicted((-one).exp().clamp(0, 1), ahead)
+            for one, ahead in zip(loss, margin, strict=True)
+            if not bool(one.isnan().all())
+        ]
+        confident = float(torch.stack(shares).mean()) if shares else 0.0
+    found = functional.contradicted_beyond_slowness(margin.nanmean(0))
+    return Moment(name=f"at checkpoint {checkpoint + 1} of {number}", found=found, confident=confident)
+
+
+def _field(record: EasinessRecord, name: str, checkpoint: int) -> Tensor:
+    """Return a field of each run, NaN where the run has not trained on the example."""
+    return record.field(name, checkpoint).float().masked_fill(~record.trained_on, torch.nan)
+
+
+def _spread_out(number: int) -> list[int]:
+    """Return at most 30 checkpoints, the early ones close together: labels are memorised later."""
+    if number <= _MOST_MOMENTS:
+        return list(range(number))
+    places = torch.linspace(0, 1, _MOST_MOMENTS, dtype=torch.float64).square() * (number - 1)
+    return places.round().long().unique().tolist()
