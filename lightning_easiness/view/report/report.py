@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_easiness._utils.tables import to_pandas, write_parquet
+from lightning_easiness.data.class_names import class_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional._rng import generator
 from lightning_easiness.record.agreement import Agreement
@@ -316,7 +317,7 @@ def _check_same_data(
 
 def _class_names(given: Sequence[str] | None, dataset: Any, record: EasinessRecord) -> tuple[str, ...] | None:
     """Return the names that were given, or those of the data set, or of the record."""
-    found = given or getattr(dataset, "classes", None) or record.class_names
+    found = given or class_names(dataset) or record.class_names
     return None if found is None else tuple(map(str, found))
 
 
