@@ -86,7 +86,11 @@ def source_columns(record: EasinessRecord) -> Columns:
 
 
 def issue_columns(issues: LabelIssues) -> Columns:
-    """Return whether a label is suspect, its place among the suspicious (1 is first, 0 none), suggestion, posterior."""
+    """Return what was found about the labels, -1 or NaN where nothing is known.
+
+    Whether one is suspect, its place among the suspicious (1 is first, 0 none), the label suggested for a suspect, and
+    the posterior where the rule gives one.
+    """
     size = issues.num_examples
     order = issues.index.numpy()
     found = {
@@ -97,7 +101,7 @@ def issue_columns(issues: LabelIssues) -> Columns:
     }
     found["suspect"][order] = issues.is_issue.numpy()
     found["suspicion"][order] = np.arange(1, len(order) + 1)
-    found["suggested"][order] = issues.suggested.numpy()
+    found["suggested"][order] = np.where(issues.is_issue.numpy(), issues.suggested.numpy(), UNKNOWN)
     found["posterior"][order] = issues.posterior.numpy()
     return {name: column for name, column in found.items() if name != "posterior" or np.isfinite(column).any()}
 

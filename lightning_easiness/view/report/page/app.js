@@ -49,7 +49,7 @@ function highlight(mask) { for (const each of scatters) { each.chosen = mask; ea
 
 function drawMap() {
   const thirds = Uint8Array.from(columns.correctness, (value) => (value > 2 / 3 ? 0 : value >= 1 / 3 ? 1 : 2));
-  const ringed = has("suspect") ? Array.from(columns.suspect.keys()).filter((row) => columns.suspect[row]) : [];
+  const ringed = has("suspect") ? views.suspects.rows().slice(0, 300) : []; // more would hide the points
   scatters.push(new Scatter(byId("map"), {
     x: columns.variability, y: columns.confidence, group: thirds, colours: ["easy", "between", "hard"], ringed,
     ranges: [[-0.01, 0.53], [-0.02, 1.03]], labels: ["variability over training", "confidence in the given label"],
@@ -110,8 +110,17 @@ function drawVersus(plot) {
   plot.regroup(x, y, Uint8Array.from(gap, (value) => (value >= FAR ? 1 : 0)));
   movedRows = () => ordered((row) => -gap[row], (row) => gap[row] >= FAR, size);
   const moved = movedRows().length;
-  byId("versus-title").textContent = a === b ? "The same run on both sides: choose another" : moved ? `${whole(moved)} examples moved by 25 points or more, of 100, between two runs` : "No example moved by 25 points or more, of 100, between two runs";
+  byId("versus-title").textContent = a === b ? "The same run on both sides: choose another" : moved ? `${whole(moved)} examples (${percent(moved / size)}) are at least 25 points harder in one run than in the other` : "No example is 25 points harder in one run than in the other";
   if (view === "moved") show("moved"); else drawViews();
+}
+
+// The list is as high as what stands beside it.
+function fitTable() {
+  const side = document.querySelector(".side"), list = document.querySelector(".list");
+  const beside = side.offsetHeight && side.offsetTop === list.offsetTop;
+  const above = byId("table").offsetTop - list.offsetTop;
+  const height = narrow.matches ? 460 : beside ? Math.max(480, side.offsetHeight - above - 17) : 560;
+  if (byId("table").offsetHeight !== height) table.setHeight(height);
 }
 
 function fillFilters() {
@@ -119,7 +128,7 @@ function fillFilters() {
   filterClass.append(...labels.map((label) => make("option", { value: String(label), text: className(label) })));
   filterClass.addEventListener("change", () => show(view));
   const fields = wideColumns().filter((column) => column.headerSort !== false);
-  sortBy.append(make("option", { value: "", text: "as listed" }), ...fields.map((column) => make("option", { value: column.field, text: column.title.replace("-", "") })));
+  sortBy.append(make("option", { value: "", text: "as listed" }), ...fields.map((column) => make("option", { value: column.field, text: column.title })));
   sortBy.addEventListener("change", () => {
     const field = sortBy.value;
     if (!field) return show(view);
@@ -150,7 +159,8 @@ const KEYS = {
 };
 document.addEventListener("keydown", (event) => {
   const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key], { target } = event;
-  const here = target === document.body || byId("review").contains(target);
+  const box = inspector.getBoundingClientRect(), inSight = box.top < innerHeight && box.bottom > 0;
+  const here = byId("review").contains(target) || (target === document.body && inSight); // never on what nobody sees
   if (!action || !here || event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select, textarea, [role=columnheader]")) return;
   if (target === document.body && event.key.startsWith("Arrow")) return; // scrolls the page
   event.preventDefault();
@@ -183,5 +193,7 @@ byId("table").setAttribute("aria-label", "Examples");
 fillFilters();
 drawDecisions();
 showCurrent();
+fitTable();
+new ResizeObserver(fitTable).observe(document.querySelector(".workbench"));
 await show(has("suspect") && columns.suspect.some(Boolean) ? "suspects" : "hardest");
 requestAnimationFrame(() => { drawHistogram(); drawSeeds(); document.documentElement.dataset.ready = "yes"; });

@@ -117,8 +117,8 @@ class Scatter {
     ctx.save(); // uPlot relies on what it has set
     ctx.strokeStyle = theme.ink;
     ctx.lineWidth = ratio;
-    ctx.globalAlpha = 0.55;
-    for (const row of this.ringed ?? []) if (!this.chosen || this.chosen[row]) circle(row, size > 20_000 ? 3 : 4);
+    ctx.globalAlpha = 0.4;
+    for (const row of this.ringed ?? []) if (!this.chosen || this.chosen[row]) circle(row, size > 3000 ? 3 : 4);
     ctx.globalAlpha = 1;
     ctx.font = `italic ${13 * ratio}px ${theme.font.slice(5)}`;
     ctx.textAlign = "right";

@@ -46,7 +46,9 @@ const className = (label) => (label < 0 || label === undefined ? "–" : facts.c
 const labelOf = (name, row) => (has(name) ? columns[name][row] : -1);
 const spoken = (name) => name.replaceAll("_", " ");
 const whole = (value) => value.toLocaleString("en-US");
-const percent = (share) => (share === share ? `${(100 * share).toFixed(share > 0.995 || share < 0.005 ? 1 : 0)} %` : "–");
+const percent = (share) => `${(100 * share).toFixed(share < 0.01 ? 1 : 0)} %`;
+
+const fraction = (value) => (value === value ? value.toFixed(2) : "–");
 
 function digits(value) {
   if (!Number.isFinite(value)) return "–";

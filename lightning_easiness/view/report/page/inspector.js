@@ -4,7 +4,7 @@ let current = -1; // row
 
 function relabelChoice(row) {
   const made = decisions.of(columns.example[row]);
-  const best = made?.label ?? [labelOf("suggested", row), labelOf("predicted", row)].find((label) => label >= 0) ?? -1;
+  const best = made?.label ?? ["suggested", "predicted"].filter((name) => differs(name, row)).map((name) => labelOf(name, row))[0] ?? -1;
   const count = Math.max(facts.num_classes ?? 0, facts.class_names?.length ?? 0);
   const options = Array.from({ length: count }, (_, label) => make("option", { value: String(label), text: className(label), selected: label === best }));
   return make("select", { id: "relabel-to", "aria-label": "New label", children: [make("option", { value: "", text: "new label …", selected: best < 0 }), ...options] });
@@ -15,10 +15,10 @@ function factsOf(row) {
   for (const name of ["predicted", "suggested"]) if (labelOf(name, row) >= 0) found.push([name[0].toUpperCase() + name.slice(1), className(labelOf(name, row)), differs(name, row) ? "differs" : ""]);
   found.push([spoken(score)[0].toUpperCase() + spoken(score).slice(1), digits(columns.score[row]) + (facts.num_runs > 1 ? ` ± ${digits(columns.spread[row])}` : "")]);
   const more = [];
-  if (columns.rank[row]) more.push(["Rank", `${whole(columns.rank[row])} of ${whole(facts.num_examples)}${columns.rank[row] === 1 ? ", the hardest" : ""}`]);
+  if (columns.rank[row]) more.push(["Rank", `${whole(columns.rank[row])} of ${whole(facts.num_examples)}`]);
   if (has("runs_right")) more.push(["Right", `in ${columns.runs_right[row]} of ${facts.num_runs} runs`]);
-  if (has("confidence")) more.push(["Confidence", `${digits(columns.confidence[row])} ± ${digits(columns.variability[row])}`]);
-  if (has("memorization")) more.push(["Memorization", digits(columns.memorization[row])]);
+  if (has("confidence")) more.push(["Confidence", `${fraction(columns.confidence[row])} ± ${fraction(columns.variability[row])}`]);
+  if (has("memorization")) more.push(["Memorization", `${fraction(columns.memorization[row])} ± ${fraction(columns.memorization_error[row])}`]);
   if (has("source")) more.push(["Source index", whole(columns.source[row])]);
   if (has("kept")) more.push(["Selection", columns.kept[row] ? "kept" : "dropped"]);
   return [...found, ...more.map(([term, text]) => [term, text, "more"])];

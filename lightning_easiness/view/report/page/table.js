@@ -41,9 +41,9 @@ function sorter(a, b, rowA, rowB, column, direction) {
 }
 
 const cell = (className, text) => make("span", { className: `clip ${className}`, text, title: text });
-const number = (field, title, write, more = {}) => ({ field, title, hozAlign: "right", headerHozAlign: "right", cssClass: "number", width: 84, formatter: (c) => write(c.getValue(), c.getData().row), ...more });
+const number = (field, title, write, more = {}) => ({ field, title, hozAlign: "right", headerHozAlign: "right", cssClass: "number", width: 76, formatter: (c) => write(c.getValue(), c.getData().row), ...more });
 const differs = (name, row) => { const label = labelOf(name, row); return label >= 0 && label !== labelOf("given", row); };
-const name = (field, title) => ({ field, title, cssClass: "name", minWidth: 84, formatter: (c) => cell(differs(field, c.getData().row) ? "differs" : "", c.getValue()) });
+const name = (field, title) => ({ field, title, cssClass: "name", minWidth: 88, formatter: (c) => cell(differs(field, c.getData().row) ? "differs" : "", c.getValue()) });
 
 function actsOf(row, isWide) {
   const example = columns.example[row], made = decisions.of(example);
@@ -63,15 +63,15 @@ const hasTexts = Object.keys(facts.texts).length > 0, hasPictures = pictureAt.si
 function wideColumns() {
   const found = [];
   if (hasPictures || hasTexts) found.push(picture("", hasTexts ? 220 : 64));
-  found.push(number("example", "Example", (v) => String(v), { width: 84 }));
+  found.push(number("example", "Example", (v) => String(v), { width: 82 }));
   found.push(name("given", "Given"));
   if (has("predicted")) found.push(name("predicted", "Predicted"));
   if (has("suggested")) found.push(name("suggested", "Suggested"));
   found.push(number("score", `${spoken(score)[0].toUpperCase()}${spoken(score).slice(1)}`, digits));
-  if (facts.num_runs > 1) found.push(number("spread", "Spread over runs", digits, { width: 80 }));
-  if (has("confidence")) found.push(number("confidence", "Confi-dence", digits, { width: 78 }));
-  if (has("runs_right")) found.push(number("runs_right", "Runs right", (v) => `${v} / ${facts.num_runs}`, { width: 78 }));
-  if (has("memorization")) found.push(number("memorization", "Memo-rization", digits, { width: 84 }));
+  if (facts.num_runs > 1) found.push(number("spread", "Spread over runs", digits, { width: 78 }));
+  if (has("confidence")) found.push(number("confidence", "Confidence", fraction, { width: 106 }));
+  if (has("runs_right")) found.push(number("runs_right", "Runs right", (v) => `${v} / ${facts.num_runs}`, { width: 72 }));
+  if (has("memorization")) found.push(number("memorization", "Memorization", fraction, { width: 122 }));
   found.push(act);
   return found.map((column) => ({ sorter, headerTooltip: false, resizable: false, ...column }));
 }
@@ -80,13 +80,13 @@ function briefOf(row) {
   const made = decisions.of(columns.example[row]);
   const suggested = labelOf("suggested", row), predicted = labelOf("predicted", row), other = suggested >= 0 ? suggested : predicted;
   const labels = other >= 0 && other !== labelOf("given", row) ? [make("span", { text: `${className_(row)} → ` }), make("span", { className: "differs", text: className(other) })] : [make("span", { text: className_(row) })];
-  const words = [`#${columns.example[row]}`, `${spoken(score)} ${digits(columns.score[row])}`];
+  const words = [`#${columns.example[row]}`, digits(columns.score[row])];
   if (made) words.push(made.decision === "relabel" ? `relabel to ${className(made.label)}` : made.decision);
   return make("div", { className: "brief", children: [...labels, make("small", { text: words.join(" · ") })] });
 }
 
 function narrowColumns() {
-  const brief = { field: "example", title: "Example", formatter: (c) => briefOf(c.getData().row) };
+  const brief = { field: "example", title: `Example · ${spoken(score)}`, formatter: (c) => briefOf(c.getData().row) };
   const found = [brief, { ...act, title: "Decide", width: 124 }];
   if (hasPictures) found.unshift(picture("", 60));
   return found.map((column) => ({ sorter, resizable: false, headerSort: false, ...column }));
