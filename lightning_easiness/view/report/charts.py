@@ -52,9 +52,10 @@ def histogram_chart(scores: Scores, columns: Columns, fraction: float = 0.1) -> 
     return {"edges": edges.tolist(), "log": is_log, "counts": counts}
 
 
-def fraction_chart(values: NDArray[Any], low: float = 0.0, high: float = 1.0) -> Chart:
-    """Count values in even bins of a fixed range."""
-    edges = np.linspace(low, high, 41)
+def memorization_chart(values: NDArray[Any]) -> Chart:
+    """Count values of at most 1 in bins of 0.05, from the lowest."""
+    low = min(float(np.nanmin(values)), 0.0)
+    edges = np.arange(np.floor(low * 20), 21) / 20
     return {"edges": edges.tolist(), "log": False, "counts": {"all": counts_in(edges, values)}}
 
 

@@ -200,7 +200,7 @@ class Report:
         curves = charts.curves_chart(self.dynamics, scores.name)
         drawn: dict[str, Any] = {"histogram": charts.histogram_chart(scores, found), "curves": curves}
         if "memorization" in found:
-            drawn["memorization"] = charts.fraction_chart(found["memorization"], -1.0)
+            drawn["memorization"] = charts.memorization_chart(found["memorization"])
         return {
             "title": self.title,
             "headline": findings.headline(found, record.num_runs),

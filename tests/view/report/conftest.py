@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lightning_easiness import EasinessRecord, LabelIssues, Report, find_label_issues
-from tests.labels.test_find import TARGET, N
+from tests.labels.test_find import TARGET, WRONG, K, N
 from tests.labels.test_find import write as write_labelled
 from tests.made_runs import write_run
 from tests.view.report.browser import Browser, chromium
@@ -60,7 +60,10 @@ def issues(record: EasinessRecord, tmp_path_factory: pytest.TempPathFactory) -> 
     record.save(folder)
     for seed in range(3):
         write_labelled(folder, seed)
-    return find_label_issues(folder)
+    true = TARGET.clone()
+    true[WRONG] = (TARGET[WRONG] + 1) % K
+    probabilities = torch.full((N, K), 0.05).scatter(1, true[:, None], 0.9)
+    return find_label_issues(folder, probabilities=probabilities)
 
 
 @pytest.fixture(scope="session")

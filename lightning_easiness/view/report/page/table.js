@@ -43,7 +43,7 @@ function sorter(a, b, rowA, rowB, column, direction) {
 const cell = (className, text) => make("span", { className: `clip ${className}`, text, title: text });
 const number = (field, title, write, more = {}) => ({ field, title, hozAlign: "right", headerHozAlign: "right", cssClass: "number", width: 76, formatter: (c) => write(c.getValue(), c.getData().row), ...more });
 const differs = (name, row) => { const label = labelOf(name, row); return label >= 0 && label !== labelOf("given", row); };
-const name = (field, title) => ({ field, title, cssClass: "name", minWidth: 88, formatter: (c) => cell(differs(field, c.getData().row) ? "differs" : "", c.getValue()) });
+const name = (field, title) => ({ field, title, cssClass: "name", minWidth: 96, formatter: (c) => cell(differs(field, c.getData().row) ? "differs" : "", c.getValue()) });
 
 function actsOf(row, isWide) {
   const example = columns.example[row], made = decisions.of(example);
@@ -60,20 +60,23 @@ const act = { field: "decision", title: "Decision", cssClass: "act", width: 126,
 const picture = (title, width) => ({ field: "picture", title, width, headerSort: false, formatter: (c) => pictureOf(c.getData().row, "thumb") ?? "" });
 const hasTexts = Object.keys(facts.texts).length > 0, hasPictures = pictureAt.size > 0;
 
+// `responsive`: where there is no room for all columns, those of the highest number are left out first.
 function wideColumns() {
-  const found = [];
-  if (hasPictures || hasTexts) found.push(picture("", hasTexts ? 220 : 64));
-  found.push(number("example", "Example", (v) => String(v), { width: 82 }));
-  found.push(name("given", "Given"));
-  if (has("predicted")) found.push(name("predicted", "Predicted"));
-  if (has("suggested")) found.push(name("suggested", "Suggested"));
-  found.push(number("score", `${spoken(score)[0].toUpperCase()}${spoken(score).slice(1)}`, digits));
-  if (facts.num_runs > 1) found.push(number("spread", "Spread over runs", digits, { width: 78 }));
-  if (has("confidence")) found.push(number("confidence", "Confidence", fraction, { width: 106 }));
-  if (has("runs_right")) found.push(number("runs_right", "Runs right", (v) => `${v} / ${facts.num_runs}`, { width: 72 }));
-  if (has("memorization")) found.push(number("memorization", "Memorization", fraction, { width: 122 }));
-  found.push(act);
-  return found.map((column) => ({ sorter, headerTooltip: false, resizable: false, ...column }));
+  const title = `${spoken(score)[0].toUpperCase()}${spoken(score).slice(1)}`;
+  const found = [
+    (hasPictures || hasTexts) && picture("", hasTexts ? 220 : 64),
+    number("example", "Example", (v) => String(v), { width: 82 }),
+    name("given", "Given"),
+    has("predicted") && name("predicted", "Predicted"),
+    has("suggested") && name("suggested", "Suggested"),
+    number("score", title, digits),
+    facts.num_runs > 1 && number("spread", "Spread over runs", digits, { width: 78, responsive: 4 }),
+    has("confidence") && number("confidence", "Confidence", fraction, { width: 106, responsive: 5 }),
+    has("runs_right") && number("runs_right", "Runs right", (v) => `${v} / ${facts.num_runs}`, { width: 72, responsive: 3 }),
+    has("memorization") && number("memorization", "Memorization", fraction, { width: 122, responsive: 2 }),
+    act,
+  ];
+  return found.filter(Boolean).map((column) => ({ sorter, headerTooltip: false, resizable: false, responsive: 0, ...column }));
 }
 
 function briefOf(row) {
@@ -89,12 +92,12 @@ function narrowColumns() {
   const brief = { field: "example", title: `Example · ${spoken(score)}`, formatter: (c) => briefOf(c.getData().row) };
   const found = [brief, { ...act, title: "Decide", width: 124 }];
   if (hasPictures) found.unshift(picture("", 60));
-  return found.map((column) => ({ sorter, resizable: false, headerSort: false, ...column }));
+  return found.map((column) => ({ sorter, resizable: false, headerSort: false, responsive: 0, ...column }));
 }
 
 const narrow = matchMedia("(max-width: 700px)");
 const table = new Tabulator("#table", {
-  index: "row", data: [], height: narrow.matches ? "460px" : "640px", layout: "fitColumns", rowHeight: 54, columns: narrow.matches ? narrowColumns() : wideColumns(),
+  index: "row", data: [], height: narrow.matches ? "460px" : "640px", layout: "fitColumns", responsiveLayout: "hide", rowHeight: 54, columns: narrow.matches ? narrowColumns() : wideColumns(),
   columnHeaderSortMulti: false, headerSortElement: (_, direction) => `<span aria-hidden="true">${{ asc: "▲", desc: "▼" }[direction] ?? "▲"}</span>`, placeholder: () => make("div", { text: emptyReason }),
   rowFormatter: (row) => {
     const at = row.getData().row, element = row.getElement();
