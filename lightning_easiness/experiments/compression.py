@@ -14,6 +14,7 @@ from typing import Any, Literal
 import safetensors.torch
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -30,9 +31,10 @@ from lightning_easiness.experiments._factories import (
     with_selection,
 )
 from lightning_easiness.experiments.held_out import HoldOut
-from lightning_easiness.experiments.repeats import missing_run, repeat_fit, run_name
+from lightning_easiness.experiments.repeats import missing_run, run_name, train_seeds
 from lightning_easiness.functional._rng import mixed_seed
 from lightning_easiness.record.files import write_whole
+from lightning_easiness.record.next_command import quoted, recorded
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.select.static import Keep
 from lightning_easiness.view.words import count_of
@@ -119,7 +121,10 @@ class StepwiseCompression:
                 callback observes no training examples.
             RuntimeError: A run of a step was not completed.
         """
-        return self.kept_at(self.ratio)
+        kept = self.kept_at(self.ratio)
+        command = f"score {quoted(self.dirpath / 'step-1')}"
+        rank_zero_info(recorded(self.dirpath, f"The easiness of {len(self.shares())} steps", command))
+        return kept
 
     def kept_at(self, ratio: float) -> Tensor:
         """Return the examples kept at `ratio`, int64 (n,); trains only steps that are not on disk."""
@@ -151,7 +156,7 @@ class StepwiseCompression:
         folder = self.dirpath / f"step-{number}"
         rule = None if self.hold_out is None else replace(self.hold_out, among=left)
         factories = self.make_trainer, self.make_module
-        record = repeat_fit(*factories, data, self.seeds, folder, hold_out=rule, progress=self.progress)
+        record = train_seeds(*factories, data, self.seeds, folder, hold_out=rule, progress=self.progress)
         agreed(lambda: self._check_runs(folder, record))  # the first process is the one that completes runs
         return record
 

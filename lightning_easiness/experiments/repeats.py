@@ -77,6 +77,23 @@ def repeat_fit(
             from that of runs in the folder.
         RuntimeError: If another process is training one of the seeds in the same folder.
     """
+    record = train_seeds(make_trainer, make_module, datamodule, seeds, dirpath, hold_out=hold_out, progress=progress)
+    what = f"What was observed of each example in {record.num_runs} runs"
+    rank_zero_info(where_and_next(Path(dirpath), record.series, what))
+    return record
+
+
+def train_seeds(
+    make_trainer: Callable[..., Trainer],
+    make_module: Callable[..., LightningModule],
+    datamodule: Any,
+    seeds: Iterable[int],
+    dirpath: str | os.PathLike[str],
+    *,
+    hold_out: float | Literal["folds"] | HoldOut | None = None,
+    progress: bool = True,
+) -> EasinessRecord:
+    """Do what `repeat_fit` does, without a word at the end, as a part of something larger."""
     check_factories("repeat_fit", make_trainer, make_module)
     seeds = check_seeds("repeat_fit", seeds)
     folder = Path(dirpath)
@@ -96,9 +113,7 @@ def repeat_fit(
                 (run / _RESUME_FILE).unlink(missing_ok=True)
             runs.update()
     series = _series_in(folder / run_name(seeds[0]), series)
-    record = EasinessRecord.load(folder, series=series, runs=map(run_name, seeds))
-    rank_zero_info(where_and_next(folder, series, f"What was observed of each example in {record.num_runs} runs"))
-    return record
+    return EasinessRecord.load(folder, series=series, runs=map(run_name, seeds))
 
 
 def run_name(seed: int) -> str:

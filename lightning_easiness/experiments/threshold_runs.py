@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
@@ -32,10 +33,11 @@ from lightning_easiness.experiments._factories import (
     with_selection,
 )
 from lightning_easiness.experiments.halves import ARGUMENTS_FILE, half_folders
-from lightning_easiness.experiments.repeats import missing_run, observers, repeat_fit, run_name
+from lightning_easiness.experiments.repeats import missing_run, observers, run_name, train_seeds
 from lightning_easiness.observe.checks import only_loader
 from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
+from lightning_easiness.record.next_command import quoted, recorded
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.select.base import Selection, SelectionState
 
@@ -191,12 +193,14 @@ class ThresholdRuns:
         for part, folder in enumerate(self.folders):
             make_trainer = partial(self._make_trainer, part, labels)
             data = with_selection(self.datamodule, self._selections[part])
-            repeat_fit(make_trainer, self._make_module, data, self.seeds, folder, progress=self.progress)
+            train_seeds(make_trainer, self._make_module, data, self.seeds, folder, progress=self.progress)
             missing = agreed(partial(missing_run, folder, self.seeds))
             if missing:
                 raise RuntimeError(f"Run '{missing}' in '{folder}' is not complete: run again to go on with it.")
             records.append(EasinessRecord.load(folder, ONLINE_SERIES, map(run_name, self.seeds)))
             labels = self.check_labels(part, records[-1].target, labels)
+        command = f"issues {quoted(self.dirpath)} --rule threshold"
+        rank_zero_info(recorded(self.dirpath, "The threshold protocol", command))
         return records
 
     def __getattr__(self, name: str) -> Any:

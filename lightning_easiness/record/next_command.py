@@ -13,7 +13,12 @@ from lightning_easiness.record.series import find_runs, only_series
 def where_and_next(folder: Path, series: str, what: str) -> str:
     """Return the line that says where `what` is recorded, and the command that reads `series` there."""
     option = "" if only_series(find_runs(folder)) == series else f" --series {series}"
-    return f"{what} is recorded in '{folder}'; next: lightning-easiness score {quoted(folder)}{option}"
+    return recorded(folder, what, f"score {quoted(folder)}{option}")
+
+
+def recorded(folder: Path, what: str, command: str) -> str:
+    """Return the line that says where `what` is recorded, and the `command` of lightning-easiness to type next."""
+    return f"{what} is recorded in '{folder}'; next: lightning-easiness {command}"
 
 
 def quoted(path: Path) -> str:

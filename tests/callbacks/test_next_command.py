@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from lightning_easiness import EasinessCallback, repeat_fit
+from lightning_easiness import EasinessCallback, StepwiseCompression, ThresholdRuns, repeat_fit
+from tests.distributed_experiments import Wide
 from tests.small import Net, Points, loader, trainer
 
 SAYS = "What was observed of each example"
@@ -22,7 +23,7 @@ SAYS = "What was observed of each example"
 def said(caplog: pytest.LogCaptureFixture) -> Any:
     """The lines said so far."""
     caplog.set_level("INFO", logger="lightning.pytorch")
-    return lambda: [record.getMessage() for record in caplog.records if record.getMessage().startswith(SAYS)]
+    return lambda: [record.getMessage() for record in caplog.records if " is recorded in " in record.getMessage()]
 
 
 def run_as_typed(line: str) -> str:
@@ -35,7 +36,7 @@ def run_as_typed(line: str) -> str:
     env = {**os.environ, "PYTHONPATH": str(root), "PYTHONWARNINGS": "default"}
     done = subprocess.run(shown, shell=True, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
-    assert arguments[0] == "score"
+    assert arguments[0] in ("score", "issues")
     return done.stdout
 
 
@@ -75,6 +76,32 @@ def test_seeds_say_it_once_at_the_end_of_all(tmp_path: Path, said: Any) -> None:
     assert line.startswith(f"{SAYS} in 2 runs is recorded in '{tmp_path / 'my runs'}'; next: ")
     assert "2 runs" in run_as_typed(line)
     assert len(repeated([0, 1])) == 2, "also where nothing was left to train"
+
+
+def test_a_compression_says_it_once_for_all_steps(tmp_path: Path, said: Any) -> None:
+    compression = StepwiseCompression(
+        lambda: trainer(max_epochs=1), Net, loader(), 0.2, seeds=[0], dirpath=tmp_path, progress=False
+    )
+    compression.run()
+    (line,) = said()
+    assert line.startswith(f"The easiness of 2 steps is recorded in '{tmp_path}'; next: ")
+    assert "53 examples" in run_as_typed(line)
+
+
+def test_the_threshold_protocol_says_it_once_for_both_halves(tmp_path: Path, said: Any) -> None:
+    runs = ThresholdRuns(
+        lambda: trainer(max_epochs=1),
+        Wide,
+        loader(Points(60)),
+        num_classes=4,
+        seeds=[0],
+        dirpath=tmp_path,
+        progress=False,
+    )
+    runs.run()
+    (line,) = said()
+    assert line.startswith(f"The threshold protocol is recorded in '{tmp_path}'; next: lightning-easiness issues ")
+    assert "labels are called wrong" in run_as_typed(line)
 
 
 def test_trial_runs_and_runs_whose_last_pass_fails_say_nothing(tmp_path: Path, said: Any) -> None:
