@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import lightning_easiness as easiness  # whose names are loaded when they are first used
 from lightning_easiness.cli.checks import check_at_least, check_fraction, check_output, check_ratio
-from lightning_easiness.cli.words import about, describe, list_scores, name_of, quantiles, rows_as_text
+from lightning_easiness.cli.words import about, describe, list_scores, mean_and_error, name_of, quantiles, rows_as_text
 
 PROGRAM = "lightning-easiness"
 _TABLE = (".csv", ".parquet")
@@ -61,6 +61,7 @@ def score(
 ) -> None:
     """Print a score per example, and optionally write a table."""
     from lightning_easiness.cli.files import write_table
+    from lightning_easiness.scores import get_score
     from lightning_easiness.view.words import class_namer
 
     if list_ or source.score == "list":
@@ -78,7 +79,9 @@ def score(
     scores.class_names = scores.class_names if class_names is None else tuple(class_names)
     table, rows = scores.to_pandas(), None
     print(f"{about(source.path, record)}\n{describe(scores)}\n{quantiles(table['score'])}")
-    if record.num_runs > 1:
+    if get_score(scores.name).over == "both":
+        print(f"\n{mean_and_error(scores)}")
+    if record.has_agreement(scores.name):
         print(f"\n{record.agreement(scores.name, source.checkpoint, seed=source.seed)}")
     for end, fraction in (asked or {"easiest": 1.0, "hardest": 1.0}).items():
         rows = getattr(scores, end)(fraction).tolist()
@@ -156,7 +159,7 @@ def compare(
     values = b.values if a.higher_is_easier == b.higher_is_easier else -b.values
     print(f"\nRank correlation of easiness (Spearman): {float(functional.rank_correlation(a.values, values)):.4f}")
     for letter, side, record, scores in zip("AB", sides, records, (a, b), strict=True):
-        if record.num_runs > 1:
+        if record.has_agreement(scores.name):
             agreement = record.agreement(scores.name, side.checkpoint, seed=side.seed).full_agreement
             print(f"To expect between {letter} and {record.num_runs} other runs of its kind: {agreement:.4f}")
 

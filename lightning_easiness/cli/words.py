@@ -21,6 +21,14 @@ def rows_as_text(table: pd.DataFrame) -> str:
     return to_text(names_for_labels(table.reset_index().to_dict("list")))
 
 
+def mean_and_error(scores: easiness.Scores) -> str:
+    """Say what a comparison of runs comes to over all examples, and how sure it is of one."""
+    error = scores.spread.nanmean()
+    known = f"the standard error of an example is {error:.4g}"
+    unknown = "no example was held out by two runs, so that there is no standard error"
+    return f"Mean {scores.values.nanmean():.4g}; {unknown if error.isnan() else known}."
+
+
 def quantiles(scores: pd.Series[float]) -> str:
     """Write the quantiles of the scores that are known; nothing where none is."""
     from lightning_easiness._utils.tables import to_text

@@ -357,6 +357,16 @@ class EasinessRecord(RecordedArrays):
         found = self._score_runs(name, self._index(checkpoint), first, {})
         return measure_agreement(name, found.alone, factor, counts=found.counts, seed=seed, num_splits=num_splits)
 
+    def has_agreement(self, name: str = "mean_loss") -> bool:
+        """Return whether `agreement` of a score can be measured: two runs each have a score of the same examples.
+
+        A comparison of runs, as `memorization`, has none, and neither has `held_out_loss` of folds.
+        """
+        definition = get_score(name)
+        if self.num_runs < 2 or definition.over == "both":
+            return False
+        return definition.over == "trained_on" or int((~self.trained_on).sum(0).max()) > 1
+
     def _score_runs(self, name: str, index: int, first: int, options: Mapping[str, Any]) -> RunScores:
         definition = get_score(name)
         for field in definition.needs:

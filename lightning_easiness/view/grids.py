@@ -17,7 +17,7 @@ from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.data.class_names import class_names as dataset_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import fraction_to_count
-from lightning_easiness.scores import Scores
+from lightning_easiness.scores import SCORES, Scores
 from lightning_easiness.view.images import NoImageError, average, item_image, to_displayable, to_one_scale
 from lightning_easiness.view.layout import Cell, Grid
 from lightning_easiness.view.words import ClassNamer, class_namer, count_of, in_digits, spoken
@@ -329,7 +329,8 @@ def _title(scores: Scores, which: str, count: int, class_names: Sequence[str], l
     end = "Hardest" if which == "hard" else "Easiest"
     labels = ("label, " if label else "") + ("predicted label, " if scores.prediction is not None else "")
     words = f"index, {labels}{spoken(scores.name)}"
-    spread = " ± standard deviation over runs" if scores.num_runs > 1 else ""
+    is_compared = scores.name in SCORES and SCORES[scores.name].over == "both"
+    spread = f" ± standard {'error' if is_compared else 'deviation over runs'}" if scores.num_runs > 1 else ""
     direction = "high" if scores.higher_is_easier else "low"
     return f"{end} of {count:,}{among} {_source(scores)}\n{words}{spread}; {direction} is easy{left_out}"
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 def spoken(name: str) -> str:
-    """Write the name of a score as words: "mean loss"."""
-    return name.replace("_", " ")
+    """Write the name of a score as words: "mean loss", "held-out loss"."""
+    return name.replace("held_out", "held-out").replace("_", " ")
 
 
 def count_of(number: int, noun: str) -> str:

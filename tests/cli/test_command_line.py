@@ -32,6 +32,8 @@ from lightning_easiness import (
 )
 from lightning_easiness.cli import commands
 from lightning_easiness.cli.main import main
+from lightning_easiness.data.observation import TrainedOn
+from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import SCORES
 from lightning_easiness.select import static
 from tests.labels.test_find import N as NUM_LABELS
@@ -60,6 +62,18 @@ def labelled(tmp_path: Path) -> Path:
     for series in ("train-online", "train-probe"):
         write_labelled(tmp_path / "labelled", series=series)
     return tmp_path / "labelled"
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> Path:
+    """Five folds."""
+    for seed in range(5):
+        write_run(tmp_path / "folds", seed)
+        part = torch.arange(NUM_EXAMPLES) % 5 == seed
+        with RunWriter(tmp_path / "folds", f"seed-{seed}", seed=seed, resume=True) as writer:
+            writer.replace_trained_on(TrainedOn(240, ~part, part))
+            writer.complete()
+    return tmp_path / "folds"
 
 
 def call(*arguments: object) -> None:
@@ -623,3 +637,29 @@ def test_no_command_loads_what_it_does_not_need(folder: Path) -> None:
 
     assert loaded("--help") == loaded("view", "--help") == loaded("select", folder) == []
     assert loaded("score", folder) == loaded("compare", folder, "--score-b", "count") == ["torch", "numpy"]
+
+
+# ------------------------------------------------------------------ runs that hold out
+
+
+@pytest.mark.parametrize("name", ["memorization", "held_out_loss"])
+def test_scores_of_runs_that_hold_out(held_out: Path, capsys: Output, name: str) -> None:
+    call("score", held_out, "--score", name, "--hardest", 0.1)
+    call("compare", held_out, "--score", name, "--score-b", "mean_loss")
+    printed = capsys.readouterr().out
+    record = EasinessRecord.load(held_out)
+    hardest = record.score(name).hardest(0.1).tolist()
+    assert f"\n{hardest[0]:>7}  " in printed
+    assert "Agreement" not in printed, "each example is held out once"
+    mean = record.score(name).values.mean()
+    sentence = f"\nMean {mean:.4g}; no example was held out by two runs, so that there is no standard error."
+    assert (sentence in printed) == (name == "memorization")
+    assert "To expect between B and 5 other runs" in printed
+
+
+def test_views_of_runs_that_hold_out(held_out: Path, tmp_path: Path) -> None:
+    call("view", held_out, "--score", "memorization", "--output", tmp_path / "view")
+    assert {path.name for path in (tmp_path / "view").iterdir()} >= {
+        "memorization_histogram.png",
+        "memorization_curves.png",
+    }

@@ -133,6 +133,14 @@ def test_scores_grid_shows_the_extreme_examples_with_their_numbers() -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_scores_grid_says_that_the_spread_of_a_comparison_is_its_standard_error() -> None:
+    scores = scores_of([0.5, 0.0], [0, 1], spread=torch.tensor([0.2, 0.1]))
+    scores.name = "memorization"
+    grid: Any = scores_grid(Noted(torch.rand(2, 8, 8)), scores, 1)
+    assert grid.title.endswith("index, label, memorization ± standard error; low is easy")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_scores_grid_follows_the_direction_and_names_classes() -> None:
     scores = scores_of([0.1, 0.9], [0, 1], num_runs=1, higher_is_easier=True, name="count")
     grid: Any = scores_grid(torch.rand(2, 8, 8), scores, 1, "easy", class_names=["cat", "dog"])

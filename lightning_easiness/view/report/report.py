@@ -126,7 +126,7 @@ class Report:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             scores = record.score(score, checkpoint, seed=seed)
-            agreement = record.agreement(score, checkpoint, seed=seed) if record.num_runs > 1 else None
+            agreement = record.agreement(score, checkpoint, seed=seed) if record.has_agreement(score) else None
         names = _class_names(class_names, dataset, record)
         class_namer(names, scores.target)  # raises for too few
         moving = record if dynamics is None else dynamics
