@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import most_predicted_class
-from lightning_easiness.record.files import FIELDS
+from lightning_easiness.record.files import FIELDS, MOST_CLASSES
 from lightning_easiness.record.held_out import (
     have_held_out_probabilities,
     held_out,
@@ -46,6 +46,11 @@ class RecordedArrays:
     def num_examples(self) -> int:
         """Number of examples in the data set, N."""
         return self.identity.num_examples
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, K; None if unknown."""
+        return next((run.num_classes for run in self._runs if run.num_classes), None)
 
     @cached_property
     def identity(self) -> DataIdentity:
@@ -179,7 +184,9 @@ class RecordedArrays:
 
     def _check_field(self, name: str, what: str) -> None:
         if name not in self.fields:
-            raise ValueError(f"{what} is not in series '{self.series}', which holds {', '.join(self.fields)}.")
+            many = name == "prediction" and (self.num_classes or 0) > MOST_CLASSES
+            why = f": predictions are recorded of at most {MOST_CLASSES:,} classes" if many else ""
+            raise ValueError(f"{what} is not in series '{self.series}', which holds {', '.join(self.fields)}{why}.")
 
     def _index(self, checkpoint: int, argument: str = "checkpoint") -> int:
         count = self.num_checkpoints

@@ -160,11 +160,6 @@ class EasinessRecord(RecordedArrays):
         )
 
     @property
-    def num_classes(self) -> int | None:
-        """Number of classes, K; None if unknown."""
-        return next((run.num_classes for run in self._runs if run.num_classes), None)
-
-    @property
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes, K, as the data set listed them or EasinessCallback was given them.
 

@@ -137,6 +137,13 @@ def test_a_record_of_before_has_no_predictions_and_says_so(folder: Path) -> None
         _ = EasinessRecord.load(folder).prediction
 
 
+def test_a_record_of_too_many_classes_for_predictions_says_so(tmp_path: Path) -> None:
+    write_run(tmp_path, 0, num_classes=32_769)
+    message = r"sample_easiness, el2n: predictions are recorded of at most 32,768 classes\.$"
+    with pytest.raises(ValueError, match=message):
+        _ = EasinessRecord.load(tmp_path).prediction
+
+
 def test_num_classes_may_be_unknown(tmp_path: Path) -> None:
     write_run(tmp_path, 0, num_classes=None)
     assert repr(EasinessRecord.load(tmp_path)).startswith(
