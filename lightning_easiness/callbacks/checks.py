@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,14 @@ def check_arguments(callback: Any, at_steps: Any) -> None:
             _refuse("patterns", "have names that fit a folder's", repr(name))
         if not callable(pattern):
             _refuse("patterns", "be functions of the inputs", f"{pattern!r} for {name!r}")
+
+
+def checked_patterns(patterns: Any) -> dict[str, Any]:
+    """Return the patterns by name; raise a TypeError for a function without one."""
+    if patterns is not None and not isinstance(patterns, Mapping):
+        way_out = 'write patterns={"grey": ...}'
+        _refuse("patterns", "be functions by name", type(patterns).__name__, way_out, error=TypeError)
+    return dict(patterns or {})
 
 
 def _is_count(value: Any) -> bool:

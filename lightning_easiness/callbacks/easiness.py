@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from lightning_easiness._utils.lightning import StrategyHook, num_steps, trial_batches
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.callbacks.checks import check_arguments
+from lightning_easiness.callbacks.checks import check_arguments, checked_patterns
 from lightning_easiness.callbacks.class_names import names_of_fit
 from lightning_easiness.callbacks.logging import log_images, log_observation, log_scalars
 from lightning_easiness.callbacks.recipe import data_recipe, fit_recipe
@@ -113,7 +113,7 @@ class EasinessCallback(Callback):
         self.every_n_epochs = every_n_epochs
         self.probe = probe
         self.online = online
-        self.patterns = dict(patterns or {})
+        self.patterns = checked_patterns(patterns)
         self.probabilities = probabilities
         self.run = run
         self.exist_ok = exist_ok

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as distributed
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from lightning_easiness._utils.lightning import is_named, is_writer
@@ -47,7 +48,14 @@ def check_factories(owner: str, make_trainer: object, make_module: object) -> No
 
 def make_data(datamodule: Any) -> Any:
     """Return the data of one run: what a function makes, or the datamodule or loader itself."""
-    return datamodule() if _is_function(datamodule) else datamodule
+    data = datamodule() if _is_function(datamodule) else datamodule
+    if data is None or isinstance(data, Dataset):
+        way_out = ": write DataLoader(dataset, batch_size=..., shuffle=True)" if data is not None else ""
+        raise TypeError(
+            "The `datamodule` of repeat_fit must be a LightningDataModule, a train DataLoader or a function that"
+            f" returns one; got {None if data is None else type(data).__name__}{way_out}."
+        )
+    return data
 
 
 def with_selection(datamodule: Any, selection: Selection | None) -> Any:

@@ -213,6 +213,7 @@ class _Runs:
             seed_everything(seed, workers=True, verbose=False)
             module: LightningModule = make(self.compression.make_module, seed=seed)
             trainer: Trainer = make(self.compression.make_trainer, **given)
+            _check_has_step(module, self.evaluate)
             for observer in observers(trainer):  # its runs have no place in the record of those that measure
                 trainer.callbacks.remove(observer)  # type: ignore[attr-defined]
             data = make_data(with_selection(self.compression.datamodule, selection))
@@ -262,6 +263,15 @@ def _check_evaluates(datamodule: Any, evaluate: str) -> None:
         raise ValueError(
             f"compare_selections evaluates each run with evaluate={evaluate!r}, but the `datamodule` has no {hook}();"
             " give a LightningDataModule that has one, or EasinessDataModule(loader, val_dataloaders=...)."
+        )
+
+
+def _check_has_step(module: LightningModule, evaluate: str) -> None:
+    step = "validation_step" if evaluate == "validate" else "test_step"
+    if not is_overridden(step, module):
+        raise ValueError(
+            f"compare_selections evaluates each run with evaluate={evaluate!r}, but {type(module).__name__} has no"
+            f" {step}(); give it one that logs the `metric`."
         )
 
 

@@ -167,7 +167,8 @@ def _check_pass(callback: EasinessCallback) -> None:
 def _check_made(module: LightningModule, trainer: Trainer, fitted: WeakSet[Any]) -> None:
     for name, kind, made in (("make_module", "LightningModule", module), ("make_trainer", "Trainer", trainer)):
         if not is_named(made, kind):
-            raise TypeError(f"The `{name}` of repeat_fit must return a {kind}; got {made!r}: give it a `return`.")
+            got = "None: give it a `return`" if made is None else f"{type(made).__name__}: let it make a new {kind}"
+            raise TypeError(f"The `{name}` of repeat_fit must return a {kind}; got {got}.")
         if made in fitted:
             raise ValueError(
                 f"The `{name}` of repeat_fit returned the same {type(made).__name__} for a second run, which would go"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.spelling import did_you_mean
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.record.agreement import Agreement, measure_agreement
 from lightning_easiness.record.arrays import RecordedArrays
@@ -123,7 +124,8 @@ class EasinessRecord(RecordedArrays):
         for run in runs:
             index = self.runs.index(run) if run in self.runs else run
             if isinstance(index, str) or not -self.num_runs <= index < self.num_runs:
-                raise ValueError(f"`runs` names {run!r}: this record holds {', '.join(self.runs)}.")
+                guess = did_you_mean(str(run), self.runs)
+                raise ValueError(f"`runs` names {run!r}{guess}: this record holds {', '.join(self.runs)}.")
             chosen.append(self._runs[index])
         if not chosen:
             raise ValueError(f"`runs` must name at least one of {', '.join(self.runs)}; got none.")

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.core.hooks import DataHooks
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from lightning_easiness._utils.lightning import restore_nested_hparams
@@ -212,9 +212,10 @@ def _as_datamodule(datamodule: Any, val_dataloaders: Any) -> LightningDataModule
     if isinstance(datamodule, DataLoader):
         return (_TrainLoader if val_dataloaders is None else _Loaders)(datamodule, val_dataloaders)
     if not isinstance(datamodule, LightningDataModule):
+        way_out = ": write DataLoader(dataset, batch_size=..., shuffle=True)" if isinstance(datamodule, Dataset) else ""
         raise TypeError(
             "The `datamodule` of EasinessDataModule must be a LightningDataModule or the train DataLoader; got"
-            f" {type(datamodule).__name__}."
+            f" {type(datamodule).__name__}{way_out}."
         )
     if val_dataloaders is not None:
         raise TypeError(

@@ -29,6 +29,16 @@ class Everything(Selection):
         return torch.arange(state.num_examples)
 
 
+def _as_indices(given: Any) -> Tensor:
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        way_out = ": give issues.unflagged" if hasattr(given, "unflagged") else ", as scores.easiest(0.5)"
+        raise TypeError(
+            f"The `indices` of Keep must be indices or a mask; got {type(given).__name__}{way_out}."
+        ) from None
+
+
 class Keep(Selection):
     """Keeps exactly these examples, optionally with other labels.
 
@@ -39,7 +49,7 @@ class Keep(Selection):
         replace_fn: (item, label) -> item, if items are neither `(x, label, ...)` nor mappings with the usual keys.
 
     Raises:
-        TypeError: If `labels` is a mask.
+        TypeError: If `indices` are none, or `labels` is a mask.
 
     Example:
         >>> Keep([0, 2]).select(SelectionState(num_examples=3))
@@ -53,7 +63,7 @@ class Keep(Selection):
         *,
         replace_fn: Callable[[Any, int], Any] | None = None,
     ) -> None:
-        self.indices, self.replace_fn = torch.as_tensor(indices), replace_fn
+        self.indices, self.replace_fn = _as_indices(indices), replace_fn
         self.decisions: Decisions | None = None
         self.new_labels = None if labels is None else torch.as_tensor(labels).clone()
         if self.new_labels is not None and self.new_labels.dtype == torch.bool:

@@ -7,9 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from lightning.pytorch import LightningModule
 
-from lightning_easiness import StepwiseCompression, ThresholdRuns, compare_selections, repeat_fit
-from tests.small import Net, loader, trainer
+from lightning_easiness import (
+    EasinessCallback,
+    EasinessDataModule,
+    Keep,
+    StepwiseCompression,
+    ThresholdRuns,
+    compare_selections,
+    repeat_fit,
+)
+from tests.small import Net, Points, loader, trainer
 
 
 def make_trainer() -> Any:
@@ -83,4 +93,61 @@ def test_a_function_that_returns_nothing(tmp_path: Path) -> None:
     )
     assert refused("repeat_fit", lambda: None, Net, folder=tmp_path) == (
         "The `make_trainer` of repeat_fit must return a Trainer; got None: give it a `return`."
+    )
+
+
+def test_the_two_functions_in_the_wrong_order(tmp_path: Path) -> None:
+    assert refused("repeat_fit", Net, make_trainer, folder=tmp_path) == (
+        "The `make_module` of repeat_fit must return a LightningModule; got Trainer: let it make a new LightningModule."
+    )
+
+
+def test_a_data_set_in_place_of_its_loader(tmp_path: Path) -> None:
+    with pytest.raises(TypeError) as caught:
+        repeat_fit(make_trainer, Net, Points(), dirpath=tmp_path / "runs", progress=False)
+    start = (
+        "The `datamodule` of repeat_fit must be a LightningDataModule, a train DataLoader or a function that returns"
+    )
+    assert str(caught.value) == f"{start} one; got Points: write DataLoader(dataset, batch_size=..., shuffle=True)."
+    with pytest.raises(TypeError) as caught:
+        EasinessDataModule(Points())  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "The `datamodule` of EasinessDataModule must be a LightningDataModule or the train DataLoader; got Points:"
+        " write DataLoader(dataset, batch_size=..., shuffle=True)."
+    )
+
+
+def test_a_comparison_whose_module_has_nothing_to_evaluate_ends_before_it_trains(tmp_path: Path) -> None:
+    class Trains(Net):
+        validation_step = LightningModule.validation_step
+
+        def on_train_start(self) -> None:
+            raise AssertionError("it trains")
+
+    data = EasinessDataModule(loader(), val_dataloaders=loader(Points(20, seed=5), shuffle=False))
+    with pytest.raises(ValueError, match="validation_step") as caught:
+        compare_selections(
+            make_trainer, Trains, data, ratios=[0.3], metric="val_loss", dirpath=tmp_path, progress=False
+        )
+    assert str(caught.value) == (
+        "compare_selections evaluates each run with evaluate='validate', but Trains has no validation_step(); give it"
+        " one that logs the `metric`."
+    )
+
+
+def test_the_table_of_label_issues_in_place_of_indices() -> None:
+    class Issues:
+        unflagged = torch.arange(3)
+
+    with pytest.raises(TypeError) as caught:
+        Keep(Issues())  # type: ignore[arg-type]
+    assert str(caught.value) == "The `indices` of Keep must be indices or a mask; got Issues: give issues.unflagged."
+
+
+def test_a_pattern_without_a_name() -> None:
+    with pytest.raises(TypeError) as caught:
+        EasinessCallback(patterns=torch.neg)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "The `patterns` of EasinessCallback must be functions by name; got builtin_function_or_method: write"
+        ' patterns={"grey": ...}.'
     )

@@ -184,9 +184,9 @@ def test_bad_input_is_an_error_before_training(case: str) -> None:
 
 def test_bad_arguments() -> None:
     with pytest.raises(TypeError) as error:
-        EasinessDataModule(Points())  # type: ignore[arg-type]
+        EasinessDataModule([loader()])  # type: ignore[arg-type]
     assert str(error.value) == (
-        "The `datamodule` of EasinessDataModule must be a LightningDataModule or the train DataLoader; got Points."
+        "The `datamodule` of EasinessDataModule must be a LightningDataModule or the train DataLoader; got list."
     )
     with pytest.raises(TypeError) as error:
         EasinessDataModule(Base(), val_dataloaders=loader())
