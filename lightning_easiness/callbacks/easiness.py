@@ -413,7 +413,7 @@ class EasinessCallback(Callback):
             "last_epoch": self._last_epoch,
             "probed_step": self._evaluated_step,
             "online": online,
-            "trained_on": None if self._trained is None else self._trained.mask.clone(),
+            "trained_on": None if self._trained is None else self._trained.state(),
             "usage": self.usage.state_dict(),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -57,9 +58,14 @@ class TrainedExamples:
         if not hasattr(dataset, "__len__") or isinstance(dataset, IterableDataset):
             return None
         found = cls(num_examples(dataset), held_out_of(dataset))
-        if before is not None and len(before) == len(found.mask):
-            found.mask |= before.cpu()
+        size = len(found.mask)
+        if before is not None and len(before) == (size + 7) // 8:
+            found.mask |= torch.from_numpy(np.unpackbits(before.cpu().numpy(), count=size).view(np.bool_))
         return found
+
+    def state(self) -> Tensor:
+        """Return the examples so far for Lightning's checkpoints, one bit each."""
+        return torch.from_numpy(np.packbits(self.mask.numpy()))
 
     def add(self, trainer: Trainer, online: Observation | None) -> bool:
         """Take in an epoch: what training saw, or else what the loader reads; return whether that is more."""
