@@ -268,7 +268,7 @@ def report(
     ] = None,
     class_names: ClassNames = None,
     kept: Annotated[Path | None, "a .npy file with the indices that were kept, as select writes it"] = None,
-    title: Annotated[str | None, "title of the page; the folder by default"] = None,
+    title: Annotated[str | None, "title of the page; the name of the folder by default"] = None,
     atlas: Annotated[Path | None, "also write all examples as .parquet for Embedding Atlas"] = None,
 ) -> None:
     """Write one HTML page to look at and decide: what is easy, hard, memorised or wrong. It needs no network."""
@@ -278,7 +278,9 @@ def report(
         check_output(path, *suffixes)
     if images is not None and dataset is not None:
         raise ValueError("--images is not allowed with --dataset: give one of them.")
-    made = make_report(source, images, dataset, kept, class_names=class_names, title=title or str(source.path))
+    made = make_report(
+        source, images, dataset, kept, class_names=class_names, title=title or source.path.resolve().name
+    )
     print(f"{made.save(output)} ({output.stat().st_size / 1e6:.1f} MB): open it in a browser, or send it.")
     print('Decisions that are downloaded from it go back with Keep.from_decisions("decisions.json").')
     if atlas is not None:

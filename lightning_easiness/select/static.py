@@ -77,7 +77,8 @@ class Keep(Selection):
     ) -> Keep:
         """Keep what was decided on the page of a `Report`: all examples but the dropped ones, relabelled where asked.
 
-        Examples without a decision are kept as they are.
+        Examples without a decision are kept as they are. In YAML, the `class_path` of the selection is
+        "lightning_easiness.select.static.Keep.from_decisions", and the path of the file is one of its `init_args`.
 
         Args:
             path: The JSON file that "Download decisions" saved.

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_easiness import EasinessDataModule, Keep
+from lightning_easiness import EasinessDataModule, Keep, Selection
 from lightning_easiness.data.identity import DataIdentity
 from tests.small import QUIET, Net
 
@@ -72,3 +73,15 @@ def test_without_a_new_label_the_items_are_not_touched(tmp_path: Path) -> None:
     path = write(tmp_path)
     path.write_text(path.read_text().replace("relabel", "keep"))
     assert Keep.from_decisions(path).new_labels is None
+
+
+def test_yaml_names_a_decisions_file(tmp_path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--selection", type=Selection)
+    class_path = "lightning_easiness.select.static.Keep.from_decisions"
+    config = {"selection": {"class_path": class_path, "init_args": {"path": str(write(tmp_path))}}}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    parsed = parser.parse_args(["--config", str(tmp_path / "config.yaml")])
+    made = (getattr(parser, "instantiate", None) or parser.instantiate_classes)(parsed)
+    assert made.selection.indices.tolist() == [number for number in range(24) if number != 2]

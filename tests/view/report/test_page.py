@@ -247,6 +247,23 @@ def test_a_saved_file_is_continued_and_one_of_other_data_is_refused(shown: Brows
     assert shown.run("document.querySelector('#decided-count').textContent") == "1 kept"
 
 
+def test_all_can_be_done_without_a_mouse(shown: Browser, issues: LabelIssues) -> None:
+    shown.run("document.querySelector('.tabulator-tableholder').focus()")
+    shown.press("ArrowDown")
+    shown.press("d")
+    second, third = issues.flagged[1:3].tolist()
+    assert shown.run("[...window.report.decisions.made.keys()]") == [second]
+    assert shown.run("window.report.current()") == third  # moved on
+    said = shown.run("document.querySelector('#announce').textContent")
+    assert said.startswith(f"Example {third}, given label ")
+
+
+def test_keys_do_nothing_while_the_chosen_example_is_out_of_sight(shown: Browser) -> None:
+    shown.run("document.activeElement.blur(); window.scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
+    shown.press("d")
+    assert shown.run("window.report.decisions.made.size") == 0
+
+
 def test_keys_in_a_field_are_text(shown: Browser) -> None:
     shown.click("#go-to")
     shown.press("d")
@@ -273,6 +290,16 @@ def test_a_phone_can_decide(browser: Browser, page: Path) -> None:
     browser.click("#inspector button.drop")
     assert browser.run("document.querySelector('#decided-count').textContent") == "1 dropped"
     browser.run("localStorage.clear()")
+
+
+def test_a_phone_sorts_by_a_choice(browser: Browser, page: Path, report: Report) -> None:
+    browser.show(390, 844)
+    browser.open(page)
+    view(browser, "all")
+    browser.run(
+        "(e => { e.value = 'score'; e.dispatchEvent(new Event('change')) })(document.querySelector('#sort-by'))"
+    )
+    assert listed(browser) == np.argsort(-report.columns["score"], kind="stable").tolist()
 
 
 def test_everything_that_can_be_used_has_a_name(shown: Browser) -> None:
@@ -328,6 +355,17 @@ def test_one_run_of_one_checkpoint_says_what_is_missing(browser: Browser, tmp_pa
     for part in ("No data map", "No training curves", "One run: the spread over seeds is not known", "repeat_fit"):
         assert part in text
     assert "every_n_epochs=1" in text
+
+
+def test_without_labels_nothing_speaks_of_labels(browser: Browser, tmp_path: Path) -> None:
+    write_run(tmp_path, 0, steps=(10, 20), target=None, num_classes=None, fields={"loss": torch.rand(37)})
+    page = opened(browser, Report.of(EasinessRecord.load(tmp_path)), tmp_path)
+    text = page.run("document.querySelector('#review').innerText")
+    assert "Given" not in text
+    assert "relabel" not in text.lower()
+    page.run("document.querySelector('.tabulator-tableholder').focus()")
+    page.press("r")
+    assert page.run("window.report.decisions.made.size") == 0
 
 
 def test_texts_stand_in_for_pictures(browser: Browser, record: EasinessRecord, tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ function fitTable() {
 
 function fillFilters() {
   const labels = [...new Set(columns.given)].filter((label) => label >= 0).sort((a, b) => a - b);
+  filterClass.parentElement.hidden = !labels.length;
   filterClass.append(...labels.map((label) => make("option", { value: String(label), text: className(label) })));
   filterClass.addEventListener("change", () => show(view));
   const fields = wideColumns().filter((column) => column.headerSort !== false);
@@ -196,4 +197,4 @@ showCurrent();
 fitTable();
 new ResizeObserver(fitTable).observe(document.querySelector(".workbench"));
 await show(has("suspect") && columns.suspect.some(Boolean) ? "suspects" : "hardest");
-requestAnimationFrame(() => { drawHistogram(); drawSeeds(); document.documentElement.dataset.ready = "yes"; });
+requestAnimationFrame(() => { drawHistogram(); drawSeeds(); byId("starting").remove(); document.documentElement.dataset.ready = "yes"; });

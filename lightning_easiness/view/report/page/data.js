@@ -42,6 +42,8 @@ function disagreements() {
 }
 if (facts.num_runs > 1) columns.disagreement = disagreements();
 
+const hasLabels = columns.given.some((label) => label >= 0);
+const numClasses = Math.max(facts.num_classes ?? 0, facts.class_names?.length ?? 0);
 const className = (label) => (label < 0 || label === undefined ? "–" : facts.class_names?.[label] ?? String(label));
 const labelOf = (name, row) => (has(name) ? columns[name][row] : -1);
 const spoken = (name) => name.replaceAll("_", " ");
@@ -88,7 +90,7 @@ function make(tag, { text, children = [], ...properties } = {}) {
 function pictureOf(row, className) {
   const example = columns.example[row], url = pictureUrl(example);
   if (url) {
-    const image = make("img", { src: url, className, alt: `Example ${example}, given label ${className_(row)}` });
+    const image = make("img", { src: url, className, alt: altOf(row) });
     image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < 44));
     return image;
   }
@@ -96,3 +98,4 @@ function pictureOf(row, className) {
   return text ? make("span", { className: "snippet", text, title: text }) : null;
 }
 const className_ = (row) => className(labelOf("given", row));
+const altOf = (row) => `Example ${columns.example[row]}` + (hasLabels ? `, given label ${className_(row)}` : "");

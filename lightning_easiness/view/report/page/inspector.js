@@ -5,13 +5,12 @@ let current = -1; // row
 function relabelChoice(row) {
   const made = decisions.of(columns.example[row]);
   const best = made?.label ?? ["suggested", "predicted"].filter((name) => differs(name, row)).map((name) => labelOf(name, row))[0] ?? -1;
-  const count = Math.max(facts.num_classes ?? 0, facts.class_names?.length ?? 0);
-  const options = Array.from({ length: count }, (_, label) => make("option", { value: String(label), text: className(label), selected: label === best }));
+  const options = Array.from({ length: numClasses }, (_, label) => make("option", { value: String(label), text: className(label), selected: label === best }));
   return make("select", { id: "relabel-to", "aria-label": "New label", children: [make("option", { value: "", text: "new label …", selected: best < 0 }), ...options] });
 }
 
 function factsOf(row) {
-  const found = [["Given", className_(row)]];
+  const found = hasLabels ? [["Given", className_(row)]] : [];
   for (const name of ["predicted", "suggested"]) if (labelOf(name, row) >= 0) found.push([name[0].toUpperCase() + name.slice(1), className(labelOf(name, row)), differs(name, row) ? "differs" : ""]);
   found.push([spoken(score)[0].toUpperCase() + spoken(score).slice(1), digits(columns.score[row]) + (facts.num_runs > 1 ? ` ± ${digits(columns.spread[row])}` : "")]);
   const more = [];
@@ -30,13 +29,13 @@ function showCurrent() {
     return;
   }
   const row = current, example = columns.example[row], url = pictureUrl(example), text = facts.texts[example];
-  const image = url ? make("img", { src: url, alt: `Example ${example}, given label ${className_(row)}`, className: "thumb" }) : make("span", { text: text ? "Text" : hasPictures ? "Not among the pictures in this file" : "No picture" });
+  const image = url ? make("img", { src: url, alt: altOf(row), className: "thumb" }) : make("span", { text: text ? "Text" : hasPictures ? "Not among the pictures in this file" : "No picture" });
   image.addEventListener?.("load", () => image.classList.toggle("small", image.naturalWidth < 64));
   const list = make("dl", { children: factsOf(row).flatMap(([term, value, kind = ""]) => [make("dt", { text: term, className: kind === "more" ? "more" : "" }), make("dd", { text: value, className: kind })]) });
   const acts = actsOf(row, true);
-  acts.append(relabelChoice(row));
+  if (numClasses) acts.append(relabelChoice(row));
   inspector.replaceChildren(make("div", { className: "picture", children: [image] }), make("div", { children: [make("h3", { text: `Example ${example}` }), briefOf(row), list] }), acts, ...(text ? [make("p", { className: "text", text })] : []));
-  document.getElementById("relabel-to").addEventListener("change", (event) => { if (event.target.value !== "") decide("relabel", Number(event.target.value)); });
+  document.getElementById("relabel-to")?.addEventListener("change", (event) => { if (event.target.value !== "") decide("relabel", Number(event.target.value)); });
 }
 
 function choose(row, { scroll = false } = {}) {
@@ -56,7 +55,7 @@ function move(by) {
   if (order.length) {
     choose(order[place], { scroll: true });
     const suggested = labelOf("suggested", current);
-    announce(`Example ${columns.example[current]}, given ${className_(current)}${suggested >= 0 ? `, suggested ${className(suggested)}` : ""}`);
+    announce(`${altOf(current)}${suggested >= 0 ? `, suggested ${className(suggested)}` : ""}`);
   }
 }
 
@@ -64,6 +63,7 @@ function move(by) {
 function decide(kind, label = null, moveOn = false) {
   if (current < 0) return;
   const example = columns.example[current], made = decisions.of(example);
+  if (kind === "relabel" && !numClasses) return;
   if (kind === "relabel" && label === null) {
     const chosen = document.getElementById("relabel-to").value;
     if (chosen === "") { document.getElementById("relabel-to").focus(); return; }

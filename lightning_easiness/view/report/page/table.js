@@ -47,7 +47,7 @@ const name = (field, title) => ({ field, title, cssClass: "name", minWidth: 96, 
 
 function actsOf(row, isWide) {
   const example = columns.example[row], made = decisions.of(example);
-  return make("span", { className: "acts", children: Object.entries(KINDS).map(([kind, word]) => {
+  return make("span", { className: "acts", children: Object.entries(KINDS).filter(([kind]) => kind !== "relabel" || numClasses).map(([kind, word]) => {
     const pressed = made?.decision === kind;
     const label = pressed && kind === "relabel" && isWide ? `Relabelled ${className(made.label)}` : word;
     const button = make("button", { type: "button", className: kind, text: isWide ? label : word[0], title: `${word} (${word[0]})`, "aria-pressed": String(pressed), "aria-label": `${word} example ${example}` });
@@ -66,7 +66,7 @@ function wideColumns() {
   const found = [
     (hasPictures || hasTexts) && picture("", hasTexts ? 220 : 64),
     number("example", "Example", (v) => String(v), { width: 82 }),
-    name("given", "Given"),
+    hasLabels && name("given", "Given"),
     has("predicted") && name("predicted", "Predicted"),
     has("suggested") && name("suggested", "Suggested"),
     number("score", title, digits),
@@ -82,7 +82,7 @@ function wideColumns() {
 function briefOf(row) {
   const made = decisions.of(columns.example[row]);
   const suggested = labelOf("suggested", row), predicted = labelOf("predicted", row), other = suggested >= 0 ? suggested : predicted;
-  const labels = other >= 0 && other !== labelOf("given", row) ? [make("span", { text: `${className_(row)} → ` }), make("span", { className: "differs", text: className(other) })] : [make("span", { text: className_(row) })];
+  const labels = other >= 0 && other !== labelOf("given", row) ? [make("span", { text: `${className_(row)} → ` }), make("span", { className: "differs", text: className(other) })] : [make("span", { text: hasLabels ? className_(row) : `Example ${columns.example[row]}` })];
   const words = [`#${columns.example[row]}`, digits(columns.score[row])];
   if (made) words.push(made.decision === "relabel" ? `relabel to ${className(made.label)}` : made.decision);
   return make("div", { className: "brief", children: [...labels, make("small", { text: words.join(" · ") })] });

@@ -1,0 +1,86 @@
+"""Measures how long the report page of a large record takes to make, how large it is, and when a browser paints it.
+
+A page of 50,000 examples and 10 runs with thumbnails should take at most 20 s and 5 MB. With Chromium on the machine, in
+a checkout of the repository, the first paint is measured too, which should come within 1 s:
+
+    python examples/benchmarks/report_page.py --examples 50000 --runs 10
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from measuring import make_parser
+
+from lightning_easiness.cli.main import main as command_line
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.observation import Observation
+from lightning_easiness.record.writer import RunWriter
+
+NUM_CLASSES, NUM_CHECKPOINTS = 10, 10
+
+
+def write_record(folder: Path, num_examples: int, num_runs: int) -> None:
+    """Write runs that learn most examples, and a twenty-fifth of them under a wrong label."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, NUM_CLASSES, (num_examples,), generator=generator)
+    other = (target + torch.randint(1, NUM_CLASSES, (num_examples,), generator=generator)) % NUM_CLASSES
+    final = torch.randn(num_examples, generator=generator) * 2 + 3
+    final[torch.rand(num_examples, generator=generator) < 0.04] -= 7
+    for run in range(num_runs):
+        own = final + torch.randn(num_examples, generator=generator)
+        with RunWriter(folder, f"seed-{run}", seed=run) as writer:
+            for checkpoint in range(NUM_CHECKPOINTS):
+                noise = torch.randn(num_examples, generator=generator)
+                margin = own * (1 - 0.7 ** (checkpoint + 1)) + 0.5 * noise
+                fields = {
+                    "loss": torch.nn.functional.softplus(-margin),
+                    "correct": margin > 0,
+                    "margin": margin,
+                    "prediction": torch.where(margin > 0, target, other).short(),
+                }
+                identity = DataIdentity(num_examples, target)
+                for series in ("train-probe", "train-online"):
+                    about = {"num_classes": NUM_CLASSES}
+                    writer.append(Observation(series, 100 * (checkpoint + 1), checkpoint, fields, identity, **about))
+            writer.complete()
+
+
+def first_paint(page: Path) -> float | None:
+    """Return the milliseconds until a Chromium paints the page; None without one, or outside the repository."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    try:
+        from tests.view.report.browser import chromium
+    except ImportError:
+        return None
+    with chromium() as browser:
+        browser.show()
+        browser.open(page)
+        return float(browser.run("performance.getEntriesByName('first-paint')[0].startTime"))
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--examples", type=int, default=50_000)
+    parser.add_argument("--runs", type=int, default=10)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_record(folder / "record", arguments.examples, arguments.runs)
+        images = np.random.default_rng(0).integers(0, 256, (arguments.examples, 8, 8, 3), dtype=np.uint8)
+        np.save(folder / "images.npy", images.repeat(4, 1).repeat(4, 2))
+        options = ["--images", str(folder / "images.npy"), "--output", str(folder / "report.html")]
+        begin = time.perf_counter()
+        command_line(["report", str(folder / "record"), *options])
+        seconds = time.perf_counter() - begin
+        size = (folder / "report.html").stat().st_size / 1e6
+        print(f"{arguments.examples:,} examples, {arguments.runs} runs: {seconds:.1f} s, {size:.1f} MB")
+        paint = first_paint(folder / "report.html")
+        print("no browser to paint it" if paint is None else f"first paint after {paint:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
