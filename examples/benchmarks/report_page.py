@@ -1,7 +1,7 @@
 """Measures how long the report page of a large record takes to make, how large it is, and when a browser paints it.
 
-A page of 50,000 examples and 10 runs with thumbnails should take at most 20 s and 5 MB. With Chromium on the machine, in
-a checkout of the repository, the first paint is measured too, which should come within 1 s:
+A page of 50,000 examples and 10 runs with thumbnails should take at most 20 s and 5 MB. In a checkout of the repository
+and with Chromium on the machine, the first paint is measured too, which should come within 1 s:
 
     python examples/benchmarks/report_page.py --examples 50000 --runs 10
 """

@@ -103,7 +103,8 @@ def issue_columns(issues: LabelIssues) -> Columns:
     found["suspicion"][order] = np.arange(1, len(order) + 1)
     found["suggested"][order] = np.where(issues.is_issue.numpy(), issues.suggested.numpy(), UNKNOWN)
     found["posterior"][order] = issues.posterior.numpy()
-    return {name: column for name, column in found.items() if name != "posterior" or np.isfinite(column).any()}
+    unknown = [name for name, low in (("posterior", -1.0), ("suggested", UNKNOWN)) if not (found[name] > low).any()]
+    return {name: column for name, column in found.items() if name not in unknown}
 
 
 def hardness_by_run(record: EasinessRecord, score: str, checkpoint: int) -> NDArray[np.float32]:

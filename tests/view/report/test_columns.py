@@ -10,7 +10,7 @@ import torch
 
 from lightning_easiness import EasinessRecord, Hardest, find_label_issues
 from lightning_easiness.view.report import charts, columns
-from tests.labels.test_find import WRONG
+from tests.labels.test_find import WRONG, K, N
 from tests.labels.test_find import write as write_labelled
 from tests.made_runs import NUM_EXAMPLES, make_scores, write_run
 
@@ -57,13 +57,14 @@ def test_score_columns_are_those_of_the_table_of_scores(record: EasinessRecord) 
 
 def test_issue_columns_are_those_of_the_table_of_issues(tmp_path: Path) -> None:
     write_labelled(tmp_path, series="train-online")
-    issues = find_label_issues(tmp_path, Hardest(8))
+    issues = find_label_issues(tmp_path, Hardest(8), probabilities=torch.rand(N, K))
     found = columns.issue_columns(issues)
     assert sorted(found["suspect"].nonzero()[0].tolist()) == WRONG
     for place, index in enumerate(issues.index.tolist()):
         assert found["suspicion"][index] == place + 1
         assert found["suggested"][index] == (int(issues.suggested[place]) if index in WRONG else -1)
     assert "posterior" not in found  # the rule gives none
+    assert "suggested" not in columns.issue_columns(find_label_issues(tmp_path, Hardest(8)))
 
 
 def test_one_checkpoint_has_no_data_map(tmp_path: Path) -> None:
