@@ -11,12 +11,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_easiness.data.class_names import check_class_names, class_names
 
 
-def names_of_fit(trainer: Trainer, given: Sequence[str] | None, num_classes: int | None) -> tuple[str, ...] | None:
-    """Return the names that were given, or those of the train loader's data set if it lists one per class."""
+def names_of_fit(
+    trainer: Trainer, probed: Any, given: Sequence[str] | None, num_classes: int | None
+) -> tuple[str, ...] | None:
+    """Return the names that were given, or those that the train loader's data set or `probed` lists, one per class."""
     if given is not None:
         return check_class_names("EasinessCallback", given, num_classes)
     loader: Any = trainer.train_dataloader
-    found = class_names(getattr(loader, "dataset", None))
+    found = class_names(getattr(loader, "dataset", None)) or class_names(probed)
     if found is None or num_classes in (None, len(found)):
         return found
     rank_zero_info(

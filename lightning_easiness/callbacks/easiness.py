@@ -260,8 +260,8 @@ class EasinessCallback(Callback):
         if folder is None and self.folder is not None and trainer.strategy.broadcast(self.folder.exists()):
             folder = self.folder
         goes_on = self.exist_ok or self._run_name is not None
-        task = None if self._pass is None else self._pass.task
-        names = names_of_fit(trainer, self.class_names, None if task is None else task.num_classes)
+        task, probed = (None, None) if self._pass is None else (self._pass.task, self._pass.dataset)
+        names = names_of_fit(trainer, probed, self.class_names, None if task is None else task.num_classes)
         self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe, names)
         self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer)})
         self._trained = TrainedExamples.of(trainer, self._trained_before)

@@ -46,6 +46,10 @@ def test_the_names_are_found_through_a_subset_and_a_selection(tmp_path: Path) ->
     assert recorded(tmp_path, data).class_names == NAMES
 
 
+def test_the_names_of_the_evaluated_data_are_taken_where_training_lists_none(tmp_path: Path) -> None:
+    assert recorded(tmp_path, Points(), probe=loader(Named(), shuffle=False)).class_names == NAMES
+
+
 def test_an_argument_comes_first(tmp_path: Path) -> None:
     assert recorded(tmp_path, Named(), class_names=["a", "b", "c", "d"]).class_names == ("a", "b", "c", "d")
 
