@@ -52,6 +52,9 @@ CORRUPTED = {  # data set -> networks and epochs, trained with label errors too
 }
 MEMORISING = ("digits", "wide", 100)  # the last epochs predict nearly every label as given, wrong ones too
 MEMORISED_PERCENTS = (5, 20)
+# not looked at while the rules of the package were chosen
+FRESH = (("digits", "deep", 10), ("cancer", "linear", 10), ("mnist", "mlp", 10), ("fashion", "mlp", 10))
+FRESH_PERCENTS = (2, 10)
 KINDS, PERCENTS = ("uniform", "next_class", "class_dependent"), (1, 2, 5, 10, 20)
 WAYS: dict[str, tuple[Any, int]] = {"seeds": (None, 3), "third": (1 / 3, 3), "folds": ("folds", 5)}  # hold_out, seeds
 
@@ -95,7 +98,9 @@ def cells() -> Iterator[Cell]:
         if name != "fashion" or kind == "uniform" or percent in (5, 20)  # the slowest
     ]
     memorising = [Cell(*MEMORISING), *(Cell(*MEMORISING, "uniform", percent) for percent in MEMORISED_PERCENTS)]
-    return (cell for cell in [*clean, *corrupted, *memorising] if re.search(ARGUMENTS.only, cell.name))
+    errors = [("clean", 0), *((kind, percent) for percent in FRESH_PERCENTS for kind in KINDS)]
+    fresh = [Cell(*chosen, *error) for chosen in FRESH if chosen[0] in names for error in errors]
+    return (cell for cell in [*clean, *corrupted, *memorising, *fresh] if re.search(ARGUMENTS.only, cell.name))
 
 
 def train(cell: Cell, way: str) -> None:
@@ -142,6 +147,7 @@ def rows() -> Iterator[dict[str, Any]]:
             if (folder / f"{way}.done").exists():
                 about = {"data": cell.data, "net": cell.net, "epochs": cell.epochs}
                 about |= {"kind": cell.kind, "percent": cell.percent, "way": way}
+                about["fresh"] = (cell.data, cell.net, cell.epochs) in FRESH
                 yield about | measured(folder, way)
 
 

@@ -56,7 +56,7 @@ def decided(folder: Path) -> tuple[LabelIssues, list[str]]:
 
 
 def interval(issues: LabelIssues) -> tuple[float, float]:
-    return getattr(issues, "share_interval", None) or (math.nan, math.nan)
+    return issues.estimated_interval
 
 
 def agreement(flagged: Tensor, wrong: Tensor) -> dict[str, float]:
@@ -113,7 +113,13 @@ def probabilities(folder: Path) -> Tensor:
 
 
 def tables(rows: list[Row]) -> str:
-    """Return all tables."""
+    """Return all tables, those of fresh cells last."""
+    fresh = [row for row in rows if row["fresh"]]
+    text = tables_of([row for row in rows if not row["fresh"]])
+    return f"{text}\n\n## Fresh cells\n\n{tables_of(fresh)}" if fresh else text
+
+
+def tables_of(rows: list[Row]) -> str:
     parts = [clean_table([row for row in rows if not row["percent"]])]
     for way, words in WAYS.items():
         chosen = [row for row in rows if row["percent"] and row["way"] == way]
