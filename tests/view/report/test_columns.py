@@ -57,7 +57,7 @@ def test_score_columns_are_those_of_the_table_of_scores(record: EasinessRecord) 
 
 def test_issue_columns_are_those_of_the_table_of_issues(tmp_path: Path) -> None:
     write_labelled(tmp_path, series="train-online")
-    issues = find_label_issues(tmp_path, Hardest(8), probabilities=torch.rand(N, K))
+    issues = find_label_issues(tmp_path, Hardest(8), probabilities=torch.rand(N, K).softmax(1))
     found = columns.issue_columns(issues)
     assert sorted(found["suspect"].nonzero()[0].tolist()) == WRONG
     for place, index in enumerate(issues.index.tolist()):
