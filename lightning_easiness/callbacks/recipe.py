@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import Subset, TensorDataset
 
 from lightning_easiness._utils.lightning import configured_optimizers, is_named
 from lightning_easiness._utils.plain import array_digest, class_name, digest, plain
-from lightning_easiness.data.subset import num_examples, source_index, whole
+from lightning_easiness.data.subset import known_target, num_examples, source_index, whole
 from lightning_easiness.scores import Scores
 
 _MOST_LAYERS = 256
@@ -62,12 +63,15 @@ def known_recipe(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
 
 def data_recipe(trainer: Trainer) -> dict[str, Any]:
     """Return the part of the recipe that is known when the train loader is made: batches, selection and data."""
-    loader: Any = trainer.train_dataloader
-    dataset = getattr(loader, "dataset", None)
+    return {**loader_recipe(trainer.train_dataloader), **_of_datamodule(getattr(trainer, "datamodule", None))}
+
+
+def loader_recipe(loader: Any) -> dict[str, Any]:
+    """Return the part of the recipe that is known of a train loader."""
     size = getattr(loader, "batch_size", None)
     if size is None:
         size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
-    return {"batch_size": plain(size), "data": _data(dataset), **_of_datamodule(getattr(trainer, "datamodule", None))}
+    return {"batch_size": plain(size), "data": _data(getattr(loader, "dataset", None))}
 
 
 _MAKE_PARTS = ("setup", "configure_model", "prepare_data", "configure_sharded_model")
@@ -81,7 +85,7 @@ def _of_module(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     layers = {name.replace("_orig_mod.", ""): text for name, text in _layers(module)}
     if len(layers) > _MOST_LAYERS:
         layers = {"number": str(len(layers)), "digest": digest(repr(sorted(layers.items())).encode())}
-    count = sum(parameter.numel() for parameter in module.parameters() if not _is_lazy(parameter))
+    count = sum(parameter.numel() for parameter in module.parameters() if not is_lazy(parameter))
     return {**of_module, "layers": layers, "num_parameters": count}
 
 
@@ -108,12 +112,8 @@ def _is_setting(name: str, value: Any) -> bool:
     return not name.startswith("_") and name != "training" and isinstance(value, (bool, int, float, str))
 
 
-def _is_lazy(parameter: nn.Parameter) -> bool:
-    return isinstance(parameter, nn.parameter.UninitializedTensorMixin)
-
-
 def _shape(parameter: nn.Parameter) -> str:
-    return "lazy" if _is_lazy(parameter) else str(tuple(parameter.shape))
+    return "lazy" if is_lazy(parameter) else str(tuple(parameter.shape))
 
 
 def _optimizer(optimizer: Any) -> dict[str, Any]:
@@ -167,10 +167,11 @@ def _of_trainer(trainer: Any) -> dict[str, Any]:
 def _data(dataset: Any) -> dict[str, Any]:
     if dataset is None or not hasattr(whole(dataset), "__len__"):
         return {}
-    source = source_index(dataset)
+    source, target = source_index(dataset), known_target(whole(dataset))
     return {
         "num_examples": num_examples(dataset),
         "source_index": None if source is None else array_digest(source),
+        "listed_targets": None if target is None else array_digest(target),
         "first_examples": _first_examples(whole(dataset)),
     }
 

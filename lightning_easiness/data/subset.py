@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.data.batch import TARGET_KEYS
+from lightning_easiness.data.digest import row_digest
+from lightning_easiness.data.identity import DataIdentity
 
 _TARGET_ATTRIBUTES = ("targets", "target", "labels", "label", "y")
 
@@ -178,6 +181,22 @@ def known_target(dataset: Any) -> Tensor | None:
         return None
     found = (vars(dataset).get(name) for name in _TARGET_ATTRIBUTES) if hasattr(dataset, "__dict__") else ()
     return next((target for value in found if (target := _as_target(value, len(dataset))) is not None), None)
+
+
+def known_identity(dataset: Any) -> DataIdentity:
+    """Return what is known of a data set without reading items: its length, listed labels and place in its source."""
+    known = DataIdentity(len(dataset), known_target(dataset), source_index=source_index(dataset))
+    return known if known.target is not None else replace(known, digest=_known_digest(dataset))
+
+
+def _known_digest(dataset: Any) -> Tensor | None:
+    """Return the digests of targets that tensors in memory hold, int64 (N,); None for other data."""
+    if type(dataset) is Subset:
+        inner = _known_digest(dataset.dataset)
+        return None if inner is None else inner[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+    if type(dataset) is not TensorDataset or len(dataset.tensors) < 2:
+        return None
+    return row_digest(dataset.tensors[1], len(dataset))
 
 
 def _as_target(value: Any, size: int) -> Tensor | None:

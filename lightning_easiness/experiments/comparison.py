@@ -33,6 +33,7 @@ from lightning_easiness.experiments._factories import (
     with_selection,
 )
 from lightning_easiness.experiments.compression import StepwiseCompression
+from lightning_easiness.experiments.recipe_check import claim_recipe
 from lightning_easiness.experiments.repeats import observers, own_seeding, run_name
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.scores import Scores
@@ -131,6 +132,8 @@ def compare_selections(
         progress=progress,
     )
     claim(folder / "comparison.json", {"seeds": seeds, "step": step, "seed": seed, "hardest_dropped": hardest_dropped})
+    with own_seeding():
+        claim_recipe(make_trainer, make_module, datamodule, folder, seeds[0])
     runs = _Runs(compression, folder / "results", metric, evaluate, hardest_dropped)
     if equal == "updates":
         runs.max_steps = runs.result("everything", 0.0, seeds[0])["updates"]

@@ -31,7 +31,8 @@ from lightning_easiness.experiments._factories import (
     with_selection,
 )
 from lightning_easiness.experiments.held_out import HoldOut
-from lightning_easiness.experiments.repeats import missing_run, run_name, train_seeds
+from lightning_easiness.experiments.recipe_check import check_recipe
+from lightning_easiness.experiments.repeats import missing_run, own_seeding, run_name, train_seeds
 from lightning_easiness.functional._rng import mixed_seed
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.record.next_command import quoted, recorded
@@ -106,6 +107,7 @@ class StepwiseCompression:
         self.make_trainer, self.make_module, self.datamodule = make_trainer, make_module, datamodule
         self.ratio, self.step, self.seeds = ratio, step, check_seeds("StepwiseCompression", seeds)
         self.dirpath, self.seed, self.progress = Path(dirpath), seed, progress
+        self._is_checked = False
         self.hold_out = HoldOut.of("StepwiseCompression", hold_out, self.seeds)
         if self.hold_out is not None and (len(self.seeds) < 2 or self.hold_out.share > Fraction(1, 2)):
             raise ValueError(
@@ -165,12 +167,22 @@ class StepwiseCompression:
             return before  # a step of less than an example
         path = self.dirpath / f"step-{number}" / f"kept-{share}.safetensors"
         done = agreed(lambda: _read_step(path))
+        if done is not None:
+            self._check_recipe()
         if done is None:
             record = self.measure(number, None if before is None else before.kept)
             return agreed(lambda: self._decide(path, record, number, share, before))
         if before is not None and not torch.equal((~done.score.isnan()).nonzero()[:, 0], before.kept):
             raise ValueError(f"'{path}' does not follow from the step before it; delete it to have it decided again.")
         return done
+
+    def _check_recipe(self) -> None:
+        """Check once that what is on disk came of the recipe of now, where no run is trained that would tell."""
+        if not self._is_checked:
+            self._is_checked = True
+            with own_seeding():
+                folder = self.dirpath / "step-1"
+                check_recipe(self.make_trainer, self.make_module, self.datamodule, folder, self.seeds[0])
 
     def _decide(self, path: Path, record: EasinessRecord, number: int, share: float, before: _Step | None) -> _Step:
         size = record.num_examples

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
 
+from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.callbacks.recipe import known_recipe
+from lightning_easiness.callbacks.recipe import known_recipe, loader_recipe
 from lightning_easiness.experiments._factories import agreed, make
+from lightning_easiness.record.files import write_whole
 from lightning_easiness.record.layout import is_complete
-from lightning_easiness.record.recipes import begun_runs, other_recipe
+from lightning_easiness.record.recipes import begun_runs, differences, named, other_recipe
+from lightning_easiness.select.datamodule import EasinessDataModule
+
+_RECIPE_FILE = "recipe.json"
 
 
 def check_begun(
     make_trainer: Callable[..., Trainer],
     make_module: Callable[..., LightningModule],
+    datamodule: Any,
     folder: Path,
     runs: Sequence[str],
     seed: int,
@@ -29,38 +37,81 @@ def check_begun(
     states are restored afterwards.
     """
     done = agreed(lambda: sum(is_complete(folder / run) for run in runs))
-    if agreed(lambda: any(run.recipe for run in begun_runs(folder))):
-        _check_recipe(make_trainer, make_module, folder, seed, nothing_to_train=done == len(runs))
+    check_recipe(make_trainer, make_module, datamodule, folder, seed, nothing_to_train=done == len(runs))
     if done == len(runs):
         rank_zero_info(f"{done} of {done} complete in '{folder}': nothing trained.")
     elif done:
         rank_zero_info(f"{done} of {len(runs)} complete in '{folder}', training {len(runs) - done}.")
 
 
-def _check_recipe(
+def check_recipe(
     make_trainer: Callable[..., Trainer],
     make_module: Callable[..., LightningModule],
+    datamodule: Any,
     folder: Path,
     seed: int,
-    nothing_to_train: bool,
+    nothing_to_train: bool = True,
 ) -> None:
-    try:
-        recipe = _known(make_trainer, make_module, seed)
-    except Exception as error:
-        if not nothing_to_train:  # else the run that is trained says it
-            return
-        warn_user(
-            f"The recipe of the runs in '{folder}' could not be compared with that of now, as make_trainer or"
-            f" make_module raised {type(error).__name__}: {error}"
+    """Raise a ValueError if the runs in a folder are of another recipe; where it also is called, see `check_begun`."""
+    if not agreed(lambda: any(run.recipe for run in begun_runs(folder))):
+        return
+    recipe = _known(make_trainer, make_module, datamodule, seed, folder if nothing_to_train else None)
+    refusal = agreed(lambda: other_recipe(folder, recipe, seed, partial=True))
+    if refusal is not None:
+        raise ValueError(refusal)
+
+
+def _loader(datamodule: Any) -> DataLoader[Any] | None:
+    """Return the train loader that was given, perhaps within a datamodule of this package; None for other data."""
+    held = vars(datamodule.datamodule).get("_train") if isinstance(datamodule, EasinessDataModule) else datamodule
+    return held if isinstance(held, DataLoader) and hasattr(held.dataset, "__len__") else None
+
+
+def claim_recipe(
+    make_trainer: Callable[..., Trainer],
+    make_module: Callable[..., LightningModule],
+    datamodule: Any,
+    folder: Path,
+    seed: int,
+) -> None:
+    """Write the recipe of an experiment into its folder, unless one is there; raise a ValueError if that is another.
+
+    To be called where `check_begun` is.
+    """
+    path = folder / _RECIPE_FILE
+    before = agreed(lambda: json.loads(path.read_text(encoding="utf-8")) if path.exists() else None)
+    recipe = _known(make_trainer, make_module, datamodule, seed, None if before is None else folder)
+    if before is None and recipe and is_writer():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(recipe, indent=1).encode())
+    found = [] if before is None else differences(before, recipe, partial=True)
+    if found:
+        raise ValueError(
+            f"'{folder}' holds what came of another recipe ({named(found)}): give another `dirpath`, delete it to train"
+            " everything anew, or go back to the recipe of then."
         )
-    else:
-        refusal = agreed(lambda: other_recipe(folder, recipe, seed, partial=True))
-        if refusal is not None:
-            raise ValueError(refusal)
 
 
 def _known(
-    make_trainer: Callable[..., Trainer], make_module: Callable[..., LightningModule], seed: int
+    make_trainer: Callable[..., Trainer],
+    make_module: Callable[..., LightningModule],
+    datamodule: Any,
+    seed: int,
+    held: Path | None,
 ) -> dict[str, Any]:
+    """Return what is known of a recipe without a fit; nothing where a function fails, with a warning if all is `held`.
+
+    Else the first run to be trained says what fails.
+    """
     seed_everything(seed, workers=True, verbose=False)
-    return known_recipe(make(make_trainer, seed=seed), make(make_module, seed=seed))
+    loader = _loader(datamodule)
+    try:
+        known = known_recipe(make(make_trainer, seed=seed), make(make_module, seed=seed))
+    except Exception as error:
+        if held is not None:
+            warn_user(
+                f"The recipe of the runs in '{held}' could not be compared with that of now, as make_trainer or"
+                f" make_module raised {type(error).__name__}: {error}"
+            )
+        return {}
+    return known if loader is None else {**known, **loader_recipe(loader)}

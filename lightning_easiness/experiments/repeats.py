@@ -102,7 +102,7 @@ def train_seeds(
     series = "train-probe"
     fitted: WeakSet[Any] = WeakSet()
     with own_seeding(), bar("Run", len(seeds), 2, progress) as runs:
-        check_begun(make_trainer, make_module, folder, [run_name(seed) for seed in seeds], seeds[0])
+        check_begun(make_trainer, make_module, datamodule, folder, [run_name(seed) for seed in seeds], seeds[0])
         for seed in seeds:
             run = folder / run_name(seed)
             if not is_complete(run):  # asked only now, as another process may have trained it in the meantime

@@ -60,7 +60,7 @@ def differences(
     return [
         Difference(".".join(path), one, other)
         for path, one, other in found
-        if not _is_seed(path) and not _are_own_seeds(path, one, other, seeds)
+        if not _is_seed(path) and not _are_own_seeds(path, one, other, seeds) and not _is_unknown(path, one, other)
     ]
 
 
@@ -158,6 +158,10 @@ def _is_seed(path: Sequence[str]) -> bool:
 
 def _are_own_seeds(path: Sequence[str], then: Any, now: Any, seeds: tuple[int | None, int | None]) -> bool:
     return "seed" in path[-1].lower() and None not in seeds and (then, now) == seeds
+
+
+def _is_unknown(path: Sequence[str], then: Any, now: Any) -> bool:
+    return path[0] == "data" and (then is None or now is None)  # of data that list no targets, for instance
 
 
 def _shown(value: Any) -> str:

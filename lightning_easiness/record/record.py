@@ -309,6 +309,7 @@ class EasinessRecord(RecordedArrays):
             epoch=int(self.epochs[index]),
             fingerprint=self.fingerprint,
             source_index=self.source_index,
+            digest=self.identity.digest,
             prediction=self.prediction_reader(index),
             class_names=self.class_names,
             tie_breaker=loss,

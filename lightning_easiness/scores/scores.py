@@ -38,6 +38,7 @@ class Scores(Table):
         prediction: The class that most runs predicted at the checkpoint, integers `(N,)`, -1 where there is none; or a
             function that returns them, called when they are first needed. None: unknown.
         class_names: Names of the classes 0, 1, ..., shown in tables and grids.
+        digest: Digests of targets that are no classes, int64 `(N,)`, -1 where unknown, as of a record's identity.
         tie_breaker: Float `(N,)`, low is easy: orders equal values; the mean loss, if recorded.
         seed: Breaks remaining ties.
 
@@ -71,6 +72,7 @@ class Scores(Table):
         epoch: int | None = None,
         fingerprint: str | None = None,
         source_index: Tensor | None = None,
+        digest: Tensor | None = None,
         prediction: Tensor | Callable[[], Tensor] | None = None,
         class_names: Sequence[str] | None = None,
         tie_breaker: Tensor | None = None,
@@ -80,7 +82,8 @@ class Scores(Table):
         check.tensor("Scores", "values", values)
         if values.dim() != 1:
             raise ValueError(f"`values` must have shape (N,); got {tuple(values.shape)}.")
-        given = {"spread": spread, "target": target, "source_index": source_index, "tie_breaker": tie_breaker}
+        given = {"spread": spread, "target": target, "source_index": source_index, "digest": digest}
+        given["tie_breaker"] = tie_breaker
         if not callable(prediction):
             given["prediction"] = prediction
         for argument, tensor in given.items():
@@ -94,7 +97,7 @@ class Scores(Table):
                 )
         self.values, self.higher_is_easier, self.name = values, higher_is_easier, name
         self.spread = torch.full(values.shape, torch.nan) if spread is None else spread
-        self.identity = DataIdentity(len(values), target, fingerprint, source_index)
+        self.identity = DataIdentity(len(values), target, fingerprint, source_index, digest)
         self.num_runs, self.step, self.epoch = num_runs, step, epoch
         self.tie_breaker, self.seed = tie_breaker, seed
         self.class_names = None if class_names is None else check_class_names("Scores", class_names)

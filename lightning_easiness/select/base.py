@@ -37,6 +37,7 @@ class SelectionState:
             holds out others; None for all.
         enough: Number chosen -> number needed, so that every process gets a batch and the minimum is met. Missing
             examples are drawn afterwards; a selection with weights should choose enough itself.
+        known: What else the data set is known by; None for nothing.
     """
 
     num_examples: int
@@ -49,17 +50,22 @@ class SelectionState:
     has_memory: bool = True
     examples: Tensor | None = None
     enough: Callable[[int], int] = field(default=int, compare=False)
+    known: DataIdentity | None = field(default=None, compare=False)
 
     @property
     def identity(self) -> DataIdentity:
         """Identity of the data set to select from."""
-        return DataIdentity(self.num_examples, self.target)
+        own = DataIdentity(self.num_examples, self.target)
+        known = self.known
+        return own if known is None else replace(own, source_index=known.source_index, digest=known.digest)
 
     def of_examples(self, examples: Tensor) -> SelectionState:
         """Return the state of some examples alone, as of a data set without the others."""
         target = None if self.target is None else self.target[examples]
         observed = self.observed and {name: values[examples] for name, values in self.observed.items()}
-        return replace(self, num_examples=len(examples), target=target, observed=observed, examples=examples)
+        return replace(
+            self, num_examples=len(examples), target=target, observed=observed, examples=examples, known=None
+        )
 
     def generator(self) -> torch.Generator:
         """Return a generator for this decision, from the seed, the epoch and the batch: the same in every process."""

@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader
 
 from lightning_easiness._utils.lightning import num_steps
 from lightning_easiness.callbacks import EasinessCallback
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.ordered_loader import examples_per_batch
-from lightning_easiness.data.subset import known_target
+from lightning_easiness.data.subset import known_identity
 from lightning_easiness.data.subset_loader import drawable
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.evaluation import EvaluationPass
@@ -42,7 +43,7 @@ class Chooser:
         self._reader, self._callback, self._check_target = reader, callback, check_target
         self._latest: Observation | None = None
         self._has_seen_online = False
-        self._target: tuple[Any, Tensor | None] = (None, None)  # of the data set that it was read from
+        self._known: tuple[Any, DataIdentity | None] = (None, None)  # of the data set that it was read from
         if callback is not None:
             callback.subscribe(self.listen, selection.remembers if selection.online else ())
 
@@ -133,16 +134,19 @@ class Chooser:
         )
         observation = self._observe(trainer, loader) if selection.observes_before(state) else None
         observed = self._observed(observation, state.num_examples)
-        return replace(state, target=self._known_target(observation, loader.dataset), observed=observed)
-
-    def _known_target(self, observation: Observation | None, dataset: Any) -> Tensor | None:
+        known = self._known_identity(loader.dataset)
+        target = self._selection.target if known is None else known.target
         if observation is not None and observation.target is not None:
-            return observation.target
+            target = observation.target
+        return replace(state, target=target, observed=observed, known=known)
+
+    def _known_identity(self, dataset: Any) -> DataIdentity | None:
         if not self._check_target:
-            return self._selection.target
-        if self._target[0] is not dataset:  # reading a list of millions takes a second
-            self._target = (dataset, known_target(dataset))
-        return self._target[1]
+            return None
+        if self._known[0] is not dataset:  # reading a list of millions takes a second
+            found = known_identity(dataset)
+            self._known = (dataset, found if self._reader.batch_fn is None else replace(found, digest=None))
+        return self._known[1]
 
     def _observe(self, trainer: Trainer | None, loader: DataLoader[Any]) -> Observation:
         """Return what a pass sees at these weights: the callback's pass, where it has just made one."""

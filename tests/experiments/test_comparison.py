@@ -24,7 +24,7 @@ def compare(folder: Path, **changes: Any) -> list[dict[str, Any]]:
     return compare_selections(**{**arguments, **changes})
 
 
-def test_a_comparison(tmp_path: Path) -> None:
+def test_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArithmeticError):
         compare(tmp_path / "killed", make_module=Modules(12))
     rest = Modules()
@@ -38,7 +38,11 @@ def test_a_comparison(tmp_path: Path) -> None:
     assert [row["method"] for row in rows[::2]] == ["random", "easy", "hard", "stepwise", "stratified"]
     assert [(row["ratio"], row["num_kept"], row["updates"]) for row in rows[:2]] == [(0.1, 48, 12), (0.2, 42, 12)]
     assert len({row["mean"] for row in rows}) == 10
-    assert compare(tmp_path / "whole", make_module=never, methods=("stepwise", "random"))[1:3] == rows[:2]
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "fit", never)
+        assert compare(tmp_path / "whole", make_module=Modules(), methods=("stepwise", "random"))[1:3] == rows[:2]
+        with pytest.raises(ValueError, match=r"holds what came of another recipe \(max_epochs: 2 then, 3 now\): give"):
+            compare(tmp_path / "whole", make_module=Modules(), make_trainer=lambda: trainer(max_epochs=3))
     one = json.loads((tmp_path / "whole/results/validate-epochs/easy-0.2/seed-1.json").read_text())
     other = json.loads((tmp_path / "whole/results/validate-epochs/easy-0.2/seed-2.json").read_text())
     values = torch.tensor([run["metrics"]["val_loss"] for run in (one, other)], dtype=torch.float64)

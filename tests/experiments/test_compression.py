@@ -201,6 +201,12 @@ def test_nothing_is_measured_again(undisturbed: Path, monkeypatch: pytest.Monkey
     (undisturbed / "step-3" / "kept-0.23.safetensors").unlink()
 
 
+def test_another_recipe_is_refused_also_where_all_steps_are_decided(undisturbed: Path) -> None:
+    for changed in ({"make_module": lambda: Net("adam")}, {"make_trainer": lambda: trainer(max_epochs=3)}):
+        with pytest.raises(ValueError, match=r"^Run 'seed-1' in '.*step-1' was trained by another recipe \("):
+            compression(undisturbed, **changed).run()
+
+
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:100]], ids=["empty", "cut"])
 def test_a_damaged_step_is_decided_again(undisturbed: Path, damage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "fit", never)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from lightning_easiness import EasinessRecord, repeat_fit
 from lightning_easiness.record.layout import RUN_FILE, is_complete, read_run
@@ -137,6 +139,32 @@ def test_it_says_how_many_are_still_trained(tmp_path: Path, caplog: pytest.LogCa
         assert not any("complete in" in message for message in caplog.messages), "nothing was there"
         repeat(tmp_path, seeds=(0, 1, 2))
     assert f"1 of 3 complete in '{tmp_path}', training 2." in caplog.messages
+
+
+LABELS = torch.arange(300) % 4
+ROWS = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+
+
+def tensors(x: torch.Tensor = ROWS, y: torch.Tensor = LABELS, **options: Any) -> DataLoader:
+    return loader(TensorDataset(x, y), **options)
+
+
+@pytest.mark.parametrize(
+    ("now", "part"),
+    [
+        (tensors(y=LABELS.index_fill(0, torch.tensor(150), 0)), "data.listed_targets"),
+        (tensors(ROWS + 1), "data.first_examples.0"),
+        (tensors(ROWS[:299], LABELS[:299]), "data.num_examples: 300 then, 299 now"),
+        (tensors(batch_size=16), "batch_size: 8 then, 16 now"),
+        (loader(random_split(TensorDataset(ROWS, LABELS), [300, 0])[0]), "data.source_index"),
+    ],
+    ids=["a label", "inputs", "length", "batches", "order"],
+)
+def test_another_loader_is_refused_where_all_runs_are_complete(tmp_path: Path, now: DataLoader, part: str) -> None:
+    repeat(tmp_path, data=tensors())
+    assert repeat(tmp_path, data=tensors()).num_runs == 2
+    with pytest.raises(ValueError, match=re.escape(part)):
+        repeat(tmp_path, data=now)
 
 
 # ------------------------------------------------------------------ within a call, and of runs that were stopped

@@ -296,13 +296,17 @@ def test_runs_of_several_data_sets_are_not_mixed(tmp_path: Path) -> None:
         return modules[-1]
 
     message = rf"^The runs in '{tmp_path}' and the data of ThresholdRuns are not of the same data: "
-    with pytest.raises(ValueError, match=message + "the first has 60 examples and the second 53"):
+    with pytest.raises(ValueError, match=r"was trained on other examples .data\.num_examples: 60 then, 53 now"):
         runs(tmp_path, loader(Points(53)), make_module=kept).run()
     assert not any(module.trained for module in modules)
     relabelled = Points(N)
     relabelled.y = (relabelled.y + 1) % NUM_CLASSES
-    with pytest.raises(ValueError, match=message + "example 0 has target"):
+    with pytest.raises(ValueError, match=r"was trained on other examples .data\.listed_targets: "):
         runs(tmp_path, loader(relabelled)).run()
+    unlisted = Unlisted()
+    unlisted.answers = {index: (label + 1) % NUM_CLASSES for index, label in unlisted.answers.items()}
+    with pytest.raises(ValueError, match=message + "example 0 has target"):
+        runs(tmp_path, loader(unlisted)).run()
     assert len(find_label_issues(runs(tmp_path, loader(Unlisted())).run(), Threshold())) == N
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import Any
 
@@ -14,11 +15,14 @@ from torch.utils.data import (
     DataLoader,
     RandomSampler,
     SequentialSampler,
+    Subset,
     SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
 )
 
 from lightning_easiness import Ablation, EasinessDataModule, Keep, Selection, SelectionState
+from lightning_easiness.data.subset import known_identity
 from tests.selecting import (
     Base,
     HighestLoss,
@@ -201,6 +205,25 @@ def test_scores_of_another_data_set_of_the_same_size() -> None:
     assert refusal(ValueError, ListsTargets(), rule).startswith(message)
     data = EasinessDataModule(ListsTargets(), rule, check_target=False)
     trainer(max_epochs=1, limit_train_batches=0).fit(Traces(), datamodule=data)
+
+
+def test_scores_of_other_targets_and_of_another_part_of_the_source() -> None:
+    """Also where targets are no classes, by the same rule as for records."""
+    draw = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    whole = TensorDataset(draw, draw[:, 0])
+    part, other = Subset(whole, range(40)), Subset(whole, range(20, 60))
+    known = known_identity(part)
+    scored = scores(40, digest=known.digest)
+    here = "The `scores` of Ablation and the data set are not of the same data: example 0"
+    for given, how in (
+        (scored, "has another target in the first than in the second (40 of 40 differ)"),
+        (scores(40, source_index=known.source_index), "is item 0 of its source in the first and 20 in the second"),
+    ):
+        rule = Ablation(given, 0.1)
+        assert len(list(EasinessDataModule(loader(part), rule).train_dataloader())) == 5
+        with pytest.raises(ValueError, match=re.escape(f"{here} {how}")):
+            EasinessDataModule(loader(other), rule).train_dataloader()
+        EasinessDataModule(loader(other), rule, check_target=False).train_dataloader()
 
 
 @pytest.mark.filterwarnings("default:.* keeps no example of class")
