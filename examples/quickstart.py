@@ -111,10 +111,11 @@ def main() -> None:
     scores = {name: record.score("mean_loss") for name, record in records.items()}
 
     print(f"\nThe ten hardest of {len(dataset)} digits, by mean loss over {arguments.seeds} runs of the CNN:")
-    print("  index  digit   loss  spread")
+    print("  index  digit  predicted   loss  spread")
     for index in scores["cnn"].hardest(10 / len(dataset)).tolist():
         found = scores["cnn"]
-        print(f"  {index:5d}  {found.target[index]:5d}  {found.values[index]:5.2f}  {found.spread[index]:6.2f}")
+        labels = f"{found.target[index]:5d}  {found.prediction[index]:9d}"
+        print(f"  {index:5d}  {labels}  {found.values[index]:5.2f}  {found.spread[index]:6.2f}")
 
     print("\nDo the CNN and the MLP find the same digits easy and hard?")
     print(f"Matching rates of the easiest and hardest {FRACTION:.0%} (by chance: {FRACTION}):")

@@ -141,8 +141,9 @@ def test_quickstart(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    table = lines[lines.index("  index  digit   loss  spread") + 1 :][:10]
-    losses = [float(line.split()[2]) for line in table]
+    table = lines[lines.index("  index  digit  predicted   loss  spread") + 1 :][:10]
+    assert any(line.split()[1] != line.split()[2] for line in table)
+    losses = [float(line.split()[3]) for line in table]
     assert losses == sorted(losses, reverse=True)
     rates = [float(line.split()[-1]) for line in lines if line.startswith(("  easiest:", "  hardest:"))]
     assert len(rates) == 2
