@@ -4,6 +4,7 @@ Trains the same model with a user's own datamodule and with `EasinessDataModule`
 a new Trainer. All examples are kept in two ways, without a selection and by `Keep` of all indices; the epoch should
 take at most 1.02 times the user's own. `Ablation` that keeps 70 % is compared with the user's own epoch (the fraction
 of its steps is printed too), and, at the same limit, with the user's datamodule over a `Subset` of the same examples.
+So is a run that holds out 20 %, as those of `repeat_fit(..., hold_out=0.2)` do.
 Finally the two loaders are read alone, without a model, which shows the cost of indexing the selected examples even
 where training hides it; this has no target.
 
@@ -32,11 +33,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lightning_easiness import Ablation, EasinessDataModule, Keep, Scores, Selection
+from lightning_easiness.functional import held_out_part
 
 Data = Callable[[], LightningDataModule]
 
 LIMIT = 1.02
 REMOVED = 0.3
+HELD_OUT = 0.2
 
 
 class Images(LightningDataModule):
@@ -119,6 +122,17 @@ def comparisons(arguments: argparse.Namespace) -> Iterator[Comparison]:
         yield Comparison(f"{name} / own, {share:.1%} of the steps", epoch_seconds, wrapped, own, None)
         yield Comparison(f"{name} / own over a Subset", epoch_seconds, wrapped, by_hand, LIMIT)
         yield Comparison("the same, the loader alone", reading_seconds, wrapped, by_hand, None)
+    part = held_out_part(num_examples, 0, HELD_OUT)
+    rest = partial(Images, Subset(dataset, (~part).nonzero()[:, 0].tolist()), arguments)
+    holds_out = partial(holding_out, own, part)
+    yield Comparison(f"hold_out={HELD_OUT} / own over a Subset", epoch_seconds, holds_out, rest, LIMIT)
+
+
+def holding_out(own: Data, part: Tensor) -> EasinessDataModule:
+    """Make the datamodule of a run that holds out a part, bool (N,)."""
+    made = EasinessDataModule(own())
+    made.set_held_out(HELD_OUT, lambda size: part)
+    return made
 
 
 def measure(comparison: Comparison, arguments: argparse.Namespace) -> list[Pair]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch.distributed as distributed
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from lightning_easiness._utils.lightning import is_named, is_writer
@@ -68,6 +69,11 @@ def with_selection(datamodule: Any, selection: Selection | None) -> Any:
 @contextmanager
 def holding_out(data: Any, name: float | str, part: Callable[[int], Tensor]) -> Iterator[EasinessDataModule]:
     """Return the data of one run with a part held out for the block, whatever its selection."""
+    if not isinstance(data, (LightningDataModule, DataLoader)):
+        raise TypeError(
+            "The `hold_out` of repeat_fit needs the training data as its `datamodule`, a LightningDataModule or the"
+            f" train DataLoader; got {type(data).__name__}."
+        )
     held = data if isinstance(data, EasinessDataModule) else EasinessDataModule(data)
     held.set_held_out(name, part)
     try:

@@ -77,7 +77,7 @@ class RecordedArrays:
     def trained_on(self) -> Tensor:
         """Which examples each run has trained on, bool `(R, N)`: neither held out, nor left out by a selection.
 
-        True everywhere for a run that does not say, as it neither held out nor selected examples.
+        True everywhere for a run of an earlier version, which does not say; such runs held out nothing.
         """
         return trained_on(self._runs)
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
+from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, repeat_fit
 from lightning_easiness.experiments.held_out import HoldOut
 from tests.made_runs import whole
-from tests.repeated_runs import fast_collection, never  # noqa: F401
+from tests.repeated_runs import Data, fast_collection, never  # noqa: F401
 from tests.small import Net, Points, loader, recorded, trainer
 
 SIZE = 53
@@ -137,7 +137,25 @@ def test_what_is_held_out_outlives_save_and_merge(two_fifths: Path, tmp_path: Pa
     assert torch.equal(merged.held_out_probabilities().nan_to_num(-1), part.held_out_probabilities().nan_to_num(-1))
 
 
+@pytest.mark.parametrize("made", [data, Data, lambda: EasinessDataModule(data()), lambda: EasinessDataModule(Data())])
+def test_data_of_each_kind(tmp_path: Path, made: Any) -> None:
+    given = made()
+    record = repeat(tmp_path, 0.4, (0, 1), datamodule=given)
+    assert torch.equal(record.trained_on, ~record.held_out)
+    if isinstance(given, EasinessDataModule):
+        assert given.hold_out is None, "the user's datamodule is as before"
+
+
 # ------------------------------------------------------------------ what is refused
+
+
+def test_several_loaders(tmp_path: Path) -> None:
+    message = (
+        "The `hold_out` of repeat_fit needs the training data as its `datamodule`, a LightningDataModule or the train"
+        " DataLoader; got list."
+    )
+    with pytest.raises(TypeError, match=whole(message)):
+        repeat(tmp_path, 0.4, datamodule=[data()])
 
 
 @pytest.mark.parametrize("hold_out", [0, 1, -0.2, True, "fold", float("nan"), 1e-9, [0.2]])
