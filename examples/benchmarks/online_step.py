@@ -35,6 +35,7 @@ from measuring import (
 from torch import Tensor
 
 from lightning_easiness.observe.accumulate import EpochSums
+from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.tasks import ONLINE_FIELDS, ClassTask
 
 try:
@@ -61,7 +62,7 @@ class Training:
     def __init__(self, num_examples: int, arguments: argparse.Namespace) -> None:
         self.sums = EpochSums(num_examples)
         self.steps = random_steps(num_examples, arguments)
-        self._task = ClassTask("cross_entropy", 10)
+        self._reading = Reading(ClassTask("cross_entropy", arguments.classes))
         self._steps_per_epoch = max(1, num_examples // arguments.batch_size)
         self._done = 0
 
@@ -71,7 +72,7 @@ class Training:
             if number % self._steps_per_epoch == 0:
                 self.sums.clear()
             logits, target, index = self.steps[number % POOL]
-            self.sums.add(index, self._task.observe(logits, target, len(index), fields=ONLINE_FIELDS))
+            self.sums.add(index, self._reading.observe(logits, target, len(index), fields=ONLINE_FIELDS))
         self._done += num_steps
 
 

@@ -140,6 +140,13 @@ def callable_module(trainer: Any, module: nn.Module) -> nn.Module:
     return trainer.model if wrapped and trainer.model is not None else module
 
 
+def is_sharded(trainer: Any) -> bool:
+    """Return whether a strategy shards the module's parameters over the processes."""
+    return any(
+        is_named(trainer.strategy, name) for name in ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
+    )
+
+
 @contextmanager
 def as_validation(trainer: Any) -> Iterator[None]:
     """Let `trainer.training` be False for a block: batch hooks that augment on the device ask for it."""

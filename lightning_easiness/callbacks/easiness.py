@@ -147,7 +147,7 @@ class EasinessCallback(Callback):
         self._is_resumed = self._has_begun = self._is_over = False
         self._open_epoch = self._last_epoch = -1  # whose end is still to be observed, and that ended last
         self._evaluated_step = -1
-        self._last_step = 0
+        self._last_step = self._num_unlabelled = 0
         self._validation_began = 0.0
 
     def subscribe(self, listener: Callable[[Observation], None], online: Sequence[str] = ()) -> None:
@@ -246,16 +246,8 @@ class EasinessCallback(Callback):
                 " same `dirpath`, `run` and `probe` as then.",
                 category=UserWarning,
             )
-        sizes = {}
-        if self._online is not None:
-            self._online.start(self._restored)
-            sizes["train-online"] = self._online.num_examples
-        if self.probe is not None:
-            self._pass = self._make_pass(trainer)
-            if num_steps(trainer) not in self.at_steps and not trial_batches(trainer):
-                with self.usage.paused():
-                    self._pass.try_examples(trainer)
-            sizes[self.series] = len(self._pass.dataset)
+        with self.usage.paused():
+            sizes = self._try_batches(trainer)
         folder = self.dirpath
         if folder is None and self.folder is not None and trainer.strategy.broadcast(self.folder.exists()):
             folder = self.folder
@@ -269,6 +261,24 @@ class EasinessCallback(Callback):
             self._recorder.add(self._trained.found(num_steps(trainer)))
         self.folder, self._run_name = self._recorder.dirpath, self._recorder.run
         self._has_begun, self._is_over = True, False
+
+    def _try_batches(self, trainer: Trainer) -> dict[str, int]:
+        """Recognise the task before training, and return the lengths of the data sets that are observed."""
+        sizes, reading = {}, None
+        if self.probe is not None:
+            self._pass = self._make_pass(trainer)
+            self._pass.try_batch(trainer)
+            sizes[self.series] = len(self._pass.dataset)
+        if self._online is not None:
+            if self._pass is not None and self.probe == "train":
+                reading = self._pass.reading
+            else:
+                trial = EvaluationPass("train", only_loader(trainer.train_dataloader, "train"), self.reader)
+                trial.try_batch(trainer, may_fail=True)
+                reading = trial.reading
+            self._online.start(self._restored, reading)
+            sizes = {"train-online": self._online.num_examples, **sizes}
+        return sizes
 
     def _end(self, trainer: Trainer) -> None:
         """Make the pass at the end of the fit, and complete the run."""
@@ -329,7 +339,7 @@ class EasinessCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._online is not None:
-            self._online.end_batch(skipped=not outputs and pl_module.automatic_optimization)
+            self._online.end_batch(not outputs and pl_module.automatic_optimization, outputs)
         # several optimizers may make several steps in a batch
         if any(self._last_step < step <= num_steps(trainer) for step in self.at_steps):
             self._evaluate(trainer)
@@ -389,12 +399,23 @@ class EasinessCallback(Callback):
         self._evaluated_step = num_steps(trainer)
 
     def _record(self, trainer: Trainer, observation: Observation, at_epoch_end: bool) -> None:
+        self._count_unlabelled(observation)
         if self.class_names is not None:
             check_class_names("EasinessCallback", self.class_names, observation.num_classes)
         for listener, _ in self._listeners:
             listener(observation)
         self._recorder.add(observation)
         log_observation(trainer, observation, by_class=self.by_class, at_epoch_end=at_epoch_end)
+
+    def _count_unlabelled(self, observation: Observation) -> None:
+        """Say once how many examples have no label."""
+        found = 0 if observation.unlabelled is None else int(observation.unlabelled.sum())
+        if found > self._num_unlabelled:
+            self._num_unlabelled = found
+            rank_zero_info(
+                f"{found} of {len(observation.fields['loss'])} examples have no label: their values are NaN, and they"
+                " are in no ranking."
+            )
 
     # ------------------------------------------------------------------ state in Lightning's checkpoints
 

@@ -51,12 +51,13 @@ def log_observation(
     """Log one checkpoint of one series: numbers to every logger, histograms to TensorBoard.
 
     Under "easiness/<series>/" there are "mean_loss" and "loss_spread" (standard deviation over examples), without
-    infinite losses and NaN where a loss is NaN, "accuracy", "num_nan" and "num_inf"; and the histograms "loss",
+    infinite losses and NaN where a loss is NaN, "accuracy", "num_nan" and "num_inf", and "num_unlabelled" where there
+    are examples without a label, which count in none of the others; and the histograms "loss",
     "margin", "sample_easiness" and "el2n" of what is finite, with `by_class` "loss/class_<k>" too. Examples that were
     not seen are not counted.
     """
     prefix = f"easiness/{observation.series}"
-    metrics = {f"{prefix}/{name}": value for name, value in _summary(observation.fields).items()}
+    metrics = {f"{prefix}/{name}": value for name, value in _summary(observation).items()}
     log_scalars(trainer, metrics, at_epoch_end=at_epoch_end)
     loggers: list[Any] = trainer.loggers
     boards = [one.experiment for one in loggers if is_named(one, "TensorBoardLogger")]
@@ -100,11 +101,16 @@ def log_images(
             write(f"easiness/{observation.series}/{end}", grid, log_step(trainer))
 
 
-def _summary(values: Mapping[str, Tensor]) -> dict[str, float]:
+def _summary(observation: Observation) -> dict[str, float]:
+    values, unlabelled = observation.fields, observation.unlabelled
     loss = values["loss"]
     seen = values["count"] > 0 if "count" in values else torch.ones_like(loss, dtype=torch.bool)
+    if unlabelled is not None:
+        seen &= ~unlabelled
     known = loss[seen & ~loss.isinf()].double()  # a NaN stays in the mean: whoever monitors it must see a divergence
     summary = {"num_nan": float((loss.isnan() & seen).sum()), "num_inf": float(loss.isinf().sum())}
+    if unlabelled is not None:
+        summary["num_unlabelled"] = float(unlabelled.sum())
     if len(known):
         summary |= {"mean_loss": known.mean().item(), "loss_spread": known.std(correction=0).item()}
     if "correct" in values and bool(seen.any()):

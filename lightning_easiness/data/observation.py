@@ -23,6 +23,7 @@ class Observation:
         identity: The data set, with the targets seen so far, if they are class indices.
         num_classes: Number of logits; None without logits.
         loss_name: "cross_entropy" or the name of the user's function.
+        unlabelled: Which examples have no label, bool (N,), so that fields are NaN and the target -1; None for none.
         seconds: Duration of the evaluation pass; 0 for online observations.
     """
 
@@ -34,6 +35,7 @@ class Observation:
     num_classes: int | None = None
     loss_name: str = "cross_entropy"
     seconds: float = 0.0
+    unlabelled: Tensor | None = None
 
     @property
     def target(self) -> Tensor | None:

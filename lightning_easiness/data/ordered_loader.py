@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,12 +82,28 @@ def ordered_loader(
     check_indexable(loader)
     size = batch_size or examples_per_batch(loader)
     batches = OrderedBatches(num_examples(loader.dataset), size, rank, world_size)
-    workers = loader.num_workers
+    return _loader_of(loader, batches, loader.num_workers, seed), batches
+
+
+def sample_loader(loader: DataLoader[Any], batch_size: int | None, most: int) -> DataLoader[Any]:
+    """Make a loader, as `ordered_loader` does, of a single batch with at most so many examples from all over the data.
+
+    Data sets are often sorted by class, so the first examples may show one class alone.
+    """
+    check_indexable(loader)
+    length = num_examples(loader.dataset)
+    size = min(batch_size or examples_per_batch(loader), most, length)
+    batch = [position * length // size for position in range(size)]
+    return _loader_of(loader, [batch], min(1, loader.num_workers), seed=0)
+
+
+def _loader_of(loader: DataLoader[Any], batches: Iterable[list[int]], workers: int, seed: int) -> DataLoader[Any]:
+    """Make a loader of these batches of a loader's whole data set."""
     # without automatic batching a loader passes whole index lists to its data set; keep that
     batching: dict[str, Any] = {"batch_sampler": batches}
     if loader.batch_size is None and loader.batch_sampler is None:
         batching = {"sampler": batches, "batch_size": None}
-    ordered: DataLoader[Any] = DataLoader(
+    return DataLoader(
         _SeededDataset(whole(loader.dataset), seed),
         **batching,
         num_workers=workers,
@@ -99,7 +115,6 @@ def ordered_loader(
         generator=torch.Generator().manual_seed(seed),
         prefetch_factor=loader.prefetch_factor if workers else None,
     )
-    return ordered, batches
 
 
 def examples_per_batch(loader: DataLoader[Any]) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.data.digest import DIGEST, kept_digest
-from lightning_easiness.observe.tasks import ONLINE_FIELDS, PREDICTION
+from lightning_easiness.observe.tasks import ONLINE_FIELDS, PREDICTION, UNSEEN_TARGET
 
 _UNITS = 2**20  # in a probability of 1
 _MOST_IN_INT32 = 2**31 // _UNITS - 1  # times that an example may be seen
@@ -64,10 +64,10 @@ class EpochSums(StepList):
         """Return sums (F + 1, N), float64, of the fields `names` and of the times seen, and targets (N,), on the CPU.
 
         Targets that are no class indices are digests of them: see `data.digest`.
-        A field that was not recorded is zero; the target of an example that was not seen is -1.
+        A field that was not recorded is zero; the target of an example that was not seen is UNSEEN_TARGET.
         """
         sums = torch.zeros(len(self.names) + 1, self.num_examples, dtype=torch.float64)
-        target = torch.full((self.num_examples,), -1, dtype=torch.int64)
+        target = torch.full((self.num_examples,), UNSEEN_TARGET, dtype=torch.int64)
         if self.index:
             index, values = torch.cat(self.index), self.values
             for row, name in enumerate(self.names):

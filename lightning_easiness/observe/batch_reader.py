@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import Signature
 from typing import Any
 
 from torch import Tensor
@@ -15,8 +16,11 @@ from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
 LOGITS_KEYS = ("logits", "logit", "output", "out", "y_hat", "preds")
 
 
-def find_logits(output: Any) -> Tensor | None:
-    """Return the logits in a model's output: a tensor, a tuple with it first, an object or mapping with `logits`."""
+def find_logits(output: Any) -> Tensor | tuple[Any, ...] | None:
+    """Return the logits in a model's output: a tensor, the only one of a tuple, an object or mapping with `logits`.
+
+    A tuple with several tensors is returned as it is: what else is known of the task has to decide.
+    """
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):
@@ -24,9 +28,10 @@ def find_logits(output: Any) -> Tensor | None:
         return found if isinstance(found, Tensor) else None
     if isinstance(getattr(output, "logits", None), Tensor):
         return output.logits  # type: ignore[no-any-return]
-    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-        return output[0]
-    return None
+    if not isinstance(output, (tuple, list)):
+        return None
+    tensors = [part for part in output if isinstance(part, Tensor) and part.ndim and part.is_floating_point()]
+    return tuple(output) if len(tensors) > 1 else next(iter(tensors), None)
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,12 @@ class BatchReader:
         named = getattr(self.loss_fn, "func", self.loss_fn)  # what a functools.partial is of
         return getattr(named, "__name__", type(named).__name__)
 
-    def unpack(self, batch: Any) -> tuple[Any, Any]:
-        """Return the inputs and targets of a batch."""
-        return (self.batch_fn or unpack_batch)(batch)
+    def unpack(self, batch: Any, forward: Signature | None = None) -> tuple[Any, Any]:
+        """Return the inputs and targets of a batch, the inputs as a `forward` of this signature takes them."""
+        return unpack_batch(batch, forward) if self.batch_fn is None else self.batch_fn(batch)
 
     def prediction(self, output: Any) -> Any:
-        """Return the logits in a model's output; the output itself where only the user's loss can read it."""
+        """Return the logits in a model's output, or a tuple with them; the output itself for a user's loss alone."""
         found = (self.logits_fn or find_logits)(output)
         return output if found is None and self.loss_fn is not None else found
 

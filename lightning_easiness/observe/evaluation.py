@@ -12,31 +12,30 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_easiness._utils.lightning import as_validation, is_named, num_steps, on_device, trial_batches
+from lightning_easiness._utils.lightning import as_validation, is_named, is_sharded, num_steps, on_device, trial_batches
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.data.digest import DIGEST, with_digest
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import IndexedBatch
 from lightning_easiness.data.observation import HeldOutProbabilities, Observation
-from lightning_easiness.data.ordered_loader import ordered_loader
-from lightning_easiness.data.subset import held_out_of, source_index, whole
+from lightning_easiness.data.ordered_loader import ordered_loader, sample_loader
+from lightning_easiness.data.subset import held_out_of, known_target, source_index, whole
 from lightning_easiness.observe.batch_reader import BatchReader
-from lightning_easiness.observe.checks import check_targets
-from lightning_easiness.observe.forward import find_forward
+from lightning_easiness.observe.endings import endings_of
+from lightning_easiness.observe.evidence import Evidence
+from lightning_easiness.observe.forward import find_forward, forward_signature
 from lightning_easiness.observe.held_out import HeldOutRows
-from lightning_easiness.observe.tasks import (
-    PREDICTION,
-    PROBABILITIES,
-    PROBE_FIELDS,
-    Task,
-    as_logits,
-    recognise,
-    warn_of_probabilities,
-)
+from lightning_easiness.observe.hooks import detached
+from lightning_easiness.observe.reading import Reading
+from lightning_easiness.observe.recognise import Recogniser, announce, check_only_target
+from lightning_easiness.observe.refusals import not_called
+from lightning_easiness.observe.tasks import MARKS, PREDICTION, PROBABILITIES, PROBE_FIELDS, Task
 
 Pattern = Callable[[Any], Any]
+
+_MOST_TRIED = 64  # examples that are enough to recognise a task
 
 _COLUMN_TYPES = {
     "target": torch.int64,
@@ -54,12 +53,17 @@ class EvaluationPass:
     """
 
     def __init__(
-        self, split: str, loader: DataLoader[Any], reader: BatchReader, patterns: Mapping[str, Pattern] | None = None
+        self,
+        split: str,
+        loader: DataLoader[Any],
+        reader: BatchReader,
+        patterns: Mapping[str, Pattern] | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self.dataset = whole(loader.dataset)
         self._loader, self._reader = loader, reader
         self.held_out, self._source_index = held_out_of(loader.dataset), source_index(loader.dataset)
-        self.task: Task | None = None  # recognised at the first batch
+        self.reading = reading  # recognised before the first pass, if it is not known
         self._rows: HeldOutRows | None = None  # of the latest pass
         self._series: dict[str, Pattern | None] = {f"{split}-probe": None}
         self._series |= {f"{split}-probe-{name}": pattern for name, pattern in (patterns or {}).items()}
@@ -70,6 +74,8 @@ class EvaluationPass:
         A trial run reads as few batches as it trains on.
         """
         began = time.perf_counter()
+        if self.reading is None:
+            self.try_batch(trainer)
         loader, batches = ordered_loader(
             self._loader, batch_size=self._reader.batch_size, rank=trainer.global_rank, world_size=trainer.world_size
         )
@@ -101,68 +107,114 @@ class EvaluationPass:
             self._rows.add(start, rows)
         return values
 
-    def try_examples(self, trainer: Trainer) -> None:
-        """Observe the first two examples, in every process: what cannot be evaluated is refused before training."""
-        loader, _ = ordered_loader(self._loader, batch_size=min(2, len(self.dataset)))
-        loader.num_workers = min(1, loader.num_workers)
-        forward = find_forward(trainer, self._reader.module)
+    @property
+    def task(self) -> Task:
+        """What is observed; known after `try_batch`."""
+        assert self.reading is not None
+        return self.reading.task
+
+    def try_batch(self, trainer: Trainer, may_fail: bool = False, tells: bool = True) -> None:
+        """Recognise the task from a small batch, alike in every process: what cannot be evaluated is refused by now.
+
+        Where it `may_fail`, as no pass will be made, a module that cannot be called so, or returns no output for each
+        example, leaves the task to the training step.
+        """
+        loader = sample_loader(self._loader, self._reader.batch_size, _MOST_TRIED)
         with _at_rest(trainer), _isolated(loader, self.dataset):
             index, batch = next(iter(loader))
-            self._observe(trainer, forward, batch, len(index))
+            if may_fail and batch is None:  # which a training skips
+                return
+            inputs, target = self._unpack(trainer, on_device(trainer, trainer.lightning_module, batch))
+            self._reader.check_target(target, len(index))
+            try:
+                prediction, ending = self._predict_with_ending(trainer, inputs)
+            except Exception as error:
+                if may_fail:
+                    return
+                raise not_called(error, inputs, batch) from error
+            if may_fail and not _has_size(prediction, len(index)):
+                return
+            evidence = Evidence.of(trainer.lightning_module, self.dataset)
+            recogniser = Recogniser(self._reader, evidence, index)
+            self.reading = recogniser.read(prediction, target, len(index), ending, inputs)
+            if self._reader.batch_fn is None:
+                # a TensorDataset lists as targets what is second in it
+                known = None if isinstance(self.dataset, TensorDataset) else known_target(self.dataset)
+                check_only_target(batch, self.task, index, known)
+            if tells:
+                announce(self.reading)
+            self.reading.observe(prediction, target, len(index), fields=PROBE_FIELDS)
+            if len(self._series) > 1:  # patterns
+                self._observe(trainer, find_forward(trainer, self._reader.module), batch, len(index))
 
     def observe_batch(self, trainer: Trainer, batch: Any, size: int) -> dict[str, Tensor]:
-        """Observe one batch of `size` examples that is on the device already, in this process alone."""
+        """Observe one batch of `size` examples that is on the device already, in this process alone, on the CPU."""
+        if self.reading is None:
+            self.try_batch(trainer)
+        assert self.reading is not None
         with _at_rest(trainer), isolated_rng():
             prediction, target = self._predict(trainer, batch)
-            return self._task_of(prediction, target, size).observe(prediction, target, size, fields=PROBE_FIELDS)
+            observed = self.reading.observe(prediction, target, size, fields=PROBE_FIELDS)
+        observed = {name: values.cpu() for name, values in observed.items()}
+        fields, known, _ = self.task.settle(observed, observed.pop("target", None))
+        return fields if known is None else {**fields, "target": known}
 
     def count_outputs(self, trainer: Trainer, batch: Any) -> int | None:
         """Count the classes in the module's outputs for a batch on the device; None where they are no logits."""
         with _at_rest(trainer), isolated_rng():
-            logits = as_logits(self._predict(trainer, batch)[0])
-            return None if logits is None else logits.shape[1]
+            prediction = self._predict(trainer, batch)[0]
+        if not isinstance(prediction, Tensor) or not prediction.is_floating_point() or prediction.ndim not in (1, 2):
+            return None
+        return 2 if prediction.ndim == 1 else max(2, prediction.shape[1])
+
+    def _unpack(self, trainer: Trainer, batch: Any) -> tuple[Any, Any]:
+        return self._reader.unpack(batch, forward_signature(trainer.lightning_module, self._reader.module))
 
     def _predict(self, trainer: Trainer, batch: Any) -> tuple[Any, Any]:
-        inputs, target = self._reader.unpack(batch)
+        inputs, target = self._unpack(trainer, batch)
         with trainer.precision_plugin.forward_context():
             output = find_forward(trainer, self._reader.module)(inputs)
         return self._reader.prediction(output), target
 
+    def _predict_with_ending(self, trainer: Trainer, inputs: Any) -> tuple[Any, Any]:
+        """Return a prediction, and how it ends, which the graph for gradients shows."""
+        forward = find_forward(trainer, self._reader.module)
+        # a sharded module prepares for a backward pass in a forward with gradients
+        with trainer.precision_plugin.forward_context(), torch.set_grad_enabled(not is_sharded(trainer)):
+            prediction = self._reader.prediction(forward(inputs))
+        part = trainer.lightning_module.get_submodule(self._reader.module or "")
+        return detached(prediction), endings_of(prediction, part)
+
     def _observe(
         self, trainer: Trainer, forward: Callable[[Any], Any], batch: Any, size: int
     ) -> dict[str, dict[str, Tensor]]:
-        inputs, target = self._reader.unpack(on_device(trainer, trainer.lightning_module, batch))
+        assert self.reading is not None
+        inputs, target = self._unpack(trainer, on_device(trainer, trainer.lightning_module, batch))
         observed = {}
         for series, pattern in self._series.items():
             shown = inputs if pattern is None else pattern(inputs)
             with trainer.precision_plugin.forward_context():
                 output = forward(shown)
             prediction = self._reader.prediction(output)
-            task = self._task_of(prediction, target, size)
             fields = PROBE_FIELDS if self._rows is None or pattern is not None else (*PROBE_FIELDS, PROBABILITIES)
-            observed[series] = with_digest(task.observe(prediction, target, size, fields=fields), target, size)
+            found = self.reading.observe(prediction, target, size, fields=fields)
+            observed[series] = with_digest(found, target, size)
         return observed
 
-    def _task_of(self, prediction: Any, target: Any, size: int) -> Task:
-        if self.task is None:
-            self.task = recognise(self._reader, prediction, target, size)
-            warn_of_probabilities(self.task, prediction)
-        return self.task
-
     def _observation(self, trainer: Trainer, series: str, columns: dict[str, Tensor], epoch: int | None) -> Observation:
-        fields = _reduced(trainer, columns)
-        target, digest = fields.pop("target", None), fields.pop(DIGEST, None)
-        observation = Observation(
+        columns = _reduced(trainer, columns)
+        target, digest = columns.pop("target", None), columns.pop(DIGEST, None)
+        fields, target, unlabelled = self.task.settle(columns, target)
+        return Observation(
             series=series,
             step=num_steps(trainer),
             epoch=trainer.current_epoch if epoch is None else epoch,
             fields=fields,
             identity=DataIdentity(len(self.dataset), target, source_index=self._source_index, digest=digest),
-            num_classes=self.task.num_classes if self.task is not None else None,
-            loss_name=self.task.loss_name if self.task is not None else self._reader.loss_name,
+            num_classes=self.task.num_classes,
+            loss_name=self.task.loss_name,
+            unlabelled=unlabelled,
         )
-        check_targets(observation)
-        return observation
 
 
 def _write(columns: dict[str, Tensor], start: int | None, values: dict[str, Tensor], empty: Tensor) -> None:
@@ -176,13 +228,18 @@ def _write(columns: dict[str, Tensor], start: int | None, values: dict[str, Tens
 
 def _reduced(trainer: Trainer, columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """Add up over the processes, in a fixed order of names, so that all processes do the same."""
-    named = [name for name in (*PROBE_FIELDS, PREDICTION, "target", DIGEST) if name in columns]
+    named = [name for name in (*PROBE_FIELDS, PREDICTION, *MARKS, "target", DIGEST) if name in columns]
     fields = {name: trainer.strategy.reduce(columns[name], reduce_op="sum").cpu() for name in named}
     if "correct" in fields:
         fields["correct"] = fields["correct"] > 0
     if PREDICTION in fields:
         fields[PREDICTION] = fields[PREDICTION].short()
     return fields
+
+
+def _has_size(prediction: Any, size: int) -> bool:
+    parts = prediction if isinstance(prediction, tuple) else (prediction,)
+    return any(isinstance(part, Tensor) and part.ndim > 0 and len(part) == size for part in parts)
 
 
 @contextmanager

@@ -28,6 +28,12 @@ def candidate_modules(module: nn.Module) -> list[str]:
     return names
 
 
+def forward_signature(module: nn.Module, name: str | None) -> inspect.Signature:
+    """Return the signature of the `forward` that an evaluation pass gives a batch's inputs to."""
+    whole = name is None or defines_forward(module)
+    return inspect.signature(module.get_submodule(candidate_modules(module)[0] if whole else name or "").forward)
+
+
 def find_forward(trainer: Trainer, name: str | None) -> Callable[[Any], Any]:
     """Return a function of a batch's inputs that calls the LightningModule and returns what the named part returns."""
     module = trainer.lightning_module
@@ -38,7 +44,7 @@ def find_forward(trainer: Trainer, name: str | None) -> Callable[[Any], Any]:
         return lambda inputs: call_module(part if name else whole, inputs, signature_of=part)
     part = module.get_submodule(name)
     if not defines_forward(module):
-        return lambda inputs: call_module(part, inputs)
+        return lambda inputs: _call_part(part, name, inputs, "defines no forward")
 
     def call_and_listen(inputs: Any) -> Any:
         # a part deep inside, as a head, does not take the batch's inputs: call the whole and listen to the part
@@ -48,18 +54,24 @@ def find_forward(trainer: Trainer, name: str | None) -> Callable[[Any], Any]:
             call_module(whole, inputs, signature_of=module)
         finally:
             handle.remove()
-        if outputs:
-            return outputs[0]
-        try:
-            return call_module(part, inputs)
-        except Exception as error:
-            raise RuntimeError(
-                f"The module's forward never calls {name!r}, which does not take a batch's inputs either"
-                f" ({type(error).__name__}), so an evaluation pass gets no logits: let forward return them, or pass"
-                " probe=None."
-            ) from error
+        return outputs[0] if outputs else _call_part(part, name, inputs, f"has a forward that never calls {name!r}")
 
     return call_and_listen
+
+
+class UncallablePartError(RuntimeError):
+    """A named part of the module does not take a batch's inputs, and no forward leads to it."""
+
+
+def _call_part(part: nn.Module, name: str, inputs: Any, why: str) -> Any:
+    """Call a named part with a batch's inputs, which a part deep inside does not take."""
+    try:
+        return call_module(part, inputs)
+    except Exception as error:
+        raise UncallablePartError(
+            f"The module {why}, and its part {name!r} does not take a batch's inputs ({type(error).__name__}: {error}),"
+            " so an evaluation pass gets no logits: let a forward return them, or pass probe=None."
+        ) from error
 
 
 def call_module(module: nn.Module, inputs: Any, signature_of: nn.Module | None = None) -> Any:

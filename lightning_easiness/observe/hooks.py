@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lightning_easiness._utils.lightning import StrategyHook, loads_training
 from lightning_easiness.data.indexed_loader import IndexSource, follow, unfollow
+from lightning_easiness.observe.endings import endings_of
 from lightning_easiness.observe.forward import candidate_modules
 
 
@@ -55,7 +57,10 @@ class LogitsHook:
         self._pl_module = pl_module
         self._read = read
         self._armed = False
+        self.notes_endings = True  # until it is known how outputs are read
+        self.ending: Any = None  # of what was taken last
         self._seen: dict[str, Any] = {}
+        self._endings: dict[str, Any] = {}
         self._unread: Exception | None = None
         self._names = [module] if module is not None else candidate_modules(pl_module)
         self._handles: list[RemovableHandle] = [
@@ -75,7 +80,7 @@ class LogitsHook:
     def take(self, size: int) -> Any:
         """Stop listening and return what the step predicted, detached; raise an error where it called no module."""
         self._armed = False
-        found = [self._seen[name] for name in self._names if name in self._seen]
+        found, seen = [name for name in self._names if name in self._seen], dict(self._seen)
         self._seen.clear()
         if not found:
             if self._unread is not None:
@@ -86,7 +91,9 @@ class LogitsHook:
                 " of the submodule that returns the logits, module='net', or online=False; a call of .forward() itself"
                 " is not seen, so call the module, self(x)."
             )
-        return next((seen for seen in found if _first_size(seen) == size), found[0])
+        taken = next((name for name in found if _first_size(seen[name]) == size), found[0])
+        self.ending = self._endings.get(taken)
+        return seen[taken]
 
     def remove(self) -> None:
         """Remove the hooks."""
@@ -106,10 +113,21 @@ class LogitsHook:
                     self._unread = error
                     return
                 if prediction is not None:
-                    self._seen[name] = prediction.detach() if isinstance(prediction, Tensor) else prediction
+                    if self.notes_endings and not torch.compiler.is_compiling():
+                        self._endings[name] = endings_of(prediction, module)
+                    self._seen[name] = detached(prediction)
 
         return keep
 
 
+def detached(prediction: Any) -> Any:
+    """Return a tensor, or a tuple of some, without gradients; anything else as it is."""
+    if isinstance(prediction, tuple):
+        return tuple(detached(part) for part in prediction)
+    return prediction.detach() if isinstance(prediction, Tensor) else prediction
+
+
 def _first_size(prediction: Any) -> int | None:
+    if isinstance(prediction, tuple):
+        return next((len(part) for part in prediction if isinstance(part, Tensor) and part.ndim), None)
     return prediction.shape[0] if isinstance(prediction, Tensor) and prediction.ndim > 0 else None

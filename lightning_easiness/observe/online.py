@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,9 +17,23 @@ from lightning_easiness.data.observation import AveragedProbabilities, Observati
 from lightning_easiness.data.subset import num_examples, source_index
 from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means, to_classes
 from lightning_easiness.observe.batch_reader import BatchReader
-from lightning_easiness.observe.checks import check_length, check_targets, only_loader
+from lightning_easiness.observe.checks import check_length, only_loader
+from lightning_easiness.observe.evidence import Evidence
+from lightning_easiness.observe.first_step import contradiction, loss_of_step
 from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
-from lightning_easiness.observe.tasks import MOST_CLASSES, ONLINE_FIELDS, PREDICTION, PROBABILITIES, Task, recognise
+from lightning_easiness.observe.reading import Reading
+from lightning_easiness.observe.recognise import Recogniser, announce
+from lightning_easiness.observe.refusals import lacks_fields
+from lightning_easiness.observe.tasks import (
+    MARKS,
+    MOST_CLASSES,
+    ONLINE_FIELDS,
+    PREDICTION,
+    PROBABILITIES,
+    UNSEEN_TARGET,
+    Task,
+    restore_task,
+)
 
 SERIES = "train-online"
 
@@ -54,22 +69,36 @@ class OnlineObserver:
         self._restored: tuple[Tensor, Tensor, Tensor] | None = None
         self._index: Tensor | None = None
         self._target: Any = None
-        self._task: Task | None = None  # recognised at the first batch
-        self._num_classes: int | None = None
+        self._inputs: Any = None  # of the first batch
+        self._like: Reading | None = None  # how a trial batch was read, or the task of a fit that is resumed
+        self._reading: Reading | None = None  # of the training step, known at its first batch
 
     @property
     def num_examples(self) -> int:
         """N of the data set; 0 before training starts."""
         return 0 if self._sums is None else self._sums.num_examples
 
+    @property
+    def task(self) -> Task | None:
+        """What is observed; None until it is known."""
+        known = self._reading or self._like
+        return None if known is None else known.task
+
     def listen(self) -> None:
         """Listen to the module that returns the logits, when its parts are made."""
         self._logits_hook = LogitsHook(self._trainer.lightning_module, self._reader.module, self._reader.prediction)
 
-    def start(self, state: dict[str, Any] | None = None) -> None:
-        """Begin, or go on with the epoch that `state` is of, when the train loader is known."""
+    def start(self, state: dict[str, Any] | None = None, like: Reading | None = None) -> None:
+        """Begin, or go on with the epoch that `state` is of, when the train loader is known.
+
+        `like` is how a trial batch was read; None where there was none, so that the first step decides on the task.
+        """
         dataset = self._loader().dataset
         self._sums, self._source_index = EpochSums(num_examples(dataset), self._names), source_index(dataset)
+        known = None if state is None else state.get("task")
+        self._like = like if like is not None or known is None else Reading(restore_task(known))
+        if self.task is not None:
+            self._check_task(self.task)
         if PROBABILITIES in self._asked:
             self._probabilities = ProbabilitySums(self.num_examples, keeps=self._trainer.is_global_zero)
         if state is not None:
@@ -89,14 +118,18 @@ class OnlineObserver:
         if self._index is None:
             raise TypeError(lost_indices(self._trainer.train_dataloader))
         check_index(self._index, self._sums.num_examples)
-        _, self._target = self._reader.unpack(batch)  # now, as a training step may take its batch apart
+        inputs, self._target = self._reader.unpack(batch)  # now, as a training step may take its batch apart
+        self._inputs = inputs if self._reading is None else None
         self._reader.check_target(self._target, len(self._index))
         self._logits_hook.arm()
 
-    def end_batch(self, skipped: bool) -> None:
-        """Observe the batch at hand, unless training skipped it, perhaps before it called the model."""
+    def end_batch(self, skipped: bool, outputs: Any = None) -> None:
+        """Observe the batch at hand, unless training skipped it, perhaps before it called the model.
+
+        `outputs` is what the training step returned.
+        """
         if not skipped:
-            self._keep()
+            self._keep(outputs)
         else:
             self.keep_finished()
             self._index = self._target = None
@@ -111,24 +144,24 @@ class OnlineObserver:
         if self._sums is None:
             return None
         sums, target = self._totals(self._sums)
-        means = epoch_means(sums, self._names)
+        means, task = epoch_means(sums, self._sums.names), self.task or Task(self._reader.loss_name)
         predictions = self._last_predictions(self._sums)
-        if self._num_classes is not None and self._num_classes <= MOST_CLASSES:
+        if task.num_classes is not None and task.num_classes <= MOST_CLASSES:
             means[PREDICTION] = predictions
         self._sums.clear()
         self._restored = None
-        known = ("loss", "count") if self._num_classes is None else means
-        observation = Observation(
+        known = {*task.fields, *task.marks, "count", PREDICTION}
+        fields, settled, unlabelled = task.settle({name: means[name] for name in means if name in known}, target)
+        return Observation(
             series=SERIES,
             step=num_steps(self._trainer),
             epoch=epoch,
-            fields={name: means[name] for name in known},
-            identity=DataIdentity.of_steps(self.num_examples, target, self._source_index),
-            num_classes=self._num_classes,
-            loss_name=self._reader.loss_name,
+            fields=fields,
+            identity=DataIdentity.of_steps(self.num_examples, settled, self._source_index),
+            num_classes=task.num_classes,
+            loss_name=task.loss_name,
+            unlabelled=unlabelled,
         )
-        check_targets(observation)
-        return observation
 
     def averaged_probabilities(self, epoch: int) -> AveragedProbabilities | None:
         """Return each example's average softmax of the training so far, in the process that keeps it; else None."""
@@ -143,7 +176,7 @@ class OnlineObserver:
     def state(self, epoch_is_open: bool) -> dict[str, Any]:
         """Return the epoch so far, and the sums of probabilities, over all processes, as tensors and plain types."""
         self.keep_finished()
-        state: dict[str, Any] = {"num_classes": self._num_classes}
+        state: dict[str, Any] = {"task": None if self.task is None else self.task.state()}
         if self._probabilities is not None:
             if self._sums is not None:  # else the fit is over, and other processes may not take part any more
                 self._probabilities.fold(self._reduced)
@@ -151,7 +184,7 @@ class OnlineObserver:
         if epoch_is_open and self._sums is not None:
             state["sums"], state["target"] = self._totals(self._sums)
             state[PREDICTION] = self._last_predictions(self._sums)
-            state["names"] = list(self._names)
+            state["names"] = list(self._sums.names)
         return state
 
     def close(self, keep_sums: bool = False) -> None:
@@ -167,7 +200,6 @@ class OnlineObserver:
         self._index = self._target = None
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self._num_classes = state["num_classes"]
         if self._probabilities is not None and PROBABILITIES in state:
             self._probabilities.restore(state[PROBABILITIES])
         if "sums" in state:
@@ -175,28 +207,70 @@ class OnlineObserver:
             known = len(held["count"])
             check_length(self.num_examples, f"the epoch that training resumes in was begun with {known}", known)
             unknown = torch.full_like(held["count"], torch.nan)  # of a field that was not asked for then
-            sums = torch.stack([held.get(name, unknown) for name in (*self._names, "count")])
-            target = state["target"].cpu()
+            sums = torch.stack([held.get(name, unknown) for name in (*self._names, *MARKS, "count")])
+            target = torch.where(held["count"] > 0, state["target"].cpu(), UNSEEN_TARGET)
             # checkpoints of before have no predictions
             self._restored = (sums, target, state.get(PREDICTION, torch.full_like(target, -1)).cpu().short())
 
     def _loader(self) -> Any:
         return only_loader(self._trainer.train_dataloader, "train")
 
-    def _keep(self) -> None:
+    def _keep(self, outputs: Any = None) -> None:
         """Observe the batch, once; a checkpoint may ask for it before the batch's end reaches the callback."""
         if self._index is None or self._logits_hook is None or self._sums is None:
             return
         index, target, self._index, self._target = self._index, self._target, None, None
         with torch.no_grad():
             prediction = self._logits_hook.take(len(index))
-            if self._task is None:
-                self._task = recognise(self._reader, prediction, target, len(index))
-                self._num_classes = self._task.num_classes
-            observed = self._task.observe(prediction, target, len(index), fields=self._asked)
+            is_first, reading = self._reading is None, self._reading
+            if reading is None:
+                reading = self._reading = self._recognised(prediction, target, index, self._logits_hook.ending)
+                self._logits_hook.notes_endings = False
+            observed = reading.observe(prediction, target, len(index), fields=self._asked)
+            if is_first and outputs is not None:
+                self._check_first_step(prediction, target, observed["loss"], outputs)
         if self._probabilities is not None:
             self._probabilities.add(index, _taken_probabilities(observed))
         self._sums.add(index, with_digest(observed, target, len(index), of_step=True))
+
+    def _recognised(self, prediction: Any, target: Any, index: Tensor, ending: Any) -> Reading:
+        """Return how the training step's outputs are read, from its first batch: the same task in every process."""
+        dataset, trainer = self._loader().dataset, self._trainer
+        recogniser = Recogniser(self._reader, Evidence.of(trainer.lightning_module, dataset), index)
+        batch = (prediction, target, len(index), ending, self._inputs)
+        like = self._like
+        if like is None and trainer.world_size > 1:
+            like = Reading(_same_task(trainer, lambda: recogniser.read(*batch).task))
+        reading = recogniser.read(*batch, like=like)
+        if self._like is None:
+            self._check_task(reading.task)
+        announce(reading, told=() if self._like is None else self._like.remarks())
+        return reading
+
+    def _check_first_step(self, prediction: Any, target: Any, losses: Tensor, outputs: Any) -> None:
+        """Raise a ValueError, in all processes, where the loss of the first step shows another task in one of them."""
+        problem, step_loss, trainer = None, loss_of_step(outputs), self._trainer
+        is_told = self._reader.logits_fn is not None or self._reader.module is not None
+        if step_loss is not None and self._reading is not None and not is_told:
+            step_loss *= trainer.accumulate_grad_batches  # Lightning divides by it
+            counts = Evidence.of(trainer.lightning_module, self._loader().dataset).class_counts()
+            problem = contradiction(self._reading, prediction, target, losses, step_loss, counts)
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(problem is not None, all=False):
+            problem = (
+                problem or "The first training step's loss shows in another process that outputs were read wrongly."
+            )
+        if problem is not None:
+            raise ValueError(problem)
+
+    def _check_task(self, task: Task) -> None:
+        """Take in the task, or raise a ValueError where it has not what is asked for."""
+        assert self._sums is not None
+        lacking = [name for name in self._names if name not in (*ONLINE_FIELDS, *task.fields)]
+        if lacking:
+            raise ValueError(lacks_fields("A listener of EasinessCallback", lacking, task.loss_name))
+        if PROBABILITIES in self._asked and task.num_classes is None:
+            raise ValueError(_NO_PROBABILITIES)
+        self._sums.names = (*self._names, *task.marks)
 
     def _reduced(self, values: Tensor, reduce_op: str = "sum") -> Tensor:
         """Return the sum or "max" over all processes; some devices, which are always alone, have no float64."""
@@ -210,11 +284,13 @@ class OnlineObserver:
         """Return sums (F + 1, N) and targets (N,) of the epoch so far, over all processes and the restored state."""
         sums, target = own.totals()
         sums = self._reduced(sums)
-        seen = self._reduced(torch.stack([(target + 1) * (target >= 0), (target >= 0).long()]))
-        target = torch.where(seen[1] > 0, seen[0] // seen[1].clamp(min=1) - 1, -1)
+        is_seen = target != UNSEEN_TARGET
+        seen = self._reduced(torch.stack([target.masked_fill(~is_seen, 0), is_seen.long()]))
+        target = torch.where(seen[1] > 0, seen[0] // seen[1].clamp(min=1), UNSEEN_TARGET)
         if self._restored is not None:
-            sums = sums + self._restored[0]
-            target = torch.where(target >= 0, target, self._restored[1])
+            rows = dict(zip((*self._names, *MARKS, "count"), self._restored[0], strict=True))
+            sums = sums + torch.stack([rows[name] for name in (*own.names, "count")])
+            target = torch.where(target != UNSEEN_TARGET, target, self._restored[1])
         return sums, target
 
     def _last_predictions(self, own: EpochSums) -> Tensor:
@@ -224,12 +300,29 @@ class OnlineObserver:
         return classes if self._restored is None else torch.where(last > 0, classes, self._restored[2])
 
 
+_NO_PROBABILITIES = (
+    "EasinessCallback(probabilities=True) averages the softmax of logits (B, classes) of examples that have a class"
+    " each, and the training step shows no such logits and targets; see `logits_fn`, `module` and `batch_fn`, or set"
+    " probabilities=False."
+)
+
+
 def _taken_probabilities(observed: dict[str, Tensor]) -> Tensor:
     """Remove the probabilities from the observed fields and return them."""
     if PROBABILITIES not in observed:
-        raise ValueError(
-            "EasinessCallback(probabilities=True) averages the softmax of logits (B, classes) of examples that have a"
-            " class each, and the training step shows no such logits and targets; see `logits_fn`, `module` and"
-            " `batch_fn`, or set probabilities=False."
-        )
+        raise ValueError(_NO_PROBABILITIES)
     return observed.pop(PROBABILITIES)
+
+
+def _same_task(trainer: Trainer, recognise: Callable[[], Task]) -> Task:
+    """Return the task that the first process recognises, in all of them; all raise the error that it raises."""
+    state, problem = None, None
+    if trainer.is_global_zero:
+        try:
+            state = recognise().state()
+        except (TypeError, ValueError) as error:
+            problem = error
+    state, problem = trainer.strategy.broadcast((state, problem))
+    if state is None:
+        raise problem or RuntimeError("the first process recognised no task")
+    return restore_task(state)

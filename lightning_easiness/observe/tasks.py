@@ -1,25 +1,44 @@
-"""`Task`: what is computed of each example; recognised at the first batch of a fit and kept for all of it."""
+"""`Task`: what is computed of each example; recognised at the first batch of a fit and kept for all of it.
+
+How the module's outputs become the logits that a task takes is a `Reading`'s, which may differ between the training
+step and an evaluation pass.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
-from lightning_easiness.functional import el2n, margin, sample_easiness
+from lightning_easiness.data.identity import UNKNOWN_TARGET
+from lightning_easiness.functional import (
+    dense_loss,
+    dense_margin,
+    el2n,
+    margin,
+    multi_label_loss,
+    multi_label_margin,
+    sample_easiness,
+    soft_cross_entropy,
+)
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
-from lightning_easiness.observe.batch_reader import BatchReader, kind_of
+from lightning_easiness.functional.targets import IGNORE_INDEX
+from lightning_easiness.observe.batch_reader import kind_of
 
 ONLINE_FIELDS = ("loss", "correct", "margin")
 PROBE_FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
 PREDICTION = "prediction"  # the class, int16, always where an example has one of at most so many:
 MOST_CLASSES = 2**15
 PROBABILITIES = "probabilities"  # a row per example, float16 (B, K): summed, and no field of a record
+UNLABELLED, OUTSIDE = MARKS = ("unlabelled", "outside")  # of an example, (B,): summed, and no field of a record
+
+OUTSIDE_TARGET = -(2**40)  # no class at all, and no number to name
+UNSEEN_TARGET = OUTSIDE_TARGET - 1  # both until a pass or an epoch is over; small enough to be added up over processes
 
 
 @dataclass(frozen=True)
@@ -29,61 +48,100 @@ class Task:
     Attributes:
         loss_name: Name of the loss in the record.
         num_classes: K where an example has one class of K, else None.
-        loss_fn: The user's loss, (prediction, target) -> (B,); None for the task's own.
+        ignored: Class indices that mean that there is no label.
+        sigma2: Noise variance of sample easiness.
         fields: Those of PROBE_FIELDS that the task has.
+        marks: Those of MARKS that it observes of each example.
     """
 
     loss_name: str
     num_classes: int | None = None
-    loss_fn: Callable[[Any, Any], Tensor] | None = None
+    ignored: tuple[int, ...] = (IGNORE_INDEX,)
+    sigma2: float = DEFAULT_SIGMA2
     fields: ClassVar[tuple[str, ...]] = ("loss",)
+    marks: ClassVar[tuple[str, ...]] = ()
+    valid: ClassVar[str] = ""  # what its targets are, for an error
 
-    def observe(self, prediction: Any, target: Any, size: int, *, fields: Collection[str]) -> dict[str, Tensor]:
-        """Compute one value per example of a batch of `size`, without synchronising with the device.
+    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+        """Compute those of the fields that the task has, (B,) each, without synchronising with the device.
 
-        Args:
-            prediction: The module's output, as the user's `logits_fn` or `find_logits` returns it.
-            target: The targets of the batch.
-            size: Number of examples that the loader put into the batch, B.
-            fields: Which of PROBE_FIELDS and PROBABILITIES to compute, where the task has them.
+        "target" is int64 where an example has one class, with what is no class of the model as it is given. The user's
+        own loss is a `Reading`'s.
+        """
+        labels = class_indices(target, size)  # they identify the data, whatever the loss makes of them
+        return {} if labels is None else {"target": labels}
 
-        Returns:
-            name -> (B,), float32, `correct` bool; "target" int64 where targets are class indices; PREDICTION int16, -1
-            where outputs are NaN; PROBABILITIES float16 (B, K). "loss" is always there.
+    def settle(
+        self, fields: Mapping[str, Tensor], target: Tensor | None, seen: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
+        """Return the fields of all examples without marks, their targets, and which have no label; None for all.
+
+        Fields are NaN, and the target -1, where an example has no label. `seen` is bool (N,); None if all were.
 
         Raises:
-            TypeError, ValueError: If outputs, targets or losses are not those of the task.
+            ValueError: If a target is none of the task's; the first example is named.
         """
-        if isinstance(prediction, Tensor):
-            check_size(prediction, size)
-        return self._observe(prediction, target, size, fields)
+        settled = {name: values for name, values in fields.items() if name not in MARKS}
+        unlabelled = self._unlabelled(fields, target)
+        self._check(target, fields.get(OUTSIDE), unlabelled)
+        if unlabelled is not None:
+            for name, values in settled.items():
+                if name == "correct" or values.is_floating_point():
+                    settled[name] = values.masked_fill(unlabelled, False if name == "correct" else torch.nan)
+        return settled, None if target is None else target.clamp(min=UNKNOWN_TARGET), unlabelled
 
-    def _observe(self, prediction: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
-        labels = class_indices(target, size)  # they identify the data, whatever the loss makes of them
-        return {**({} if labels is None else {"target": labels}), "loss": self._own_loss(prediction, target, size)}
+    def _unlabelled(self, fields: Mapping[str, Tensor], target: Tensor | None) -> Tensor | None:
+        found = fields[UNLABELLED] > 0 if UNLABELLED in fields else None
+        return found if found is not None and bool(found.any()) else None
 
-    def _own_loss(self, prediction: Any, target: Any, size: int) -> Tensor:
-        """Return the losses of the user's function."""
-        assert self.loss_fn is not None
-        return _checked_losses(self.loss_fn(prediction, target), size, self.loss_name)
+    def _check(self, target: Tensor | None, outside: Tensor | None, unlabelled: Tensor | None) -> None:
+        wrong = [] if outside is None else (outside > 0).nonzero()[:, 0].tolist()
+        if wrong:
+            raise ValueError(_other_targets(self.valid, len(wrong), wrong[0]))
+
+    @property
+    def about(self) -> str:
+        """What was recognised, for a line at the start; nothing where it is the ordinary case."""
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        """Return the task as plain types."""
+        return {"task": type(self).__name__, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class ClassTask(Task):
-    """One class of K per example, as an index; a single output is the logit of two classes."""
+    """One class of K per example; a single output is the logit of the second of two classes.
 
-    sigma2: float = DEFAULT_SIGMA2
+    Attributes:
+        encoding: Of the targets: "index", "float" (0. and 1. for two classes) or "one_hot" (B, K).
+    """
+
+    encoding: str = "index"
     fields: ClassVar[tuple[str, ...]] = PROBE_FIELDS
 
-    def _observe(self, prediction: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
-        labels, logits = class_indices(target, size), as_logits(prediction)
-        if labels is None or logits is None:
-            raise not_understood(prediction, target)
-        return {"target": labels, **self._of_classes(prediction, target, logits, labels, fields)}
+    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+        """Compute the fields of logits (B, K)."""
+        labels = class_indices(target, size) if self.encoding == "index" else self._decoded(outputs, target, size)
+        if labels is None or outputs.shape[1] != self.num_classes:
+            raise other_shape(outputs, target)
+        return {"target": labels, **self._of_classes(outputs, labels, fields)}
 
-    def _of_classes(
-        self, prediction: Any, target: Any, logits: Tensor, labels: Tensor, fields: Collection[str]
-    ) -> dict[str, Tensor]:
+    @property
+    @override
+    def about(self) -> str:
+        kinds = {"float": "targets of 0. and 1. as two classes", "one_hot": "one-hot targets as one class per example"}
+        return kinds.get(self.encoding, "")
+
+    def _decoded(self, outputs: Any, target: Any, size: int) -> Tensor:
+        """Return float or one-hot targets as class indices, int64 (B,); OUTSIDE_TARGET for what is none."""
+        if self.encoding == "one_hot":
+            return _of_one_hot(_like(target, outputs))
+        given = target.detach().reshape(size)
+        labels: Tensor = (given == 1).long()
+        return labels.masked_fill((given != 0) & (given != 1), OUTSIDE_TARGET)
+
+    def _of_classes(self, logits: Tensor, labels: Tensor, fields: Collection[str]) -> dict[str, Tensor]:
         # a target out of range would abort the whole device; it is clamped here and reported when the pass is over
         clamped = labels.clamp(0, logits.shape[1] - 1)
         margins = margin(logits, clamped)
@@ -92,10 +150,8 @@ class ClassTask(Task):
         observed = {"correct": predicted == clamped, "margin": margins}
         if logits.shape[1] <= MOST_CLASSES:
             observed[PREDICTION] = predicted.short()
-        if self.loss_fn is None:
+        if "loss" in fields:
             observed["loss"] = F.cross_entropy(logits, clamped, reduction="none")
-        else:
-            observed["loss"] = self._own_loss(prediction, target, len(labels))
         if "sample_easiness" in fields:
             observed["sample_easiness"] = sample_easiness(logits, clamped, sigma2=self.sigma2)
         if "el2n" in fields:
@@ -104,32 +160,133 @@ class ClassTask(Task):
             observed[PROBABILITIES] = logits.softmax(1).half()
         return observed
 
+    def _unlabelled(self, fields: Mapping[str, Tensor], target: Tensor | None) -> Tensor | None:
+        if target is None or not self.ignored or (int(target.min()) >= 0 > max(self.ignored)):
+            return None
+        found = torch.isin(target, torch.tensor(self.ignored))
+        return found if bool(found.any()) else None
 
-def recognise(reader: BatchReader, prediction: Any, target: Any, size: int) -> Task:
-    """Return the task of a fit, from the first batch of `size` examples.
-
-    Raises:
-        TypeError: If there are no logits and class indices and the reader has no `loss_fn`.
-        ValueError: If outputs are not one per example.
-    """
-    if isinstance(prediction, Tensor):
-        check_size(prediction, size)
-    logits = as_logits(prediction)
-    if logits is not None and class_indices(target, size) is not None:
-        _warn_of_many_classes(logits.shape[1])
-        return ClassTask(reader.loss_name, logits.shape[1], reader.loss_fn, reader.sigma2)
-    if reader.loss_fn is None:
-        raise not_understood(prediction, target)
-    return Task(reader.loss_name, loss_fn=reader.loss_fn)
+    def _check(self, target: Tensor | None, outside: Tensor | None, unlabelled: Tensor | None) -> None:
+        if target is not None and self.num_classes is not None:
+            known = target != UNSEEN_TARGET if unlabelled is None else (target != UNSEEN_TARGET) & ~unlabelled
+            check_classes(target, self.num_classes, known, self.encoding)
 
 
-def _warn_of_many_classes(num_classes: int) -> None:
-    if num_classes > MOST_CLASSES:
-        warnings.warn(
-            f"The model has {num_classes:,} classes, and predictions are recorded of at most {MOST_CLASSES:,}, so the"
-            " record holds none; everything else is recorded.",
-            stacklevel=2,
-        )
+@dataclass(frozen=True)
+class SoftTask(ClassTask):
+    """A distribution over K classes per example, (B, K); `correct` and so on go by its most probable class."""
+
+    encoding: str = "soft"
+
+    @property
+    @override
+    def about(self) -> str:
+        return "targets that add up to one as distributions over the classes"
+
+    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+        """Compute the fields of logits (B, K)."""
+        given = _like(target, outputs)
+        is_distribution = ((given.sum(1) - 1).abs() <= _TOLERANCE) & (given.amin(1) >= -_TOLERANCE)
+        labels = given.argmax(1)
+        observed = self._of_classes(outputs, labels, [name for name in fields if name not in ("loss", "el2n")])
+        if "loss" in fields:
+            observed["loss"] = soft_cross_entropy(outputs, given)
+        if "el2n" in fields:
+            observed["el2n"] = torch.linalg.vector_norm(outputs.softmax(1) - given, dim=1)
+        return {"target": labels.masked_fill(~is_distribution, OUTSIDE_TARGET), **observed}
+
+
+@dataclass(frozen=True)
+class MultiLabelTask(Task):
+    """Any number of K labels per example: targets (B, K) of 0 and 1."""
+
+    fields: ClassVar[tuple[str, ...]] = ONLINE_FIELDS
+    marks: ClassVar[tuple[str, ...]] = (OUTSIDE,)
+    valid: ClassVar[str] = "0 and 1, as the labels of the first batch were"
+
+    @property
+    @override
+    def about(self) -> str:
+        return "targets of 0 and 1 as any number of labels per example"
+
+    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+        """Compute the fields of logits (B, K)."""
+        given = _like(target, outputs)
+        margins = multi_label_margin(outputs, given)
+        observed = {
+            "correct": ((outputs > 0) == (given > 0)).all(1) & ~margins.isnan(),
+            "margin": margins,
+            OUTSIDE: ((given != 0) & (given != 1)).any(1),
+        }
+        if "loss" in fields:
+            observed["loss"] = multi_label_loss(outputs, given)
+        return observed
+
+
+@dataclass(frozen=True)
+class DenseTask(Task):
+    """One class of K at each position of an example, a step of a sequence or a pixel; some may have no label."""
+
+    fields: ClassVar[tuple[str, ...]] = ONLINE_FIELDS
+    marks: ClassVar[tuple[str, ...]] = MARKS
+    valid: ClassVar[str] = "classes of the model or its ignore_index at every position"
+
+    @property
+    @override
+    def about(self) -> str:
+        return "one class per position of an example, averaged over its labelled positions"
+
+    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+        """Compute the fields of logits (B, K, P)."""
+        given = target.detach().reshape(size, -1)
+        if given.shape != (size, outputs.shape[2]):
+            raise other_shape(outputs, target)
+        labels = given.long()
+        labelled = _is_none_of(labels, self.ignored)
+        inside = (labels >= 0) & (labels < outputs.shape[1])
+        if given.is_floating_point():
+            inside = inside & (given == labels)
+        counted = labels.masked_fill(~(labelled & inside), IGNORE_INDEX)
+        margins = dense_margin(outputs, counted)
+        right = (outputs.argmax(1) == counted) | (counted == IGNORE_INDEX)
+        observed = {
+            "correct": right.all(1) & ~margins.isnan(),
+            "margin": margins,
+            UNLABELLED: ~labelled.any(1),
+            OUTSIDE: (labelled & ~inside).any(1),
+        }
+        if "loss" in fields:
+            observed["loss"] = dense_loss(outputs, counted)
+        return observed
+
+
+@dataclass(frozen=True)
+class RegressionTask(Task):
+    """A float target of the output's shape: the squared error, averaged over everything but the examples."""
+
+    @property
+    @override
+    def about(self) -> str:
+        return "float targets as numbers to predict"
+
+    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+        """Compute the loss."""
+        given, found = target.detach().to(outputs.dtype).reshape(size, -1), outputs.reshape(size, -1)
+        if given.shape != found.shape:
+            raise other_shape(outputs, target)
+        return {"loss": (found - given).square().mean(1)} if "loss" in fields else {}
+
+
+TASKS: dict[str, type[Task]] = {
+    kind.__name__: kind for kind in (Task, ClassTask, SoftTask, MultiLabelTask, DenseTask, RegressionTask)
+}
+_TOLERANCE = 1e-2  # of a sum of probabilities, which may be rounded to half precision
+
+
+def restore_task(state: Mapping[str, Any]) -> Task:
+    """Return the task that `Task.state` returned."""
+    values = {name: value for name, value in state.items() if name != "task"}
+    return TASKS[state["task"]](**{**values, "ignored": tuple(values["ignored"])})
 
 
 def class_indices(target: Any, size: int) -> Tensor | None:
@@ -141,63 +298,51 @@ def class_indices(target: Any, size: int) -> Tensor | None:
     return target.detach().to(torch.int64) if target.shape == (size,) else None
 
 
-def as_logits(prediction: Any) -> Tensor | None:
-    """Return float logits (B, K); None where there are none. A single output is the logit of two classes."""
-    if not isinstance(prediction, Tensor) or not prediction.is_floating_point() or prediction.ndim not in (1, 2):
-        return None
-    logits = prediction.detach() if prediction.dtype == torch.float64 else prediction.detach().float()
-    if logits.ndim == 1:
-        logits = logits[:, None]
-    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
-
-
-def not_understood(prediction: Any, target: Any) -> TypeError:
-    """Return the error for outputs and targets that are of no task."""
-    return TypeError(
-        "EasinessCallback reads logits (B, classes) and class indices (B,); got output"
-        f" {kind_of(prediction)} and targets {kind_of(target)}. Pass logits_fn or batch_fn to find them, or"
-        " loss_fn, a loss for each example, for another task."
-    )
-
-
-def check_size(prediction: Tensor, size: int) -> None:
-    """Raise a ValueError unless there is an output for each of the `size` examples."""
-    if prediction.ndim > 0 and prediction.shape[0] == size:
+def check_classes(target: Tensor, num_classes: int, known: Tensor, encoding: str = "index") -> None:
+    """Raise a ValueError that names the first of the known targets (N,) that is no class of the model."""
+    wrong = (known & ((target < 0) | (target >= num_classes))).nonzero()[:, 0].tolist()
+    if not wrong:
         return
-    way_out = (
-        "losses cannot be matched to examples; if the module drops or merges examples in training, pass online=False,"
-        " and if the logits are elsewhere, `module` or `logits_fn`"
-    )
-    if prediction.numel() and prediction.ndim > 0 and size and prediction.shape[0] % size == 0:
-        way_out = (
-            f"there are {prediction.shape[0] // size} outputs per example, as ensembles have; pass logits_fn, a"
-            " function that makes them one, (B, classes)"
-        )
+    value = int(target[wrong[0]])
+    if encoding != "index":
+        valid = {"float": "0. and 1.", "one_hot": "one-hot", "soft": "distributions over the classes"}[encoding]
+        raise ValueError(_other_targets(f"{valid}, as those of the first batch were", len(wrong), wrong[0]))
     raise ValueError(
-        f"The model's output has the shape {tuple(prediction.shape)}, but the batch holds {size} examples, so"
-        f" {way_out}."
+        f"The targets of {len(wrong)} examples are outside the model's classes 0 to {num_classes - 1}, the first is"
+        f" example {wrong[0]} with target {value}: fix them, or pass a batch_fn that maps them, to {IGNORE_INDEX} where"
+        " there is no label."
     )
 
 
-def _checked_losses(losses: Any, size: int, name: str) -> Tensor:
-    if not isinstance(losses, Tensor) or losses.shape != (size,):
-        shape = tuple(losses.shape) if isinstance(losses, Tensor) else kind_of(losses)
-        raise ValueError(
-            f"loss_fn ({name}) must return one loss per example, shape ({size},); got {shape}."
-            " Use reduction='none' and average over everything but the first dimension."
-        )
-    return losses.detach().float()
+def _other_targets(valid: str, count: int, first: int) -> str:
+    return (
+        f"The targets of {count} examples are not {valid}, the first is example {first}: fix them, or, if the task is"
+        " another one, pass loss_fn=lambda output, target: losses, with one loss per example."
+    )
 
 
-def warn_of_probabilities(task: Task, prediction: Any) -> None:
-    """Warn where a model returns probabilities, which would be taken for logits."""
-    logits = as_logits(prediction) if isinstance(task, ClassTask) and task.loss_fn is None else None
-    if logits is None or logits.shape[1] < 2 or not len(logits) or prediction.ndim != 2:
-        return
-    ones = torch.ones_like(logits[:, 0])
-    if bool((logits >= 0).all()) and torch.allclose(logits.sum(1), ones, atol=1e-2):
-        warnings.warn(
-            "The model's outputs are not negative and add up to one, as probabilities do, but EasinessCallback"
-            " reads logits: pass logits_fn=lambda output: output.log(), or `module`, the part before the softmax.",
-            stacklevel=2,
-        )
+def _of_one_hot(given: Tensor) -> Tensor:
+    is_one_hot = (given.amax(1) == 1) & (given.amin(1) == 0) & (given.sum(1) == 1)
+    return given.long().argmax(1).masked_fill(~is_one_hot, OUTSIDE_TARGET)
+
+
+def _is_none_of(values: Tensor, ignored: tuple[int, ...]) -> Tensor:
+    found = values != ignored[0]
+    for index in ignored[1:]:
+        found = found & (values != index)
+    return found
+
+
+def _like(target: Any, outputs: Tensor) -> Tensor:
+    """Return targets of the shape of the outputs in their dtype."""
+    if not isinstance(target, Tensor) or target.shape != outputs.shape:
+        raise other_shape(outputs, target)
+    return target.detach().to(outputs.dtype)
+
+
+def other_shape(outputs: Any, target: Any) -> ValueError:
+    """Return the error for a batch whose shapes are not those of the fit's first batch."""
+    return ValueError(
+        f"Outputs {kind_of(outputs)} and targets {kind_of(target)} of a batch do not belong together as those of the"
+        " first batch did: pass loss_fn=lambda output, target: losses, with one loss per example."
+    )

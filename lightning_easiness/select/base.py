@@ -80,6 +80,8 @@ class Selection(ABC):
         needs_observation: Observe all examples at the current weights before each decision. This costs a forward pass
             over the data, unless the Trainer's EasinessCallback has just made one.
         online: Use the latest online observation of each example by the Trainer's EasinessCallback, without a pass.
+        fields: Fields of an observation that it cannot go without, as "sample_easiness"; where the data are of a task
+            without them, a fit is refused before training.
         remembers: The fields to keep between decisions, and in Lightning's checkpoints, for a selection that does not
             observe before each one (see `observes_before`), or is `online`.
         per_batch: Decide for each batch and remove its other examples before the training step; `select` then sees only
@@ -107,6 +109,7 @@ class Selection(ABC):
     every_epoch: bool = False
     needs_observation: bool = False
     online: bool = False
+    fields: tuple[str, ...] = ()
     remembers: tuple[str, ...] = ()
     per_batch: bool = False
     weighs: bool = False

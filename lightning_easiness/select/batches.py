@@ -18,6 +18,7 @@ from lightning_easiness.losses import WeighsExamples
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.observe.hooks import LoaderHook
+from lightning_easiness.observe.reading import Reading
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_weights
 from lightning_easiness.select.choice import filled_up
@@ -34,6 +35,7 @@ class BatchWork:
         self._name = type(selection).__name__
         self._num_seen = self._num_kept = self._num_added = 0
         self._epoch = -1
+        self.reading: Reading | None = None  # how outputs are read, where it is known
         self._pass: EvaluationPass | None = None
         self._waiting_for_use: list[WeighsExamples] = []
         loader_hook = LoaderHook(trainer)
@@ -118,7 +120,8 @@ class BatchWork:
 
     def _observe(self, batch: Any, size: int) -> dict[str, Tensor]:
         if self._pass is None:
-            self._pass = EvaluationPass("train", self._trainer.train_dataloader, self._reader)
+            loader = self._trainer.train_dataloader
+            self._pass = EvaluationPass("train", loader, self._reader, reading=self.reading)
         seen = self._pass.observe_batch(self._trainer, batch, size)
         return {name: values.cpu() for name, values in seen.items()}
 

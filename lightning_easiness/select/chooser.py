@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,8 @@ from lightning_easiness.data.subset import known_identity
 from lightning_easiness.data.subset_loader import drawable
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.evaluation import EvaluationPass
+from lightning_easiness.observe.reading import Reading
+from lightning_easiness.observe.refusals import lacks_fields
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_labels, checked_weights
 from lightning_easiness.select.choice import Choice, enough_for_an_epoch, filled_up
@@ -41,6 +44,8 @@ class Chooser:
         self.remembered: dict[str, Tensor] = {}  # field -> (N,), the latest values
         self._selection, self._name = selection, type(selection).__name__
         self._reader, self._callback, self._check_target = reader, callback, check_target
+        self.reading: Reading | None = None  # how outputs are read, once it is known
+        self._is_tried = False
         self._latest: Observation | None = None
         self._has_seen_online = False
         self._known: tuple[Any, DataIdentity | None] = (None, None)  # of the data set that it was read from
@@ -59,6 +64,20 @@ class Chooser:
         elif observation.series == "train-online" and self._selection.online:
             self._has_seen_online = True
             self._remember(observation)
+
+    def recognise(self, trainer: Trainer, loader: DataLoader[Any]) -> None:
+        """Recognise the task, once a fit, or raise a ValueError where it lacks what the selection goes by."""
+        selection = self._selection
+        if self._is_tried or not (selection.needs_observation or selection.fields):
+            return
+        self._is_tried = True
+        trial = EvaluationPass("train", loader, self._reader)
+        with nullcontext() if self._callback is None else self._callback.usage.paused():
+            trial.try_batch(trainer, may_fail=selection.online, tells=self._callback is None)
+        self.reading = trial.reading
+        lacking = [] if trial.reading is None else [one for one in selection.fields if one not in trial.task.fields]
+        if lacking:
+            raise ValueError(lacks_fields(self._name, lacking, trial.task.loss_name))
 
     def choose(self, trainer: Trainer | None, loader: DataLoader[Any], epoch: int) -> Choice:
         """Choose for an epoch, in all processes together."""
@@ -159,7 +178,7 @@ class Chooser:
         if self._callback is not None and latest is not None and self._serves(latest, trainer, loader):
             self._callback.usage.count(latest.seconds)  # it was left out, as a pass for the record
             return latest
-        return EvaluationPass("train", loader, self._reader).run(trainer)[0]
+        return EvaluationPass("train", loader, self._reader, reading=self.reading).run(trainer)[0]
 
     def _serves(self, observation: Observation, trainer: Trainer, loader: DataLoader[Any]) -> bool:
         """Whether the callback observed the data set at hand at these weights, and what the selection asks for."""

@@ -75,6 +75,9 @@ class SelectedFit:
         check_selectable(loader)
         if self.trainer is not None:
             check_consumers(self._selection, self.trainer.lightning_module)
+            self._chooser.recognise(self.trainer, loader)
+            if self.batch_work is not None:
+                self.batch_work.reading = self._chooser.reading
         self._chooser.held_out = self._held_out(len(loader.dataset))  # type: ignore[arg-type]
         if self._selection.per_batch:
             return self._without_held_out(loader)

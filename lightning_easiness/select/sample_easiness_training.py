@@ -66,6 +66,7 @@ class SampleEasinessTraining(Selection):
     """
 
     needs_observation = True
+    fields = ("sample_easiness",)
 
     @refuse_renamed(_OWNER, sigma2="give it to EasinessCallback, or without one to EasinessDataModule(reader=...)")
     def __init__(

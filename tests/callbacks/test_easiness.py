@@ -252,7 +252,7 @@ def test_what_cannot_be_evaluated_is_refused_before_training(tmp_path: Path) -> 
             return super().forward(x) if self.training else {"boxes": x}
 
     module = Detects()
-    with pytest.raises(TypeError, match="EasinessCallback reads logits"):
+    with pytest.raises(TypeError, match="EasinessCallback does not know what output NoneType"):
         trainer(callbacks=[EasinessCallback(tmp_path)]).fit(module, loader())
     assert module.losses == []
 
@@ -270,8 +270,9 @@ def test_a_head_that_forward_does_not_reach_is_refused_before_training(tmp_path:
     with pytest.raises(RuntimeError) as caught:
         fit.fit(Headed(), loader())
     assert str(caught.value) == (
-        "The module's forward never calls 'head', which does not take a batch's inputs either (RuntimeError), so an"
-        " evaluation pass gets no logits: let forward return them, or pass probe=None."
+        "The module has a forward that never calls 'head', and its part 'head' does not take a batch's inputs"
+        " (RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x8 and 4x4)), so an evaluation pass gets no"
+        " logits: let a forward return them, or pass probe=None."
     )
     assert fit.global_step == 0
 
@@ -354,7 +355,7 @@ class Counted(Points):
 def test_a_trial_run_writes_nothing_and_reads_little(
     dirpath: str | None, at_steps: Any, batches: bool | int, tmp_path: Path
 ) -> None:
-    """Every pass is tried all the same, with as few batches as are trained on."""
+    """A batch is tried, and every pass too, with as few batches as are trained on."""
     Counted.reads = 0
     shown: list[int] = []
     folder = None if dirpath is None else tmp_path / dirpath
@@ -364,5 +365,5 @@ def test_a_trial_run_writes_nothing_and_reads_little(
     passes = len({*at_steps, int(batches)})
     assert observer.folder == folder
     assert not list(tmp_path.iterdir())
-    assert shown == [8] * int(batches) * passes
+    assert shown == [8] * (1 + int(batches) * passes)
     assert Counted.reads == 8 * (int(batches) + len(shown))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_easiness import EasinessCallback, EasinessRecord
 from lightning_easiness.observe.accumulate import EpochSums
+from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBABILITIES, PROBE_FIELDS, ClassTask
 from tests.functional.cases import CASES
 from tests.plain_forward import check, eval_forward
@@ -98,10 +99,17 @@ class TestNoStepWaits:
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(5):
-                sums.add(torch.arange(8), ClassTask("cross_entropy").observe(logits, target, 8, fields=ONLINE_FIELDS))
+                sums.add(
+                    torch.arange(8),
+                    reading().observe(logits, target, 8, fields=ONLINE_FIELDS),
+                )
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert sums.totals()[0][-1, :8].tolist() == [5.0] * 8
+
+
+def reading(num_classes: int = 4) -> Reading:
+    return Reading(ClassTask("cross_entropy", num_classes))
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -109,10 +117,14 @@ class TestNoStepWaits:
 def test_an_observation_reads_nothing_back(shape: tuple[int, ...], full: bool) -> None:
     """On any machine: tensors on the meta device have no values, so reading one back is an error."""
     logits, target = torch.empty(shape, device="meta"), torch.empty(8, dtype=torch.int64, device="meta")
-    observed = ClassTask("cross_entropy").observe(logits, target, 8, fields=PROBE_FIELDS if full else ONLINE_FIELDS)
+    observed = reading(4 if shape == (8, 4) else 2).observe(
+        logits, target, 8, fields=PROBE_FIELDS if full else ONLINE_FIELDS
+    )
     assert {values.device.type for values in observed.values()} == {"meta"}
     assert {values.shape for values in observed.values()} == {(8,)}
-    rows = ClassTask("cross_entropy").observe(logits, target, 8, fields=("loss", PROBABILITIES))[PROBABILITIES]
+    rows = reading(4 if shape == (8, 4) else 2).observe(logits, target, 8, fields=("loss", PROBABILITIES))[
+        PROBABILITIES
+    ]
     assert (rows.device.type, rows.dtype, len(rows), rows.ndim) == ("meta", torch.float16, 8, 2)
 
 

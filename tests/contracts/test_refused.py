@@ -61,9 +61,10 @@ class Floats(Points):
         return self.x[index], self.x[index, 0]
 
 
-def wrong_target(target: int) -> DataLoader:
+def wrong_target(target: int, example: int = 17) -> DataLoader:
+    """Example 17 is not in the batch that is tried before training, 6 is."""
     points = Points()
-    points.y[17] = target
+    points.y[example] = target
     return loader(points)
 
 
@@ -170,8 +171,13 @@ WHOLE_BATCHES = (
     " lists, or pass online=False and probe=DataLoader(...)."
 )
 TARGETS = (
-    "The targets of 1 examples are outside the model's classes 0 to 3; the first is example 17 with target {}. Fix"
-    " them, or pass a batch_fn that maps them."
+    "The targets of 1 examples are outside the model's classes 0 to 3, the first is example 17 with target {}: fix"
+    " them, or pass a batch_fn that maps them, to -100 where there is no label."
+)
+FIRST_TARGETS = (
+    "The targets of 1 of the first batch's 8 examples are outside the model's classes 0 to 3, the first is example 6"
+    " with target {0}: fix them, or, if {0} means that there is no label, pass batch_fn=lambda batch: (batch[0],"
+    " batch[1].masked_fill(batch[1] == {0}, -100))."
 )
 OUTPUT_SIZE = (
     "The model's output has the shape (4, 4), but the batch holds 8 examples, so losses cannot be matched to"
@@ -188,9 +194,9 @@ NO_PAIR = (
     " (inputs, targets)."
 )
 NO_CLASSES = (
-    "EasinessCallback reads logits (B, classes) and class indices (B,); got output torch.float32 (8, 4) and targets"
-    " torch.float32 (8,). Pass logits_fn or batch_fn to find them, or loss_fn, a loss for each example, for another"
-    " task."
+    "EasinessCallback does not know what output torch.float32 (8, 4) and targets torch.float32 (8,) are: pass logits_fn"
+    " or batch_fn to find logits (B, classes) and class indices (B,), or, for another task, loss_fn=lambda output,"
+    " target: losses, with one loss per example."
 )
 COLLATED: dict[str, Any] = {
     "a Tensor": lambda examples: default_collate(examples)[0],
@@ -240,15 +246,22 @@ CASES: dict[str, Refused] = {
     "a key of N": Refused(NO_EXAMPLE.format(53), lambda: keyed(0, 53), error=IndexError),
     **{
         f"target {target}, {options}": Refused(
-            TARGETS.format(max(target, -1) if options is ONLINE else target),  # online, a negative one is not known
+            TARGETS.format(target),
             lambda target=target: wrong_target(target),
             options,
             ValueError,
             Lenient,
             steps=0 if options is AT_START else 7,
         )
-        for target in (4, -100)
+        for target in (4, -5)
         for options in (AT_START, EVALUATION, ONLINE)
+    },
+    **{
+        f"target {target} in the first batch, {options}": Refused(
+            FIRST_TARGETS.format(target), lambda target=target: wrong_target(target, 6), options, ValueError, Lenient
+        )
+        for target in (4, -1)
+        for options in ({}, EVALUATION, ONLINE)
     },
     "outputs of another batch size": Refused(OUTPUT_SIZE, options=AT_START, error=ValueError, module=Halves),
     "outputs of another size, online": Refused(
@@ -265,7 +278,7 @@ CASES: dict[str, Refused] = {
         for options in ({}, {**EVALUATION, **AT_START})
     },
     "no classification": Refused(NO_CLASSES, lambda: loader(Floats()), AT_START, module=Regresses),
-    "no classification, online": Refused(NO_CLASSES, lambda: loader(Floats()), ONLINE, module=Regresses, steps=1),
+    "no classification, online": Refused(NO_CLASSES, lambda: loader(Floats()), ONLINE, module=Regresses),
     "an average for a loss": Refused(
         "loss_fn (mean_loss) must return one loss per example, shape (8,); got (). Use reduction='none' and average"
         " over everything but the first dimension.",

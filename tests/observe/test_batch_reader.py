@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from lightning_easiness.data.batch import unpack_batch
 from lightning_easiness.observe.accumulate import EpochSums, epoch_means, to_classes
 from lightning_easiness.observe.batch_reader import BatchReader, find_logits
-from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBE_FIELDS, recognise
+from lightning_easiness.observe.recognise import announce, recognise
+from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBE_FIELDS, UNSEEN_TARGET
 from tests.made_runs import whole
 from tests.plain_forward import expected
 
@@ -60,7 +61,8 @@ LOGITS, TWO = torch.arange(6.0).reshape(2, 3), torch.tensor([0, 1])
     "output",
     [
         LOGITS,
-        (LOGITS, torch.zeros(1)),
+        (LOGITS, torch.zeros(())),
+        (1, LOGITS),
         [LOGITS],
         {"loss": torch.zeros(()), "logits": LOGITS},
         {"out": LOGITS, "aux": torch.zeros(2, 3)},
@@ -73,8 +75,12 @@ def test_find_logits(output: Any) -> None:
     assert find_logits(output) is LOGITS
 
 
+def test_a_tuple_with_several_tensors_is_left_to_what_else_is_known() -> None:
+    assert find_logits([LOGITS, torch.zeros(2, 5), "more"])[1].shape == (2, 5)
+
+
 @pytest.mark.parametrize(
-    "output", [None, (), [], "logits", (1, LOGITS), {"logits": 3}, {"z": LOGITS}, SimpleNamespace(logits="none")]
+    "output", [None, (), [], "logits", (1, "logits"), {"logits": 3}, {"z": LOGITS}, SimpleNamespace(logits="none")]
 )
 def test_no_logits(output: Any) -> None:
     assert find_logits(output) is None
@@ -145,7 +151,8 @@ class TestBatchReader:
 
     def test_targets_out_of_range_pass_through(self) -> None:
         """The device must not be stopped in a step; they are reported when the pass is over."""
-        observed = observe(torch.zeros(2, 3), torch.tensor([-100, 7]), 2, fields=PROBE_FIELDS)
+        reading = recognise(BatchReader(), torch.zeros(2, 3), torch.tensor([0, 1]), 2)
+        observed = reading.observe(torch.zeros(2, 3), torch.tensor([-100, 7]), 2, fields=PROBE_FIELDS)
         assert observed["target"].tolist() == [-100, 7]
         assert observed["loss"].isfinite().all()
 
@@ -154,10 +161,10 @@ class TestBatchReader:
         [
             *((torch.zeros(shape), TWO, {}, "losses cannot be matched") for shape in ((), (3, 2), (0, 2))),
             (torch.zeros(4, 3), TWO, {}, "2 outputs per example, as ensembles have; pass logits_fn"),
-            (torch.zeros(2, 3, 4), TWO, {}, r"got output torch.float32 \(2, 3, 4\) and targets torch.int"),
-            (torch.zeros(2, 3).long(), TWO, {}, "got output torch.int64"),
-            (torch.zeros(2, 3), [0, 1], {}, "and targets list. Pass logits_fn or batch_fn"),
-            (None, TWO, {}, "got output NoneType"),
+            (torch.zeros(2, 3, 4), TWO, {}, r"what output torch.float32 \(2, 3, 4\) and targets torch.int"),
+            (torch.zeros(2, 3).long(), TWO, {}, "what output torch.int64"),
+            (torch.zeros(2, 3), [0, 1], {}, "and targets list are: pass logits_fn or batch_fn"),
+            (None, TWO, {}, "what output NoneType"),
             (torch.zeros(2), torch.zeros(2), {"loss_fn": lambda p, t: 3.0}, r"shape \(2,\); got float"),
             (
                 None,
@@ -212,7 +219,7 @@ def test_sums_against_a_dict_of_lists(steps: list[list[tuple[int, float, bool, f
             assert fields["loss"][key].isnan()
             assert fields["margin"][key].isnan()
             assert not fields["correct"][key]
-            assert target[key] == -1
+            assert target[key] == UNSEEN_TARGET
             continue
         assert target[key] == key + 1
         assert bool(fields["correct"][key]) == (sum(entry[1] for entry in entries) * 2 >= len(entries))
@@ -221,7 +228,7 @@ def test_sums_against_a_dict_of_lists(steps: list[list[tuple[int, float, bool, f
             assert float(fields[name][key]) == pytest.approx(mean, abs=1e-3, nan_ok=True)
     sums.clear()
     assert int(sums.totals()[0].sum()) == 0
-    assert sums.totals()[1].tolist() == [-1] * 10
+    assert sums.totals()[1].tolist() == [UNSEEN_TARGET] * 10
 
 
 predicted = st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 2**15 - 1)), max_size=6), max_size=8)
@@ -263,6 +270,8 @@ def test_predictions_of_more_classes_than_they_have_room_for_are_not_recorded(nu
         "The model has 32,769 classes, and predictions are recorded of at most 32,768, so the record holds none;"
         " everything else is recorded."
     )
+    reading = recognise(BatchReader(), logits, target, 1)
     with pytest.warns(UserWarning, match=whole(message)):
-        observed = observe(logits, target, 1, fields=ONLINE_FIELDS)
+        announce(reading)
+    observed = reading.observe(logits, target, 1, fields=ONLINE_FIELDS)
     assert observed.keys() == {"target", "loss", "correct", "margin"}

@@ -127,7 +127,7 @@ def test_what_a_selection_gets_for_a_batch() -> None:
     assert numbers == [(epoch, batch, 5 if batch == 6 else 8, 2) for epoch in range(2) for batch in range(7)]
     for state, (_, before, _), (_, after, _, _) in zip(rule.states, module.whole, module.steps, strict=True):
         assert state.target.tolist() == IndexedPoints().y[before].tolist()
-        assert set(state.observed) == {"loss", "correct", "margin", "sample_easiness", "el2n"}
+        assert set(state.observed) == {"loss", "correct", "margin", "sample_easiness", "el2n", "prediction"}
         assert after == before[1:]
 
 
