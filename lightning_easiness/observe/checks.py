@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule
 from torch.utils.data import DataLoader
 
 from lightning_easiness.data.indexed_loader import check_indexable
-from lightning_easiness.data.observation import Observation
 
 
 def check_submodule(pl_module: LightningModule, name: str) -> None:
@@ -30,21 +28,6 @@ def check_length(found: int, held: str, known: int) -> None:
         raise ValueError(
             f"The data set holds {found} examples, but {held}, so an index no longer names the same example; keep the"
             " data set as it was, or give another one another `run` or `dirpath`."
-        )
-
-
-def check_targets(observation: Observation) -> None:
-    """Raise a ValueError that names the first example whose target is no class of the model."""
-    target, num_classes = observation.target, observation.num_classes
-    if target is None or num_classes is None:
-        return
-    seen = observation.fields["count"] > 0 if "count" in observation.fields else torch.ones_like(target).bool()
-    wrong = (seen & ((target < 0) | (target >= num_classes))).nonzero()
-    if len(wrong):
-        example = int(wrong[0])
-        raise ValueError(
-            f"The targets of {len(wrong)} examples are outside the model's classes 0 to {num_classes - 1}; the first is"
-            f" example {example} with target {int(target[example])}. Fix them, or pass a batch_fn that maps them."
         )
 
 

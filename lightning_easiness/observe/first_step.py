@@ -14,9 +14,10 @@ from torch import Tensor
 
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.refusals import BCE, MSE
-from lightning_easiness.observe.tasks import ClassTask, MultiLabelTask, RegressionTask, Task
+from lightning_easiness.observe.tasks import ClassTask, MultiLabelTask, RegressionTask, Task, class_indices
 
 _TOO_MANY = 2  # times as many outputs as classes, as a head may have some for classes that do not occur
+_FAR = 2  # times the step's loss
 _TOLERANCE = 1e-2  # relative, as a step may be computed in half precision
 
 
@@ -54,6 +55,22 @@ def contradiction(
             " are the logits."
         )
     return None
+
+
+def doubt(reading: Reading, target: Any, losses: Tensor, step_loss: float) -> str | None:
+    """Return a sentence where nothing names the classes, but outputs and loss look like those of embeddings."""
+    own, num_classes = float(losses.nanmean()), reading.task.num_classes
+    labels = class_indices(target, len(losses))
+    if num_classes is None or labels is None or reading.loss_fn is not None or not own > _FAR * abs(step_loss):
+        return None
+    most = int(labels.max()) + 1
+    if num_classes < _TOO_MANY * most:
+        return None
+    return (
+        f"EasinessCallback reads {num_classes} outputs, but the first batch has {most} classes, and its loss in"
+        f" training is {step_loss:.4g}, but the mean of loss '{reading.task.loss_name}' {own:.4g}: if the outputs are"
+        " no logits, pass the name of the part that returns those, module='head'."
+    )
 
 
 def _other_task(task: Task) -> Task | None:

@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lightning_easiness._utils.lightning import batch_is_finished, num_steps, takes_dataloader_iter
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.digest import with_digest
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import check_index, lost_indices
@@ -19,7 +20,7 @@ from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, ep
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_length, only_loader
 from lightning_easiness.observe.evidence import Evidence
-from lightning_easiness.observe.first_step import contradiction, loss_of_step
+from lightning_easiness.observe.first_step import contradiction, doubt, loss_of_step
 from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.recognise import Recogniser, announce
@@ -255,6 +256,9 @@ class OnlineObserver:
             step_loss *= trainer.accumulate_grad_batches  # Lightning divides by it
             counts = Evidence.of(trainer.lightning_module, self._loader().dataset).class_counts()
             problem = contradiction(self._reading, prediction, target, losses, step_loss, counts)
+            remark = None if counts or problem else doubt(self._reading, target, losses, step_loss)
+            if remark is not None and trainer.is_global_zero:
+                warn_user(remark)
         if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(problem is not None, all=False):
             problem = (
                 problem or "The first training step's loss shows in another process that outputs were read wrongly."

@@ -31,7 +31,10 @@ def out_of_range(labels: Tensor, wrong: Tensor, num_classes: int, index: Tensor 
     where = f"number {position} of it" if index is None else f"example {int(index[position])}"
     mapped = f"batch_fn=lambda batch: (batch[0], batch[1].masked_fill(batch[1] == {value}, {IGNORE_INDEX}))"
     if num_classes == int(labels.max()) and int(labels[labels >= 0].min()) == 1:
-        mapped = f"{FROM_ONE}, as they seem to count from 1; or {mapped}"
+        return (
+            f"The targets of the first batch are 1 to {num_classes}, but the model's classes are 0 to {num_classes -"
+            f" 1}: if they count from 1, pass {FROM_ONE}, and if {num_classes} means that there is no label, {mapped}."
+        )
     numbers = f", or, if they are numbers to predict, {MSE}" if num_classes == 2 and labels.ndim == 1 else ""
     return (
         f"The targets of {len(set(wrong[:, 0].tolist()))} of the first batch's {len(labels)} examples are outside the"
@@ -106,8 +109,8 @@ def several(prediction: tuple[Any, ...]) -> ValueError:
     shapes = {f"output[{at}]": tuple(part.shape) for at, part in enumerate(prediction) if isinstance(part, Tensor)}
     found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     return ValueError(
-        f"The module returns several tensors that may be the logits ({found}): pass logits_fn=lambda output:"
-        f" {list(shapes)[-1]}, or the one that they are in."
+        f"The module returns several tensors that may be the logits ({found}): pass the one that they are,"
+        f" logits_fn=lambda output: {' or '.join(shapes)}."
     )
 
 

@@ -159,7 +159,8 @@ class TestBatchReader:
     @pytest.mark.parametrize(
         ("prediction", "target", "options", "message"),
         [
-            *((torch.zeros(shape), TWO, {}, "losses cannot be matched") for shape in ((), (3, 2), (0, 2))),
+            *((torch.zeros(shape), TWO, {}, "losses cannot be matched") for shape in ((3, 2), (0, 2))),
+            (torch.zeros(()), TWO, {}, "no output per example, as where forward returns its loss; pass `module`"),
             (torch.zeros(4, 3), TWO, {}, "2 outputs per example, as ensembles have; pass logits_fn"),
             (torch.zeros(2, 3, 4), TWO, {}, r"what output torch.float32 \(2, 3, 4\) and targets torch.int"),
             (torch.zeros(2, 3).long(), TWO, {}, "what output torch.int64"),

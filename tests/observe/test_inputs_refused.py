@@ -57,7 +57,10 @@ def line(text: str) -> Any:
 
 
 TOKENS = STEPS[:, :K]
-TWO = "The module returns several tensors that may be the logits (output[0] (8, {}), output[1] (8, {})): pass {}, or"
+TWO = (
+    "The module returns several tensors that may be the logits (output[0] (8, {}), output[1] (8, {})): pass the one that"
+    " they are, logits_fn=lambda output: output[0] or output[1]."
+)
 NUMBERS = (
     "Targets torch.float32 {} beside outputs torch.float32 {} may be numbers to predict or probabilities: pass"
     f" {MSE} for numbers, and {BCE} for probabilities."
@@ -91,13 +94,13 @@ REFUSED: dict[str, Refused] = {
     "features beside logits": Refused(
         lambda: Stranger(shape=lambda z: (torch.cat([z, z], 1), z), loss=lambda out, y: F.cross_entropy(out[1], y)),
         Rows(POINTS, CLASSES),
-        TWO.format(6, 3, "logits_fn=lambda output: output[1]") + " the one that they are in.",
+        TWO.format(6, 3),
         ({"logits_fn": lambda output: output[1]},),
     ),
     "two sets of logits": Refused(
         lambda: Stranger(shape=lambda z: (z, -z), loss=lambda out, y: F.cross_entropy(out[0], y)),
         Rows(POINTS, CLASSES),
-        TWO.format(3, 3, "logits_fn=lambda output: output[1]") + " the one that they are in.",
+        TWO.format(3, 3),
         ({"logits_fn": lambda output: output[0]},),
     ),
     "labels of -1": Refused(
@@ -111,10 +114,9 @@ REFUSED: dict[str, Refused] = {
     "labels from 1": Refused(
         lambda: Stranger(loss=lambda z, y: F.cross_entropy(z, y - 1)),
         Rows(POINTS, FROM_ONE),
-        "The targets of 4 of the first batch's 8 examples are outside the model's classes 0 to 2, the first is example"
-        " 0 with target 3: fix them, or, if 3 means that there is no label, pass batch_fn=lambda batch: (batch[0],"
-        " batch[1] - 1), as they seem to count from 1; or batch_fn=lambda batch: (batch[0], batch[1].masked_fill("
-        "batch[1] == 3, -100)).",
+        "The targets of the first batch are 1 to 3, but the model's classes are 0 to 2: if they count from 1, pass"
+        " batch_fn=lambda batch: (batch[0], batch[1] - 1), and if 3 means that there is no label, batch_fn=lambda batch:"
+        " (batch[0], batch[1].masked_fill(batch[1] == 3, -100)).",
         ({"batch_fn": lambda batch: (batch[0], batch[1] - 1)},),
     ),
     "whole numbers to predict": Refused(
