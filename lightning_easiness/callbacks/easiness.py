@@ -252,8 +252,8 @@ class EasinessCallback(Callback):
         if folder is None and self.folder is not None and trainer.strategy.broadcast(self.folder.exists()):
             folder = self.folder
         goes_on = self.exist_ok or self._run_name is not None
-        task, probed = (None, None) if self._pass is None else (self._pass.task, self._pass.dataset)
-        names = names_of_fit(trainer, probed, self.class_names, None if task is None else task.num_classes)
+        probed = None if self._pass is None else self._pass.dataset
+        names = names_of_fit(trainer, probed, self.class_names, self._num_classes)
         self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe, names)
         self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer)})
         self._trained = TrainedExamples.of(trainer, self._trained_before)
@@ -261,6 +261,13 @@ class EasinessCallback(Callback):
             self._recorder.add(self._trained.found(num_steps(trainer)))
         self.folder, self._run_name = self._recorder.dirpath, self._recorder.run
         self._has_begun, self._is_over = True, False
+
+    @property
+    def _num_classes(self) -> int | None:
+        """K of the task that was recognised; None where it has none, or is not known yet."""
+        online = None if self._online is None else self._online.task
+        task = online if self._pass is None else self._pass.task
+        return None if task is None else task.num_classes
 
     def _try_batches(self, trainer: Trainer) -> dict[str, int]:
         """Recognise the task before training, and return the lengths of the data sets that are observed."""

@@ -32,8 +32,9 @@ def out_of_range(labels: Tensor, wrong: Tensor, num_classes: int, index: Tensor 
     mapped = f"batch_fn=lambda batch: (batch[0], batch[1].masked_fill(batch[1] == {value}, {IGNORE_INDEX}))"
     if num_classes == int(labels.max()) and int(labels[labels >= 0].min()) == 1:
         return (
-            f"The targets of the first batch are 1 to {num_classes}, but the model's classes are 0 to {num_classes -"
-            f" 1}: if they count from 1, pass {FROM_ONE}, and if {num_classes} means that there is no label, {mapped}."
+            f"The targets of the first batch are 1 to {num_classes}, but the model's classes are 0 to"
+            f" {num_classes - 1}: if they count from 1, pass {FROM_ONE}, and if {num_classes} means that there is no"
+            f" label, {mapped}."
         )
     numbers = f", or, if they are numbers to predict, {MSE}" if num_classes == 2 and labels.ndim == 1 else ""
     return (

@@ -74,7 +74,7 @@ def test_names_of_a_data_set_that_are_not_one_per_class_are_left_out_with_a_line
     ) in caplog.messages
 
 
-@pytest.mark.parametrize("options", [{}, {"at_steps": (0,)}])
+@pytest.mark.parametrize("options", [{}, {"at_steps": (0,)}, {"probe": None}])
 def test_an_argument_that_is_not_one_per_class_is_refused_before_training(options: Any, tmp_path: Path) -> None:
     class Stops(Net):
         def training_step(self, batch: Any, batch_idx: int) -> Any:

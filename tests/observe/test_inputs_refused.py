@@ -58,8 +58,8 @@ def line(text: str) -> Any:
 
 TOKENS = STEPS[:, :K]
 TWO = (
-    "The module returns several tensors that may be the logits (output[0] (8, {}), output[1] (8, {})): pass the one that"
-    " they are, logits_fn=lambda output: output[0] or output[1]."
+    "The module returns several tensors that may be the logits (output[0] (8, {}), output[1] (8, {})): pass the one"
+    " that they are, logits_fn=lambda output: output[0] or output[1]."
 )
 NUMBERS = (
     "Targets torch.float32 {} beside outputs torch.float32 {} may be numbers to predict or probabilities: pass"
@@ -115,8 +115,8 @@ REFUSED: dict[str, Refused] = {
         lambda: Stranger(loss=lambda z, y: F.cross_entropy(z, y - 1)),
         Rows(POINTS, FROM_ONE),
         "The targets of the first batch are 1 to 3, but the model's classes are 0 to 2: if they count from 1, pass"
-        " batch_fn=lambda batch: (batch[0], batch[1] - 1), and if 3 means that there is no label, batch_fn=lambda batch:"
-        " (batch[0], batch[1].masked_fill(batch[1] == 3, -100)).",
+        " batch_fn=lambda batch: (batch[0], batch[1] - 1), and if 3 means that there is no label, batch_fn=lambda"
+        " batch: (batch[0], batch[1].masked_fill(batch[1] == 3, -100)).",
         ({"batch_fn": lambda batch: (batch[0], batch[1] - 1)},),
     ),
     "whole numbers to predict": Refused(
