@@ -185,7 +185,7 @@ def issues(
     check_output(output, *_TABLE)
     check_output(target, ".npy", ".csv", ".txt")
     check_at_least("head", head, 0)
-    record, name = _label_source(source)
+    record, name = label_source(source)
     found = easiness.find_label_issues(
         record,
         _label_rule(rule, percentile, num_suspects),
@@ -300,7 +300,7 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _label_source(source: Source) -> tuple[Any, str | None]:
+def label_source(source: Source) -> tuple[Any, str | None]:
     """Return what label issues are found in, and by which score: the folder, or the record or score of a series."""
     if source.series is None:
         return source.path, source.score

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 import lightning_easiness as easiness
-from lightning_easiness.cli.commands import Source
+from lightning_easiness.cli.commands import Source, label_source
 from lightning_easiness.cli.files import read_images
 from lightning_easiness.record.layout import RUN_FILE, list_series
 
@@ -57,8 +58,9 @@ def load_dataset(name: str) -> Any:
 def _issues(source: Source) -> tuple[easiness.LabelIssues | None, list[str]]:
     """Find label issues by the default score and rule; a sentence where the record does not allow it."""
     try:
-        return easiness.find_label_issues(source.path, seed=source.seed), []
-    except ValueError as error:
+        found, score = label_source(replace(source, score=None))
+        return easiness.find_label_issues(found, score=score, seed=source.seed), []
+    except (ValueError, FileNotFoundError) as error:
         return None, [f"No labels were checked: {' '.join(str(error).split())}"]
 
 

@@ -23,14 +23,15 @@ class Decisions:
     """Decisions on examples of one data set.
 
     Attributes:
-        identity: The data set: its length and the given labels of the examples that were decided on.
-        fingerprint: Hash of the data set's length and all of its labels; None if some were unknown.
+        identity: The data set: its length, and of the examples that were decided on the given labels and the places in
+            the data set that it is a part of.
+        fingerprints: As in `whole_fingerprint`.
         dropped: The examples to drop, int64 `(n,)`.
         labels: New labels, int64 `(N,)`, -1 to keep an example's own.
     """
 
     identity: DataIdentity
-    fingerprint: str | None
+    fingerprints: Mapping[str, str]
     dropped: Tensor
     labels: Tensor
 
@@ -45,12 +46,20 @@ class Decisions:
         """Raise a ValueError if they were made for another data set than `other`."""
         way_out = "give the decisions that were made on a report of this data set."
         self.identity.check_same(other, f"The decisions of {owner}", "the data set", way_out)
-        known = other.target is not None and bool((other.target >= 0).all())
-        if known and self.fingerprint is not None and self.fingerprint != other.fingerprint:
+        there = whole_fingerprint(other)
+        if any(self.fingerprints.get(kind, fingerprint) != fingerprint for kind, fingerprint in there.items()):
             raise ValueError(
                 f"The decisions of {owner} and the data set are not of the same data: both have {other.num_examples} "
                 f"examples, but other labels, or the same in another order: {way_out}"
             )
+
+
+def whole_fingerprint(identity: DataIdentity) -> dict[str, str]:
+    """Return the fingerprint of a data set of which each target is known, by what it is of: "targets" or "digests"."""
+    for kind, column in (("targets", identity.target), ("digests", identity.digest)):
+        if column is not None:
+            return {kind: identity.fingerprint} if bool((column >= 0).all()) else {}
+    return {}
 
 
 def read_decisions(path: str | os.PathLike[str]) -> Decisions:
@@ -78,8 +87,7 @@ def read_decisions(path: str | os.PathLike[str]) -> Decisions:
 
 def _parsed(path: Path, content: Mapping[str, Any], size: int, rows: list[Any]) -> Decisions:
     """Read the decisions one by one into tensors over all examples."""
-    given = torch.full((size,), UNKNOWN_TARGET)
-    labels = given.clone()
+    given, source, labels = torch.full((3, size), UNKNOWN_TARGET)
     seen: set[int] = set()
     dropped = []
     for row in rows:
@@ -87,17 +95,18 @@ def _parsed(path: Path, content: Mapping[str, Any], size: int, rows: list[Any]) 
         if example in seen:
             raise _refused(path, f"decides on example {example} twice: leave one of the two")
         seen.add(example)
-        given[example] = row.get("given", UNKNOWN_TARGET)
+        given[example], source[example] = (row.get(name, UNKNOWN_TARGET) for name in ("given", "source"))
         if row["decision"] == "drop":
             dropped.append(example)
         elif row["decision"] == "relabel":
             labels[example] = row["label"]
     if len(dropped) == size:
         raise _refused(path, f"drops all of {size} examples: keep at least one")
-    fingerprint = content.get("fingerprint")
-    target = given if bool((given >= 0).any()) else None
-    named = fingerprint if isinstance(fingerprint, str) else None
-    return Decisions(DataIdentity(size, target), named, torch.tensor(dropped, dtype=torch.int64), labels)
+    target, place = (column if bool((column >= 0).any()) else None for column in (given, source))
+    fingerprints = content.get("fingerprints")
+    named = fingerprints if isinstance(fingerprints, dict) else {}
+    identity = DataIdentity(size, target, source_index=place)
+    return Decisions(identity, named, torch.tensor(dropped, dtype=torch.int64), labels)
 
 
 def _checked(path: Path, row: Any, size: int, num_classes: Any) -> int:
@@ -107,8 +116,9 @@ def _checked(path: Path, row: Any, size: int, num_classes: Any) -> int:
     example: int = row["example"]
     if not example < size:
         raise _refused(path, f"decides on example {example}, but examples are numbered 0 to {size - 1}")
-    if not isinstance(row.get("given", UNKNOWN_TARGET), int):
-        raise _refused(path, f"says that example {example} has the label {row['given']!r}: labels are integers")
+    for name in ("given", "source"):
+        if not isinstance(row.get(name, UNKNOWN_TARGET), int):
+            raise _refused(path, f"says that '{name}' of example {example} is {row[name]!r}: it is an integer")
     if row["decision"] == "relabel":
         label = row.get("label")
         if not _is_count(label) or (isinstance(num_classes, int) and not row["label"] < num_classes):

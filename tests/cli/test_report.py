@@ -51,7 +51,7 @@ def test_the_command_writes_the_page_of_the_library(folder: Path, tmp_path: Path
     np.save(tmp_path / "images.npy", images)
     output = tmp_path / "new" / "report.html"
     options = ("--images", tmp_path / "images.npy", "--title", "T")
-    call("report", folder, "--series", "train-probe", *options, "--output", output)
+    call("report", folder, *options, "--output", output)
     assert str(output) in capsys.readouterr().out
     record = EasinessRecord.load(folder, "train-probe")
     assert output.read_text() == Report.of(record, find_label_issues(folder), dataset=images, title="T").to_html()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_easiness.data.decisions import read_decisions
+from lightning_easiness.data.decisions import read_decisions, whole_fingerprint
 from lightning_easiness.data.identity import DataIdentity
 
 TARGET = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -50,7 +50,8 @@ def test_a_file_without_decisions_keeps_everything(tmp_path: Path) -> None:
         ([{"example": 1, "decision": "burn"}], {}, "one of keep, drop, relabel"),
         (["drop 1"], {}, "is no decision"),
         ([drop(1), drop(1)], {}, "decides on example 1 twice"),
-        ([drop(1, given="cat")], {}, "labels are integers"),
+        ([drop(1, given="cat")], {}, "'given' of example 1 is 'cat': it is an integer"),
+        ([drop(1, source=0.5)], {}, "'source' of example 1 is 0.5"),
         ([{"example": 1, "decision": "relabel"}], {}, "relabels example 1 to None"),
         ([{"example": 1, "decision": "relabel", "label": 3}], {}, "a label is an integer below 3"),
         ([drop(i) for i in range(6)], {}, "drops all of 6 examples"),
@@ -83,7 +84,7 @@ def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path, content: bytes
     ],
 )
 def test_decisions_of_another_data_set_are_refused(tmp_path: Path, target: torch.Tensor, problem: str) -> None:
-    path = write(tmp_path, drop(1, given=1), fingerprint=DataIdentity.of_target(TARGET).fingerprint)
+    path = write(tmp_path, drop(1, given=1), fingerprints=whole_fingerprint(DataIdentity.of_target(TARGET)))
     decisions = read_decisions(path)
     decisions.check_same(DataIdentity.of_target(TARGET), "Keep")
     with pytest.raises(ValueError, match=problem):
@@ -94,3 +95,20 @@ def test_labels_that_only_one_side_knows_are_not_compared(tmp_path: Path) -> Non
     decisions = read_decisions(write(tmp_path, drop(1, given=1)))
     decisions.check_same(DataIdentity(6), "Keep")
     decisions.check_same(DataIdentity.of_target(torch.tensor([-1, 1, -1, -1, -1, -1])), "Keep")
+
+
+def test_the_place_in_the_source_tells_parts_of_one_data_set_apart(tmp_path: Path) -> None:
+    decisions = read_decisions(write(tmp_path, drop(1, source=7)))
+    part = torch.tensor([3, 7, 9, 20, 21, 22])
+    decisions.check_same(DataIdentity(6, source_index=part), "Keep")
+    with pytest.raises(ValueError, match="example 1 is item 7 of its source in the first and 8 in the second"):
+        decisions.check_same(DataIdentity(6, source_index=part + 1), "Keep")
+
+
+def test_digests_tell_data_sets_without_classes_apart(tmp_path: Path) -> None:
+    digest = torch.arange(6) + 2**40
+    decisions = read_decisions(write(tmp_path, drop(1), fingerprints=whole_fingerprint(DataIdentity(6, digest=digest))))
+    decisions.check_same(DataIdentity(6, digest=digest.clone()), "Keep")
+    decisions.check_same(DataIdentity(6), "Keep")
+    with pytest.raises(ValueError, match="the same in another order"):
+        decisions.check_same(DataIdentity(6, digest=digest.flip(0)), "Keep")

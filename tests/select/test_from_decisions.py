@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_easiness import EasinessDataModule, Keep, Selection
+from lightning_easiness.data.decisions import whole_fingerprint
 from lightning_easiness.data.identity import DataIdentity
 from tests.small import QUIET, Net
 
@@ -49,7 +50,9 @@ class Data(LightningDataModule):
 def write(folder: Path, target: Tensor = TARGET) -> Path:
     about: dict[str, Any] = {"format": "lightning_easiness.decisions", "version": 1, "num_examples": len(target)}
     path = folder / "decisions.json"
-    path.write_text(json.dumps({**about, "fingerprint": DataIdentity.of_target(target).fingerprint, "decisions": ROWS}))
+    path.write_text(
+        json.dumps({**about, "fingerprints": whole_fingerprint(DataIdentity.of_target(target)), "decisions": ROWS})
+    )
     return path
 
 

@@ -88,18 +88,20 @@ def source_columns(record: EasinessRecord) -> Columns:
 def issue_columns(issues: LabelIssues) -> Columns:
     """Return what was found about the labels, -1 or NaN where nothing is known.
 
-    Whether one is suspect, its place among the suspicious (1 is first, 0 none), the label suggested for a suspect, and
-    the posterior where the rule gives one.
+    Whether one is suspect, whether the model still came to predict it, its place among the suspicious (1 is first, 0
+    none), the label suggested for a suspect, and the posterior where the rule gives one.
     """
     size = issues.num_examples
     order = issues.index.numpy()
     found = {
         "suspect": np.zeros(size, dtype=bool),
+        "slow": np.zeros(size, dtype=bool),
         "suspicion": np.zeros(size, dtype=np.int64),
         "suggested": np.full(size, UNKNOWN, dtype=np.int64),
         "posterior": np.full(size, np.nan, dtype=np.float32),
     }
     found["suspect"][order] = issues.is_issue.numpy()
+    found["slow"][order] = issues.is_slow.numpy()
     found["suspicion"][order] = np.arange(1, len(order) + 1)
     found["suggested"][order] = np.where(issues.is_issue.numpy(), issues.suggested.numpy(), UNKNOWN)
     found["posterior"][order] = issues.posterior.numpy()

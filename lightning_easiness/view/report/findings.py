@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
 from lightning_easiness.view.report.columns import Columns
 from lightning_easiness.view.words import count_of, in_digits, spoken
+
+if TYPE_CHECKING:
+    from lightning_easiness.labels.table import LabelIssues
 
 Finding = dict[str, str]  # title, and text below it
 
@@ -29,7 +33,9 @@ def headline(columns: Columns, num_runs: int) -> str:
     return f"{size:,} examples, from easy to hard"
 
 
-def tiles(record: EasinessRecord, columns: Columns, agreement: Agreement | None) -> list[tuple[str, str, str]]:
+def tiles(
+    record: EasinessRecord, columns: Columns, agreement: Agreement | None, issues: LabelIssues | None
+) -> list[tuple[str, str, str]]:
     """Return the numbers of the overview: name, value, and what it means."""
     classes = f"of {record.num_classes:,} classes" if record.num_classes else ""
     last = f"{count_of(record.num_checkpoints, 'checkpoint')}, to step {int(record.steps[-1]):,}"
@@ -39,12 +45,20 @@ def tiles(record: EasinessRecord, columns: Columns, agreement: Agreement | None)
         found.append(("Predicted right", percent(right), "at the last checkpoint, mean over runs"))
         never = int((columns["runs_right"] == 0).sum())
         found.append(("Right in no run", f"{never:,}", f"{percent(never / record.num_examples)} of the examples"))
-    if "suspect" in columns:
-        suspects = int(columns["suspect"].sum())
-        found.append(("Suspect labels", f"{suspects:,}", f"{percent(suspects / record.num_examples)} of the examples"))
+    if issues is not None:
+        found.append(("Suspect labels", f"{len(issues.flagged):,}", estimate_of(issues)))
     if agreement is not None:
         found.append(("Agreement", f"{agreement.full_agreement:.2f}", "with as many other runs; 1 is the same order"))
     return found
+
+
+def estimate_of(issues: LabelIssues) -> str:
+    """Say how many labels are estimated to be wrong, or how many are flagged where the rule gives no estimate."""
+    share, (low, high) = issues.estimated_share, issues.estimated_interval
+    if math.isnan(share):
+        return f"{percent(len(issues.flagged) / max(len(issues), 1))} of the labels"
+    interval = "" if math.isnan(low + high) else f" ({percent(low)} to {percent(high)})"
+    return f"estimated wrong: {percent(share)}{interval}"
 
 
 def map_finding(columns: Columns) -> Finding:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_easiness._utils.tables import to_pandas, write_parquet
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.class_names import class_names
+from lightning_easiness.data.decisions import whole_fingerprint
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional._rng import generator
 from lightning_easiness.record.agreement import Agreement
@@ -37,7 +39,7 @@ _PAGE_BYTES = 4_900_000
 _FRACTION = 0.1  # of the examples that count as hard, as in the papers
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What a record shows, gathered for one HTML page. Created by `of`; `save` writes the page.
 
@@ -81,6 +83,9 @@ class Report:
     issues: LabelIssues | None = None
     dataset: Any = None
     notes: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        return f"Report({self.title!r}: {findings.headline(self.columns, self.record.num_runs)})"
 
     @classmethod
     def of(
@@ -127,6 +132,8 @@ class Report:
             warnings.simplefilter("always", UserWarning)
             scores = record.score(score, checkpoint, seed=seed)
             agreement = record.agreement(score, checkpoint, seed=seed) if record.has_agreement(score) else None
+        for warning in caught:
+            warn_user(str(warning.message))
         names = _class_names(class_names, dataset, record)
         class_namer(names, scores.target)  # raises for too few
         moving = record if dynamics is None else dynamics
@@ -204,7 +211,7 @@ class Report:
         return {
             "title": self.title,
             "headline": findings.headline(found, record.num_runs),
-            "tiles": findings.tiles(record, found, self.agreement),
+            "tiles": findings.tiles(record, found, self.agreement, self.issues),
             "notes": [*self._sample_notes(), *self.notes],
             "findings": {
                 "map": findings.map_finding(found),
@@ -231,7 +238,7 @@ class Report:
             "num_examples": record.num_examples,
             "num_classes": record.num_classes,
             "class_names": self.class_names,
-            "fingerprint": record.fingerprint if bool((record.target >= 0).all()) else None,
+            "fingerprints": whole_fingerprint(record.identity),
         }
 
     def _sample_notes(self) -> list[str]:

@@ -62,6 +62,7 @@ def test_issue_columns_are_those_of_the_table_of_issues(tmp_path: Path) -> None:
     assert sorted(found["suspect"].nonzero()[0].tolist()) == WRONG
     for place, index in enumerate(issues.index.tolist()):
         assert found["suspicion"][index] == place + 1
+        assert found["slow"][index] == bool(issues.is_slow[place])
         assert found["suggested"][index] == (int(issues.suggested[place]) if index in WRONG else -1)
     assert "posterior" not in found  # the rule gives none
     assert "suggested" not in columns.issue_columns(find_label_issues(tmp_path, Hardest(8)))

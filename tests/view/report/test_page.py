@@ -238,7 +238,7 @@ def test_a_saved_file_is_continued_and_one_of_other_data_is_refused(shown: Brows
     time.sleep(0.3)
     shown.wait_for("document.documentElement?.dataset.ready === 'yes'")
     other = tmp_path / "other.json"
-    other.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "0123456789abcdef"}))
+    other.write_text(json.dumps({**json.loads(path.read_text()), "fingerprints": {"targets": "0123456789abcdef"}}))
     assert "of another data set" in upload(shown, other)
     other.write_text("no JSON")
     assert "no JSON file" in upload(shown, other)

@@ -138,3 +138,17 @@ def test_memorization_is_found_where_runs_held_out(tmp_path: Path) -> None:
 def test_issues_of_one_rule_are_explained_on_the_page(record: EasinessRecord, tmp_path: Path) -> None:
     found = find_label_issues(record.score("margin"), Hardest(5))
     assert "5 of 60 labels look wrong" in Report.of(record, found).to_html()
+
+
+@pytest.mark.parametrize(
+    ("share", "interval", "words"),
+    [
+        (float("nan"), (float("nan"),) * 2, "13.3 % of the labels"),
+        (0.1, (float("nan"),) * 2, "estimated wrong: 10 %"),
+        (0.1, (0.05, 0.2), "estimated wrong: 10 % (5 % to 20 %)"),
+    ],
+)
+def test_the_overview_tells_how_many_labels_are_estimated_wrong(
+    issues: LabelIssues, share: float, interval: tuple[float, float], words: str
+) -> None:
+    assert findings.estimate_of(replace(issues, estimated_share=share, estimated_interval=interval)) == words

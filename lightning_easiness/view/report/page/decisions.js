@@ -1,6 +1,6 @@
 // ---------------------------------------------------------------- decisions: kept by the browser, saved as JSON
 const KINDS = { keep: "Keep", drop: "Drop", relabel: "Relabel" };
-const storageKey = `lightning_easiness.decisions:${facts.fingerprint ?? facts.title}:${facts.num_examples}`;
+const storageKey = `lightning_easiness.decisions:${Object.values(facts.fingerprints)[0] ?? facts.title}:${facts.num_examples}`;
 
 class Decisions extends EventTarget {
   made = new Map(); // example -> {decision, label}
@@ -39,13 +39,13 @@ class Decisions extends EventTarget {
 
   toFile() {
     const rows = [...this.made].sort(([a], [b]) => a - b).map(([example, made]) => {
-      const given = labelOf("given", rowOf.get(example));
-      return { example, ...made, ...(given >= 0 ? { given } : {}) };
+      const row = rowOf.get(example), known = { given: labelOf("given", row), source: labelOf("source", row) };
+      return { example, ...made, ...Object.fromEntries(Object.entries(known).filter(([, value]) => value >= 0)) };
     });
     const { format, version } = facts.decisions;
     return {
       format, version, report: facts.title, num_examples: facts.num_examples, num_classes: facts.num_classes,
-      fingerprint: facts.fingerprint, created: new Date().toISOString(), decisions: rows,
+      fingerprints: facts.fingerprints, created: new Date().toISOString(), decisions: rows,
     };
   }
 
@@ -54,7 +54,7 @@ class Decisions extends EventTarget {
     let file;
     try { file = JSON.parse(text); } catch { return "This is no JSON file: choose one that this page has saved."; }
     if (file?.format !== facts.decisions.format || file.version !== facts.decisions.version) return "This is no decisions file of this version: choose one that this page has saved.";
-    if (file.num_examples !== facts.num_examples || (file.fingerprint ?? null) !== facts.fingerprint) return "These decisions are of another data set: choose a file that was saved from a report of this one.";
+    if (file.num_examples !== facts.num_examples || JSON.stringify(file.fingerprints) !== JSON.stringify(facts.fingerprints)) return "These decisions are of another data set: choose a file that was saved from a report of this one.";
     for (const { example, decision, label } of file.decisions) if (rowOf.has(example) && decision in KINDS) this.made.set(example, decision === "relabel" ? { decision, label } : { decision });
     this.changed();
     return null;

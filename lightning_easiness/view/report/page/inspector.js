@@ -13,6 +13,7 @@ function factsOf(row) {
   const found = hasLabels ? [["Given", className_(row)]] : [];
   for (const name of ["predicted", "suggested"]) if (labelOf(name, row) >= 0) found.push([name[0].toUpperCase() + name.slice(1), className(labelOf(name, row)), differs(name, row) ? "differs" : ""]);
   found.push([spoken(score)[0].toUpperCase() + spoken(score).slice(1), digits(columns.score[row]) + (facts.num_runs > 1 ? ` ± ${digits(columns.spread[row])}` : "")]);
+  if (has("suspect") && columns.suspect[row]) found.push(["Label", columns.slow[row] ? "suspect, but predicted in the end: memorised, or slow to learn" : "suspect"]);
   const more = [];
   if (columns.rank[row]) more.push(["Rank", `${whole(columns.rank[row])} of ${whole(facts.num_examples)}`]);
   if (has("runs_right")) more.push(["Right", `in ${columns.runs_right[row]} of ${facts.num_runs} runs`]);
