@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence, Set
 from enum import Enum
 from functools import partial
@@ -60,7 +61,18 @@ def function_name(value: Any) -> str:
     module = getattr(value, "__module__", None)
     if name is None:
         return class_name(value)
-    return str(name) if module in (None, "builtins") else f"{module}.{name}"
+    return str(name) if module in (None, "builtins") else f"{_imported_name(str(module))}.{name}"
+
+
+def _imported_name(module: str) -> str:
+    """Return the name of a module, of a script the one that it has when it is imported."""
+    if module not in ("__main__", "__mp_main__"):
+        return module
+    script = sys.modules.get(module)
+    if getattr(script, "__spec__", None) is not None:
+        return str(script.__spec__.name)  # type: ignore[union-attr]  # python -m
+    path = getattr(script, "__file__", None)
+    return module if path is None else Path(path).stem
 
 
 def array_digest(value: Any) -> str:

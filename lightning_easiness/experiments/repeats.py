@@ -53,6 +53,11 @@ def repeat_fit(
     gives the same numbers as an uninterrupted one, unless workers are persistent: their RNG states are reset. The
     caller's RNG states are unchanged.
 
+    All runs in the folder are of one recipe and of the same data: the module with its hyperparameters and layers,
+    optimizers and schedules, the length of training, batches and precision (see `EasinessRecord.recipes`). Another one
+    is refused before anything is trained, also where all runs are complete: for this a module and a Trainer are made
+    once more. The seed of a run is no part of its recipe.
+
     Args:
         make_trainer: Returns a new Trainer. Its EasinessCallback records to `dirpath`; without one, a callback with a
             pass at each epoch's end is added. If it has a parameter named `seed`, it gets the seed.
@@ -71,10 +76,10 @@ def repeat_fit(
 
     Raises:
         TypeError: If a Trainer or a module is given in place of a function that makes one.
-        ValueError: If there is no seed, or one twice; if runs have different data sets; if a factory returns the same
-            object again; if a Trainer has several EasinessCallbacks, or fast_dev_run, which writes no record; if
-            `hold_out` is no share in (0, 1), is "folds" of one seed, holds out no example or all in a run, or differs
-            from that of runs in the folder.
+        ValueError: If there is no seed, or one twice; if runs have different recipes or data sets; if a factory
+            returns the same object again; if a Trainer has several EasinessCallbacks, or fast_dev_run, which writes no
+            record; if `hold_out` is no share in (0, 1), is "folds" of one seed, holds out no example or all in a run,
+            or differs from that of runs in the folder.
         RuntimeError: If another process is training one of the seeds in the same folder.
     """
     record = train_seeds(make_trainer, make_module, datamodule, seeds, dirpath, hold_out=hold_out, progress=progress)

@@ -21,6 +21,11 @@ Recipe = Mapping[str, Any]
 LENGTH = ("max_epochs", "max_steps")
 _SEEDS = ("seed", "random_seed", "random_state")
 _HYPERPARAMETERS = "hyperparameters"
+_OF_DATA = {
+    "source_index": "another part of their source",
+    "listed_targets": "other targets",
+    "first_examples": "other values in the first or last of them",
+}
 _OF_CLASSES = (("optimizers",), ("schedules",))
 _MOST_NAMED = 4
 _MOST_LETTERS = 60
@@ -100,10 +105,11 @@ def other_recipe(folder: Path, recipe: Recipe, seed: int | None, *, partial: boo
 def _refusal(folder: Path, run: RunInfo, found: Sequence[Difference]) -> str:
     parts, where = {one.part for one in found}, f"Run '{run.name}' in '{folder}'"
     if parts == {"data"}:
+        words = dict.fromkeys(_OF_DATA.get(one.name.split(".")[1], str(one)) for one in found)
         return (
-            f"{where} was trained on other examples ({named(found)}), and such runs cannot be averaged: where the data"
-            " are split at random, fix the split, as random_split(..., generator=torch.Generator().manual_seed(0)), and"
-            " give other data another `dirpath`."
+            f"{where} was trained on other examples ({', '.join(words)}), and such runs cannot be averaged: where the"
+            " data are split at random, fix the split, as random_split(...,"
+            " generator=torch.Generator().manual_seed(0)), and give other data another `dirpath`."
         )
     way_out = f"give another `dirpath`, delete '{folder}' to train everything anew, or go back to the recipe of then"
     if parts <= set(LENGTH):

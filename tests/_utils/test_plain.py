@@ -2,6 +2,7 @@
 
 import enum
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -80,3 +81,15 @@ def test_it_is_the_same_in_another_process() -> None:
     found = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout for _ in range(2)}
     assert len(found) == 1
     assert "0x" not in found.pop()
+
+
+def test_a_script_has_the_name_that_it_is_imported_by(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        "from lightning_easiness._utils.plain import class_name\nclass Net: pass\nprint(class_name(Net()))"
+    )
+    for arguments in (["train.py"], ["-m", "train"], ["-c", "import train"]):
+        paths = os.pathsep.join([str(tmp_path), *sys.path])
+        found = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True
+        )
+        assert found.stdout.decode().strip() == "train.Net"

@@ -152,11 +152,11 @@ def tensors(x: torch.Tensor = ROWS, y: torch.Tensor = LABELS, **options: Any) ->
 @pytest.mark.parametrize(
     ("now", "part"),
     [
-        (tensors(y=LABELS.index_fill(0, torch.tensor(150), 0)), "data.listed_targets"),
-        (tensors(ROWS + 1), "data.first_examples.0"),
+        (tensors(y=LABELS.index_fill(0, torch.tensor(150), 0)), "examples (other targets), and"),
+        (tensors(ROWS + 1), "examples (other values in the first or last of them), and"),
         (tensors(ROWS[:299], LABELS[:299]), "data.num_examples: 300 then, 299 now"),
         (tensors(batch_size=16), "batch_size: 8 then, 16 now"),
-        (loader(random_split(TensorDataset(ROWS, LABELS), [300, 0])[0]), "data.source_index"),
+        (loader(random_split(TensorDataset(ROWS, LABELS), [300, 0])[0]), "examples (other targets, other values"),
     ],
     ids=["a label", "inputs", "length", "batches", "order"],
 )
