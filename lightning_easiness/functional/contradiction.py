@@ -107,8 +107,9 @@ def contradicted_beyond_slowness(margin: Tensor) -> Contradiction:
 
 def _result(margin: Tensor, about: list[float], contradicted: Tensor, posterior: Tensor) -> Contradiction:
     exact = check.exact_dtype(margin)
-    numbers = [torch.tensor(value, dtype=exact, device=margin.device) for value in about]
-    return Contradiction(*numbers, contradicted.to(margin.device, exact), posterior.to(margin.device, exact))
+    share, low, high, evidence = (torch.tensor(value, dtype=exact, device=margin.device) for value in about)
+    contradicted, posterior = (values.to(margin.device, exact) for values in (contradicted, posterior))
+    return Contradiction(share, low, high, evidence, contradicted, posterior)
 
 
 def _finite(values: Tensor) -> Tensor:
@@ -141,7 +142,8 @@ def _fit(distance: Tensor, number: Tensor, contradicted: Tensor) -> tuple[Tensor
     around = [
         slopes[one] * (finer * slope_step).exp() for one in (slope, int(likelihood[0].argmax()))
     ]  # with e, without
-    shares = torch.cat([shares, shares[best] * (finer * share_step).exp()]).unique().clamp(max=_MOST_SHARE)
+    finer_shares = shares[best] * (finer * share_step).exp()
+    shares = torch.cat([shares, finer_shares]).sort().values.clamp(max=_MOST_SHARE)
     slopes = torch.cat([slopes, *around])
     return shares, slopes, _log_likelihood(shares, slopes, distance, number, contradicted)
 

@@ -1,7 +1,6 @@
 """The rules that count how many labels are wrong, by what the model contradicts, and flag as many, the hardest."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ from lightning_easiness.labels.moments import (
     Count,
     Moment,
     count_by,
+    count_of_rejected,
     least_evidence,
     moments_of_training,
     of_probabilities,
@@ -42,14 +42,18 @@ class _Counted(Rule):
     def _found(self, labels: LabelScores, count: Count, number: int) -> str:
         if math.isnan(count.share):
             return f"it cannot be told how many labels are wrong, and nothing is flagged, {count.basis}"
-        between = f"{100 * count.low:.1f} to {100 * count.high:.1f} %"
         if not number:
-            nothing = f"no more labels are contradicted than that explains ({between}), so nothing is flagged"
-            return f"{nothing}; {self._nothing_seen}"
+            rest = f"up to {100 * count.high:.1f} % may be wrong without showing it; {self._nothing_seen}"
+            return f"no more labels are contradicted than that explains, so nothing is flagged; {rest}"
+        shown = f"more labels are contradicted than that explains, most clearly {count.basis}"
+        if count.rejected is not None:
+            shown = (
+                f"the model contradicts about half of the labels, and {100 * count.rejected:.0f} % of those became "
+                "less probable in training, so what it is sure to contradict is counted, its own mistakes included"
+            )
         return (
-            f"more labels are contradicted than that explains, most clearly {count.basis}, so "
-            f"{100 * count.share:.1f} % of labels are estimated to be wrong ({between}); as many are flagged, the "
-            f"hardest by {labels.scores.name}: {number} examples"
+            f"{shown}: {100 * count.share:.1f} % of labels are estimated to be wrong ({100 * count.low:.1f} to "
+            f"{100 * count.high:.1f} %); as many are flagged, the hardest by {labels.scores.name}: {number} examples"
         )
 
 
@@ -60,13 +64,14 @@ class Contradicted(_Counted):
     Assumes that a model contradicts correct labels the more rarely the surer it is, and label errors however sure it
     is; see `functional.contradicted_beyond_slowness`. It looks at the margins of each checkpoint and counts where this
     shows most, as label errors may be memorised later. The count is at most that of labels that are confidently of
-    another class (`functional.confidently_contradicted`). Where the margins show no label errors, nothing is flagged:
-    label errors that were memorised within the first epoch look like slowly learnt examples. Needs margins, of a
-    record or as the score, or `probabilities`; no second training.
+    another class (`functional.confidently_contradicted`); it is the latter, the model's own mistakes included, where
+    the model contradicts half of the labels and at least two in five of them become less probable in training. Where
+    the margins show no label errors, nothing is flagged: those that were memorised within the first epoch look like
+    slowly learnt examples. Needs margins, of a record or as the score, or `probabilities`; no second training.
     """
 
     name: ClassVar[str] = "contradicted"
-    _nothing_seen: ClassVar[str] = f"labels that were memorised within an epoch would not show: {_WAY_OUT}"
+    _nothing_seen: ClassVar[str] = f"those that were memorised within an epoch would not: {_WAY_OUT}"
 
     @override
     def decide(self, labels: LabelScores) -> Decision:
@@ -79,12 +84,12 @@ class HeldOut(_Counted):
 
     Assumes of probabilities out of sample what `Contradicted` assumes of training, so that label errors cannot have
     been memorised. The count is at most that of confident learning (`functional.estimate_wrong_share`). Where training
-    shows label errors, too, but fewer, it is that of training. Needs runs of `repeat_fit(..., hold_out=...)`, or
-    out-of-sample `probabilities`.
+    shows label errors, too, it is the geometric mean of both counts, as the first is rather too high and the second
+    rather too low. Needs runs of `repeat_fit(..., hold_out=...)`, or out-of-sample `probabilities`.
     """
 
     name: ClassVar[str] = "held_out"
-    _nothing_seen: ClassVar[str] = "label errors would show, as the model was not trained on these labels"
+    _nothing_seen: ClassVar[str] = "more than that would show, as the model was not trained on these labels"
 
     @override
     def decide(self, labels: LabelScores) -> Decision:
@@ -96,27 +101,32 @@ class HeldOut(_Counted):
             )
         number = int(labels.known.sum())
         held_out = of_probabilities(known, labels, "by runs that held the labels out")
-        return self._flag(labels, _smaller(held_out, moments_of_training(labels), number))
+        return self._flag(labels, _combine(held_out, count_by(moments_of_training(labels), number), number))
 
 
-def _smaller(held_out: Moment, training: Sequence[Moment], number: int) -> Count:
-    """Return the smaller of both counts, where there is evidence for both, else that for which there is some."""
-    by_training, by_held_out = count_by(training, number), count_by([held_out], number)
-    if not by_training.share > 0 or float(held_out.found.high) < by_training.share:  # or it cannot be told
-        return by_held_out
+def _combine(held_out: Moment, training: Count, number: int) -> Count:
+    """Combine the count of held-out runs, which is rather too high, with that of training, which is rather too low.
+
+    Their geometric mean. What training shows does not count where held-out runs rule it out, and the other way round.
+    """
+    found, most = held_out.found, min(float(held_out.found.share), held_out.confident)
+    share = most if held_out.share >= most / 2 else held_out.share  # flag no more than can be told apart
+    alone = Count(share=share, low=float(found.low), high=max(share, float(found.high)), basis=held_out.name)
+    if not training.share > 0 or alone.high < training.share:  # or it cannot be told
+        shown = held_out.can_tell and held_out.evidence >= least_evidence(number)
+        return alone if shown else count_by([held_out], number)
     if not held_out.can_tell or held_out.evidence < 1:
-        return by_training
-    found = held_out.found
-    by_held_out = Count(share=held_out.share, low=float(found.low), high=float(found.high), basis=held_out.name)
-    counts = [by_training, by_held_out]
-    least = min(counts, key=lambda count: count.share)
-    return replace(least, low=min(one.low for one in counts), high=max(one.high for one in counts))
+        return training
+    both = math.sqrt(share * training.share)
+    return replace(alone, share=both, low=min(alone.low, training.low), high=max(alone.high, training.high))
 
 
 def count_of_training(labels: LabelScores) -> Count:
     """Count by the moments of training, or where they show nothing, by a gap around the tie of the score."""
     number = int(labels.known.sum())
     count = count_by(moments_of_training(labels), number)
+    if math.isnan(count.share):
+        return count_of_rejected(labels) or count
     if count.share > 0 or labels.lead is None:
         return count
     gap = functional.gap_at_tie(labels.lead.masked_fill(~labels.may_be_wrong, math.nan))

@@ -13,8 +13,10 @@ from lightning_easiness.record.record import EasinessRecord
 
 _MOST_MOMENTS = 30  # of a training; more are thinned out, the later ones most
 _AS_CLEAR = 0.7  # of the most evidence: moments that count
-_LEAST = 1e-6  # of a probability: smaller ones are noise of half precision
+_NEARLY_AS_CLEAR = 0.3  # the same: moments that make the first one superfluous, and that the interval is of
 _LEARNT = 0.25  # contradicted labels, below which a model has just learnt
+_LEAST = 1e-6  # of a probability: smaller ones are noise of half precision
+_FALLEN = 0.4  # of the contradicted labels: those that become less probable in training; fewer where none is wrong
 _NO_MARGINS = (
     "as no margins are known: give a record, the folder of a training or scores of a margin, or take rule=Hardest(0.05)"
 )
@@ -42,10 +44,15 @@ class Moment:
         return not math.isnan(float(self.found.share))
 
     @property
-    def share(self) -> float:
-        """The share of labels that are wrong rather than slow, at most that of those confidently of another class."""
+    def likely(self) -> float:
+        """The share of labels that are wrong rather than slow."""
         wrong = (self.found.posterior >= 0.5).sum() / (~self.found.posterior.isnan()).sum().clamp(min=1)
-        return min(float(wrong), self.confident)
+        return float(wrong)
+
+    @property
+    def share(self) -> float:
+        """The share of wrong labels: of those that are wrong rather than slow, and confidently of another class."""
+        return min(self.likely, self.confident)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,7 @@ class Count:
     low: float
     high: float
     basis: str = ""  # "at checkpoint 3 of 20", or why it cannot be told
+    rejected: float | None = None  # by `count_of_rejected`: the contradicted labels that became less probable
 
     @classmethod
     def unknown(cls, why: str) -> "Count":
@@ -67,21 +75,34 @@ def count_by(moments: Sequence[Moment], number: int) -> Count:
     """Count by the moments with the most evidence; nothing where it is too little, by the Bayesian criterion."""
     if not moments:
         return Count.unknown(_NO_MARGINS)
-    able = [moment for moment in moments if moment.can_tell]
+    able = _without_the_first(moments, number)
     if not able:
         return Count.unknown(_NOT_LEARNT)
     best = max(able, key=lambda moment: moment.evidence)
     if best.evidence < least_evidence(number):
         just_learnt = [moment for moment in able if float(moment.found.contradicted) < _LEARNT]
-        return Count(share=0.0, low=0.0, high=float((just_learnt or able[-1:])[0].found.high))
+        bound = (just_learnt or able[-1:])[0]
+        high = float(bound.found.high) if bound.confident == 1 else max(bound.confident, float(bound.found.high))
+        return Count(share=0.0, low=0.0, high=high)
     clear = [moment for moment in able if moment.evidence >= _AS_CLEAR * best.evidence]
-    share = sum(moment.share for moment in clear) / len(clear)
+    least = max(least_evidence(number), _NEARLY_AS_CLEAR * best.evidence)
+    about = [moment for moment in able if moment.evidence >= least]
     return Count(
-        share=share,
-        low=min(min(moment.share, float(moment.found.low)) for moment in clear),
+        share=sum(moment.share for moment in clear) / len(clear),
+        low=min(min(moment.share, float(moment.found.low)) for moment in about),
         high=max(max(moment.share, float(moment.found.high)) for moment in clear),
         basis=best.name,
     )
+
+
+def _without_the_first(moments: Sequence[Moment], number: int) -> list[Moment]:
+    """Return the moments that can tell; without the first, when weights move most, where a later one shows as much."""
+    able = [moment for moment in moments if moment.can_tell]
+    later = [moment for moment in able if moment is not moments[0]]
+    least = max(least_evidence(number), _NEARLY_AS_CLEAR * moments[0].evidence)
+    best = max((moment.evidence for moment in later), default=0.0)
+    shows_nothing = moments[0].evidence < least_evidence(number)
+    return later if later and (best >= least or shows_nothing) else able
 
 
 def least_evidence(number: int) -> float:
@@ -100,6 +121,26 @@ def moments_of_training(labels: LabelScores) -> list[Moment]:
     return (
         [] if labels.probabilities is None else [of_probabilities(labels.probabilities, labels, "in `probabilities`")]
     )
+
+
+def count_of_rejected(labels: LabelScores) -> Count | None:
+    """Count what the model is sure to contradict in the end, where it contradicts about half of the labels.
+
+    None where it may just not have learnt enough: then most contradicted labels become more probable in training, while
+    label errors become less probable.
+    """
+    record = labels.record
+    last = -1 if record is None else record.num_checkpoints - 1 if labels.last is None else labels.last
+    if record is None or last < 2 or record.loss_name != "cross_entropy" or not {"loss", "margin"} <= {*record.fields}:
+        return None
+    contradicted = _field(record, "margin", 2 * last // 3).nanmean(0) < 0
+    first, end = (_field(record, "loss", checkpoint).nanmean(0) for checkpoint in (0, last))
+    fallen = float((end > first)[contradicted].double().mean())
+    if not fallen >= _FALLEN:
+        return None
+    moment = _of_checkpoint(record, last, last + 1)
+    low, share = fallen * float(moment.found.contradicted), moment.confident
+    return Count(share=share, low=min(low, share), high=max(low, share), rejected=fallen)
 
 
 def of_probabilities(probabilities: Tensor, labels: LabelScores, name: str) -> Moment:
@@ -143,4 +184,4 @@ def _spread_out(number: int) -> list[int]:
     if number <= _MOST_MOMENTS:
         return list(range(number))
     places = torch.linspace(0, 1, _MOST_MOMENTS, dtype=torch.float64).square() * (number - 1)
-    return places.round().long().unique().tolist()
+    return sorted({round(place) for place in places.tolist()})

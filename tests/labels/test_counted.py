@@ -7,9 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness import Confident, Contradicted, EasinessRecord, HeldOut, Mixture, Scores, find_label_issues
+from lightning_easiness import (
+    Confident,
+    Contradicted,
+    EasinessRecord,
+    HeldOut,
+    Mixture,
+    Scores,
+    find_label_issues,
+    functional,
+)
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import HeldOutProbabilities, Observation, TrainedOn
+from lightning_easiness.labels.moments import Moment, count_by
 from lightning_easiness.record.writer import RunWriter
 
 N, K, EPOCHS, WRONG = 800, 4, 40, 80
@@ -89,7 +99,9 @@ def test_clean_labels_are_not_flagged_and_not_warned_of(tmp_path: Path, memorise
     assert len(issues.flagged) == 0
     assert (issues.estimated_share, issues.estimated_interval[0]) == (0, 0)
     assert issues.estimated_interval[1] < 0.02
-    assert 'memorised within an epoch would not show: repeat_fit(..., hold_out="folds")' in issues.explanation
+    assert (
+        'those that were memorised within an epoch would not: repeat_fit(..., hold_out="folds")' in issues.explanation
+    )
 
 
 def test_a_model_that_has_learnt_nothing_cannot_tell(tmp_path: Path) -> None:
@@ -99,6 +111,54 @@ def test_a_model_that_has_learnt_nothing_cannot_tell(tmp_path: Path) -> None:
     assert math.isnan(issues.estimated_interval[1])
     assert "it cannot be told how many labels are wrong, and nothing is flagged" in issues.explanation
     assert "estimated wrong" not in repr(issues)
+
+
+def write_half_contradicted(folder: Path, falling: float) -> Path:
+    """Write a run that contradicts three in five labels; this share of those becomes less probable in training."""
+    contradicted = torch.arange(N) % 5 < 3
+    with RunWriter(folder, "seed-0", seed=0) as writer:
+        for epoch in range(6):
+            chance = torch.where(torch.arange(N) // 5 % 10 < 10 * falling, 0.3 - 0.04 * epoch, 0.1 + 0.02 * epoch)
+            chance = torch.where(contradicted, chance, 0.5)
+            margin = torch.where(contradicted, (chance / 0.55).log(), (chance / 0.2).log())
+            fields = {"loss": -chance.log(), "correct": margin > 0, "margin": margin}
+            fields["count"] = torch.ones(N, dtype=torch.int32)
+            writer.append(Observation("train-online", epoch + 1, epoch, fields, DataIdentity(N, TARGET), K))
+        writer.complete()
+    return folder
+
+
+def test_where_half_is_contradicted_labels_must_become_less_probable(tmp_path: Path) -> None:
+    issues = find_label_issues(write_half_contradicted(tmp_path / "learnt", 0.5))
+    assert issues.estimated_share == pytest.approx(0.6, abs=0.01)
+    assert issues.estimated_interval == pytest.approx((0.3, 0.6), abs=0.01)
+    assert len(issues.flagged) == pytest.approx(0.6 * N, abs=1)
+    assert "contradicts about half of the labels, and 50 % of those became less probable" in issues.explanation
+    slow = find_label_issues(write_half_contradicted(tmp_path / "slow", 0.3))
+    assert len(slow.flagged) == 0
+    assert math.isnan(slow.estimated_share)
+
+
+def moment(name: str, evidence: float, share: float, contradicted: float = 0.1) -> Moment:
+    posterior = (torch.arange(100) < 100 * share).double()
+    numbers = [torch.tensor(value) for value in (share, share / 2, share * 2, evidence, contradicted)]
+    return Moment(name=name, found=functional.Contradiction(*numbers, posterior))
+
+
+def test_the_first_moment_does_not_count_where_a_later_one_shows_as_much() -> None:
+    first = moment("first", 90.0, 0.2)
+    assert count_by([first, moment("second", 30.0, 0.1), moment("third", 15.0, 0.04)], 100).share == pytest.approx(0.1)
+    memorised = count_by([first, moment("second", 20.0, 0.1)], 100)
+    assert (memorised.share, memorised.basis) == (pytest.approx(0.2), "first")
+
+
+def test_moments_that_show_about_as_much_are_averaged_and_little_evidence_is_none() -> None:
+    moments = [moment("a", 1.0, 0.5), moment("b", 50.0, 0.1), moment("c", 40.0, 0.2), moment("d", 20.0, 0.05)]
+    count = count_by(moments, 100)
+    assert (count.share, count.basis) == (pytest.approx(0.15), "b")
+    assert (count.low, count.high) == (pytest.approx(0.025), pytest.approx(0.4))
+    little = count_by([moment("a", 2.2, 0.1), moment("b", 2.2, 0.1, contradicted=0.5)], 100)
+    assert (little.share, little.low, little.high) == (0, 0, pytest.approx(0.2))
 
 
 def test_of_many_checkpoints_the_early_ones_are_looked_at(tmp_path: Path) -> None:
@@ -123,7 +183,7 @@ def test_runs_that_held_labels_out_decide_by_default(tmp_path: Path) -> None:
 def test_held_out_runs_veto_what_training_seems_to_show(tmp_path: Path) -> None:
     issues = find_label_issues(write(tmp_path, held_out=probabilities(~IS_WRONG & IS_WRONG)))
     assert (issues.rule, len(issues.flagged)) == ("held_out", 0)
-    assert "label errors would show, as the model was not trained on these labels" in issues.explanation
+    assert "more than that would show, as the model was not trained on these labels" in issues.explanation
 
 
 def test_held_out_runs_show_what_was_memorised_at_once(tmp_path: Path) -> None:
