@@ -185,7 +185,7 @@ function hideTip() { tip.hidden = true; }
 function showTip(row, event) {
   if (row < 0 || event.pointerType === "touch") return hideTip();
   const picture = pictureOf(row, "thumb"), suggested = labelOf("suggested", row);
-  const words = [`Example ${columns.example[row]}`, ...(hasLabels ? [`given ${className_(row)}`] : [])];
+  const words = [`Example ${columns.example[row]}`, ...(hasLabels ? [`given ${givenName(row)}`] : [])];
   if (suggested >= 0) words.push(`suggested ${className(suggested)}`);
   tip.replaceChildren(...(picture ? [picture] : []), make("span", { text: words.join(", ") }));
   tip.hidden = false;

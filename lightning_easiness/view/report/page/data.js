@@ -97,5 +97,5 @@ function pictureOf(row, className) {
   const text = facts.texts[example];
   return text ? make("span", { className: "snippet", text, title: text }) : null;
 }
-const className_ = (row) => className(labelOf("given", row));
-const altOf = (row) => `Example ${columns.example[row]}` + (hasLabels ? `, given label ${className_(row)}` : "");
+const givenName = (row) => className(labelOf("given", row));
+const altOf = (row) => `Example ${columns.example[row]}` + (hasLabels ? `, given label ${givenName(row)}` : "");

@@ -10,7 +10,7 @@ function relabelChoice(row) {
 }
 
 function factsOf(row) {
-  const found = hasLabels ? [["Given", className_(row)]] : [];
+  const found = hasLabels ? [["Given", givenName(row)]] : [];
   for (const name of ["predicted", "suggested"]) if (labelOf(name, row) >= 0) found.push([name[0].toUpperCase() + name.slice(1), className(labelOf(name, row)), differs(name, row) ? "differs" : ""]);
   found.push([spoken(score)[0].toUpperCase() + spoken(score).slice(1), digits(columns.score[row]) + (facts.num_runs > 1 ? ` ± ${digits(columns.spread[row])}` : "")]);
   if (has("suspect") && columns.suspect[row]) found.push(["Label", columns.slow[row] ? "suspect, but predicted in the end: memorised, or slow to learn" : "suspect"]);

@@ -82,7 +82,7 @@ function wideColumns() {
 function briefOf(row) {
   const made = decisions.of(columns.example[row]);
   const suggested = labelOf("suggested", row), predicted = labelOf("predicted", row), other = suggested >= 0 ? suggested : predicted;
-  const labels = other >= 0 && other !== labelOf("given", row) ? [make("span", { text: `${className_(row)} → ` }), make("span", { className: "differs", text: className(other) })] : [make("span", { text: hasLabels ? className_(row) : `Example ${columns.example[row]}` })];
+  const labels = other >= 0 && other !== labelOf("given", row) ? [make("span", { text: `${givenName(row)} → ` }), make("span", { className: "differs", text: className(other) })] : [make("span", { text: hasLabels ? givenName(row) : `Example ${columns.example[row]}` })];
   const words = [`#${columns.example[row]}`, digits(columns.score[row])];
   if (made) words.push(made.decision === "relabel" ? `relabel to ${className(made.label)}` : made.decision);
   return make("div", { className: "brief", children: [...labels, make("small", { text: words.join(" · ") })] });
