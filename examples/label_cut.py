@@ -1,4 +1,4 @@
-"""How many labels are called wrong, and are they? Clean labels, known label errors, fast and slow networks.
+"""How many labels are flagged, and are they wrong? Clean labels, known label errors, fast and slow networks.
 
 Trains on small real data sets, with their labels as they are and with label errors of three kinds, with networks that
 learn fast and slowly. Each is trained in three ways: three seeds on everything ("seeds"), three seeds that each hold

@@ -146,7 +146,7 @@ def clean_table(rows: list[Row]) -> str:
 def corrupted_table(rows: list[Row]) -> str:
     """Return means over the kinds of label errors, a line per network, number of epochs and share of errors."""
     head = ["data, network, epochs", "wrong", "precision", "recall", "F1", "best F1", "AUROC", "estimate", "interval"]
-    lines = [[*head, "memorised?", "cleanlab called", "cleanlab F1"]]
+    lines = [[*head, "memorised?", "cleanlab flags", "cleanlab F1"]]
     for (name, share), group in groupby(sorted(rows, key=with_share), with_share):
         held = list(group)
         line = [name[1], f"{share} %", *(mean(held, key, ".2f") for key in ("precision", "recall", "f1", "best f1"))]
@@ -230,8 +230,8 @@ def not_warned(row: Row) -> bool:
 
 # sentence, ways, which cells it concerns, whether a cell meets it
 AIMS: list[tuple[str, tuple[str, ...], Callable[[Row], bool], Callable[[Row], bool]]] = [
-    ("clean: at most 2 % called wrong", ("seeds",), is_clean, few),
-    ("clean: at most 1 %, or two examples", ("third", "folds"), is_clean, very_few),
+    ("clean: at most 2 % flagged", ("seeds",), is_clean, few),
+    ("clean: at most 1 % flagged, or two examples", ("third", "folds"), is_clean, very_few),
     ("from 5 % wrong: F1 within 0.05 of the best threshold", tuple(WAYS), is_wrong, near_best),
     ("from 5 % wrong: F1 at least cleanlab's, same probabilities", tuple(WAYS), is_wrong, as_good_as_cleanlab),
     ("clean: no warning of memorised labels", tuple(WAYS), is_clean, not_warned),
