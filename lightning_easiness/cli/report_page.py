@@ -69,5 +69,8 @@ def _dynamics(path: Path, record: easiness.EasinessRecord) -> easiness.EasinessR
     run = path if (path / RUN_FILE).exists() else path / record.runs[0]
     if record.num_checkpoints > 1 or record.series != "train-probe" or "train-online" not in list_series(run):
         return None
-    online = easiness.EasinessRecord.load(path, "train-online", None if run == path else record.runs)
+    try:
+        online = easiness.EasinessRecord.load(path, "train-online", None if run == path else record.runs)
+    except (ValueError, FileNotFoundError):  # not all runs have it
+        return None
     return online if online.num_checkpoints > 1 else None

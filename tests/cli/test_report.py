@@ -140,3 +140,16 @@ def test_a_folder_without_records_and_a_data_set_of_another_length_are_refused(
     np.save(tmp_path / "images.npy", np.zeros((N + 1, 8, 8), dtype=np.uint8))
     images = ("--images", tmp_path / "images.npy")
     assert "61 examples" in refusal(capsys, "report", folder, *images, "--output", tmp_path / "r.html")
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_run_of_other_data_is_left_out_and_named_on_the_page(tmp_path: Path) -> None:
+    from tests.made_runs import write_run
+
+    for seed in range(2):
+        write_run(tmp_path / "record", seed)
+    write_run(tmp_path / "record", 2, target=torch.arange(37) % 3)
+    call("report", tmp_path / "record", "--output", tmp_path / "report.html")
+    facts = facts_of(tmp_path / "report.html")
+    assert [run["name"] for run in facts["runs"]] == ["seed-0", "seed-1"]
+    assert "seed-2" in (tmp_path / "report.html").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from lightning_easiness.view.report.columns import Columns
 
 _NUM_BINS = 48
 _LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+_MOST_CHECKPOINTS = 40  # of the curves
 _MOST_CLASSES = 20
 _MOST_CONFUSIONS = 10
 
@@ -63,8 +65,11 @@ def curves_chart(record: EasinessRecord, name: str) -> Chart | None:
     """Return quantiles and mean of a score at each checkpoint and the share that is right; None for one checkpoint."""
     if record.num_checkpoints < 2 or SCORES[name].per != "checkpoint":
         return None
-    rows = []
-    for checkpoint in range(record.num_checkpoints):
+    rows, chosen = (
+        [],
+        np.unique(np.linspace(0, record.num_checkpoints - 1, _MOST_CHECKPOINTS).round().astype(int)).tolist(),
+    )
+    for checkpoint in chosen:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             try:
@@ -80,11 +85,11 @@ def curves_chart(record: EasinessRecord, name: str) -> Chart | None:
     is_log = not SCORES[name].higher_is_easier and bool(flat) and max(flat) > 100 * min(flat)
     return {
         "series": record.series,
-        "steps": record.steps.tolist(),
-        "epochs": record.epochs.tolist(),
+        "steps": record.steps[chosen].tolist(),
+        "epochs": record.epochs[chosen].tolist(),
         "quantiles": quantiles,
         "mean": mean,
-        "right": _share_right(record),
+        "right": _share_right(record, chosen),
         "log": is_log,
     }
 
@@ -128,11 +133,11 @@ def confusions(columns: Columns) -> list[Chart]:
     return [{"given": int(found[0, i]), "suggested": int(found[1, i]), "count": int(counts[i])} for i in order]
 
 
-def _share_right(record: EasinessRecord) -> list[float] | None:
+def _share_right(record: EasinessRecord, checkpoints: Sequence[int]) -> list[float] | None:
     if "correct" not in record.fields:
         return None
     shares = []
-    for checkpoint in range(record.num_checkpoints):
+    for checkpoint in checkpoints:
         right = record.field("correct", checkpoint).double()
         seen = ~record.field("loss", checkpoint).isnan() if "loss" in record.fields else right >= 0
         shares.append(float(right[seen].mean()))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Columns = dict[str, NDArray[Any]]  # name -> (N,), NaN or -1 where unknown
 
-FRACTIONS = ("confidence", "variability", "correctness", "posterior")
+FRACTIONS = ("confidence", "variability", "correctness", "posterior", "mean_hardness", "disagreement")
 UNKNOWN = -1
 
 
@@ -118,6 +118,16 @@ def hardness_by_run(record: EasinessRecord, score: str, checkpoint: int) -> NDAr
             scores = record.select_runs([run]).score(score, checkpoint)
         rows.append(standing(_floats(scores.values), scores.higher_is_easier))
     return np.stack(rows)
+
+
+def seed_columns(hardness: NDArray[np.float32]) -> Columns:
+    """Return the mean over runs of where an example stands, and its standard deviation (ddof=0), in [0, 0.5]."""
+    if len(hardness) < 2:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of examples that no run knows
+        spread = np.where(np.isfinite(hardness).sum(0) > 1, np.nanstd(hardness, 0), np.nan)
+        return {"mean_hardness": np.nanmean(hardness, 0), "disagreement": spread.astype(np.float32)}
 
 
 def standing(values: NDArray[np.float32], higher_is_easier: bool) -> NDArray[np.float32]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _MOST_EXAMPLES = 100_000  # of a page that holds all of them
 _SAMPLE = 50_000
+_MOST_STANDINGS = 600_000  # of examples in runs on the page, two bytes each
 _PAGE_BYTES = 4_900_000
 _FRACTION = 0.1  # of the examples that count as hard, as in the papers
 
@@ -137,13 +138,14 @@ class Report:
         names = _class_names(class_names, dataset, record)
         class_namer(names, scores.target)  # raises for too few
         moving = record if dynamics is None else dynamics
+        hardness = columns.hardness_by_run(record, score, checkpoint)
         found = _columns(record, issues, scores, moving, checkpoint, None if kept is None else torch.as_tensor(kept))
         return cls(
             title=title,
             record=record,
             scores=scores,
-            columns=found,
-            hardness=columns.hardness_by_run(record, score, checkpoint),
+            columns={**found, **columns.seed_columns(hardness)},
+            hardness=hardness,
             rows=sample(found, scores, seed),
             class_names=names,
             dynamics=moving,
@@ -164,7 +166,7 @@ class Report:
     def to_html(self) -> str:
         """Return the page. Of 50,000 examples it takes up to 5 MB, with as many thumbnails as that leaves room for."""
         shown = columns.take(self.columns, self.rows)
-        shown |= {"hardness": self.hardness[:, self.rows]}
+        shown |= {"hardness": self.hardness[: self._runs_on_page(), self.rows]}
         content = self._content()
         pictures = Pictures()
         if self.dataset is not None:
@@ -197,7 +199,7 @@ class Report:
         """Return the examples on the page, those that a reader will look at first."""
         of_page = np.zeros(self.record.num_examples, dtype=bool)
         of_page[self.rows] = True
-        lists = [_first(key, of_page) for key in _interest(self.columns, self.hardness)]
+        lists = [_first(key, of_page) for key in _interest(self.columns)]
         everything = torch.randperm(len(self.rows), generator=generator(0, len(self.rows))).numpy()
         return list(dict.fromkeys([*important_first(lists), *self.rows[everything].tolist()]))
 
@@ -226,6 +228,7 @@ class Report:
             "charts": drawn,
             "explanation": "" if self.issues is None else self.issues.explanation,
             "runs": [{"name": name, "seed": seed} for name, seed in zip(record.runs, record.seeds, strict=True)],
+            "num_compared": self._runs_on_page(),
             "versions": record.versions[0],
             "series": record.series,
             "map_series": self.dynamics.series,
@@ -240,6 +243,10 @@ class Report:
             "class_names": self.class_names,
             "fingerprints": whole_fingerprint(record.identity),
         }
+
+    def _runs_on_page(self) -> int:
+        """Return how many runs can be compared on the page: of large data sets, those that it has room for."""
+        return min(self.record.num_runs, max(2, _MOST_STANDINGS // len(self.rows)))
 
     def _sample_notes(self) -> list[str]:
         if len(self.rows) == self.record.num_examples:
@@ -287,16 +294,14 @@ def _columns(
     }
 
 
-def _interest(found: Columns, hardness: NDArray[np.float32]) -> list[NDArray[Any]]:
+def _interest(found: Columns) -> list[NDArray[Any]]:
     """Return keys by which readers look at examples, low first: hard, easy, suspect, ambiguous, memorized, unstable."""
     hard = np.where(found["rank"] > 0, found["rank"], len(found["rank"]) + 1)
     keys = [hard, -found["rank"]]
     if "suspicion" in found:
         keys.append(np.where(found["suspicion"] > 0, found["suspicion"], len(hard) + 1))
-    keys += [-np.nan_to_num(found[name], nan=-np.inf) for name in ("variability", "memorization") if name in found]
-    if len(hardness) > 1:
-        keys.append(-np.nan_to_num(hardness.max(0) - hardness.min(0), nan=-np.inf))
-    return keys
+    extremes = [found[name] for name in ("variability", "memorization", "disagreement") if name in found]
+    return [*keys, *(-np.nan_to_num(values, nan=-np.inf) for values in extremes)]
 
 
 def _first(key: NDArray[Any], of_page: NDArray[np.bool_], share: float = _FRACTION) -> NDArray[np.int64]:

@@ -127,3 +127,20 @@ def test_confusions_are_counted_among_the_suspects_alone() -> None:
         {"given": 0, "suggested": 1, "count": 2},
         {"given": 1, "suggested": 2, "count": 1},
     ]
+
+
+def test_disagreement_is_the_spread_of_what_the_runs_know() -> None:
+    hardness = np.array([[0.1, 0.5, np.nan, np.nan], [0.3, 0.5, 0.2, np.nan], [0.8, 0.5, 0.4, 0.9]], dtype=np.float32)
+    found = columns.seed_columns(hardness)
+    assert found["mean_hardness"] == pytest.approx([0.4, 0.5, 0.3, 0.9])
+    assert found["disagreement"][:3] == pytest.approx([np.std([0.1, 0.3, 0.8]), 0, 0.1], abs=1e-6)
+    assert np.isnan(found["disagreement"][3])
+    assert columns.seed_columns(hardness[:1]) == {}
+
+
+def test_curves_of_many_checkpoints_are_drawn_at_forty(tmp_path: Path) -> None:
+    write_run(tmp_path, 0, steps=tuple(range(10, 1010, 10)))
+    chart = charts.curves_chart(EasinessRecord.load(tmp_path), "mean_loss")
+    assert chart is not None
+    assert len(chart["steps"]) == len(chart["mean"]) == len(chart["right"]) == 40
+    assert (chart["steps"][0], chart["steps"][-1]) == (10, 1000)

@@ -152,3 +152,11 @@ def test_the_overview_tells_how_many_labels_are_estimated_wrong(
     issues: LabelIssues, share: float, interval: tuple[float, float], words: str
 ) -> None:
     assert findings.estimate_of(replace(issues, estimated_share=share, estimated_interval=interval)) == words
+
+
+def test_a_page_compares_as_many_runs_as_it_has_room_for(
+    record: EasinessRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "has room to compare" not in Report.of(record).to_html()
+    monkeypatch.setattr(report_module, "_MOST_STANDINGS", 2 * N)
+    assert "has room to compare 2 of the 3 runs" in Report.of(record).to_html()

@@ -79,18 +79,13 @@ function drawHistogram() {
 const FAR = 0.25; // between two runs, of the data set
 function drawSeeds() {
   if (facts.num_runs < 2) return;
-  const mean = Float32Array.from(tableRows, (_, row) => {
-    let total = 0, count = 0;
-    for (let run = 0; run < facts.num_runs; run++) { const value = columns.hardness[run * size + row]; if (value === value) { total += 100 * value; count++; } }
-    return total / count;
-  });
-  const points = columns.disagreement.map((value) => 100 * value);
+  const mean = columns.mean_hardness.map((value) => 100 * value), points = columns.disagreement.map((value) => 100 * value);
   scatters.push(new Scatter(byId("spread"), {
     x: mean, y: points, group: Uint8Array.from(points, (value) => (value >= 15 ? 1 : 0)), colours: ["between", "hard"],
     ranges: [[-1, 101], [-1, 51]], labels: ["mean hardness (0 easiest, 100 hardest)", "spread over runs"], onLasso: select, onPick: pick,
   }));
   const [a, b] = ["run-a", "run-b"].map((id, place) => {
-    byId(id).replaceChildren(...facts.runs.map((run, index) => make("option", { value: String(index), text: run.name, selected: index === place })));
+    byId(id).replaceChildren(...facts.runs.slice(0, facts.num_compared).map((run, index) => make("option", { value: String(index), text: run.name, selected: index === place })));
     byId(id).addEventListener("change", () => drawVersus(plot));
     return byId(id);
   });

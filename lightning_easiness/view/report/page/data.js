@@ -27,21 +27,6 @@ const has = (name) => name in columns;
 const hardnessIn = (run) => columns.hardness.subarray(run * size, (run + 1) * size);
 const rowOf = new Map(Array.from(columns.example, (example, row) => [example, row]));
 
-// How far the runs disagree on where an example stands: the standard deviation over runs, in [0, 0.5].
-function disagreements() {
-  const spread = new Float32Array(size);
-  for (let row = 0; row < size; row++) {
-    let count = 0, total = 0, squares = 0;
-    for (let run = 0; run < facts.num_runs; run++) {
-      const value = columns.hardness[run * size + row];
-      if (value === value) { count++; total += value; squares += value * value; }
-    }
-    spread[row] = count > 1 ? Math.sqrt(Math.max(0, squares / count - (total / count) ** 2)) : NaN;
-  }
-  return spread;
-}
-if (facts.num_runs > 1) columns.disagreement = disagreements();
-
 const hasLabels = columns.given.some((label) => label >= 0);
 const numClasses = Math.max(facts.num_classes ?? 0, facts.class_names?.length ?? 0);
 const className = (label) => (label < 0 || label === undefined ? "–" : facts.class_names?.[label] ?? String(label));
