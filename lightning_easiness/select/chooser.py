@@ -25,7 +25,7 @@ from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.refusals import lacks_fields
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_labels, checked_weights
-from lightning_easiness.select.choice import Choice, enough_for_an_epoch, filled_up
+from lightning_easiness.select.choice import Choice, enough_for_an_epoch, filled_up, without_alone
 from lightning_easiness.select.report import report_choice
 
 
@@ -86,11 +86,13 @@ class Chooser:
         choice = _same_in_all_processes(trainer, self._asked(state))
         drawn = choice.kept if among is None else choice.kept[among[choice.kept]]
         kept = self._completed(drawn, loader, state, among)
+        if self.held_out is not None:
+            kept = without_alone(kept, trainer, loader)
         num_left_out = 0 if among is None else state.num_examples - int(among.sum())
         choice = replace(choice, kept=kept, num_left_out=num_left_out)
         target = state.target if state.target is not None else self._selection.target
         seconds = time.perf_counter() - started
-        report_choice(self._selection, trainer, choice, target, len(kept) - len(drawn), seconds)
+        report_choice(self._selection, trainer, choice, target, max(0, len(kept) - len(drawn)), seconds)
         return choice
 
     def _asked(self, state: SelectionState) -> Choice:

@@ -112,7 +112,8 @@ class SelectedFit:
             return loader
         mask = torch.ones(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
         mask[self._chooser.held_out] = False
-        return self._loader_of(loader, SelectedDataset(loader.dataset, mask.nonzero()[:, 0]))
+        rest = without_alone(mask.nonzero()[:, 0], self.trainer, loader)
+        return self._loader_of(loader, SelectedDataset(loader.dataset, rest))
 
     @property
     def reloads(self) -> bool:
@@ -166,7 +167,6 @@ class SelectedFit:
         held_out = self._chooser.held_out
         if held_out is not None:
             selected.held_out = held_out
-            selected.indices = without_alone(selected.indices, self.trainer, loader)
         enough = enough_for_an_epoch(self._selection, self.trainer, loader, 0 if held_out is None else len(held_out))
         made = select_from(loader, selected, enough)
         check_batches(type(self._selection).__name__, made, self.trainer)
