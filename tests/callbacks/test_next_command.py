@@ -101,7 +101,7 @@ def test_the_threshold_protocol_says_it_once_for_both_halves(tmp_path: Path, sai
     runs.run()
     (line,) = said()
     assert line.startswith(f"The threshold protocol is recorded in '{tmp_path}'; next: lightning-easiness issues ")
-    assert "labels are called wrong" in run_as_typed(line)
+    assert "of 60 labels are flagged" in run_as_typed(line)
 
 
 def test_trial_runs_and_runs_whose_last_pass_fails_say_nothing(tmp_path: Path, said: Any) -> None:
