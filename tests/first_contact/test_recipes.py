@@ -45,15 +45,24 @@ class SplitAtRandom(LightningDataModule):
         return DataLoader(self.train, batch_size=8, shuffle=True)
 
 
+class CutByHand(SplitAtRandom):
+    """Splits its data without a Subset, so that no index tells which examples they are."""
+
+    def setup(self, stage: str) -> None:
+        x = Points(40).x.float()[torch.randperm(40)[:30]]
+        self.train = TensorDataset(x, x.sum(1, keepdim=True))
+
+
 def make_trainer(**options: Any) -> Any:
     return lambda: trainer(callbacks=[EasinessCallback(num_images=0, **options)])
 
 
-def test_a_data_set_that_is_split_anew_for_each_seed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [SplitAtRandom, CutByHand])
+def test_a_data_set_that_is_split_anew_for_each_seed(data: type[SplitAtRandom], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other examples") as caught:
-        repeat_fit(make_trainer(loss_fn=squared_error), Line, SplitAtRandom(), range(3), tmp_path, progress=False)
+        repeat_fit(make_trainer(loss_fn=squared_error), Line, data(), range(3), tmp_path, progress=False)
     message = str(caught.value)
-    assert message.startswith(f"Run 'seed-0' in '{tmp_path}' was trained on other examples (data.source_index: ")
+    assert message.startswith(f"Run 'seed-0' in '{tmp_path}' was trained on other examples (")
     assert message.endswith(
         ", and such runs cannot be averaged: where the data are split at random, fix the split, as random_split(...,"
         " generator=torch.Generator().manual_seed(0)), and give other data another `dirpath`."
