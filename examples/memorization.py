@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from fashion_mnist import CLASSES, Classifier, FashionData
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
+from needs import need_packages
 from torch import Tensor
 
 from lightning_easiness import (
@@ -161,6 +162,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
+    need_packages("matplotlib")
     data = FashionData(ARGUMENTS.data_root, ARGUMENTS.size)
     folder = held_out_runs(data)
     scores = EasinessRecord.load(folder, "train-probe").score("memorization")

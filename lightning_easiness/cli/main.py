@@ -134,6 +134,8 @@ def _option(name: str) -> str:
 
 
 def _one_line(message: object) -> str:
+    if isinstance(message, OSError) and message.filename and message.strerror:
+        return f"{message.strerror}: '{message.filename}'."
     return " ".join(str(message).split())
 
 

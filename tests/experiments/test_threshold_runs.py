@@ -368,7 +368,7 @@ def test_a_threshold_class_that_is_a_real_one(listed: bool, tmp_path: Path) -> N
 
 def test_no_seed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=whole("The `seeds` of repeat_fit are empty; give one for each run, as range(10).")
+        ValueError, match=whole("The `seeds` of ThresholdRuns are empty; give one for each run, as range(10).")
     ):
         runs(tmp_path, make=never, seeds=()).run()
 

@@ -91,7 +91,8 @@ def test_a_misspelt_score_option_command_and_series(folder: Path, capsys: Output
         "There is no option --hardst (did you mean '--hardest'?): --help lists them."
     )
     assert refused(capsys, "issue", folder) == (
-        "There is no command 'issue' (did you mean 'issues'?): choose from score, select, compare, issues, view."
+        "There is no command 'issue' (did you mean 'issues'?): choose from score, select, compare, issues, view,"
+        " report."
     )
     write_run(folder, 0, series="train-online")
     assert refused(capsys, "score", folder, "--series", "train-onlin") == (
@@ -176,6 +177,15 @@ def test_images_of_another_data_set_are_refused_before_a_figure_is_drawn(
         "--num-images must be at least 1; got 0."
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_there(folder: Path, tmp_path: Path, capsys: Output) -> None:
+    for command in ("view", "report"):
+        output = tmp_path / ("out" if command == "view" else "out.html")
+        options = ("--output", output, "--images", tmp_path / "images.npy")
+        sentence = f"No such file or directory: '{tmp_path / 'images.npy'}'."
+        assert refused(capsys, command, folder, *options) == sentence
+        assert not output.exists()
 
 
 def test_records_of_two_data_sets_are_refused_before_anything_is_printed(

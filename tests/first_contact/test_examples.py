@@ -28,6 +28,7 @@ WITHOUT_DATA = {
     "label_issues.py --labels worse": CIFAR,
     "aum_se.py": CIFAR,
     "label_cut.py --setting full": FASHION,
+    "memorization.py": FASHION,
 }
 LABELS = (
     "there are no labels of CIFAR-10N in '{root}': --data-root must be the folder that holds"

@@ -175,7 +175,7 @@ def test_nothing_to_load(folder: Path, tmp_path_factory: pytest.TempPathFactory)
         with pytest.raises(FileNotFoundError, match=whole(message)):
             EasinessRecord.load(path, **arguments)
 
-    fails(f"'{folder}/nothing' is not a folder: give one {wrote}", folder / "nothing")
+    fails(f"'{folder}/nothing' is not a folder: give the folder {wrote}", folder / "nothing")
     fails(no_run, empty)
     fails(not_held, folder, series="val-probe")
     RunWriter(empty, "begun").close()
