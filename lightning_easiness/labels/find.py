@@ -64,7 +64,7 @@ def find_label_issues(
             `record.score(score, checkpoint, first=...)`, with `probabilities=record.probabilities()`.
         probabilities: Averaged over training or runs, or out of sample, floating point `(N, K)`: for suggested labels
             and other tools. A last column for the threshold class is removed. By default those of the record, if
-            EasinessCallback(probabilities=True) wrote them; none for scores.
+            EasinessCallback(probabilities=True) wrote them; or of its held-out runs; none for scores.
         target: Current labels, integers `(N,)`, -1 where unknown, to compare with those trained on.
         refine: AUM-SE: keep a flag only where sample easiness at the given label is hard.
         seed: Breaks remaining ties.
@@ -165,8 +165,9 @@ def _table(decision: Decision) -> LabelIssues:
     # stable: flagged labels first, then the others, each by score
     order = order[(~decision.flagged[order]).long().argsort(stable=True)]
     given, suggested = labels.given, torch.full_like(labels.given, -1)
-    if labels.probabilities is not None:
-        suggested = functional.suggest_labels(labels.probabilities, given)
+    probabilities = labels.held_out if labels.probabilities is None else labels.probabilities
+    if probabilities is not None:
+        suggested = functional.suggest_labels(probabilities, given)
     predicted = torch.full_like(given, -1) if scores.prediction is None else scores.prediction.cpu()
     slow = torch.zeros_like(labels.known) if labels.learnt is None else labels.learnt
     posterior = torch.full_like(labels.values, torch.nan) if decision.posterior is None else decision.posterior
@@ -189,7 +190,7 @@ def _table(decision: Decision) -> LabelIssues:
         higher_is_easier=scores.higher_is_easier,
         num_examples=len(given),
         explanation=f"{scores!r}. {decision.explanation}{_contradicted(labels)}",
-        probabilities=labels.probabilities,
+        probabilities=probabilities,
         fingerprint=scores.fingerprint,
         source_index=None if scores.source_index is None else scores.source_index[order],
         class_names=scores.class_names,
