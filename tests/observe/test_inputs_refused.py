@@ -352,3 +352,10 @@ def test_keywords_that_forward_names_are_passed_together_and_others_alone(tmp_pa
     trainer(max_epochs=1, callbacks=[EasinessCallback(tmp_path, num_images=0)]).fit(module, of(data))
     expected = F.cross_entropy(2 * module.net(POINTS), CLASSES, reduction="none")
     torch.testing.assert_close(EasinessRecord.load(tmp_path, "train-probe").loss[0, 0], expected.detach())
+
+
+def test_embeddings_where_nothing_names_the_classes_are_warned_of(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="EasinessCallback reads 16 outputs, but the first batch has 3 classes"):
+        trainer(max_epochs=1, callbacks=[EasinessCallback(tmp_path, num_images=0)]).fit(
+            Embeds(), of(Rows(POINTS, CLASSES))
+        )
