@@ -109,6 +109,14 @@ class Browser:
             pressed = {"buttons": 0 if kind == "mouseReleased" else 1, "button": "left", "clickCount": 1}
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **pressed)
 
+    def swipe(self, points: list[tuple[float, float]]) -> None:
+        """Move a finger along points."""
+        self.send("Emulation.setTouchEmulationEnabled", enabled=True)
+        for kind, each in zip(["touchStart", *["touchMove"] * (len(points) - 1)], points, strict=True):
+            self.send("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": each[0], "y": each[1]}])
+        self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        self.send("Emulation.setTouchEmulationEnabled", enabled=False)
+
     def click(self, selector: str) -> None:
         """Click in the middle of an element, which is scrolled into view."""
         x, y = self.centre(selector)

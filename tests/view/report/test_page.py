@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,17 @@ def test_a_phone_can_decide(browser: Browser, page: Path) -> None:
     browser.run("localStorage.clear()")
 
 
+def test_a_finger_can_draw_around_points(browser: Browser, page: Path) -> None:
+    browser.show(390, 844)
+    browser.open(page)
+    browser.centre("#map")
+    corners = browser.run("window.report.places([[0.01, 0.3], [0.2, 0.28], [0.45, 0.3], [0.45, 0.9], [0.01, 0.9]])")
+    steps = [(a, b, part) for a, b in pairwise(corners) for part in (0, 0.25, 0.5, 0.75)]
+    browser.swipe([(a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part) for a, b, part in steps])
+    browser.wait_for("document.querySelector('[data-view=selected]').getAttribute('aria-pressed') === 'true'")
+    assert len(listed(browser)) > 20
+
+
 def test_a_phone_sorts_by_a_choice(browser: Browser, page: Path, report: Report) -> None:
     browser.show(390, 844)
     browser.open(page)
@@ -367,6 +379,24 @@ def test_without_labels_nothing_speaks_of_labels(browser: Browser, tmp_path: Pat
     page.run("document.querySelector('.tabulator-tableholder').focus()")
     page.press("r")
     assert page.run("window.report.decisions.made.size") == 0
+
+
+def test_decisions_on_a_sample_name_examples_of_the_whole(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "record", 0)
+    monkeypatch.setattr("lightning_easiness.view.report.report._MOST_EXAMPLES", 20)
+    monkeypatch.setattr("lightning_easiness.view.report.report._SAMPLE", 10)
+    made = Report.of(EasinessRecord.load(tmp_path / "record"))
+    page = opened(browser, made, tmp_path)
+    view(page, "all")
+    last = int(made.rows[-1])
+    page.run(f"(e => {{ e.value = '{last}'; e.dispatchEvent(new Event('change')) }})(document.querySelector('#go-to'))")
+    page.wait_for("window.report.current() === 9")
+    page.click("#inspector button.drop")
+    keep = Keep.from_decisions(downloaded(page, tmp_path))
+    assert keep.indices.tolist() == [example for example in range(37) if example != last]
+    page.run("localStorage.clear()")
 
 
 def test_texts_stand_in_for_pictures(browser: Browser, record: EasinessRecord, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from lightning_easiness.view.words import spoken
 
 _LIBRARIES = ("uPlot", "tabulator")
 _VENDORED = ("uPlot.iife.min.js", "tabulator.min.js")
+_PARTS = ("data", "decisions", "charts", "views", "table", "inspector", "panels", "app")
 _STYLES = ("vendor/uPlot.min.css", "vendor/tabulator.min.css", "style.css")
-_SCRIPTS = ("data.js", "decisions.js", "charts.js", "table.js", "inspector.js", "app.js")
+_SCRIPTS = tuple(f"{name}.js" for name in _PARTS)
 
 
 def render(content: Mapping[str, Any], columns: Columns, rows: NDArray[np.int64], pictures: Pictures) -> str:

@@ -9,18 +9,35 @@ function readTheme() {
   theme.font = "12px " + getComputedStyle(document.body).fontFamily;
 }
 readTheme();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readTheme(); plots.forEach((plot) => plot.redraw()); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  readTheme();
+  plots.forEach((plot) => plot.redraw());
+});
 
 const isPower = (value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
-const powersOnly = (plot, splits, at) => (plot.scales[plot.axes[at].scale].distr === 3 ? splits.map((value) => (isPower(value) ? value : null)) : splits);
+const powersOnly = (plot, splits, at) =>
+  plot.scales[plot.axes[at].scale].distr === 3 ? splits.map((value) => (isPower(value) ? value : null)) : splits;
 const axis = (label, { side = "x", write = String, ...more } = {}) => ({
-  label, labelGap: 0, labelSize: 20, labelFont: theme.font, font: theme.font, size: side === "x" ? 26 : 46, gap: 6, stroke: () => theme.muted,
-  grid: { stroke: () => theme.line, width: 1, filter: powersOnly }, ticks: { show: false },
-  values: (_, values) => values.map((value) => (value === null ? "" : write(value))), ...more,
+  label,
+  labelGap: 0,
+  labelSize: 20,
+  labelFont: theme.font,
+  font: theme.font,
+  size: side === "x" ? 26 : 46,
+  gap: 6,
+  stroke: () => theme.muted,
+  grid: { stroke: () => theme.line, width: 1, filter: powersOnly },
+  ticks: { show: false },
+  values: (_, values) => values.map((value) => (value === null ? "" : write(value))),
+  ...more,
 });
 
 function plotIn(host, options, data) {
-  const plot = new uPlot({ width: host.clientWidth, height: host.clientHeight, legend: { show: false }, ...options }, data, host);
+  const plot = new uPlot(
+    { width: host.clientWidth, height: host.clientHeight, legend: { show: false }, ...options },
+    data,
+    host,
+  );
   new ResizeObserver(() => plot.setSize({ width: host.clientWidth, height: host.clientHeight })).observe(host);
   plots.add(plot);
   return plot;
@@ -31,22 +48,32 @@ const faded = (colour, alpha) => `color-mix(in srgb, ${colour} ${Math.round(100 
 // Histogram: `parts` are drawn over one another as [counts, colour name]. Dragging calls onRange(low, high).
 function bars(host, { edges, log }, parts, label, onRange) {
   const path = uPlot.paths.bars({ size: [1, Infinity], align: 1, gap: 1 });
-  const top = Math.max(...parts[0][0]), flat = top > parts[0][0].reduce((a, b) => a + b, 0) / 2; // beside one such bar all others would be flat
-  const plot = plotIn(host, {
-    scales: {
-      x: { time: false, distr: log ? 3 : 1, range: () => [edges[0], edges.at(-1)] },
-      y: { distr: flat ? 3 : 1, range: () => (flat ? [0.5, top * 2] : [0, top * 1.05]) },
+  const top = Math.max(...parts[0][0]),
+    flat = top > parts[0][0].reduce((a, b) => a + b, 0) / 2; // beside one such bar all others would be flat
+  const plot = plotIn(
+    host,
+    {
+      scales: {
+        x: { time: false, distr: log ? 3 : 1, range: () => [edges[0], edges.at(-1)] },
+        y: { distr: flat ? 3 : 1, range: () => (flat ? [0.5, top * 2] : [0, top * 1.05]) },
+      },
+      axes: [axis(label), axis(flat ? "examples (log)" : "examples", { side: "y", size: 52, write: whole })],
+      cursor: { y: false, points: { show: false }, drag: { x: Boolean(onRange), y: false, setScale: false } },
+      series: [
+        {},
+        ...parts.map(([, colour]) => ({ paths: path, fill: () => theme[colour], width: 0, points: { show: false } })),
+      ],
+      hooks: {
+        setSelect: [
+          (plot) => {
+            const { left, width } = plot.select;
+            if (onRange && width > 3) onRange(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
+          },
+        ],
+      },
     },
-    axes: [axis(label), axis(flat ? "examples (log)" : "examples", { side: "y", size: 52, write: whole })],
-    cursor: { y: false, points: { show: false }, drag: { x: Boolean(onRange), y: false, setScale: false } },
-    series: [{}, ...parts.map(([, colour]) => ({ paths: path, fill: () => theme[colour], width: 0, points: { show: false } }))],
-    hooks: {
-      setSelect: [(plot) => {
-        const { left, width } = plot.select;
-        if (onRange && width > 3) onRange(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
-      }],
-    },
-  }, [edges.slice(0, -1), ...parts.map(([counts]) => (flat ? counts.map((n) => n || null) : counts))]);
+    [edges.slice(0, -1), ...parts.map(([counts]) => (flat ? counts.map((n) => n || null) : counts))],
+  );
   return plot;
 }
 
@@ -54,15 +81,27 @@ function bars(host, { edges, log }, parts, label, onRange) {
 function curves(host, chart, label) {
   const [low, lower, median, upper, high] = chart.quantiles;
   const floor = (line) => (chart.log ? line.map((v) => Math.max(v, 1e-7)) : line);
-  const line = (colour, more = {}) => ({ stroke: () => theme[colour], width: 2, points: { show: true, size: 6, fill: () => theme[colour] }, ...more });
+  const line = (colour, more = {}) => ({
+    stroke: () => theme[colour],
+    width: 2,
+    points: { show: true, size: 6, fill: () => theme[colour] },
+    ...more,
+  });
   const edge = { stroke: "transparent", width: 0, points: { show: false } };
-  return plotIn(host, {
-    scales: { x: { time: false }, y: { distr: chart.log ? 3 : 1 } },
-    axes: [axis("optimizer updates", { write: whole }), axis(label, { side: "y", size: 52 })],
-    cursor: { show: false },
-    series: [{}, edge, edge, edge, edge, line("easy"), line("ink", { dash: [5, 4], width: 1.5 })],
-    bands: [{ series: [1, 2], fill: () => faded(theme.easy, 0.18) }, { series: [3, 4], fill: () => faded(theme.easy, 0.28) }],
-  }, [chart.steps, floor(high), floor(low), floor(upper), floor(lower), floor(median), floor(chart.mean)]);
+  return plotIn(
+    host,
+    {
+      scales: { x: { time: false }, y: { distr: chart.log ? 3 : 1 } },
+      axes: [axis("optimizer updates", { write: whole }), axis(label, { side: "y", size: 52 })],
+      cursor: { show: false },
+      series: [{}, edge, edge, edge, edge, line("easy"), line("ink", { dash: [5, 4], width: 1.5 })],
+      bands: [
+        { series: [1, 2], fill: () => faded(theme.easy, 0.18) },
+        { series: [3, 4], fill: () => faded(theme.easy, 0.28) },
+      ],
+    },
+    [chart.steps, floor(high), floor(low), floor(upper), floor(lower), floor(median), floor(chart.mean)],
+  );
 }
 
 // Scatter plot of all rows. `group` puts each row into one of `colours`; later groups are drawn on top. A line drawn around
@@ -70,22 +109,32 @@ function curves(host, chart, label) {
 class Scatter {
   constructor(host, { x, y, group, colours, ringed, ranges, labels, words = [], onLasso, onPick }) {
     Object.assign(this, { x, y, group, colours, ringed, words, onLasso, onPick, chosen: null, current: -1 });
-    this.rows = colours.map((_, g) => Uint32Array.from(x.keys()).filter((row) => group[row] === g && x[row] === x[row] && y[row] === y[row]));
-    this.plot = plotIn(host, {
-      mode: 2,
-      scales: { x: { time: false, range: () => ranges[0] }, y: { range: () => ranges[1] } },
-      axes: [axis(labels[0]), axis(labels[1], { side: "y" })],
-      cursor: { show: false },
-      series: [{}, ...colours.map((_, g) => ({ paths: () => this.drawGroup(g) }))],
-      hooks: { draw: [() => this.drawMarks()], ready: [(plot) => this.listen(plot.over)] },
-    }, this.data());
+    this.rows = colours.map((_, g) =>
+      Uint32Array.from(x.keys()).filter((row) => group[row] === g && x[row] === x[row] && y[row] === y[row]),
+    );
+    this.plot = plotIn(
+      host,
+      {
+        mode: 2,
+        scales: { x: { time: false, range: () => ranges[0] }, y: { range: () => ranges[1] } },
+        axes: [axis(labels[0]), axis(labels[1], { side: "y" })],
+        cursor: { show: false },
+        series: [{}, ...colours.map((_, g) => ({ paths: () => this.drawGroup(g) }))],
+        hooks: { draw: [() => this.drawMarks()], ready: [(plot) => this.listen(plot.over)] },
+      },
+      this.data(),
+    );
   }
 
-  data() { return [null, ...this.rows.map(() => [[0], [0]])]; }
+  data() {
+    return [null, ...this.rows.map(() => [[0], [0]])];
+  }
 
   regroup(x, y, group) {
     Object.assign(this, { x, y, group });
-    this.rows = this.colours.map((_, g) => Uint32Array.from(x.keys()).filter((row) => group[row] === g && x[row] === x[row] && y[row] === y[row]));
+    this.rows = this.colours.map((_, g) =>
+      Uint32Array.from(x.keys()).filter((row) => group[row] === g && x[row] === x[row] && y[row] === y[row]),
+    );
     this.plot.redraw();
   }
 
@@ -96,8 +145,12 @@ class Scatter {
   }
 
   drawGroup(g) {
-    const { ctx } = this.plot, [x0, x1] = this.line("x"), [y0, y1] = this.line("y"), ratio = uPlot.pxRatio;
-    const side = ratio * (size > 20_000 ? 2 : size > 3000 ? 3 : 4.5), half = side / 2;
+    const { ctx } = this.plot,
+      [x0, x1] = this.line("x"),
+      [y0, y1] = this.line("y"),
+      ratio = uPlot.pxRatio;
+    const side = ratio * (size > 20_000 ? 2 : size > 3000 ? 3 : 4.5),
+      half = side / 2;
     ctx.save();
     for (const chosen of this.chosen ? [false, true] : [true]) {
       ctx.fillStyle = theme[this.colours[g]];
@@ -112,8 +165,15 @@ class Scatter {
   }
 
   drawMarks() {
-    const { ctx } = this.plot, [x0, x1] = this.line("x"), [y0, y1] = this.line("y"), ratio = uPlot.pxRatio;
-    const circle = (row, radius) => { ctx.beginPath(); ctx.arc(x0 + this.x[row] * x1, y0 + this.y[row] * y1, radius * ratio, 0, 7); ctx.stroke(); };
+    const { ctx } = this.plot,
+      [x0, x1] = this.line("x"),
+      [y0, y1] = this.line("y"),
+      ratio = uPlot.pxRatio;
+    const circle = (row, radius) => {
+      ctx.beginPath();
+      ctx.arc(x0 + this.x[row] * x1, y0 + this.y[row] * y1, radius * ratio, 0, 7);
+      ctx.stroke();
+    };
     ctx.save(); // uPlot relies on what it has set
     ctx.strokeStyle = theme.ink;
     ctx.lineWidth = ratio;
@@ -124,17 +184,28 @@ class Scatter {
     ctx.textAlign = "right";
     ctx.fillStyle = theme.muted;
     for (const [word, x, y] of this.words) ctx.fillText(word, x0 + x * x1, y0 + y * y1);
-    if (this.current >= 0) { ctx.lineWidth = 2.5 * ratio; circle(this.current, 8); }
+    if (this.current >= 0) {
+      ctx.lineWidth = 2.5 * ratio;
+      circle(this.current, 8);
+    }
     ctx.restore();
   }
 
   nearest(left, top, reach = 14) {
-    const { plot } = this, ratio = uPlot.pxRatio, [x0, x1] = this.line("x"), [y0, y1] = this.line("y");
-    const px = left * ratio + plot.bbox.left, py = top * ratio + plot.bbox.top;
-    let best = -1, least = (reach * ratio) ** 2;
+    const { plot } = this,
+      ratio = uPlot.pxRatio,
+      [x0, x1] = this.line("x"),
+      [y0, y1] = this.line("y");
+    const px = left * ratio + plot.bbox.left,
+      py = top * ratio + plot.bbox.top;
+    let best = -1,
+      least = (reach * ratio) ** 2;
     for (let row = 0; row < size; row++) {
       const distance = (x0 + this.x[row] * x1 - px) ** 2 + (y0 + this.y[row] * y1 - py) ** 2;
-      if (distance < least) { least = distance; best = row; }
+      if (distance < least) {
+        least = distance;
+        best = row;
+      }
     }
     return best;
   }
@@ -143,9 +214,11 @@ class Scatter {
     const corners = polygon.map(([left, top]) => [this.plot.posToVal(left, "x"), this.plot.posToVal(top, "y")]);
     const inside = new Uint8Array(size);
     for (let row = 0; row < size; row++) {
-      const x = this.x[row], y = this.y[row];
+      const x = this.x[row],
+        y = this.y[row];
       for (let i = 0, j = corners.length - 1; i < corners.length; j = i++) {
-        const [xi, yi] = corners[i], [xj, yj] = corners[j];
+        const [xi, yi] = corners[i],
+          [xj, yj] = corners[j];
         if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) inside[row] ^= 1;
       }
     }
@@ -158,9 +231,21 @@ class Scatter {
     const shape = svg.appendChild(document.createElementNS(svg.namespaceURI, "polygon"));
     over.append(svg);
     let path = null;
-    const place = (event) => { const box = over.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
-    const end = () => { path = null; shape.removeAttribute("points"); };
-    over.addEventListener("pointerdown", (event) => { if (event.button === 0) { path = [place(event)]; over.setPointerCapture(event.pointerId); hideTip(); } });
+    const place = (event) => {
+      const box = over.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    };
+    const end = () => {
+      path = null;
+      shape.removeAttribute("points");
+    };
+    over.addEventListener("pointerdown", (event) => {
+      if (event.button === 0) {
+        path = [place(event)];
+        over.setPointerCapture(event.pointerId);
+        hideTip();
+      }
+    });
     over.addEventListener("pointermove", (event) => {
       if (!path) return showTip(this.nearest(...place(event)), event);
       path.push(place(event));
@@ -168,7 +253,8 @@ class Scatter {
     });
     over.addEventListener("pointerup", () => {
       if (!path) return;
-      const [first] = path, far = Math.max(...path.map(([x, y]) => Math.hypot(x - first[0], y - first[1])));
+      const [first] = path,
+        far = Math.max(...path.map(([x, y]) => Math.hypot(x - first[0], y - first[1])));
       const drawn = path;
       end();
       if (far >= 8) return this.onLasso(this.within(drawn));
@@ -181,10 +267,13 @@ class Scatter {
 }
 
 const tip = document.getElementById("tip");
-function hideTip() { tip.hidden = true; }
+function hideTip() {
+  tip.hidden = true;
+}
 function showTip(row, event) {
   if (row < 0 || event.pointerType === "touch") return hideTip();
-  const picture = pictureOf(row, "thumb"), suggested = labelOf("suggested", row);
+  const picture = pictureOf(row, "thumb"),
+    suggested = labelOf("suggested", row);
   const words = [`Example ${columns.example[row]}`, ...(hasLabels ? [`given ${givenName(row)}`] : [])];
   if (suggested >= 0) words.push(`suggested ${className(suggested)}`);
   tip.replaceChildren(...(picture ? [picture] : []), make("span", { text: words.join(", ") }));

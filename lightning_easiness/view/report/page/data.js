@@ -1,6 +1,14 @@
 // ---------------------------------------------------------------- data: the columns of numbers, and how they are written
 const facts = JSON.parse(document.getElementById("facts").textContent);
-const TYPES = { u1: Uint8Array, i1: Int8Array, u2: Uint16Array, i2: Int16Array, u4: Uint32Array, i4: Int32Array, f4: Float32Array };
+const TYPES = {
+  u1: Uint8Array,
+  i1: Int8Array,
+  u2: Uint16Array,
+  i2: Int16Array,
+  u4: Uint32Array,
+  i4: Int32Array,
+  f4: Float32Array,
+};
 const size = facts.num_rows; // rows of the page; each row is one example
 const FRACTION_STEPS = 65534; // of two bytes; one more stands for unknown
 
@@ -17,7 +25,10 @@ async function readColumns() {
   const columns = {};
   for (const [name, { kind, offset, length }] of Object.entries(facts.arrays)) {
     if (kind !== "fraction") columns[name] = new TYPES[kind](buffer, offset, length);
-    else columns[name] = Float32Array.from(new Uint16Array(buffer, offset, length), (step) => (step > FRACTION_STEPS ? NaN : step / FRACTION_STEPS));
+    else
+      columns[name] = Float32Array.from(new Uint16Array(buffer, offset, length), (step) =>
+        step > FRACTION_STEPS ? NaN : step / FRACTION_STEPS,
+      );
   }
   return columns;
 }
@@ -29,7 +40,7 @@ const rowOf = new Map(Array.from(columns.example, (example, row) => [example, ro
 
 const hasLabels = columns.given.some((label) => label >= 0);
 const numClasses = Math.max(facts.num_classes ?? 0, facts.class_names?.length ?? 0);
-const className = (label) => (label < 0 || label === undefined ? "–" : facts.class_names?.[label] ?? String(label));
+const className = (label) => (label < 0 || label === undefined ? "–" : (facts.class_names?.[label] ?? String(label)));
 const labelOf = (name, row) => (has(name) ? columns[name][row] : -1);
 const spoken = (name) => name.replaceAll("_", " ");
 const whole = (value) => value.toLocaleString("en-US");
@@ -73,7 +84,8 @@ function make(tag, { text, children = [], ...properties } = {}) {
 }
 
 function pictureOf(row, className) {
-  const example = columns.example[row], url = pictureUrl(example);
+  const example = columns.example[row],
+    url = pictureUrl(example);
   if (url) {
     const image = make("img", { src: url, className, alt: altOf(row) });
     image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < 44));

@@ -8,10 +8,16 @@ class Decisions extends EventTarget {
 
   constructor() {
     super();
-    try { this.made = new Map(JSON.parse(localStorage.getItem(storageKey) ?? "[]")); } catch { /* private window */ }
+    try {
+      this.made = new Map(JSON.parse(localStorage.getItem(storageKey) ?? "[]"));
+    } catch {
+      /* private window */
+    }
   }
 
-  of(example) { return this.made.get(example); }
+  of(example) {
+    return this.made.get(example);
+  }
 
   decide(example, decision, label) {
     this.history.push([example, this.made.get(example)]);
@@ -26,36 +32,65 @@ class Decisions extends EventTarget {
   }
 
   put(example, decision) {
-    if (decision) this.made.set(example, decision); else this.made.delete(example);
+    if (decision) this.made.set(example, decision);
+    else this.made.delete(example);
     this.changed(example);
   }
 
   changed(example = null) {
-    try { localStorage.setItem(storageKey, JSON.stringify([...this.made])); } catch { /* full, or a private window */ }
+    try {
+      localStorage.setItem(storageKey, JSON.stringify([...this.made]));
+    } catch {
+      /* full, or a private window */
+    }
     this.dispatchEvent(new CustomEvent("change", { detail: example }));
   }
 
-  forget() { this.made.clear(); this.history = []; this.changed(); }
+  forget() {
+    this.made.clear();
+    this.history = [];
+    this.changed();
+  }
 
   toFile() {
-    const rows = [...this.made].sort(([a], [b]) => a - b).map(([example, made]) => {
-      const row = rowOf.get(example), known = { given: labelOf("given", row), source: labelOf("source", row) };
-      return { example, ...made, ...Object.fromEntries(Object.entries(known).filter(([, value]) => value >= 0)) };
-    });
+    const rows = [...this.made]
+      .sort(([a], [b]) => a - b)
+      .map(([example, made]) => {
+        const row = rowOf.get(example),
+          known = { given: labelOf("given", row), source: labelOf("source", row) };
+        return { example, ...made, ...Object.fromEntries(Object.entries(known).filter(([, value]) => value >= 0)) };
+      });
     const { format, version } = facts.decisions;
     return {
-      format, version, report: facts.title, num_examples: facts.num_examples, num_classes: facts.num_classes,
-      fingerprints: facts.fingerprints, created: new Date().toISOString(), decisions: rows,
+      format,
+      version,
+      report: facts.title,
+      num_examples: facts.num_examples,
+      num_classes: facts.num_classes,
+      fingerprints: facts.fingerprints,
+      created: new Date().toISOString(),
+      decisions: rows,
     };
   }
 
   // Returns what is wrong with a file, or null after taking its decisions.
   fromFile(text) {
     let file;
-    try { file = JSON.parse(text); } catch { return "This is no JSON file: choose one that this page has saved."; }
-    if (file?.format !== facts.decisions.format || file.version !== facts.decisions.version) return "This is no decisions file of this version: choose one that this page has saved.";
-    if (file.num_examples !== facts.num_examples || JSON.stringify(file.fingerprints) !== JSON.stringify(facts.fingerprints)) return "These decisions are of another data set: choose a file that was saved from a report of this one.";
-    for (const { example, decision, label } of file.decisions) if (rowOf.has(example) && decision in KINDS) this.made.set(example, decision === "relabel" ? { decision, label } : { decision });
+    try {
+      file = JSON.parse(text);
+    } catch {
+      return "This is no JSON file: choose one that this page has saved.";
+    }
+    if (file?.format !== facts.decisions.format || file.version !== facts.decisions.version)
+      return "This is no decisions file of this version: choose one that this page has saved.";
+    if (
+      file.num_examples !== facts.num_examples ||
+      JSON.stringify(file.fingerprints) !== JSON.stringify(facts.fingerprints)
+    )
+      return "These decisions are of another data set: choose a file that was saved from a report of this one.";
+    for (const { example, decision, label } of file.decisions)
+      if (rowOf.has(example) && decision in KINDS)
+        this.made.set(example, decision === "relabel" ? { decision, label } : { decision });
     this.changed();
     return null;
   }
@@ -64,7 +99,9 @@ class Decisions extends EventTarget {
 const decisions = new Decisions();
 
 function download() {
-  const url = URL.createObjectURL(new Blob([JSON.stringify(decisions.toFile(), null, 1)], { type: "application/json" }));
+  const url = URL.createObjectURL(
+    new Blob([JSON.stringify(decisions.toFile(), null, 1)], { type: "application/json" }),
+  );
   make("a", { href: url, download: "decisions.json" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
