@@ -56,13 +56,13 @@ class LabelIssues(Table):
         >>> scores = Scores(margins, higher_is_easier=True, target=torch.arange(72) % 3, name="area_under_margin")
         >>> issues = find_label_issues(scores)
         >>> issues
-        LabelIssues(12 of 72 labels flagged by 'mixture': area_under_margin <= -2; 16.7 % estimated wrong)
+        LabelIssues(12 of 72 labels flagged by 'contradicted': area_under_margin <= -2; 16.7 % estimated wrong)
         >>> issues.flagged[:3], len(issues)
         (tensor([60, 61, 62]), 72)
         >>> print(issues.head(2))
-        index  given  predicted  suggested   score  spread  posterior  is_issue
-           60      0          -          -      -4       -          1       yes
-           61      1          -          -  -3.818       -          1       yes
+        index  given  predicted  suggested   score  spread  posterior  is_issue  is_slow
+           60      0          -          -      -4       -          -       yes       no
+           61      1          -          -  -3.818       -          -       yes       no
     """
 
     index: Tensor
