@@ -109,7 +109,7 @@ function wideColumns() {
     (hasPictures || hasTexts) && picture("", hasTexts ? 220 : 64),
     number("example", "Example", (v) => String(v), { width: 82 }),
     hasLabels && name("given", "Given"),
-    has("predicted") && name("predicted", "Predicted"),
+    has("predicted") && { ...name("predicted", "Predicted"), responsive: 1 },
     has("suggested") && name("suggested", "Suggested"),
     number("score", title, digits),
     facts.num_runs > 1 && number("spread", "Spread over runs", digits, { width: 78, responsive: 4 }),
