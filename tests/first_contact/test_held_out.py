@@ -21,21 +21,22 @@ def repeated(folder: Path, **options: Any) -> EasinessRecord:
     return repeat_fit(make_trainer, Net, loader(Points(20)), dirpath=folder, progress=False, **options)
 
 
-@pytest.mark.parametrize("hold_out", [0, 1, 1.0, 1.5, -0.2, float("nan")])
-def test_a_share_that_is_none(hold_out: float, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="hold_out") as caught:
-        repeated(tmp_path / "runs", seeds=range(3), hold_out=hold_out)
-    start = "The `hold_out` of repeat_fit must be a fraction of the examples in (0, 1), as 0.2"
-    assert str(caught.value) == f"{start}; got {hold_out}."
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize("hold_out", ["fold", "0.2", True])
-def test_another_word_for_folds(hold_out: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="hold_out") as caught:
+@pytest.mark.parametrize(
+    ("hold_out", "got"),
+    [
+        *((share, f"{share}") for share in (0, 1, 1.0, -0.2, float("nan"))),
+        (20, "20: 20 % is 0.2"),
+        ("fold", "'fold'"),
+        ("0.2", "'0.2'"),
+        (True, "True"),
+        ([0.2], "[0.2]"),
+    ],
+)
+def test_what_is_neither_a_share_nor_folds(hold_out: Any, got: str, tmp_path: Path) -> None:
+    with pytest.raises((TypeError, ValueError), match="hold_out") as caught:
         repeated(tmp_path / "runs", seeds=range(3), hold_out=hold_out)
     start = "The `hold_out` of repeat_fit must be a fraction of the examples in (0, 1), as 0.2, or 'folds'"
-    assert str(caught.value) == f"{start}; got {hold_out!r}."
+    assert str(caught.value) == f"{start}; got {got}."
     assert not (tmp_path / "runs").exists()
 
 
