@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 Columns = dict[str, NDArray[Any]]  # name -> (N,), NaN or -1 where unknown
 
-FRACTIONS = ("confidence", "variability", "correctness", "posterior", "mean_hardness", "disagreement")
+FRACTIONS = (
+    "confidence",
+    "variability",
+    "correctness",
+    "posterior",
+    "mean_hardness",
+    "disagreement",
+    "held_out_probability",
+)
 UNKNOWN = -1
 
 
@@ -53,6 +61,19 @@ def prediction_columns(record: EasinessRecord, checkpoint: int) -> Columns:
         unknown = averaged.isnan().any(1)
         return {"predicted": torch.where(unknown, UNKNOWN, averaged.nan_to_num(0.0).argmax(1)).numpy()}
     return {}
+
+
+def held_out_columns(record: EasinessRecord) -> Columns:
+    """Return the likeliest class by the runs that held an example out, and its probability; none where none did."""
+    if not record.has_held_out_probabilities:
+        return {}
+    found = record.held_out_probabilities()
+    unknown = found.isnan().any(1)
+    likeliest = found.nan_to_num(0.0).max(1)
+    return {
+        "held_out_prediction": torch.where(unknown, UNKNOWN, likeliest.indices).numpy(),
+        "held_out_probability": _floats(likeliest.values.masked_fill(unknown, torch.nan)),
+    }
 
 
 def right_columns(record: EasinessRecord, checkpoint: int) -> Columns:

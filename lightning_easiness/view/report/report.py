@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness._utils.tables import to_pandas, write_parquet
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.class_names import class_names
@@ -171,7 +172,8 @@ class Report:
         pictures = Pictures()
         if self.dataset is not None:
             left = _PAGE_BYTES - len(render(content, shown, self.rows, pictures).encode())
-            pictures = read_pictures(self.dataset, self.picture_order(), max(left, _PAGE_BYTES // 4))
+            with isolated_rng(), OwnGenerators(self.dataset):
+                pictures = read_pictures(self.dataset, self.picture_order(), max(left, _PAGE_BYTES // 4))
             content["notes"] = [*content["notes"], *_picture_notes(pictures, len(self.rows))]
         return render(content, shown, self.rows, pictures)
 
@@ -186,7 +188,7 @@ class Report:
         """
         path = Path(path)
         table = {"example": np.arange(self.record.num_examples), **self.columns}
-        for name in ("given", "predicted", "suggested"):
+        for name in ("given", "predicted", "suggested", "held_out_prediction"):
             if name in table:
                 table[name] = np.ma.masked_array(table[name], mask=table[name] < 0)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -286,6 +288,7 @@ def _columns(
         **columns.score_columns(scores),
         **columns.dynamics_columns(moving),
         **columns.prediction_columns(record, checkpoint),
+        **columns.held_out_columns(record),
         **columns.right_columns(record, checkpoint),
         **columns.memorization_columns(record),
         **columns.kept_columns(record, kept),

@@ -13,6 +13,7 @@ from lightning_easiness.view.report import charts, columns
 from tests.labels.test_find import WRONG, K, N
 from tests.labels.test_find import write as write_labelled
 from tests.made_runs import NUM_EXAMPLES, make_scores, write_run
+from tests.record.test_held_out import write as write_held_out
 
 
 @pytest.fixture
@@ -144,3 +145,31 @@ def test_curves_of_many_checkpoints_are_drawn_at_forty(tmp_path: Path) -> None:
     assert chart is not None
     assert len(chart["steps"]) == len(chart["mean"]) == len(chart["right"]) == 40
     assert (chart["steps"][0], chart["steps"][-1]) == (10, 1000)
+
+
+def test_what_held_out_runs_predict_is_their_likeliest_class(tmp_path: Path) -> None:
+    held = EasinessRecord.load(write_held_out(tmp_path, 0, 1, 2))
+    found = columns.held_out_columns(held)
+    probabilities = held.held_out_probabilities()
+    for example in range(NUM_EXAMPLES):
+        if example % 4 == 3:  # held out by no run
+            assert found["held_out_prediction"][example] == -1
+            assert np.isnan(found["held_out_probability"][example])
+            continue
+        row = probabilities[example].tolist()
+        assert found["held_out_prediction"][example] == row.index(max(row))
+        assert found["held_out_probability"][example] == pytest.approx(max(row))
+
+
+def test_columns_of_held_out_runs_are_only_of_records_that_have_them(record: EasinessRecord) -> None:
+    assert columns.held_out_columns(record) == {}
+    assert columns.memorization_columns(record) == {}
+
+
+def test_memorization_is_that_of_the_score(tmp_path: Path) -> None:
+    held = EasinessRecord.load(write_held_out(tmp_path, 0, 1, 2))
+    with pytest.warns(UserWarning, match="memorization"):
+        scores = held.score("memorization")
+    found = columns.memorization_columns(held)
+    np.testing.assert_allclose(found["memorization"], scores.values)
+    np.testing.assert_allclose(found["memorization_error"], scores.spread)

@@ -17,6 +17,7 @@ from lightning_easiness import EasinessRecord, Keep, LabelIssues, Report
 from lightning_easiness.view.report.page import _read
 from tests.labels.test_find import TARGET, N
 from tests.made_runs import write_run
+from tests.record.test_held_out import write as write_held_out
 from tests.view.report.browser import Browser
 from tests.view.report.conftest import HOSTILE
 
@@ -397,6 +398,20 @@ def test_decisions_on_a_sample_name_examples_of_the_whole(
     keep = Keep.from_decisions(downloaded(page, tmp_path))
     assert keep.indices.tolist() == [example for example in range(37) if example != last]
     page.run("localStorage.clear()")
+
+
+@pytest.mark.filterwarnings("always")
+def test_memorization_and_held_out_predictions_are_shown(browser: Browser, tmp_path: Path) -> None:
+    made = Report.of(EasinessRecord.load(write_held_out(tmp_path / "record", 0, 1, 2)))
+    page = opened(browser, made, tmp_path)
+    assert "of the examples are memorized" in page.run("document.querySelector('#memorized').textContent")
+    view(page, "memorized")
+    expected = (np.nan_to_num(made.columns["memorization"]) >= 0.5).nonzero()[0].tolist()
+    assert sorted(listed(page)) == expected
+    page.run("(e => { e.value = '4'; e.dispatchEvent(new Event('change')) })(document.querySelector('#go-to'))")
+    page.wait_for("window.report.current() === 4")
+    likely = made.columns["held_out_prediction"][4], made.columns["held_out_probability"][4]
+    assert f"Held out{likely[0]} ({likely[1]:.2f})" in page.run("document.querySelector('#inspector dl').textContent")
 
 
 def test_texts_stand_in_for_pictures(browser: Browser, record: EasinessRecord, tmp_path: Path) -> None:

@@ -160,3 +160,18 @@ def test_a_page_compares_as_many_runs_as_it_has_room_for(
     assert "has room to compare" not in Report.of(record).to_html()
     monkeypatch.setattr(report_module, "_MOST_STANDINGS", 2 * N)
     assert "has room to compare 2 of the 3 runs" in Report.of(record).to_html()
+
+
+def test_reading_pictures_leaves_the_random_generators_as_they_were(record: EasinessRecord) -> None:
+    class Augmented(Pictures):
+        def __init__(self) -> None:
+            self.generator = torch.Generator().manual_seed(0)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            return torch.rand(8, 8) + torch.rand(8, 8, generator=self.generator), 0
+
+    dataset = Augmented()
+    before = torch.get_rng_state(), dataset.generator.get_state()
+    Report.of(record, dataset=dataset).to_html()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.equal(dataset.generator.get_state(), before[1])

@@ -37,6 +37,8 @@ function factsOf(row) {
       columns.slow[row] ? "suspect, but predicted in the end: memorised, or slow to learn" : "suspect",
     ]);
   const more = [];
+  const unseen = labelOf("held_out_prediction", row);
+  if (unseen >= 0) more.push(["Held out", `${className(unseen)} (${fraction(columns.held_out_probability[row])})`]);
   if (columns.rank[row]) more.push(["Rank", `${whole(columns.rank[row])} of ${whole(facts.num_examples)}`]);
   if (has("runs_right")) more.push(["Right", `in ${columns.runs_right[row]} of ${facts.num_runs} runs`]);
   if (has("confidence"))
