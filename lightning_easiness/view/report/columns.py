@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.scores import SCORES, Scores
+from lightning_easiness.scores import SCORES, Scores, get_score
 
 if TYPE_CHECKING:
     from lightning_easiness.labels.table import LabelIssues
@@ -131,7 +131,11 @@ def issue_columns(issues: LabelIssues) -> Columns:
 
 
 def hardness_by_run(record: EasinessRecord, score: str, checkpoint: int) -> NDArray[np.float32]:
-    """Return for each run where an example stands in it, from 0 (easiest) to 1 (hardest), (R, N); NaN where unknown."""
+    """Return for each run where an example stands in it, from 0 (easiest) to 1 (hardest), (R, N); NaN where unknown.
+
+    By the score, or by the mean loss where the score compares the runs, so that a single run has none.
+    """
+    score = "mean_loss" if get_score(score).over == "both" else score
     rows = []
     for run in range(record.num_runs):
         with warnings.catch_warnings():

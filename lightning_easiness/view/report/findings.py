@@ -107,6 +107,11 @@ def curves_finding(chart: dict[str, Any] | None, name: str) -> Finding:
 
 def seeds_finding(agreement: Agreement | None, num_runs: int) -> Finding:
     """Say whether the seeds are enough."""
+    if agreement is None and num_runs > 1:
+        return {
+            "title": f"How well {num_runs} runs agree is not known",
+            "text": "No two groups of them trained on the same examples, or the score compares the runs itself.",
+        }
     if agreement is None:
         return {
             "title": "One run: the spread over seeds is not known",

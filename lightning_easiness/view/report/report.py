@@ -130,12 +130,7 @@ class Report:
         """
         get_score(score)
         _check_same_data(record, issues, dataset, dynamics)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            scores = record.score(score, checkpoint, seed=seed)
-            agreement = record.agreement(score, checkpoint, seed=seed) if record.has_agreement(score) else None
-        for warning in caught:
-            warn_user(str(warning.message))
+        scores, agreement, sentences = _scored(record, score, checkpoint, seed)
         names = _class_names(class_names, dataset, record)
         class_namer(names, scores.target)  # raises for too few
         moving = record if dynamics is None else dynamics
@@ -153,7 +148,7 @@ class Report:
             agreement=agreement,
             issues=issues,
             dataset=dataset,
-            notes=tuple(dict.fromkeys([*notes, *(str(warning.message) for warning in caught)])),
+            notes=tuple(dict.fromkeys([*notes, *sentences])),
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -274,6 +269,20 @@ def sample(found: Columns, scores: Scores, seed: int = 0) -> NDArray[np.int64]:
     order = np.concatenate([suspects[: _SAMPLE // 4], hardest, easiest[: len(easiest) // 2], drawn])
     _, first = np.unique(order, return_index=True)
     return np.sort(order[np.sort(first)[:_SAMPLE]])
+
+
+def _scored(
+    record: EasinessRecord, score: str, checkpoint: int, seed: int
+) -> tuple[Scores, Agreement | None, list[str]]:
+    """Compute the score and the agreement of the runs; return also what was warned of, and warn of it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        scores = record.score(score, checkpoint, seed=seed)
+        agreement = record.agreement(score, checkpoint, seed=seed) if record.has_agreement(score) else None
+    sentences = list(dict.fromkeys(str(warning.message) for warning in caught))
+    for sentence in sentences:
+        warn_user(sentence)
+    return scores, agreement, sentences
 
 
 def _columns(

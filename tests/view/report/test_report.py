@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from lightning_easiness import EasinessRecord, Hardest, LabelIssues, Report, find_label_issues
+from lightning_easiness.scores import SCORES
 from lightning_easiness.view.report import charts, findings
 from lightning_easiness.view.report import report as report_module
 from lightning_easiness.view.report.columns import score_columns
 from lightning_easiness.view.report.report import sample
 from tests.labels.test_find import N
 from tests.made_runs import NUM_EXAMPLES, make_scores, write_run
+from tests.record.test_held_out import write as write_held_out
 from tests.view.report.conftest import Pictures
 
 
@@ -175,3 +177,12 @@ def test_reading_pictures_leaves_the_random_generators_as_they_were(record: Easi
     Report.of(record, dataset=dataset).to_html()
     assert torch.equal(torch.get_rng_state(), before[0])
     assert torch.equal(dataset.generator.get_state(), before[1])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("score", [name for name, each in SCORES.items() if each.needs != ("count",)])
+def test_any_score_can_order_the_page(score: str, tmp_path: Path) -> None:
+    record = EasinessRecord.load(write_held_out(tmp_path, 0, 1, 2))
+    found = Report.of(record, score=score)
+    assert found.scores.name == score
+    assert "Seeds: what is chance?" in found.to_html()
