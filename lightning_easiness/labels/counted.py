@@ -85,7 +85,7 @@ class HeldOut(_Counted):
     Assumes of probabilities out of sample what `Contradicted` assumes of training, so that label errors cannot have
     been memorised. The count is at most that of confident learning (`functional.estimate_wrong_share`). Where training
     shows label errors, too, it is the geometric mean of both counts, as the first is rather too high and the second
-    rather too low. Needs runs of `repeat_fit(..., hold_out=...)`, or out-of-sample `probabilities`.
+    rather too low. Needs runs of `repeat_fit(..., hold_out=...)`; without them, `probabilities` must be out of sample.
     """
 
     name: ClassVar[str] = "held_out"
@@ -93,7 +93,9 @@ class HeldOut(_Counted):
 
     @override
     def decide(self, labels: LabelScores) -> Decision:
-        known = labels.probabilities if labels.probabilities_given else labels.held_out
+        known = labels.held_out
+        if known is None and labels.probabilities_given:
+            known = labels.probabilities
         if known is None:
             raise ValueError(
                 "rule=HeldOut() needs runs that held labels out, and there are none: train with repeat_fit(..., "
@@ -107,7 +109,7 @@ class HeldOut(_Counted):
 def _combine(held_out: Moment, training: Count, number: int) -> Count:
     """Combine the count of held-out runs, which is rather too high, with that of training, which is rather too low.
 
-    Their geometric mean. What training shows does not count where held-out runs rule it out, and the other way round.
+    Their geometric mean; that of one where the other shows nothing. What held-out runs rule out does not count.
     """
     found, most = held_out.found, min(float(held_out.found.share), held_out.confident)
     share = most if held_out.share >= most / 2 else held_out.share  # flag no more than can be told apart

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,13 +15,16 @@ _MOST_MOMENTS = 30  # of a training; more are thinned out, the later ones most
 _AS_CLEAR = 0.7  # of the most evidence: moments that count
 _NEARLY_AS_CLEAR = 0.3  # the same: moments that make the first one superfluous, and that the interval is of
 _LEARNT = 0.25  # contradicted labels, below which a model has just learnt
+_BETTER = 0.8  # of the labels that the most frequent class contradicts: a model that has learnt contradicts fewer
 _LEAST = 1e-6  # of a probability: smaller ones are noise of half precision
+_ABOUT_HALF = 0.45  # contradicted labels, from which it may be label errors that keep the model from learning
 _FALLEN = 0.4  # of the contradicted labels: those that become less probable in training; fewer where none is wrong
 _NO_MARGINS = (
     "as no margins are known: give a record, the folder of a training or scores of a margin, or take rule=Hardest(0.05)"
 )
 _NOT_LEARNT = (
-    "as the model contradicts about half of them or more: train longer, or look at the hardest with rule=Hardest(0.05)"
+    "as the model contradicts about half of them, or as many as the most frequent class would: train longer, or look "
+    "at the hardest with rule=Hardest(0.05)"
 )
 
 
@@ -32,6 +35,7 @@ class Moment:
     name: str  # "at checkpoint 3 of 20"
     found: functional.Contradiction
     confident: float = 1.0  # the share that is confidently of another class; 1 where no probability is known
+    most: float = 0.5  # contradicted labels, from which it cannot tell
 
     @property
     def evidence(self) -> float:
@@ -41,7 +45,7 @@ class Moment:
     @property
     def can_tell(self) -> bool:
         """Whether the model had learnt enough to tell."""
-        return not math.isnan(float(self.found.share))
+        return not math.isnan(float(self.found.share)) and float(self.found.contradicted) < self.most
 
     @property
     def likely(self) -> float:
@@ -115,9 +119,10 @@ def moments_of_training(labels: LabelScores) -> list[Moment]:
     record = labels.record
     if record is not None and "margin" in record.fields:
         last = record.num_checkpoints if labels.last is None else labels.last + 1
-        return [_of_checkpoint(record, checkpoint, last) for checkpoint in _spread_out(last)]
+        most = _most_contradicted(labels)
+        return [replace(_of_checkpoint(record, checkpoint, last), most=most) for checkpoint in _spread_out(last)]
     if labels.lead is not None:
-        return [Moment(name="over the training", found=_found(labels.lead, labels))]
+        return [Moment(name="over the training", found=_found(labels.lead, labels), most=_most_contradicted(labels))]
     return (
         [] if labels.probabilities is None else [of_probabilities(labels.probabilities, labels, "in `probabilities`")]
     )
@@ -133,12 +138,12 @@ def count_of_rejected(labels: LabelScores) -> Count | None:
     last = -1 if record is None else record.num_checkpoints - 1 if labels.last is None else labels.last
     if record is None or last < 2 or record.loss_name != "cross_entropy" or not {"loss", "margin"} <= {*record.fields}:
         return None
-    contradicted = _field(record, "margin", 2 * last // 3).nanmean(0) < 0
-    first, end = (_field(record, "loss", checkpoint).nanmean(0) for checkpoint in (0, last))
-    fallen = float((end > first)[contradicted].double().mean())
-    if not fallen >= _FALLEN:
-        return None
+    contradicted = _field(record, "margin", 2 * last // 3) < 0
+    first, end = (_field(record, "loss", checkpoint) for checkpoint in (0, last))
+    fallen = float((end > first)[contradicted].double().mean())  # in each run by itself
     moment = _of_checkpoint(record, last, last + 1)
+    if not fallen >= _FALLEN or float(moment.found.contradicted) < _ABOUT_HALF:
+        return None
     low, share = fallen * float(moment.found.contradicted), moment.confident
     return Count(share=share, low=min(low, share), high=max(low, share), rejected=fallen)
 
@@ -152,7 +157,16 @@ def of_probabilities(probabilities: Tensor, labels: LabelScores, name: str) -> M
     shares = functional.estimate_wrong_share(probabilities, labels.given.masked_fill(unknown, -1))
     given = labels.given[~unknown]
     confident = float(shares[given].mean()) if len(given) else 0.0
-    return Moment(name=name, found=_found(margin.masked_fill(unknown, torch.nan), labels), confident=confident)
+    found = _found(margin.masked_fill(unknown, torch.nan), labels)
+    return Moment(name=name, found=found, confident=confident, most=_most_contradicted(labels))
+
+
+def _most_contradicted(labels: LabelScores) -> float:
+    """Return the share of contradicted labels from which a model has not learnt enough to tell label errors."""
+    given = labels.given[labels.given >= 0]
+    if len(given) == 0:
+        return 0.5
+    return min(0.5, _BETTER * (1 - float(torch.bincount(given).max()) / len(given)))
 
 
 def _found(margin: Tensor, labels: LabelScores) -> functional.Contradiction:

@@ -145,6 +145,16 @@ def moment(name: str, evidence: float, share: float, contradicted: float = 0.1) 
     return Moment(name=name, found=functional.Contradiction(*numbers, posterior))
 
 
+def test_a_model_must_contradict_fewer_labels_than_the_most_frequent_class() -> None:
+    values = margins(0, 0, IS_WRONG)
+    for name, rare, number in (("balanced", 2, WRONG), ("skewed", 12, 0)):
+        target = (torch.arange(N) % rare == 0).long()
+        issues = find_label_issues(Scores(values, higher_is_easier=True, target=target, name="area_under_margin"))
+        assert len(issues.flagged) == pytest.approx(number, abs=0.2 * WRONG * (number > 0)), name
+        assert math.isnan(issues.estimated_share) == (number == 0)
+    assert "or as many as the most frequent class would: train longer" in issues.explanation
+
+
 def test_the_first_moment_does_not_count_where_a_later_one_shows_as_much() -> None:
     first = moment("first", 90.0, 0.2)
     assert count_by([first, moment("second", 30.0, 0.1), moment("third", 15.0, 0.04)], 100).share == pytest.approx(0.1)
