@@ -23,6 +23,7 @@ _MOST_LAYERS = 256
 _LOOKED_AT = 64  # examples at each end
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _NO_HYPERPARAMETERS = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")
+_NO_PLACES = re.compile("dir|root|path|folder")  # of data, which are compared themselves
 _NO_SETTINGS = ("params", "param_names", "initial_lr")  # of a group of parameters
 _NO_SCHEDULE = ("optimizer", "last_epoch", "verbose", "base_lrs")
 
@@ -63,7 +64,7 @@ def known_recipe(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
 
 def data_recipe(trainer: Trainer) -> dict[str, Any]:
     """Return the part of the recipe that is known when the train loader is made: batches, selection and data."""
-    return {**loader_recipe(trainer.train_dataloader), **_of_datamodule(getattr(trainer, "datamodule", None))}
+    return {**loader_recipe(trainer.train_dataloader), **datamodule_recipe(getattr(trainer, "datamodule", None))}
 
 
 def loader_recipe(loader: Any) -> dict[str, Any]:
@@ -78,8 +79,7 @@ _MAKE_PARTS = ("setup", "configure_model", "prepare_data", "configure_sharded_mo
 
 
 def _of_module(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    hyperparameters = {name: value for name, value in dict(module.hparams).items() if _is_hyperparameter(name)}
-    of_module = {"module": class_name(module), "hyperparameters": plain(hyperparameters)}
+    of_module = {"module": class_name(module), "hyperparameters": _of_hparams(module)}
     if any(is_named(trainer.strategy, name) for name in ("FSDPStrategy", "DeepSpeedStrategy")):
         return of_module  # whose parameters are pieces, by the number of processes
     layers = {name.replace("_orig_mod.", ""): text for name, text in _layers(module)}
@@ -185,13 +185,23 @@ def _first_examples(dataset: Any) -> list[str] | None:
     return [array_digest(held[index]) for held in dataset.tensors] if type(dataset) is TensorDataset else None
 
 
-def _of_datamodule(datamodule: Any) -> dict[str, Any]:
-    """Return what an EasinessDataModule trains on; its class is above this room."""
+def datamodule_recipe(datamodule: Any) -> dict[str, Any]:
+    """Return the part of the recipe that is known of a datamodule, None for a loader alone.
+
+    It is the hyperparameters of the user's, and what an EasinessDataModule trains on; its class is above this room.
+    """
     if not is_named(datamodule, "EasinessDataModule"):
-        return {"selection": None, "hold_out": None}
+        return {"data_hyperparameters": _of_hparams(datamodule, _NO_PLACES), "selection": None, "hold_out": None}
     selection = datamodule.selection
     of_selection = None if selection is None else {"class": class_name(selection), **_arguments(selection)}
-    return {"selection": of_selection, "hold_out": plain(vars(datamodule).get("hold_out"))}
+    inner = datamodule_recipe(datamodule.datamodule)
+    return {**inner, "selection": of_selection, "hold_out": plain(vars(datamodule).get("hold_out"))}
+
+
+def _of_hparams(owner: Any, left_out: re.Pattern[str] | None = None) -> dict[str, Any]:
+    """Return the hyperparameters that a module or datamodule saved, without what says how and where they are read."""
+    held = {name: value for name, value in dict(getattr(owner, "hparams", {})).items() if _is_hyperparameter(name)}
+    return {name: plain(value) for name, value in held.items() if left_out is None or not left_out.search(name.lower())}
 
 
 def _arguments(selection: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def check_factories(owner: str, make_trainer: object, make_module: object) -> No
 
 def make_data(datamodule: Any) -> Any:
     """Return the data of one run: what a function makes, or the datamodule or loader itself."""
-    data = datamodule() if _is_function(datamodule) else datamodule
+    data = datamodule() if is_function(datamodule) else datamodule
     if data is None or isinstance(data, Dataset):
         way_out = ": write DataLoader(dataset, batch_size=..., shuffle=True)" if data is not None else ""
         raise TypeError(
@@ -61,7 +61,7 @@ def make_data(datamodule: Any) -> Any:
 
 def with_selection(datamodule: Any, selection: Selection | None) -> Any:
     """Return data for `repeat_fit`, restricted to a selection; raise a TypeError for data of another type."""
-    if _is_function(datamodule):
+    if is_function(datamodule):
         return lambda: EasinessDataModule(datamodule(), selection)
     return EasinessDataModule(datamodule, selection)
 
@@ -82,7 +82,8 @@ def holding_out(data: Any, name: float | str, part: Callable[[int], Tensor]) -> 
         held.set_held_out(None, None)
 
 
-def _is_function(datamodule: Any) -> bool:
+def is_function(datamodule: Any) -> bool:
+    """Return whether the data are made by a function, for each run."""
     return callable(datamodule) and not is_named(datamodule, "LightningDataModule")
 
 

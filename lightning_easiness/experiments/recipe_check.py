@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.callbacks.recipe import known_recipe, loader_recipe
-from lightning_easiness.experiments._factories import agreed, make
+from lightning_easiness.callbacks.recipe import datamodule_recipe, known_recipe, loader_recipe
+from lightning_easiness.experiments._factories import agreed, is_function, make
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.recipes import begun_runs, differences, named, other_recipe
@@ -61,10 +61,18 @@ def check_recipe(
         raise ValueError(refusal)
 
 
-def _loader(datamodule: Any) -> DataLoader[Any] | None:
-    """Return the train loader that was given, perhaps within a datamodule of this package; None for other data."""
-    held = vars(datamodule.datamodule).get("_train") if isinstance(datamodule, EasinessDataModule) else datamodule
-    return held if isinstance(held, DataLoader) and hasattr(held.dataset, "__len__") else None
+def _of_data(datamodule: Any) -> dict[str, Any]:
+    """Return what is known of the recipe by the data, which a function would have to make first.
+
+    What is held out is compared by `check_held_out`.
+    """
+    if is_function(datamodule):
+        return {}
+    known = datamodule_recipe(datamodule)
+    del known["hold_out"]
+    loader = vars(datamodule.datamodule).get("_train") if isinstance(datamodule, EasinessDataModule) else datamodule
+    is_indexed = isinstance(loader, DataLoader) and hasattr(loader.dataset, "__len__")
+    return {**known, **loader_recipe(loader)} if is_indexed else known
 
 
 def claim_recipe(
@@ -104,7 +112,6 @@ def _known(
     Else the first run to be trained says what fails.
     """
     seed_everything(seed, workers=True, verbose=False)
-    loader = _loader(datamodule)
     try:
         known = known_recipe(make(make_trainer, seed=seed), make(make_module, seed=seed))
     except Exception as error:
@@ -114,4 +121,4 @@ def _known(
                 f" make_module raised {type(error).__name__}: {error}"
             )
         return {}
-    return known if loader is None else {**known, **loader_recipe(loader)}
+    return {**known, **_of_data(datamodule)}

@@ -88,7 +88,10 @@ class Task:
             for name, values in settled.items():
                 if name == "correct" or values.is_floating_point():
                     settled[name] = values.masked_fill(unlabelled, False if name == "correct" else torch.nan)
-        return settled, None if target is None else target.clamp(min=UNKNOWN_TARGET), unlabelled
+        if target is not None:
+            target = target.clamp(min=UNKNOWN_TARGET)
+            target = target if unlabelled is None else target.masked_fill(unlabelled, UNKNOWN_TARGET)
+        return settled, target, unlabelled
 
     def _unlabelled(self, fields: Mapping[str, Tensor], target: Tensor | None) -> Tensor | None:
         found = fields[UNLABELLED] > 0 if UNLABELLED in fields else None

@@ -7,6 +7,7 @@ versions and no devices, so that a run may go on elsewhere.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ Recipe = Mapping[str, Any]
 
 LENGTH = ("max_epochs", "max_steps")
 _SEEDS = ("seed", "random_seed", "random_state")
-_HYPERPARAMETERS = "hyperparameters"
+_HYPERPARAMETERS, _OF_DATAMODULE = "hyperparameters", "data_hyperparameters"
 _OF_DATA = {
     "source_index": "another part of their source",
     "listed_targets": "other targets",
@@ -53,8 +54,8 @@ def differences(
 ) -> list[Difference]:
     """Return where two recipes differ, in the order of the second.
 
-    The seed of a run among the hyperparameters is no difference; `seeds` are those of the two runs. With `partial`,
-    what the second recipe does not hold is not compared.
+    The seed of a run among the hyperparameters is no difference, nor is it in the text of one, as "net-3"; `seeds` are
+    those of the two runs. With `partial`, what the second recipe does not hold is not compared.
 
     Example:
         >>> then = {"optimizers": [{"class": "SGD", "lr": 0.1}], "max_epochs": 5}
@@ -163,7 +164,15 @@ def _is_seed(path: Sequence[str]) -> bool:
 
 
 def _are_own_seeds(path: Sequence[str], then: Any, now: Any, seeds: tuple[int | None, int | None]) -> bool:
-    return "seed" in path[-1].lower() and None not in seeds and (then, now) == seeds
+    if None in seeds:
+        return False
+    if isinstance(then, str) and isinstance(now, str):  # a name, or a folder, with the number of the run in it
+        return path[0] in (_HYPERPARAMETERS, _OF_DATAMODULE) and _without(then, seeds[0]) == _without(now, seeds[1])
+    return "seed" in path[-1].lower() and (then, now) == seeds
+
+
+def _without(text: str, seed: int | None) -> str:
+    return re.sub(rf"(?<!\d){seed}(?!\d)", "", text)
 
 
 def _is_unknown(path: Sequence[str], then: Any, now: Any) -> bool:

@@ -70,7 +70,8 @@ class EasinessRecord(RecordedArrays):
 
         Truncated and foreign files are left out, with a warning. The record has the checkpoints shared by all complete
         runs (by all runs if none is complete); an incomplete run that lacks one of these is left out, with a warning.
-        The other checkpoints still count in trajectory scores: see `score`.
+        The other checkpoints still count in trajectory scores: see `score`. Checkpoints are shared that are at the same
+        step, or, where a selection or held-out examples give the runs epochs of different lengths, in the same epoch.
 
         Args:
             path: The `dirpath` of EasinessCallback, or the folder of one run in it.
@@ -173,7 +174,10 @@ class EasinessRecord(RecordedArrays):
 
     @property
     def steps(self) -> Tensor:
-        """Optimizer steps before each checkpoint, int64 `(C,)`, ascending."""
+        """Optimizer steps before each checkpoint in the first run, int64 `(C,)`, ascending.
+
+        Other runs have the same, unless they train on different numbers of examples: see `load`.
+        """
         return torch.tensor([file.step for file in self._runs[0].checkpoints])
 
     @property

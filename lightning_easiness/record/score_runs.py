@@ -179,7 +179,9 @@ def _files(
         return [[run.checkpoints[checkpoint]] for run in runs], []
     needed = set(definition.needs)  # checkpoints that are not shared may lack some of them
     found = [[file for file in run.trajectory(first, checkpoint) if needed <= set(file.fields)] for run in runs]
-    if len({tuple(file.step for file in files) for files in found}) == 1:
+    are_shared = all(set(files) <= set(run.checkpoints) for files, run in zip(found, runs, strict=True))
+    moments = {tuple(file.epoch if are_shared else file.step for file in files) for files in found}
+    if len(moments) == 1:
         return found, []
     low, *_, high = sorted(len(files) for files in found)
     lengths = f"{low}" if low == high else f"{low} to {high}"

@@ -61,6 +61,16 @@ class RecordedSeries:
         return {checkpoint.step for checkpoint in self.own}
 
     @property
+    def by_epoch(self) -> dict[int, ArrayFile]:
+        """Its last checkpoint in each epoch."""
+        return {file.epoch: file for file in self.own}
+
+    @property
+    def has_own_length(self) -> bool:
+        """Whether it trained on a part of the examples, so that its epochs may differ in length from another run's."""
+        return any(self.info.recipe.get(name) is not None for name in ("selection", "hold_out"))
+
+    @property
     def loss(self) -> str:
         """Name of the loss."""
         return self.own[0].loss
@@ -213,12 +223,17 @@ def _tried(problems: list[str], read: Callable[..., T], *arguments: object) -> T
 def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[str]]:
     """Restrict runs to the checkpoints that they share; the others remain available for trajectory scores.
 
-    These are the checkpoints shared by all complete runs, or by all runs if none is complete; an incomplete run that
-    lacks one is left out. Earlier restrictions are undone. Also returns a sentence for each part left out.
+    These are the checkpoints at the steps shared by all complete runs, or by all runs if none is complete; an
+    incomplete run that lacks one is left out. Runs of a selection, or that hold out examples, may make different
+    numbers of steps in an epoch: they share the last checkpoints of their epochs, if those are more. Earlier
+    restrictions are undone. Also returns a sentence for each part left out.
     """
     check_same_data(runs)
     decisive = [run for run in runs if run.info.complete] or runs
     shared = set.intersection(*(run.own_steps for run in decisive))
+    epochs = set.intersection(*(set(run.by_epoch) for run in decisive))
+    if len(epochs) > len(shared) and all(run.has_own_length for run in runs):
+        return _stacked_by_epoch(runs, epochs)
     if not shared:
         extents = "; ".join(f"'{run.name}' holds {_listed(run.own_steps)}" for run in decisive)
         raise ValueError(
@@ -239,6 +254,18 @@ def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[st
     if partial:
         problems.append(f"checkpoints that some runs lack: {_listed(partial)}.")
     return kept, problems
+
+
+def _stacked_by_epoch(runs: Sequence[RecordedSeries], epochs: set[int]) -> tuple[list[RecordedSeries], list[str]]:
+    having = [run for run in runs if epochs <= set(run.by_epoch)]
+    left_out = [
+        f"Run '{run.name}' is not complete and lacks some of the {len(epochs)} epochs that all complete runs share:"
+        " train it to its end, or load it alone."
+        for run in runs
+        if run not in having
+    ]
+    kept = [replace(run, checkpoints=tuple(run.by_epoch[epoch] for epoch in sorted(epochs))) for run in having]
+    return kept, left_out
 
 
 def merged_identity(runs: Sequence[RecordedSeries]) -> DataIdentity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, repeat_fit
+from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, Keep, repeat_fit
 from lightning_easiness.experiments.held_out import HoldOut
 from tests.made_runs import whole
 from tests.repeated_runs import Data, fast_collection, never  # noqa: F401
@@ -30,6 +31,14 @@ class Notes(Net):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         self.seen.append(batch[0])
         return super().training_step(batch, batch_idx)
+
+
+class Plain(Net):
+    """Takes a single example, as batch norm does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Linear(8, 4))
 
 
 def data() -> DataLoader:
@@ -80,6 +89,46 @@ def test_a_run_trains_on_all_but_what_it_holds_out(tmp_path: Path) -> None:
 def test_an_epoch_has_the_batches_of_the_smaller_set(tmp_path: Path) -> None:
     record = repeat(tmp_path, 0.4, seeds=(0,), make_trainer=observed(every_n_epochs=1))
     assert record.steps.tolist() == [4, 8], "32 examples in batches of 8, where all 53 are 7 batches"
+
+
+def of_size(size: int, **options: Any) -> Any:
+    return lambda: loader(Points(size), **options)
+
+
+UNEVEN = {
+    "drop_last": (of_size(49, drop_last=True, batch_size=11), "folds", 3),
+    "single examples": (of_size(25, batch_size=1), "folds", 2),
+    "a selection": (lambda: EasinessDataModule(loader(batch_size=4), Keep(torch.arange(0, SIZE, 2))), 0.25, 4),
+    "a weighted sampler": (
+        lambda: loader(shuffle=False, sampler=WeightedRandomSampler(torch.linspace(0.1, 2, SIZE), SIZE)),
+        0.2,
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "hold_out", "seeds"), UNEVEN.values(), ids=UNEVEN)
+def test_runs_whose_epochs_differ_in_length_share_their_epochs(
+    tmp_path: Path, made: Any, hold_out: Any, seeds: int
+) -> None:
+    record = repeat(
+        tmp_path,
+        hold_out,
+        range(seeds),
+        datamodule=made,
+        make_module=Plain,
+        make_trainer=observed(every_n_epochs=1),
+    )
+    assert record.num_runs == seeds
+    assert record.epochs.tolist() == [0, 1]
+    steps = {EasinessRecord.load(tmp_path, runs=run).steps[-1].item() for run in record.runs}
+    assert len(steps) > 1, "else nothing was shown"
+    last = [EasinessRecord.load(tmp_path, runs=run).field("loss", -1) for run in record.runs]
+    assert torch.equal(record.field("loss", -1), torch.cat(last))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        record.score("forgetting_events")
+    assert not any("different steps" in str(warning.message) for warning in caught)
 
 
 @pytest.mark.parametrize(("hold_out", "times"), [(0.4, 2), ("folds", 1)])

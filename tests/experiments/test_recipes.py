@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from lightning_easiness import EasinessRecord, repeat_fit
+from lightning_easiness import Ablation, EasinessDataModule, EasinessRecord, Scores, repeat_fit
 from lightning_easiness.record.layout import RUN_FILE, is_complete, read_run
 from tests.made_runs import whole
 from tests.repeated_runs import never
@@ -167,6 +167,36 @@ def test_another_loader_is_refused_where_all_runs_are_complete(tmp_path: Path, n
         repeat(tmp_path, data=now)
 
 
+def test_another_selection_is_refused_where_all_runs_are_complete(tmp_path: Path) -> None:
+    def selected(ratio: float) -> Any:
+        scores = Scores(torch.arange(300.0), higher_is_easier=False)
+        return EasinessDataModule(tensors(), Ablation(scores, ratio, "easy"))
+
+    repeat(tmp_path, data=selected(0.3))
+    assert repeat(tmp_path, data=selected(0.3)).num_runs == 2
+    with pytest.raises(ValueError, match=re.escape("(selection.ratio: 0.3 then, 0.5 now)")):
+        repeat(tmp_path, data=selected(0.5))
+    with pytest.raises(ValueError, match=r"selection: lightning_easiness\.select\.static\.Ablation then, none now"):
+        repeat(tmp_path, data=tensors())
+
+
+class Augmented(LightningDataModule):
+    def __init__(self, augment: bool = False, data_dir: str = "here", num_workers: int = 0) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+    def train_dataloader(self) -> DataLoader:
+        return tensors()
+
+
+def test_hyperparameters_of_the_data_are_compared_but_not_where_and_how_they_are_read(tmp_path: Path) -> None:
+    repeat(tmp_path, data=Augmented())
+    assert repeat(tmp_path, data=Augmented(data_dir="there", num_workers=3)).num_runs == 2
+    for data in (Augmented(augment=True), EasinessDataModule(Augmented(augment=True), None)):
+        with pytest.raises(ValueError, match=re.escape("(data_hyperparameters.augment: false then, true now)")):
+            repeat(tmp_path, data=data)
+
+
 # ------------------------------------------------------------------ within a call, and of runs that were stopped
 
 
@@ -174,6 +204,20 @@ def test_a_seed_is_no_part_of_the_recipe(tmp_path: Path) -> None:
     for _ in range(2):
         assert repeat(tmp_path, lambda seed: Seeded(seed), (3, 4, 5)).num_runs == 3
     assert EasinessRecord.load(tmp_path).recipes[0]["hyperparameters"] == {"seed": 3, "width": 3}
+
+
+class Named(Net):
+    def __init__(self, name: str, folder: str) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def test_a_name_that_holds_the_seed_is_no_part_of_the_recipe(tmp_path: Path) -> None:
+    for _ in range(2):
+        make = lambda seed: Named(f"net-{seed}", folder=str(tmp_path / f"seed{seed}-logs"))  # noqa: E731
+        assert repeat(tmp_path / "runs", make, (3, 10)).num_runs == 2
+    with pytest.raises(ValueError, match=r"hyperparameters\.name: net-10 then, net-30 now"):
+        repeat(tmp_path / "runs", lambda: Named("net-30", folder="seed3-logs"), (3,))
 
 
 def test_two_seeds_of_different_recipes_are_refused_before_the_second_trains(tmp_path: Path) -> None:

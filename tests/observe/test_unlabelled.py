@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, SampleEasinessTraining
@@ -28,6 +28,7 @@ from tests.observe.test_inputs import (
     MANY,
     POINTS,
     POSITIVE,
+    Holds,
     K,
     N,
     Rows,
@@ -100,6 +101,19 @@ def test_resumed_equals_never_stopped(probe: Any, target: Tensor, module: Any, t
     for path in removed:
         path.unlink()
     assert_identical(run(tmp_path / "kept" / "epoch=0.ckpt"), never)
+
+
+@pytest.mark.parametrize("ignored", [255, 0, -1])
+@pytest.mark.parametrize("series", ["train-probe", "train-online"])
+def test_an_example_without_a_label_has_no_target_whatever_stands_for_none(
+    ignored: int, series: str, tmp_path: Path
+) -> None:
+    target = IGNORED.masked_fill(IGNORED < 0, ignored)
+    fit = trainer(callbacks=[EasinessCallback(tmp_path / "record")], max_epochs=1)
+    fit.fit(Holds(nn.CrossEntropyLoss(ignore_index=ignored)), of(Rows(POINTS, target)))
+    record = EasinessRecord.load(tmp_path / "record", series)
+    assert record.target.tolist() == target.masked_fill(target == ignored, -1).tolist()
+    assert torch.equal(record.loss[0, -1].isnan(), target == ignored)
 
 
 def test_a_task_is_restored_as_it_was() -> None:
