@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lightning_easiness.select.static import Ablation, Keep, Relabel
     from lightning_easiness.view.figures import draw_comparison, draw_curves, draw_data_map, draw_histogram
     from lightning_easiness.view.grids import averages_grid, image_grid, scores_grid, write_tensorboard
+    from lightning_easiness.view.image_grid import ImageGrid
     from lightning_easiness.view.images import NoImageError, save_image
     from lightning_easiness.view.report.report import Report
 
@@ -61,6 +62,7 @@ _HOMES = {  # module -> the names that it has
     "select.static": ("Ablation", "Keep", "Relabel"),
     "view.figures": ("draw_comparison", "draw_curves", "draw_data_map", "draw_histogram"),
     "view.grids": ("averages_grid", "image_grid", "scores_grid", "write_tensorboard"),
+    "view.image_grid": ("ImageGrid",),
     "view.images": ("NoImageError", "save_image"),
     "view.report.report": ("Report",),
 }
@@ -77,6 +79,7 @@ __all__ = [
     "Gap",
     "Hardest",
     "HeldOut",
+    "ImageGrid",
     "Keep",
     "LabelIssues",
     "MatchingRate",

@@ -151,6 +151,24 @@ def test_quickstart(tmp_path: Path) -> None:
     assert {"hardest.png", "averages.png", "tensorboard"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_the_notebook_runs_and_shows_tables_and_images() -> None:
+    pytest.importorskip("sklearn")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells), "stored without outputs"
+    nbclient.NotebookClient(notebook, timeout=280, kernel_name="python3").execute()
+    outputs = [output for cell in cells for output in cell.outputs]
+    kinds = [set(output.data) - {"text/plain"} for output in outputs if output.output_type == "execute_result"]
+    table, image = {"text/html"}, {"image/png"}
+    assert kinds == [table, table, table, image, image, table, image]
+    printed = next(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
+    flagged, found = (int(part.split()[0]) for part in printed.split("; "))
+    assert found > 20, "of 30 labels that were made wrong"
+    assert found > flagged / 2
+
+
 @pytest.mark.slow
 def test_label_cut(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")

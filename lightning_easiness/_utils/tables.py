@@ -1,8 +1,9 @@
-"""Columns as pandas tables, CSV, Parquet and text. pandas and pyarrow are loaded when they are needed."""
+"""Columns as pandas tables, CSV, Parquet, text and HTML. pandas and pyarrow are loaded when they are needed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Columns = Mapping[str, NDArray[Any]]  # name -> (n,); what is masked, and NaN, is not known
+
+_MOST_ROWS, _AT_ENDS = 20, 5  # of a table in a notebook; of a longer one so many at each end
 
 
 class Table:
@@ -103,6 +106,39 @@ def to_text(columns: Mapping[str, Iterable[Any]]) -> str:
     widths = [max(map(len, column)) for column in texts]
     rows = zip(*texts, strict=True)
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def ends(count: int) -> list[int]:
+    """Return the rows that a notebook shows of so many: all of a few, else the first and the last.
+
+    Example:
+        >>> ends(3), ends(1000)
+        ([0, 1, 2], [0, 1, 2, 3, 4, 995, 996, 997, 998, 999])
+    """
+    return list(range(count)) if count <= _MOST_ROWS else [*range(_AT_ENDS), *range(count - _AT_ENDS, count)]
+
+
+def to_html(title: str, columns: Mapping[str, Iterable[Any]], count: int) -> str:
+    """Write a table for a notebook, in its own colours, light or dark; all text is escaped.
+
+    The columns hold the rows `ends(count)` of `count` rows; a line says how many are between.
+
+    Example:
+        >>> "<b>dog</b>" in to_html("One", {"name": ["<b>dog</b>"]}, 1)
+        False
+    """
+    rows = [_html_row("td", map(_to_cell, row)) for row in zip(*columns.values(), strict=True)]
+    if count > len(rows):
+        between = f"… {count - len(rows):,} more …"
+        rows.insert(len(rows) // 2, f'<tr><td colspan="{len(columns)}" style="text-align:center">{between}</td></tr>')
+    head = _html_row("th", columns)
+    # the class is that of pandas' tables, for which every notebook has a style
+    table = f'<table class="dataframe"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<div><p style="margin:0 0 0.4em">{escape(title)}</p>{table}</div>'
+
+
+def _html_row(tag: str, cells: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
 
 
 def _to_cell(value: Any) -> str:

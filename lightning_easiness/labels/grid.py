@@ -7,7 +7,6 @@ from collections.abc import Sequence, Sized
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.class_names import class_names as dataset_names
@@ -15,6 +14,7 @@ from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.subset import known_target
 from lightning_easiness.labels.table import LabelIssues
 from lightning_easiness.view.grids import check_at_least_one, check_dataset, histogram, image_grid
+from lightning_easiness.view.image_grid import ImageGrid
 from lightning_easiness.view.words import ClassNamer, class_namer, in_digits, spoken
 
 
@@ -26,7 +26,7 @@ def suspects_grid(
     *,
     given: int | None = None,
     thumbnail: int = 112,
-) -> Tensor:
+) -> ImageGrid:
     """Draw the most suspicious examples with the label that they have, what is predicted and what is suggested.
 
     Args:
@@ -38,7 +38,7 @@ def suspects_grid(
         thumbnail: As in `image_grid`.
 
     Returns:
-        uint8 (3, H, W).
+        uint8 (3, H, W), which a notebook shows as an image.
 
     Raises:
         ValueError: The data set has another length than the one that was observed, there are too few class names, or no

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_easiness._utils.tables import Table, masked, names_for_labels, to_pandas, to_text, with_names
+from lightning_easiness._utils.tables import (
+    Table,
+    ends,
+    masked,
+    names_for_labels,
+    to_html,
+    to_pandas,
+    to_text,
+    with_names,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,6 +120,11 @@ class LabelIssues(Table):
         shown = self.head(_SHOWN)
         text = to_text({name: values.tolist() for name, values in names_for_labels(shown._columns()).items()})
         return text + (f"\n... and {len(self) - _SHOWN} more" if len(self) > _SHOWN else "")
+
+    def _repr_html_(self) -> str:
+        columns = names_for_labels(self._columns())
+        rows = ends(len(self))
+        return to_html(repr(self), {name: values[rows].tolist() for name, values in columns.items()}, len(self))
 
     @property
     def flagged(self) -> Tensor:

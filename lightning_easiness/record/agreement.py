@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_easiness import functional
+from lightning_easiness._utils.tables import to_html
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,24 @@ class Agreement:
     extrapolated: dict[int, float]  # expected between larger groups, by number of runs
     num_splits: int = 20  # random splits into halves to average over
 
-    def __str__(self) -> str:
+    def _rows(self) -> list[tuple[int, float, str]]:
+        """Return a number of runs, its agreement, and where that is from, by row."""
         expected = {self.num_runs: self.full_agreement, **self.extrapolated}
         rows = [(self.num_runs // 2, self.half_agreement, f"measured, mean of {self.num_splits} splits")]
         rows += [(num_runs, agreement, "expected") for num_runs, agreement in sorted(expected.items())]
-        lines = [f"{num_runs:>6}  {agreement:>9.3f}  {source}" for num_runs, agreement, source in rows]
-        title = f"Agreement of {self.name} with the same number of other runs (Spearman)"
-        return "\n".join([title, "  runs  agreement", *lines])
+        return rows
+
+    def _title(self) -> str:
+        return f"Agreement of {self.name} with the same number of other runs (Spearman)"
+
+    def __str__(self) -> str:
+        lines = [f"{num_runs:>6}  {agreement:>9.3f}  {source}" for num_runs, agreement, source in self._rows()]
+        return "\n".join([self._title(), "  runs  agreement", *lines])
+
+    def _repr_html_(self) -> str:
+        rows = [(str(num_runs), f"{agreement:.3f}", source) for num_runs, agreement, source in self._rows()]
+        columns = dict(zip(("runs", "agreement", ""), zip(*rows, strict=True), strict=True))
+        return to_html(self._title(), columns, len(rows))
 
 
 def measure_agreement(

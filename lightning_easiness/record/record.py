@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness._utils.spelling import did_you_mean
+from lightning_easiness._utils.tables import ends, to_html
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.record.agreement import Agreement, measure_agreement
 from lightning_easiness.record.arrays import RecordedArrays
@@ -161,6 +162,19 @@ class EasinessRecord(RecordedArrays):
             f"{_plural(self.num_checkpoints, 'checkpoint')}, {self.num_examples} examples{classes}; "
             f"{', '.join(self.fields)})"
         )
+
+    def _repr_html_(self) -> str:
+        rows = ends(self.num_runs)
+        shown = [self._runs[row] for row in rows]
+        columns: dict[str, list[Any]] = {
+            "run": [run.name for run in shown],
+            "seed": [run.info.seed for run in shown],
+            "complete": [run.info.complete for run in shown],
+            "checkpoints": [len(run.own) for run in shown],
+            "last epoch": [run.own[-1].epoch for run in shown],
+            "last step": [run.own[-1].step for run in shown],
+        }
+        return to_html(repr(self), columns, self.num_runs)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

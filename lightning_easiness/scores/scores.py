@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
-from lightning_easiness._utils.tables import Table, masked, to_pandas, with_names
+from lightning_easiness._utils.tables import Table, ends, masked, names_for_labels, to_html, to_pandas, with_names
 from lightning_easiness.data.class_names import check_class_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import _checks as check
@@ -185,6 +186,13 @@ class Scores(Table):
 
         The table's `attrs` hold the score's name, direction, runs and checkpoint, and the fingerprint of the data.
         """
+        table = to_pandas(self._columns(), index="example")
+        about = ("name", "higher_is_easier", "num_runs", "step", "epoch", "fingerprint")
+        table.attrs = {attribute: getattr(self, attribute) for attribute in about}
+        return table
+
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        """Return the columns of the table, with the names of labels where they are known."""
         ranks = self.ranks.numpy()
         columns = {
             "example": np.arange(len(self)),
@@ -197,7 +205,11 @@ class Scores(Table):
         columns["rank"] = np.ma.masked_array(ranks, mask=ranks == 0)
         if self.source_index is not None:
             columns["source_index"] = self.source_index.numpy()
-        table = to_pandas(with_names(columns, self.class_names, "target", "predicted"), index="example")
-        about = ("name", "higher_is_easier", "num_runs", "step", "epoch", "fingerprint")
-        table.attrs = {attribute: getattr(self, attribute) for attribute in about}
-        return table
+        return with_names(columns, self.class_names, "target", "predicted")
+
+    def _repr_html_(self) -> str:
+        columns = names_for_labels(self._columns())
+        hardest_first = self.hardest(1.0).numpy()
+        rows = hardest_first[ends(len(hardest_first))]
+        shown = {name: values[rows].tolist() for name, values in columns.items()}
+        return to_html(f"{self!r}, hardest first", shown, len(hardest_first))

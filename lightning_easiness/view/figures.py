@@ -37,7 +37,7 @@ def draw_histogram(scores: Scores, path: str | os.PathLike[str] | None = None, *
         fraction: Fraction of the examples to colour at each end, in (0, 1].
 
     Returns:
-        A matplotlib Figure.
+        A matplotlib Figure, which a notebook shows.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -94,7 +94,7 @@ def draw_curves(
         checkpoint: The last one that is drawn, negative from the end.
 
     Returns:
-        A matplotlib Figure.
+        A matplotlib Figure, which a notebook shows.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -156,7 +156,7 @@ def draw_data_map(
         seed: Seed of the draw of 20,000 examples, where there are more.
 
     Returns:
-        A matplotlib Figure.
+        A matplotlib Figure, which a notebook shows.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -210,7 +210,7 @@ def draw_comparison(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]
         path: Where the figure is saved, in the format of its suffix; None to not save it.
 
     Returns:
-        A matplotlib Figure.
+        A matplotlib Figure, which a notebook shows.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -256,10 +256,10 @@ def scores_up_to(record: EasinessRecord, name: str, checkpoint: int) -> list[Sco
 def _empty_figure(owner: str, width: float = 7) -> tuple[Any, Any]:
     """Make a Figure of this width in inches and its only axes; name `owner` where matplotlib is not installed."""
     try:
-        figures = import_module("matplotlib.figure")  # without pyplot, which keeps figures and picks a window system
+        import_module("matplotlib.figure")  # without pyplot, which keeps figures and picks a window system
     except ImportError as error:
         raise ImportError(f"{owner} needs matplotlib: install it with pip install matplotlib.") from error
-    figure = figures.Figure(figsize=(width, 4.5), layout="constrained")
+    figure = import_module("lightning_easiness.view.canvas").Figure(figsize=(width, 4.5), layout="constrained")
     return figure, figure.add_subplot()
 
 

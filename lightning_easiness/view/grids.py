@@ -18,6 +18,7 @@ from lightning_easiness.data.class_names import class_names as dataset_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import fraction_to_count
 from lightning_easiness.scores import SCORES, Scores
+from lightning_easiness.view.image_grid import ImageGrid
 from lightning_easiness.view.images import NoImageError, average, item_image, to_displayable, to_one_scale
 from lightning_easiness.view.layout import Cell, Grid
 from lightning_easiness.view.words import ClassNamer, class_namer, count_of, in_digits, spoken
@@ -34,7 +35,7 @@ def image_grid(
     columns: int | None = None,
     title: str | None = None,
     thumbnail: int = 112,
-) -> Tensor:
+) -> ImageGrid:
     """Draw examples of a data set on one grid.
 
     Args:
@@ -49,7 +50,7 @@ def image_grid(
             factor without smoothing, large ones are reduced with antialiasing.
 
     Returns:
-        uint8 (3, H, W). An example without an image leaves a blank box.
+        uint8 (3, H, W), which a notebook shows as an image. An example without an image leaves a blank box.
 
     Raises:
         ValueError: `indices` is empty, or `captions` has another length.
@@ -86,7 +87,7 @@ def scores_grid(
     *,
     classes: Sequence[int] | None = None,
     thumbnail: int = 112,
-) -> Tensor:
+) -> ImageGrid:
     """Draw the hardest or the easiest examples, as Figure 1 of the 2019 easiness paper.
 
     Below each image stand its index, label, predicted label and score.
@@ -102,7 +103,7 @@ def scores_grid(
         thumbnail: As in `image_grid`.
 
     Returns:
-        uint8 (3, H, W).
+        uint8 (3, H, W), which a notebook shows as an image.
 
     Raises:
         ValueError: The scores are of another data set, there are too few class names, or no example is left to show.
@@ -144,7 +145,7 @@ def averages_grid(
     max_images: int = 500,
     seed: int = 0,
     thumbnail: int = 112,
-) -> Tensor:
+) -> ImageGrid:
     """Draw averages of easy, random and hard examples, one row per class, as Figure 2 of the 2019 easiness paper.
 
     The more diverse the images, the more uniform their average. All averages of the grid have the same scale, so that
@@ -161,7 +162,7 @@ def averages_grid(
         thumbnail: As in `image_grid`.
 
     Returns:
-        uint8 (3, H, W).
+        uint8 (3, H, W), which a notebook shows as an image.
 
     Raises:
         ValueError: `fraction` is outside (0, 1], the scores are of another data set, there are too few class names, or
@@ -266,8 +267,8 @@ def write_tensorboard(
 
 def _all_grids(
     scores: Scores, dataset: Any, class_names: Sequence[str] | None, num_images: int, fraction: float
-) -> dict[str, Tensor]:
-    grids: dict[str, Tensor] = {}
+) -> dict[str, ImageGrid]:
+    grids: dict[str, ImageGrid] = {}
     which: Literal["hard", "easy"]
     for which, end in (("hard", "hardest"), ("easy", "easiest")):
         grids[end] = scores_grid(dataset, scores, num_images, which, class_names)

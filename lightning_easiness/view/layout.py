@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, pil_to_tensor, resize, to_pil_image
 
+from lightning_easiness.view.image_grid import ImageGrid
 from lightning_easiness.view.images import reduced_size
 
 _DARK, _GREY, _EDGE, _BLANK = "#1a1a1a", "#5f5f5f", 0xD4, 0xF1
@@ -44,7 +45,7 @@ class Grid:
     column_heads: Sequence[str] = ()
     thumbnail: int = 112  # about the longer side of an image, in pixels
 
-    def draw(self) -> Tensor:
+    def draw(self) -> ImageGrid:
         """Draw the grid, uint8 (3, H, W)."""
         return _Layout(self).draw()
 
@@ -80,7 +81,7 @@ class _Layout:
             top += self.box_height + (_BELOW_IMAGE + captions if captions else 0) + _GAP
         self.height = top - _GAP + _MARGIN
 
-    def draw(self) -> Tensor:
+    def draw(self) -> ImageGrid:
         page = torch.full((3, self.height, self.width), 255, dtype=torch.uint8)
         for images, top in zip(self.images, self.tops, strict=True):
             for image, left in zip(images, self.lefts, strict=False):
@@ -89,8 +90,8 @@ class _Layout:
         canvas = ImageDraw.Draw(drawn)
         for words, left, top, colour in self._placed_words():
             words.draw(canvas, left, top, colour)
-        result: Tensor = pil_to_tensor(drawn)
-        return result
+        pixels: Tensor = pil_to_tensor(drawn)
+        return pixels.as_subclass(ImageGrid)
 
     def _placed_words(self) -> Iterator[tuple[_Words, int, int, str]]:
         yield self.title, _MARGIN, _MARGIN, _DARK
