@@ -43,8 +43,11 @@ class _Counted(Rule):
         if math.isnan(count.share):
             return f"it cannot be told how many labels are wrong, and nothing is flagged, {count.basis}"
         if not number:
-            rest = f"up to {100 * count.high:.1f} % may be wrong without showing it; {self._nothing_seen}"
-            return f"no more labels are contradicted than that explains, so nothing is flagged; {rest}"
+            rest = f"up to {100 * count.high:.1f} % may be wrong without showing it, the hardest first"
+            return (
+                f"no more labels are contradicted than that explains, so nothing is flagged; {rest}; "
+                f"{self._nothing_seen}"
+            )
         shown = f"more labels are contradicted than that explains, most clearly {count.basis}"
         if count.rejected is not None:
             shown = (
@@ -71,7 +74,9 @@ class Contradicted(_Counted):
     """
 
     name: ClassVar[str] = "contradicted"
-    _nothing_seen: ClassVar[str] = f"those that were memorised within an epoch would not: {_WAY_OUT}"
+    _nothing_seen: ClassVar[str] = (
+        f"label errors that were memorised within the first epoch do not show either: {_WAY_OUT}"
+    )
 
     @override
     def decide(self, labels: LabelScores) -> Decision:

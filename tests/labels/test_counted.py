@@ -100,7 +100,8 @@ def test_clean_labels_are_not_flagged_and_not_warned_of(tmp_path: Path, memorise
     assert (issues.estimated_share, issues.estimated_interval[0]) == (0, 0)
     assert issues.estimated_interval[1] < 0.02
     assert (
-        'those that were memorised within an epoch would not: repeat_fit(..., hold_out="folds")' in issues.explanation
+        'that were memorised within the first epoch do not show either: repeat_fit(..., hold_out="folds")'
+        in issues.explanation
     )
 
 

@@ -227,7 +227,7 @@ def test_no_memorised_labels_are_warned_of_where_few_or_none_are_wrong(tmp_path:
     write_memorising(tmp_path, one_group)
     issues = find_label_issues(tmp_path)
     assert len(issues.flagged) == 0
-    assert "those that were memorised within an epoch would not" in issues.explanation
+    assert "label errors that were memorised within the first epoch do not show either" in issues.explanation
 
 
 def test_flags_that_the_model_still_contradicts_are_not_slow(tmp_path: Path) -> None:
