@@ -100,7 +100,9 @@ UNEVEN = {
     "single examples": (of_size(25, batch_size=1), "folds", 2),
     "a selection": (lambda: EasinessDataModule(loader(batch_size=4), Keep(torch.arange(0, SIZE, 2))), 0.25, 4),
     "a weighted sampler": (
-        lambda: loader(shuffle=False, sampler=WeightedRandomSampler(torch.linspace(0.1, 2, SIZE), SIZE)),
+        lambda: loader(
+            shuffle=False, batch_size=2, sampler=WeightedRandomSampler(torch.linspace(0.1, 2, SIZE) ** 3, SIZE)
+        ),
         0.2,
         5,
     ),
