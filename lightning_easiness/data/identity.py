@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +28,7 @@ class DataIdentity:
             `data.subset.source_index`. None where it is a part of no other, or unknown.
         digest: A digest of each target that is no class index, int64 `(N,)`, -1 where unknown: see `data.digest`. None
             if all are unknown.
+        known_source: The recorded fingerprint of the source indices; None to compute it.
     """
 
     num_examples: int
@@ -34,6 +36,7 @@ class DataIdentity:
     known_fingerprint: str | None = None
     source_index: Tensor | None = None
     digest: Tensor | None = None
+    known_source: str | None = None
 
     @classmethod
     def of_target(cls, target: Tensor) -> DataIdentity:
@@ -57,13 +60,17 @@ class DataIdentity:
         """
         if self.known_fingerprint is not None:
             return self.known_fingerprint
-        digest = hashlib.sha256(self.num_examples.to_bytes(8, "little"))
         columns = [normal_target(self.known_target)]
         if self.target is None:
             columns += [column for column in (self.digest, self.source_index) if column is not None][:1]
-        for column in columns:
-            digest.update(np.ascontiguousarray(column.numpy(), dtype="<i8").data)
-        return digest.hexdigest()[:16]
+        return _hash(self.num_examples, columns)
+
+    @cached_property
+    def source_fingerprint(self) -> str | None:
+        """A hash like that of the source indices; None without any."""
+        if self.known_source is not None or self.source_index is None:
+            return self.known_source
+        return _hash(self.num_examples, [self.source_index])
 
     @property
     def known_target(self) -> Tensor:
@@ -96,13 +103,17 @@ class DataIdentity:
                 return one
         held = (one for one in (self, other) if target is one.target and digest is one.digest)
         known = next((one.known_fingerprint for one in held if target is not None or digest is not None), None)
-        return DataIdentity(self.num_examples, target, known, source, digest)
+        known_source = self.known_source if source is self.source_index else other.known_source
+        return DataIdentity(self.num_examples, target, known, source, digest, known_source)
 
     def difference(self, other: DataIdentity) -> str | None:
         """Return why two identities cannot be of the same data set, "the first" and "the second"; None if they can."""
         if self.num_examples != other.num_examples:
             return f"the first has {self.num_examples} examples and the second {other.num_examples}"
-        pairs = [(self.source_index, other.source_index, "is item {} of its source in the first and {} in the second")]
+        pairs: list[tuple[Tensor | None, Tensor | None, str]] = []
+        if self.known_source is None or self.known_source != other.known_source:
+            how = "is item {} of its source in the first and {} in the second"
+            pairs.append((self.source_index, other.source_index, how))
         if not self._has_fingerprint_of(other):
             pairs += [
                 (self.target, other.target, "has target {} in the first and {} in the second"),
@@ -113,6 +124,13 @@ class DataIdentity:
     def _has_fingerprint_of(self, other: DataIdentity) -> bool:
         """Return whether both have the same targets by their recorded fingerprints, without reading them."""
         return self.known_fingerprint is not None and self.known_fingerprint == other.known_fingerprint
+
+
+def _hash(num_examples: int, columns: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256(num_examples.to_bytes(8, "little"))
+    for column in columns:
+        digest.update(np.ascontiguousarray(column.numpy(), dtype="<i8").data)
+    return digest.hexdigest()[:16]
 
 
 def _merged(one: Tensor | None, other: Tensor | None) -> Tensor | None:

@@ -6,7 +6,6 @@ import math
 import statistics
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from lightning_easiness.record.files import ArrayFile
@@ -83,35 +82,35 @@ def _sentence(run: RecordedSeries, why: str) -> str:
     )
 
 
-def _sample(values: Tensor) -> Tensor:
-    """Return all values, or blocks spread evenly over a large data set: few pages of its file are read."""
-    if len(values) <= _BLOCKS * _BLOCK:
-        return values
-    starts = torch.linspace(0, len(values) - _BLOCK, _BLOCKS).long().tolist()
-    return torch.cat([values[start : start + _BLOCK] for start in starts])
+def _sample(file: ArrayFile, name: str) -> Tensor:
+    """Return a field of the examples that were seen; of a large data set, only of blocks spread evenly over it."""
+    values = _sampled(file, name)
+    return values[_sampled(file, "count") > 0] if "count" in file.fields else values
 
 
-def _seen(file: ArrayFile) -> Tensor:
-    if "count" in file.fields:
-        return _sample(file.read("count")) > 0
-    return torch.ones(len(_sample(torch.empty(file.num_examples))), dtype=torch.bool)
+def _sampled(file: ArrayFile, name: str) -> Tensor:
+    if file.num_examples <= _BLOCKS * _BLOCK:
+        return file.read(name)
+    last = (file.num_examples - _BLOCK) // 8
+    starts = [8 * (last * position // (_BLOCKS - 1)) for position in range(_BLOCKS)]
+    return file.read_blocks(name, [slice(start, start + _BLOCK) for start in starts])
 
 
 def _share_of_nan(file: ArrayFile) -> float:
     if "loss" not in file.fields:
         return 0.0
-    losses = _sample(file.read("loss"))[_seen(file)]
+    losses = _sample(file, "loss")
     return 0.0 if not len(losses) else 1 - float(losses.isfinite().float().mean())
 
 
 def _accuracy(file: ArrayFile) -> float:
-    correct = _sample(file.read("correct"))[_seen(file)]
+    correct = _sample(file, "correct")
     return float(correct.float().mean()) if len(correct) else 0.0
 
 
 def _mean_loss(file: ArrayFile) -> float:
     if "loss" not in file.fields:
         return 0.0
-    losses = _sample(file.read("loss"))[_seen(file)]
+    losses = _sample(file, "loss")
     losses = losses[losses.isfinite()]
     return float(losses.mean()) if len(losses) else 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,7 @@ _ARRAYS = {
     HELD_OUT_PROBABILITIES: ("probabilities", "example"),
 }
 _OPTIONAL = {TARGETS: ("source_index", "digest")}
+_OPTIONAL_HEADERS = {TARGETS: ("source_fingerprint",)}
 _TEMPORARY_PREFIX = ".tmp-"
 
 
@@ -148,6 +149,7 @@ class ArrayFile:
     fingerprint: str = ""
     loss: str = ""
     num_held_out: int = 0
+    source_fingerprint: str = ""
 
     @classmethod
     def open(cls, path: Path, file_format: str = CHECKPOINT) -> ArrayFile:
@@ -158,7 +160,8 @@ class ArrayFile:
             try:
                 names = set(_ARRAYS.get(file_format) or json.loads(metadata["fields"]))
                 names |= set(file.keys()).intersection(_OPTIONAL.get(file_format, ()))
-                values = {name: _from_text(name, metadata[name]) for name in _HEADERS[file_format]}
+                known = [name for name in _OPTIONAL_HEADERS.get(file_format, ()) if name in metadata]
+                values = {name: _from_text(name, metadata[name]) for name in (*_HEADERS[file_format], *known)}
                 header = cls(path=path, fields=tuple(name for name in _DTYPES if name in names), **values)
                 for name in header.fields:
                     header._check_stored(name, file.get_slice(name))
@@ -176,6 +179,14 @@ class ArrayFile:
         with _opened(self.path, "pt") as file:
             values: Tensor = file.get_tensor(name)
         return _from_disk(values, _DTYPES[name], self.num_examples)
+
+    def read_blocks(self, name: str, blocks: Sequence[slice]) -> Tensor:
+        """Read only some blocks of an array, which begin and end at multiples of 8."""
+        step = 8 if _DTYPES[name] is torch.bool else 1
+        with _opened(self.path, "pt") as file:
+            part = file.get_slice(name)
+            values = torch.cat([part[block.start // step : block.stop // step] for block in blocks])
+        return _from_disk(values, _DTYPES[name], sum(block.stop - block.start for block in blocks))
 
     def _check_stored(self, name: str, part: Any) -> None:
         dtype = _DTYPES[name]
@@ -252,7 +263,7 @@ def _from_disk(values: Tensor, dtype: torch.dtype, num_examples: int) -> Tensor:
 
 
 def _from_text(name: str, text: str) -> Any:
-    if name in ("series", "fingerprint", "loss"):
+    if name in ("series", "fingerprint", "loss", "source_fingerprint"):
         return text
     return None if name == "num_classes" and not text else int(text)
 

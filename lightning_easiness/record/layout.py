@@ -144,7 +144,8 @@ def read_identity(run_dir: Path, series: str) -> DataIdentity:
     file = ArrayFile.open(targets_path(run_dir, series), TARGETS)
     source_index, digest = (file.read(name) if name in file.fields else None for name in ("source_index", "digest"))
     target = file.read("target") if digest is None else None
-    return DataIdentity(file.num_examples, target, file.fingerprint, source_index, digest)
+    known_source = file.source_fingerprint or None
+    return DataIdentity(file.num_examples, target, file.fingerprint, source_index, digest, known_source)
 
 
 def open_probabilities(run_dir: Path) -> ArrayFile:

@@ -252,7 +252,9 @@ class RunWriter:
             merged = known.merged(given)
             if merged is known:  # the usual case, without a hash or a write
                 return known
-        header = {"num_examples": merged.num_examples, "fingerprint": merged.fingerprint}
+        header: dict[str, object] = {"num_examples": merged.num_examples, "fingerprint": merged.fingerprint}
+        if merged.source_index is not None:
+            header["source_fingerprint"] = merged.source_fingerprint
         arrays = {"target": merged.known_target}
         optional = {"source_index": merged.source_index, "digest": merged.digest}
         arrays |= {name: column for name, column in optional.items() if column is not None}

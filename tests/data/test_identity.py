@@ -68,3 +68,13 @@ def test_source_indices_are_merged_too_and_not_in_the_fingerprint() -> None:
     recorded = DataIdentity(3, torch.tensor([0, 1, 2]), "recorded")
     assert recorded.merged(there).fingerprint == "recorded"
     assert recorded.merged(there).source_index is source
+
+
+def test_source_indices_of_one_recorded_fingerprint_are_not_read() -> None:
+    source = torch.tensor([9, 4, 6])
+    known = DataIdentity(3, source_index=source).source_fingerprint
+    here, there = (DataIdentity(3, source_index=one, known_source=known) for one in (source, torch.zeros(3).long()))
+    assert here.is_same(there), "by the fingerprint alone"
+    assert not here.is_same(DataIdentity(3, source_index=torch.tensor([9, 4, 7]), known_source="another"))
+    assert not here.is_same(DataIdentity(3, source_index=torch.tensor([9, 4, 7]))), "of a record without one"
+    assert DataIdentity(3).merged(here).source_fingerprint == known

@@ -11,20 +11,33 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.record.divergence import is_far_above, is_far_below
+from lightning_easiness.record.files import ArrayFile
+from lightning_easiness.record.layout import checkpoint_paths
+from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import append, load_and_catch, loads_with_warnings
+from tests.repeated_runs import never
 
 N, NAN = 400, math.nan
 
 
-def write(folder: Path, seed: int, accuracy: float, *, lost: float = 0.0, size: int = N, **changes: object) -> None:
+def write(
+    folder: Path,
+    seed: int,
+    accuracy: float,
+    *,
+    lost: float = 0.0,
+    size: int = N,
+    source_index: Tensor | None = None,
+    **changes: object,
+) -> None:
     """A run with this accuracy in its last checkpoint, and this share of its losses lost."""
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     correct = order < accuracy * size
     loss = torch.where(order < lost * size, NAN, torch.where(correct, 0.1, 2.0))
     fields: dict[str, Tensor] = {"loss": loss, "correct": correct, **changes}  # type: ignore[dict-item]
     with RunWriter(folder, f"seed-{seed}", seed=seed) as writer:
-        append(writer, fields=fields, target=torch.arange(size) % 5, num_classes=5)
+        append(writer, fields=fields, target=torch.arange(size) % 5, num_classes=5, source_index=source_index)
         writer.complete()
 
 
@@ -70,6 +83,32 @@ def test_of_a_large_data_set_a_part_is_read(tmp_path: Path) -> None:
         write(tmp_path, seed, accuracy, size=200_000)
     _, (message,) = load_and_catch(tmp_path)
     assert message.startswith("Run 'seed-1' seems to have diverged (its accuracy is 0.21, the median of the others 0.9")
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_loading_a_large_record_reads_no_whole_field(
+    counts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, read = 200_003, ArrayFile.read
+    fields = {"count": torch.ones(size, dtype=torch.int32)} if counts else {}
+    for seed in range(2):
+        write(tmp_path, seed, 0.9, size=size, source_index=torch.arange(size), **fields)
+
+    def mapped(file: ArrayFile, name: str) -> Tensor:
+        assert name in ("target", "source_index"), "which are not looked at"
+        monkeypatch.setattr(torch, "equal", never)
+        return read(file, name)
+
+    monkeypatch.setattr(ArrayFile, "read", mapped)
+    assert EasinessRecord.load(tmp_path).num_runs == 2
+
+
+def test_blocks_of_a_file_are_what_is_there(tmp_path: Path) -> None:
+    write(tmp_path, 0, 0.5, size=1001)
+    (path,) = checkpoint_paths(tmp_path / "seed-0", "train-probe").values()
+    file, blocks = ArrayFile.open(path), [slice(8, 24), slice(904, 1000)]
+    for name in file.fields:
+        assert torch.equal(file.read_blocks(name, blocks), torch.cat([file.read(name)[block] for block in blocks]))
 
 
 @pytest.mark.parametrize("mean", [0.22, 0.3, 0.5, 0.8, 0.97])
