@@ -12,16 +12,15 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-SHOWN = ("examples/images/*.png", "examples/results/*", "CHANGELOG.md")
+SHOWN = ("examples/images/*.png", "examples/results/*.md", "examples/results/*.png", "examples/*.ipynb", "CHANGELOG.md")
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add what the pages show of the repository, at the same paths."""
     for pattern in SHOWN:
         for path in sorted(ROOT.glob(pattern)):
-            if path.suffix in (".md", ".png"):
-                name = path.relative_to(ROOT).as_posix()
-                files.append(File.generated(config, name, abs_src_path=str(path)))
+            name = path.relative_to(ROOT).as_posix()
+            files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
 
 
