@@ -25,7 +25,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn links to files of the repository into links within the site."""
+    """Turn links to files of the repository into links within the site, and keep a value and its spread on one line."""
+    markdown = markdown.replace(" ± ", "\u00a0±\u00a0")
     if page.file.src_uri.startswith("examples/"):
         return re.sub(r"\]\(\.\./\.\./docs/", "](../../", markdown)
     return re.sub(r"\]\(((?:\.\./)*)\.\./(?=examples/|CHANGELOG)", r"](\1", markdown)
