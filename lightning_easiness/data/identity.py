@@ -29,6 +29,7 @@ class DataIdentity:
         digest: A digest of each target that is no class index, int64 `(N,)`, -1 where unknown: see `data.digest`. None
             if all are unknown.
         known_source: The recorded fingerprint of the source indices; None to compute it.
+        changes: Whether the targets differ from epoch to epoch, as where they are drawn: then they identify nothing.
     """
 
     num_examples: int
@@ -37,6 +38,7 @@ class DataIdentity:
     source_index: Tensor | None = None
     digest: Tensor | None = None
     known_source: str | None = None
+    changes: bool = False
 
     @classmethod
     def of_target(cls, target: Tensor) -> DataIdentity:
@@ -92,8 +94,16 @@ class DataIdentity:
         """Return whether both may be of the same data set, by the rule of `check_same`."""
         return self.difference(other) is None
 
+    def changing(self) -> DataIdentity:
+        """Return the identity without its targets, as they differ from epoch to epoch."""
+        return DataIdentity(
+            self.num_examples, source_index=self.source_index, known_source=self.known_source, changes=True
+        )
+
     def merged(self, other: DataIdentity) -> DataIdentity:
         """Return the identity with what is known to either of the two; itself if the other adds nothing."""
+        if self.changes or other.changes:
+            return self if self.changes else self.changing()
         is_same = self._has_fingerprint_of(other)
         target = self.target if is_same else _merged(self.target, other.target)
         digest = self.digest if is_same else _merged(self.digest, other.digest)
@@ -114,7 +124,7 @@ class DataIdentity:
         if self.known_source is None or self.known_source != other.known_source:
             how = "is item {} of its source in the first and {} in the second"
             pairs.append((self.source_index, other.source_index, how))
-        if not self._has_fingerprint_of(other):
+        if not (self.changes or other.changes or self._has_fingerprint_of(other)):
             pairs += [
                 (self.target, other.target, "has target {} in the first and {} in the second"),
                 (self.digest, other.digest, "has another target in the first than in the second"),

@@ -72,7 +72,7 @@ _ARRAYS = {
     HELD_OUT_PROBABILITIES: ("probabilities", "example"),
 }
 _OPTIONAL = {TARGETS: ("source_index", "digest")}
-_OPTIONAL_HEADERS = {TARGETS: ("source_fingerprint",)}
+_OPTIONAL_HEADERS = {TARGETS: ("source_fingerprint", "changes")}
 _TEMPORARY_PREFIX = ".tmp-"
 
 
@@ -150,6 +150,7 @@ class ArrayFile:
     loss: str = ""
     num_held_out: int = 0
     source_fingerprint: str = ""
+    changes: int = 0  # 1 where targets differ from epoch to epoch
 
     @classmethod
     def open(cls, path: Path, file_format: str = CHECKPOINT) -> ArrayFile:

@@ -143,9 +143,9 @@ def read_identity(run_dir: Path, series: str) -> DataIdentity:
     """Map the targets of one series of a run; raise a RecordFileError if their file is missing or bad."""
     file = ArrayFile.open(targets_path(run_dir, series), TARGETS)
     source_index, digest = (file.read(name) if name in file.fields else None for name in ("source_index", "digest"))
-    target = file.read("target") if digest is None else None
-    known_source = file.source_fingerprint or None
-    return DataIdentity(file.num_examples, target, file.fingerprint, source_index, digest, known_source)
+    target = file.read("target") if digest is None and not file.changes else None
+    known_source, changes = file.source_fingerprint or None, bool(file.changes)
+    return DataIdentity(file.num_examples, target, file.fingerprint, source_index, digest, known_source, changes)
 
 
 def open_probabilities(run_dir: Path) -> ArrayFile:

@@ -84,6 +84,7 @@ class RunWriter:
         _check_name("run", run)
         self.dirpath, self.run, self.path = Path(dirpath), run, Path(dirpath) / run
         self._closed = False
+        self._appended: set[str] = set()  # series, by this writer
         self._lock = FileLock(self.path / ".lock", timeout=0, thread_local=False)
         with self._naming_dirpath():
             _make_folder(self.path)
@@ -128,6 +129,7 @@ class RunWriter:
                 "loss": observation.loss_name,
             }
             write_arrays(path, CHECKPOINT, fields, header)
+        self._appended.add(observation.series)
         return path
 
     def replace_probabilities(self, averaged: AveragedProbabilities) -> Path:
@@ -247,19 +249,32 @@ class RunWriter:
         merged = given
         if path.exists():
             known = read_identity(self.path, observation.series)
-            here = f"Series '{observation.series}' of run '{self.run}' in '{self.dirpath}'"
-            known.check_same(given, here, "the observation", "give another data set another `run` or `dirpath`.")
-            merged = known.merged(given)
+            merged = self._merged(known, given, observation.series)
             if merged is known:  # the usual case, without a hash or a write
                 return known
         header: dict[str, object] = {"num_examples": merged.num_examples, "fingerprint": merged.fingerprint}
         if merged.source_index is not None:
             header["source_fingerprint"] = merged.source_fingerprint
+        if merged.changes:
+            header["changes"] = 1
         arrays = {"target": merged.known_target}
         optional = {"source_index": merged.source_index, "digest": merged.digest}
         arrays |= {name: column for name, column in optional.items() if column is not None}
         write_arrays(path, TARGETS, arrays, header)
         return merged
+
+    def _merged(self, known: DataIdentity, given: DataIdentity, series: str) -> DataIdentity:
+        """Return the identity on disk with what is given; without targets where they change within one training."""
+        here = f"Series '{series}' of run '{self.run}' in '{self.dirpath}'"
+        if series in self._appended and not known.is_same(given) and known.is_same(given.changing()):
+            warn_user(
+                f"{here}: the targets of the same examples differ from one epoch to the next, so the record holds none."
+                " Where they are drawn or mixed anew each time, its values are those of what was drawn; where it is the"
+                " data set that changes, an index does not name one example, and the record is of no use."
+            )
+            return known.changing()
+        known.check_same(given, here, "the observation", "give another data set another `run` or `dirpath`.")
+        return known.merged(given)
 
     def _naming_dirpath(self) -> AbstractContextManager[None]:
         way_out = "give `dirpath` a folder that this process may write to."

@@ -78,3 +78,14 @@ def test_source_indices_of_one_recorded_fingerprint_are_not_read() -> None:
     assert not here.is_same(DataIdentity(3, source_index=torch.tensor([9, 4, 7]), known_source="another"))
     assert not here.is_same(DataIdentity(3, source_index=torch.tensor([9, 4, 7]))), "of a record without one"
     assert DataIdentity(3).merged(here).source_fingerprint == known
+
+
+def test_targets_that_change_are_compared_with_none_and_stay_so() -> None:
+    here, there = DataIdentity(3, torch.tensor([0, 1, 2]), source_index=torch.tensor([9, 4, 6])), identity(1, 0, 2)
+    changing = here.changing()
+    assert changing.is_same(there)
+    assert there.is_same(changing)
+    assert changing.known_target.tolist() == [-1, -1, -1]
+    assert changing.merged(there) is changing
+    assert there.merged(changing).changes
+    assert not changing.is_same(DataIdentity(3, source_index=torch.tensor([9, 4, 7])))
