@@ -7,6 +7,7 @@ fails there, with its name, and is adapted to here.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,17 @@ def num_steps(trainer: Any) -> int:
 def trial_batches(trainer: Any) -> int:
     """Return the batches of a trial run (`fast_dev_run`), which reads little and writes nothing; 0 for a real one."""
     return int(trainer.fast_dev_run)
+
+
+def fit_progress(trainer: Any) -> float:
+    """Return how far a fit is, from 0 to 1; where it has no end, 0.1 more whenever its epochs double."""
+    batches, epochs = trainer.num_training_batches, trainer.max_epochs or -1
+    part = min(1.0, batch_number(trainer) / batches) if 0 < batches < math.inf else 0.0
+    done = trainer.current_epoch + part
+    by_epochs = done / epochs if epochs > 0 else 0.0
+    by_steps = trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0
+    has_end = epochs > 0 or trainer.max_steps > 0
+    return min(1.0, max(by_epochs, by_steps)) if has_end else math.log2(1 + done) / 10
 
 
 def batch_number(trainer: Any) -> int:

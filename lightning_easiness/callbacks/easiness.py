@@ -19,10 +19,10 @@ from lightning_easiness._utils.lightning import StrategyHook, num_steps, trial_b
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks.checks import check_arguments, checked_patterns
 from lightning_easiness.callbacks.class_names import names_of_fit
-from lightning_easiness.callbacks.logging import log_images, log_observation, log_scalars
+from lightning_easiness.callbacks.fit_log import FitLog
 from lightning_easiness.callbacks.recipe import data_recipe, fit_recipe
 from lightning_easiness.callbacks.recorder import RunRecorder
-from lightning_easiness.callbacks.usage import UsageMeter, log_average_usage, trained_share
+from lightning_easiness.callbacks.usage import UsageMeter, log_average_usage, log_usage, trained_share
 from lightning_easiness.data.class_names import check_class_names
 from lightning_easiness.data.indexed_loader import check_indexable
 from lightning_easiness.data.observation import Observation
@@ -45,9 +45,10 @@ class EasinessCallback(Callback):
     weights, in eval mode: by default one, at the end of the fit. It costs about as much as the forward passes of an
     epoch; `every_n_epochs` and `at_steps` request more.
 
-    A run is written under `dirpath`, one file per checkpoint; `EasinessRecord.load(dirpath)` reads all runs there. With
-    any TensorBoardLogger, the log shows histograms of the losses and the hardest and easiest images. The numbers that
-    are logged, as "easiness/train-online/mean_loss", can be monitored by ModelCheckpoint and EarlyStopping.
+    A run is written under `dirpath`, one file per checkpoint; `EasinessRecord.load(dirpath)` reads all runs there. The
+    loggers of the Trainer show numbers, and those that can, as TensorBoardLogger, histograms, the data map and
+    galleries of examples. The numbers "easiness/<series>/mean_loss" and "accuracy" can be monitored by ModelCheckpoint
+    and EarlyStopping, as "easiness/train-online/mean_loss".
 
     Args:
         dirpath: Folder of the runs. By default "easiness" in the first logger's version folder, or in
@@ -68,7 +69,7 @@ class EasinessCallback(Callback):
         exist_ok: Continue a run of this name that already has checkpoints; a repeated step replaces its file. Not
             needed if the Trainer resumes from a Lightning checkpoint.
         by_class: Log histograms for each class too.
-        num_images: Images in a grid of the easiest and hardest; 0 for no grids.
+        num_images: Images in a gallery of the easiest, hardest, most changed or suspicious examples; 0 for none.
         class_names: Names of the classes, in the order of the model's outputs, for tables and grids. By default
             `dataset.classes`, as torchvision's data sets have it.
 
@@ -105,7 +106,7 @@ class EasinessCallback(Callback):
         probe_batch_size: int | None = None,
         exist_ok: bool = False,
         by_class: bool = False,
-        num_images: int = 25,
+        num_images: int = 12,
         sigma2: float = DEFAULT_SIGMA2,
         class_names: Sequence[str] | None = None,
     ) -> None:
@@ -135,6 +136,7 @@ class EasinessCallback(Callback):
     def _forget(self) -> None:
         """Set the state of a fit as it is before it."""
         self.usage = UsageMeter()
+        self._log = FitLog(self.by_class, self.num_images, self.class_names)
         self.folder: Path | None = None
         self._online: OnlineObserver | None = None
         self._recorder = RunRecorder()
@@ -260,6 +262,7 @@ class EasinessCallback(Callback):
         if self._trained is not None and self._trained.holds_out:  # from the beginning: a run that goes on goes by it
             self._recorder.add(self._trained.found(num_steps(trainer)))
         self.folder, self._run_name = self._recorder.dirpath, self._recorder.run
+        self._log.begin(trainer, self.folder, self._run_name)
         self._has_begun, self._is_over = True, False
 
     @property
@@ -298,6 +301,7 @@ class EasinessCallback(Callback):
         elif not self._is_over:
             return
         is_evaluated = self.every_n_epochs is not None or self._evaluate_at_end(trainer)
+        self._log.end(trainer)
         log_average_usage(self.usage, trainer)
         self._last_fit = (id(trainer), num_steps(trainer))
         if self._recorder is not None and is_evaluated:
@@ -369,9 +373,7 @@ class EasinessCallback(Callback):
         self.usage.end_epoch(trained_share(trainer, observation))
         if self._trained is not None and self._trained.add(trainer, observation):
             self._recorder.add(self._trained.found(num_steps(trainer)))
-        used = {"data_use": self.usage.data_use[-1], "epoch_seconds": self.usage.epoch_seconds[-1]}
-        metrics = {f"easiness/{name}": value for name, value in used.items()}
-        log_scalars(trainer, metrics, at_epoch_end=at_epoch_end, reduce="mean")
+        log_usage(trainer, self.usage, at_epoch_end)
         if observation is not None and self._online is not None:
             with self.usage.paused():
                 self._record(trainer, observation, at_epoch_end)
@@ -398,8 +400,7 @@ class EasinessCallback(Callback):
         with self.usage.paused():
             for observation in self._pass.run(trainer, epoch=epoch):
                 self._record(trainer, observation, at_epoch_end)
-                if not trial_batches(trainer):
-                    log_images(trainer, self._pass.dataset, observation, self.num_images, self.class_names)
+                self._log.show_examples(trainer, self._pass.dataset, observation)
             rows = self._pass.held_out_probabilities(trainer, epoch)
             if rows is not None:
                 self._recorder.add(rows)
@@ -412,7 +413,7 @@ class EasinessCallback(Callback):
         for listener, _ in self._listeners:
             listener(observation)
         self._recorder.add(observation)
-        log_observation(trainer, observation, by_class=self.by_class, at_epoch_end=at_epoch_end)
+        self._log.show(trainer, observation, at_epoch_end)
 
     def _count_unlabelled(self, observation: Observation) -> None:
         """Say once how many examples have no label."""

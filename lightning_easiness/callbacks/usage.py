@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_easiness.callbacks.logging import log_scalars
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import num_examples
 from lightning_easiness.view.words import count_of
@@ -88,9 +89,20 @@ def trained_share(trainer: Trainer, online: Observation | None) -> float:
     return len(dataset) / num_examples(dataset) if hasattr(dataset, "__len__") else 1.0
 
 
+def log_usage(trainer: Trainer, meter: UsageMeter, at_epoch_end: bool) -> None:
+    """Log the share of the data and the seconds of the last epoch; shown only where a selection is at work."""
+    used = {"easiness/data_use": meter.data_use[-1], "easiness/epoch_seconds": meter.epoch_seconds[-1]}
+    shown, monitored = (used, None) if _selection(trainer) is not None else ({}, used)
+    log_scalars(trainer, shown, monitored=monitored, at_epoch_end=at_epoch_end, reduce="mean")
+
+
+def _selection(trainer: Trainer) -> Any:
+    return getattr(getattr(trainer, "datamodule", None), "selection", None)
+
+
 def log_average_usage(meter: UsageMeter, trainer: Trainer) -> None:
     """Log what training by a selection saved: once, and only where one was at work."""
-    selection = getattr(getattr(trainer, "datamodule", None), "selection", None)
+    selection = _selection(trainer)
     first = getattr(selection, "early_epochs", 0)
     epochs = len(meter.data_use) - first
     if selection is None or epochs < 1:

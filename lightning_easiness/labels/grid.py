@@ -13,7 +13,8 @@ from lightning_easiness.data.class_names import class_names as dataset_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.subset import known_target
 from lightning_easiness.labels.table import LabelIssues
-from lightning_easiness.view.grids import check_at_least_one, check_dataset, histogram, image_grid
+from lightning_easiness.view.grids import check_at_least_one, check_dataset, image_grid
+from lightning_easiness.view.histograms import histogram
 from lightning_easiness.view.image_grid import ImageGrid
 from lightning_easiness.view.words import ClassNamer, class_namer, in_digits, spoken
 

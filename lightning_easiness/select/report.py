@@ -38,7 +38,7 @@ def report_choice(
     )
     scalars = {"easiness/selected_share": selected, "easiness/selection_seconds": seconds}
     if len(fractions) <= _MOST_CLASSES_LOGGED:
-        scalars |= {f"easiness/selected_share/class_{label}": value for label, value in fractions.items()}
+        scalars |= {f"easiness-selected-share/class_{label}": value for label, value in fractions.items()}
     if trainer is not None:
         log_scalars(trainer, scalars)
 

@@ -1,12 +1,10 @@
-"""Grids of images: the easiest and hardest examples, averages by class, and a TensorBoard folder of them.
+"""Grids of images: the easiest and hardest examples, averages by class.
 
 Data sets are read item by item, so that only the images of one grid are in memory.
 """
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Iterable, Sequence, Sized
 from typing import Any, Literal
 
@@ -24,8 +22,6 @@ from lightning_easiness.view.layout import Cell, Grid
 from lightning_easiness.view.words import ClassNamer, class_namer, count_of, in_digits, spoken
 
 _MOST_ROWS = 20  # of a grid by class: 1,000 rows would be an image that nobody can open
-_MOST_IN_ROW = 10
-_NUM_BINS = 64
 
 
 def image_grid(
@@ -71,7 +67,7 @@ def image_grid(
         )
     if columns is not None:
         check_at_least_one("image_grid", "columns", columns)
-    cells = _read_cells(dataset, shown, captions)
+    cells = read_cells(dataset, shown, captions)
     columns = columns or next(n for n in range(1, len(cells) + 1) if n * n >= len(cells))
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     return Grid(rows, title or "", thumbnail=thumbnail).draw()
@@ -115,13 +111,8 @@ def scores_grid(
         >>> scores_grid(torch.rand(9, 8, 8), scores, num_images=4).shape[0]
         3
     """
-    name = class_namer(class_names, scores.target, scores.class_names or dataset_names(dataset))
-    check_dataset("scores_grid", dataset, scores.identity)
-    if which not in ("hard", "easy"):
-        raise ValueError(f'`which` of scores_grid must be "hard" or "easy"; got {which!r}.')
-    check_at_least_one("scores_grid", "num_images", num_images)
-    order = _order(scores, which, classes)
-    title = _title(scores, which, len(order), [name(label) for label in classes or ()], label=not by_class)
+    given: tuple[Any, ...] = (num_images, which, class_names, classes)
+    name, order, title = shown_scores("scores_grid", dataset, scores, *given, label=not by_class)
     if not by_class:
         shown = order[:num_images].tolist()
         captions = [caption(scores, i, name) for i in shown]
@@ -130,8 +121,29 @@ def scores_grid(
     rows = []
     for members in groups.values():
         shown = members[:num_images].tolist()
-        rows.append(_read_cells(dataset, shown, [caption(scores, i, name, label=False) for i in shown]))
+        rows.append(read_cells(dataset, shown, [caption(scores, i, name, label=False) for i in shown]))
     return Grid(rows, title + note, [name(label) for label in groups], thumbnail=thumbnail).draw()
+
+
+def shown_scores(
+    owner: str,
+    dataset: Any,
+    scores: Scores,
+    num_images: int,
+    which: str,
+    class_names: Sequence[str] | None,
+    classes: Sequence[int] | None = None,
+    *,
+    label: bool = True,
+) -> tuple[ClassNamer, Tensor, str]:
+    """Check the arguments of a grid of scores; return what names labels, the order of examples, and the title."""
+    name = class_namer(class_names, scores.target, scores.class_names or dataset_names(dataset))
+    check_dataset(owner, dataset, scores.identity)
+    if which not in ("hard", "easy"):
+        raise ValueError(f'`which` of {owner} must be "hard" or "easy"; got {which!r}.')
+    check_at_least_one(owner, "num_images", num_images)
+    order = _order(scores, which, classes)
+    return name, order, _title(scores, which, len(order), [name(label) for label in classes or ()], label=label)
 
 
 @refuse_renamed("averages_grid", most_pictures="give `max_images`")
@@ -195,90 +207,6 @@ def averages_grid(
     return Grid(rows, title, heads, ("easy", "random", "hard"), thumbnail).draw()
 
 
-def histogram(values: Tensor) -> dict[str, Any] | None:
-    """Count finite values in 64 equal bins, as the arguments of `SummaryWriter.add_histogram_raw`; None without any."""
-    known = values[values.isfinite()].double().cpu()
-    if len(known) == 0:
-        return None
-    low, high = known.min().item(), known.max().item()
-    # One value alone gets a bin of its own width in the middle of a range about it.
-    left, right = (low, high) if high > low else (low - 0.5, high + 0.5)
-    return {
-        "min": low,
-        "max": high,
-        "num": len(known),
-        "sum": known.sum().item(),
-        "sum_squares": known.square().sum().item(),
-        "bucket_limits": torch.linspace(left, right, _NUM_BINS + 1, dtype=torch.float64)[1:].tolist(),
-        "bucket_counts": torch.histc(known, _NUM_BINS, left, right).tolist(),
-    }
-
-
-def write_tensorboard(
-    scores: Scores | Sequence[Scores],
-    dataset: Any | None,
-    log_dir: str | os.PathLike[str],
-    *,
-    class_names: Sequence[str] | None = None,
-    num_images: int = 25,
-    fraction: float = 0.1,
-) -> None:
-    """Write grids, averages and the histogram of the scores into one TensorBoard event folder.
-
-    Images are "easiness/<score>/hardest", "/easiest", "/hardest_by_class", "/easiest_by_class" and "/averages", the
-    histogram is "easiness/<score>", all at the step of the scores. A data set without images gets the histogram alone,
-    and a warning.
-
-    Args:
-        scores: One score per example, from `record.score(...)`; or those of several checkpoints, of which the last has
-            the grids.
-        dataset: The data set that was observed, as in `image_grid`; None for the histogram alone.
-        log_dir: The folder; created if missing.
-        class_names: Names of the labels 0, 1, ...; default those of the scores or of `dataset.classes`, if known.
-        num_images: Images on a grid of the easiest or hardest.
-        fraction: Fraction of each class that is averaged, in (0, 1].
-
-    Raises:
-        ValueError: As in `scores_grid` and `averages_grid`; then nothing has been written.
-
-    Example:
-        >>> import tempfile
-        >>> from lightning_easiness import Scores
-        >>> scores = Scores(torch.rand(9), higher_is_easier=False, name="mean_loss")
-        >>> write_tensorboard(scores, torch.rand(9, 8, 8), tempfile.mkdtemp(), num_images=4)
-    """
-    from torch.utils.tensorboard import SummaryWriter  # slow to load
-
-    checkpoints = [scores] if isinstance(scores, Scores) else list(scores)
-    last = checkpoints[-1]
-    try:
-        grids = {} if dataset is None else _all_grids(last, dataset, class_names, num_images, fraction)
-    except NoImageError as error:
-        warnings.warn(f"{error} Only the histogram of the scores is written.", stacklevel=2)
-        grids = {}
-    with SummaryWriter(os.fspath(log_dir)) as writer:
-        for each in checkpoints:
-            bins = histogram(each.values)
-            if bins is not None:
-                writer.add_histogram_raw(f"easiness/{each.name}", **bins, global_step=each.step or 0)
-        for name, grid in grids.items():
-            writer.add_image(f"easiness/{last.name}/{name}", grid, global_step=last.step or 0)
-
-
-def _all_grids(
-    scores: Scores, dataset: Any, class_names: Sequence[str] | None, num_images: int, fraction: float
-) -> dict[str, ImageGrid]:
-    grids: dict[str, ImageGrid] = {}
-    which: Literal["hard", "easy"]
-    for which, end in (("hard", "hardest"), ("easy", "easiest")):
-        grids[end] = scores_grid(dataset, scores, num_images, which, class_names)
-        if (scores.target >= 0).any():
-            row = max(1, min(num_images, _MOST_IN_ROW))
-            grids[f"{end}_by_class"] = scores_grid(dataset, scores, row, which, class_names, by_class=True)
-    grids["averages"] = averages_grid(dataset, scores, fraction, class_names)
-    return grids
-
-
 def _order(scores: Scores, which: str, classes: Sequence[int] | None) -> Tensor:
     """Return the examples that have a score, most extreme first, with the tie rule of `scores`."""
     order = scores.hardest(1.0) if which == "hard" else scores.easiest(1.0)
@@ -299,7 +227,8 @@ def _by_class(order: Tensor, target: Tensor, classes: Sequence[int] | None) -> t
     return {label: order[target[order] == label] for label in shown}, note
 
 
-def _read_cells(dataset: Any, indices: Sequence[int], captions: Sequence[str]) -> list[Cell]:
+def read_cells(dataset: Any, indices: Sequence[int], captions: Sequence[str]) -> list[Cell]:
+    """Read examples and set captions under them; raise a NoImageError where none of them is an image."""
     item: object = None
     cells = []
     for index, words in zip(indices, captions, strict=True):

@@ -15,10 +15,10 @@ from torchvision.transforms.v2.functional import InterpolationMode, pil_to_tenso
 from lightning_easiness.view.image_grid import ImageGrid
 from lightning_easiness.view.images import reduced_size
 
-_DARK, _GREY, _EDGE, _BLANK = "#1a1a1a", "#5f5f5f", 0xD4, 0xF1
+DARK, GREY = "#1a1a1a", "#5f5f5f"
+_EDGE, _BLANK = 0xD4, 0xF1
 _TITLE_SIZE, _NOTE_SIZE, _TEXT_SIZE = 20, 14, 14
 _MARGIN, _GAP, _BELOW_IMAGE = 20, 16, 5
-_LEAST_TITLE_WIDTH = 480
 _MOST_HEAD_WIDTH = 160
 _FINE = 4  # text is drawn so many times larger and reduced: at its own size letters sit on whole pixels, unevenly
 
@@ -44,6 +44,7 @@ class Grid:
     row_heads: Sequence[str] = ()
     column_heads: Sequence[str] = ()
     thumbnail: int = 112  # about the longer side of an image, in pixels
+    title_width: int = 480  # the title is at least given so many pixels, and makes a narrow grid so wide
 
     def draw(self) -> ImageGrid:
         """Draw the grid, uint8 (3, H, W)."""
@@ -58,15 +59,15 @@ class _Layout:
         shapes = [list(image.shape[1:]) for row in self.images for image in row if image is not None]
         self.box_height, self.box_width = (max(sides) for sides in zip(*shapes or [[grid.thumbnail] * 2], strict=True))
         cell_width = max(self.box_width, grid.thumbnail)
-        self.captions = [[_Words(cell.caption, _TEXT_SIZE, cell_width) for cell in row] for row in grid.rows]
-        self.column_heads = [_Words(head, _TEXT_SIZE, cell_width) for head in grid.column_heads]
-        self.row_heads = [_Words(head, _TEXT_SIZE, _MOST_HEAD_WIDTH) for head in grid.row_heads]
+        self.captions = [[Words(cell.caption, _TEXT_SIZE, cell_width) for cell in row] for row in grid.rows]
+        self.column_heads = [Words(head, _TEXT_SIZE, cell_width) for head in grid.column_heads]
+        self.row_heads = [Words(head, _TEXT_SIZE, _MOST_HEAD_WIDTH) for head in grid.row_heads]
         left = _MARGIN + max((head.width + _GAP for head in self.row_heads), default=0)
         self.lefts = [left + i * (cell_width + _GAP) for i in range(max(map(len, grid.rows), default=0))]
         right = self.lefts[-1] + cell_width if self.lefts else left
         first, _, rest = grid.title.partition("\n")
-        title_width = max(right - _MARGIN, _LEAST_TITLE_WIDTH)
-        self.title, self.notes = _Words(first, _TITLE_SIZE, title_width), _Words(rest, _NOTE_SIZE, title_width)
+        title_width = max(right - _MARGIN, grid.title_width)
+        self.title, self.notes = Words(first, _TITLE_SIZE, title_width), Words(rest, _NOTE_SIZE, title_width)
         self.width = max(right, _MARGIN + self.title.width, _MARGIN + self.notes.width) + _MARGIN
         self._set_tops()
 
@@ -93,16 +94,16 @@ class _Layout:
         pixels: Tensor = pil_to_tensor(drawn)
         return pixels.as_subclass(ImageGrid)
 
-    def _placed_words(self) -> Iterator[tuple[_Words, int, int, str]]:
-        yield self.title, _MARGIN, _MARGIN, _DARK
-        yield self.notes, _MARGIN, _MARGIN + self.title.height, _GREY
+    def _placed_words(self) -> Iterator[tuple[Words, int, int, str]]:
+        yield self.title, _MARGIN, _MARGIN, DARK
+        yield self.notes, _MARGIN, _MARGIN + self.title.height, GREY
         for head, left in zip(self.column_heads, self.lefts, strict=False):
-            yield head, left, self.heads_top, _DARK
+            yield head, left, self.heads_top, DARK
         for head, top in zip(self.row_heads, self.tops, strict=False):
-            yield head, _MARGIN, top + max(0, (self.box_height - head.height) // 2), _DARK
+            yield head, _MARGIN, top + max(0, (self.box_height - head.height) // 2), DARK
         for captions, top in zip(self.captions, self.tops, strict=True):
             for caption, left in zip(captions, self.lefts, strict=False):
-                yield caption, left, top + self.box_height + _BELOW_IMAGE, _DARK
+                yield caption, left, top + self.box_height + _BELOW_IMAGE, DARK
 
     def _draw_box(self, page: Tensor, image: Tensor | None, left: int, top: int) -> None:
         height, width = (self.box_height, self.box_width) if image is None else image.shape[1:]
@@ -124,7 +125,7 @@ def _thumbnail(image: Tensor | None, size: int) -> Tensor | None:
     return image.expand(3, -1, -1)
 
 
-class _Words:
+class Words:
     """A text broken into lines of at most `most_width` pixels, and their measures."""
 
     def __init__(self, text: str, size: int, most_width: int) -> None:
@@ -135,6 +136,7 @@ class _Words:
         self.height = self.leading * len(self.lines)
 
     def draw(self, canvas: ImageDraw.ImageDraw, left: int, top: int, colour: str) -> None:
+        """Draw the lines with their upper left corner at a place."""
         if not self.lines:
             return
         fine = Image.new("L", (_FINE * (self.width + 2), _FINE * self.height))

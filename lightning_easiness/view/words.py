@@ -25,6 +25,9 @@ def in_digits(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.2g}"
 
 
+_SHORT = 2  # letters of a name that stands beside another
+
+
 @dataclass(frozen=True)
 class ClassNamer:
     """Writes labels: by their names, and where there are none as "label 8"."""
@@ -35,10 +38,17 @@ class ClassNamer:
         """Write a label alone."""
         return self._name(label) or f"label {label}"
 
-    def with_prediction(self, label: int, predicted: int) -> str:
-        """Write a label and what was predicted, -1 where unknown: "8, predicted 9", or names below each other."""
-        between = ", " if self.names is None else "\n"  # where a long name would be broken anyway
-        return self(label) if predicted < 0 else f"{self.short(label)}{between}predicted {self.short(predicted)}"
+    def with_prediction(self, label: int, predicted: int, probability: float | None = None) -> str:
+        """Write a label and what was predicted, -1 where unknown: "8, predicted 9 (0.93)", or names in two lines.
+
+        Where the prediction has a probability and is the label, that is "8 (0.93)".
+        """
+        sure = "" if probability is None else f" ({probability:.2f})"
+        if predicted < 0 or (predicted == label and sure):
+            return f"{self(label)}{sure if predicted >= 0 else ''}"
+        given, other = self.short(label), self.short(predicted)
+        between = ", " if max(len(given), len(other)) <= _SHORT or self.names is None else "\n"  # broken there anyway
+        return f"{given}{between}predicted {other}{sure}"
 
     def short(self, label: int) -> str:
         """Write a label where it is clear that it is one: "8"."""

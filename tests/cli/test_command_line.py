@@ -457,7 +457,7 @@ def test_view_draws_what_needs_no_data(folder: Path, tmp_path: Path, capsys: Out
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "a" / "b" / name) for name in names]
     assert all((tmp_path / "a" / "b" / name).exists() for name in names)
     histograms = read_events(tmp_path / "a" / "b" / "tensorboard").Histograms("easiness/el2n")
-    assert [histogram.step for histogram in histograms] == [0, 120, 240]
+    assert [histogram.step for histogram in histograms] == [0, 119, 239]
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3), (1, 8, 8)])
@@ -470,7 +470,7 @@ def test_view_draws_grids_of_images(shape: tuple[int, ...], labelled: Path, tmp_
     assert names >= {"mean_loss_easiest.png", "mean_loss_hardest.png", "suspects.png", "mean_loss_histogram.png"}
     found = read_events(tmp_path / "view" / "tensorboard")
     assert {"easiness/mean_loss/hardest", "easiness/label_issues/suspects"} <= set(found.Tags()["images"])
-    assert [histogram.step for histogram in found.Histograms("easiness/mean_loss")] == [0, 120]
+    assert [histogram.step for histogram in found.Histograms("easiness/log10_mean_loss")] == [0, 119]
     assert len(capsys.readouterr().out.splitlines()) == len(names)
 
 

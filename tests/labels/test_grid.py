@@ -139,11 +139,11 @@ def test_without_predictions_captions_say_what_is_suggested() -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_names_are_those_given_else_of_the_issues_else_of_the_data_set() -> None:
     class Named(TensorDataset):
-        classes = ("x", "y", "z")
+        classes = ("xyz", "yzx", "zxy")
 
     named = issues_of(class_names=tuple(NAMES))
     for issues, names, expected in (
-        (issues_of(), None, "xyz"),
+        (issues_of(), None, ("xyz", "yzx", "zxy")),
         (named, None, NAMES),
         (named, ["one", "two", "three"], ["one", "two", "three"]),
     ):

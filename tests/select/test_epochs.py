@@ -296,7 +296,7 @@ def test_scalars_of_each_epoch_are_those_of_a_loop(data: Any, rule: type[Sizes],
         for label in range(4):
             of_class = [index for index in range(53) if target[index] == label]
             fraction = len([index for index in of_class if index in kept]) / len(of_class)
-            assert row[f"easiness/selected_share/class_{label}"] == pytest.approx(fraction)
+            assert row[f"easiness-selected-share/class_{label}"] == pytest.approx(fraction)
 
 
 def test_where_labels_are_not_compared_the_log_goes_by_those_of_the_selection(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_where_labels_are_not_compared_the_log_goes_by_those_of_the_selection(tm
     data = EasinessDataModule(IndexedBase(), Listed(range(52), target=target), check_target=False)
     fit(data, max_epochs=1, logger=CSVLogger(tmp_path, name="", version=""))
     (row,) = logged(tmp_path)
-    assert [row[f"easiness/selected_share/class_{label}"] for label in (0, 1, 100)] == [1, 1, 0]
+    assert [row[f"easiness-selected-share/class_{label}"] for label in (0, 1, 100)] == [1, 1, 0]
 
 
 def test_the_labels_of_a_data_set_are_read_once_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:

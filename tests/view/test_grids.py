@@ -5,23 +5,21 @@ from __future__ import annotations
 import ast
 import sys
 import weakref
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import lightning_easiness
-from lightning_easiness import NoImageError, Scores, averages_grid, image_grid, scores_grid, write_tensorboard
+from lightning_easiness import NoImageError, Scores, averages_grid, image_grid, scores_grid
 from lightning_easiness.view import grids, images, layout, words
 from lightning_easiness.view.layout import Cell, Grid
 from tests.made_runs import whole
 from tests.small import streams
-from tests.view.helpers import COLOURS, Noted, captions_of, read_events
+from tests.view.helpers import COLOURS, Noted, captions_of
 
 MARGIN = 20
 
@@ -88,11 +86,11 @@ def test_words_are_never_cut(title: str | None, caption: str) -> None:
 def test_breaking_keeps_every_letter_and_the_width(size: int) -> None:
     text = "#12  a name of several words and Incomprehensibilities\n2.31"
     for width in (10, 40, 112, 1000):
-        broken = layout._Words(text, size, width)
+        broken = layout.Words(text, size, width)
         assert "".join(broken.lines).replace(" ", "") == text.replace(" ", "").replace("\n", "")
         assert broken.width <= max(width, 2 * size)
     assert broken.lines == text.split("\n")
-    assert " ".join(layout._Words(text, size, 250).lines).split() == text.split(), "broken between words"
+    assert " ".join(layout.Words(text, size, 250).lines).split() == text.split(), "broken between words"
 
 
 def test_captions_are_dark_on_white() -> None:
@@ -163,10 +161,10 @@ def test_captions_say_what_was_predicted() -> None:
     ("given", "scored", "listed", "shown"),
     [
         (None, None, None, "#0\n1, predicted 0\n0.10"),
-        (None, None, ("x", "y"), "#0\ny\npredicted x\n0.10"),
+        (None, None, ("x", "y"), "#0\ny, predicted x\n0.10"),
         (None, ("cat", "dog"), ("x", "y"), "#0\ndog\npredicted cat\n0.10"),
-        (["a", "b"], ("cat", "dog"), ("x", "y"), "#0\nb\npredicted a\n0.10"),
-        (None, None, ("x",), "#0\n1\npredicted x\n0.10"),
+        (["a", "b"], ("cat", "dog"), ("x", "y"), "#0\nb, predicted a\n0.10"),
+        (None, None, ("x",), "#0\n1, predicted x\n0.10"),
     ],
 )
 def test_names_are_those_given_else_of_the_scores_else_of_the_data_set(
@@ -336,59 +334,7 @@ def test_an_average_has_at_most_so_many_images_and_at_least_one(
     assert grid.row_heads == heads
 
 
-# --- TensorBoard
-
-
-@pytest.mark.parametrize(
-    "values", [torch.randn(1000).exp(), torch.tensor([2.0, 2.0]), torch.arange(5), torch.tensor([0.0, 1e-30, 30.0])]
-)
-def test_histogram_against_numpy(values: Tensor) -> None:
-    bins: Any = grids.histogram(torch.cat([values, torch.tensor([torch.nan, torch.inf, -torch.inf])]))
-    known = values.double().numpy()
-    if known.min() < known.max():
-        counts, limits = np.histogram(known, bins=64)
-        assert bins["bucket_counts"] == counts.tolist()
-        np.testing.assert_allclose(bins["bucket_limits"], limits[1:])
-    assert sum(bins["bucket_counts"]) == bins["num"] == len(known)
-    assert (bins["min"], bins["max"]) == (known.min(), known.max())
-    assert bins["sum"] == pytest.approx(known.sum())
-    assert bins["sum_squares"] == pytest.approx((known**2).sum())
-    assert grids.histogram(torch.empty(0)) is grids.histogram(torch.tensor([torch.nan, torch.inf])) is None
-
-
-def test_write_tensorboard(tmp_path: Path) -> None:
-    target = [i % 3 for i in range(60)]
-    dataset = [{"image": image, "label": label} for image, label in zip(torch.rand(60, 8, 8), target, strict=True)]
-    scores = scores_of([*torch.rand(59).tolist(), torch.nan], target, step=120)
-    names = ["ant", "bee", "cow"]
-    write_tensorboard(scores, dataset, tmp_path, class_names=names, num_images=9, fraction=0.2)
-    events = read_events(tmp_path)
-    expected = {
-        "hardest": scores_grid(dataset, scores, 9, "hard", names),
-        "easiest": scores_grid(dataset, scores, 9, "easy", names),
-        "hardest_by_class": scores_grid(dataset, scores, 9, "hard", names, by_class=True),
-        "easiest_by_class": scores_grid(dataset, scores, 9, "easy", names, by_class=True),
-        "averages": averages_grid(dataset, scores, 0.2, names),
-    }
-    assert Counter(events.Tags()["images"]) == Counter(f"easiness/mean_loss/{name}" for name in expected)
-    for name, grid in expected.items():
-        (image,) = events.Images(f"easiness/mean_loss/{name}")
-        assert (image.step, image.height, image.width) == (120, *grid.shape[1:])
-    (histogram,) = events.Histograms("easiness/mean_loss")
-    assert (histogram.step, histogram.histogram_value.num) == (120, 59)
-
-
-def test_tensorboard_without_images_has_the_histogram(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="^Tensor holds no images: .* Only the histogram of the scores is written.$"):
-        write_tensorboard(scores_of([0.1, 0.2]), torch.zeros(2, 16), tmp_path)
-    tags = read_events(tmp_path).Tags()
-    assert (tags["images"], tags["histograms"]) == ([], ["easiness/mean_loss"])
-
-
-def test_nothing_is_written_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^`class_names` must name the labels 0 to 1; got 1 names.$"):
-        write_tensorboard(rising(2, [0, 1]), torch.zeros(2, 8, 8), tmp_path / "log", class_names=["a"])
-    assert not (tmp_path / "log").exists()
+# --- what they need
 
 
 @pytest.mark.parametrize("module", [grids, layout, images, words])

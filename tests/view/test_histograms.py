@@ -1,0 +1,49 @@
+"""Histograms as loggers take them: against numpy, on a log axis where that shows more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_easiness.view.histograms import bin_edges, histogram, log10_histogram, shown_histogram
+
+
+@pytest.mark.parametrize(
+    "values", [torch.randn(1000).exp(), torch.tensor([2.0, 2.0]), torch.arange(5), torch.tensor([0.0, 1e-30, 30.0])]
+)
+def test_histogram_against_numpy(values: Tensor) -> None:
+    bins: Any = histogram(torch.cat([values, torch.tensor([torch.nan, torch.inf, -torch.inf])]))
+    known = values.double().numpy()
+    if known.min() < known.max():
+        counts, limits = np.histogram(known, bins=64)
+        assert bins["bucket_counts"] == counts.tolist()
+        np.testing.assert_allclose(bins["bucket_limits"], limits[1:])
+        np.testing.assert_allclose(bin_edges(bins), limits, atol=1e-12)
+    assert sum(bins["bucket_counts"]) == bins["num"] == len(known)
+    assert (bins["min"], bins["max"]) == (known.min(), known.max())
+    assert bins["sum"] == pytest.approx(known.sum())
+    assert bins["sum_squares"] == pytest.approx((known**2).sum())
+    assert histogram(torch.empty(0)) is histogram(torch.tensor([torch.nan, torch.inf])) is None
+
+
+def test_powers_of_ten_are_those_of_the_values_and_zero_is_the_least() -> None:
+    bins: Any = log10_histogram(torch.tensor([0.0, 1e-30, 0.01, 100.0, torch.nan, torch.inf]))
+    assert (bins["num"], bins["min"], bins["max"]) == (4, -8, pytest.approx(2))
+    assert bins["bucket_counts"][0] == 2
+    assert log10_histogram(torch.tensor([-1.0, 1.0])) is None
+    assert log10_histogram(torch.empty(0)) is None
+
+
+def test_losses_and_easiness_are_shown_on_a_log_axis_and_margins_are_not() -> None:
+    values = torch.tensor([0.001, 0.5, 3.0])
+    assert [shown_histogram(name, values)[0] for name in ("loss", "sample_easiness", "margin")] == [
+        "log10_loss",
+        "log10_sample_easiness",
+        "margin",
+    ]
+    name, bins = shown_histogram("loss", torch.tensor([-2.0, 1.0]))  # a user's own loss
+    assert (name, bins) == ("loss", histogram(torch.tensor([-2.0, 1.0])))
