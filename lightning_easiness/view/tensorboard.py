@@ -234,9 +234,9 @@ def _further(record: EasinessRecord) -> dict[str, tuple[Scores, str]]:
 def _data_map(record: EasinessRecord) -> Iterator[tuple[str, Tensor, int]]:
     if record.num_checkpoints > 1 and record.loss_name == "cross_entropy" and "correct" in record.fields:
         scores = record.score("confidence")
-        others = (record.score(name).values for name in ("variability", "correctness"))
+        variability, correctness = (record.score(name).values for name in ("variability", "correctness"))
         title = f"Data map over {count_of(record.num_runs, 'run')} and {count_of(record.num_checkpoints, 'checkpoint')}"
-        image = data_map_image(scores.values, *others, title=title)
+        image = data_map_image(scores.values, variability, correctness, title)
         yield f"easiness/{record.series}/data_map", image, _step(scores)
 
 
