@@ -27,8 +27,10 @@ from torch.utils.data import DataLoader, Dataset
 
 import lightning_easiness
 from lightning_easiness import EasinessCallback, functional, repeat_fit
+from lightning_easiness.cli.commands import COMMANDS
 from lightning_easiness.cli.main import main
 from lightning_easiness.data.decisions import FORMAT, VERSION
+from lightning_easiness.record.files import FIELDS
 from lightning_easiness.scores import SCORES
 from tests.small import QUIET, Net, loader, trainer
 
@@ -218,6 +220,18 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
     named = [name for name in re.findall(r"[\w/-]+\.md", navigation) if not name.startswith("examples/")]
     assert sorted(named) == sorted(name.removeprefix("docs/") for name in PAGES if name.startswith("docs/"))
+
+
+def test_the_format_of_every_file_is_written_down(recorded: Path) -> None:
+    text = PAGES["docs/file-format.md"].read_text()
+    missing = [name for name in FIELDS if f"| `{name}` |" not in text]
+    found = {re.sub(r"\d{12}", "000000000120", path.name) for path in recorded.rglob("*.*") if path.is_file()}
+    assert not missing + sorted(name for name in found if not name.startswith(".") and name not in text)
+
+
+def test_every_command_is_written_down() -> None:
+    text = PAGES["docs/command-line.md"].read_text()
+    assert not [name for name in COMMANDS if f"| `{name}` |" not in text or f"lightning-easiness {name} " not in text]
 
 
 @pytest.mark.parametrize("page", PAGES)
