@@ -6,10 +6,13 @@ import hashlib
 import math
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import is_dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -47,6 +50,8 @@ def plain(value: Any, depth: int = _DEEPEST) -> Any:
         return held if len(held) <= _MOST_ITEMS else f"{len(held)} items {digest(repr(held).encode())}"
     if depth > 0 and isinstance(value, (Sequence, Set)) and not isinstance(value, (bytes, bytearray)):
         return _items(value, depth)
+    if depth > 0 and _is_settings(value):
+        return {"class": class_name(value), **plain(vars(value), depth - 1)}
     return function_name(value) if callable(value) and hasattr(value, "__qualname__") else class_name(value)
 
 
@@ -97,6 +102,12 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
+def _is_settings(value: Any) -> bool:
+    """Return whether a value is an object of named settings, as a dataclass is."""
+    is_known = is_dataclass(value) or isinstance(value, (Namespace, SimpleNamespace))
+    return is_known and not isinstance(value, type) and hasattr(value, "__dict__")
+
+
 def _scalar(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float) and not math.isfinite(value):
@@ -109,7 +120,7 @@ def _scalar(value: Any) -> Any:
 
 def _items(value: Any, depth: int) -> Any:
     if isinstance(value, Set):
-        value = sorted(value, key=repr)
+        value = sorted((plain(held, depth - 1) for held in value), key=repr)
     if len(value) <= _MOST_ITEMS:
         return [plain(held, depth - 1) for held in value]
     held = repr([plain(one, 1) for one in value])

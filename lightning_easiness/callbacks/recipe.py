@@ -23,7 +23,9 @@ _MOST_LAYERS = 256
 _LOOKED_AT = 64  # examples at each end
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _NO_HYPERPARAMETERS = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")
-_NO_PLACES = re.compile("dir|root|path|folder")  # of data, which are compared themselves
+_PLACE = r"_?(dir|folder|directory|root|path)s?$"
+_NO_PLACES = re.compile(rf"(^|_|data){_PLACE}")  # of data, which are compared themselves
+_NO_OUTPUTS = re.compile(rf"(^|_)(log|logs|save|out|output|work|run|runs|cache){_PLACE}")
 _NO_SETTINGS = ("params", "param_names", "initial_lr")  # of a group of parameters
 _NO_SCHEDULE = ("optimizer", "last_epoch", "verbose", "base_lrs")
 
@@ -79,7 +81,7 @@ _MAKE_PARTS = ("setup", "configure_model", "prepare_data", "configure_sharded_mo
 
 
 def _of_module(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    of_module = {"module": class_name(module), "hyperparameters": _of_hparams(module)}
+    of_module = {"module": class_name(module), "hyperparameters": _of_hparams(module, _NO_OUTPUTS)}
     if any(is_named(trainer.strategy, name) for name in ("FSDPStrategy", "DeepSpeedStrategy")):
         return of_module  # whose parameters are pieces, by the number of processes
     layers = {name.replace("_orig_mod.", ""): text for name, text in _layers(module)}
@@ -198,10 +200,10 @@ def datamodule_recipe(datamodule: Any) -> dict[str, Any]:
     return {**inner, "selection": of_selection, "hold_out": plain(vars(datamodule).get("hold_out"))}
 
 
-def _of_hparams(owner: Any, left_out: re.Pattern[str] | None = None) -> dict[str, Any]:
-    """Return the hyperparameters that a module or datamodule saved, without what says how and where they are read."""
+def _of_hparams(owner: Any, left_out: re.Pattern[str]) -> dict[str, Any]:
+    """Return the hyperparameters that a module or datamodule saved, without those that change no training."""
     held = {name: value for name, value in dict(getattr(owner, "hparams", {})).items() if _is_hyperparameter(name)}
-    return {name: plain(value) for name, value in held.items() if left_out is None or not left_out.search(name.lower())}
+    return {name: plain(value) for name, value in held.items() if not left_out.search(name.lower())}
 
 
 def _arguments(selection: Any) -> dict[str, Any]:

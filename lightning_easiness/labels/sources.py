@@ -155,6 +155,11 @@ class SourceReader:
         if score not in _PROBABILITY_SCORES:
             _check_ranks(score)
         record = self._open(source, score, runs)
+        if record.identity.changes:
+            raise ValueError(
+                f"The targets of series '{record.series}' differ from one epoch to the next, as where they are drawn or"
+                " mixed, so that there are no labels to look at: record a training on the labels as they are."
+            )
         _warn_of_nan(record, self.checkpoint)
         ends_early = self.checkpoint not in (-1, record.num_checkpoints - 1)
         probabilities = self.probabilities

@@ -324,7 +324,7 @@ def _same_task(trainer: Trainer, recognise: Callable[[], Task]) -> Task:
     if trainer.is_global_zero:
         try:
             state = recognise().state()
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # the others wait for it
             problem = error
     state, problem = trainer.strategy.broadcast((state, problem))
     if state is None:

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,12 @@ class Opaque:
 
 class Colour(enum.Enum):
     RED = 1
+
+
+@dataclass
+class Settings:
+    width: int = 3
+    act: Any = nn.ReLU
 
 
 HERE = __name__
@@ -45,6 +53,10 @@ VALUES: list[tuple[Any, Any]] = [
     (Opaque(), f"{HERE}.Opaque"),
     (nn.Linear(2, 3), "torch.nn.modules.linear.Linear"),
     (len, "len"),
+    (Settings(), {"class": f"{HERE}.Settings", "width": 3, "act": "torch.nn.modules.activation.ReLU"}),
+    (Settings, f"{HERE}.Settings"),
+    (Namespace(lr=0.1), {"class": "argparse.Namespace", "lr": 0.1}),
+    ({nn.functional.relu, len}, ["len", "torch.nn.functional.relu"]),
     (partial(int, "11", base=2), {"function": "int", "args": ["11", {"base": 2}]}),
 ]
 

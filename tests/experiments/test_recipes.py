@@ -220,6 +220,19 @@ def test_a_name_that_holds_the_seed_is_no_part_of_the_recipe(tmp_path: Path) -> 
         repeat(tmp_path / "runs", lambda: Named("net-30", folder="seed3-logs"), (3,))
 
 
+class Placed(Net):
+    def __init__(self, log_dir: Path, output_dim: int = 1) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def test_where_a_module_writes_is_no_part_of_the_recipe(tmp_path: Path) -> None:
+    for name in ("today", "tomorrow"):
+        assert repeat(tmp_path / "runs", lambda name=name: Placed(tmp_path / name)).num_runs == 2
+    with pytest.raises(ValueError, match=r"hyperparameters\.output_dim: 1 then, 2 now"):
+        repeat(tmp_path / "runs", lambda: Placed(tmp_path, output_dim=2))
+
+
 def test_two_seeds_of_different_recipes_are_refused_before_the_second_trains(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'seed-1' in .*\(hyperparameters\.width: 1 then, 2 now\)"):
         repeat(tmp_path, lambda seed: Seeded(seed, width=seed), (1, 2))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
+from lightning_easiness import EasinessCallback, EasinessRecord, find_label_issues, repeat_fit
 from tests.made_runs import whole
 from tests.observe.test_inputs import CLASSES, POINTS, K, N, Rows, Stranger, bce, mse
 from tests.small import trainer
@@ -80,6 +80,15 @@ def test_runs_whose_targets_were_drawn_are_of_one_data_set(tmp_path: Path) -> No
         warnings.simplefilter("ignore")
         repeat_fit(lambda: trainer(max_epochs=2), module, data, seeds=(1, 2), dirpath=tmp_path, progress=False)
         assert EasinessRecord.load(tmp_path, "train-online").runs == ["seed-1", "seed-2"]
+
+
+def test_there_are_no_labels_to_look_at(tmp_path: Path) -> None:
+    data, module = KINDS["classes"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer(callbacks=[EasinessCallback(tmp_path, num_images=0)], max_epochs=3).fit(module(), data())
+    with pytest.raises(ValueError, match=r"^The targets of series 'train-online' differ from one epoch to the next"):
+        find_label_issues(tmp_path)
 
 
 def test_another_data_set_in_the_same_run_is_still_refused(tmp_path: Path) -> None:
