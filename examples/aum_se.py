@@ -28,6 +28,18 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from lightning_easiness import EasinessCallback, Refine, Threshold, ThresholdRuns, find_label_issues
 from lightning_easiness.functional import corrupt_labels
+from lightning_easiness.view.style import (
+    BETWEEN,
+    EASY,
+    HARD,
+    INK,
+    LineEnd,
+    blank_figure,
+    label_ends,
+    saved,
+    set_title,
+    styled,
+)
 
 READINGS = {
     "AUM": None,
@@ -35,10 +47,16 @@ READINGS = {
     "AUM-SE, kept where easy": Refine(which="easy"),
 }
 STYLES = {
-    "AUM": ("#000000", "-"),
-    "AUM-SE, kept where hard": ("#0072b2", "--"),
-    "AUM-SE, kept where easy": ("#d55e00", ":"),
-    "AUM, as strict": ("#888888", "-."),
+    "AUM": (INK, "-"),
+    "AUM-SE, kept where hard": (HARD, "-"),
+    "AUM-SE, kept where easy": (EASY, "-"),
+    "AUM, as strict": (BETWEEN, "--"),
+}
+LABELS = {
+    "AUM": "all flags of AUM",
+    "AUM-SE, kept where hard": "kept where hard",
+    "AUM-SE, kept where easy": "kept where easy",
+    "AUM, as strict": "AUM, as strict",
 }
 BLOCKS = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2]}
 
@@ -113,22 +131,29 @@ def table(rows: dict[str, list[dict[str, float]]], shown: list[int]) -> str:
     return "\n".join(lines)
 
 
-def draw(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    titles = {"TPR": "label errors that are flagged", "FPR": "correct labels that are flagged"}
-    for axes, (rate, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        for name, found in rows.items():
+def draw(rows: dict[str, list[dict[str, float]]], epochs: list[int], path: Path) -> None:
+    """Draw the rates after these epochs; "AUM, as strict" finds as many label errors as "kept where hard"."""
+    figure = blank_figure("aum_se.py", 10, 4)
+    left, right = (styled(axes) for axes in figure.subplots(1, 2))
+    for axes, rate, hidden in ((left, "TPR", "AUM, as strict"), (right, "FPR", "")):
+        shown = {name: [100 * row[rate] for row in found] for name, found in rows.items() if name != hidden}
+        for name, values in shown.items():
             colour, line = STYLES[name]
-            values = [100 * row[rate] for row in found]
-            axes.plot(range(1, len(values) + 1), values, line, color=colour, label=name, linewidth=2)
-        axes.set(xlabel="epochs", ylabel=f"{rate} (%)", title=title, ylim=(-2, 102))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-    figure.axes[1].legend(frameon=False)
-    figure.savefig(path, dpi=120)
+            axes.plot(epochs, values, line, color=colour, linewidth=1.8, marker="o" if len(epochs) < 10 else "")
+        axes.set(xlabel="epochs", ylim=(-2, 102), xticks=epochs[:: -(-len(epochs) // 5)])
+        axes.yaxis.set_major_formatter("{x:.0f} %")
+        axes.margins(x=0.02)
+        label_ends(
+            axes, [LineEnd(LABELS[name], values[-1], STYLES[name][0]) for name, values in shown.items()], height=4
+        )
+    before, after = (
+        {rate: f"{100 * rows[name][-1][rate]:.1f} %" for rate in ("TPR", "FPR")}
+        for name in ("AUM", "AUM-SE, kept where hard")
+    )
+    note = f"after {epochs[-1]} epochs, by keeping the flags of hard examples alone"
+    set_title(left, f"Flagged label errors: {before['TPR']} become {after['TPR']}", note, width=4.5)
+    set_title(right, f"Flagged correct labels: {before['FPR']} become {after['FPR']}", note, width=4.5)
+    saved(figure, path)
 
 
 def parse() -> argparse.Namespace:
@@ -163,7 +188,7 @@ def main() -> None:
     text += table(rows, shown)
     print(text)
     (ARGUMENTS.output / "aum_se.md").write_text(text + "\n", encoding="utf-8")
-    draw(rows, ARGUMENTS.output / "aum_se.png")
+    draw(rows, list(range(1, epochs + 1)), ARGUMENTS.output / "aum_se.png")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Which handwritten digits are hard? The main use of the package, on real data, with no download.
 
 Trains a small CNN and an MLP on scikit-learn's 1,797 digits under ten seeds with one callback added, prints the hardest
-digits and how far the two networks agree on them, and writes image grids and TensorBoard logs.
+digits and how far the two networks agree on them, and writes a data map, image grids and TensorBoard logs.
 
     python examples/quickstart.py
 """
@@ -24,6 +24,7 @@ from lightning_easiness import (
     EasinessCallback,
     EasinessRecord,
     averages_grid,
+    draw_data_map,
     repeat_fit,
     save_image,
     scores_grid,
@@ -127,7 +128,8 @@ def main() -> None:
     hardest = save_image(scores_grid(dataset, scores["cnn"], 25, which="hard"), arguments.output / "hardest.png")
     averages = save_image(averages_grid(dataset, scores["cnn"], FRACTION), arguments.output / "averages.png")
     write_tensorboard(scores["cnn"], dataset, arguments.output / "tensorboard" / "cnn" / "all-seeds")
-    print(f"\nImages: {hardest} and {averages}")
+    draw_data_map(records["cnn"], arguments.output / "data_map.png", dataset=dataset)
+    print(f"\nImages: {arguments.output / 'data_map.png'}, {hardest} and {averages}")
     print(f"Histograms and images during training: tensorboard --logdir {arguments.output / 'tensorboard'}")
 
 

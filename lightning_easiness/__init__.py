@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.select.static import Ablation, Keep, Relabel
-    from lightning_easiness.view.figures import draw_comparison, draw_curves, draw_data_map, draw_histogram
+    from lightning_easiness.view.comparison import draw_comparison
+    from lightning_easiness.view.figures import draw_curves, draw_histogram
     from lightning_easiness.view.grids import averages_grid, image_grid, scores_grid
     from lightning_easiness.view.image_grid import ImageGrid
     from lightning_easiness.view.images import NoImageError, save_image
+    from lightning_easiness.view.map_figure import draw_data_map
     from lightning_easiness.view.report.report import Report
     from lightning_easiness.view.tensorboard import write_tensorboard
 
@@ -61,10 +63,12 @@ _HOMES = {  # module -> the names that it has
     "select.datamodule": ("EasinessDataModule",),
     "select.sample_easiness_training": ("SampleEasinessTraining",),
     "select.static": ("Ablation", "Keep", "Relabel"),
-    "view.figures": ("draw_comparison", "draw_curves", "draw_data_map", "draw_histogram"),
+    "view.comparison": ("draw_comparison",),
+    "view.figures": ("draw_curves", "draw_histogram"),
     "view.grids": ("averages_grid", "image_grid", "scores_grid"),
     "view.image_grid": ("ImageGrid",),
     "view.images": ("NoImageError", "save_image"),
+    "view.map_figure": ("draw_data_map",),
     "view.report.report": ("Report",),
     "view.tensorboard": ("write_tensorboard",),
 }

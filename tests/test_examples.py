@@ -108,6 +108,27 @@ def test_aum_se(cifar_root: Path, tmp_path: Path) -> None:
     assert (out / "aum_se.png").stat().st_size > 5000
 
 
+def test_the_figures_are_drawn_again_from_the_tables_that_are_kept(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run("redraw.py", "--output", str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "aum_se.png", "fashion_mnist_equal_epochs.png", "fashion_mnist_equal_updates.png",
+    }  # fmt: skip
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        import redraw
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    rows = redraw.comparison_rows(EXAMPLES / "results" / "compress_fashion_mnist.md", "updates")
+    assert len(rows) == 1 + 5 * 9
+    about = {"metric": "test_accuracy", "num_seeds": 3, "equal": "updates"}
+    assert rows[0] == {"method": "everything", "ratio": 0.0, "mean": 0.882, "spread": 0.003, **about}
+    assert {"method": "stratified", "ratio": 0.9, "mean": 0.826, "spread": 0.007, **about} in rows
+    rates, epochs = redraw.aum_rates(EXAMPLES / "results" / "aum_se_cifar10.md")
+    assert epochs == [5, 10, 15, 20]
+    assert rates["AUM-SE, kept where hard"][-1] == {"TPR": 0.81, "FPR": 0.094}
+
+
 @pytest.mark.slow
 def test_train_faster() -> None:
     pytest.importorskip("sklearn")
@@ -148,7 +169,7 @@ def test_quickstart(tmp_path: Path) -> None:
     rates = [float(line.split()[-1]) for line in lines if line.startswith(("  easiest:", "  hardest:"))]
     assert len(rates) == 2
     assert min(rates) > 0.1, "two architectures must agree better than by chance"
-    assert {"hardest.png", "averages.png", "tensorboard"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"data_map.png", "hardest.png", "averages.png", "tensorboard"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_notebook_runs_and_shows_tables_and_images() -> None:

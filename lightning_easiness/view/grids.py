@@ -158,7 +158,7 @@ def averages_grid(
     seed: int = 0,
     thumbnail: int = 112,
 ) -> ImageGrid:
-    """Draw averages of easy, random and hard examples, one row per class, as Figure 2 of the 2019 easiness paper.
+    """Draw averages of easy, random and hard examples, one column per class, as Figure 2 of the 2019 easiness paper.
 
     The more diverse the images, the more uniform their average. All averages of the grid have the same scale, so that
     they can be compared. Cost: up to 3 * `max_images` reads of the data set per class.
@@ -168,9 +168,9 @@ def averages_grid(
         scores: One score per example, from `record.score(...)`.
         fraction: Fraction of each class that is averaged, in (0, 1].
         class_names: Names of the labels 0, 1, ...; default those of the scores or of `dataset.classes`, if known.
-        classes: Labels to show; default the first 20 that occur. Where no label is known, one row averages all.
+        classes: Labels to show; default the first 20 that occur. Where no label is known, one column averages all.
         max_images: Most images in an average, the most extreme ones (500 in the paper).
-        seed: Seed of the random column, which is drawn from a generator of its own.
+        seed: Seed of the random row, which is drawn from a generator of its own.
         thumbnail: As in `image_grid`.
 
     Returns:
@@ -201,10 +201,14 @@ def averages_grid(
         for chosen in (members[:count], drawn, members[-count:]):
             averages.append(average(dataset, chosen.tolist(), longest=thumbnail))
         heads.append(f"{name(label)}\n{count_of(count, 'image')} each")
-    cells = [Cell(image) for image in to_one_scale(averages)]
-    rows = [cells[i : i + 3] for i in range(0, len(cells), 3)]
+    images = to_one_scale(averages)
+    rows: list[list[Cell]] = []
+    for first in range(0, len(heads), _MOST_IN_ROW):
+        shown = range(first, min(first + _MOST_IN_ROW, len(heads)))
+        for end in range(3):  # names stand below the last of the three rows
+            rows.append([Cell(images[3 * column + end], heads[column] * (end == 2)) for column in shown])
     title = f"Averages of easy, random and hard examples\n{100 * fraction:.3g}% of each class, {_source(scores)}{note}"
-    return Grid(rows, title, heads, ("easy", "random", "hard"), thumbnail).draw()
+    return Grid(rows, title, ("easy", "random", "hard") * (len(rows) // 3), thumbnail=thumbnail).draw()
 
 
 def _order(scores: Scores, which: str, classes: Sequence[int] | None) -> Tensor:

@@ -59,7 +59,7 @@ def test_the_table_and_the_figure(tmp_path: Path) -> None:
     assert [row["spread"] for row in table] == ["", "", ""], "of one seed"
     figure = draw_comparison(rows, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
-    assert figure.axes[0].get_ylabel() == "test_loss"
+    assert figure.axes[0].get_ylabel() == "test loss"
 
 
 def test_runs_for_the_table_are_not_observed(tmp_path: Path) -> None:

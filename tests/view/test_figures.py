@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_easiness import NoImageError, draw_comparison, draw_curves, draw_data_map, draw_histogram
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.view.figures import draw_comparison, draw_curves, draw_data_map, draw_histogram
+from lightning_easiness.view.style import LineEnd, apart, empty_figure, label_ends
 from tests.made_runs import NUM_EXAMPLES, make_scores, whole, write_run
 
-pytest.importorskip("matplotlib")
+Text = pytest.importorskip("matplotlib.text").Text
 N = 200
 
 
@@ -30,6 +32,11 @@ def record_of(folder: Path, losses: dict[int, torch.Tensor], seeds: tuple[int, .
 
 def losses(seed: int = 0) -> torch.Tensor:
     return torch.randn(N, generator=torch.Generator().manual_seed(seed)).mul(2).sub(2).exp()
+
+
+def words(axes: Any) -> list[str]:
+    """The title, and all that is written beside it and beside lines."""
+    return [axes.get_title("left"), *(text.get_text().replace("\n", " ") for text in axes.texts)]
 
 
 def bars(axes: Any) -> list[tuple[Any, Any]]:
@@ -51,7 +58,8 @@ def test_a_histogram_holds_every_example_and_its_ends(higher: bool, tmp_path: Pa
     assert hard[-1 if higher else 0] == 0
     assert figure.axes[0].get_xlabel() == f"margin, {'high' if higher else 'low'} is easy"
     assert (tmp_path / "histogram.png").stat().st_size > 5000
-    assert [text.get_text() for text in figure.legends[0].texts] == ["easiest 20 %", "hardest 20 %"]
+    left, right = sorted(figure.axes[0].texts[:2], key=lambda text: text.xy[0])
+    assert [left.get_text(), right.get_text()] == ["easiest 20 %", "hardest 20 %"][:: -1 if higher else 1]
 
 
 def test_a_loss_of_several_powers_of_ten_is_drawn_on_a_logarithmic_axis() -> None:
@@ -61,7 +69,7 @@ def test_a_loss_of_several_powers_of_ten_is_drawn_on_a_logarithmic_axis() -> Non
     counts, edges = bars(axes)[0]
     assert counts.sum() == len(values), "what is 0 stands at the left end"
     assert edges[0] > 1e-10
-    assert f"half of {len(values)} examples have {np.median(values):.3g} or less" in axes.get_title()
+    assert f"half of {len(values)} examples have {np.median(values):.3g} or less" in words(axes)[0]
     assert draw_histogram(make_scores(losses().tolist(), True)).axes[0].get_xscale() == "linear", "where high is easy"
 
 
@@ -75,7 +83,7 @@ def test_ties_are_in_the_colours_of_what_they_are_called() -> None:
 def test_a_score_without_an_easy_end_has_a_low_and_a_high_one() -> None:
     figure = draw_histogram(make_scores([0.1, 0.2, 0.3, 0.4], False, name="variability"), fraction=0.25)
     assert figure.axes[0].get_xlabel() == "variability"
-    assert [text.get_text() for text in figure.legends[0].texts] == ["lowest 25 %", "highest 25 %"]
+    assert {"lowest 25 %", "highest 25 %"} < set(words(figure.axes[0]))
 
 
 def test_one_value_and_values_that_are_not_finite() -> None:
@@ -99,7 +107,8 @@ def test_a_course_is_that_of_the_scores(tmp_path: Path) -> None:
     assert median.get_ydata() == pytest.approx([np.median(values) for values in at])
     assert mean.get_ydata() == pytest.approx([values.mean() for values in at])
     assert figure.axes[0].get_yscale() == "log"
-    assert "2 runs, step 70" in figure.axes[0].get_title()
+    assert "2 runs, step 70" in words(figure.axes[0])[-1]
+    assert set(words(figure.axes[0])) > {"mean", "median", "the middle half", "9 of 10 examples"}
     assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
     earlier = draw_curves(record, checkpoint=1)
     assert earlier.axes[0].lines[0].get_xdata().tolist() == [0, 50]
@@ -128,17 +137,14 @@ def test_a_data_map_has_a_point_an_example_in_its_colour(tmp_path: Path) -> None
     assert np.array_equal(drawn[np.lexsort(drawn.T)], expected[np.lexsort(expected.T)])
     assert (np.diff(points.get_array()) <= 0).all(), "the few that are wrong lie on top"
     likely = float((record.score("confidence").values >= 0.5).float().mean())
-    wrong = int((record.score("correctness").values == 0).sum())
-    assert wrong == 1
-    assert (
-        figure.axes[0].get_title().startswith(f"{100 * likely:.1f} % of {N} examples have a confidence of 0.5 or more")
-    )
-    assert "1 is wrong at every checkpoint (2 runs, step 20)" in figure.axes[0].get_title()
+    wrong = int((record.score("correctness").values < 0.5).sum())
+    assert words(figure.axes[0])[0] == f"{wrong} of {N} examples are wrong more often than right"
+    assert words(figure.axes[0])[-1] == f"{100 * likely:.1f} % have a confidence of 0.5 or more; 2 runs, step 20"
     assert (tmp_path / "map.png").stat().st_size > 5000
 
 
 def test_a_data_map_of_many_draws_some_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_easiness.view.figures._MOST_POINTS", 50)
+    monkeypatch.setattr("lightning_easiness.view.map_figure._MOST_POINTS", 50)
     record = record_of(tmp_path, {0: losses(0), 10: losses(1)})
     before = torch.get_rng_state()
     first, again, other = (draw_data_map(record, seed=seed).axes[0].collections[0].get_offsets() for seed in (0, 0, 1))
@@ -175,15 +181,112 @@ def test_a_comparison_has_a_line_per_method_with_the_spread_of_its_seeds() -> No
 
     rows = [row("everything", 0.0, 0.9), row("easy", 0.5, 0.7), row("easy", 0.3, 0.8), row("random", 0.3, 0.6, np.nan)]
     axes = draw_comparison(rows).axes[0]
-    assert axes.get_lines()[0].get_ydata() == [0.9, 0.9]
+    assert [0.9, 0.9] in [list(line.get_ydata()) for line in axes.get_lines()]
     easy, random = axes.containers
-    assert easy.lines[0].get_xydata().tolist() == [[0.3, 0.8], [0.5, 0.7]]
+    assert easy.lines[0].get_xydata().tolist() == [[30, 0.8], [50, 0.7]]
     assert random.lines[0].get_linestyle() == "--"
     bars = [segment[:, 1].tolist() for each in (easy, random) for segment in each.lines[2][0].get_segments()]
     assert bars == [pytest.approx(ends) for ends in ([0.7, 0.9], [0.6, 0.8], [0.6, 0.6])]
-    assert [text.get_text() for text in axes.get_legend().texts] == ["everything", "easy removed", "random"]
+    assert set(words(axes)) > {"everything", "easy removed", "random removed"}
     with pytest.raises(ValueError, match="The `rows` of draw_comparison are empty"):
         draw_comparison([])
+
+
+NEAR = "within one standard deviation of everything (0.900)"
+
+
+def compared(seeds: int = 3, **means: list[float]) -> list[dict[str, Any]]:
+    """Rows of methods with these means at 10, 20, ... % removed; everything is 0.9, and spreads are 0.01."""
+    about = {"metric": "val_acc", "num_seeds": seeds, "equal": "epochs", "spread": 0.01 if seeds > 1 else np.nan}
+    rows = [{"method": "everything", "ratio": 0.0, "mean": 0.9, **about}]
+    for method, values in means.items():
+        rows += [{"method": method, "ratio": (i + 1) / 10, "mean": mean, **about} for i, mean in enumerate(values)]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "title"),
+    [
+        (
+            compared(random=[0.9, 0.8, 0.9], easy=[0.91, 0.895, 0.7], hard=[0.6, 0.9, 0.9]),
+            f"Up to 20 % can be removed {NEAR}: the easy ones",
+        ),
+        (
+            compared(easy=[0.9, 0.7], stepwise=[0.9, 0.7], mine=[0.9, 0.7]),
+            f"Up to 10 % can be removed {NEAR}: the easy ones or the easy ones stepwise or mine",
+        ),
+        (compared(easy=[0.8, 0.9], hard=[0.7, 0.9]), f"No choice stays {NEAR}"),
+        (compared(1, easy=[0.9, 0.9]), "Val acc where a part of the examples is removed"),
+        (compared(easy=[0.9])[1:], "Val acc where a part of the examples is removed"),
+    ],
+)
+def test_a_comparison_says_how_much_can_be_removed(rows: list[dict[str, Any]], title: str) -> None:
+    assert words(draw_comparison(rows).axes[0])[0].replace("\n", " ") == title
+
+
+def test_a_comparison_names_the_ends_at_the_largest_fraction() -> None:
+    axes = draw_comparison(compared(random=[0.9, 0.8], easy=[0.91, 0.895], hard=[0.6, 0.5])).axes[0]
+    note = "at 20 %: easy removed 0.895, hard removed 0.500; 3 seeds, equal epochs; bars: one standard deviation"
+    assert words(axes)[-1] == note
+
+
+# ------------------------------------------------------------------ images beside a data map
+
+
+def test_a_data_map_shows_images_of_its_regions_and_rings_their_points(tmp_path: Path) -> None:
+    record = record_of(tmp_path, {step: losses(step) for step in (0, 10, 20)}, seeds=(0, 1))
+    images = (torch.arange(N * 16) % 251).to(torch.uint8).view(N, 1, 4, 4)
+    figure = draw_data_map(record, dataset=images)
+    plot, *places = figure.axes
+    shown = [place.images[0].get_array() for place in places]
+    rings = np.concatenate([ring.get_offsets() for ring in plot.collections[1:]])
+    confidence, variability = (record.score(name).values for name in ("confidence", "variability"))
+    assert len(shown) == len(rings) == 12
+    for image, (x, y) in zip(shown, rings, strict=True):
+        example = int(((variability - x).abs() + (confidence - y).abs()).argmin())
+        assert np.array_equal(image[:, :, 0], images[example, 0].numpy())
+    assert rings[0, 1] == pytest.approx(float(confidence.max()))
+    assert rings[4, 0] == pytest.approx(float(variability.max()))
+    assert rings[8, 1] == pytest.approx(float(confidence.min()))
+
+
+def test_the_images_beside_a_data_map_are_of_different_classes(tmp_path: Path) -> None:
+    record = record_of(tmp_path, {step: losses(step) for step in (0, 10)})
+    figure = draw_data_map(record, dataset=torch.rand(N, 4, 4), class_names=["ant", "bee", "<b>", r"$\frac$", "e"])
+    captions = [axes.get_xlabel() for axes in figure.axes[1:]]
+    for row in (captions[:4], captions[4:8], captions[8:]):
+        assert len(set(row)) == 4
+    figure.savefig(tmp_path / "map.png")
+
+
+def test_what_cannot_stand_beside_a_data_map_is_refused(tmp_path: Path) -> None:
+    record = record_of(tmp_path, {step: losses(step) for step in (0, 10)})
+    with pytest.raises(ValueError, match="The `dataset` of draw_data_map"):
+        draw_data_map(record, dataset=torch.rand(N - 1, 4, 4))
+    with pytest.raises(NoImageError):
+        draw_data_map(record, dataset=["text"] * N)
+
+
+# ------------------------------------------------------------------ style
+
+
+@pytest.mark.parametrize("heights", [[0.0], [0.1, 0.1, 0.1], [0.0, 0.04, 0.5, 0.51, 0.52, 0.9], []])
+def test_labels_are_moved_apart_no_further_than_needed(heights: list[float]) -> None:
+    moved = apart(heights, 0.05)
+    assert all(after - before >= 0.05 - 1e-9 for before, after in pairwise(moved))
+    assert sum(moved) == pytest.approx(sum(heights)), "around where they were"
+    assert apart([0.0, 1.0], 0.05) == [0.0, 1.0]
+
+
+def test_labels_at_line_ends_do_not_overlap_when_they_are_drawn(tmp_path: Path) -> None:
+    figure, axes = empty_figure("here")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    label_ends(axes, [LineEnd(f"line {i}", height, "black") for i, height in enumerate((0.5, 0.51, 0.5, 0.9))])
+    figure.savefig(tmp_path / "labels.png")
+    extent = Text.get_window_extent  # without the line that leads to the label
+    boxes = sorted((extent(text) for text in axes.texts), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))
+    assert all(box.x1 <= figure.bbox.x1 for box in boxes), "nothing is cut"
 
 
 @pytest.mark.parametrize(("draw", "given"), [(draw_histogram, make_scores([1.0])), (draw_comparison, [{}])])
