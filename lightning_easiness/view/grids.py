@@ -22,6 +22,7 @@ from lightning_easiness.view.layout import Cell, Grid
 from lightning_easiness.view.words import ClassNamer, class_namer, count_of, in_digits, spoken
 
 _MOST_ROWS = 20  # of a grid by class: 1,000 rows would be an image that nobody can open
+_MOST_COLUMNS = 10  # of averages: more stand in rows below
 
 
 def image_grid(
@@ -203,8 +204,8 @@ def averages_grid(
         heads.append(f"{name(label)}\n{count_of(count, 'image')} each")
     images = to_one_scale(averages)
     rows: list[list[Cell]] = []
-    for first in range(0, len(heads), _MOST_IN_ROW):
-        shown = range(first, min(first + _MOST_IN_ROW, len(heads)))
+    for first in range(0, len(heads), _MOST_COLUMNS):
+        shown = range(first, min(first + _MOST_COLUMNS, len(heads)))
         for end in range(3):  # names stand below the last of the three rows
             rows.append([Cell(images[3 * column + end], heads[column] * (end == 2)) for column in shown])
     title = f"Averages of easy, random and hard examples\n{100 * fraction:.3g}% of each class, {_source(scores)}{note}"
