@@ -142,8 +142,8 @@ def _html_row(tag: str, cells: Iterable[str]) -> str:
 
 
 def _to_cell(value: Any) -> str:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str):  # a name may hold line breaks, or codes that control a terminal
+        return value if value.isprintable() else "".join(each if each.isprintable() else " " for each in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if str(value) in ("nan", "<NA>", "None") or (isinstance(value, int) and value < 0):

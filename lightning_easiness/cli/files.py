@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,15 +63,16 @@ def read_labels(path: Path) -> Tensor:
         raise ValueError(f"'{path}' must hold an integer label in each line, -1 where not known ({error}).") from error
 
 
-def write_indices(indices: Tensor, path: Path | None, source_index: Tensor | None = None) -> None:
-    """Write indices as .npy, int64, or as text, one per line, a .csv with a header; without a path to stdout.
+def index_lines(indices: Tensor) -> str:
+    """Return indices as text, one per line."""
+    return "".join(f"{index}\n" for index in indices.tolist())
+
+
+def write_indices(indices: Tensor, path: Path, source_index: Tensor | None = None) -> None:
+    """Write indices as .npy, int64, or as text, one per line, a .csv with a header.
 
     A .csv also has a column "source_index" where that is known, (N,) of all examples.
     """
-    lines = "".join(f"{index}\n" for index in indices.tolist())
-    if path is None:
-        sys.stdout.write(lines)
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, indices.numpy(), allow_pickle=False)
@@ -80,7 +80,7 @@ def write_indices(indices: Tensor, path: Path | None, source_index: Tensor | Non
         rows = zip(indices.tolist(), source_index[indices].tolist(), strict=True)
         path.write_text("example,source_index\n" + "".join(f"{a},{b}\n" for a, b in rows), encoding="utf-8")
     else:
-        path.write_text(("example\n" if path.suffix == ".csv" else "") + lines, encoding="utf-8")
+        path.write_text(("example\n" if path.suffix == ".csv" else "") + index_lines(indices), encoding="utf-8")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

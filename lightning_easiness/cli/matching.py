@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from lightning_easiness._utils.tables import to_text
 from lightning_easiness.functional import expected_matching_rate, selection_probability
@@ -14,27 +15,41 @@ _TIED = (
 )
 
 
-def matching_table(a: Scores, b: Scores, ends: Iterable[str], fractions: Iterable[float]) -> str:
-    """Return the table, and below it what ties are, where there are any."""
+def matching_rows(a: Scores, b: Scores, ends: Iterable[str], fractions: Iterable[float]) -> list[dict[str, Any]]:
+    """Return a row for each end and fraction; `tied_a` and `tied_b` are fractions of the examples."""
     fractions = list(fractions)
-    rows = [_row(a, b, end, fraction) for end in ends for fraction in fractions]
-    tied = [name for name in ("tied A", "tied B") if any(row[name] != "-" for row in rows)]
-    names = [name for name in rows[0] if not name.startswith("tied") or tied]
-    return to_text({name: [row[name] for row in rows] for name in names}) + (f"\n\n{_TIED}" if tied else "")
+    return [_row(a, b, end, fraction) for end in ends for fraction in fractions]
 
 
-def _row(a: Scores, b: Scores, end: str, fraction: float) -> dict[str, str]:
+def matching_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the table, and below it what ties are, where there are any."""
+    rows = list(rows)
+    columns = {
+        "": [row["end"] for row in rows],
+        "fraction": [f"{row['fraction']:g}" for row in rows],
+        "examples": [f"{row['num_examples']:,}" for row in rows],
+        "matching rate": [f"{row['matching_rate']:.4f}" for row in rows],
+        "chance": [f"{row['chance']:.4f}" for row in rows],
+    }
+    tied = [name for name in ("tied_a", "tied_b") if any(row[name] for row in rows)]
+    for name in tied:
+        columns[f"tied {name[-1].upper()}"] = [f"{row[name]:.1%}" if row[name] else "-" for row in rows]
+    return to_text(columns) + (f"\n\n{_TIED}" if tied else "")
+
+
+def _row(a: Scores, b: Scores, end: str, fraction: float) -> dict[str, Any]:
     which = "easy" if end == "easiest" else "hard"
     chances = [
         selection_probability(scores.values, fraction, higher_is_easier=scores.higher_is_easier, which=which)
         for scores in (a, b)
     ]
-    tied = [float(((chance > 0) & (chance < 1)).double().mean()) for chance in chances]
+    tied_a, tied_b = (float(((chance > 0) & (chance < 1)).double().mean()) for chance in chances)
     return {
-        "": end,
-        "fraction": f"{fraction:g}",
-        "examples": f"{max(round(float(chance.double().sum())) for chance in chances):,}",
-        "matching rate": f"{float(expected_matching_rate(*chances)):.4f}",
-        "chance": f"{fraction:.4f}",
-        **{f"tied {letter}": f"{share:.1%}" if share else "-" for letter, share in zip("AB", tied, strict=True)},
+        "end": end,
+        "fraction": fraction,
+        "num_examples": max(round(float(chance.double().sum())) for chance in chances),
+        "matching_rate": float(expected_matching_rate(*chances)),
+        "chance": fraction,
+        "tied_a": tied_a,
+        "tied_b": tied_b,
     }

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 import lightning_easiness as easiness
-from lightning_easiness.cli.commands import Source, label_source
 from lightning_easiness.cli.files import read_images
+from lightning_easiness.cli.source import Source, label_source
 from lightning_easiness.record.layout import RUN_FILE, list_series
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning_easiness as easiness  # whose names are loaded when they are first used
+from lightning_easiness.cli.answer import Answer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,15 +30,38 @@ def mean_and_error(scores: easiness.Scores) -> str:
     return f"Mean {scores.values.nanmean():.4g}; {unknown if error.isnan() else known}."
 
 
-def quantiles(scores: pd.Series[float]) -> str:
+def quantiles(scores: pd.Series[float]) -> dict[str, float] | None:
+    """Return the quantiles of the scores that are known, by percent; None where none is."""
+    known = scores.astype("float64").replace([math.inf, -math.inf], math.nan).dropna()
+    return {str(level): known.quantile(level / 100) for level in _QUANTILES} if len(known) else None
+
+
+def quantiles_as_text(scores: pd.Series[float]) -> str:
     """Write the quantiles of the scores that are known; nothing where none is."""
     from lightning_easiness._utils.tables import to_text
 
-    known = scores.astype("float64").replace([math.inf, -math.inf], math.nan).dropna()
-    if not len(known):
+    found = quantiles(scores)
+    if found is None:
         return ""
-    levels = {f"{level} %": [known.quantile(level / 100)] for level in _QUANTILES}
-    return f"\nQuantiles of {len(known):,} examples:\n{to_text(levels)}"
+    number = int(scores.map(math.isfinite, na_action="ignore").fillna(False).sum())
+    levels = {f"{level} %": [value] for level, value in found.items()}
+    return f"\nQuantiles of {number:,} examples:\n{to_text(levels)}"
+
+
+def held_by(path: Path, record: easiness.EasinessRecord, scores: easiness.Scores) -> dict[str, Any]:
+    """Return what a record holds and what a score of it is, for JSON."""
+    return {
+        "path": path,
+        "series": record.series,
+        "runs": record.runs,
+        "num_checkpoints": record.num_checkpoints,
+        "num_examples": record.num_examples,
+        "num_classes": record.num_classes,
+        "score": scores.name,
+        "step": scores.step,
+        "epoch": scores.epoch,
+        "higher_is_easier": scores.higher_is_easier,
+    }
 
 
 def about(path: Path, record: easiness.EasinessRecord) -> str:
@@ -81,15 +105,31 @@ def _direction(definition: Any) -> str:
     return f"{'high' if definition.higher_is_easier else 'low'} is easy"
 
 
-def list_scores() -> None:
-    """Print all scores and their definitions."""
+def list_scores() -> Answer:
+    """Return all scores and their definitions."""
     from lightning_easiness.scores import SCORES
 
-    for definition in SCORES.values():
-        low, high = definition.range
-        print(
-            f"{definition.name}: {definition.doc}\n    {_direction(definition)}; from {low:.3g} to {high:.3g}; needs "
-            f"{', '.join(definition.needs)} of each {'checkpoint' if definition.per == 'trajectory' else 'run'}"
-            + (f" with the loss {definition.loss}" if definition.loss else "")
-            + (f"\n    {definition.paper}" if definition.paper else "")
-        )
+    values = [
+        {
+            "name": definition.name,
+            "definition": definition.doc,
+            "higher_is_easier": definition.higher_is_easier,
+            "ranks_difficulty": definition.ranks_difficulty,
+            "range": definition.range,
+            "needs": definition.needs,
+            "per": definition.per,
+            "paper": definition.paper or None,
+        }
+        for definition in SCORES.values()
+    ]
+    return Answer({"scores": values}, "\n".join(map(_defined, SCORES.values())))
+
+
+def _defined(definition: Any) -> str:
+    low, high = definition.range
+    return (
+        f"{definition.name}: {definition.doc}\n    {_direction(definition)}; from {low:.3g} to {high:.3g}; needs "
+        f"{', '.join(definition.needs)} of each {'checkpoint' if definition.per == 'trajectory' else 'run'}"
+        + (f" with the loss {definition.loss}" if definition.loss else "")
+        + (f"\n    {definition.paper}" if definition.paper else "")
+    )

@@ -21,6 +21,6 @@ def recorded(folder: Path, what: str, command: str) -> str:
     return f"{what} is recorded in '{folder}'; next: lightning-easiness {command}"
 
 
-def quoted(path: Path) -> str:
+def quoted(path: Path | str) -> str:
     """Write a path as one word of a command line."""
     return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))

@@ -5,6 +5,7 @@ Reads only headers, except for targets if runs may have different ones.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 DEFAULT_SERIES = "train-probe"
 _GIVE = "give the folder that EasinessCallback(dirpath=...) wrote to."
-_DEPTHS, _MOST_NAMED = ("*/*", "*/*/*", "*/*/*/*"), 5  # from a project's folder down to version_0/easiness/seed-0
+_DEEPEST, _MOST_NAMED = 4, 5  # from a project's folder down to logs/version_0/easiness/seed-0
 _LOAD_ONE = "load those of one data set, module and loss with runs=[...]."
 
 
@@ -119,6 +120,29 @@ def find_runs(path: Path, names: Iterable[str] | None = None) -> list[Path]:
     return [by_name[name] for name in wanted]
 
 
+def folders_with_runs(path: Path, depth: int = _DEEPEST) -> list[Path]:
+    """Return the folders below a folder that hold runs, by number; runs are not searched."""
+    found = []
+    for folder in _folders_in(path):
+        if (folder / RUN_FILE).exists():
+            continue
+        inside = _folders_in(folder)
+        if any((each / RUN_FILE).exists() for each in inside):
+            found.append(folder)
+        if depth > 2:
+            found += folders_with_runs(folder, depth - 1)
+    return sorted(found, key=_by_number)
+
+
+def _folders_in(path: Path) -> list[Path]:
+    """Return the folders in a folder; none where it must not be read."""
+    try:
+        with os.scandir(path) as entries:
+            return [path / entry.name for entry in entries if entry.is_dir()]
+    except PermissionError:
+        return []
+
+
 def only_series(folders: Iterable[Path]) -> str:
     """Return the series of the runs if there is only one, else the train probe."""
     held = {name for folder in folders for name in list_series(folder)}
@@ -149,7 +173,7 @@ def _no_run_in(path: Path) -> str:
     """Return the sentence that says so, and names the folders close by that hold runs."""
     if (path.parent / RUN_FILE).exists():
         return f"'{path}' is a part of a run: give the run, '{path.parent}', or the folder of all runs."
-    below = sorted({run.parent.parent for depth in _DEPTHS for run in path.glob(f"{depth}/{RUN_FILE}")}, key=_by_number)
+    below = folders_with_runs(path)
     if not below:
         return f"There is no run in '{path}' (a run is a folder with {RUN_FILE}): {_GIVE}"
     more = f" and {len(below) - _MOST_NAMED} more" if len(below) > _MOST_NAMED else ""

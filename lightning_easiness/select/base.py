@@ -5,14 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional._rng import generator
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer  # slow to load, and no selection of the command line needs it
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize, to_dtype, to_pil_image
 
 IMAGE_KEYS = ("image", "pixel_values", "x", "input", "img", "images", "inputs", "data")
+
+
+def transforms() -> Any:
+    """Import torchvision's functions, which take two seconds to load and are needed for images alone."""
+    return import_module("torchvision.transforms.v2.functional")
 
 
 class NoImageError(ValueError):
@@ -43,7 +48,7 @@ def item_image(item: object) -> object:
 def to_image(value: object) -> Tensor | None:
     """Read a Pillow image, an array or a tensor as float32 (1 or 3, H, W), bytes divided by 255; None if it is none."""
     image = _read(value)
-    return image if image is None else to_dtype(image, torch.float32, scale=True)
+    return image if image is None else transforms().to_dtype(image, torch.float32, scale=True)
 
 
 def to_displayable(value: object) -> Tensor | None:
@@ -89,7 +94,7 @@ def average(dataset: Any, indices: Iterable[int], longest: int | None = None) ->
         image = image.nan_to_num(0.0, 0.0, 0.0).double()
         least, largest = image.amin((1, 2), keepdim=True), image.amax((1, 2), keepdim=True)
         if count:
-            total = total + resize(image, list(total.shape[1:]), antialias=True)
+            total = total + transforms().resize(image, list(total.shape[1:]), antialias=True)
             low, high = torch.minimum(low, least), torch.maximum(high, largest)
         else:
             total, low, high = image, least, largest
@@ -97,7 +102,7 @@ def average(dataset: Any, indices: Iterable[int], longest: int | None = None) ->
     if not count:
         raise NoImageError(dataset, item)
     if longest is not None:
-        total = resize(total, reduced_size(total, longest), antialias=True)
+        total = transforms().resize(total, reduced_size(total, longest), antialias=True)
     return Average((total / count).float(), low, high)
 
 
@@ -145,7 +150,7 @@ def save_image(image: Any, path: str | os.PathLike[str]) -> Path:
         raise ValueError(f"`image` of save_image must be an image, such as uint8 (3, H, W); got {_kind(image)}.")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_pil_image(shown).save(path)
+    transforms().to_pil_image(shown).save(path)
     return path
 
 
@@ -163,7 +168,7 @@ def _read(value: object) -> Tensor | None:
         return None
     image = image if image.dtype == torch.uint8 else image.float()
     if len(image) == 4:  # lay it on white
-        image = to_dtype(image, torch.float32, scale=True)
+        image = transforms().to_dtype(image, torch.float32, scale=True)
         image = image[:3] * image[3:] + (1 - image[3:])
     return image
 

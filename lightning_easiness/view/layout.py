@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.v2.functional import InterpolationMode, pil_to_tensor, resize, to_pil_image
 
 from lightning_easiness.view.image_grid import ImageGrid
-from lightning_easiness.view.images import reduced_size
+from lightning_easiness.view.images import reduced_size, transforms
 
 DARK, GREY = "#1a1a1a", "#5f5f5f"
 _EDGE, _BLANK = 0xD4, 0xF1
@@ -87,11 +86,11 @@ class _Layout:
         for images, top in zip(self.images, self.tops, strict=True):
             for image, left in zip(images, self.lefts, strict=False):
                 self._draw_box(page, image, left, top)
-        drawn = to_pil_image(page)
+        drawn = transforms().to_pil_image(page)
         canvas = ImageDraw.Draw(drawn)
         for words, left, top, colour in self._placed_words():
             words.draw(canvas, left, top, colour)
-        pixels: Tensor = pil_to_tensor(drawn)
+        pixels: Tensor = transforms().pil_to_tensor(drawn)
         return pixels.as_subclass(ImageGrid)
 
     def _placed_words(self) -> Iterator[tuple[Words, int, int, str]]:
@@ -121,7 +120,9 @@ def _thumbnail(image: Tensor | None, size: int) -> Tensor | None:
     if size >= max(image.shape[1:]):
         image = image.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     else:
-        image = resize(image, reduced_size(image, size), InterpolationMode.BICUBIC, antialias=True)
+        image = transforms().resize(
+            image, reduced_size(image, size), transforms().InterpolationMode.BICUBIC, antialias=True
+        )
     return image.expand(3, -1, -1)
 
 

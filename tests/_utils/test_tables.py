@@ -116,3 +116,7 @@ def test_a_class_may_have_any_name_and_a_label_none() -> None:
     named = with_names({"given": np.array([0, 1, 2])}, ["None", "nan"], "given")
     assert named["given_name"].tolist() == ["None", "nan", None]
     assert to_text(names_for_labels(named)).split() == ["given", "None", "nan", "-"]
+
+
+def test_a_name_does_not_break_its_line_or_control_the_terminal() -> None:
+    assert to_text({"name": ["a\n\x1b[31mb", "é 猫"]}).splitlines() == ["    name", "a  [31mb", "     é 猫"]

@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import features
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize, to_pil_image
 
-from lightning_easiness.view.images import item_image, reduced_size, to_displayable
+from lightning_easiness.view.images import item_image, reduced_size, to_displayable, transforms
 
 _LONGEST = 64  # pixels of a thumbnail's longer side
 _LOSSLESS_BELOW = 24  # pixels: smaller images lose what little they show, and take few bytes anyway
@@ -86,11 +85,11 @@ def thumbnail_of(item: Any, kind: str = "webp") -> bytes:
     if image is None:
         return b""
     if max(image.shape[1:]) > _LONGEST:
-        image = resize(image, reduced_size(image, _LONGEST), antialias=True)
+        image = transforms().resize(image, reduced_size(image, _LONGEST), antialias=True)
     file = io.BytesIO()
     small = max(image.shape[1:]) < _LOSSLESS_BELOW
     options: dict[str, Any] = {"lossless": True} if small else {"quality": _QUALITY, "method": 2}
-    to_pil_image(image).save(file, kind, **(options if kind == "webp" else {"optimize": True}))
+    transforms().to_pil_image(image).save(file, kind, **(options if kind == "webp" else {"optimize": True}))
     return file.getvalue()
 
 
