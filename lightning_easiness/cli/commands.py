@@ -279,7 +279,7 @@ def report(
     values = {
         "path": source.path,
         "output": output,
-        "size_bytes": output.stat().st_size,
+        "num_bytes": output.stat().st_size,
         "atlas": atlas,
         "atlas_command": command,
     }

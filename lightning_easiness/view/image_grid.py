@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
+
+from lightning_easiness.view.images import transforms
 
 
 class ImageGrid(Tensor):
@@ -36,5 +37,5 @@ class ImageGrid(Tensor):
 
     def _repr_png_(self) -> bytes:
         file = BytesIO()
-        to_pil_image(self.as_subclass(Tensor)).save(file, "PNG")
+        transforms().to_pil_image(self.as_subclass(Tensor)).save(file, "PNG")
         return file.getvalue()
