@@ -120,16 +120,17 @@ def select(
     output: Annotated[Path | None, "file for the indices: .npy, .txt or .csv; by default printed, one per line"] = None,
 ) -> Answer:
     """Print or write the indices of the examples kept, after removing a fraction or by the decisions on a report."""
-    from lightning_easiness.cli.selecting import decided, selected
-
     if (ratio is None) == (decisions is None):
         raise ValueError("select needs either --ratio, the fraction to remove, or --decisions, a file of a report.")
     check_output(output, ".npy", ".txt", ".csv")
     check_output(decisions, ".json")
+    if ratio is not None:
+        check_ratio(ratio)
+    from lightning_easiness.cli.selecting import decided, selected  # slow to load
+
     if decisions is not None:
         return decided(source, decisions, output)
     assert ratio is not None
-    check_ratio(ratio)
     options = given(hardest_dropped=hardest_dropped, num_strata=num_strata)
     return selected(source, output, ratio, remove, sampling, source.seed, class_balanced=per_class, **options)
 
