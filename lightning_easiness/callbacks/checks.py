@@ -1,4 +1,4 @@
-"""What EasinessCallback refuses of its arguments, each in one sentence."""
+"""What EasinessCallback refuses or warns of when it begins, each in one sentence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from lightning_easiness.data.class_names import check_class_names
@@ -58,6 +59,16 @@ def checked_patterns(patterns: Any) -> dict[str, Any]:
         way_out = 'write patterns={"grey": ...}'
         _refuse("patterns", "be functions by name", type(patterns).__name__, way_out, error=TypeError)
     return dict(patterns or {})
+
+
+def warn_of_lost_state(trainer: Any) -> None:
+    """Warn of a fit that is resumed from a checkpoint without the callback's state."""
+    rank_zero_warn(
+        f"Training resumes at epoch {trainer.current_epoch}, but the checkpoint holds no state of this"
+        " EasinessCallback, so its record begins there; to continue an earlier record, give the callback the same"
+        " `dirpath`, `run` and `probe` as then.",
+        category=UserWarning,
+    )
 
 
 def _is_count(value: Any) -> bool:

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_easiness._utils.lightning import StrategyHook, num_steps, trial_batches
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.callbacks.checks import check_arguments, checked_patterns
+from lightning_easiness.callbacks.checks import check_arguments, checked_patterns, warn_of_lost_state
 from lightning_easiness.callbacks.class_names import names_of_fit
 from lightning_easiness.callbacks.fit_log import FitLog
+from lightning_easiness.callbacks.passes import make_pass, training_reading
 from lightning_easiness.callbacks.recipe import data_recipe, fit_recipe
 from lightning_easiness.callbacks.recorder import RunRecorder
 from lightning_easiness.callbacks.usage import UsageMeter, log_average_usage, log_usage, trained_share
 from lightning_easiness.data.class_names import check_class_names
-from lightning_easiness.data.indexed_loader import check_indexable
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
 from lightning_easiness.observe.batch_reader import BatchReader
-from lightning_easiness.observe.checks import check_submodule, only_loader
+from lightning_easiness.observe.checks import check_submodule
 from lightning_easiness.observe.evaluation import EvaluationPass, Pattern
 from lightning_easiness.observe.forward import candidate_modules
 from lightning_easiness.observe.held_out import TrainedExamples
@@ -149,8 +148,7 @@ class EasinessCallback(Callback):
         self._is_resumed = self._has_begun = self._is_over = False
         self._open_epoch = self._last_epoch = -1  # whose end is still to be observed, and that ended last
         self._evaluated_step = -1
-        self._last_step = self._num_unlabelled = 0
-        self._validation_began = 0.0
+        self._last_step = 0
 
     def subscribe(self, listener: Callable[[Observation], None], online: Sequence[str] = ()) -> None:
         """Call a function with every complete observation, in every process.
@@ -242,12 +240,7 @@ class EasinessCallback(Callback):
     def _begin(self, trainer: Trainer) -> None:
         """Open the run, when the loaders are known."""
         if trainer.ckpt_path is not None and trainer.current_epoch > 0 and not self._is_resumed:
-            rank_zero_warn(
-                f"Training resumes at epoch {trainer.current_epoch}, but the checkpoint holds no state of this"
-                " EasinessCallback, so its record begins there; to continue an earlier record, give the callback the"
-                " same `dirpath`, `run` and `probe` as then.",
-                category=UserWarning,
-            )
+            warn_of_lost_state(trainer)
         with self.usage.paused():
             sizes = self._try_batches(trainer)
         folder = self.dirpath
@@ -274,18 +267,14 @@ class EasinessCallback(Callback):
 
     def _try_batches(self, trainer: Trainer) -> dict[str, int]:
         """Recognise the task before training, and return the lengths of the data sets that are observed."""
-        sizes, reading = {}, None
+        sizes = {}
         if self.probe is not None:
-            self._pass = self._make_pass(trainer)
+            self._pass = make_pass(trainer, self.probe, self.reader, self.patterns)
             self._pass.try_batch(trainer)
             sizes[self.series] = len(self._pass.dataset)
         if self._online is not None:
-            if self._pass is not None and self.probe == "train":
-                reading = self._pass.reading
-            else:
-                trial = EvaluationPass("train", only_loader(trainer.train_dataloader, "train"), self.reader)
-                trial.try_batch(trainer, may_fail=True)
-                reading = trial.reading
+            tried = self._pass if self.probe == "train" else None
+            reading = training_reading(trainer, self.reader) if tried is None else tried.reading
             self._online.start(self._restored, reading)
             sizes = {"train-online": self._online.num_examples, **sizes}
         return sizes
@@ -362,11 +351,11 @@ class EasinessCallback(Callback):
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._validation_began = time.perf_counter()
+        self.usage.pause()
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.usage.leave_out(time.perf_counter() - self._validation_began)
+        self.usage.go_on()
 
     def _end_epoch(self, trainer: Trainer, epoch: int, at_epoch_end: bool = False) -> None:
         observation = self._online.end_epoch(epoch) if self._online is not None else None
@@ -386,14 +375,6 @@ class EasinessCallback(Callback):
 
     # ------------------------------------------------------------------ checkpoints
 
-    def _make_pass(self, trainer: Trainer) -> EvaluationPass:
-        if isinstance(self.probe, DataLoader):
-            check_indexable(self.probe)
-            return EvaluationPass("loader", self.probe, self.reader, self.patterns)
-        loaders: Any = trainer.train_dataloader if self.probe == "train" else trainer.val_dataloaders
-        split = str(self.probe)
-        return EvaluationPass(split, only_loader(loaders, split), self.reader, self.patterns)
-
     def _evaluate(self, trainer: Trainer, epoch: int | None = None, at_epoch_end: bool = False) -> None:
         if self._pass is None or self._evaluated_step == num_steps(trainer):
             return
@@ -407,23 +388,12 @@ class EasinessCallback(Callback):
         self._evaluated_step = num_steps(trainer)
 
     def _record(self, trainer: Trainer, observation: Observation, at_epoch_end: bool) -> None:
-        self._count_unlabelled(observation)
         if self.class_names is not None:
             check_class_names("EasinessCallback", self.class_names, observation.num_classes)
         for listener, _ in self._listeners:
             listener(observation)
         self._recorder.add(observation)
         self._log.show(trainer, observation, at_epoch_end)
-
-    def _count_unlabelled(self, observation: Observation) -> None:
-        """Say once how many examples have no label."""
-        found = 0 if observation.unlabelled is None else int(observation.unlabelled.sum())
-        if found > self._num_unlabelled:
-            self._num_unlabelled = found
-            rank_zero_info(
-                f"{found} of {len(observation.fields['loss'])} examples have no label: their values are NaN, and they"
-                " are in no ranking."
-            )
 
     # ------------------------------------------------------------------ state in Lightning's checkpoints
 

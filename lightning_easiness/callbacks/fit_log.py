@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_easiness._utils.lightning import fit_progress, log_step, trial_batches
 from lightning_easiness.callbacks.course import Course
@@ -32,6 +33,7 @@ class FitLog:
         self._by_class, self._num_images, self._names = by_class, num_images, class_names
         self._run: Path | None = None
         self._is_on = False
+        self._num_unlabelled = 0
         self._courses: dict[str, Course] = {}
         self._drawn_at: dict[str, int] = {}  # tag -> tenth of the fit
         self._waiting: dict[str, Callable[[], None]] = {}  # tag -> what to draw if nothing newer comes
@@ -45,6 +47,7 @@ class FitLog:
 
     def show(self, trainer: Trainer, observation: Observation, at_epoch_end: bool) -> None:
         """Show a checkpoint, in all processes."""
+        self._count_unlabelled(observation)
         log_observation(trainer, observation, by_class=self._by_class, at_epoch_end=at_epoch_end)
         if not self._is_on:
             return
@@ -73,6 +76,16 @@ class FitLog:
         for series, course in self._courses.items():
             for step, rates in course.matching_with_last():
                 show(trainer, _rates(series, "last", rates), step)
+
+    def _count_unlabelled(self, observation: Observation) -> None:
+        """Say once how many examples have no label."""
+        found = 0 if observation.unlabelled is None else int(observation.unlabelled.sum())
+        if found > self._num_unlabelled:
+            self._num_unlabelled = found
+            rank_zero_info(
+                f"{found} of {len(observation.fields['loss'])} examples have no label: their values are NaN, and they"
+                " are in no ranking."
+            )
 
     def _course(self, observation: Observation) -> Course:
         series = observation.series

@@ -25,6 +25,7 @@ class UsageMeter:
         self.epoch_seconds: list[float] = []
         self._started = 0.0
         self._paused = 0.0  # of the seconds since then, those that do not count
+        self._pause_began = 0.0
         self._carried = 0.0  # seconds of the epoch from before a fit was stopped
 
     def start(self) -> None:
@@ -38,15 +39,19 @@ class UsageMeter:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Leave out what serves no training, as an evaluation pass for the record."""
-        began = time.perf_counter()
+        began = time.perf_counter()  # not by `pause`: one may lie within another
         try:
             yield
         finally:
             self._paused += time.perf_counter() - began
 
-    def leave_out(self, seconds: float) -> None:
-        """Subtract time that was measured elsewhere."""
-        self._paused += seconds
+    def pause(self) -> None:
+        """Leave out what comes until `go_on`."""
+        self._pause_began = time.perf_counter()
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._paused += time.perf_counter() - self._pause_began
 
     def count(self, seconds: float) -> None:
         """Add time that was left out before to the current epoch."""

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, SampleEasinessTraining
-from lightning_easiness.callbacks import easiness, usage
+from lightning_easiness.callbacks import usage
 from lightning_easiness.callbacks.usage import UsageMeter
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.observe import evaluation
@@ -41,7 +41,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (usage, easiness, evaluation):
+    for module in (usage, evaluation):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=made.perf_counter))
     return made
 
@@ -58,8 +58,10 @@ def test_seconds_of_an_epoch_without_what_serves_no_training(clock: Clock) -> No
     clock.now += 1
     with meter.paused():
         clock.now += 100
-    clock.now += 2
-    meter.leave_out(0.5)
+    clock.now += 1.5
+    meter.pause()
+    clock.now += 100
+    meter.go_on()
     meter.end_epoch(1.0)
     clock.now += 4
     meter.end_epoch(0.25)
