@@ -74,7 +74,8 @@ def loader_recipe(loader: Any) -> dict[str, Any]:
     size = getattr(loader, "batch_size", None)
     if size is None:
         size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
-    return {"batch_size": plain(size), "data": _data(getattr(loader, "dataset", None))}
+    dataset = getattr(loader, "dataset", None)
+    return {"batch_size": plain(size), "transform": _transform(dataset), "data": _data(dataset)}
 
 
 _MAKE_PARTS = ("setup", "configure_model", "prepare_data", "configure_sharded_model")
@@ -176,6 +177,15 @@ def _data(dataset: Any) -> dict[str, Any]:
         "listed_targets": None if target is None else array_digest(target),
         "first_examples": _first_examples(whole(dataset)),
     }
+
+
+def _transform(dataset: Any) -> str | None:
+    """Return the description of what a data set does to its items, as those of torchvision have it."""
+    source = whole(dataset)
+    while isinstance(source, Subset):
+        source = source.dataset
+    transform = getattr(source, "transform", None)
+    return None if transform is None else plain(" ".join(_ADDRESS.sub("", repr(transform)).split()))
 
 
 def _first_examples(dataset: Any) -> list[str] | None:

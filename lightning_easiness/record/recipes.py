@@ -27,6 +27,7 @@ _OF_DATA = {
     "listed_targets": "other targets",
     "first_examples": "other values in the first or last of them",
 }
+_UNKNOWN_IF_SHARDED = (("layers",), ("num_parameters",))
 _OF_CLASSES = (("optimizers",), ("schedules",))
 _MOST_NAMED = 4
 _MOST_LETTERS = 60
@@ -176,7 +177,8 @@ def _without(text: str, seed: int | None) -> str:
 
 
 def _is_unknown(path: Sequence[str], then: Any, now: Any) -> bool:
-    return path[0] == "data" and (then is None or now is None)  # of data that list no targets, for instance
+    # of data that list no targets, for instance, or of a module that is sharded
+    return (path[0] == "data" or path in _UNKNOWN_IF_SHARDED) and (then is None or now is None)
 
 
 def _shown(value: Any) -> str:

@@ -180,6 +180,23 @@ def test_another_selection_is_refused_where_all_runs_are_complete(tmp_path: Path
         repeat(tmp_path, data=tensors())
 
 
+class Transformed(TensorDataset):
+    def __init__(self, transform: Any) -> None:
+        super().__init__(ROWS, LABELS)
+        self.transform = transform
+
+
+def test_another_transform_of_the_data_is_another_recipe(tmp_path: Path) -> None:
+    for _ in range(2):
+        data = random_split(Transformed(nn.Sequential(nn.Dropout(0.1))), [300, 0], torch.Generator().manual_seed(0))[0]
+        repeat(tmp_path, data=loader(data))
+    data.dataset.transform = nn.Sequential(nn.Dropout(0.2))
+    with pytest.raises(ValueError, match=r"\(transform: .*, .* now\)"):
+        repeat(tmp_path, data=loader(data))
+    repeat(tmp_path / "a function", data=loader(Transformed(lambda x: x)))
+    assert repeat(tmp_path / "a function", data=loader(Transformed(lambda x: x))).num_runs == 2
+
+
 class Augmented(LightningDataModule):
     def __init__(self, augment: bool = False, data_dir: str = "here", num_workers: int = 0) -> None:
         super().__init__()

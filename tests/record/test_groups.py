@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lightning_easiness import EasinessRecord
+from lightning_easiness.record.recipes import differences
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import append, load_and_catch, loads_with_warnings, make_target, whole
 
@@ -170,3 +171,10 @@ def test_a_run_that_is_made_longer_is_of_the_new_length(tmp_path: Path) -> None:
     with RunWriter(tmp_path, "a", resume=True, recipe={**RECIPE, "max_epochs": 9}):
         pass
     assert EasinessRecord.load(tmp_path).recipes == [{**RECIPE, "max_epochs": 9}]
+
+
+def test_the_layers_of_a_module_that_is_sharded_are_not_known() -> None:
+    whole, sharded = {"module": "Net", "layers": {"net": "Linear(2, 3)"}, "num_parameters": 9}, {"module": "Net"}
+    assert not differences(whole, sharded)
+    assert not differences(sharded, whole)
+    assert [one.name for one in differences(whole, {**whole, "layers": {}})] == ["layers.net"], "a layer less"
