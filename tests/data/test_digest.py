@@ -116,6 +116,7 @@ def test_it_is_the_same_in_another_process() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_it_is_the_same_on_a_gpu() -> None:
     for target in (torch.randn(999), torch.randn(999, 300), (torch.rand(999, 20) < 0.5).float()):
         assert torch.equal(row_digest(target.cuda(), 999).cpu(), row_digest(target, 999))
