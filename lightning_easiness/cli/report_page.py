@@ -50,9 +50,12 @@ def load_dataset(name: str) -> Any:
         raise ValueError(f"--dataset must be MODULE:NAME, as in train:make_dataset; got '{name}'.")
     try:
         found = getattr(importlib.import_module(module), attribute)
+        return found if hasattr(found, "__getitem__") and not isinstance(found, type) else found()
     except (ImportError, AttributeError) as error:
         raise ValueError(f"--dataset '{name}' cannot be imported: {error}.") from error
-    return found if hasattr(found, "__getitem__") and not isinstance(found, type) else found()
+    except Exception as error:  # of code that is not ours
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"--dataset '{name}' raised {what} (--traceback shows where).") from error
 
 
 def _issues(source: Source) -> tuple[easiness.LabelIssues | None, list[str]]:

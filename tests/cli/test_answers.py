@@ -241,6 +241,27 @@ def test_images_that_cannot_be_read(command: str, spoil: Callable[[Path], Any], 
     assert "images.npy" in printed.err
 
 
+@pytest.mark.filterwarnings("always")
+def test_a_data_set_that_cannot_be_made_or_read(folder: Path, capsys: Output) -> None:
+    Path("data_of_mine.py").write_text(
+        f"class Torn:\n    def __len__(self):\n        return {N}\n"
+        "    def __getitem__(self, index):\n        raise OSError('image file is truncated')\n"
+        "def made():\n    raise RuntimeError('no disk')\n"
+    )
+    try:
+        options = ("report", str(folder), "--output", "report.html", "--dataset")
+        assert main([*options, "data_of_mine:made"]) == 2
+        assert capsys.readouterr().err == (
+            "lightning-easiness: error: --dataset 'data_of_mine:made' raised RuntimeError: no disk (--traceback shows"
+            " where).\n"
+        )
+        assert not Path("report.html").exists()
+        assert main([*options, "data_of_mine:Torn"]) == 0, "the page is of use without pictures"
+        assert "image file is truncated" in Path("report.html").read_text(), "and says why there are none"
+    finally:
+        sys.modules.pop("data_of_mine", None)
+
+
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
     """Records of 1,000 classes with names, the first of which holds HTML and a line break."""
