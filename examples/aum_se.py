@@ -150,7 +150,7 @@ def draw(rows: dict[str, list[dict[str, float]]], epochs: list[int], path: Path)
         {rate: f"{100 * rows[name][-1][rate]:.1f} %" for rate in ("TPR", "FPR")}
         for name in ("AUM", "AUM-SE, kept where hard")
     )
-    note = f"after {epochs[-1]} epochs, by keeping the flags of hard examples alone"
+    note = f"after {epochs[-1]} epochs, by keeping the flags of hard examples"
     set_title(left, f"Flagged label errors: {before['TPR']} become {after['TPR']}", note, width=4.5)
     set_title(right, f"Flagged correct labels: {before['FPR']} become {after['FPR']}", note, width=4.5)
     saved(figure, path)

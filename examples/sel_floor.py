@@ -51,7 +51,7 @@ def draw(probability: Tensor, found: dict[str, tuple[Tensor, Tensor]], steepest:
     without, default = (steepest[label] for label in list(CASES)[:2])
     set_title(left, "A floor caps the loss of wrong predictions", f"{WEIGHT} SEL, two classes", width=4.5)
     note = f"as the cross-entropy at its steepest; {default:.0f} times with the default floor"
-    set_title(right, f"Without one, SEL is up to {without:.0f} times as steep", note, width=4.8)
+    set_title(right, f"Without one, SEL is up to {without:.0f} times as steep", note, width=4.5)
     saved(figure, path)
 
 

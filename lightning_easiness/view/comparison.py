@@ -71,7 +71,7 @@ def draw_comparison(rows: Rows, path: str | os.PathLike[str] | None = None) -> A
     axes.grid(visible=False, axis="x")
     label_ends(axes, ends)
     about = f"{count_of(rows[0]['num_seeds'], 'seed')}, equal {rows[0]['equal']}; bars: one standard deviation"
-    set_title(axes, _finding(everything, lines), f"{_extremes(lines)}; {about}", width=_WIDTH - 0.9)
+    set_title(axes, _finding(everything, lines), f"{_extremes(lines)}; {about}", width=_WIDTH - 0.7)
     return saved(figure, path)
 
 

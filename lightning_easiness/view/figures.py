@@ -133,7 +133,6 @@ def draw_curves(
         axes,
         f"{spoken(name).capitalize()} of {len(last):,} examples: the median goes from {first:.3g} to {end:.3g}",
         f"the mean from {means[0]:.3g} to {means[-1]:.3g} ({source(last)})",
-        width=5.6,
     )
     return saved(figure, path)
 

@@ -120,7 +120,12 @@ def draw_data_map(
         _ring(axes, points, region)
         _draw_images(right.subfigures(3, 1)[row], region, images)
     finding, note = _findings(points, known, len(drawn))
-    set_title(axes, finding, note + "; blue: right at every checkpoint, vermilion: at none" * bool(regions), width=5.6)
+    set_title(
+        axes,
+        finding,
+        note + "; blue: right at every checkpoint, vermilion: at none" * bool(regions),
+        width=5 if regions else 6.3,
+    )
     return saved(figure, path)
 
 

@@ -270,6 +270,24 @@ def test_what_cannot_stand_beside_a_data_map_is_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ style
 
 
+@pytest.mark.parametrize("count", [7, 1_281_167])
+def test_titles_stay_within_the_figure(count: int, tmp_path: Path) -> None:
+    long = [0.895] * 9
+    drawn = [
+        draw_comparison(compared(easy=long, hard=long, random=long, stepwise=long, stratified=long)),
+        draw_comparison(compared(random=[0.9, 0.9, 0.8], easy=[0.9], hard=[0.5, 0.2, 0.1])),
+        draw_histogram(make_scores(torch.linspace(1e-4, 123456.7, count).tolist(), False, name="mean_loss")),
+    ]
+    record = record_of(tmp_path, {step: losses(step) for step in (0, 10_000, 123_456)}, seeds=(0, 1))
+    drawn += [draw_curves(record), draw_data_map(record), draw_data_map(record, dataset=torch.rand(N, 4, 4))]
+    for figure in drawn:
+        figure.savefig(tmp_path / "figure.png")
+        for axes in figure.axes:
+            texts = [axes._left_title, *(text for text in axes.texts if text.get_text())]
+            boxes = [Text.get_window_extent(text) for text in texts if text.get_text()]
+            assert all(box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1 for box in boxes), texts
+
+
 @pytest.mark.parametrize("heights", [[0.0], [0.1, 0.1, 0.1], [0.0, 0.04, 0.5, 0.51, 0.52, 0.9], []])
 def test_labels_are_moved_apart_no_further_than_needed(heights: list[float]) -> None:
     moved = apart(heights, 0.05)
