@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 _HERE = str(Path(__file__).parents[1])
+_said: set[str] = set()
 
 
 def warn_user(sentence: str) -> None:
@@ -22,3 +23,10 @@ def warn_user(sentence: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         level, frame = level + 1, frame.f_back
     warnings.warn(sentence, stacklevel=level)
+
+
+def warn_once(sentence: str, kind: str | None = None) -> None:
+    """Warn once in a process of a kind of problem, by default of this sentence: not at each checkpoint."""
+    if (kind or sentence) not in _said:
+        _said.add(kind or sentence)
+        warn_user(sentence)

@@ -25,15 +25,17 @@ monitor them by these names |
 | `easiness/<series>/loss_spread` | standard deviation of the loss over examples: high while a few are much harder \
 than the rest |
 | `easiness-levels/<series>/easy`, `medium`, `hard` | fractions of the examples by sample easiness; they add up to 1 |
-| `easiness-matching/<series>/hardest_with_previous` | fraction of the hardest 10 % that were among them at the \
-checkpoint before; 0.1 by chance, near 1 when the ranking is settled |
-| `easiness-matching/<series>/hardest_with_last` | the same with the last checkpoint, written when the fit has ended |
+| `easiness-matching/<series>/hardest_with_previous`, `easiest_with_previous` | fraction of the hardest 10 % that were \
+among them at the checkpoint before; 0.1 by chance, near 1 when the ranking is settled. The same for the easiest |
+| `easiness-matching/<series>/hardest_with_last`, `easiest_with_last` | the same with the last checkpoint, written \
+when the fit has ended |
 | `easiness/selected_share`, `data_use` | where a selection is at work: the fraction that it keeps, and the fraction \
 that was trained on |
 | `easiness-selected-share/class_<k>` | the fraction that it keeps of a class |
 | histograms `log10_loss`, `log10_sample_easiness` | powers of ten: -2 is 0.01. A second peak of the loss at the right \
 end is made of hard or mislabelled examples |
 | histogram `margin` | logit of the label minus the largest other logit; predicted wrong below 0 |
+| histogram `el2n` | distance of the predicted probabilities from the label: 0 is easy, 1.4 certain and wrong |
 | image `data_map` | confidence, the mean probability of the label, over its variability: easy at the top, ambiguous \
 at the right, hard or mislabelled at the bottom |
 | images `easiest`, `hardest`, `most_changed`, `suspects` | examples after an evaluation pass. "8, predicted 9 (0.93)" \

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +11,14 @@ from torch import Tensor
 
 from lightning_easiness._utils.lightning import log_step
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
+from lightning_easiness._utils.warnings import warn_once
 from lightning_easiness.callbacks.course import Course
 from lightning_easiness.callbacks.sinks import sinks_of
 from lightning_easiness.data.class_names import class_names
 from lightning_easiness.data.observation import Observation
-from lightning_easiness.scores import Scores
 from lightning_easiness.view.galleries import gallery, predicted_probability
 from lightning_easiness.view.images import NoImageError
 from lightning_easiness.view.words import ClassNamer, count_of, in_digits
-
-_warned: set[str] = set()  # one warning is enough, not one per checkpoint
 
 
 @dataclass(frozen=True)
@@ -66,13 +63,13 @@ def log_galleries(
 
 def _galleries(observation: Observation, course: Course, whole: Course, num_images: int) -> Iterator[_Gallery]:
     loss, after = observation.fields["loss"], f"after {count_of(observation.step, 'step')}"
-    order = Scores(loss, higher_is_easier=False, target=observation.target).easiest(1.0).tolist()
-    if not order:
+    num_known = int((~loss.isnan()).sum())
+    if not num_known:
         return
-    among = f"of {len(order):,} {after}"
+    among = f"of {num_known:,} {after}"
     value: Callable[[int], str] = lambda index: in_digits(float(loss[index]))  # noqa: E731
-    yield _Gallery("hardest", order[: -num_images - 1 : -1], f"Hardest {among}", value, "loss")
-    yield _Gallery("easiest", order[:num_images], f"Easiest {among}", value, "loss")
+    yield _Gallery("hardest", _largest(loss, num_images), f"Hardest {among}", value, "loss")
+    yield _Gallery("easiest", _largest(-loss, num_images), f"Easiest {among}", value, "loss")
     change = course.change
     if change is not None:
         yield _most_changed(course, change, num_images, after)
@@ -107,9 +104,9 @@ def _suspects(whole: Course, num_images: int, after: str) -> _Gallery:
 
 
 def _largest(values: Tensor, count: int) -> list[int]:
-    known = values.isfinite()
-    found = values.masked_fill(~known, -torch.inf).topk(min(count, int(known.sum())))
-    return found.indices.tolist()
+    known = ~values.isnan()
+    found: list[int] = values.masked_fill(~known, -torch.inf).topk(min(count, int(known.sum()))).indices.tolist()
+    return found
 
 
 class _Captions:
@@ -135,13 +132,7 @@ def _drawn(dataset: Any, shown: Sequence[int], captions: Sequence[str], title: s
     try:
         return gallery(dataset, shown, captions, title)
     except NoImageError as error:
-        _warn_once(f"{error} Numbers, histograms and the data map are logged without images.")
+        warn_once(f"{error} Numbers, histograms and the data map are logged without images.")
     except Exception as error:  # images are for show: a file that cannot be read now stops no training
-        _warn_once(f"Images could not be read ({type(error).__name__}: {error}); the rest is logged without them.")
+        warn_once(f"Images could not be read ({type(error).__name__}: {error}); the rest is logged without them.")
     return None
-
-
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        warnings.warn(message, stacklevel=4)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from lightning_easiness._utils.lightning import is_named
+from lightning_easiness._utils.warnings import warn_once
 from lightning_easiness.view.histograms import bin_edges
 
 Bins = dict[str, Any]
@@ -34,9 +35,28 @@ def sink_of(logger: Any) -> Sink:
     """Return what a logger takes."""
     for name, make in (("TensorBoardLogger", _tensorboard), ("WandbLogger", _wandb), ("MLFlowLogger", _mlflow)):
         if is_named(logger, name):
-            return make(logger)
-    # asked of the class: the logger of a trial run answers to every name
-    return Sink(_log_image(logger)) if callable(getattr(type(logger), "log_image", None)) else Sink()
+            found = make(logger)
+            break
+    else:
+        # asked of the class: the logger of a trial run answers to every name
+        found = Sink(_log_image(logger)) if callable(getattr(type(logger), "log_image", None)) else Sink()
+    owner = type(logger).__name__
+    parts = (found.image, found.histogram, found.text)
+    return Sink(*(None if write is None else _Guarded(write, owner) for write in parts))
+
+
+class _Guarded:
+    """Calls a logger's function; what is only for show stops no training where a server cannot be reached."""
+
+    def __init__(self, write: Callable[..., object], owner: str) -> None:
+        self._write, self._owner = write, owner
+
+    def __call__(self, tag: str, shown: Any, step: int) -> None:
+        try:
+            self._write(tag, shown, step)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            warn_once(f"'{tag}' could not be logged ({problem}); the training goes on.", kind=self._owner)
 
 
 def _log_image(logger: Any) -> Callable[[str, Tensor, int], object]:

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
+from lightning_easiness._utils import warnings
 from lightning_easiness.callbacks import galleries
 from lightning_easiness.callbacks.course import Course
 from lightning_easiness.functional import margin
@@ -24,7 +25,7 @@ TARGET = torch.arange(50) % 5
 
 @pytest.fixture(autouse=True)
 def _each_warning_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(galleries, "_warned", set())
+    monkeypatch.setattr(warnings, "_said", set())
 
 
 @pytest.fixture
