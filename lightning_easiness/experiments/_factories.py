@@ -50,7 +50,7 @@ def check_factories(owner: str, make_trainer: object, make_module: object) -> No
 def make_data(datamodule: Any) -> Any:
     """Return the data of one run: what a function makes, or the datamodule or loader itself."""
     data = datamodule() if is_function(datamodule) else datamodule
-    if data is None or isinstance(data, Dataset):
+    if (data is None and datamodule is not None) or isinstance(data, Dataset):  # None: the module has its own loaders
         way_out = ": write DataLoader(dataset, batch_size=..., shuffle=True)" if data is not None else ""
         raise TypeError(
             "The `datamodule` of repeat_fit must be a LightningDataModule, a train DataLoader or a function that"

@@ -50,9 +50,10 @@ def find_label_issues(
     or with a normalized margin above 0.5.
 
     Args:
-        record: A record; scores; the folder that EasinessCallback wrote (scores of the whole training, such as the
-            area under the margin, use its online series, others the evaluation pass); or the folder that ThresholdRuns
-            wrote, or a list of records or folders, one per run of the protocol.
+        record: A record, such as `repeat_fit` returns; scores; the folder that EasinessCallback wrote (scores of the
+            whole training, such as the area under the margin, use the online series of a record or folder, others the
+            evaluation pass); or the folder that ThresholdRuns wrote, or a list of records or folders, one per run of
+            the protocol.
         rule: None for what can be trusted most: `HeldOut()` where runs held labels out (`repeat_fit(...,
             hold_out="folds")`), `Threshold()` for the runs of ThresholdRuns, and else `Contradicted()`. Where they
             cannot tell, nothing is flagged, and `explanation` says so.

@@ -198,9 +198,7 @@ class SourceReader:
     def _open(self, source: Source, score: str, runs: Sequence[str] | None) -> EasinessRecord:
         """Return the record, of a folder the series that suits the score."""
         if isinstance(source, EasinessRecord):
-            if score in _ONLINE_ONLY and source.series != ONLINE:
-                raise _not_online(f"this record is of series '{source.series}'", score)
-            return source
+            return _online_series(source, score) if score in _ONLINE_ONLY and source.series != ONLINE else source
         if not isinstance(source, (str, os.PathLike)):
             raise TypeError(
                 "The `record` of find_label_issues must be an EasinessRecord, Scores, the folder that EasinessCallback "
@@ -269,9 +267,12 @@ class SourceReader:
         """Return sample easiness at the moment of the score: of the record itself, or of the pass in its folder."""
         if "sample_easiness" in record.fields:
             return record.score("sample_easiness", self.checkpoint).values
-        if isinstance(source, (EasinessRecord, Scores)):
+        if isinstance(source, EasinessRecord) and source is not record:
+            probe: EasinessRecord | None = source  # whose runs' online series the score is of
+        elif isinstance(source, (EasinessRecord, Scores)):
             raise _no_easiness(f"series '{record.series}' holds {', '.join(record.fields)}")
-        probe = _load(Path(source), PROBE, runs)
+        else:
+            probe = _load(Path(source), PROBE, runs)
         if probe is None:
             raise _no_easiness(f"no run in '{source}' has it")
         if not self.of_protocol and not scores.identity.is_same(probe.identity):
@@ -300,6 +301,19 @@ def _open_folder(path: Path, score: str, first: str, second: str) -> EasinessRec
         way_out = f"give EasinessRecord.load(path, '{ONLINE}'), or EasinessRecord.load(path, '{PROBE}')."
         trained.identity.check_same(record.identity, f"The training in '{path}'", f"its series '{PROBE}'", way_out)
     return record
+
+
+def _online_series(record: EasinessRecord, score: str) -> EasinessRecord:
+    """Return what the training itself showed of the runs of an evaluation pass."""
+    found = None
+    if record.series == PROBE:
+        with suppress(FileNotFoundError):
+            found = record.with_series(ONLINE)
+    if found is None:
+        raise _not_online(f"this record is of series '{record.series}'", score)
+    way_out = f"give EasinessRecord.load(path, '{ONLINE}') or EasinessRecord.load(path, '{PROBE}')."
+    found.identity.check_same(record.identity, "The training of these runs", f"their series '{PROBE}'", way_out)
+    return found
 
 
 def _learnt(record: EasinessRecord) -> Tensor | None:

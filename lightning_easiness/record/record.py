@@ -133,6 +133,16 @@ class EasinessRecord(RecordedArrays):
             raise ValueError(f"`runs` must name at least one of {', '.join(self.runs)}; got none.")
         return EasinessRecord(chosen, self.series)
 
+    def with_series(self, series: str) -> EasinessRecord:
+        """Return the record of another series of the same runs, by the rules of `load` for runs that are named.
+
+        Raises:
+            FileNotFoundError: If none of the runs has that series.
+        """
+        folders = [run.info.path for run in self._runs]
+        found, problems = read_runs(folders[0].parent, folders, series)
+        return self._stacked(found, series, problems)
+
     def save(self, dirpath: str | Path) -> None:
         """Write each run, with all of its own checkpoints, to a folder under `dirpath` that `load` can read.
 

@@ -15,6 +15,7 @@ from lightning_easiness import (
     EasinessRecord,
     Gap,
     Hardest,
+    LabelIssues,
     Mixture,
     Refine,
     Scores,
@@ -298,6 +299,22 @@ def test_a_record_without_online_margins_says_what_records_them(tmp_path: Path) 
     write_run(losses, 0, series="train-online", num_examples=N, fields={"loss": torch.rand(N)}, target=TARGET)
     refuses("needs field 'margin', but series 'train-online' holds loss", losses)
     refuses("is not a folder", tmp_path / "nothing", error=FileNotFoundError)
+
+
+def test_the_record_of_an_evaluation_pass_is_read_as_its_folder_is(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, series="train-probe")
+    record = EasinessRecord.load(tmp_path)
+    assert record.series == "train-probe"
+    for rule in (None, Hardest(0.2)):
+        assert_same_issues(find_label_issues(record, rule), find_label_issues(tmp_path, rule))
+    refined = find_label_issues(record, Hardest(0.2), refine=Refine())
+    assert_same_issues(refined, find_label_issues(tmp_path, Hardest(0.2), refine=Refine()))
+
+
+def assert_same_issues(a: LabelIssues, b: LabelIssues) -> None:
+    for name in ("index", "score", "is_issue"):
+        assert torch.equal(getattr(a, name), getattr(b, name))
 
 
 def test_an_evaluation_pass_under_other_labels_is_not_taken_for_the_training(tmp_path: Path) -> None:
