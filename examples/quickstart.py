@@ -127,10 +127,10 @@ def main() -> None:
 
     hardest = save_image(scores_grid(dataset, scores["cnn"], 25, which="hard"), arguments.output / "hardest.png")
     averages = save_image(averages_grid(dataset, scores["cnn"], FRACTION), arguments.output / "averages.png")
-    write_tensorboard(scores["cnn"], dataset, arguments.output / "tensorboard" / "cnn" / "all-seeds")
+    write_tensorboard(records, dataset, arguments.output / "tensorboard" / "all-seeds")
     draw_data_map(records["cnn"], arguments.output / "data_map.png", dataset=dataset)
     print(f"\nImages: {arguments.output / 'data_map.png'}, {hardest} and {averages}")
-    print(f"Histograms and images during training: tensorboard --logdir {arguments.output / 'tensorboard'}")
+    print(f"Each training, and a page over all seeds: tensorboard --logdir {arguments.output / 'tensorboard'}")
 
 
 if __name__ == "__main__":

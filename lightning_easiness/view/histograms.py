@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_easiness.functional import in_levels
+
 _NUM_BINS = 64
 _LEAST = 1e-8  # of what is shown as a power of ten: smaller values, and 0, count as this
 
@@ -39,8 +41,11 @@ def log10_histogram(values: Tensor) -> dict[str, Any] | None:
 def shown_histogram(name: str, values: Tensor) -> tuple[str, dict[str, Any] | None]:
     """Return the name and the histogram of values on the axis that shows most: powers of ten for losses and easiness.
 
-    Most losses of a trained model are so close to 0 that all but a few would be in one bin.
+    Most losses of a trained model are so close to 0 that all but a few would be in one bin. Of sample easiness only the
+    medium examples are shown: the others are at its two ends, and their fractions are all there is to know of them.
     """
+    if name == "sample_easiness":
+        values = values[in_levels(values)]
     powers = log10_histogram(values) if name in _ON_A_LOG_AXIS else None
     return (name, histogram(values)) if powers is None else (f"log10_{name}", powers)
 

@@ -23,7 +23,7 @@ from lightning_easiness.view.histograms import shown_histogram
 from lightning_easiness.view.images import NoImageError
 from lightning_easiness.view.words import count_of, in_digits
 
-_MOST_IN_ROW = 10
+_MOST_IN_ROW = 4
 _LEVELS = ("hard", "medium", "easy")
 _ENDS = ("easiest", "hardest")
 
@@ -45,9 +45,9 @@ def write_tensorboard(
     those on which seeds differ; and a table of how well seeds agree. Records by name, as of several architectures, give
     a page each, in a folder of this name, and a table of matching rates between them.
 
-    Scores give "easiness/<score>/hardest", "/easiest", "/hardest_by_class", "/easiest_by_class", "/averages" and the
-    histogram, with powers of ten on its axis for losses and sample easiness. A data set without images gets the numbers
-    and histograms alone, and a warning. Steps are counted as in Lightning's own logs, from 0.
+    Scores give "easiness/<score>/hardest" and "/easiest", "easiness-by-class/<score>/hardest", "/easiest" and
+    "/averages", and the histogram, with powers of ten on its axis for losses and sample easiness. A data set without
+    images gets the numbers and histograms alone, and a warning. Steps are counted as in Lightning's own logs, from 0.
 
     Args:
         scores: A record; records by name; one score per example, from `record.score(...)`; or those of several
@@ -120,24 +120,25 @@ def _step(scores: Scores) -> int:
 def _scores_page(checkpoints: Sequence[Scores], options: _Options) -> _Page:
     page, last = _Page(), checkpoints[-1]
     with _without_images():
-        for name, image in _images(last, options):
-            page.images.append((f"easiness/{last.name}/{name}", image, _step(last)))
+        page.images += [(tag, image, _step(last)) for tag, image in _images(last, options)]
     for each in checkpoints:
         page.add_histogram(each)
     return page
 
 
 def _images(scores: Scores, options: _Options) -> Iterator[tuple[str, Tensor]]:
+    """Yield tags and images: galleries that can be read on a card, and what is by class in a group of its own."""
     if options.dataset is None:
         return
     dataset, names = options.dataset, options.class_names
     which: Literal["hard", "easy"]
     for which, end in (("hard", "hardest"), ("easy", "easiest")):
-        yield end, scores_gallery(dataset, scores, options.num_images, which, names)
+        yield f"easiness/{scores.name}/{end}", scores_gallery(dataset, scores, options.num_images, which, names)
         if (scores.target >= 0).any():
-            row = max(1, min(options.num_images, _MOST_IN_ROW))
-            yield f"{end}_by_class", scores_grid(dataset, scores, row, which, names, by_class=True)
-    yield "averages", averages_grid(dataset, scores, options.fraction, names)
+            row: dict[str, Any] = {"num_images": min(options.num_images, _MOST_IN_ROW), "thumbnail": 80}
+            rows = scores_grid(dataset, scores, which=which, class_names=names, by_class=True, **row)
+            yield f"easiness-by-class/{scores.name}/{end}", rows
+    yield f"easiness-by-class/{scores.name}/averages", averages_grid(dataset, scores, options.fraction, names)
 
 
 @contextmanager
@@ -164,11 +165,11 @@ def _record_page(record: EasinessRecord, options: _Options) -> _Page:
     for each in checkpoints:
         page.add_histogram(each)
     with _without_images():
-        tagged = [(f"{last.name}/{name}", image) for name, image in _images(last, options)]
+        tagged = list(_images(last, options))
         for name, (scores, title) in extremes.items() if options.dataset is not None else ():
             image = scores_gallery(options.dataset, scores, options.num_images, "hard", options.class_names, title)
-            tagged.append((name, image))
-        page.images += [(f"easiness/{name}", image, _step(last)) for name, image in tagged]
+            tagged.append((f"easiness/{name}", image))
+        page.images += [(tag, image, _step(last)) for tag, image in tagged]
     page.texts["easiness/seeds"] = _about(record, last)
     return page
 

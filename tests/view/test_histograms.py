@@ -47,3 +47,10 @@ def test_losses_and_easiness_are_shown_on_a_log_axis_and_margins_are_not() -> No
     ]
     name, bins = shown_histogram("loss", torch.tensor([-2.0, 1.0]))  # a user's own loss
     assert (name, bins) == ("loss", histogram(torch.tensor([-2.0, 1.0])))
+
+
+def test_of_sample_easiness_the_medium_examples_are_shown() -> None:
+    _, bins = shown_histogram("sample_easiness", torch.tensor([0.0, 1e-5, 0.01, 0.5, 1.0, torch.nan]))
+    assert bins is not None
+    assert (bins["num"], bins["min"]) == (2, pytest.approx(-2))
+    assert shown_histogram("sample_easiness", torch.tensor([0.0, 1.0]))[1] is None

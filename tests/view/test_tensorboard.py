@@ -32,16 +32,17 @@ def test_write_tensorboard(tmp_path: Path) -> None:
     names = ["ant", "bee", "cow"]
     write_tensorboard(scores, dataset, tmp_path, class_names=names, num_images=9, fraction=0.2)
     events = read_events(tmp_path)
+    rows: dict[str, Any] = {"by_class": True, "thumbnail": 80}
     expected = {
-        "hardest": scores_gallery(dataset, scores, 9, "hard", names),
-        "easiest": scores_gallery(dataset, scores, 9, "easy", names),
-        "hardest_by_class": scores_grid(dataset, scores, 9, "hard", names, by_class=True),
-        "easiest_by_class": scores_grid(dataset, scores, 9, "easy", names, by_class=True),
-        "averages": averages_grid(dataset, scores, 0.2, names),
+        "easiness/mean_loss/hardest": scores_gallery(dataset, scores, 9, "hard", names),
+        "easiness/mean_loss/easiest": scores_gallery(dataset, scores, 9, "easy", names),
+        "easiness-by-class/mean_loss/hardest": scores_grid(dataset, scores, 4, "hard", names, **rows),
+        "easiness-by-class/mean_loss/easiest": scores_grid(dataset, scores, 4, "easy", names, **rows),
+        "easiness-by-class/mean_loss/averages": averages_grid(dataset, scores, 0.2, names),
     }
-    assert Counter(events.Tags()["images"]) == Counter(f"easiness/mean_loss/{name}" for name in expected)
-    for name, grid in expected.items():
-        (image,) = events.Images(f"easiness/mean_loss/{name}")
+    assert Counter(events.Tags()["images"]) == Counter(list(expected))
+    for tag, grid in expected.items():
+        (image,) = events.Images(tag)
         assert (image.step, image.height, image.width) == (119, *grid.shape[1:])
     (histogram,) = events.Histograms("easiness/log10_mean_loss")
     assert (histogram.step, histogram.histogram_value.num) == (119, 59), "the step at which Lightning logs its 120th"
@@ -120,9 +121,9 @@ def test_a_record_gives_a_page_over_all_its_seeds(tmp_path: Path) -> None:
         skipped = {"previous": [6], "last": [20]}.get(tag.rsplit("_", 1)[-1], [])
         assert steps == [step - 1 for step in STEPS if step - 1 not in skipped]
     assert [event.step for event in events.Histograms("easiness/log10_mean_loss")] == [6, 13, 20]
-    kinds = ("hardest", "hardest_by_class", "easiest", "easiest_by_class", "averages")
-    names = [*(f"mean_loss/{kind}" for kind in kinds), "train-probe/data_map", "suspects", "seeds_differ"]
-    assert Counter(events.Tags()["images"]) == Counter(f"easiness/{name}" for name in names)
+    by_class = [f"easiness-by-class/mean_loss/{kind}" for kind in ("hardest", "easiest", "averages")]
+    names = ("mean_loss/hardest", "mean_loss/easiest", "train-probe/data_map", "suspects", "seeds_differ")
+    assert Counter(events.Tags()["images"]) == Counter([*by_class, *(f"easiness/{name}" for name in names)])
     text = events.Tensors("easiness/seeds/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "| runs | 3 |" in text
     assert "do the seeds agree" in text
