@@ -22,7 +22,8 @@ from typing import Any
 import lightning.pytorch.cli
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, Dataset
 
 import lightning_easiness
@@ -113,6 +114,12 @@ def write_decisions(folder: Path, labels: list[int]) -> None:
     (folder / "decisions.json").write_text(json.dumps({**content, "decisions": rows}))
 
 
+def quiet_trainer(**options: Any) -> Trainer:
+    """A Trainer for small data, which saves checkpoints where it is told to."""
+    saves = any(isinstance(callback, ModelCheckpoint) for callback in options.get("callbacks", ()))
+    return trainer(**{"enable_checkpointing": saves, **options})
+
+
 @pytest.fixture
 def folder(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty project of the reader's: what was recorded, Trainers for small data, and `your_package`."""
@@ -124,7 +131,7 @@ def folder(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     defaults = {name: value for name, value in QUIET.items() if name != "max_epochs"}
     quiet = partial(lightning.pytorch.cli.LightningCLI, trainer_defaults=defaults, save_config_callback=None)
     monkeypatch.setattr("lightning.pytorch.cli.LightningCLI", quiet)
-    monkeypatch.setattr("lightning.pytorch.Trainer", trainer)
+    monkeypatch.setattr("lightning.pytorch.Trainer", quiet_trainer)
     monkeypatch.setitem(sys.modules, "your_package", package)
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of what LightningCLI calls
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
