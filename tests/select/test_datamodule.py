@@ -49,7 +49,7 @@ def fitted(data: Any) -> dict[str, Any]:
     module, made = Traces("adam"), trainer()
     made.fit(module, datamodule=data)
     optimizer = made.optimizers[0].state_dict()
-    metrics = {name: value for name, value in made.callback_metrics.items() if not name.startswith("easiness/")}
+    metrics = {name: value for name, value in made.callback_metrics.items() if not name.startswith("easiness")}
     left = {"weights": module.state_dict(), "optimizer": optimizer, "losses": module.losses, "metrics": metrics}
     return {**left, "streams": streams()}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.tuner import Tuner
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -20,7 +20,8 @@ from torch.utils.data import (
 )
 
 from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, Keep, Selection
-from lightning_easiness.data.subset import known_target
+from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.subset import known_identity
 from tests.selecting import (
     HardestSizes,
     HighestLoss,
@@ -312,11 +313,11 @@ def test_the_labels_of_a_data_set_are_read_once_a_fit(monkeypatch: pytest.Monkey
     """Of millions in a list that takes a second; another data set is read anew."""
     read: list[Any] = []
 
-    def reads(dataset: Any) -> Tensor | None:
+    def reads(dataset: Any) -> DataIdentity:
         read.append(dataset)
-        return known_target(dataset)
+        return known_identity(dataset)
 
-    monkeypatch.setattr("lightning_easiness.select.chooser.known_target", reads)
+    monkeypatch.setattr("lightning_easiness.select.chooser.known_identity", reads)
     wrapped = IndexedBase()
     data = EasinessDataModule(wrapped, Sizes([20, 30, 16]))
     fit(data, max_epochs=3)
