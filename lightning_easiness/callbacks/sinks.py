@@ -8,11 +8,11 @@ from importlib import import_module
 from typing import Any
 
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from lightning_easiness._utils.lightning import is_named
 from lightning_easiness._utils.warnings import warn_once
 from lightning_easiness.view.histograms import bin_edges
+from lightning_easiness.view.images import transforms
 
 Bins = dict[str, Any]
 
@@ -60,7 +60,7 @@ class _Guarded:
 
 
 def _log_image(logger: Any) -> Callable[[str, Tensor, int], object]:
-    return lambda tag, image, step: logger.log_image(key=tag, images=[to_pil_image(image)], step=step)
+    return lambda tag, image, step: logger.log_image(key=tag, images=[transforms().to_pil_image(image)], step=step)
 
 
 def _tensorboard(logger: Any) -> Sink:
@@ -85,6 +85,6 @@ def _mlflow(logger: Any) -> Sink:
     client, run = logger.experiment, logger.run_id
 
     def image(tag: str, image: Tensor, step: int) -> None:
-        client.log_image(run, to_pil_image(image), key=tag, step=step)
+        client.log_image(run, transforms().to_pil_image(image), key=tag, step=step)
 
     return Sink(image, text=lambda tag, text, step: client.log_text(run, text, f"{tag}.md"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from PIL import ImageDraw
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
+from lightning_easiness.view.images import transforms
 from lightning_easiness.view.layout import DARK, GREY, Words
 
 _WIDTH, _HEIGHT = 318, 240  # of the map, in pixels, one for each count
@@ -36,9 +36,9 @@ def data_map_image(confidence: Tensor, variability: Tensor, correctness: Tensor,
     known = (confidence + variability + correctness).isfinite()
     inside = page[:, _TOP : _TOP + _HEIGHT, _LEFT : _LEFT + _WIDTH]
     inside.copy_(_points(confidence[known], variability[known], correctness[known]))
-    drawn = to_pil_image(page)
+    drawn = transforms().to_pil_image(page)
     _draw_words(ImageDraw.Draw(drawn), title)
-    result: Tensor = pil_to_tensor(drawn)
+    result: Tensor = transforms().pil_to_tensor(drawn)
     return result
 
 
