@@ -56,12 +56,12 @@ def view(
 
 def _read_images(path: Path, scores: easiness.Scores) -> Any:
     from lightning_easiness.cli.files import read_images
-    from lightning_easiness.data.identity import DataIdentity
+    from lightning_easiness.view.observed import observed
 
-    data = read_images(path)
     way_out = "give the images of the data set that was recorded, in its order."
-    DataIdentity(len(data)).check_same(scores.identity, f"'{path}'", "the record", way_out)
-    return data
+    if scores.source_index is not None:
+        way_out = "give the images of the part that was recorded, in its order, or of the whole data set."
+    return observed(f"'{path}'", read_images(path), scores.identity, "the record", way_out)
 
 
 @dataclass

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Subset
 
-from lightning_easiness.data.subset import SelectedDataset
+from lightning_easiness.data.subset import source
 
 
 def class_names(dataset: Any) -> tuple[str, ...] | None:
@@ -17,9 +16,7 @@ def class_names(dataset: Any) -> tuple[str, ...] | None:
     Those of a Subset or a part of a `random_split` are those of its source. Of several words for a class, as ImageNet
     has them, the first is taken.
     """
-    while isinstance(dataset, (Subset, SelectedDataset)):
-        dataset = dataset.dataset
-    listed = getattr(dataset, "classes", None)
+    listed = getattr(source(dataset), "classes", None)
     if not isinstance(listed, (list, tuple, np.ndarray)):
         return None
     names = [name[0] if isinstance(name, tuple) and name else name for name in listed]

@@ -163,6 +163,13 @@ def source_index(dataset: Any) -> Tensor | None:
     return _positions(whole(dataset))
 
 
+def source(dataset: Any) -> Any:
+    """Return what the items of a data set are taken from: itself, or the innermost data set of a Subset."""
+    while isinstance(dataset, (Subset, SelectedDataset)):
+        dataset = dataset.dataset
+    return dataset
+
+
 def _positions(dataset: Any) -> Tensor | None:
     if not isinstance(dataset, (Subset, SelectedDataset)):
         return None

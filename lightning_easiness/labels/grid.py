@@ -10,12 +10,12 @@ import torch
 
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.class_names import class_names as dataset_names
-from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.subset import known_target
 from lightning_easiness.labels.table import LabelIssues
-from lightning_easiness.view.grids import check_at_least_one, check_dataset, image_grid
+from lightning_easiness.view.grids import check_at_least_one, image_grid
 from lightning_easiness.view.histograms import histogram
 from lightning_easiness.view.image_grid import ImageGrid
+from lightning_easiness.view.observed import observed
 from lightning_easiness.view.words import ClassNamer, class_namer, in_digits, spoken
 
 
@@ -31,7 +31,7 @@ def suspects_grid(
     """Draw the most suspicious examples with the label that they have, what is predicted and what is suggested.
 
     Args:
-        dataset: The data set that was trained on, as in `image_grid`.
+        dataset: The data set that was trained on, as in `image_grid`, or the whole one of which it is a `Subset`.
         issues: From `find_label_issues`.
         num_images: Images on the grid, most suspicious first.
         class_names: Names of the labels 0, 1, ...; default those of the issues or of `dataset.classes`, if known.
@@ -42,8 +42,9 @@ def suspects_grid(
         uint8 (3, H, W), which a notebook shows as an image.
 
     Raises:
-        ValueError: The data set has another length than the one that was observed, there are too few class names, or no
-            example is left to show. A `UserWarning` says where the data set lists other labels.
+        ValueError: The data set has another length than the one that was observed or is another part of its source,
+            there are too few class names, or no example is left to show. A `UserWarning` says where the data set lists
+            other labels.
         NoImageError: None of the examples is an image.
 
     Example:
@@ -53,7 +54,7 @@ def suspects_grid(
         >>> suspects_grid(torch.rand(72, 1, 8, 8), find_label_issues(scores), num_images=4).shape[0]
         3
     """
-    check_dataset("suspects_grid", dataset, DataIdentity(issues.num_examples))
+    dataset = observed("The `dataset` of suspects_grid", dataset, issues.identity, check_labels=False)
     _warn_of_other_labels(dataset, issues)
     check_at_least_one("suspects_grid", "num_images", num_images)
     labels = torch.cat([issues.given, issues.suggested])
@@ -86,7 +87,7 @@ def write_suspects(
     """Write the grid of suspects, the histogram of the score and the fraction that is flagged for TensorBoard.
 
     Args:
-        dataset: The data set that was trained on, as in `image_grid`.
+        dataset: The data set that was trained on, as in `image_grid`, or the whole one of which it is a `Subset`.
         issues: From `find_label_issues`.
         log_dir: The folder; made where it is missing.
         class_names: As in `suspects_grid`.

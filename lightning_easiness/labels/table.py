@@ -20,6 +20,7 @@ from lightning_easiness._utils.tables import (
     to_text,
     with_names,
 )
+from lightning_easiness.data.identity import DataIdentity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,13 +128,23 @@ class LabelIssues(Table):
         return to_html(repr(self), {name: values[rows].tolist() for name, values in columns.items()}, len(self))
 
     @property
+    def identity(self) -> DataIdentity:
+        """The data set that was judged, by what the table holds of it: N, the given labels and `source_index`."""
+        source = None if self.source_index is None else self._by_example(self.source_index)
+        return DataIdentity(self.num_examples, self._by_example(self.given), source_index=source)
+
+    def _by_example(self, column: Tensor) -> Tensor:
+        """Return a column in the order of the data set, int64 (N,), -1 where an example has no row."""
+        return torch.full((self.num_examples,), -1).scatter(0, self.index, column)
+
+    @property
     def flagged(self) -> Tensor:
         """Flagged examples, int64 `(n,)`, most suspicious first."""
         return self.index[self.is_issue]
 
     @property
     def unflagged(self) -> Tensor:
-        """All other examples, also those without a score, int64, ascending: `Keep(issues.unflagged)`.
+        """All other examples, also those without a score, int64, ascending: `Keep(issues.unflagged, data=issues)`.
 
         Raises:
             ValueError: This is a part of the table, as of `head()`.
@@ -146,7 +157,7 @@ class LabelIssues(Table):
     def corrections(self) -> Tensor:
         """Return the suggested label of each flagged example where it is known, -1 for all others: int64 `(N,)`.
 
-        `Keep(torch.arange(issues.num_examples), labels=issues.corrections())` trains with them.
+        `Keep(torch.arange(issues.num_examples), labels=issues.corrections(), data=issues)` trains with them.
 
         Raises:
             ValueError: This is a part of the table, as of `head()`; or no suggestion is known.

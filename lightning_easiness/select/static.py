@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from lightning_easiness import functional
 from lightning_easiness.data.decisions import Decisions, read_decisions
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
 from lightning_easiness.select.base import Selection, SelectionState
@@ -39,6 +40,16 @@ def _as_indices(given: Any) -> Tensor:
         ) from None
 
 
+def _identity_of(data: Any) -> DataIdentity:
+    known = getattr(data, "identity", None)
+    if not isinstance(known, DataIdentity):
+        raise TypeError(
+            "The `data` of Keep must be label issues, scores or a record, what the indices were taken from; got"
+            f" {type(data).__name__}."
+        )
+    return known
+
+
 class Keep(Selection):
     """Keeps exactly these examples, optionally with other labels.
 
@@ -47,9 +58,12 @@ class Keep(Selection):
         labels: Labels to train with, for the whole data set, integers `(N,)`, negative to keep an example's own, as
             returned by `LabelIssues.corrections()`; None to keep all.
         replace_fn: (item, label) -> item, if items are neither `(x, label, ...)` nor mappings with the usual keys.
+        data: What the indices or the labels were taken from, as label issues, scores or a record; training on another
+            data set is then refused. Plain indices alone say nothing of their data set.
 
     Raises:
-        TypeError: If `indices` are none, or `labels` is a mask.
+        TypeError: If `indices` are none, `labels` is a mask, or `data` does not say which data set it is of.
+        ValueError: When training starts: `data` is of another data set.
 
     Example:
         >>> Keep([0, 2]).select(SelectionState(num_examples=3))
@@ -62,8 +76,10 @@ class Keep(Selection):
         labels: Sequence[int] | Tensor | None = None,
         *,
         replace_fn: Callable[[Any, int], Any] | None = None,
+        data: Any = None,
     ) -> None:
         self.indices, self.replace_fn = _as_indices(indices), replace_fn
+        self.known = None if data is None else _identity_of(data)
         self.decisions: Decisions | None = None
         self.new_labels = None if labels is None else torch.as_tensor(labels).clone()
         if self.new_labels is not None and self.new_labels.dtype == torch.bool:
@@ -110,6 +126,8 @@ class Keep(Selection):
     def select(self, state: SelectionState) -> Tensor:
         if self.decisions is not None:
             self.decisions.check_same(state.identity, type(self).__name__)
+        if self.known is not None:
+            _check_same_data("The `data` of Keep", self.known, state, "give indices")
         return self.indices
 
     @override
@@ -168,7 +186,7 @@ class Ablation(Selection):
 
     @override
     def select(self, state: SelectionState) -> Tensor:
-        _check_same_data("Ablation", self.scores, state)
+        _check_same_data("The `scores` of Ablation", self.scores.identity, state)
         return self.kept
 
 
@@ -246,7 +264,7 @@ class Relabel(Selection):
 
     @override
     def select(self, state: SelectionState) -> Tensor:
-        _check_same_data("Relabel", self.scores, state)
+        _check_same_data("The `scores` of Relabel", self.scores.identity, state)
         return torch.arange(state.num_examples)
 
     @override
@@ -277,6 +295,6 @@ def _scores(owner: str, scores: Any, name: str) -> Scores:
     return scores
 
 
-def _check_same_data(owner: str, scores: Scores, state: SelectionState) -> None:
-    way_out = "give scores of this data set, or check_target=False if it lists other labels than it hands out."
-    scores.identity.check_same(state.identity, f"The `scores` of {owner}", "the data set", way_out)
+def _check_same_data(here: str, known: DataIdentity, state: SelectionState, give: str = "give scores") -> None:
+    way_out = f"{give} of this data set, or check_target=False if it lists other labels than it hands out."
+    known.check_same(state.identity, here, "the data set", way_out)

@@ -5,7 +5,7 @@ Data sets are read item by item, so that only the images of one grid are in memo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.data.class_names import class_names as dataset_names
-from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import fraction_to_count
 from lightning_easiness.scores import SCORES, Scores
 from lightning_easiness.view.image_grid import ImageGrid
 from lightning_easiness.view.images import NoImageError, average, item_image, to_displayable, to_one_scale
 from lightning_easiness.view.layout import Cell, Grid
+from lightning_easiness.view.observed import observed
 from lightning_easiness.view.words import ClassNamer, class_namer, count_of, in_digits, spoken
 
 _MOST_ROWS = 20  # of a grid by class: 1,000 rows would be an image that nobody can open
@@ -90,7 +90,7 @@ def scores_grid(
     Below each image stand its index, label, predicted label and score.
 
     Args:
-        dataset: The data set that was observed, as in `image_grid`.
+        dataset: The data set that was observed, as in `image_grid`, or the whole one of which it is a `Subset`.
         scores: One score per example, from `record.score(...)`.
         num_images: Images on the grid, most extreme first; with `by_class`, images in a row.
         which: The end that is shown.
@@ -113,6 +113,7 @@ def scores_grid(
         3
     """
     given: tuple[Any, ...] = (num_images, which, class_names, classes)
+    dataset = observed("The `dataset` of scores_grid", dataset, scores.identity)
     name, order, title = shown_scores("scores_grid", dataset, scores, *given, label=not by_class)
     if not by_class:
         shown = order[:num_images].tolist()
@@ -139,7 +140,6 @@ def shown_scores(
 ) -> tuple[ClassNamer, Tensor, str]:
     """Check the arguments of a grid of scores; return what names labels, the order of examples, and the title."""
     name = class_namer(class_names, scores.target, scores.class_names or dataset_names(dataset))
-    check_dataset(owner, dataset, scores.identity)
     if which not in ("hard", "easy"):
         raise ValueError(f'`which` of {owner} must be "hard" or "easy"; got {which!r}.')
     check_at_least_one(owner, "num_images", num_images)
@@ -165,7 +165,7 @@ def averages_grid(
     they can be compared. Cost: up to 3 * `max_images` reads of the data set per class.
 
     Args:
-        dataset: The data set that was observed, as in `image_grid`.
+        dataset: The data set that was observed, as in `image_grid`, or the whole one of which it is a `Subset`.
         scores: One score per example, from `record.score(...)`.
         fraction: Fraction of each class that is averaged, in (0, 1].
         class_names: Names of the labels 0, 1, ...; default those of the scores or of `dataset.classes`, if known.
@@ -189,7 +189,7 @@ def averages_grid(
         3
     """
     name = class_namer(class_names, scores.target, scores.class_names or dataset_names(dataset))
-    check_dataset("averages_grid", dataset, scores.identity)
+    dataset = observed("The `dataset` of averages_grid", dataset, scores.identity)
     if not 0 < fraction <= 1:
         raise ValueError(f"`fraction` of averages_grid must be in (0, 1]; got {fraction}.")
     check_at_least_one("averages_grid", "max_images", max_images)
@@ -242,13 +242,6 @@ def read_cells(dataset: Any, indices: Sequence[int], captions: Sequence[str]) ->
     if all(cell.image is None for cell in cells):
         raise NoImageError(dataset, item)
     return cells
-
-
-def check_dataset(owner: str, dataset: Any, identity: DataIdentity) -> None:
-    """Raise a ValueError if the length of a data set differs from that of the observed one."""
-    if isinstance(dataset, Sized):
-        here, way_out = f"The `dataset` of {owner}", "pass the data set that was observed."
-        DataIdentity(len(dataset)).check_same(identity, here, "the one that was observed", way_out)
 
 
 def check_at_least_one(owner: str, name: str, value: int) -> None:

@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lightning_easiness.data.subset import source
+
 IMAGE_KEYS = ("image", "pixel_values", "x", "input", "img", "images", "inputs", "data")
 
 
@@ -31,8 +33,8 @@ class NoImageError(ValueError):
 
     def __init__(self, dataset: Any, found: object) -> None:
         super().__init__(
-            f"{type(dataset).__name__} holds no images: found {_kind(found)} in place of one. An item must be an image,"
-            f" a tuple with it first, or a mapping with one of the keys {', '.join(IMAGE_KEYS)}."
+            f"{type(source(dataset)).__name__} holds no images: found {_kind(found)} in place of one. An item must"
+            f" be an image, a tuple with it first, or a mapping with one of the keys {', '.join(IMAGE_KEYS)}."
         )
 
 

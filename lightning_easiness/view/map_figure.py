@@ -17,8 +17,9 @@ from lightning_easiness.data.class_names import class_names as dataset_names
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
 from lightning_easiness.view.figures import check_several, source
-from lightning_easiness.view.grids import check_dataset, read_cells
+from lightning_easiness.view.grids import read_cells
 from lightning_easiness.view.layout import Cell
+from lightning_easiness.view.observed import observed
 from lightning_easiness.view.style import BETWEEN, EASY, HARD, INK, MUTED, blank_figure, saved, set_title, styled
 from lightning_easiness.view.words import ClassNamer, class_namer
 
@@ -75,7 +76,8 @@ def draw_data_map(
         path: Where the figure is saved, in the format of its suffix; None to not save it.
         checkpoint: The last one that counts, negative from the end.
         seed: Seed of the draw of 20,000 examples, where there are more.
-        dataset: The data set that was observed, as in `image_grid`; None for the map alone.
+        dataset: The data set that was observed, as in `image_grid`, or the whole one of which it is a `Subset`; None
+            for the map alone.
         class_names: Names of the labels 0, 1, ...; default those of the record or of `dataset.classes`, if known.
 
     Returns:
@@ -199,7 +201,7 @@ def _first_of_classes(order: Tensor, target: Tensor) -> Tensor:
 def _read_images(
     dataset: Any, record: EasinessRecord, points: _Points, regions: Sequence[_Region], names: Sequence[str] | None
 ) -> list[list[Cell]]:
-    check_dataset("draw_data_map", dataset, record.identity)
+    dataset = observed("The `dataset` of draw_data_map", dataset, record.identity)
     name = class_namer(names, points.scores.target, record.class_names or dataset_names(dataset))
     shown = [example for region in regions for example in region.members.tolist()]
     cells = read_cells(dataset, shown, [_caption(points.scores, example, name) for example in shown])

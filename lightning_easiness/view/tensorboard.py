@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import easiness_level, matching_rate
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
@@ -21,6 +22,7 @@ from lightning_easiness.view.galleries import scores_gallery
 from lightning_easiness.view.grids import averages_grid, scores_grid
 from lightning_easiness.view.histograms import shown_histogram
 from lightning_easiness.view.images import NoImageError
+from lightning_easiness.view.observed import observed
 from lightning_easiness.view.words import count_of, in_digits
 
 _MOST_IN_ROW = 4
@@ -52,7 +54,8 @@ def write_tensorboard(
     Args:
         scores: A record; records by name; one score per example, from `record.score(...)`; or those of several
             checkpoints, of which the last has the images.
-        dataset: The data set that was observed, as in `image_grid`; None for no images.
+        dataset: The data set that was observed, as in `image_grid`, or the whole one of which it is a `Subset`; None
+            for no images.
         log_dir: The folder; created if missing.
         class_names: Names of the labels 0, 1, ...; default those of the scores or of `dataset.classes`, if known.
         num_images: Images in a gallery.
@@ -82,6 +85,13 @@ def write_tensorboard(
 class _Options:
     def __init__(self, dataset: Any, class_names: Sequence[str] | None, num_images: int, fraction: float) -> None:
         self.dataset, self.class_names, self.num_images, self.fraction = dataset, class_names, num_images, fraction
+
+    def observed(self, identity: DataIdentity) -> _Options:
+        """Return the options with the data set that was observed; raise a ValueError if it is another."""
+        if self.dataset is None:
+            return self
+        dataset = observed("The `dataset` of write_tensorboard", self.dataset, identity)
+        return _Options(dataset, self.class_names, self.num_images, self.fraction)
 
 
 class _Page:
@@ -119,6 +129,7 @@ def _step(scores: Scores) -> int:
 
 def _scores_page(checkpoints: Sequence[Scores], options: _Options) -> _Page:
     page, last = _Page(), checkpoints[-1]
+    options = options.observed(last.identity)
     with _without_images():
         page.images += [(tag, image, _step(last)) for tag, image in _images(last, options)]
     for each in checkpoints:
@@ -154,7 +165,7 @@ def _without_images() -> Iterator[None]:
 
 
 def _record_page(record: EasinessRecord, options: _Options) -> _Page:
-    page = _Page()
+    page, options = _Page(), options.observed(record.identity)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of examples without a score, at each checkpoint and score
         checkpoints = [record.score("mean_loss", index) for index in range(record.num_checkpoints)]

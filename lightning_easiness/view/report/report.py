@@ -19,12 +19,11 @@ from lightning_easiness._utils.tables import to_pandas, write_parquet
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.class_names import class_names
 from lightning_easiness.data.decisions import whole_fingerprint
-from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional._rng import generator
 from lightning_easiness.record.agreement import Agreement
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores, get_score
-from lightning_easiness.view.grids import check_dataset
+from lightning_easiness.view.observed import observed
 from lightning_easiness.view.report import charts, columns, findings
 from lightning_easiness.view.report.columns import Columns
 from lightning_easiness.view.report.page import render
@@ -110,8 +109,8 @@ class Report:
         Args:
             record: The record.
             issues: From `find_label_issues`; None leaves out what is said about labels.
-            dataset: The data set that was observed: for pictures, or texts, and the names of the classes
-                (`dataset.classes`). An item is read as `image_grid` reads it.
+            dataset: The data set that was observed, or the whole one of which it is a `Subset`: for pictures, or texts,
+                and the names of the classes (`dataset.classes`). An item is read as `image_grid` reads it.
             class_names: Names of the labels 0, 1, ...
             score: The score that orders the examples.
             checkpoint: As in `EasinessRecord.score`.
@@ -129,7 +128,9 @@ class Report:
             IndexError: There is no such checkpoint.
         """
         get_score(score)
-        _check_same_data(record, issues, dataset, dynamics)
+        _check_same_data(record, issues, dynamics)
+        if dataset is not None:
+            dataset = observed("The `dataset` of Report", dataset, record.identity)
         scores, agreement, sentences = _scored(record, score, checkpoint, seed)
         names = _class_names(class_names, dataset, record)
         class_namer(names, scores.target)  # raises for too few
@@ -322,21 +323,14 @@ def _first(key: NDArray[Any], of_page: NDArray[np.bool_], share: float = _FRACTI
     return order[of_page[order]][: max(1, round(share * len(key)))]
 
 
-def _check_same_data(
-    record: EasinessRecord, issues: LabelIssues | None, dataset: Any, dynamics: EasinessRecord | None
-) -> None:
+def _check_same_data(record: EasinessRecord, issues: LabelIssues | None, dynamics: EasinessRecord | None) -> None:
     """Raise a ValueError unless all are of one data set."""
-    if dataset is not None:
-        check_dataset("Report", dataset, record.identity)
     if dynamics is not None:
         way_out = "give the other series of the same runs."
         record.identity.check_same(dynamics.identity, "The `record` of Report", "its `dynamics`", way_out)
     if issues is not None:
-        given = torch.full((issues.num_examples,), -1).scatter(0, issues.index, issues.given)
         way_out = "give the issues of this record."
-        DataIdentity(issues.num_examples, given).check_same(
-            record.identity, "The `issues` of Report", "its `record`", way_out
-        )
+        issues.identity.check_same(record.identity, "The `issues` of Report", "its `record`", way_out)
 
 
 def _class_names(given: Sequence[str] | None, dataset: Any, record: EasinessRecord) -> tuple[str, ...] | None:
