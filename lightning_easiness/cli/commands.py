@@ -224,7 +224,8 @@ def issues(
     if output is not None:
         write_table(found.to_pandas(), output)
     text = f"{found.explanation}\n{len(found.flagged):,} of {len(found):,} labels are flagged.\n\n{rows_as_text(table)}"
-    return Answer(_issue_values(source.path, found, table, output), text, next=(look(replace(source, score=None)),))
+    remarks = (found.how_to_suggest,) if found.how_to_suggest else ()
+    return Answer(_issue_values(source.path, found, table, output), text, remarks, (look(replace(source, score=None)),))
 
 
 def _issue_values(path: Path, found: easiness.LabelIssues, table: Any, output: Path | None) -> dict[str, Any]:

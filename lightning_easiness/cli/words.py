@@ -25,8 +25,11 @@ def rows_as_text(table: pd.DataFrame) -> str:
 def mean_and_error(scores: easiness.Scores) -> str:
     """Say what a comparison of runs comes to over all examples, and how sure it is of one."""
     error = scores.spread.nanmean()
-    known = f"the standard error of an example is {error:.4g}"
-    unknown = "no example was held out by two runs, so that there is no standard error"
+    known = f"the standard error of an example is {error:.4g} on average, and 0 only says that all of its runs agree"
+    unknown = (
+        "a standard error needs examples that two runs trained on and two held out, and there are none: train four "
+        "seeds or more, as with hold_out=0.5"
+    )
     return f"Mean {scores.values.nanmean():.4g}; {unknown if error.isnan() else known}."
 
 
@@ -91,8 +94,11 @@ def describe(scores: easiness.Scores) -> str:
 
 
 def name_of(end: str, scores: easiness.Scores) -> str:
-    """Return "easiest" or "hardest", or "highest" or "lowest" of a score that ranks no difficulty."""
+    """Return "easiest" or "hardest", or what an end of a score is called that is no difficulty."""
     from lightning_easiness.scores import get_score
+
+    if scores.name == "memorization":
+        return "least memorized" if end == "easiest" else "most memorized"
 
     if get_score(scores.name).ranks_difficulty:
         return end

@@ -151,7 +151,8 @@ def difference_error(values: Tensor, trained_on: Tensor) -> Tensor:
     """Return the standard error of the difference between runs that trained on an example and runs that did not, (N,).
 
     sqrt(s1 / n1 + s0 / n0), with the variances (ddof=1) and the numbers of runs of the two groups (Welch, 1938). NaN
-    where a group has fewer than two runs, as each example is held out once by folds.
+    where a group has fewer than two runs, as each example is held out once by folds. 0 says that the runs of each group
+    agree, which is no certainty.
 
     Args:
         values: One value per run and example, as of `memorization` or `generalization_gap`, (R, N).

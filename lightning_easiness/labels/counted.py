@@ -18,6 +18,7 @@ from lightning_easiness.labels.moments import (
 )
 from lightning_easiness.labels.rules import Decision, Rule, hardest
 from lightning_easiness.labels.sources import LabelScores
+from lightning_easiness.record.probabilities import NO_CLASSES
 
 _ASSUMPTION = "the surer a model is, the more rarely it is assumed to contradict a correct label"
 _WAY_OUT = 'repeat_fit(..., hold_out="folds") trains runs that can tell'
@@ -102,6 +103,9 @@ class HeldOut(_Counted):
         if known is None and labels.probabilities_given:
             known = labels.probabilities
         if known is None:
+            why = why_not_held_out(labels)
+            if why is not None:
+                raise ValueError(f"rule=HeldOut() does not apply: {why}: take rule=Contradicted().")
             raise ValueError(
                 "rule=HeldOut() needs runs that held labels out, and there are none: train with repeat_fit(..., "
                 'hold_out="folds"), give out-of-sample `probabilities`, or take rule=Contradicted().'
@@ -109,6 +113,17 @@ class HeldOut(_Counted):
         number = int(labels.known.sum())
         held_out = of_probabilities(known, labels, "by runs that held the labels out")
         return self._flag(labels, _combine(held_out, count_by(moments_of_training(labels), number), number))
+
+
+def why_not_held_out(labels: LabelScores) -> str | None:
+    """Say why runs that held labels out do not decide; None where they do, or where none held any out."""
+    record = labels.record
+    if labels.held_out is not None or record is None or not record.holds_out:
+        return None
+    if not labels.has_classes:
+        return f"held-out probabilities are recorded {NO_CLASSES}"
+    complete = sum(record.select_runs([run]).has_held_out_probabilities for run in range(record.num_runs))
+    return f"{record.num_runs - complete} of {record.num_runs} runs have no held-out probabilities: finish them"
 
 
 def _combine(held_out: Moment, training: Count, number: int) -> Count:

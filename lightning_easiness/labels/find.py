@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from torch import Tensor
 from lightning_easiness import functional
 from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.experiments.halves import complete_runs, half_folders, protocol_folder
-from lightning_easiness.labels.counted import Contradicted, HeldOut
+from lightning_easiness.labels.counted import Contradicted, HeldOut, why_not_held_out
 from lightning_easiness.labels.rules import Confident, Decision, Gap, Mixture, Refine, Rule, Threshold
-from lightning_easiness.labels.sources import LabelScores, Source, SourceReader
+from lightning_easiness.labels.sources import ONLINE_ONLY, LabelScores, Source, SourceReader
 from lightning_easiness.labels.table import LabelIssues
 from lightning_easiness.labels.threshold import are_of_protocol, combine_runs
 from lightning_easiness.labels.warnings import warn_of_classes, warn_of_memorised_labels, warn_of_unknown_scores
@@ -147,6 +148,10 @@ def _read(reader: SourceReader, sources: list[Any]) -> list[LabelScores]:
 def _default(labels: LabelScores) -> Decision:
     """Decide by the runs that held labels out, where there are any, and else by what the model contradicts."""
     decision = (Contradicted() if labels.held_out is None else HeldOut()).decide(labels)
+    why = why_not_held_out(labels)
+    if why is not None:
+        remark = f" Runs held labels out, but {why}: so rule '{decision.rule}' decides."
+        decision = replace(decision, explanation=decision.explanation + remark)
     warn_of_memorised_labels(decision)
     return decision
 
@@ -157,7 +162,8 @@ def _contradicted(labels: LabelScores) -> str:
         return ""
     share = float((labels.lead[labels.known] < 0).double().mean())
     doubt = ", more than half: train longer before you trust the report" if share > 0.5 else ""
-    return f" The model prefers another label in {100 * share:.1f} % of examples{doubt}."
+    when = "On average over training, the model" if labels.scores.name in ONLINE_ONLY else "The model"
+    return f" {when} prefers another label in {100 * share:.1f} % of examples{doubt}."
 
 
 def _table(decision: Decision) -> LabelIssues:
@@ -191,6 +197,7 @@ def _table(decision: Decision) -> LabelIssues:
         higher_is_easier=scores.higher_is_easier,
         num_examples=len(given),
         explanation=f"{scores!r}. {decision.explanation}{_contradicted(labels)}",
+        has_classes=labels.has_classes,
         probabilities=probabilities,
         fingerprint=scores.fingerprint,
         source_index=None if scores.source_index is None else scores.source_index[order],

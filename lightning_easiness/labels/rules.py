@@ -19,6 +19,7 @@ from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.functional.sample_easiness import DEFAULT_TOL
 from lightning_easiness.labels.sources import LabelScores
 from lightning_easiness.labels.threshold import CombinedRuns
+from lightning_easiness.record.probabilities import NO_CLASSES
 
 _TOO_FEW = 30  # threshold examples, below which no percentile is reliable
 
@@ -88,6 +89,11 @@ class Confident(Rule):
     @staticmethod
     def _probabilities(labels: LabelScores) -> Tensor:
         known = labels.probabilities_while_learning()
+        if known is None and not labels.has_classes:
+            raise ValueError(
+                f"rule=Confident() needs averaged `probabilities` (N, K), which are recorded {NO_CLASSES}: give them, "
+                "or take rule=Mixture()."
+            )
         if known is None:
             raise ValueError(
                 "rule=Confident() needs averaged `probabilities` (N, K), and none are known: train with "

@@ -15,6 +15,7 @@ from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.experiments.halves import protocol_folder
+from lightning_easiness.record.probabilities import NO_CLASSES
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import SCORES, Scores, get_score
 
@@ -27,7 +28,7 @@ _PROBABILITY_SCORES = {
     "normalized_margin": functional.normalized_margin,
 }
 _TIES = {"area_under_margin": 0.0, "weighted_area_under_margin": 0.0, "margin": 0.0, "normalized_margin": 0.5}
-_ONLINE_ONLY = ("area_under_margin", "weighted_area_under_margin")
+ONLINE_ONLY = ("area_under_margin", "weighted_area_under_margin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,11 @@ class LabelScores:
     def num_classes(self) -> int | None:
         """K, where known."""
         return None if self.record is None else self.record.num_classes
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether each example has one class, so that labels can be suggested; False only where a record says so."""
+        return self.record is None or self.record.num_classes is not None
 
     @property
     def tie(self) -> float | None:
@@ -198,7 +204,7 @@ class SourceReader:
     def _open(self, source: Source, score: str, runs: Sequence[str] | None) -> EasinessRecord:
         """Return the record, of a folder the series that suits the score."""
         if isinstance(source, EasinessRecord):
-            return _online_series(source, score) if score in _ONLINE_ONLY and source.series != ONLINE else source
+            return _online_series(source, score) if score in ONLINE_ONLY and source.series != ONLINE else source
         if not isinstance(source, (str, os.PathLike)):
             raise TypeError(
                 "The `record` of find_label_issues must be an EasinessRecord, Scores, the folder that EasinessCallback "
@@ -220,7 +226,7 @@ class SourceReader:
         return _open_folder(path, score, *((ONLINE, PROBE) if online_first else (PROBE, ONLINE)))
 
     def _score(self, record: EasinessRecord, score: str) -> Scores:
-        if score in _ONLINE_ONLY and "margin" not in record.fields:
+        if score in ONLINE_ONLY and "margin" not in record.fields:
             raise ValueError(
                 f"The area under the margin needs field 'margin', but series '{record.series}' holds "
                 f"{', '.join(record.fields)}: give EasinessCallback the `logits_fn` or `module` that returns logits."
@@ -234,6 +240,11 @@ class SourceReader:
         self, record: EasinessRecord, score: str, probabilities: Tensor | None, ends_early: bool
     ) -> Scores:
         function, target = _PROBABILITY_SCORES[score], record.target
+        if probabilities is None and record.num_classes is None:
+            raise ValueError(
+                f"Score '{score}' needs `probabilities` (N, K), which are recorded {NO_CLASSES}: give them, or take "
+                "score='area_under_margin'."
+            )
         if probabilities is None:
             raise ValueError(
                 f"Score '{score}' needs `probabilities` (N, K), and the record holds none: train with "
@@ -293,7 +304,7 @@ def _open_folder(path: Path, score: str, first: str, second: str) -> EasinessRec
     record = _load(path, first)
     if record is None:
         record = _load(path, second) or EasinessRecord.load(path, first)  # which says what is missing
-        if score in _ONLINE_ONLY:
+        if score in ONLINE_ONLY:
             raise _not_online(f"no run in '{path}' holds the series '{ONLINE}'", score)
         return record
     trained = _load(path, ONLINE) if first == PROBE else None

@@ -21,6 +21,7 @@ from lightning_easiness._utils.tables import (
     with_names,
 )
 from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.record.probabilities import NO_CLASSES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +60,7 @@ class LabelIssues(Table):
         source_index: The examples in the data set of which the one that was trained on is a part, int64 `(M,)`; None
             where it is a part of no other: see `EasinessRecord.source_index`.
         class_names: Names of the classes, shown in tables and grids; None where unknown.
+        has_classes: Whether labels can be suggested; False where examples have no single class, as sequences.
 
     Example:
         >>> from lightning_easiness import Scores, find_label_issues
@@ -97,6 +99,7 @@ class LabelIssues(Table):
     fingerprint: str = ""
     source_index: Tensor | None = None
     class_names: tuple[str, ...] | None = None
+    has_classes: bool = True
 
     def __len__(self) -> int:
         return len(self.index)
@@ -163,7 +166,9 @@ class LabelIssues(Table):
             ValueError: This is a part of the table, as of `head()`; or no suggestion is known.
         """
         self._check_whole("corrections()")
-        if bool((self.suggested < 0).all()):
+        if not self._are_suggested() and not self.has_classes:
+            raise ValueError(f"corrections() needs suggested labels, which are known {NO_CLASSES}.")
+        if not self._are_suggested():
             raise ValueError(
                 "corrections() needs suggested labels, and none are known: train with "
                 "EasinessCallback(probabilities=True), or give `probabilities` to find_label_issues()."
@@ -171,6 +176,16 @@ class LabelIssues(Table):
         labels = torch.full((self.num_examples,), -1)
         labels[self.flagged] = self.suggested[self.is_issue]
         return labels
+
+    @property
+    def how_to_suggest(self) -> str:
+        """How labels come to be suggested, in a sentence; "" where some are, or none can be."""
+        if self._are_suggested() or not self.has_classes:
+            return ""
+        return "No label is suggested: training with EasinessCallback(probabilities=True) records what suggests them."
+
+    def _are_suggested(self) -> bool:
+        return bool((self.suggested >= 0).any())
 
     def head(self, n: int = _SHOWN) -> "LabelIssues":
         """Return the `n` most suspicious rows.

@@ -305,9 +305,9 @@ class OnlineObserver:
 
 
 _NO_PROBABILITIES = (
-    "EasinessCallback(probabilities=True) averages the softmax of logits (B, classes) of examples that have a class"
-    " each, and the training step shows no such logits and targets; see `logits_fn`, `module` and `batch_fn`, or set"
-    " probabilities=False."
+    "EasinessCallback(probabilities=True) averages the softmax of logits (B, classes), which only examples with one"
+    " class each have, not sequences, pixels, several labels or numbers, and the training step shows no such logits and"
+    " targets: set probabilities=False, or see `logits_fn`, `module` and `batch_fn`."
 )
 
 

@@ -12,6 +12,8 @@ from lightning_easiness.record.files import ArrayFile
 from lightning_easiness.record.layout import open_probabilities, probabilities_path
 from lightning_easiness.record.series import RecordedSeries
 
+NO_CLASSES = "only where each example has one class, and these runs record no classes"  # ends a sentence
+
 
 def have_probabilities(runs: Sequence[RecordedSeries], series: str) -> bool:
     """Return whether every run has averaged probabilities of the examples of a series."""
@@ -44,6 +46,8 @@ def _open_all(runs: Sequence[RecordedSeries], series: str) -> list[ArrayFile]:
             f"Probabilities are averaged over training, but series '{series}' is not of training examples: load "
             "'train-probe' or 'train-online'."
         )
+    if all(run.num_classes is None for run in runs):
+        raise ValueError(f"Probabilities are averaged {NO_CLASSES}.")
     missing = [run.name for run in runs if not probabilities_path(run.info.path).exists()]
     if missing:
         raise ValueError(

@@ -29,7 +29,7 @@ class RunScores:
     gaps: Sequence[str] = ()  # a warning about examples whose score comes from fewer than all runs, if there are any
     counts: Tensor | None = None  # bool (R, N), the runs that count for an example; None for all
     own_spread: Tensor | None = None  # (N,), of a score that is no mean over runs
-    unknown: str = "NaN in some run"  # why an example may have no score
+    unknown: str = ""  # why examples have no score
 
     def spread(self) -> Tensor:
         """Compute the standard deviation (ddof=1) over the runs that saw an example, `(N,)`; NaN for fewer than two."""
@@ -66,7 +66,8 @@ def score_runs(
     alone, unseen = (stack_rows(rows) for rows in list(zip(*found, strict=True))[:2])
     if definition.per == "checkpoint" and not definition.mean_over_runs:
         values = _of_all_runs(definition, files_of_runs, counts, options)
-        return RunScores(values, alone, unseen, counts=counts, unknown=_unknown(definition, counts))
+        missing = (unseen if counts is None else unseen & counts).any(0)
+        return RunScores(values, alone, unseen, counts=counts, unknown=_unknown(definition, values, counts, missing))
     remarks += [
         f"{holes} of {len(scores)} examples of run '{run.name}' have a NaN at some of its {len(files)} checkpoints: "
         f"their {definition.name} is computed from the others."
@@ -81,7 +82,8 @@ def score_runs(
         "the mean over those runs."
     )
     gaps = [gap] if partly else []
-    return RunScores(values, alone, unseen, remarks, gaps, counts, unknown=_unknown(definition, counts))
+    unknown = _unknown(definition, values, counts, unseen.all(0))
+    return RunScores(values, alone, unseen, remarks, gaps, counts, unknown=unknown)
 
 
 def stack_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -107,10 +109,19 @@ def _counting_runs(definition: ScoreDefinition, runs: Sequence[RecordedSeries]) 
     return ~mask if definition.over == "held_out" else mask
 
 
-def _unknown(definition: ScoreDefinition, counts: Tensor | None) -> str:
-    """Say why an example may have no score."""
+def _unknown(definition: ScoreDefinition, values: Tensor, counts: Tensor | None, missing: Tensor) -> str:
+    """Say why examples have no score; `missing`, bool (N,), are those that too few of the runs have seen."""
+    unknown = values.isnan()
+    lacking = torch.zeros_like(unknown)  # the runs that count
+    if counts is not None:
+        lacking = ~counts.any(0) | (counts.all(0) & (definition.over == "both"))
     lacks = {"trained_on": "trained on by none", "held_out": "held out by none", "both": "trained on by all or none"}
-    return "NaN in some run" + ("" if counts is None else f", or {lacks[definition.over]}")
+    reasons = {
+        "NaN in some run": unknown & ~lacking & ~missing,
+        "not seen at this checkpoint" if definition.per == "checkpoint" else "never seen": unknown & ~lacking & missing,
+        lacks[definition.over]: unknown & lacking,
+    }
+    return ", or ".join(reason for reason, examples in reasons.items() if bool(examples.any()))
 
 
 def _of_all_runs(
@@ -140,7 +151,7 @@ def _compared(
     if definition.spread is not None:
         spread = _of_all_runs(replace(definition, function=definition.spread), files_of_runs, trained_on, options)
     none = torch.full((len(files_of_runs), len(values)), torch.nan)  # a run alone has no such score
-    unknown = _unknown(definition, trained_on)
+    unknown = _unknown(definition, values, trained_on, torch.zeros_like(values, dtype=torch.bool))
     return RunScores(values, none, none.isnan(), counts=trained_on, own_spread=spread, unknown=unknown)
 
 

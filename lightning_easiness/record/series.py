@@ -195,7 +195,8 @@ def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSer
     info, paths = _tried(problems, read_run, run_dir), checkpoint_paths(run_dir, series)
     if info is not None and not paths:
         others = _quoted(list_series(run_dir)) or "no checkpoint yet"
-        problems.append(f"Run '{info.name}' holds no series '{series}'; it holds {others}.")
+        way_out = "" if info.complete else "; it is unfinished: run it again to its end"
+        problems.append(f"Run '{info.name}' holds no series '{series}'; it holds {others}{way_out}.")
     if info is None or not paths:
         return None
     files = [file for path in paths.values() if (file := _tried(problems, open_checkpoint, path)) is not None]

@@ -374,12 +374,14 @@ def test_compare_refuses_other_data(folder: Path, tmp_path: Path, capsys: Output
 
 def test_issues_are_those_of_the_library(labelled: Path, tmp_path: Path, capsys: Output) -> None:
     call("issues", labelled, "--output", tmp_path / "issues.csv", "--head", 3)
-    printed = capsys.readouterr().out
+    printed, remarks = capsys.readouterr()
     expected = find_label_issues(labelled)
     expected.to_csv(tmp_path / "expected.csv")
     assert (tmp_path / "issues.csv").read_bytes() == (tmp_path / "expected.csv").read_bytes()
     assert printed.startswith(f"{expected.explanation}\n{len(expected.flagged)} of {NUM_LABELS} labels are flagged.\n")
+    hint = "No label is suggested: training with EasinessCallback(probabilities=True) records what suggests them."
     assert printed.splitlines()[3:] == str(expected.head(3)).splitlines()
+    assert remarks.splitlines()[0] == hint
 
 
 @pytest.mark.parametrize(
@@ -670,8 +672,12 @@ def test_scores_of_runs_that_hold_out(held_out: Path, capsys: Output, name: str)
     assert f"\n{hardest[0]:>7}  " in printed
     assert "Agreement" not in printed, "each example is held out once"
     mean = record.score(name).values.mean()
-    sentence = f"\nMean {mean:.4g}; no example was held out by two runs, so that there is no standard error."
+    sentence = (
+        f"\nMean {mean:.4g}; a standard error needs examples that two runs trained on and two held out, and there are"
+        " none: train four seeds or more, as with hold_out=0.5."
+    )
     assert (sentence in printed) == (name == "memorization")
+    assert ("The most memorized 4, the first 4:" in printed) == (name == "memorization")
     assert "To expect between B and 5 other runs" in printed
 
 

@@ -179,11 +179,11 @@ def test_hardest_is_exact_and_ties_are_not_by_index() -> None:
 def test_the_explanation_says_how_many_labels_the_model_contradicts() -> None:
     values = margins()
     share = 100 * float((values < 0).double().mean())
-    sentence = f"The model prefers another label in {share:.1f} % of examples."
+    sentence = f" On average over training, the model prefers another label in {share:.1f} % of examples."
     for known in (None, contradicting()):
         assert sentence in find_label_issues(scores_of(values), probabilities=known).explanation
     assert "train longer" in find_label_issues(scores_of(values - 6)).explanation
-    assert "The model prefers" not in find_label_issues(scores_of(values, name="of_mine")).explanation
+    assert "model prefers" not in find_label_issues(scores_of(values, name="of_mine")).explanation
 
 
 def test_a_class_that_is_flagged_as_a_whole_is_warned_of() -> None:

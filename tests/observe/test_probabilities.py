@@ -245,9 +245,9 @@ def test_they_need_logits_and_classes(tmp_path: Path) -> None:
         batch_fn=lambda batch: (batch[0], batch[1].float()),
     )
     message = (
-        "EasinessCallback(probabilities=True) averages the softmax of logits (B, classes) of examples that have a class"
-        " each, and the training step shows no such logits and targets; see `logits_fn`, `module` and `batch_fn`, or"
-        " set probabilities=False."
+        "EasinessCallback(probabilities=True) averages the softmax of logits (B, classes), which only examples with one"
+        " class each have, not sequences, pixels, several labels or numbers, and the training step shows no such logits"
+        " and targets: set probabilities=False, or see `logits_fn`, `module` and `batch_fn`."
     )
     with pytest.raises(ValueError, match=whole(message)):
         trainer(callbacks=[callback]).fit(Regression(), loader())

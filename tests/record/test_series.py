@@ -57,7 +57,8 @@ def test_a_run_without_the_series_is_left_out(folder: Path) -> None:
     RunWriter(folder, "begun").close()
     record = loads_with_warnings(
         folder,
-        "Left out: Run 'begun' holds no series 'val-probe'; it holds no checkpoint yet.",
+        "Left out: Run 'begun' holds no series 'val-probe'; it holds no checkpoint yet; it is unfinished: run it again"
+        " to its end.",
         "Left out: Run 'seed-2' holds no series 'val-probe'; it holds 'train-probe'.",
         "Left out: Run 'seed-10' holds no series 'val-probe'; it holds 'train-probe'.",
         series="val-probe",

@@ -258,3 +258,12 @@ def test_where_a_trajectory_must_not_begin(even: EasinessRecord) -> None:
     )
     with pytest.raises(ValueError, match=whole(no_trajectory)):
         even.score("mean_loss", first=2)
+
+
+def test_an_example_that_was_not_seen_has_no_nan_in_a_run(tmp_path: Path) -> None:
+    write_margins(tmp_path, 0, [[1.0, NAN], [1.0, 2.0]], [[1, 0], [1, 1]])
+    record = EasinessRecord.load(tmp_path)
+    for checkpoint, name, why in ((0, "margin", "not seen at this checkpoint"), (0, "area_under_margin", "never seen")):
+        scores, caught = score_and_catch(record, name, checkpoint=checkpoint)
+        assert scores.values.isnan().tolist() == [False, True]
+        assert caught == [UNKNOWN.replace("NaN in some run", why).format(1, 2, name)]

@@ -178,7 +178,7 @@ def test_a_definition_has_a_text_and_its_range_and_direction_hold(record: Easine
 def test_examples_without_a_score_are_counted(record: EasinessRecord, name: str, why: str) -> None:
     by_all, by_none = int(masks().all(0).sum()), int((~masks()).all(0).sum())
     number = {"mean_loss": by_none, "held_out_loss": by_all, "memorization": by_all + by_none}[name]
-    message = f"{number} of 37 examples have no {name} (NaN in some run, or {why}): they are in neither"
+    message = f"{number} of 37 examples have no {name} ({why}): they are in neither"
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}") as caught:
         record.score(name)
     assert len(caught) == 1, "no word of runs that did not see an example, as none should"

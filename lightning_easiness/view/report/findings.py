@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Finding = dict[str, str]  # title, and text below it
 
+_FEW_RUNS = 3  # that did not train on an example
+
 
 def headline(columns: Columns, num_runs: int) -> str:
     """Say in one sentence what matters most: the suspects, or how much is learnt."""
@@ -61,8 +63,13 @@ def estimate_of(issues: LabelIssues) -> str:
     return f"estimated wrong: {percent(share)}{interval}"
 
 
-def map_finding(columns: Columns) -> Finding:
-    """Say what the data map shows."""
+def map_finding(columns: Columns, loss: str = "cross_entropy") -> Finding:
+    """Say what the data map shows; `loss` is the name of the loss that was recorded."""
+    if "confidence" not in columns and loss != "cross_entropy":
+        return {
+            "title": "No data map",
+            "text": f"It needs the cross-entropy of one class per example, and the recorded loss is '{loss}'.",
+        }
     if "confidence" not in columns:
         return {
             "title": "No data map",
@@ -92,8 +99,10 @@ def histogram_finding(scores: Scores, columns: Columns, fraction: float = 0.1) -
     }
 
 
-def curves_finding(chart: dict[str, Any] | None, name: str) -> Finding:
-    """Say how the score moved over training."""
+def curves_finding(chart: dict[str, Any] | None, name: str, moving: EasinessRecord, series: str) -> Finding:
+    """Say how the score moved over training, which the record `moving` tells; `series` is that of the page."""
+    if chart is None and moving.num_checkpoints > 1:
+        return {"title": "No training curves", "text": f"There is no {spoken(name)} of each checkpoint."}
     if chart is None:
         return {
             "title": "No training curves",
@@ -102,6 +111,8 @@ def curves_finding(chart: dict[str, Any] | None, name: str) -> Finding:
     first, last = (in_digits(chart["quantiles"][2][place]) for place in (0, -1))
     right = chart["right"]
     text = f"The share of right predictions goes from {percent(right[0])} to {percent(right[-1])}." if right else ""
+    if moving.series != series:
+        text += f" All of this is of series {moving.series}; the scores on this page are of series {series}."
     return {"title": f"The median {spoken(name)} goes from {first} to {last}", "text": text}
 
 
@@ -127,18 +138,30 @@ def seeds_finding(agreement: Agreement | None, num_runs: int) -> Finding:
     }
 
 
-def memorization_finding(columns: Columns) -> Finding | None:
-    """Say how many examples are memorized; None where that is not known."""
+def memorization_finding(columns: Columns, record: EasinessRecord) -> Finding | None:
+    """Say how many examples look memorized, how many would by chance, and how many runs tell; None if not known."""
     if "memorization" not in columns:
         return None
-    values = columns["memorization"]
-    known = values[np.isfinite(values)]
-    if not len(known):
+    known = np.isfinite(columns["memorization"])
+    values = columns["memorization"][known]
+    if not len(values):
         return None
+    if record.num_classes is None:
+        return {
+            "title": "Memorization says little of these examples",
+            "text": "They have no single class, and one counts as right only where all of its labels are predicted "
+            "right: see generalization_gap, which compares the loss.",
+        }
+    above, below = (float((end >= 0.5).mean()) for end in (values, -values))
+    apart = (~record.trained_on).sum(0).numpy()[known]
+    fewest, most = int(apart.min()), int(apart.max())
+    runs = count_of(most, "run") if fewest == most else f"{fewest} to {count_of(most, 'run')}"
+    doubt = ", so that little is known of a single one" if fewest < _FEW_RUNS else ""
     return {
-        "title": f"{percent(float((known >= 0.5).mean()))} of the examples are memorized",
+        "title": f"{percent(above)} of the examples look memorized, and about {percent(below)} would by chance",
         "text": "They are right at least 50 points more often in the runs that trained on them than in those that did "
-        "not.",
+        f"not. Chance alone explains the {percent(below)} that are as much less often right, and about as many of the "
+        f"others. Each example was left out of training by {runs}{doubt}.",
     }
 
 

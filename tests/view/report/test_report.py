@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from lightning_easiness import EasinessRecord, Hardest, LabelIssues, Report, find_label_issues
+from lightning_easiness.data.observation import TrainedOn
+from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import SCORES
 from lightning_easiness.view.report import charts, findings
 from lightning_easiness.view.report import report as report_module
@@ -126,15 +128,63 @@ def test_the_headline_counts_the_suspects(tmp_path: Path, issues: LabelIssues, r
     assert findings.headline({"score": np.zeros(4)}, 2) == "4 examples, from easy to hard"
 
 
-def test_memorization_is_found_where_runs_held_out(tmp_path: Path) -> None:
-    values = np.array([1.0, 0.5, 0.49, np.nan, -0.3], dtype=np.float32)
-    finding = findings.memorization_finding({"memorization": values})
+def memorization_record(folder: Path, held_out: list[list[bool]], num_classes: int | None = 2) -> EasinessRecord:
+    """Runs that hold out (R, N)."""
+    size = len(held_out[0])
+    fields = {"loss": torch.ones(size), "correct": torch.ones(size, dtype=torch.bool)}
+    for seed, out in enumerate(map(torch.tensor, held_out)):
+        write_run(folder, seed, steps=(1,), fields=fields, num_classes=num_classes, target=None)
+        with RunWriter(folder, f"seed-{seed}", seed=seed, resume=True) as writer:
+            writer.replace_trained_on(TrainedOn(1, ~out, out))
+            writer.complete()
+    return EasinessRecord.load(folder)
+
+
+def test_memorization_is_stated_beside_what_chance_gives_and_the_number_of_runs(tmp_path: Path) -> None:
+    values = np.array([1.0, 0.5, 0.49, np.nan, -0.5], dtype=np.float32)
+    out = [[True, False, True, False, True], [False, True, False, False, True], [False, False, False, True, False]]
+    record = memorization_record(tmp_path / "a", out)
+    finding = findings.memorization_finding({"memorization": values}, record)
     assert finding is not None
-    assert finding["title"] == "50 % of the examples are memorized"
+    assert finding["title"] == "50 % of the examples look memorized, and about 25 % would by chance"
+    assert "left out of training by 1 to 2 runs, so that little is known of a single one." in finding["text"]
+    often = memorization_record(tmp_path / "b", [[True] * 5] * 3 + [[False, False, False, True, False]])
+    finding = findings.memorization_finding({"memorization": values}, often)
+    assert finding is not None
+    assert finding["text"].endswith("Each example was left out of training by 3 runs.")
     chart: dict[str, Any] = charts.memorization_chart(values)
     assert sum(chart["counts"]["all"]) == 4
     assert chart["edges"][0] <= -0.3
-    assert findings.memorization_finding({"memorization": values[3:4]}) is None
+    assert findings.memorization_finding({"memorization": values[3:4]}, record) is None
+
+
+def test_memorization_is_not_counted_where_examples_have_no_single_class(tmp_path: Path) -> None:
+    record = memorization_record(tmp_path, [[True, False], [False, True]], num_classes=None)
+    finding = findings.memorization_finding({"memorization": np.zeros(2)}, record)
+    assert finding is not None
+    assert "%" not in finding["title"]
+    assert "generalization_gap" in finding["text"]
+
+
+def test_what_more_checkpoints_cannot_give_is_not_advised(tmp_path: Path) -> None:
+    write_run(tmp_path, 0, steps=(1, 2), loss_name="mean_cross_entropy", num_classes=None)
+    record = EasinessRecord.load(tmp_path)
+    for page in (Report.of(record), Report.of(record, score="area_under_margin")):
+        found = page._content()["findings"]
+        assert found["map"]["text"].endswith("the recorded loss is 'mean_cross_entropy'.")
+        assert "every_n_epochs" not in found["curves"]["text"]
+    assert found["curves"]["text"] == "There is no area under margin of each checkpoint."
+    html = Report.of(record, issues=find_label_issues(record, score="margin")).to_html()
+    assert "probabilities=True" not in html
+
+
+def test_curves_of_another_series_say_so(tmp_path: Path) -> None:
+    write_run(tmp_path, 0)
+    write_run(tmp_path, 0, series="train-online")
+    record, online = EasinessRecord.load(tmp_path), EasinessRecord.load(tmp_path, "train-online")
+    sentence = "All of this is of series train-online; the scores on this page are of series train-probe."
+    assert sentence in Report.of(record, dynamics=online)._content()["findings"]["curves"]["text"]
+    assert "series" not in Report.of(record)._content()["findings"]["curves"]["text"]
 
 
 def test_issues_of_one_rule_are_explained_on_the_page(record: EasinessRecord, tmp_path: Path) -> None:

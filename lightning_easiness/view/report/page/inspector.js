@@ -33,7 +33,7 @@ function factsOf(row) {
   ]);
   if (has("suspect") && columns.suspect[row])
     found.push([
-      "Label",
+      "Status",
       columns.slow[row] ? "suspect, but predicted in the end: memorised, or slow to learn" : "suspect",
     ]);
   const more = [];
