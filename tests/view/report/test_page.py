@@ -404,7 +404,7 @@ def test_decisions_on_a_sample_name_examples_of_the_whole(
 def test_memorization_and_held_out_predictions_are_shown(browser: Browser, tmp_path: Path) -> None:
     made = Report.of(EasinessRecord.load(write_held_out(tmp_path / "record", 0, 1, 2)))
     page = opened(browser, made, tmp_path)
-    assert "of the examples are memorized" in page.run("document.querySelector('#memorized').textContent")
+    assert "of the examples look memorized, and about" in page.run("document.querySelector('#memorized').textContent")
     view(page, "memorized")
     expected = (np.nan_to_num(made.columns["memorization"]) >= 0.5).nonzero()[0].tolist()
     assert sorted(listed(page)) == expected
