@@ -121,10 +121,15 @@ def assert_identical(left: Any, right: Any, where: str = "") -> None:
         assert left == right, where
 
 
-def recorded(folder: Path) -> dict[str, Any]:
-    """Everything in the records under a folder, to the bit; metadata may come in any order."""
+def recorded(folder: Path, hidden: bool = True) -> dict[str, Any]:
+    """Everything in the records under a folder, to the bit; metadata may come in any order.
+
+    Without `hidden`, what was set aside is left out.
+    """
     found = {}
     for path in sorted(folder.rglob("*.safetensors")):
+        if not hidden and any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
         content = path.read_bytes()
         end = 8 + int.from_bytes(content[:8], "little")
         found[str(path.relative_to(folder))] = (json.loads(content[8:end]), content[end:])

@@ -65,8 +65,9 @@ class EasinessCallback(Callback):
         run: Name of the run under `dirpath`. By default "seed-<n>" after `seed_everything(n)`, else the next "run-<k>".
         module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2: How batches are read, as in `BatchReader`, whose
             `batch_size` is `probe_batch_size`.
-        exist_ok: Continue a run of this name that already has checkpoints; a repeated step replaces its file. Not
-            needed if the Trainer resumes from a Lightning checkpoint.
+        exist_ok: Train a run of this name that already has checkpoints anew, if it is of the same recipe. They are
+            moved to a hidden folder of the run, as `.earlier-1`, which is not loaded. Not needed if the Trainer
+            resumes from a Lightning checkpoint.
         by_class: Log histograms for each class too.
         num_images: Images in a gallery of the easiest, hardest, most changed or suspicious examples; 0 for none.
         class_names: Names of the classes, in the order of the model's outputs, for tables and grids. By default
@@ -246,10 +247,11 @@ class EasinessCallback(Callback):
         folder = self.dirpath
         if folder is None and self.folder is not None and trainer.strategy.broadcast(self.folder.exists()):
             folder = self.folder
-        goes_on = self.exist_ok or self._run_name is not None
+        goes_on = self._run_name is not None or (self.exist_ok and num_steps(trainer) > 0)
+        anew = self.exist_ok and not goes_on
         probed = None if self._pass is None else self._pass.dataset
         names = names_of_fit(trainer, probed, self.class_names, self._num_classes)
-        self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe, names)
+        self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe, names, anew)
         self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer)})
         self._trained = TrainedExamples.of(trainer, self._trained_before)
         if self._trained is not None and self._trained.holds_out:  # from the beginning: a run that goes on goes by it

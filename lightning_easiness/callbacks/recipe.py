@@ -16,7 +16,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from lightning_easiness._utils.lightning import configured_optimizers, is_named
 from lightning_easiness._utils.plain import array_digest, class_name, digest, plain
-from lightning_easiness.data.subset import known_target, num_examples, source_index, whole
+from lightning_easiness.data.subset import known_identity, num_examples, source_index, whole
 from lightning_easiness.scores import Scores
 
 _MOST_LAYERS = 256
@@ -170,7 +170,8 @@ def _of_trainer(trainer: Any) -> dict[str, Any]:
 def _data(dataset: Any) -> dict[str, Any]:
     if dataset is None or not hasattr(whole(dataset), "__len__"):
         return {}
-    source, target = source_index(dataset), known_target(whole(dataset))
+    source, known = source_index(dataset), known_identity(whole(dataset))
+    target = known.digest if known.target is None else known.target
     return {
         "num_examples": num_examples(dataset),
         "source_index": None if source is None else array_digest(source),

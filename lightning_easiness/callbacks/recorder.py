@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness.data.observation import Observation, Replaced
@@ -24,8 +25,9 @@ class RunRecorder:
     """Writes one run under `dirpath`, None for a new folder beside the logger's files.
 
     Without a name, the `run` is "seed-<n>" after `seed_everything(n)`, else the next free "run-<k>". Nothing is written
-    on other ranks than 0, nor in trial runs. With `one_recipe`, a run is refused if another one in the folder has
-    another recipe. `class_names` are written with it.
+    on other ranks than 0, nor in trial runs. With `exist_ok`, a run that has checkpoints is gone on with; with `anew`
+    it is begun again and they are set aside, unless they are of another recipe. With `one_recipe`, a run is refused if
+    another one in the folder has another recipe. `class_names` are written with it.
     """
 
     def __init__(
@@ -35,9 +37,10 @@ class RunRecorder:
         exist_ok: bool = False,
         one_recipe: bool = False,
         class_names: Sequence[str] | None = None,
+        anew: bool = False,
     ) -> None:
         self.dirpath, self.run, self._class_names = dirpath, run, class_names
-        self._exist_ok, self._one_recipe = exist_ok, one_recipe
+        self._exist_ok, self._one_recipe, self._anew = exist_ok, one_recipe, anew
         self._writer: RunWriter | None = None
         self._unwritten: list[Observation | Replaced] = []
 
@@ -104,15 +107,20 @@ class RunRecorder:
             if self.run is None:
                 runs = (dirpath / f"run-{number}" for number in count())
                 self.run = f"seed-{seed}" if seed is not None else _first_free(runs).name
-            if self._exist_ok:
+            if self._exist_ok or self._anew:
                 self._check_sizes(dirpath / self.run, sizes)
-            options: dict[str, Any] = {"resume": self._exist_ok, "class_names": self._class_names}
+            options: dict[str, Any] = {"resume": self._exist_ok, "anew": self._anew, "class_names": self._class_names}
             self._writer = RunWriter(dirpath, self.run, seed=seed, recipe=recipe, **options)
+            if self._writer.earlier is not None:
+                rank_zero_info(
+                    f"Run '{self.run}' in '{dirpath}' is trained anew: its earlier checkpoints were moved to"
+                    f" '{self._writer.earlier}', which is not loaded with it."
+                )
         except FileExistsError:
             return RuntimeError(
                 f"Run '{self.run}' in '{dirpath}' already holds checkpoints. Resume its training with"
                 " trainer.fit(ckpt_path=...), delete the folder, give EasinessCallback another `run` or `dirpath`,"
-                " or exist_ok=True to replace its checkpoints as training repeats them."
+                " or exist_ok=True to train it anew, with its checkpoints set aside."
             )
         except OSError as error:
             return RuntimeError(error.strerror or str(error))

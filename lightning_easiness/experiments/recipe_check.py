@@ -15,6 +15,7 @@ from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks.recipe import datamodule_recipe, known_recipe, loader_recipe
 from lightning_easiness.experiments._factories import agreed, is_function, make
+from lightning_easiness.experiments.data_check import check_data
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.recipes import begun_runs, differences, named, other_recipe
@@ -33,13 +34,14 @@ def check_begun(
 ) -> None:
     """Say how many of the runs are complete in a folder; raise a ValueError if those there are of another recipe.
 
-    The recipe is that of a module and a Trainer made only for this, under `seed`. To be called where the global random
-    states are restored afterwards.
+    Where all are complete, the data are made too, and compared. The recipe is that of a module and a Trainer made only
+    for this, under `seed`. To be called where the global random states are restored afterwards.
     """
     done = agreed(lambda: sum(is_complete(folder / run) for run in runs))
     check_recipe(make_trainer, make_module, datamodule, folder, seed, nothing_to_train=done == len(runs))
     if done == len(runs):
-        rank_zero_info(f"{done} of {done} complete in '{folder}': nothing trained.")
+        remark = check_data(datamodule, folder, seed)
+        rank_zero_info(f"{done} of {done} complete in '{folder}': nothing trained{f'; {remark}' if remark else ''}.")
     elif done:
         rank_zero_info(f"{done} of {len(runs)} complete in '{folder}', training {len(runs) - done}.")
 

@@ -104,14 +104,32 @@ def other_recipe(folder: Path, recipe: Recipe, seed: int | None, *, partial: boo
     return None
 
 
+def not_replaced(before: RunInfo, recipe: Recipe, seed: int | None) -> str | None:
+    """Return a sentence that says why a training cannot take the place of a run: by its recipe; None where it can."""
+    found = differences(before.recipe, recipe, (before.seed, seed)) if before.recipe and recipe else []
+    if not found:
+        return None
+    others = [one for one in found if one.part != "data"]
+    what = [*_in_words(one for one in found if one.part == "data"), *([named(others)] if others else [])]
+    return (
+        f"Run '{before.name}' in '{before.path.parent}' was trained by another recipe ({'; '.join(what)}), so"
+        f" exist_ok=True does not replace it: delete '{before.path}', or give EasinessCallback another `run` or"
+        " `dirpath`."
+    )
+
+
+def _in_words(of_data: Iterable[Difference]) -> list[str]:
+    return list(dict.fromkeys(_OF_DATA.get(one.name.split(".")[-1], str(one)) for one in of_data))
+
+
 def _refusal(folder: Path, run: RunInfo, found: Sequence[Difference]) -> str:
     parts, where = {one.part for one in found}, f"Run '{run.name}' in '{folder}'"
     if parts == {"data"}:
-        words = dict.fromkeys(_OF_DATA.get(one.name.split(".")[1], str(one)) for one in found)
         return (
-            f"{where} was trained on other examples ({', '.join(words)}), and such runs cannot be averaged: where the"
-            " data are split at random, fix the split, as random_split(...,"
-            " generator=torch.Generator().manual_seed(0)), and give other data another `dirpath`."
+            f"{where} was trained on other examples ({', '.join(_in_words(found))}), and such runs cannot be averaged:"
+            " where the data are split at random, fix the split, as random_split(...,"
+            " generator=torch.Generator().manual_seed(0)), and give other data another `dirpath`, or delete"
+            f" '{folder}' to train everything anew."
         )
     way_out = f"give another `dirpath`, delete '{folder}' to train everything anew, or go back to the recipe of then"
     if parts <= set(LENGTH):

@@ -30,6 +30,7 @@ from lightning_easiness.data.observation import (
     Replaced,
     TrainedOn,
 )
+from lightning_easiness.record.earlier import earlier_folder, move_checkpoints
 from lightning_easiness.record.files import (
     CHECKPOINT,
     FIELDS,
@@ -57,7 +58,7 @@ from lightning_easiness.record.layout import (
     targets_path,
     trained_on_path,
 )
-from lightning_easiness.record.recipes import continued, named
+from lightning_easiness.record.recipes import continued, named, not_replaced
 
 _PACKAGES = ("lightning-easiness", "torch", "lightning", "numpy", "safetensors")
 
@@ -66,8 +67,9 @@ class RunWriter:
     """Appends the checkpoints of one run; a lock ensures a single writer until `close` or the end of the process.
 
     `dirpath` is the folder of all runs, created if missing; `run` and `seed` identify this one; `resume` continues a
-    run that has checkpoints; `versions` are the package versions to record, by default those of this process; `recipe`
-    is what the run is trained by; `class_names` name the outputs of its model.
+    run that has checkpoints, and `anew` begins it again and sets them aside; `versions` are the package versions to
+    record, by default those of this process; `recipe` is what the run is trained by; `class_names` name the outputs of
+    its model.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class RunWriter:
         *,
         seed: int | None = None,
         resume: bool = False,
+        anew: bool = False,
         versions: Mapping[str, str] | None = None,
         recipe: Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
@@ -85,6 +88,7 @@ class RunWriter:
         self.dirpath, self.run, self.path = Path(dirpath), run, Path(dirpath) / run
         self._closed = False
         self._appended: set[str] = set()  # series, by this writer
+        self.earlier: Path | None = None  # where the checkpoints of an earlier training were set aside
         self._lock = FileLock(self.path / ".lock", timeout=0, thread_local=False)
         with self._naming_dirpath():
             _make_folder(self.path)
@@ -98,7 +102,7 @@ class RunWriter:
         try:
             known = dict(_versions() if versions is None else versions)
             names = None if class_names is None else tuple(class_names)
-            self._begin(RunInfo(self.path, run, seed, known, False, dict(recipe or {}), names), resume)
+            self._begin(RunInfo(self.path, run, seed, known, False, dict(recipe or {}), names), resume, anew)
         except BaseException:
             self.close()
             raise
@@ -181,14 +185,16 @@ class RunWriter:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _begin(self, info: RunInfo, resume: bool) -> None:
+    def _begin(self, info: RunInfo, resume: bool, anew: bool) -> None:
         found = sum(len(self.steps(series)) for series in list_series(self.path))
-        if found and not resume:
+        if found and not (resume or anew):
             raise FileExistsError(
                 f"Run '{self.run}' in '{self.dirpath}' already holds checkpoints ({found}): "
                 "give another `run` or `dirpath`, delete the folder, or continue the run with `resume=True`."
             )
-        if found:
+        if found and anew:
+            _check_replaced(read_run(self.path), info)
+        elif found:
             info = self._continued(read_run(self.path), info)
         about = {"format": RUN_FORMAT, "format_version": FORMAT_VERSION, "run": self.run, "seed": info.seed}
         self._info: dict[str, object] = {**about, "versions": info.versions, "complete": info.complete}
@@ -196,7 +202,11 @@ class RunWriter:
         self._info |= {name: value for name, value in optional.items() if value}
         with self._naming_dirpath():
             remove_leftovers(self.path)
-            self._write_info()
+            if found and anew:
+                self.earlier = earlier_folder(self.path)
+            self._write_info()  # incomplete, before anything is moved
+            if self.earlier is not None:
+                move_checkpoints(self.path, self.earlier)
 
     def _continued(self, before: RunInfo, info: RunInfo) -> RunInfo:
         """Return what is known of a run that is continued; warn where its seed or recipe changes."""
@@ -300,6 +310,12 @@ def _make_folder(path: Path) -> None:
         _make_folder(path.parent)
         path.mkdir(exist_ok=True)
         sync_folder(path.parent)
+
+
+def _check_replaced(before: RunInfo, info: RunInfo) -> None:
+    refusal = not_replaced(before, info.recipe, info.seed)
+    if refusal is not None:
+        raise ValueError(refusal)
 
 
 def _check_name(argument: str, name: str) -> None:

@@ -126,10 +126,11 @@ def test_starting_anew_over_a_run_is_an_error(tmp_path: Path) -> None:
     before = recorded(tmp_path)
     message = (
         f"Run 'only' in '{tmp_path}' already holds checkpoints. Resume its training with trainer.fit(ckpt_path=...),"
-        " delete the folder, give EasinessCallback another `run` or `dirpath`, or exist_ok=True to replace its"
-        " checkpoints as training repeats them."
+        " delete the folder, give EasinessCallback another `run` or `dirpath`, or exist_ok=True to train it anew, with"
+        " its checkpoints set aside."
     )
     with pytest.raises(RuntimeError, match=whole_message(message)):
         anew()
     assert recorded(tmp_path) == before
     anew(exist_ok=True)
+    assert recorded(tmp_path / "only/.earlier-1") == recorded(tmp_path / "only", hidden=False)

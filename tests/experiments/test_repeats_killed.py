@@ -46,7 +46,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(killed: Path, whole, setup: str
     before = recorded(folder)
     assert is_complete(folder / "seed-3") == (moment == "when the run is complete")
     repeat(folder, SETUPS[setup])
-    after = recorded(folder)
+    after = recorded(folder, hidden=False)
     assert after.keys() == whole(setup).keys()
     assert [name for name in after if after[name] != whole(setup)[name]] == []
     kept = [name for name in before if "held-out" not in name and "trained-on" not in name]  # which are replaced

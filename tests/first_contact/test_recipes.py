@@ -65,7 +65,8 @@ def test_a_data_set_that_is_split_anew_for_each_seed(data: type[SplitAtRandom], 
     assert message.startswith(f"Run 'seed-0' in '{tmp_path}' was trained on other examples (")
     assert message.endswith(
         ", and such runs cannot be averaged: where the data are split at random, fix the split, as random_split(...,"
-        " generator=torch.Generator().manual_seed(0)), and give other data another `dirpath`."
+        " generator=torch.Generator().manual_seed(0)), and give other data another `dirpath`, or delete"
+        f" '{tmp_path}' to train everything anew."
     )
     assert EasinessRecord.load(tmp_path).runs == ["seed-0"], "the second run is refused before it trains"
 
