@@ -55,6 +55,8 @@ def _made(datamodule: Any, seed: int) -> _Found:
     seed_everything(seed, workers=True, verbose=False)
     try:
         data = make_data(datamodule)
+        if data is None:
+            return _Found({}, problem="the module makes them")
         with OwnGenerators(data), _train_loader(data) as loader:
             dataset = whole(getattr(loader, "dataset", None))
             identity = known_identity(dataset) if hasattr(dataset, "__len__") else None

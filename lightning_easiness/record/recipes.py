@@ -119,7 +119,7 @@ def not_replaced(before: RunInfo, recipe: Recipe, seed: int | None) -> str | Non
 
 
 def _in_words(of_data: Iterable[Difference]) -> list[str]:
-    return list(dict.fromkeys(_OF_DATA.get(one.name.split(".")[-1], str(one)) for one in of_data))
+    return list(dict.fromkeys(_OF_DATA.get(one.name.split(".")[1], str(one)) for one in of_data))
 
 
 def _refusal(folder: Path, run: RunInfo, found: Sequence[Difference]) -> str:

@@ -123,7 +123,7 @@ def test_starting_anew_over_a_run_is_an_error(tmp_path: Path) -> None:
         trainer(callbacks=[EasinessCallback(tmp_path, run="only", **options)], max_epochs=1).fit(Net(), loader())
 
     anew()
-    before = recorded(tmp_path)
+    before = recorded(tmp_path / "only")
     message = (
         f"Run 'only' in '{tmp_path}' already holds checkpoints. Resume its training with trainer.fit(ckpt_path=...),"
         " delete the folder, give EasinessCallback another `run` or `dirpath`, or exist_ok=True to train it anew, with"
@@ -131,6 +131,6 @@ def test_starting_anew_over_a_run_is_an_error(tmp_path: Path) -> None:
     )
     with pytest.raises(RuntimeError, match=whole_message(message)):
         anew()
-    assert recorded(tmp_path) == before
+    assert recorded(tmp_path / "only") == before
     anew(exist_ok=True)
-    assert recorded(tmp_path / "only/.earlier-1") == recorded(tmp_path / "only", hidden=False)
+    assert recorded(tmp_path / "only/.earlier-1") == before

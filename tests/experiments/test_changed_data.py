@@ -149,6 +149,17 @@ def test_labels_that_are_not_listed_are_said_not_to_be_compared(tmp_path: Path, 
     assert said().endswith("nothing trained; labels were not compared, as the data list none.")
 
 
+class HoldsItsData(Net):
+    def train_dataloader(self) -> DataLoader[Any]:
+        return loader()
+
+
+def test_data_of_the_module_are_said_not_to_be_compared(tmp_path: Path, said: Any) -> None:
+    for _ in range(2):
+        repeat_fit(trainer, HoldsItsData, None, seeds=(1,), dirpath=tmp_path, progress=False)
+    assert said().endswith("; the data were not compared with those of then (the module makes them).")
+
+
 class Line(Net):
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         return (self(batch[0])[:, :1] - batch[1]).square().mean()

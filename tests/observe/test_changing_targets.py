@@ -91,10 +91,11 @@ def test_there_are_no_labels_to_look_at(tmp_path: Path) -> None:
         find_label_issues(tmp_path)
 
 
-def test_another_data_set_in_the_same_run_is_still_refused(tmp_path: Path) -> None:
-    def fit(target: Tensor, **options: Any) -> None:
-        callback = EasinessCallback(tmp_path, run="only", num_images=0, **options)
-        trainer(callbacks=[callback], max_epochs=2).fit(Stranger(), DataLoader(Rows(POINTS, target), 8))
+def test_another_data_set_in_a_run_that_goes_on_is_still_refused(tmp_path: Path) -> None:
+    def fit(target: Tensor, max_epochs: int = 2, **options: Any) -> None:
+        made = trainer(callbacks=[EasinessCallback(tmp_path, run="only", num_images=0)], max_epochs=max_epochs)
+        made.fit(Stranger(), DataLoader(Rows(POINTS, target), 8), **options)
+        made.save_checkpoint(tmp_path / "last.ckpt")
 
     fit(CLASSES)
     message = (
@@ -103,4 +104,4 @@ def test_another_data_set_in_the_same_run_is_still_refused(tmp_path: Path) -> No
         " so an index no longer names the same example: give another data set another `run` or `dirpath`."
     )
     with pytest.raises(ValueError, match=whole(message)):
-        fit((CLASSES + 1) % K, exist_ok=True)
+        fit((CLASSES + 1) % K, 3, ckpt_path=tmp_path / "last.ckpt")
