@@ -21,7 +21,7 @@ from lightning_easiness.labels.sources import LabelScores
 from lightning_easiness.record.probabilities import NO_CLASSES
 
 _ASSUMPTION = "the surer a model is, the more rarely it is assumed to contradict a correct label"
-_WAY_OUT = 'repeat_fit(..., hold_out="folds") trains runs that can tell'
+_WAY_OUT = ': repeat_fit(..., hold_out="folds") trains runs that can tell'
 
 
 class _Counted(Rule):
@@ -41,13 +41,14 @@ class _Counted(Rule):
         )
 
     def _found(self, labels: LabelScores, count: Count, number: int) -> str:
+        way_out = _WAY_OUT if labels.has_classes and labels.held_out is None else ""
         if math.isnan(count.share):
             return f"it cannot be told how many labels are wrong, and nothing is flagged, {count.basis}"
         if not number:
             rest = f"up to {100 * count.high:.1f} % may be wrong without showing it, the hardest first"
             return (
                 f"no more labels are contradicted than that explains, so nothing is flagged; {rest}; "
-                f"{self._nothing_seen}"
+                f"{self._nothing_seen}{way_out if self.name == 'contradicted' else ''}"
             )
         shown = f"more labels are contradicted than that explains, most clearly {count.basis}"
         if count.rejected is not None:
@@ -75,9 +76,7 @@ class Contradicted(_Counted):
     """
 
     name: ClassVar[str] = "contradicted"
-    _nothing_seen: ClassVar[str] = (
-        f"label errors that were memorised within the first epoch do not show either: {_WAY_OUT}"
-    )
+    _nothing_seen: ClassVar[str] = "label errors that were memorised within the first epoch do not show either"
 
     @override
     def decide(self, labels: LabelScores) -> Decision:

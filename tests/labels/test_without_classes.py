@@ -17,12 +17,14 @@ NONE = "only where each example has one class, and these runs record no classes"
 WHY = f"held-out probabilities are recorded {NONE}"
 
 
-def write(folder: Path, *, num_classes: int | None = None, holds_out: bool = True, written: int = 0) -> Path:
-    """Write two runs that contradict the last ten examples; the first `written` keep held-out probabilities."""
+def write(
+    folder: Path, *, num_classes: int | None = None, holds_out: bool = True, written: int = 0, wrong: int = 10
+) -> Path:
+    """Write two runs that contradict the last `wrong` examples; the first `written` keep held-out probabilities."""
     target = None if num_classes is None else torch.arange(N) % num_classes
     for seed in range(2):
         out = (torch.arange(N) % 2 == seed) & holds_out
-        margin = torch.where(torch.arange(N) < N - 10, 1.0, -1.0) * torch.linspace(3, 5, N)
+        margin = torch.where(torch.arange(N) < N - wrong, 1.0, -1.0) * torch.linspace(3, 5, N)
         with RunWriter(folder, f"seed-{seed}", seed=seed) as writer:
             for epoch in range(EPOCHS):
                 values = (margin + 0.1 * epoch).masked_fill(out, math.nan)
@@ -89,3 +91,11 @@ def test_averaged_probabilities_are_not_advised_for_sequences(tmp_path: Path) ->
         assert "probabilities=True" not in str(error.value)
     with pytest.raises(ValueError, match=whole(sentence)):
         record.probabilities()
+
+
+def test_held_out_runs_are_advised_only_where_they_can_decide(tmp_path: Path) -> None:
+    for num_classes in (None, 3):
+        folder = write(tmp_path / str(num_classes), num_classes=num_classes, holds_out=False, wrong=0)
+        explanation = find_label_issues(folder).explanation
+        assert "do not show either" in explanation
+        assert ("repeat_fit" in explanation) == (num_classes is not None)
