@@ -91,7 +91,7 @@ def test_a_misspelt_score_option_command_and_series(folder: Path, capsys: Output
         "There is no option --hardst (did you mean '--hardest'?): --help lists them."
     )
     assert refused(capsys, "issue", folder) == (
-        "There is no command 'issue' (did you mean 'issues'?): choose from score, select, compare, issues, view,"
+        "There is no command 'issue' (did you mean 'issues'?): choose from runs, score, select, compare, issues, view,"
         " report."
     )
     write_run(folder, 0, series="train-online")
@@ -261,8 +261,8 @@ def test_a_score_of_which_nearly_all_examples_tie_matches_another_by_chance(tmp_
     rows = {
         line.split()[0]: line.split() for line in out.splitlines() if line.strip().startswith(("easiest", "hardest"))
     }
-    assert [rows["easiest"][place] for place in (1, 2, 4, 5, 6)] == ["0.1", "20", "0.1000", "-", "94.0%"]
-    assert [rows["hardest"][place] for place in (1, 2, 4, 5, 6)] == ["0.1", "20", "0.1000", "-", "94.0%"]
+    assert [rows["easiest"][place] for place in (1, 2, 4, 5)] == ["0.1", "20", "0.1000", "94.0%"]
+    assert [rows["hardest"][place] for place in (1, 2, 4, 5)] == ["0.1", "20", "0.1000", "94.0%"]
     for end in ("easiest", "hardest"):
         rate = slow_rate(loss, forgotten, 20, end == "hardest")
         assert float(rows[end][3]) == pytest.approx(rate, abs=0.01)
