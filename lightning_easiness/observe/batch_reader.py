@@ -51,6 +51,7 @@ class BatchReader:
         ValueError: If `batch_size` or `sigma2` is out of range.
 
     Example:
+        >>> import torch
         >>> from lightning_easiness import BatchReader
         >>> reader = BatchReader(module="net", batch_fn=lambda batch: (batch["pixels"], batch["digit"]))
         >>> reader.unpack({"pixels": torch.zeros(1, 2), "digit": torch.tensor([3])})

@@ -314,9 +314,18 @@ def test_runs_of_several_data_sets_are_not_mixed(tmp_path: Path) -> None:
 @pytest.mark.multiprocess
 def test_killed_it_goes_on_and_ends_with_the_same(trained: ThresholdRuns, tmp_path: Path) -> None:
     def work(epoch: int, before: int) -> None:
-        """Kill the run that comes after so many others."""
-        callbacks = iter([*([] for _ in range(before)), [Kill(Moment("on_train_batch_end", epoch, 4))]])
-        go_on(tmp_path, lambda: make_trainer(callbacks=next(callbacks)))
+        """Kill the run that is trained after so many others."""
+        trained: list[Any] = []
+
+        class KillLater(Kill):
+            def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+                trained.append(trainer)
+
+            def kill(self, trainer: Any, pl_module: Any, *batch: Any) -> None:
+                if len(trained) > before:
+                    super().kill(trainer, pl_module, *batch)
+
+        go_on(tmp_path, lambda: make_trainer(callbacks=[KillLater(Moment("on_train_batch_end", epoch, 4))]))
 
     # the first run of the first half, in its second epoch; the one after it; the next, in its last
     for epoch, before in ((1, 0), (0, 1), (2, 1)):

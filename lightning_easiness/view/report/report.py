@@ -60,6 +60,7 @@ class Report:
 
     Example:
         >>> import tempfile
+        >>> from lightning_easiness.data.identity import DataIdentity
         >>> from lightning_easiness.data.observation import Observation
         >>> from lightning_easiness.record.writer import RunWriter
         >>> folder = Path(tempfile.mkdtemp())
