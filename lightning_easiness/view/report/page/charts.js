@@ -50,7 +50,7 @@ function bars(host, { edges, log }, parts, label, onRange) {
   const path = uPlot.paths.bars({ size: [1, Infinity], align: 1, gap: 1 });
   const top = Math.max(...parts[0][0]),
     flat = top > parts[0][0].reduce((a, b) => a + b, 0) / 2; // beside one such bar all others would be flat
-  const plot = plotIn(
+  plotIn(
     host,
     {
       scales: {
@@ -74,7 +74,6 @@ function bars(host, { edges, log }, parts, label, onRange) {
     },
     [edges.slice(0, -1), ...parts.map(([counts]) => (flat ? counts.map((n) => n || null) : counts))],
   );
-  return plot;
 }
 
 // Quantile bands, the median and the mean over training.
@@ -88,7 +87,7 @@ function curves(host, chart, label) {
     ...more,
   });
   const edge = { stroke: "transparent", width: 0, points: { show: false } };
-  return plotIn(
+  plotIn(
     host,
     {
       scales: { x: { time: false }, y: { distr: chart.log ? 3 : 1 } },
@@ -108,10 +107,8 @@ function curves(host, chart, label) {
 // points calls onLasso(rows); a click calls onPick(row). `chosen` (a Uint8Array or null) fades all others.
 class Scatter {
   constructor(host, { x, y, group, colours, ringed, ranges, labels, words = [], onLasso, onPick }) {
-    Object.assign(this, { x, y, group, colours, ringed, words, onLasso, onPick, chosen: null, current: -1 });
-    this.rows = colours.map((_, g) =>
-      Uint32Array.from(x.keys()).filter((row) => group[row] === g && x[row] === x[row] && y[row] === y[row]),
-    );
+    Object.assign(this, { colours, ringed, words, onLasso, onPick, chosen: null, current: -1 });
+    this.place(x, y, group);
     this.plot = plotIn(
       host,
       {
@@ -122,19 +119,19 @@ class Scatter {
         series: [{}, ...colours.map((_, g) => ({ paths: () => this.drawGroup(g) }))],
         hooks: { draw: [() => this.drawMarks()], ready: [(plot) => this.listen(plot.over)] },
       },
-      this.data(),
+      [null, ...colours.map(() => [[0], [0]])], // uPlot draws no points of its own
     );
   }
 
-  data() {
-    return [null, ...this.rows.map(() => [[0], [0]])];
-  }
-
-  regroup(x, y, group) {
-    Object.assign(this, { x, y, group });
+  place(x, y, group) {
+    Object.assign(this, { x, y });
     this.rows = this.colours.map((_, g) =>
       Uint32Array.from(x.keys()).filter((row) => group[row] === g && x[row] === x[row] && y[row] === y[row]),
     );
+  }
+
+  regroup(x, y, group) {
+    this.place(x, y, group);
     this.plot.redraw();
   }
 

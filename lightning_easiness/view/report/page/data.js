@@ -43,6 +43,7 @@ const numClasses = Math.max(facts.num_classes ?? 0, facts.class_names?.length ??
 const className = (label) => (label < 0 || label === undefined ? "–" : (facts.class_names?.[label] ?? String(label)));
 const labelOf = (name, row) => (has(name) ? columns[name][row] : -1);
 const spoken = (name) => name.replaceAll("_", " ");
+const titled = (name) => spoken(name)[0].toUpperCase() + spoken(name).slice(1);
 const whole = (value) => value.toLocaleString("en-US");
 const percent = (share) => `${(100 * share).toFixed(share < 0.01 ? 1 : 0)} %`;
 

@@ -22,13 +22,9 @@ function factsOf(row) {
   const found = hasLabels ? [["Given", givenName(row)]] : [];
   for (const name of ["predicted", "suggested"])
     if (labelOf(name, row) >= 0)
-      found.push([
-        name[0].toUpperCase() + name.slice(1),
-        className(labelOf(name, row)),
-        differs(name, row) ? "differs" : "",
-      ]);
+      found.push([titled(name), className(labelOf(name, row)), differs(name, row) ? "differs" : ""]);
   found.push([
-    spoken(score)[0].toUpperCase() + spoken(score).slice(1),
+    titled(score),
     digits(columns.score[row]) + (facts.num_runs > 1 ? ` ± ${digits(columns.spread[row])}` : ""),
   ]);
   if (has("suspect") && columns.suspect[row])
@@ -36,21 +32,20 @@ function factsOf(row) {
       "Status",
       columns.slow[row] ? "suspect, but predicted in the end: memorised, or slow to learn" : "suspect",
     ]);
-  const more = [];
   const unseen = labelOf("held_out_prediction", row);
-  if (unseen >= 0) more.push(["Held out", `${className(unseen)} (${fraction(columns.held_out_probability[row])})`]);
-  if (columns.rank[row]) more.push(["Rank", `${whole(columns.rank[row])} of ${whole(facts.num_examples)}`]);
-  if (has("runs_right")) more.push(["Right", `in ${columns.runs_right[row]} of ${facts.num_runs} runs`]);
+  if (unseen >= 0) found.push(["Held out", `${className(unseen)} (${fraction(columns.held_out_probability[row])})`]);
+  if (columns.rank[row]) found.push(["Rank", `${whole(columns.rank[row])} of ${whole(facts.num_examples)}`]);
+  if (has("runs_right")) found.push(["Right", `in ${columns.runs_right[row]} of ${facts.num_runs} runs`]);
   if (has("confidence"))
-    more.push(["Confidence", `${fraction(columns.confidence[row])} ± ${fraction(columns.variability[row])}`]);
+    found.push(["Confidence", `${fraction(columns.confidence[row])} ± ${fraction(columns.variability[row])}`]);
   if (has("memorization"))
-    more.push([
+    found.push([
       "Memorization",
       `${fraction(columns.memorization[row])} ± ${fraction(columns.memorization_error[row])}`,
     ]);
-  if (has("source")) more.push(["Source index", whole(columns.source[row])]);
-  if (has("kept")) more.push(["Selection", columns.kept[row] ? "kept" : "dropped"]);
-  return [...found, ...more.map(([term, text]) => [term, text, "more"])];
+  if (has("source")) found.push(["Source index", whole(columns.source[row])]);
+  if (has("kept")) found.push(["Selection", columns.kept[row] ? "kept" : "dropped"]);
+  return found;
 }
 
 function showCurrent() {
@@ -74,7 +69,7 @@ function showCurrent() {
   image.addEventListener?.("load", () => image.classList.toggle("small", image.naturalWidth < 64));
   const list = make("dl", {
     children: factsOf(row).flatMap(([term, value, kind = ""]) => [
-      make("dt", { text: term, className: kind === "more" ? "more" : "" }),
+      make("dt", { text: term }),
       make("dd", { text: value, className: kind }),
     ]),
   });

@@ -3,30 +3,32 @@ const scatters = [];
 const scoreLabel = `${spoken(score)}, ${facts.score.higher_is_easier ? "high" : "low"} is easy`;
 const zip = (parts, colours) => parts.map((part, place) => [part, colours[place]]);
 
+function scatterIn(id, options) {
+  const made = new Scatter(byId(id), { onLasso: select, onPick: pick, ...options });
+  scatters.push(made);
+  return made;
+}
+
 function drawMap() {
   const thirds = Uint8Array.from(columns.correctness, (value) => (value > 2 / 3 ? 0 : value >= 1 / 3 ? 1 : 2));
   const ringed = has("suspect") ? rowsOf("suspects").slice(0, 300) : []; // more would hide the points
-  scatters.push(
-    new Scatter(byId("map"), {
-      x: columns.variability,
-      y: columns.confidence,
-      group: thirds,
-      colours: ["easy", "between", "hard"],
-      ringed,
-      ranges: [
-        [-0.01, 0.53],
-        [-0.02, 1.03],
-      ],
-      labels: ["variability over training", "confidence in the given label"],
-      words: [
-        ["easy", 0.4, 0.95],
-        ["ambiguous", 0.52, 0.42],
-        ["hard", 0.4, 0.02],
-      ],
-      onLasso: select,
-      onPick: pick,
-    }),
-  );
+  scatterIn("map", {
+    x: columns.variability,
+    y: columns.confidence,
+    group: thirds,
+    colours: ["easy", "between", "hard"],
+    ringed,
+    ranges: [
+      [-0.01, 0.53],
+      [-0.02, 1.03],
+    ],
+    labels: ["variability over training", "confidence in the given label"],
+    words: [
+      ["easy", 0.4, 0.95],
+      ["ambiguous", 0.52, 0.42],
+      ["hard", 0.4, 0.02],
+    ],
+  });
 }
 
 function drawHistogram() {
@@ -67,21 +69,17 @@ function drawSeeds() {
   if (facts.num_runs < 2) return;
   const mean = columns.mean_hardness.map((value) => 100 * value),
     points = columns.disagreement.map((value) => 100 * value);
-  scatters.push(
-    new Scatter(byId("spread"), {
-      x: mean,
-      y: points,
-      group: Uint8Array.from(points, (value) => (value >= 15 ? 1 : 0)),
-      colours: ["between", "hard"],
-      ranges: [
-        [-1, 101],
-        [-1, 51],
-      ],
-      labels: ["mean hardness (0 easiest, 100 hardest)", "spread over runs"],
-      onLasso: select,
-      onPick: pick,
-    }),
-  );
+  scatterIn("spread", {
+    x: mean,
+    y: points,
+    group: Uint8Array.from(points, (value) => (value >= 15 ? 1 : 0)),
+    colours: ["between", "hard"],
+    ranges: [
+      [-1, 101],
+      [-1, 51],
+    ],
+    labels: ["mean hardness (0 easiest, 100 hardest)", "spread over runs"],
+  });
   for (const [place, id] of ["run-a", "run-b"].entries()) {
     byId(id).replaceChildren(
       ...facts.runs
@@ -90,7 +88,7 @@ function drawSeeds() {
     );
     byId(id).addEventListener("change", () => drawVersus(plot));
   }
-  const plot = new Scatter(byId("versus"), {
+  const plot = scatterIn("versus", {
     x: mean,
     y: mean,
     group: new Uint8Array(size),
@@ -100,10 +98,7 @@ function drawSeeds() {
       [-1, 101],
     ],
     labels: [" ", " "],
-    onLasso: select,
-    onPick: pick,
   });
-  scatters.push(plot);
   byId("list-moved").addEventListener("click", () => {
     show("moved");
     byId("review").scrollIntoView();

@@ -104,14 +104,13 @@ const hasTexts = Object.keys(facts.texts).length > 0,
 
 // `responsive`: where there is no room for all columns, those of the highest number are left out first.
 function wideColumns() {
-  const title = `${spoken(score)[0].toUpperCase()}${spoken(score).slice(1)}`;
   const found = [
     (hasPictures || hasTexts) && picture("", hasTexts ? 220 : 64),
     number("example", "Example", (v) => String(v), { width: 82 }),
     hasLabels && name("given", "Given"),
     has("predicted") && { ...name("predicted", "Predicted"), responsive: 1 },
     has("suggested") && name("suggested", "Suggested"),
-    number("score", title, digits),
+    number("score", titled(score), digits),
     facts.num_runs > 1 && number("spread", "Spread over runs", digits, { width: 78, responsive: 4 }),
     has("confidence") && number("confidence", "Confidence", fraction, { width: 106, responsive: 5 }),
     has("runs_right") &&

@@ -13,58 +13,29 @@ const ordered = (key, keep = () => true, most = share) => {
   for (let row = 0; row < size; row++) if (keep(row) && key(row) === key(row)) rows.push(row);
   return rows.sort((a, b) => key(a) - key(b)).slice(0, most);
 };
+const by = (name) => (row) => columns[name][row];
+const most = (name) => (row) => -columns[name][row];
 const views = {
   suspects: {
     name: "Suspects",
     needs: "suspect",
-    rows: () =>
-      ordered(
-        (row) => columns.suspicion[row],
-        (row) => columns.suspect[row],
-        size,
-      ),
+    rows: () => ordered(by("suspicion"), by("suspect"), size),
     empty: "No label looks wrong by the rule that was used; see About this report.",
   },
-  hardest: {
-    name: "Hardest",
-    needs: "rank",
-    rows: () =>
-      ordered(
-        (row) => columns.rank[row],
-        (row) => columns.rank[row],
-      ),
-  },
-  easiest: {
-    name: "Easiest",
-    needs: "rank",
-    rows: () =>
-      ordered(
-        (row) => -columns.rank[row],
-        (row) => columns.rank[row],
-      ),
-  },
-  ambiguous: { name: "Ambiguous", needs: "variability", rows: () => ordered((row) => -columns.variability[row]) },
-  unstable: { name: "Seeds disagree", needs: "disagreement", rows: () => ordered((row) => -columns.disagreement[row]) },
+  hardest: { name: "Hardest", needs: "rank", rows: () => ordered(by("rank"), by("rank")) },
+  easiest: { name: "Easiest", needs: "rank", rows: () => ordered(most("rank"), by("rank")) },
+  ambiguous: { name: "Ambiguous", needs: "variability", rows: () => ordered(most("variability")) },
+  unstable: { name: "Seeds disagree", needs: "disagreement", rows: () => ordered(most("disagreement")) },
   memorized: {
     name: "Memorized",
     needs: "memorization",
-    rows: () =>
-      ordered(
-        (row) => -columns.memorization[row],
-        (row) => columns.memorization[row] >= 0.5,
-        size,
-      ),
+    rows: () => ordered(most("memorization"), (row) => columns.memorization[row] >= 0.5, size),
     empty: "No example is right at least 50 points more often where it was trained on.",
   },
   dropped: {
     name: "Dropped in training",
     needs: "kept",
-    rows: () =>
-      ordered(
-        (row) => columns.rank[row],
-        (row) => !columns.kept[row],
-        size,
-      ),
+    rows: () => ordered(by("rank"), (row) => !columns.kept[row], size),
   },
   moved: {
     name: "Moved",
