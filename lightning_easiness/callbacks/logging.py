@@ -11,11 +11,9 @@ from torch import Tensor
 from lightning_easiness._utils.lightning import log_step, set_callback_metrics
 from lightning_easiness.callbacks.sinks import Bins, sinks_of
 from lightning_easiness.data.observation import Observation
-from lightning_easiness.functional import easiness_level
-from lightning_easiness.view.histograms import shown_histogram
+from lightning_easiness.view.histograms import level_shares, shown_histogram
 
 _HISTOGRAM_FIELDS = ("loss", "margin", "sample_easiness", "el2n")
-_LEVELS = ("hard", "medium", "easy")
 
 
 def log_scalars(
@@ -106,12 +104,8 @@ def _seen(observation: Observation) -> Tensor:
 def _levels(observation: Observation) -> dict[str, float]:
     """Return the fractions of easy, medium and hard examples; none where sample easiness was not observed."""
     easiness = observation.fields.get("sample_easiness")
-    if easiness is None or bool(easiness.isnan().all()):
-        return {}
-    levels = easiness_level(easiness)
-    counts = torch.bincount(levels[levels >= 0], minlength=len(_LEVELS)).double()
-    shares = (counts / counts.sum()).tolist()
-    return {f"easiness-levels/{observation.series}/{name}": share for name, share in zip(_LEVELS, shares, strict=True)}
+    shares = {} if easiness is None else level_shares(easiness)
+    return {f"easiness-levels/{observation.series}/{name}": share for name, share in shares.items()}
 
 
 def _histograms(observation: Observation, by_class: bool) -> Iterator[tuple[str, Bins]]:

@@ -1,4 +1,4 @@
-"""Histograms of many values in few numbers, as loggers take them."""
+"""Histograms and fractions: many values in few numbers, as loggers take them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional import in_levels
+from lightning_easiness.functional import easiness_level, in_levels
 
 _NUM_BINS = 64
+_LEVELS = ("hard", "medium", "easy")  # 0, 1, 2
 _LEAST = 1e-8  # of what is shown as a power of ten: smaller values, and 0, count as this
 
 
@@ -42,7 +43,7 @@ def shown_histogram(name: str, values: Tensor) -> tuple[str, dict[str, Any] | No
     """Return the name and the histogram of values on the axis that shows most: powers of ten for losses and easiness.
 
     Most losses of a trained model are so close to 0 that all but a few would be in one bin. Of sample easiness only the
-    medium examples are shown: the others are at its two ends, and their fractions are all there is to know of them.
+    medium examples are shown: the others are at its two ends, and their fractions say everything about them.
     """
     if name == "sample_easiness":
         values = values[in_levels(values)]
@@ -51,6 +52,21 @@ def shown_histogram(name: str, values: Tensor) -> tuple[str, dict[str, Any] | No
 
 
 _ON_A_LOG_AXIS = ("loss", "mean_loss", "area_under_loss", "held_out_loss", "sample_easiness")
+
+
+def level_shares(easiness: Tensor) -> dict[str, float]:
+    """Return the fractions of hard, medium and easy among known sample easiness of any shape; none where none is known.
+
+    Example:
+        >>> level_shares(torch.tensor([0.0, 0.4, 1.0, 1.0, torch.nan]))
+        {'hard': 0.25, 'medium': 0.25, 'easy': 0.5}
+    """
+    levels = easiness_level(easiness.flatten())
+    known = levels[levels >= 0]
+    if not len(known):
+        return {}
+    shares = torch.bincount(known, minlength=len(_LEVELS)).double() / len(known)
+    return dict(zip(_LEVELS, shares.tolist(), strict=True))
 
 
 def bin_edges(bins: dict[str, Any]) -> list[float]:

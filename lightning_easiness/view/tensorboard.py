@@ -6,27 +6,26 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.functional import easiness_level, matching_rate
+from lightning_easiness.functional import matching_rate
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
 from lightning_easiness.view.data_map import data_map_image
 from lightning_easiness.view.galleries import scores_gallery
 from lightning_easiness.view.grids import averages_grid, scores_grid
-from lightning_easiness.view.histograms import shown_histogram
+from lightning_easiness.view.histograms import level_shares, shown_histogram
 from lightning_easiness.view.images import NoImageError
 from lightning_easiness.view.observed import observed
 from lightning_easiness.view.words import count_of, in_digits
 
 _MOST_IN_ROW = 4
-_LEVELS = ("hard", "medium", "easy")
 _ENDS = ("easiest", "hardest")
 
 
@@ -65,7 +64,7 @@ def write_tensorboard(
         ValueError: As in `scores_grid` and `averages_grid`; then nothing has been written.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> from lightning_easiness import Scores
         >>> scores = Scores(torch.rand(9), higher_is_easier=False, name="mean_loss")
         >>> write_tensorboard(scores, torch.rand(9, 8, 8), tempfile.mkdtemp(), num_images=4)
@@ -82,16 +81,18 @@ def write_tensorboard(
         _scores_page([scores] if isinstance(scores, Scores) else list(scores), options).write(log_dir)
 
 
+@dataclass(frozen=True)
 class _Options:
-    def __init__(self, dataset: Any, class_names: Sequence[str] | None, num_images: int, fraction: float) -> None:
-        self.dataset, self.class_names, self.num_images, self.fraction = dataset, class_names, num_images, fraction
+    dataset: Any
+    class_names: Sequence[str] | None
+    num_images: int
+    fraction: float
 
     def observed(self, identity: DataIdentity) -> _Options:
         """Return the options with the data set that was observed; raise a ValueError if it is another."""
         if self.dataset is None:
             return self
-        dataset = observed("The `dataset` of write_tensorboard", self.dataset, identity)
-        return _Options(dataset, self.class_names, self.num_images, self.fraction)
+        return replace(self, dataset=observed("The `dataset` of write_tensorboard", self.dataset, identity))
 
 
 class _Page:
@@ -193,7 +194,9 @@ def _add_curves(page: _Page, record: EasinessRecord, checkpoints: Sequence[Score
         if "correct" in record.fields:
             right = record.field("correct", index)[~record.field("loss", index).isnan()]
             numbers[f"easiness/{series}/accuracy"] = float(right.double().mean())
-        numbers |= {f"easiness-levels/{series}/{name}": share for name, share in _levels(record, index).items()}
+        if "sample_easiness" in record.fields:
+            shares = level_shares(record.field("sample_easiness", index).float())
+            numbers |= {f"easiness-levels/{series}/{name}": share for name, share in shares.items()}
         if index:
             numbers |= _matching(series, "previous", scores, checkpoints[index - 1], fraction)
         if index < len(checkpoints) - 1:
@@ -201,14 +204,6 @@ def _add_curves(page: _Page, record: EasinessRecord, checkpoints: Sequence[Score
         if record.num_runs > 1:
             numbers |= _between_seeds(record, index, fraction)
         page.numbers += [(tag, value, _step(scores)) for tag, value in numbers.items()]
-
-
-def _levels(record: EasinessRecord, checkpoint: int) -> dict[str, float]:
-    if "sample_easiness" not in record.fields:
-        return {}
-    levels = easiness_level(record.field("sample_easiness", checkpoint).flatten().float())
-    counts = torch.bincount(levels[levels >= 0], minlength=len(_LEVELS)).double()
-    return dict(zip(_LEVELS, (counts / counts.sum()).tolist(), strict=True))
 
 
 def _matching(series: str, other: str, one: Scores, two: Scores, fraction: float) -> dict[str, float]:

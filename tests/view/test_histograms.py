@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness.view.histograms import bin_edges, histogram, log10_histogram, shown_histogram
+from lightning_easiness.view.histograms import bin_edges, histogram, level_shares, log10_histogram, shown_histogram
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,9 @@ def test_of_sample_easiness_the_medium_examples_are_shown() -> None:
     assert bins is not None
     assert (bins["num"], bins["min"]) == (2, pytest.approx(-2))
     assert shown_histogram("sample_easiness", torch.tensor([0.0, 1.0]))[1] is None
+
+
+def test_shares_of_levels_are_of_the_known_examples() -> None:
+    runs = torch.tensor([[0.0, 1.0, torch.nan], [0.5, 1.0, 1e-5]])
+    assert level_shares(runs) == {"hard": 0.4, "medium": 0.2, "easy": 0.4}
+    assert level_shares(torch.full((3,), torch.nan)) == level_shares(torch.empty(0)) == {}
