@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import torch
-from PIL import ImageDraw
+from PIL import ImageColor, ImageDraw
 from torch import Tensor
 
 from lightning_easiness.view.images import transforms
-from lightning_easiness.view.layout import DARK, GREY, Words
+from lightning_easiness.view.layout import Words
+from lightning_easiness.view.style import BETWEEN, EASY, HARD, INK, MUTED
 
 _WIDTH, _HEIGHT = 318, 240  # of the map, in pixels, one for each count
 _LEFT, _TOP, _RIGHT, _BELOW = 28, 54, 14, 62
 _MOST_VARIABILITY = 0.5
-_HARD, _BETWEEN, _EASY = (213, 94, 0), (154, 154, 154), (0, 114, 178)  # as in the figures
 _DOTS = ((3_000, 5), (30_000, 3))  # up to so many examples, a dot is so many pixels wide
 
 
@@ -65,7 +65,7 @@ def _widened(values: Tensor, num_points: int) -> Tensor:
 
 def _colour(correctness: Tensor) -> Tensor:
     """Return colours (3, ...) between those of hard, 0, and easy, 1, through grey."""
-    low, middle, high = (torch.tensor(colour, dtype=torch.float64) for colour in (_HARD, _BETWEEN, _EASY))
+    low, middle, high = (torch.tensor(ImageColor.getrgb(colour)).double() for colour in (HARD, BETWEEN, EASY))
     share = correctness.unsqueeze(-1)
     mixed = torch.where(share < 0.5, low + (middle - low) * 2 * share, middle + (high - middle) * (2 * share - 1))
     return mixed.movedim(-1, 0)
@@ -76,17 +76,17 @@ def _draw_words(canvas: ImageDraw.ImageDraw, title: str) -> None:
     canvas.rectangle((_LEFT - 1, _TOP - 1, right, bottom), outline="#d4d4d4")
     first, _, rest = title.partition("\n")
     for text, size, x, y, colour in (
-        (first, 16, _LEFT, 6, DARK),
-        (rest, 12, _LEFT, 29, GREY),
-        ("1", 13, _LEFT - 14, _TOP - 4, GREY),
-        ("0", 13, _LEFT - 14, bottom - 14, GREY),
-        ("0", 13, _LEFT, bottom + 3, GREY),
-        ("0.5", 13, right - 20, bottom + 3, GREY),
-        ("right: variability of the probability", 12, _LEFT + 30, bottom + 4, GREY),
-        ("up: confidence, the mean probability of the label", 12, _LEFT, bottom + 20, GREY),
-        ("blue: predicted right at most checkpoints; orange: wrong", 12, _LEFT, bottom + 36, GREY),
-        ("easy", 14, right - 40, _TOP + 4, DARK),
-        ("ambiguous", 14, right - 80, (_TOP + bottom) // 2 - 9, DARK),
-        ("hard", 14, right - 40, bottom - 24, DARK),
+        (first, 16, _LEFT, 6, INK),
+        (rest, 12, _LEFT, 29, MUTED),
+        ("1", 13, _LEFT - 14, _TOP - 4, MUTED),
+        ("0", 13, _LEFT - 14, bottom - 14, MUTED),
+        ("0", 13, _LEFT, bottom + 3, MUTED),
+        ("0.5", 13, right - 20, bottom + 3, MUTED),
+        ("right: variability of the probability", 12, _LEFT + 30, bottom + 4, MUTED),
+        ("up: confidence, the mean probability of the label", 12, _LEFT, bottom + 20, MUTED),
+        ("blue: predicted right at most checkpoints; orange: wrong", 12, _LEFT, bottom + 36, MUTED),
+        ("easy", 14, right - 40, _TOP + 4, INK),
+        ("ambiguous", 14, right - 80, (_TOP + bottom) // 2 - 9, INK),
+        ("hard", 14, right - 40, bottom - 24, INK),
     ):
         Words(text, size, _WIDTH + _RIGHT).draw(canvas, x, y, colour)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lightning_easiness.view.image_grid import ImageGrid
 from lightning_easiness.view.images import reduced_size, transforms
+from lightning_easiness.view.style import INK, MUTED
 
-DARK, GREY = "#1a1a1a", "#5f5f5f"
 _EDGE, _BLANK = 0xD4, 0xF1
 _TITLE_SIZE, _NOTE_SIZE, _TEXT_SIZE = 20, 14, 14
 _MARGIN, _GAP, _BELOW_IMAGE = 20, 16, 5
@@ -94,15 +94,15 @@ class _Layout:
         return pixels.as_subclass(ImageGrid)
 
     def _placed_words(self) -> Iterator[tuple[Words, int, int, str]]:
-        yield self.title, _MARGIN, _MARGIN, DARK
-        yield self.notes, _MARGIN, _MARGIN + self.title.height, GREY
+        yield self.title, _MARGIN, _MARGIN, INK
+        yield self.notes, _MARGIN, _MARGIN + self.title.height, MUTED
         for head, left in zip(self.column_heads, self.lefts, strict=False):
-            yield head, left, self.heads_top, DARK
+            yield head, left, self.heads_top, INK
         for head, top in zip(self.row_heads, self.tops, strict=False):
-            yield head, _MARGIN, top + max(0, (self.box_height - head.height) // 2), DARK
+            yield head, _MARGIN, top + max(0, (self.box_height - head.height) // 2), INK
         for captions, top in zip(self.captions, self.tops, strict=True):
             for caption, left in zip(captions, self.lefts, strict=False):
-                yield caption, left, top + self.box_height + _BELOW_IMAGE, DARK
+                yield caption, left, top + self.box_height + _BELOW_IMAGE, INK
 
     def _draw_box(self, page: Tensor, image: Tensor | None, left: int, top: int) -> None:
         height, width = (self.box_height, self.box_width) if image is None else image.shape[1:]

@@ -141,10 +141,8 @@ def _read_points(record: EasinessRecord, checkpoint: int) -> _Points:
 
 def _findings(points: _Points, known: Tensor, num_drawn: int) -> tuple[str, str]:
     """Return the title, and a line that says more."""
-    wrong, likely = (
-        int((points.correctness[known] < 0.5).sum()),
-        float((points.confidence[known] >= 0.5).float().mean()),
-    )
+    wrong = int((points.correctness[known] < 0.5).sum())
+    likely = float((points.confidence[known] >= 0.5).float().mean())
     finding = f"{wrong:,} of {len(known):,} examples {'is' if wrong == 1 else 'are'} wrong more often than right"
     part = "" if num_drawn == len(known) else f"; {num_drawn:,} shown"
     return finding, f"{100 * likely:.1f} % have a confidence of 0.5 or more; {source(points.scores)}{part}"

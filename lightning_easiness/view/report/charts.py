@@ -65,10 +65,8 @@ def curves_chart(record: EasinessRecord, name: str) -> Chart | None:
     """Return quantiles and mean of a score at each checkpoint and the share that is right; None for one checkpoint."""
     if record.num_checkpoints < 2 or SCORES[name].per != "checkpoint":
         return None
-    rows, chosen = (
-        [],
-        np.unique(np.linspace(0, record.num_checkpoints - 1, _MOST_CHECKPOINTS).round().astype(int)).tolist(),
-    )
+    chosen = np.unique(np.linspace(0, record.num_checkpoints - 1, _MOST_CHECKPOINTS).round().astype(int)).tolist()
+    rows = []
     for checkpoint in chosen:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)

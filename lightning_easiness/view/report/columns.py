@@ -1,4 +1,4 @@
-"""What the report knows of each example: one array per property, read off a record, its scores and its label issues."""
+"""What the report shows of each example: one array per property, read off a record, its scores and its label issues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.scores import SCORES, Scores, get_score
+from lightning_easiness.scores import Scores, get_score
 
 if TYPE_CHECKING:
     from lightning_easiness.labels.table import LabelIssues
@@ -85,9 +85,7 @@ def right_columns(record: EasinessRecord, checkpoint: int) -> Columns:
 
 def memorization_columns(record: EasinessRecord) -> Columns:
     """Return memorization and its standard error, where runs held examples out."""
-    if "memorization" not in SCORES or not record.holds_out:
-        return {}
-    scores = quiet_score(record, "memorization")
+    scores = quiet_score(record, "memorization") if record.holds_out else None
     if scores is None:
         return {}
     return {"memorization": _floats(scores.values), "memorization_error": _floats(scores.spread)}
@@ -150,7 +148,7 @@ def seed_columns(hardness: NDArray[np.float32]) -> Columns:
     if len(hardness) < 2:
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of examples that no run knows
+        warnings.simplefilter("ignore", RuntimeWarning)  # of examples that no run saw
         spread = np.where(np.isfinite(hardness).sum(0) > 1, np.nanstd(hardness, 0), np.nan)
         return {"mean_hardness": np.nanmean(hardness, 0), "disagreement": spread.astype(np.float32)}
 

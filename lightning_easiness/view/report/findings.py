@@ -100,7 +100,7 @@ def histogram_finding(scores: Scores, columns: Columns, fraction: float = 0.1) -
 
 
 def curves_finding(chart: dict[str, Any] | None, name: str, moving: EasinessRecord, series: str) -> Finding:
-    """Say how the score moved over training, which the record `moving` tells; `series` is that of the page."""
+    """Say how the score moved over training, as the record `moving` has it; `series` is that of the page."""
     if chart is None and moving.num_checkpoints > 1:
         return {"title": "No training curves", "text": f"There is no {spoken(name)} of each checkpoint."}
     if chart is None:
@@ -129,17 +129,17 @@ def seeds_finding(agreement: Agreement | None, num_runs: int) -> Finding:
             "text": "Repeat the training under other seeds with repeat_fit to see which scores are chance.",
         }
     full = agreement.full_agreement
-    verdict = "almost the same" if full >= 0.9 else "a similar" if full >= 0.7 else "a different"
+    which = "almost the same" if full >= 0.9 else "a similar" if full >= 0.7 else "a different"
     more, doubled = next(iter(agreement.extrapolated.items()), (0, full))
     enough = f"; between {more} runs and {more} others it would be {doubled:.2f}" if more else ""
     return {
-        "title": f"{num_runs} other runs would give {verdict} order of the examples",
+        "title": f"{num_runs} other runs would give {which} order of the examples",
         "text": f"The expected rank correlation is {full:.2f}{enough}.",
     }
 
 
 def memorization_finding(columns: Columns, record: EasinessRecord) -> Finding | None:
-    """Say how many examples look memorized, how many would by chance, and how many runs tell; None if not known."""
+    """Say how many examples look memorized, how many would by chance, and by how many runs; None if not known."""
     if "memorization" not in columns:
         return None
     known = np.isfinite(columns["memorization"])

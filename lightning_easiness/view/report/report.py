@@ -56,7 +56,7 @@ class Report:
         agreement: Whether the seeds are enough; None for one run.
         issues: The label issues, or None.
         dataset: Where pictures and texts are read from, or None.
-        notes: Warnings, and what else the reader should know.
+        notes: Warnings and other sentences at the top of the page.
 
     Example:
         >>> import tempfile
