@@ -17,6 +17,7 @@ from lightning_easiness.record.held_out import (
     held_out_probabilities,
     trained_on,
 )
+from lightning_easiness.record.probabilities import have_probabilities, read_probabilities
 from lightning_easiness.record.score_runs import stack_rows
 from lightning_easiness.record.series import RecordedSeries, merged_identity
 
@@ -57,11 +58,66 @@ class RecordedArrays:
         """The data set: its length, and the targets recorded by any of the runs."""
         return merged_identity(self._runs)
 
+    @property
+    def target(self) -> Tensor:
+        """Class of each example, int64 `(N,)`, -1 where no run recorded it."""
+        return self.identity.known_target
+
+    @property
+    def source_index(self) -> Tensor | None:
+        """Index of each example in the data set of which the recorded one is a part, int64 `(N,)`.
+
+        All other indices count examples in the data set that was trained on. Where that is a torch `Subset`, such as a
+        part of a `random_split`, this one leads to the whole. None where it is a part of no other.
+        """
+        return self.identity.source_index
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the length and the targets of the data set."""
+        return self.identity.fingerprint
+
+    @property
+    def steps(self) -> Tensor:
+        """Optimizer steps before each checkpoint in the first run, int64 `(C,)`, ascending.
+
+        Other runs have the same, unless they train on different numbers of examples: see `load`.
+        """
+        return torch.tensor([file.step for file in self._runs[0].checkpoints])
+
+    @property
+    def epochs(self) -> Tensor:
+        """Epoch of each checkpoint in the first run, int64 `(C,)`."""
+        return torch.tensor([file.epoch for file in self._runs[0].checkpoints])
+
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """Fields that every checkpoint of every run has."""
         files = [file for run in self._runs for file in run.checkpoints]
         return tuple(name for name in FIELDS if all(name in file.fields for file in files))
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether each run has averaged probabilities of these examples."""
+        return have_probabilities(self._runs, self.series)
+
+    def probabilities(self, *, per_run: bool = False) -> Tensor:
+        """Return the softmax of each example, averaged over all epochs, also those after the record's last checkpoint.
+
+        EasinessCallback(probabilities=True) records them in the training forward. They apply to the series
+        "train-online" and "train-probe", which have the same examples.
+
+        Args:
+            per_run: Do not average over runs.
+
+        Returns:
+            Mean over the runs that saw an example, float32 `(N, K)`, or `(R, N, K)` with `per_run`; rows sum to 1, and
+            are NaN where an example was never seen.
+
+        Raises:
+            ValueError: If a run has none, they are of other examples, or a file is damaged.
+        """
+        return read_probabilities(self._runs, self.series, per_run)
 
     @property
     def holds_out(self) -> bool:
@@ -181,6 +237,22 @@ class RecordedArrays:
     def prediction_reader(self, checkpoint: int = -1) -> Callable[[], Tensor] | None:
         """Return `predicted_class` of a checkpoint, to be called when it is needed; None without predictions."""
         return partial(self.predicted_class, checkpoint) if "prediction" in self.fields else None
+
+    def checkpoint_at(self, *, step: int | None = None, epoch: int | None = None) -> int:
+        """Return the index of the checkpoint at a step, or of the last one in an epoch, for `field` and `score`.
+
+        Raises:
+            ValueError: If there is none, or unless exactly one of `step` and `epoch` is given.
+        """
+        if (step is None) == (epoch is None):
+            raise ValueError(f"checkpoint_at() takes either `step` or `epoch`; got step={step}, epoch={epoch}.")
+        name, wanted, there = ("step", step, self.steps) if epoch is None else ("epoch", epoch, self.epochs)
+        assert wanted is not None
+        distance = (there - wanted).abs()
+        if distance.amin() > 0:
+            nearest = int(there[distance.argmin()])
+            raise ValueError(f"There is no checkpoint at {name} {wanted}: the nearest is at {name} {nearest}.")
+        return int((distance == 0).nonzero()[-1])
 
     def _check_field(self, name: str, what: str) -> None:
         if name not in self.fields:
