@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,11 +18,9 @@ from lightning_easiness.record.layout import (
     open_trained_on,
     read_run,
 )
+from lightning_easiness.record.loading import open_folder
 from lightning_easiness.record.recipes import between, differences
-from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import DEFAULT_SERIES, find_runs, folders_with_runs
-
-_LEFT_OUT = "Left out: "  # as `load` begins such a warning
 
 
 @dataclass(frozen=True)
@@ -211,17 +208,11 @@ def _held_series(folder: Path, name: str) -> HeldSeries | None:
 
 
 def _loaded(path: Path, series: str) -> Loaded:
-    problem: str | None = None
-    runs: tuple[str, ...] = ()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            runs = tuple(EasinessRecord.load(path, series).runs)
-        except (ValueError, FileNotFoundError) as error:
-            problem = str(error)
-    said = [str(warning.message) for warning in caught]
-    left_out = tuple(text.removeprefix(_LEFT_OUT) for text in said if text.startswith(_LEFT_OUT))
-    return Loaded(series, runs, left_out, tuple(text for text in said if not text.startswith(_LEFT_OUT)), problem)
+    try:
+        found = open_folder(path, series)
+    except (ValueError, FileNotFoundError) as error:
+        return Loaded(series, (), problem=str(error))
+    return Loaded(series, tuple(run.name for run in found.runs), tuple(found.left_out), tuple(found.remarks))
 
 
 def _num_bytes(folder: Path) -> int:

@@ -15,20 +15,11 @@ from lightning_easiness._utils.tables import ends, to_html
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.record.agreement import Agreement, measure_agreement
 from lightning_easiness.record.arrays import RecordedArrays
-from lightning_easiness.record.divergence import diverged_runs
-from lightning_easiness.record.groups import largest_group, recipe_remarks
 from lightning_easiness.record.held_out import written
-from lightning_easiness.record.probabilities import averaged_probabilities, have_probabilities, read_probabilities
+from lightning_easiness.record.loading import Opened, open_folder, stacked
+from lightning_easiness.record.probabilities import averaged_probabilities, have_probabilities
 from lightning_easiness.record.score_runs import RunScores, score_runs
-from lightning_easiness.record.series import (
-    RecordedSeries,
-    find_runs,
-    only_series,
-    read_runs,
-    same_seeds,
-    stack,
-    with_own_names,
-)
+from lightning_easiness.record.series import RecordedSeries, read_runs, with_own_names
 from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import Scores, get_score
 
@@ -85,13 +76,7 @@ class EasinessRecord(RecordedArrays):
             FileNotFoundError: If there is no such folder, no run in it, or none with that series.
             ValueError: If nothing can be read, the runs share no checkpoint, or named runs are of different data sets.
         """
-        folders = find_runs(Path(path), runs)
-        series = series or only_series(folders)
-        found, problems = read_runs(Path(path), folders, series)
-        left_out: list[str] = []
-        if runs is None:
-            found, left_out = largest_group(found)
-        return cls._stacked(found, series, [*problems, *left_out])
+        return cls._of(open_folder(Path(path), series, runs))
 
     @classmethod
     def merge(cls, *records: EasinessRecord) -> EasinessRecord:
@@ -107,14 +92,14 @@ class EasinessRecord(RecordedArrays):
         if len({record.series for record in records}) > 1:
             held = ", ".join(f"'{record.series}'" for record in records)
             raise ValueError(f"merge() takes records of one series; got {held}: load them with the same `series`.")
-        return cls._stacked(with_own_names([run for record in records for run in record._runs]), records[0].series)
+        runs = with_own_names([run for record in records for run in record._runs])
+        return cls._of(stacked(runs, records[0].series))
 
     @classmethod
-    def _stacked(cls, runs: Sequence[RecordedSeries], series: str, problems: Sequence[str] = ()) -> EasinessRecord:
-        kept, left_out = stack(runs)
-        _warn(f"Left out: {sentence}" for sentence in [*problems, *left_out])
-        _warn([*recipe_remarks(kept), *same_seeds(kept), *diverged_runs(kept)])
-        return cls(kept, series)
+    def _of(cls, opened: Opened) -> EasinessRecord:
+        _warn(f"Left out: {sentence}" for sentence in opened.left_out)
+        _warn(opened.remarks)
+        return cls(opened.runs, opened.series)
 
     def select_runs(self, runs: Iterable[int | str]) -> EasinessRecord:
         """Return the record with only some of its runs, by index or name, in that order.
@@ -141,7 +126,7 @@ class EasinessRecord(RecordedArrays):
         """
         folders = [run.info.path for run in self._runs]
         found, problems = read_runs(folders[0].parent, folders, series)
-        return self._stacked(found, series, problems)
+        return self._of(stacked(found, series, problems))
 
     def save(self, dirpath: str | Path) -> None:
         """Write each run, with all of its own checkpoints, to a folder under `dirpath` that `load` can read.
