@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_easiness.functional._checks import is_number
 from lightning_easiness.functional.held_out import check_parts, exact_share, held_out_part
 from lightning_easiness.record.files import RecordFileError
-from lightning_easiness.record.layout import list_series, open_trained_on, read_run
+from lightning_easiness.record.layout import list_series, num_held_out, open_trained_on, read_run
 
 Given = float | Literal["folds"] | None  # the argument `hold_out`
 
@@ -106,7 +106,7 @@ def check_held_out(owner: str, hold_out: HoldOut | None, runs: Sequence[Path]) -
 def _known_rule(run: Path) -> float | str | None:
     """Return how a run on disk holds out, as in its recipe; None where it holds out nothing."""
     with suppress(RecordFileError):
-        if recorded_part(run) is not None:
-            rule: float | str = (read_run(run).recipe or {}).get("hold_out") or "a part"
+        if num_held_out(run):
+            rule: float | str = read_run(run).recipe.get("hold_out") or "a part"
             return rule
     return None

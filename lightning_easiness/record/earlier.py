@@ -6,12 +6,11 @@ A kill on the way leaves an incomplete run whose series are whole, each in one o
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from lightning_easiness.record.files import RecordFileError, sync_folder, write_whole
-from lightning_easiness.record.layout import RUN_FILE, list_series, open_trained_on, targets_path, trained_on_path
+from lightning_easiness.record.files import sync_folder, write_whole
+from lightning_easiness.record.layout import RUN_FILE, list_series, num_held_out, targets_path, trained_on_path
 
 
 def earlier_folder(run_dir: Path) -> Path:
@@ -27,7 +26,7 @@ def move_checkpoints(run_dir: Path, folder: Path) -> None:
     """Move all series of a run into a folder, and what it trained on; what it holds out is copied and stays."""
     trained_on = trained_on_path(run_dir)
     if trained_on.exists():
-        put = shutil.copyfile if _holds_out(run_dir) else shutil.move
+        put = shutil.copyfile if num_held_out(run_dir) else shutil.move
         put(trained_on, folder / trained_on.name)
     for name in _recorded_series(run_dir):
         (run_dir / name).rename(folder / name)
@@ -39,10 +38,3 @@ def _recorded_series(run_dir: Path) -> list[str]:
     """Return the series of a run, also one that was killed before its first checkpoint."""
     held = list_series(run_dir)
     return [path.name for path in run_dir.iterdir() if path.name in held or targets_path(run_dir, path.name).exists()]
-
-
-def _holds_out(run_dir: Path) -> bool:
-    with suppress(RecordFileError):
-        file = open_trained_on(run_dir)
-        return file is not None and file.num_held_out > 0
-    return False

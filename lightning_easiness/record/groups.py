@@ -9,7 +9,7 @@ from itertools import combinations
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.layout import RUN_FILE
 from lightning_easiness.record.recipes import between, differences
-from lightning_easiness.record.series import RecordedSeries
+from lightning_easiness.record.series import RecordedSeries, recorded_differently
 
 
 def largest_group(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[str]]:
@@ -74,10 +74,9 @@ def _difference(one: RecordedSeries, other: RecordedSeries) -> str | None:
     problem = other.identity.difference(one.identity)
     if problem is not None:
         return f"are not of the same data: {problem}"
-    if one.loss and other.loss and one.loss != other.loss:
-        return f"recorded different losses ({other.loss!r} and {one.loss!r})"
-    if one.num_classes and other.num_classes and one.num_classes != other.num_classes:
-        return f"recorded different numbers of classes ({other.num_classes} and {one.num_classes})"
+    recorded = recorded_differently(other, one)
+    if recorded is not None:
+        return recorded
     if one.holds_out != other.holds_out:
         return "are not of one kind: only one of them held out a part of the examples"
     return _of_recipes(one, other)

@@ -14,8 +14,8 @@ from lightning_easiness.record.layout import (
     RunInfo,
     checkpoint_paths,
     list_series,
+    num_held_out,
     open_checkpoint,
-    open_trained_on,
     read_run,
 )
 from lightning_easiness.record.loading import open_folder
@@ -178,14 +178,7 @@ def _held_run(folder: Path) -> HeldRun:
     held = (_held_series(folder, name) for name in list_series(folder))
     series = tuple(each for each in held if each is not None)
     size = _num_bytes(folder)
-    return HeldRun(info.name, info.seed, info.complete, series, info.recipe, _num_held_out(folder), size, problem)
-
-
-def _num_held_out(folder: Path) -> int | None:
-    with suppress(RecordFileError):  # `load` names it
-        training = open_trained_on(folder)
-        return None if training is None else training.num_held_out
-    return None
+    return HeldRun(info.name, info.seed, info.complete, series, info.recipe, num_held_out(folder), size, problem)
 
 
 def _held_series(folder: Path, name: str) -> HeldSeries | None:

@@ -159,6 +159,14 @@ def open_trained_on(run_dir: Path) -> ArrayFile | None:
     return ArrayFile.open(path, TRAINED_ON) if path.exists() else None
 
 
+def num_held_out(run_dir: Path) -> int | None:
+    """Return how many examples a run holds out; None where it does not say, or its file cannot be read."""
+    with suppress(RecordFileError):  # `load` names it
+        file = open_trained_on(run_dir)
+        return None if file is None else file.num_held_out
+    return None
+
+
 def open_held_out(run_dir: Path) -> ArrayFile:
     """Open the header of the probabilities of what a run holds out; raise a RecordFileError if it is missing or bad."""
     return ArrayFile.open(held_out_path(run_dir), HELD_OUT_PROBABILITIES)

@@ -64,10 +64,11 @@ def score_runs(
     rows_of_runs = [None] * len(runs) if counts is None else list(counts)
     found = [_run_score(definition, *of_run, options) for of_run in zip(files_of_runs, rows_of_runs, strict=True)]
     alone, unseen = (stack_rows(rows) for rows in list(zip(*found, strict=True))[:2])
+    missed = unseen if counts is None else unseen & counts
     if definition.per == "checkpoint" and not definition.mean_over_runs:
         values = _of_all_runs(definition, files_of_runs, counts, options)
-        missing = (unseen if counts is None else unseen & counts).any(0)
-        return RunScores(values, alone, unseen, counts=counts, unknown=_unknown(definition, values, counts, missing))
+        unknown = _unknown(definition, values, counts, missed.any(0))
+        return RunScores(values, alone, unseen, counts=counts, unknown=unknown)
     remarks += [
         f"{holes} of {len(scores)} examples of run '{run.name}' have a NaN at some of its {len(files)} checkpoints: "
         f"their {definition.name} is computed from the others."
@@ -75,7 +76,6 @@ def score_runs(
         if holes
     ]
     values = _mean_over_seen(alone, unseen)
-    missed = unseen if counts is None else unseen & counts
     partly = int((missed.any(0) & ~values.isnan()).sum()) if len(runs) > 1 else 0
     gap = (
         f"{partly} of {len(values)} examples were seen in fewer than all {len(runs)} runs: their {definition.name} is "

@@ -316,12 +316,16 @@ def check_same_data(runs: Sequence[RecordedSeries]) -> None:
                 f"Run '{one.name}' held out a part of the examples and run '{other.name}' did not, so that their scores"
                 " do not mean the same: load those of one kind with runs=[...]."
             )
-        found = {"losses": (first.loss, run.loss), "numbers of classes": (first.num_classes, run.num_classes)}
-        for what, (a, b) in found.items():
-            if a and b and a != b:
-                raise ValueError(
-                    f"Runs '{first.name}' and '{run.name}' recorded different {what} ({a!r} and {b!r}): {_LOAD_ONE}"
-                )
+        recorded = recorded_differently(first, run)
+        if recorded is not None:
+            raise ValueError(f"Runs '{first.name}' and '{run.name}' {recorded}: {_LOAD_ONE}")
+
+
+def recorded_differently(one: RecordedSeries, other: RecordedSeries) -> str | None:
+    """Return what two runs recorded differently, losses or numbers of classes, without a subject; None for neither."""
+    found = {"losses": (one.loss, other.loss), "numbers of classes": (one.num_classes, other.num_classes)}
+    different = (f"recorded different {what} ({a!r} and {b!r})" for what, (a, b) in found.items() if a and b and a != b)
+    return next(different, None)
 
 
 def with_own_names(runs: Sequence[RecordedSeries]) -> list[RecordedSeries]:
