@@ -49,6 +49,13 @@ class _Step:
     score: Tensor
     target: Tensor
 
+    def __post_init__(self) -> None:
+        dtypes = (self.kept.dtype, self.score.dtype, self.target.dtype)
+        fits = self.kept.dim() == self.score.dim() == 1 and self.score.shape == self.target.shape
+        scored = (~self.score.isnan()).nonzero().flatten()
+        if not fits or dtypes != (torch.int64, torch.float32, torch.int64) or not torch.isin(self.kept, scored).all():
+            raise ValueError("not the decision of a step")
+
 
 class StepwiseCompression:
     """Removes easy examples in steps, a fraction of the original data set at a time, and measures easiness each time.
@@ -229,7 +236,7 @@ def _read_step(path: Path) -> _Step | None:
         return None
     try:
         return _Step(**safetensors.torch.load(path.read_bytes()))
-    except (SafetensorError, TypeError):
+    except (SafetensorError, TypeError, ValueError):
         warnings.warn(f"'{path}' is damaged, or not of a compression; its step is decided again.", stacklevel=2)
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,26 @@ def test_another_recipe_is_refused_also_where_all_steps_are_decided(undisturbed:
             compression(undisturbed, **changed).run()
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:100]], ids=["empty", "cut"])
+def with_array(name: str, change: Callable[[Tensor], Tensor]) -> Callable[[bytes], bytes]:
+    """Return a function that changes one array in the file of a step."""
+
+    def changed(content: bytes) -> bytes:
+        arrays = safetensors.torch.load(content)
+        return safetensors.torch.save({**arrays, name: change(arrays[name])})
+
+    return changed
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[:100],
+    "of-other-type": with_array("kept", Tensor.float),
+    "of-other-length": with_array("target", lambda target: target[:-1]),
+    "beyond-the-end": with_array("kept", lambda kept: kept + 100),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_step_is_decided_again(undisturbed: Path, damage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "fit", never)
     before = decided(undisturbed)
