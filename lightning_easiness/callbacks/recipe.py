@@ -16,7 +16,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from lightning_easiness._utils.lightning import configured_optimizers, is_named
 from lightning_easiness._utils.plain import array_digest, class_name, digest, plain
-from lightning_easiness.data.subset import known_identity, num_examples, source_index, whole
+from lightning_easiness.data.subset import known_identity, num_examples, source, source_index, whole
 from lightning_easiness.scores import Scores
 
 _MOST_LAYERS = 256
@@ -170,11 +170,11 @@ def _of_trainer(trainer: Any) -> dict[str, Any]:
 def _data(dataset: Any) -> dict[str, Any]:
     if dataset is None or not hasattr(whole(dataset), "__len__"):
         return {}
-    source, known = source_index(dataset), known_identity(whole(dataset))
+    places, known = source_index(dataset), known_identity(whole(dataset))
     target = known.digest if known.target is None else known.target
     return {
         "num_examples": num_examples(dataset),
-        "source_index": None if source is None else array_digest(source),
+        "source_index": None if places is None else array_digest(places),
         "listed_targets": None if target is None else array_digest(target),
         "first_examples": _first_examples(whole(dataset)),
     }
@@ -182,10 +182,7 @@ def _data(dataset: Any) -> dict[str, Any]:
 
 def _transform(dataset: Any) -> str | None:
     """Return the description of what a data set does to its items, as those of torchvision have it."""
-    source = whole(dataset)
-    while isinstance(source, Subset):
-        source = source.dataset
-    transform = getattr(source, "transform", None)
+    transform = getattr(source(dataset), "transform", None)
     return None if transform is None else plain(" ".join(_ADDRESS.sub("", repr(transform)).split()))
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from torch import nn
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import TensorDataset
 
 from lightning_easiness._utils.lightning import is_named
-from lightning_easiness.data.subset import known_target, whole
+from lightning_easiness.data.subset import known_target, source, whole
 from lightning_easiness.functional.targets import IGNORE_INDEX
 
 CLASSES, LABELS, REGRESSION = "classes", "labels", "regression"
@@ -63,10 +63,7 @@ def _counts_of(module: nn.Module) -> Iterator[tuple[int, str]]:
 
 
 def _counts_of_data(dataset: Any) -> Iterator[tuple[int, str]]:
-    source = whole(dataset)
-    while isinstance(source, Subset):
-        source = source.dataset
-    classes = getattr(source, "classes", None)
+    classes = getattr(source(dataset), "classes", None)
     if isinstance(classes, (list, tuple)) and len(classes) >= 2:
         yield len(classes), "the data set's classes"
     target = None if isinstance(dataset, TensorDataset) and len(dataset.tensors) > 2 else known_target(whole(dataset))
