@@ -94,9 +94,13 @@ def _finished(totals: Tensor) -> Tensor:
     return (totals ^ (totals >> 27)) & (FIRST_DIGEST - 1) | FIRST_DIGEST
 
 
-@lru_cache(maxsize=16)
 def _places(number: int, device: torch.device, is_one: bool = False) -> Tensor:
     """Return an odd factor for each place of a row, (M,); with `is_one`, times what a 1.0 there is mixed to."""
-    places = _mixed(torch.arange(1, number + 1) * _FACTORS[2]) | 1
-    factor = _mixed(torch.tensor(_ONE)) if is_one else 1
-    return (places * factor).to(device)
+    return _all_places(device, is_one)[:number]  # batches of sequences differ in length from step to step
+
+
+@lru_cache(maxsize=16)
+def _all_places(device: torch.device, is_one: bool) -> Tensor:
+    """Return the factors of the longest row, made on the device: a copy to it would wait."""
+    places = _mixed(torch.arange(1, _MOST_VALUES + 1, device=device) * _FACTORS[2]) | 1
+    return places * _mixed(torch.full((), _ONE, device=device)) if is_one else places

@@ -5,12 +5,15 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_easiness.data.digest import FIRST_DIGEST, kept_digest, row_digest, step_target
 
@@ -106,6 +109,34 @@ def test_a_step_does_not_go_by_what_training_may_mix_or_cut() -> None:
     assert (kept_digest(step_target(mixed, 2)) < 0).tolist() == [True, False]
     assert step_target(torch.zeros(2, 4, 4), 2) is None
     assert step_target(torch.zeros(2, dtype=torch.int64), 2) is None, "class indices are no digest"
+
+
+class Made(TorchDispatchMode):
+    """Lists what makes a tensor out of nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names += [func.__name__] if func.__name__.startswith(("arange", "full", "_to_copy")) else []
+        return func(*args, **(kwargs or {}))
+
+
+def test_steps_of_other_lengths_make_no_factors_again() -> None:
+    step_target(torch.ones(2, 3, dtype=torch.int64), 2)
+    with Made() as made:
+        for length in range(4, 40):  # as batches of sequences have them
+            step_target(torch.ones(2, length, dtype=torch.int64), 2)
+    assert made.names == []
+
+
+@pytest.mark.parametrize("of", [row_digest, step_target])
+@pytest.mark.parametrize("target", CASES, ids=lambda target: f"{target.dtype} {tuple(target.shape)}")
+def test_it_reads_nothing_back(target: Tensor, of: Callable[[Tensor, int], Tensor | None]) -> None:
+    found = of(target.to("meta"), 7)  # where there are no values to read
+    assert found is not None
+    assert (found.device.type, found.shape) == ("meta", (7,))
 
 
 def test_it_is_the_same_in_another_process() -> None:
