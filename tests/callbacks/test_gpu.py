@@ -12,8 +12,18 @@ from torch import Tensor, nn
 
 from lightning_easiness import EasinessCallback, EasinessRecord
 from lightning_easiness.observe.accumulate import EpochSums
-from lightning_easiness.observe.reading import Reading
-from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBABILITIES, PROBE_FIELDS, ClassTask
+from lightning_easiness.observe.reading import AS_LOGITS, LOG, LOGIT, Reading
+from lightning_easiness.observe.tasks import (
+    ONLINE_FIELDS,
+    PROBABILITIES,
+    PROBE_FIELDS,
+    ClassTask,
+    DenseTask,
+    MultiLabelTask,
+    RegressionTask,
+    SoftTask,
+    Task,
+)
 from tests.functional.cases import CASES
 from tests.plain_forward import check, eval_forward
 from tests.small import Net, Points, loader, trainer
@@ -46,10 +56,14 @@ class Silent(Net):
 
 
 class StepBegins(Callback):
-    """From here on, whatever waits for the device raises; goes before the observer."""
+    """From the second step on, whatever waits for the device raises; goes before the observer.
 
-    def on_train_batch_start(self, *args: Any) -> None:
-        torch.cuda.set_sync_debug_mode("error")
+    The first step decides how outputs are read, for which it reads some of them.
+    """
+
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step:
+            torch.cuda.set_sync_debug_mode("error")
 
     def on_exception(self, *args: Any) -> None:
         torch.cuda.set_sync_debug_mode("default")
@@ -126,6 +140,29 @@ def test_an_observation_reads_nothing_back(shape: tuple[int, ...], full: bool) -
         PROBABILITIES
     ]
     assert (rows.device.type, rows.dtype, len(rows), rows.ndim) == ("meta", torch.float16, 8, 2)
+
+
+@pytest.mark.parametrize("link", [AS_LOGITS, LOG, LOGIT])
+@pytest.mark.parametrize(
+    ("task", "outputs", "target"),
+    [
+        (ClassTask("cross_entropy", 2, (), encoding="float"), (8,), torch.zeros(8)),
+        (ClassTask("cross_entropy", 4, (), encoding="one_hot"), (8, 4), torch.zeros(8, 4, dtype=torch.int64)),
+        (SoftTask("soft_cross_entropy", 4, ()), (8, 4), torch.zeros(8, 4)),
+        (MultiLabelTask("binary_cross_entropy", None, ()), (8, 4), torch.zeros(8, 4)),
+        (DenseTask("mean_cross_entropy", None, (-100, 255)), (8, 4, 5), torch.zeros(8, 5, dtype=torch.int64)),
+        (DenseTask("mean_cross_entropy"), (8, 1, 5, 5), torch.zeros(8, 1, 5, 5)),
+        (RegressionTask("mse_loss"), (8, 3), torch.zeros(8, 3)),
+    ],
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'encoding', '')}" if isinstance(value, Task) else "",
+)
+def test_no_task_reads_anything_back(task: Task, outputs: tuple[int, ...], target: Tensor, link: str) -> None:
+    observed = Reading(task, link=link).observe(
+        torch.empty(outputs, device="meta"), target.to("meta"), 8, fields=PROBE_FIELDS
+    )
+    assert {values.device.type for values in observed.values()} == {"meta"}
+    assert {values.shape for values in observed.values()} == {(8,)}
+    assert {*task.fields, *task.marks} <= observed.keys()
 
 
 # ------------------------------------------------------------------------------------- training is untouched

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_easiness import EasinessCallback, EasinessRecord
 from lightning_easiness._utils.rng import isolated_rng
 from tests.small import trainer
+from tests.watching import watch_steps
 
 N, D, K, T = 40, 8, 3, 5
 POINTS = torch.randn(N, D, generator=torch.Generator().manual_seed(0))
@@ -421,6 +422,17 @@ def test_what_is_recorded(name: str, tmp_path: Path, caplog: pytest.LogCaptureFi
     told = [line for line in lines if line.startswith("EasinessCallback reads") or "probabilities" in line]
     assert not case.line or lines.count(case.line) == 1
     assert case.line or not told
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_no_step_after_the_first_reads_anything_back(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, case = watch_steps(monkeypatch), RECORDED[name]
+    data = DataLoader(case.rows(case.target), batch_size=8)
+    callback = EasinessCallback(tmp_path, probe=None, num_images=0, **case.options)
+    trainer(max_epochs=1, callbacks=[callback]).fit(case.module(), data)
+    assert watched == [False] * 5
 
 
 def _plain(values: Tensor) -> list[Any]:

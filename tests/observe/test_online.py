@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +11,6 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import BatchSizeFinder, ModelCheckpoint
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -27,11 +24,10 @@ from torch.utils.data import (
 
 from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, Keep
 from lightning_easiness.observe.accumulate import StepList
-from lightning_easiness.observe.online import OnlineObserver
-from tests.functional.strategies import Reads as Waits
 from tests.plain_forward import Traces, check_online
 from tests.selecting import IndexedPoints
 from tests.small import Net, Points, loader, trainer
+from tests.watching import MANY, watch_steps
 
 # ------------------------------------------------------------------------------------------ loaders, models, options
 
@@ -230,40 +226,11 @@ def test_steps_that_are_skipped(tmp_path: Path) -> None:
     assert EasinessRecord.load(tmp_path / "easiness").num_checkpoints == 2
 
 
-class Reads(TorchFunctionMode):
-    """Refuses the methods that take values to the host, which on a CPU would pass unseen."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert getattr(func, "__name__", "") not in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__"), func
-        return func(*args, **(kwargs or {}))
-
-
-class Small(Waits):
-    """Refuses what waits for a device, and tensors of as many values as the data set has examples."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = super().__torch_dispatch__(func, types, args, kwargs)
-        assert all(one.numel() < MANY for one in tree_leaves(found) if isinstance(one, Tensor)), func
-        return found
-
-
-MANY = 20_000
-
-
 @pytest.mark.parametrize("probabilities", [False, True])
 def test_a_step_reads_nothing_back_and_holds_nothing_as_long_as_the_data(
     probabilities: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched = []
-
-    def end_batch(observer: OnlineObserver, skipped: bool, outputs: Any = None) -> None:
-        first = not watched  # which decides how outputs are read
-        with nullcontext() if first else Reads(), nullcontext() if first else Small():
-            unwatched(observer, skipped, outputs)
-        watched.append(skipped)
-
-    unwatched = OnlineObserver.end_batch
-    monkeypatch.setattr(OnlineObserver, "end_batch", end_batch)
+    watched = watch_steps(monkeypatch)
     monkeypatch.setattr(StepList, "_MERGE_EVERY", 2)
     callback = EasinessCallback(tmp_path, probe=None, probabilities=probabilities)
     trainer(callbacks=[callback], max_epochs=1, limit_train_batches=5).fit(Net(), loader(Points(MANY)))
