@@ -8,6 +8,7 @@ import lightning_easiness as easiness
 from lightning_easiness._utils.spelling import did_you_mean
 from lightning_easiness.cli.checks import check_at_least, check_fraction
 from lightning_easiness.cli.source import given
+from lightning_easiness.labels.find import RULES
 
 
 def label_rule(name: float | str | None, percentile: float | None, num_suspects: int | None) -> Any:
@@ -28,16 +29,7 @@ def label_rule(name: float | str | None, percentile: float | None, num_suspects:
 
 
 def _by_name(name: str) -> Any:
-    known = (
-        easiness.HeldOut,
-        easiness.Threshold,
-        easiness.Contradicted,
-        easiness.Confident,
-        easiness.Mixture,
-        easiness.Gap,
-    )
-    rules: dict[str, Any] = {rule.name: rule for rule in known}
-    if name not in rules:
-        guess = did_you_mean(name, rules)
-        raise ValueError(f"--rule must be {', '.join(rules)}, or a fraction such as 0.05; got '{name}'{guess}.")
-    return rules[name]
+    if name not in RULES:
+        guess = did_you_mean(name, RULES)
+        raise ValueError(f"--rule must be {', '.join(RULES)}, or a fraction such as 0.05; got '{name}'{guess}.")
+    return RULES[name]

@@ -1,7 +1,7 @@
 """`find_label_issues`: a table of probable label errors, most suspicious first."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
@@ -20,7 +20,10 @@ from lightning_easiness.labels.table import LabelIssues
 from lightning_easiness.labels.threshold import are_of_protocol, combine_runs
 from lightning_easiness.labels.warnings import warn_of_classes, warn_of_memorised_labels, warn_of_unknown_scores
 
-_NAMES = {each.name: each.__name__ for each in (HeldOut, Threshold, Contradicted, Confident, Mixture, Gap)}
+#: The rules that need no argument, by name.
+RULES: dict[str, Callable[..., Rule]] = {
+    each.name: each for each in (HeldOut, Threshold, Contradicted, Confident, Mixture, Gap)
+}
 
 
 @refuse_renamed(
@@ -119,8 +122,8 @@ def _check_types(rule: object, refine: object) -> None:
             "give HeldOut(), Threshold(), Contradicted(), Confident(), Mixture(), Gap(), Hardest(0.05) or None; a "
             "score is given as `score=`"
         )
-        if isinstance(rule, str) and rule in _NAMES:
-            way_out = f"give `rule={_NAMES[rule]}()`"
+        if isinstance(rule, str) and rule in RULES:
+            way_out = f"give `rule={RULES[rule].__name__}()`"
         elif isinstance(rule, type) and issubclass(rule, Rule):
             way_out = f"give an object, `rule={rule.__name__}()`"
         elif isinstance(rule, Real):

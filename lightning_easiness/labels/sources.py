@@ -15,13 +15,14 @@ from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.experiments.halves import protocol_folder
+from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES
 from lightning_easiness.record.probabilities import NO_CLASSES
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import SCORES, Scores, get_score
 
 Source: TypeAlias = Union[Scores, EasinessRecord, str, "os.PathLike[str]"]
 
-ONLINE, PROBE = "train-online", "train-probe"
+ONLINE, PROBE = ONLINE_SERIES, PASS_SERIES
 
 _PROBABILITY_SCORES = {
     "self_confidence": functional.self_confidence,
@@ -42,8 +43,7 @@ class LabelScores:
     probabilities_given: bool = False  # by the user; else they are those of the record
     easiness: Tensor | None = None  # sample easiness at the given label (N,), where it was asked for
     record: EasinessRecord | None = None  # that the score is of
-    ends_early: bool = False  # the score is of a checkpoint before the last
-    last: int | None = None  # that checkpoint
+    last: int | None = None  # the checkpoint that the score is of, where it is not the last of the record
     held_out: Tensor | None = None  # probabilities of runs that held an example out, (N, K)
     learnt: Tensor | None = None  # whether the model ends by predicting the label as given, bool (N,)
 
@@ -56,6 +56,11 @@ class LabelScores:
     def known(self) -> Tensor:
         """Which examples have a score, bool `(N,)`."""
         return ~self.values.isnan()
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the score is of a checkpoint before the last."""
+        return self.last is not None
 
     @property
     def num_classes(self) -> int | None:
@@ -180,7 +185,6 @@ class SourceReader:
             probabilities,
             easiness=self._easiness(source, record, scores, runs) if self.needs_easiness else None,
             record=record,
-            ends_early=ends_early,
             last=self.checkpoint % record.num_checkpoints if ends_early else None,
             held_out=record.held_out_probabilities() if record.has_held_out_probabilities else None,
             learnt=_learnt(record),
@@ -331,8 +335,7 @@ def _learnt(record: EasinessRecord) -> Tensor | None:
     """Return whether most runs that trained on an example predict its label at their end, bool (N,)."""
     if "correct" not in record.fields:
         return None
-    right = record.field("correct", -1).float().masked_fill(~record.trained_on, torch.nan)
-    return right.nanmean(0) > 0.5
+    return functional.mean_over_runs(record.field("correct", -1), record.trained_on) > 0.5
 
 
 def _check_ranks(score: str) -> None:
