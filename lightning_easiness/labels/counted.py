@@ -21,13 +21,14 @@ from lightning_easiness.labels.sources import LabelScores
 from lightning_easiness.record.probabilities import NO_CLASSES
 
 _ASSUMPTION = "the surer a model is, the more rarely it is assumed to contradict a correct label"
-_WAY_OUT = ': repeat_fit(..., hold_out="folds") trains runs that can tell'
+_LITTLE = 1  # evidence of held-out runs, below which the count of training stands as it is
 
 
 class _Counted(Rule):
     """A rule that flags as many of the hardest labels as it counts, and says where it cannot tell."""
 
     _nothing_seen: ClassVar[str]
+    _way_out: ClassVar[str] = ""  # where no runs held labels out
 
     def _flag(self, labels: LabelScores, count: Count) -> Decision:
         known = labels.known & labels.may_be_wrong
@@ -41,14 +42,14 @@ class _Counted(Rule):
         )
 
     def _found(self, labels: LabelScores, count: Count, number: int) -> str:
-        way_out = _WAY_OUT if labels.has_classes and labels.held_out is None else ""
         if math.isnan(count.share):
             return f"it cannot be told how many labels are wrong, and nothing is flagged, {count.basis}"
         if not number:
+            way_out = self._way_out if labels.has_classes and labels.held_out is None else ""
             rest = f"up to {100 * count.high:.1f} % may be wrong without showing it, the hardest first"
             return (
                 f"no more labels are contradicted than that explains, so nothing is flagged; {rest}; "
-                f"{self._nothing_seen}{way_out if self.name == 'contradicted' else ''}"
+                f"{self._nothing_seen}{way_out}"
             )
         shown = f"more labels are contradicted than that explains, most clearly {count.basis}"
         if count.rejected is not None:
@@ -77,6 +78,7 @@ class Contradicted(_Counted):
 
     name: ClassVar[str] = "contradicted"
     _nothing_seen: ClassVar[str] = "label errors that were memorised within the first epoch do not show either"
+    _way_out: ClassVar[str] = ': repeat_fit(..., hold_out="folds") trains runs that can tell'
 
     @override
     def decide(self, labels: LabelScores) -> Decision:
@@ -136,7 +138,7 @@ def _combine(held_out: Moment, training: Count, number: int) -> Count:
     if not training.share > 0 or alone.high < training.share:  # or it cannot be told
         shown = held_out.can_tell and held_out.evidence >= least_evidence(number)
         return alone if shown else count_by([held_out], number)
-    if not held_out.can_tell or held_out.evidence < 1:
+    if not held_out.can_tell or held_out.evidence < _LITTLE:
         return training
     both = math.sqrt(share * training.share)
     return replace(alone, share=both, low=min(alone.low, training.low), high=max(alone.high, training.high))
