@@ -103,8 +103,8 @@ def _score(
         **{end: rows_of(shown[end]) if end in shown else [] for end in ("easiest", "hardest")},
         "output": output,
     }
-    steps = (*find_issues_in(source.path, record, source.series), drop_some(source), look(source))
-    return Answer(values, text, next=steps if definition.ranks_difficulty else (*steps[:-2], steps[-1]))
+    drop = (drop_some(source),) if definition.ranks_difficulty else ()
+    return Answer(values, text, next=(*find_issues_in(source.path, record, source.series), *drop, look(source)))
 
 
 def select(
@@ -229,7 +229,6 @@ def issues(
 
 
 def _issue_values(path: Path, found: easiness.LabelIssues, table: Any, output: Path | None) -> dict[str, Any]:
-    low, high = found.estimated_interval
     return {
         "path": path,
         "score": found.score_name,
@@ -239,7 +238,7 @@ def _issue_values(path: Path, found: easiness.LabelIssues, table: Any, output: P
         "num_flagged": len(found.flagged),
         "num_slow": int(found.is_slow.sum()),
         "estimated_share": found.estimated_share,
-        "estimated_interval": [low, high],
+        "estimated_interval": found.estimated_interval,
         "rows": rows_of(table),
         "output": output,
     }

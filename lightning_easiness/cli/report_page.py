@@ -14,7 +14,7 @@ import torch
 import lightning_easiness as easiness
 from lightning_easiness.cli.files import read_images
 from lightning_easiness.cli.source import Source, label_source
-from lightning_easiness.record.layout import RUN_FILE, list_series
+from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES
 
 
 def make_report(
@@ -35,7 +35,7 @@ def make_report(
         dataset=data,
         score=source.score or "mean_loss",
         checkpoint=source.checkpoint,
-        dynamics=_dynamics(source.path, record),
+        dynamics=_dynamics(record),
         kept=indices,
         notes=[*(str(warning.message) for warning in caught), *problem],
         seed=source.seed,
@@ -67,13 +67,12 @@ def _issues(source: Source) -> tuple[easiness.LabelIssues | None, list[str]]:
         return None, [f"No labels were checked: {' '.join(str(error).split())}"]
 
 
-def _dynamics(path: Path, record: easiness.EasinessRecord) -> easiness.EasinessRecord | None:
+def _dynamics(record: easiness.EasinessRecord) -> easiness.EasinessRecord | None:
     """Return the online series where the record itself has a single checkpoint, for the data map and the curves."""
-    run = path if (path / RUN_FILE).exists() else path / record.runs[0]
-    if record.num_checkpoints > 1 or record.series != "train-probe" or "train-online" not in list_series(run):
+    if record.num_checkpoints > 1 or record.series != PASS_SERIES:
         return None
     try:
-        online = easiness.EasinessRecord.load(path, "train-online", None if run == path else record.runs)
-    except (ValueError, FileNotFoundError):  # not all runs have it
+        online = record.with_series(ONLINE_SERIES)
+    except (ValueError, FileNotFoundError):  # no run has it, or it cannot be read
         return None
     return online if online.num_checkpoints > 1 else None

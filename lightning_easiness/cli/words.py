@@ -69,14 +69,15 @@ def held_by(path: Path, record: easiness.EasinessRecord, scores: easiness.Scores
 
 def about(path: Path, record: easiness.EasinessRecord) -> str:
     """Say what a record holds."""
-    from lightning_easiness.record.layout import RUN_FILE, list_series
+    from lightning_easiness.record.layout import list_series
+    from lightning_easiness.record.series import find_runs
     from lightning_easiness.view.words import count_of
 
     steps = record.steps.tolist()
     at = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
     classes = f" of {record.num_classes} classes" if record.num_classes else ""
     part = "" if record.source_index is None else " in a Subset (source_index leads to the whole)"
-    run = path if (path / RUN_FILE).exists() else path / record.runs[0]
+    (run,) = find_runs(path, record.runs[:1])
     others = [name for name in list_series(run) if name != record.series]
     return (
         f"{path}: {count_of(record.num_runs, 'run')}, {count_of(record.num_checkpoints, 'checkpoint')} ({at}), "
@@ -99,7 +100,6 @@ def name_of(end: str, scores: easiness.Scores) -> str:
 
     if scores.name == "memorization":
         return "least memorized" if end == "easiest" else "most memorized"
-
     if get_score(scores.name).ranks_difficulty:
         return end
     return "highest" if scores.higher_is_easier is (end == "easiest") else "lowest"
