@@ -67,10 +67,10 @@ def contradicted_beyond_slowness(margin: Tensor) -> Contradiction:
     are contradicted more often than a calibrated model would, are not taken for label errors.
 
     It ASSUMES that correct labels alone leave no long tail of contradicted ones: if it falls off exponentially, it is
-    taken for label errors, too. It also assumes that the model has learnt: with half of the labels contradicted, or
-    more, nothing can be told, and share and interval are NaN, the evidence is 0. Nor can label errors be told once they
-    were memorised, because then they have small margins, like slowly learnt examples. The margins of the training steps
-    of early epochs still show them.
+    taken for label errors, too. It also assumes that the model has learnt: where it contradicts half of the labels
+    or more, share and interval are NaN and the evidence is 0. Label errors that were memorised are not counted, because
+    they have small margins, like slowly learnt examples. The margins of the training steps of early epochs still show
+    them.
 
     Args:
         margin: Logit of the given label minus the largest other one, or the same of log-probabilities, or a mean of

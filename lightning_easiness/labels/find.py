@@ -77,7 +77,8 @@ def find_label_issues(
     Returns:
         The table. Examples that were never seen, had NaN losses, or were threshold examples in each run are only in its
         `unseen`, and a `UserWarning` gives their number. Another warning names classes in which most labels are
-        flagged, as these may just be rare or hard classes, and another says where most flagged labels were memorised.
+        flagged, as these may just be rare or hard classes. Where no rule is given, another says if most flagged labels
+        were memorised.
 
     Raises:
         TypeError: If `record`, `rule` or `refine` has the wrong type.

@@ -132,7 +132,7 @@ class LabelIssues(Table):
 
     @property
     def identity(self) -> DataIdentity:
-        """The data set that was judged, by what the table holds of it: N, the given labels and `source_index`."""
+        """The data set of the labels, by what the table holds of it: N, the given labels and `source_index`."""
         source = None if self.source_index is None else self._by_example(self.source_index)
         return DataIdentity(self.num_examples, self._by_example(self.given), source_index=source)
 
