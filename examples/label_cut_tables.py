@@ -31,7 +31,7 @@ def measured(folder: Path, way: str) -> Row:
     issues, said = decided(folder / way)
     flagged = torch.zeros_like(wrong)
     flagged[issues.flagged] = True
-    low, high = interval(issues)
+    low, high = issues.estimated_interval
     return {
         "examples": len(wrong),
         "wrong": float(wrong.double().mean()),
@@ -53,10 +53,6 @@ def decided(folder: Path) -> tuple[LabelIssues, list[str]]:
         warnings.simplefilter("always")
         issues = find_label_issues(folder)
     return issues, [str(one.message) for one in caught]
-
-
-def interval(issues: LabelIssues) -> tuple[float, float]:
-    return issues.estimated_interval
 
 
 def agreement(flagged: Tensor, wrong: Tensor) -> dict[str, float]:
@@ -88,13 +84,16 @@ def ranking(issues: LabelIssues, wrong: Tensor) -> dict[str, float]:
 
 
 def by_cleanlab(folder: Path, way: str, given: Tensor, wrong: Tensor) -> dict[str, float]:
-    """Measure the flags of cleanlab's filter, at its defaults, on the same probabilities; they are kept in a file."""
+    """Measure the flags of cleanlab's filter, at its defaults, on the same probabilities; they are kept in a file.
+
+    NaN without cleanlab.
+    """
     kept = folder / f"{way}-cleanlab.json"
     if not kept.exists():
         try:
             from cleanlab.filter import find_label_issues as find_by_confident_learning
         except ImportError:
-            return agreement(wrong, wrong) | {"flagged": math.nan, "f1": math.nan}
+            return dict.fromkeys(agreement(wrong, wrong), math.nan)
         found = find_by_confident_learning(given.numpy(), probabilities(folder / way).numpy(), n_jobs=1)
         kept.write_text(json.dumps(found.nonzero()[0].tolist()))
     flagged = torch.zeros_like(wrong)
@@ -192,6 +191,10 @@ def is_wrong(row: Row) -> bool:
     return row["percent"] >= 5
 
 
+def has_cleanlab(row: Row) -> bool:
+    return is_wrong(row) and not math.isnan(row["cleanlab f1"])
+
+
 def has_interval(row: Row) -> bool:
     return not math.isnan(row["low"])
 
@@ -233,7 +236,7 @@ AIMS: list[tuple[str, tuple[str, ...], Callable[[Row], bool], Callable[[Row], bo
     ("clean: at most 2 % flagged", ("seeds",), is_clean, few),
     ("clean: at most 1 % flagged, or two examples", ("third", "folds"), is_clean, very_few),
     ("from 5 % wrong: F1 within 0.05 of the best threshold", tuple(WAYS), is_wrong, near_best),
-    ("from 5 % wrong: F1 at least cleanlab's, same probabilities", tuple(WAYS), is_wrong, as_good_as_cleanlab),
+    ("from 5 % wrong: F1 at least cleanlab's, same probabilities", tuple(WAYS), has_cleanlab, as_good_as_cleanlab),
     ("clean: no warning of memorised labels", tuple(WAYS), is_clean, not_warned),
     ("memorised errors: a warning of them", tuple(WAYS), memorises, warned),
     ("the true share is in the interval", tuple(WAYS), has_interval, inside),

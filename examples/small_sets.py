@@ -10,9 +10,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import quickstart
 import torch
 from fashion_mnist import images, small_cnn
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -25,14 +25,7 @@ def small_set(name: str, root: Path | None = None, size: int | None = None) -> T
     """Load a data set by name; `root` and `size` are for Fashion-MNIST."""
     if name == "fashion":
         return images(root, train=True, size=size)
-    return {"digits": _digits, "wine": _wine, "cancer": _cancer, "mnist": _mnist}[name]()
-
-
-def _digits() -> TensorDataset:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    return TensorDataset(torch.tensor(data.images, dtype=torch.float32).div(16).unsqueeze(1), torch.tensor(data.target))
+    return {"digits": quickstart.digits, "wine": _wine, "cancer": _cancer, "mnist": _mnist}[name]()
 
 
 def _mnist() -> TensorDataset:
@@ -84,13 +77,7 @@ def wide(inputs: int, classes: int) -> nn.Module:
 
 def cnn(inputs: int, classes: int) -> nn.Module:
     """Make a small CNN, which learns fast."""
-    if inputs == 28 * 28:
-        return small_cnn(classes)
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(inputs // 16 * 32, classes),
-    )  # fmt: skip
+    return small_cnn(classes) if inputs == 28 * 28 else quickstart.cnn()
 
 
 def _hidden(inputs: int, width: int, layers: int) -> list[nn.Module]:
@@ -103,23 +90,12 @@ NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
 }  # fmt: skip
 
 
-class Classifier(LightningModule):
-    """An ordinary LightningModule with no code for easiness."""
+class Classifier(quickstart.Classifier):
+    """The module of the quickstart, with a network by its name."""
 
     def __init__(self, net: str, inputs: int, classes: int) -> None:
-        super().__init__()
+        super().__init__(NETWORKS[net](inputs, classes))
         self.save_hyperparameters()
-        self.model = NETWORKS[net](inputs, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        x, y = batch
-        return nn.functional.cross_entropy(self(x), y)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=2e-3)
 
 
 # -------------------------------------------------------------------------------------------------------- label errors
