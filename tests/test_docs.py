@@ -250,9 +250,3 @@ def test_files_and_links_lead_somewhere(page: str) -> None:
         assert list((ROOT / "tests").rglob(name)), name
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (PAGES[page].parent / target).exists(), target
-
-
-def test_no_error_names_an_install_that_needs_an_index() -> None:
-    sources = [*(ROOT / "lightning_easiness").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
-    told = [path for path in sources if re.search(r"pip install[^\n]*lightning.easiness", path.read_text())]
-    assert not told

@@ -209,25 +209,11 @@ def test_several_loaders(tmp_path: Path) -> None:
         repeat(tmp_path, 0.4, datamodule=[data()])
 
 
-@pytest.mark.parametrize("hold_out", [0, 1, -0.2, True, "fold", float("nan"), 1e-9, [0.2]])
-def test_what_is_no_share(tmp_path: Path, hold_out: Any) -> None:
-    with pytest.raises(ValueError, match=r"^The `hold_out` of repeat_fit must be a fraction .*; got ") as caught:
-        repeat(tmp_path, hold_out, make_module=never)
-    assert str(caught.value).endswith(f"got {hold_out!r}.")
-
-
-def test_a_percentage_is_told_the_share(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"or 'folds'; got 20: 20 % is 0\.2\.$"):
-        repeat(tmp_path, 20, make_module=never)
-
-
-def test_folds_of_one_seed(tmp_path: Path) -> None:
-    message = (
-        "The `hold_out` of repeat_fit is 'folds', which needs two seeds at least, and there is one: give all seeds in"
-        " one call, or for a job array of 5 hold_out=0.2 and one of the seeds 0 to 4 to each job."
-    )
+def test_a_share_that_is_none_of_a_thousand(tmp_path: Path) -> None:
+    """tests/first_contact/test_held_out.py has what is no share at all, and folds of one seed."""
+    message = "The `hold_out` of repeat_fit must be a fraction of the examples in (0, 1), as 0.2; got 1e-09."
     with pytest.raises(ValueError, match=whole(message)):
-        repeat(tmp_path, "folds", (3,), make_module=never)
+        repeat(tmp_path, 1e-9, make_module=never)
 
 
 @pytest.mark.parametrize("probe", ["val", None, loader()])
@@ -249,16 +235,6 @@ def test_runs_on_disk_that_held_out_otherwise(tmp_path: Path, before: Any, now: 
     )
     with pytest.raises(ValueError, match=whole(message)):
         repeat(tmp_path, now, (0, 1), make_module=never)
-
-
-def test_a_record_of_runs_that_held_out_and_runs_that_did_not(tmp_path: Path, two_fifths: Path) -> None:
-    other = repeat(tmp_path, None, (5,))
-    message = (
-        "Run 'seed-0' held out a part of the examples and run 'seed-5' did not, so that their scores do not mean the"
-        " same: load those of one kind with runs=[...]."
-    )
-    with pytest.raises(ValueError, match=whole(message)):
-        EasinessRecord.merge(EasinessRecord.load(two_fifths), other)
 
 
 def test_too_few_examples(tmp_path: Path) -> None:

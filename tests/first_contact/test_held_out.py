@@ -10,6 +10,7 @@ import pytest
 from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
 from lightning_easiness.cli.main import main
 from tests.made_runs import write_run
+from tests.repeated_runs import never
 from tests.small import Net, Points, loader, trainer
 
 
@@ -17,8 +18,8 @@ def make_trainer() -> Any:
     return trainer(callbacks=[EasinessCallback(online=False, num_images=0)], max_epochs=1)
 
 
-def repeated(folder: Path, **options: Any) -> EasinessRecord:
-    return repeat_fit(make_trainer, Net, loader(Points(20)), dirpath=folder, progress=False, **options)
+def repeated(folder: Path, make_module: Any = Net, **options: Any) -> EasinessRecord:
+    return repeat_fit(make_trainer, make_module, loader(Points(20)), dirpath=folder, progress=False, **options)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def repeated(folder: Path, **options: Any) -> EasinessRecord:
 )
 def test_what_is_neither_a_share_nor_folds(hold_out: Any, got: str, tmp_path: Path) -> None:
     with pytest.raises((TypeError, ValueError), match="hold_out") as caught:
-        repeated(tmp_path / "runs", seeds=range(3), hold_out=hold_out)
+        repeated(tmp_path / "runs", never, seeds=range(3), hold_out=hold_out)
     start = "The `hold_out` of repeat_fit must be a fraction of the examples in (0, 1), as 0.2, or 'folds'"
     assert str(caught.value) == f"{start}; got {got}."
     assert not (tmp_path / "runs").exists()
@@ -42,7 +43,7 @@ def test_what_is_neither_a_share_nor_folds(hold_out: Any, got: str, tmp_path: Pa
 
 def test_folds_of_one_seed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="hold_out") as caught:
-        repeated(tmp_path / "runs", seeds=[0], hold_out="folds")
+        repeated(tmp_path / "runs", never, seeds=[3], hold_out="folds")
     assert str(caught.value) == (
         "The `hold_out` of repeat_fit is 'folds', which needs two seeds at least, and there is one: give all seeds in"
         " one call, or for a job array of 5 hold_out=0.2 and one of the seeds 0 to 4 to each job."
