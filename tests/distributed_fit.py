@@ -160,22 +160,34 @@ class Still(Constant):
     training_step, configure_optimizers = Net.training_step, Net.configure_optimizers
 
 
+def fit_by_order(folder: Path, name: str, ckpt_path: Path | None = None, **options: Any) -> None:
+    """Train on batches of a known order, two epochs of four steps, with a checkpoint in the second one's middle."""
+    seed_everything(7, verbose=False)
+    callbacks = [
+        EasinessCallback(folder / name, every_n_epochs=1, at_steps=(0, 3), run="only", probabilities=True),
+        Keep(folder / f"{name}-weights", weights),
+        ModelCheckpoint(folder / f"{name}-kept", filename="{step}", every_n_train_steps=6, save_top_k=-1),
+    ]
+    fit = make_trainer(callbacks=callbacks, use_distributed_sampler=False, enable_checkpointing=True, **options)
+    fit.fit(Still(), ckpt_path=ckpt_path)
+
+
 def resumed(folder: Path) -> None:
     """One training as a whole, and one that is stopped in its second epoch's middle and resumed."""
+    fit_by_order(folder, "whole")
+    fit_by_order(folder, "resumed", max_steps=6)
+    fit_by_order(folder, "resumed", folder / "resumed-kept" / "step=6.ckpt")
 
-    def fit(name: str, ckpt_path: Path | None = None, **options: Any) -> None:
-        seed_everything(7, verbose=False)
-        callbacks = [
-            EasinessCallback(folder / name, every_n_epochs=1, at_steps=(0, 3), run="only", probabilities=True),
-            Keep(folder / f"{name}-weights", weights),
-            ModelCheckpoint(folder / f"{name}-kept", filename="{step}", every_n_train_steps=6, save_top_k=-1),
-        ]
-        fit = make_trainer(callbacks=callbacks, use_distributed_sampler=False, enable_checkpointing=True, **options)
-        fit.fit(Still(), ckpt_path=ckpt_path)
 
-    fit("whole")
-    fit("resumed", max_steps=6)
-    fit("resumed", folder / "resumed-kept" / "step=6.ckpt")
+def stopped(folder: Path) -> None:
+    """A training that is stopped in its second epoch's middle."""
+    fit_by_order(folder, "record", max_steps=6)
+
+
+def gone_on(folder: Path) -> None:
+    """The training that was stopped, resumed by as many processes as there are now."""
+    begun = folder.with_name("stopped")
+    fit_by_order(begun, "record", begun / "record-kept" / "step=6.ckpt")
 
 
 def few(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Contracts 1 to 3 with several processes: gloo on the CPU, started as a user's script starts them, and forked."""
+"""Contracts 1 to 3 and 13 with several processes: gloo on the CPU, started as users' scripts start them, and forked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lightning_easiness import EasinessRecord
 from tests.contracts.cases import CALLBACKS
-from tests.distributed_fit import Constant
+from tests.distributed_fit import Constant, Shard
 from tests.plain_forward import check_online
 from tests.processes import run_script
 from tests.small import Net, Points, assert_identical, recorded
@@ -41,7 +41,9 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         return [strategy, str(devices), str(folder), *scenarios]
 
     most = ("registry", "default", "buffers", "online", "few")
-    forked = [*arguments("ddp_fork", 1, *most), "+", *arguments("ddp_fork", 2, *most)]
+    forked = [*arguments("ddp_fork", 1, *most, "stopped"), "+", *arguments("ddp_fork", 2, *most, "stopped")]
+    for before, now in ((1, 2), (2, 1)):
+        forked += ["+", "ddp_fork", str(now), str(made[f"ddp_fork {before}"]), "gone_on"]
     for script in (forked, arguments("ddp", 2, *most, "untouched", "resumed"), arguments("ddp", 3, *most)):
         ended = start(*script)
         assert ended.returncode == 0, ended.stderr[-5000:]
@@ -186,6 +188,25 @@ def test_resumed_equals_never_stopped(fits: dict[str, Path]) -> None:
         assert torch.equal(left.probabilities(), right.probabilities())
     online: Tensor = EasinessRecord.load(folder / "resumed", series="train-online").count[0, -1]
     assert online.tolist() == [1] * 53, "what was restored counts once, and not once a process"
+
+
+@pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])
+def test_another_number_of_processes_loses_no_observation_and_counts_none_twice(
+    before: int, now: int, fits: dict[str, Path]
+) -> None:
+    def given(epoch: int, processes: int, batches: slice) -> list[int]:
+        shards = [Shard(rank, processes) for rank in range(processes)]
+        for shard in shards:
+            shard.set_epoch(epoch)
+        return [index for shard in shards for batch in list(shard)[batches] for index in batch]
+
+    folder = fits[f"ddp_fork {before}"] / "stopped" / "record"
+    online = EasinessRecord.load(folder, "train-online")
+    second = given(1, before, slice(2)) + given(1, now, slice(2, None))
+    for step, indices in ((4, given(0, before, slice(None))), (8, second)):
+        count = torch.bincount(torch.tensor(indices), minlength=53)
+        assert online.field("count", online.checkpoint_at(step=step))[0].tolist() == count.tolist()
+    assert EasinessRecord.load(folder).steps.tolist()[-1] == 8
 
 
 # ---------------------------------------------------------------------------------------------- errors
