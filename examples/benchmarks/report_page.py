@@ -53,8 +53,10 @@ def first_paint(page: Path) -> float | None:
     """Return the milliseconds until a Chromium paints the page; None without one, or outside the repository."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
     try:
-        from tests.view.report.browser import chromium
+        from tests.view.report.browser import chromium, find_chromium
     except ImportError:
+        return None
+    if find_chromium() is None:
         return None
     with chromium() as browser:
         browser.show()

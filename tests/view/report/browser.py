@@ -21,12 +21,9 @@ _FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"
 _QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions")
 
 
-def find_chromium() -> str:
-    """The path of a Chromium; the test is skipped where there is none, which `apt-get install chromium` mends."""
-    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    return found
+def find_chromium() -> str | None:
+    """The path of a Chromium, or None."""
+    return next((path for name in _NAMES if (path := shutil.which(name))), None)
 
 
 class Browser:
@@ -151,8 +148,10 @@ class Browser:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start a Chromium, and end it."""
+    """Start a Chromium, and end it; the test is skipped where there is none."""
     path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
     ours, theirs = os.pipe(), os.pipe()  # to the browser, and from it
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [path, *_FLAGS, *_QUIET, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
