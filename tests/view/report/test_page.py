@@ -224,29 +224,28 @@ def test_decisions_outlive_a_reload_and_can_be_forgotten(shown: Browser, page: P
     assert shown.run("document.querySelector('#decided-count').textContent") == "No decisions yet"
 
 
-def upload(browser: Browser, path: Path) -> str:
+def upload(browser: Browser, path: Path, problem: str, decided: str) -> None:
+    """Choose a file, and wait until the page says what it should."""
     root = browser.send("DOM.getDocument")["root"]["nodeId"]
     node = browser.send("DOM.querySelector", nodeId=root, selector="#upload")["nodeId"]
     browser.send("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
-    time.sleep(0.2)
-    return browser.run("document.querySelector('#problem').textContent")
+    said = f"document.querySelector('#problem').textContent.includes({json.dumps(problem)})"
+    browser.wait_for(f"{said} && document.querySelector('#decided-count').textContent === {json.dumps(decided)}")
 
 
-def test_a_saved_file_is_continued_and_one_of_other_data_is_refused(shown: Browser, tmp_path: Path) -> None:
+def test_a_saved_file_is_continued_and_one_of_other_data_is_refused(shown: Browser, page: Path, tmp_path: Path) -> None:
     shown.click(".tabulator-row")
     shown.press("k")
     path = downloaded(shown, tmp_path)
-    shown.run("localStorage.clear(); location.reload()")
-    time.sleep(0.3)
-    shown.wait_for("document.documentElement?.dataset.ready === 'yes'")
+    shown.run("localStorage.clear()")
+    shown.open(page)
     other = tmp_path / "other.json"
     other.write_text(json.dumps({**json.loads(path.read_text()), "fingerprints": {"targets": "0123456789abcdef"}}))
-    assert "of another data set" in upload(shown, other)
+    upload(shown, other, "of another data set", "No decisions yet")
     other.write_text("no JSON")
-    assert "no JSON file" in upload(shown, other)
-    assert shown.run("document.querySelector('#decided-count').textContent") == "No decisions yet"
-    assert upload(shown, path) == ""
-    assert shown.run("document.querySelector('#decided-count').textContent") == "1 kept"
+    upload(shown, other, "no JSON file", "No decisions yet")
+    upload(shown, path, "", "1 kept")
+    assert shown.run("document.querySelector('#problem').textContent") == ""
 
 
 def test_all_can_be_done_without_a_mouse(shown: Browser, issues: LabelIssues) -> None:
