@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from lightning_easiness import Observation
 from lightning_easiness.data.identity import DataIdentity
 from tests.small import streams
+from tests.view import helpers
 
 
 def with_loggers(*loggers: Any, rank: int = 0, steps: int = 1) -> Any:
@@ -33,9 +34,7 @@ def seen(
 
 def read_events(logger: TensorBoardLogger) -> Any:
     logger.experiment.flush()
-    events = EventAccumulator(logger.log_dir, size_guidance={"images": 0, "histograms": 0})
-    events.Reload()
-    return events
+    return helpers.read_events(Path(logger.log_dir))
 
 
 def scalars(events: Any, name: str) -> list[Any]:

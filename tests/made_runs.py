@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.data.observation import AveragedProbabilities, Observation
+from lightning_easiness.data.observation import AveragedProbabilities, Observation, TrainedOn
 from lightning_easiness.record.layout import open_probabilities, probabilities_path
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
@@ -68,13 +68,19 @@ def write_run(
     complete: bool = True,
     fields: dict[str, Tensor] | None = None,
     class_names: list[str] | None = None,
+    held_out: Tensor | None = None,
     **changes: object,
 ) -> Path:
-    """Write one run, whose checkpoint at a step holds `make_fields(1000 * seed + step)`; return its folder."""
+    """Write one run, whose checkpoint at a step holds `make_fields(1000 * seed + step)`; return its folder.
+
+    With `held_out`, bool (N,), it trained on the other examples.
+    """
     with RunWriter(dirpath, run or f"seed-{seed}", seed=seed, resume=True, class_names=class_names) as writer:
         for epoch, step in enumerate(steps):
             made = fields or make_fields(1000 * seed + step, num_examples, online="online" in series)
             append(writer, step, fields=made, series=series, epoch=epoch, **changes)
+        if held_out is not None:
+            writer.replace_trained_on(TrainedOn(steps[-1], ~held_out, held_out))
         if complete:
             writer.complete()
     return writer.path

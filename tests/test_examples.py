@@ -149,19 +149,7 @@ def test_the_floor(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_quickstart(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    command = [
-        sys.executable,
-        str(EXAMPLES / "quickstart.py"),
-        "--seeds",
-        "2",
-        "--epochs",
-        "2",
-        "--output",
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = run("quickstart.py", "--seeds", "2", "--epochs", "2", "--output", str(tmp_path)).splitlines()
     table = lines[lines.index("  index  digit  predicted   loss  spread") + 1 :][:10]
     assert any(line.split()[1] != line.split()[2] for line in table)
     losses = [float(line.split()[3]) for line in table]

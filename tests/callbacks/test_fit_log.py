@@ -1,4 +1,4 @@
-"""What a fit shows over its course: sums against the record, a fit that is resumed, how often images are drawn."""
+"""What a fit shows as it goes on: sums against the record, a fit that is resumed, how often images are drawn."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_fit_that_stops_early_draws_its_last_checkpoint(tmp_path: Path) -> Non
     assert [image.step for image in images] == [6, 27]
 
 
-def test_what_the_tags_mean_is_written_once_and_tells_where_the_record_is(tmp_path: Path) -> None:
+def test_what_the_tags_mean_is_written_once_and_says_where_the_record_is(tmp_path: Path) -> None:
     fit(tmp_path, 1)
     events = fit(tmp_path, 3, tmp_path / "last.ckpt")
     (card,) = events.Tensors("easiness/about/text_summary")

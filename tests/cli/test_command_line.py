@@ -32,8 +32,6 @@ from lightning_easiness import (
 )
 from lightning_easiness.cli import commands
 from lightning_easiness.cli.main import main
-from lightning_easiness.data.observation import TrainedOn
-from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import SCORES
 from lightning_easiness.select import static
 from tests.labels.test_find import N as NUM_LABELS
@@ -68,11 +66,7 @@ def labelled(tmp_path: Path) -> Path:
 def held_out(tmp_path: Path) -> Path:
     """Five folds."""
     for seed in range(5):
-        write_run(tmp_path / "folds", seed)
-        part = torch.arange(NUM_EXAMPLES) % 5 == seed
-        with RunWriter(tmp_path / "folds", f"seed-{seed}", seed=seed, resume=True) as writer:
-            writer.replace_trained_on(TrainedOn(240, ~part, part))
-            writer.complete()
+        write_run(tmp_path / "folds", seed, held_out=torch.arange(NUM_EXAMPLES) % 5 == seed)
     return tmp_path / "folds"
 
 

@@ -12,7 +12,6 @@ import torch
 
 from lightning_easiness import EasinessRecord
 from lightning_easiness.cli.main import main
-from lightning_easiness.data.observation import TrainedOn
 from lightning_easiness.record.inventory import recipe_groups, take_inventory
 from lightning_easiness.record.series import folders_with_runs
 from lightning_easiness.record.writer import RunWriter
@@ -135,10 +134,7 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(folder: Path, capsys: 
 
 def test_a_run_that_holds_out_says_how_many(tmp_path: Path, capsys: Output) -> None:
     part = torch.arange(NUM_EXAMPLES) % 5 == 0
-    write_run(tmp_path, 0, complete=False)
-    with RunWriter(tmp_path, "seed-0", seed=0, resume=True) as writer:
-        writer.replace_trained_on(TrainedOn(240, ~part, part))
-        writer.complete()
+    write_run(tmp_path, 0, held_out=part)
     assert rows_of(text_of(capsys, tmp_path))[0][-2] == str(int(part.sum()))
     assert values_of(capsys, tmp_path)["runs"][0]["num_held_out"] == int(part.sum())
 

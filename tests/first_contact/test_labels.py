@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
+import runpy
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, seed_everything
-from torch import Tensor, nn
+from lightning.pytorch import seed_everything
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_easiness import EasinessCallback, LabelIssues, find_label_issues
@@ -19,36 +19,8 @@ from tests.small import trainer
 pytest.importorskip("sklearn")
 
 
-class Classifier(LightningModule):
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y = batch
-        return nn.functional.cross_entropy(self(x), y)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=2e-3)
-
-
-def cnn() -> nn.Module:
-    """Make the network of examples/quickstart.py."""
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(128, 10),
-    )  # fmt: skip
-
-
-def digits() -> TensorDataset:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    return TensorDataset(torch.tensor(data.images, dtype=torch.float32).div(16).unsqueeze(1), torch.tensor(data.target))
+QUICKSTART = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "quickstart.py"))
+Classifier, cnn, digits = (QUICKSTART[name] for name in ("Classifier", "cnn", "digits"))
 
 
 def breast_cancer() -> TensorDataset:

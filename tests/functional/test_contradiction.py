@@ -56,7 +56,7 @@ def test_another_optimiser_finds_the_same(share: float, slope: float) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.2])
-def test_the_interval_holds_the_share_that_was_drawn_and_the_evidence_tells(share: float) -> None:
+def test_the_interval_holds_the_share_that_was_drawn_and_the_evidence_shows_whether_there_is_one(share: float) -> None:
     found = [contradicted_beyond_slowness(drawn(share, seed=seed)) for seed in range(20)]
     inside = sum(bool(one.low <= share + 1e-4) and bool(one.high >= share) for one in found)
     assert inside >= 17

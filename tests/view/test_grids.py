@@ -19,15 +19,9 @@ from lightning_easiness.view import grids, images, layout, words
 from lightning_easiness.view.layout import Cell, Grid
 from tests.made_runs import whole
 from tests.small import streams
-from tests.view.helpers import COLOURS, Noted, captions_of
+from tests.view.helpers import COLOURS, Noted, captions_of, scores_of
 
 MARGIN = 20
-
-
-def scores_of(values: Any, target: list[int] | None = None, **options: Any) -> Scores:
-    """Scores by the mean loss of ten runs."""
-    options = {"higher_is_easier": False, "name": "mean_loss", "num_runs": 10, **options}
-    return Scores(torch.tensor(values), target=None if target is None else torch.tensor(target), **options)
 
 
 def rising(num: int, target: list[int] | None = None) -> Scores:

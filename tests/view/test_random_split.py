@@ -201,7 +201,7 @@ def test_the_train_loader_of_a_selection_shows_its_whole_data_set(record: Easine
     assert shades.read == [SOURCE[example] for example in scores.hardest(1.0)[:3].tolist()]
 
 
-def test_an_item_without_an_image_is_told_by_the_name_of_its_own_data_set(record: EasinessRecord) -> None:
+def test_an_error_about_an_item_without_an_image_names_its_own_data_set(record: EasinessRecord) -> None:
     class Words(list[str]):
         pass
 
@@ -293,6 +293,6 @@ def test_keep_refuses_another_split_than_that_of_the_issues_scores_or_record(
             assert module.losses == []
 
 
-def test_keep_refuses_data_that_knows_no_data_set() -> None:
+def test_keep_refuses_data_without_an_identity() -> None:
     with pytest.raises(TypeError, match=r"^The `data` of Keep must be label issues, scores or a record, .*; got list"):
         Keep([0], data=[0])

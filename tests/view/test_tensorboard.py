@@ -11,18 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness import EasinessRecord, Scores, averages_grid, scores_grid, write_tensorboard
+from lightning_easiness import EasinessRecord, averages_grid, scores_grid, write_tensorboard
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.functional import easiness_level, matching_rate
 from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.view.galleries import scores_gallery
-from tests.view.helpers import read_events
-
-
-def scores_of(values: Any, target: list[int] | None = None, **options: Any) -> Scores:
-    options = {"higher_is_easier": False, "name": "mean_loss", "num_runs": 10, **options}
-    return Scores(torch.tensor(values), target=None if target is None else torch.tensor(target), **options)
+from tests.view.helpers import read_events, scores_of
 
 
 def test_write_tensorboard(tmp_path: Path) -> None:

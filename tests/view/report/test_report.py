@@ -12,8 +12,6 @@ import pytest
 import torch
 
 from lightning_easiness import EasinessRecord, Hardest, LabelIssues, Report, find_label_issues
-from lightning_easiness.data.observation import TrainedOn
-from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import SCORES
 from lightning_easiness.view.report import charts, findings
 from lightning_easiness.view.report import report as report_module
@@ -133,10 +131,7 @@ def memorization_record(folder: Path, held_out: list[list[bool]], num_classes: i
     size = len(held_out[0])
     fields = {"loss": torch.ones(size), "correct": torch.ones(size, dtype=torch.bool)}
     for seed, out in enumerate(map(torch.tensor, held_out)):
-        write_run(folder, seed, steps=(1,), fields=fields, num_classes=num_classes, target=None)
-        with RunWriter(folder, f"seed-{seed}", seed=seed, resume=True) as writer:
-            writer.replace_trained_on(TrainedOn(1, ~out, out))
-            writer.complete()
+        write_run(folder, seed, steps=(1,), fields=fields, held_out=out, num_classes=num_classes, target=None)
     return EasinessRecord.load(folder)
 
 
@@ -200,7 +195,7 @@ def test_issues_of_one_rule_are_explained_on_the_page(record: EasinessRecord, tm
         (0.1, (0.05, 0.2), "estimated wrong: 10 % (5 % to 20 %)"),
     ],
 )
-def test_the_overview_tells_how_many_labels_are_estimated_wrong(
+def test_the_overview_says_how_many_labels_are_estimated_wrong(
     issues: LabelIssues, share: float, interval: tuple[float, float], words: str
 ) -> None:
     assert findings.estimate_of(replace(issues, estimated_share=share, estimated_interval=interval)) == words
