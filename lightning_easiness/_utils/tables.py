@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import import_module
@@ -20,12 +21,12 @@ Columns = Mapping[str, NDArray[Any]]  # name -> (n,); what is masked, and NaN, i
 _MOST_ROWS, _AT_ENDS = 20, 5  # of a table in a notebook; of a longer one so many at each end
 
 
-class Table:
+class Table(ABC):
     """A class whose `to_pandas` can be written to files."""
 
+    @abstractmethod
     def to_pandas(self) -> pd.DataFrame:
         """Return the table."""
-        raise NotImplementedError
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table of `to_pandas`, empty where not known, in as many digits as bring back the same numbers."""

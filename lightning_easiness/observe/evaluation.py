@@ -28,6 +28,7 @@ from lightning_easiness.observe.evidence import Evidence
 from lightning_easiness.observe.forward import find_forward, forward_signature
 from lightning_easiness.observe.held_out import HeldOutRows
 from lightning_easiness.observe.hooks import detached
+from lightning_easiness.observe.processes import over_processes
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.recognise import Recogniser, announce, check_only_target
 from lightning_easiness.observe.refusals import not_called
@@ -229,7 +230,7 @@ def _write(columns: dict[str, Tensor], start: int | None, values: dict[str, Tens
 def _reduced(trainer: Trainer, columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """Add up over the processes, in a fixed order of names, so that all processes do the same."""
     named = [name for name in (*PROBE_FIELDS, PREDICTION, *MARKS, "target", DIGEST) if name in columns]
-    fields = {name: trainer.strategy.reduce(columns[name], reduce_op="sum").cpu() for name in named}
+    fields = {name: over_processes(trainer, columns[name]) for name in named}
     if "correct" in fields:
         fields["correct"] = fields["correct"] > 0
     if PREDICTION in fields:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
@@ -11,6 +13,7 @@ from torch.utils.data import IterableDataset
 from lightning_easiness.data.observation import Observation, TrainedOn
 from lightning_easiness.data.subset import SelectedDataset, held_out_of, num_examples
 from lightning_easiness.observe.accumulate import ProbabilitySums
+from lightning_easiness.observe.processes import over_processes
 
 
 class HeldOutRows:
@@ -30,15 +33,8 @@ class HeldOutRows:
 
     def means(self) -> Tensor | None:
         """Return them, float16 (m, K), on all processes together; None where there are none, or not in this process."""
-        self._sums.fold(self._reduced)
+        self._sums.fold(partial(over_processes, self._trainer))
         return self._sums.means()
-
-    def _reduced(self, values: Tensor) -> Tensor:
-        if self._trainer.world_size == 1:
-            return values
-        strategy = self._trainer.strategy
-        reduced: Tensor = strategy.reduce(values.to(strategy.root_device), reduce_op="sum")
-        return reduced.cpu()
 
 
 class TrainedExamples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from lightning_easiness.observe.checks import check_length, only_loader
 from lightning_easiness.observe.evidence import Evidence
 from lightning_easiness.observe.first_step import contradiction, doubt, loss_of_step
 from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
+from lightning_easiness.observe.processes import over_processes
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.recognise import Recogniser, announce
 from lightning_easiness.observe.refusals import lacks_fields
@@ -168,7 +170,7 @@ class OnlineObserver:
         """Return each example's average softmax of the training so far, in the process that keeps it; else None."""
         if self._probabilities is None or self._sums is None:
             return None
-        self._probabilities.fold(self._reduced)
+        self._probabilities.fold(partial(over_processes, self._trainer))
         means = self._probabilities.means()
         if means is None:
             return None
@@ -180,7 +182,7 @@ class OnlineObserver:
         state: dict[str, Any] = {"task": None if self.task is None else self.task.state()}
         if self._probabilities is not None:
             if self._sums is not None:  # else the fit is over, and other processes may not take part any more
-                self._probabilities.fold(self._reduced)
+                self._probabilities.fold(partial(over_processes, self._trainer))
             state[PROBABILITIES] = self._probabilities.state()
         if epoch_is_open and self._sums is not None:
             state["sums"], state["target"] = self._totals(self._sums)
@@ -276,20 +278,12 @@ class OnlineObserver:
             raise ValueError(_NO_PROBABILITIES)
         self._sums.names = (*self._names, *task.marks)
 
-    def _reduced(self, values: Tensor, reduce_op: str = "sum") -> Tensor:
-        """Return the sum or "max" over all processes; some devices, which are always alone, have no float64."""
-        if self._trainer.world_size == 1:
-            return values
-        strategy = self._trainer.strategy
-        reduced: Tensor = strategy.reduce(values.to(strategy.root_device), reduce_op=reduce_op)
-        return reduced.cpu()
-
     def _totals(self, own: EpochSums) -> tuple[Tensor, Tensor]:
         """Return sums (F + 1, N) and targets (N,) of the epoch so far, over all processes and the restored state."""
         sums, target = own.totals()
-        sums = self._reduced(sums)
+        sums = over_processes(self._trainer, sums)
         is_seen = target != UNSEEN_TARGET
-        seen = self._reduced(torch.stack([target.masked_fill(~is_seen, 0), is_seen.long()]))
+        seen = over_processes(self._trainer, torch.stack([target.masked_fill(~is_seen, 0), is_seen.long()]))
         target = torch.where(seen[1] > 0, seen[0] // seen[1].clamp(min=1), UNSEEN_TARGET)
         if self._restored is not None:
             rows = dict(zip((*self._names, *MARKS, "count"), self._restored[0], strict=True))
@@ -299,7 +293,7 @@ class OnlineObserver:
 
     def _last_predictions(self, own: EpochSums) -> Tensor:
         """Return the class predicted last for each example in the epoch so far, int16 (N,), over all processes."""
-        last = self._reduced(own.last_classes(), "max")
+        last = over_processes(self._trainer, own.last_classes(), "max")
         classes = to_classes(last)
         return classes if self._restored is None else torch.where(last > 0, classes, self._restored[2])
 
