@@ -10,9 +10,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_easiness._utils.lightning import fit_progress, log_step, trial_batches
-from lightning_easiness.callbacks.course import Course
 from lightning_easiness.callbacks.explained import explain
 from lightning_easiness.callbacks.galleries import log_galleries
+from lightning_easiness.callbacks.history import History
 from lightning_easiness.callbacks.logging import log_observation, show
 from lightning_easiness.callbacks.sinks import sinks_of
 from lightning_easiness.data.observation import Observation
@@ -34,7 +34,7 @@ class FitLog:
         self._run: Path | None = None
         self._is_on = False
         self._num_unlabelled = 0
-        self._courses: dict[str, Course] = {}
+        self._histories: dict[str, History] = {}
         self._drawn_at: dict[str, int] = {}  # tag -> tenth of the fit
         self._waiting: dict[str, Callable[[], None]] = {}  # tag -> what to draw if nothing newer comes
 
@@ -51,17 +51,17 @@ class FitLog:
         log_observation(trainer, observation, by_class=self._by_class, at_epoch_end=at_epoch_end)
         if not self._is_on:
             return
-        series, course = observation.series, self._course(observation)
-        course.add(observation.fields, observation.epoch, log_step(trainer), observation.loss_name)
-        show(trainer, _rates(series, "previous", course.matching_with_previous()), log_step(trainer))
-        if course.num_checkpoints > 1 and course.is_probability and self._takes_images(trainer):
-            self._draw(trainer, f"easiness/{series}/data_map", lambda: _log_data_map(trainer, series, course))
+        series, history = observation.series, self._history(observation)
+        history.add(observation.fields, observation.epoch, log_step(trainer), observation.loss_name)
+        show(trainer, _rates(series, "previous", history.matching_with_previous()), log_step(trainer))
+        if history.num_checkpoints > 1 and history.is_probability and self._takes_images(trainer):
+            self._draw(trainer, f"easiness/{series}/data_map", lambda: _log_data_map(trainer, series, history))
 
     def show_examples(self, trainer: Trainer, dataset: Any, observation: Observation) -> None:
         """Show examples of a checkpoint of an evaluation pass."""
         if self._is_on and self._num_images and self._takes_images(trainer):
-            own = self._courses[observation.series]
-            online = self._courses.get("train-online") if observation.series == "train-probe" else None
+            own = self._histories[observation.series]
+            online = self._histories.get("train-online") if observation.series == "train-probe" else None
             options: dict[str, Any] = {"num_images": self._num_images, "names": self._names}
             draw: Callable[[], None] = lambda: log_galleries(  # noqa: E731
                 trainer, dataset, observation, own, online or own, **options
@@ -73,8 +73,8 @@ class FitLog:
         for draw in self._waiting.values():
             draw()
         self._waiting = {}
-        for series, course in self._courses.items():
-            for step, rates in course.matching_with_last():
+        for series, history in self._histories.items():
+            for step, rates in history.matching_with_last():
                 show(trainer, _rates(series, "last", rates), step)
 
     def _count_unlabelled(self, observation: Observation) -> None:
@@ -87,13 +87,13 @@ class FitLog:
                 " are in no ranking."
             )
 
-    def _course(self, observation: Observation) -> Course:
+    def _history(self, observation: Observation) -> History:
         series = observation.series
-        if series not in self._courses:
-            self._courses[series] = Course(len(observation.fields["loss"]))
+        if series not in self._histories:
+            self._histories[series] = History(len(observation.fields["loss"]))
             if self._run is not None:
-                self._courses[series].restore(self._run, series, before=observation.step)
-        return self._courses[series]
+                self._histories[series].restore(self._run, series, before=observation.step)
+        return self._histories[series]
 
     def _draw(self, trainer: Trainer, tag: str, draw: Callable[[], None]) -> None:
         """Draw at once, if the fit is a tenth further than at the last time, else at the end if nothing newer comes."""
@@ -113,17 +113,17 @@ def _rates(series: str, other: str, rates: dict[str, float]) -> dict[str, float]
     return {f"easiness-matching/{series}/{end}_with_{other}": rate for end, rate in rates.items()}
 
 
-def _log_data_map(trainer: Trainer, series: str, course: Course) -> None:
-    confidence = course.confidence
+def _log_data_map(trainer: Trainer, series: str, history: History) -> None:
+    confidence = history.confidence
     known = confidence[confidence.isfinite()]
     if not len(known):
         return
     likely = 100 * float((known >= 0.5).double().mean())
     title = (
         f"Data map: {likely:.1f} % of {len(known):,} are likely\n"
-        f"{series}, {count_of(course.num_checkpoints, 'checkpoint')}; likely: confidence 0.5 or more"
+        f"{series}, {count_of(history.num_checkpoints, 'checkpoint')}; likely: confidence 0.5 or more"
     )
-    image = data_map_image(confidence, course.variability, course.correctness, title)
+    image = data_map_image(confidence, history.variability, history.correctness, title)
     for sink in sinks_of(trainer):
         if sink.image is not None:
             sink.image(f"easiness/{series}/data_map", image, log_step(trainer))

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_easiness._utils.lightning import log_step
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness._utils.warnings import warn_once
-from lightning_easiness.callbacks.course import Course
+from lightning_easiness.callbacks.history import History
 from lightning_easiness.callbacks.sinks import sinks_of
 from lightning_easiness.data.class_names import class_names
 from lightning_easiness.data.observation import Observation
@@ -36,22 +36,22 @@ def log_galleries(
     trainer: Any,
     dataset: Any,
     observation: Observation,
-    course: Course,
-    whole_course: Course,
+    history: History,
+    whole_history: History,
     num_images: int = 12,
     names: Sequence[str] | None = None,
 ) -> None:
     """Log `num_images` examples of each kind to every logger that takes images.
 
     The tags are "easiness/<series>/easiest", "/hardest", "/most_changed", from the second checkpoint of the series on,
-    and "/suspects", by the mean margin over `whole_course`. A data set without images is passed over, with one
+    and "/suspects", by the mean margin over `whole_history`. A data set without images is passed over, with one
     warning. `names` are those of the classes, by default those that the data set lists.
     """
     writers = [sink.image for sink in sinks_of(trainer) if sink.image is not None]
     if num_images < 1 or not writers:
         return
     captions = _Captions(observation, ClassNamer(names or class_names(dataset)))
-    for one in _galleries(observation, course, whole_course, num_images):
+    for one in _galleries(observation, history, whole_history, num_images):
         title = f"{one.title}\n{observation.series}: {captions.words}, {one.what}"
         with isolated_rng(), OwnGenerators(dataset):
             image = _drawn(dataset, one.indices, [captions(index, one.number(index)) for index in one.indices], title)
@@ -61,7 +61,7 @@ def log_galleries(
             write(f"easiness/{observation.series}/{one.name}", image, log_step(trainer))
 
 
-def _galleries(observation: Observation, course: Course, whole: Course, num_images: int) -> Iterator[_Gallery]:
+def _galleries(observation: Observation, history: History, whole: History, num_images: int) -> Iterator[_Gallery]:
     loss, after = observation.fields["loss"], f"after {count_of(observation.step, 'step')}"
     num_known = int((~loss.isnan()).sum())
     if not num_known:
@@ -70,19 +70,19 @@ def _galleries(observation: Observation, course: Course, whole: Course, num_imag
     value: Callable[[int], str] = lambda index: in_digits(float(loss[index]))  # noqa: E731
     yield _Gallery("hardest", _largest(loss, num_images), f"Hardest {among}", value, "loss")
     yield _Gallery("easiest", _largest(-loss, num_images), f"Easiest {among}", value, "loss")
-    change = course.change
+    change = history.change
     if change is not None:
-        yield _most_changed(course, change, num_images, after)
+        yield _most_changed(history, change, num_images, after)
     if "margin" in observation.fields and len(whole.area_under_margin) == len(loss):
         yield _suspects(whole, num_images, after)
 
 
-def _most_changed(course: Course, change: Tensor, num_images: int, after: str) -> _Gallery:
+def _most_changed(history: History, change: Tensor, num_images: int, after: str) -> _Gallery:
     shown = _largest(change.abs(), num_images)
-    before, now = (torch.zeros(0) if values is None else values for values in (course.loss_before, course.loss))
-    if course.is_probability:
+    before, now = (torch.zeros(0) if values is None else values for values in (history.loss_before, history.loss))
+    if history.is_probability:
         before, now = (-before).exp(), (-now).exp()
-    what = f"{'probability of the label' if course.is_probability else 'loss'} before and now"
+    what = f"{'probability of the label' if history.is_probability else 'loss'} before and now"
     return _Gallery(
         "most_changed",
         shown,
@@ -92,7 +92,7 @@ def _most_changed(course: Course, change: Tensor, num_images: int, after: str) -
     )
 
 
-def _suspects(whole: Course, num_images: int, after: str) -> _Gallery:
+def _suspects(whole: History, num_images: int, after: str) -> _Gallery:
     scores = whole.area_under_margin
     return _Gallery(
         "suspects",

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessRecord
-from lightning_easiness.callbacks.course import Course
+from lightning_easiness.callbacks.history import History
 from lightning_easiness.functional import matching_rate
 from tests.boards import read_events, scalars
 from tests.small import Net, Points, loader, trainer
@@ -81,18 +81,18 @@ def test_matching_rates_with_the_previous_and_the_last_checkpoint(stopped: int |
 def test_sums_over_checkpoints_are_the_scores_of_the_record(tmp_path: Path) -> None:
     fit(tmp_path, 3, at_steps=(0, 5))
     for series in ("train-online", "train-probe"):
-        record, course = EasinessRecord.load(tmp_path / "record", series), Course(53)
-        course.restore(tmp_path / "record" / "run", series, before=10**9)
-        assert course.num_checkpoints == record.num_checkpoints >= 3
+        record, history = EasinessRecord.load(tmp_path / "record", series), History(53)
+        history.restore(tmp_path / "record" / "run", series, before=10**9)
+        assert history.num_checkpoints == record.num_checkpoints >= 3
         for name in ("confidence", "variability", "correctness", "area_under_margin"):
-            found = getattr(course, name).float()
+            found = getattr(history, name).float()
             torch.testing.assert_close(found, record.score(name).values.float(), atol=1e-4, rtol=1e-4)
         p = (-record.loss[0]).exp()
-        torch.testing.assert_close(course.change, p[-1] - p[-2])
+        torch.testing.assert_close(history.change, p[-1] - p[-2])
 
 
 def test_examples_that_are_not_seen_in_an_epoch_do_not_count() -> None:
-    course = Course(2)
+    history = History(2)
     for loss, count in ((1.0, 1), (torch.nan, 0), (3.0, 2)):
         fields = {
             "loss": torch.tensor([loss, torch.nan]),
@@ -100,11 +100,11 @@ def test_examples_that_are_not_seen_in_an_epoch_do_not_count() -> None:
             "correct": torch.tensor([loss == 1.0, False]),
             "count": torch.tensor([count, 0], dtype=torch.int32),
         }
-        course.add(fields, 0, 0, "cross_entropy")
-    assert course.area_under_margin[0] == 2
-    assert course.correctness[0] == 0.5
-    assert course.confidence[0] == pytest.approx((torch.tensor([-1.0, -3.0]).exp().mean()).item())
-    for values in (course.area_under_margin, course.correctness, course.confidence, course.variability):
+        history.add(fields, 0, 0, "cross_entropy")
+    assert history.area_under_margin[0] == 2
+    assert history.correctness[0] == 0.5
+    assert history.confidence[0] == pytest.approx((torch.tensor([-1.0, -3.0]).exp().mean()).item())
+    for values in (history.area_under_margin, history.correctness, history.confidence, history.variability):
         assert values[1].isnan()
 
 
@@ -155,7 +155,7 @@ def test_the_users_own_charts_are_left_alone(tmp_path: Path) -> None:
 def test_nothing_is_kept_where_there_is_no_logger(tmp_path: Path) -> None:
     callback = EasinessCallback(tmp_path / "record", every_n_epochs=1)
     trainer(callbacks=[callback]).fit(OfImages(), loader(Images()))
-    assert not callback._log._courses
+    assert not callback._log._histories
 
 
 def test_only_numbers_in_a_table(tmp_path: Path) -> None:

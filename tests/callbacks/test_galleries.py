@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_easiness._utils import warnings
 from lightning_easiness.callbacks import galleries
-from lightning_easiness.callbacks.course import Course
+from lightning_easiness.callbacks.history import History
 from lightning_easiness.functional import margin
 from tests.boards import Augmented, read_events, seen, with_loggers
 
@@ -46,17 +46,17 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
-def course_of(*checkpoints: Any) -> Course:
-    course = Course(len(checkpoints[0].fields["loss"]))
+def history_of(*checkpoints: Any) -> History:
+    history = History(len(checkpoints[0].fields["loss"]))
     for epoch, one in enumerate(checkpoints):
-        course.add(one.fields, epoch, one.step, one.loss_name)
-    return course
+        history.add(one.fields, epoch, one.step, one.loss_name)
+    return history
 
 
 def log(trainer: Any, dataset: Any, *checkpoints: Any, **options: Any) -> None:
     """Log the last of several checkpoints of a series."""
-    course = course_of(*checkpoints)
-    galleries.log_galleries(trainer, dataset, checkpoints[-1], course, course, **options)
+    history = history_of(*checkpoints)
+    galleries.log_galleries(trainer, dataset, checkpoints[-1], history, history, **options)
 
 
 def of_logits(logits: Tensor, target: Tensor, step: int) -> Any:

@@ -1,4 +1,4 @@
-"""`Course`: what a series has shown up to now, in sums, so that a checkpoint costs the same whenever it comes."""
+"""`History`: what a series has shown up to now, in sums, so that a checkpoint costs the same whenever it comes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Ends:
         }
 
 
-class Course:
+class History:
     """The checkpoints of one series: sums over them, the last one's loss, and the ends of each."""
 
     def __init__(self, num_examples: int) -> None:
