@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.class_names import check_class_names
 from lightning_easiness.functional import _checks as check
 
@@ -68,6 +69,14 @@ def warn_of_lost_state(trainer: Any) -> None:
         " EasinessCallback, so its record begins there; to continue an earlier record, give the callback the same"
         " `dirpath`, `run` and `probe` as then.",
         category=UserWarning,
+    )
+
+
+def warn_of_failed_pass(error: Exception, folder: Path | None) -> None:
+    """Warn of an error in the evaluation pass after the last step."""
+    warn_user(
+        f"The evaluation pass at the end of the fit failed ({type(error).__name__}: {error}), so the record in"
+        f" '{folder}' holds only what was observed before, and its run counts as incomplete."
     )
 
 

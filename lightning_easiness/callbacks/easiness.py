@@ -15,11 +15,16 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_easiness._utils.lightning import StrategyHook, num_steps, trial_batches
-from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.callbacks.checks import check_arguments, checked_patterns, warn_of_lost_state
+from lightning_easiness.callbacks.checks import (
+    check_arguments,
+    checked_patterns,
+    warn_of_failed_pass,
+    warn_of_lost_state,
+)
 from lightning_easiness.callbacks.class_names import names_of_fit
 from lightning_easiness.callbacks.fit_log import FitLog
-from lightning_easiness.callbacks.passes import make_pass, training_reading
+from lightning_easiness.callbacks.listeners import Listener, Listeners
+from lightning_easiness.callbacks.passes import recognise_task
 from lightning_easiness.callbacks.recipe import data_recipe, fit_recipe
 from lightning_easiness.callbacks.recorder import RunRecorder
 from lightning_easiness.callbacks.usage import UsageMeter, log_average_usage, log_usage, trained_share
@@ -32,7 +37,7 @@ from lightning_easiness.observe.evaluation import EvaluationPass, Pattern
 from lightning_easiness.observe.forward import candidate_modules
 from lightning_easiness.observe.held_out import TrainedExamples
 from lightning_easiness.observe.online import OnlineObserver
-from lightning_easiness.observe.tasks import ONLINE_FIELDS, PROBE_FIELDS
+from lightning_easiness.observe.tasks import ONLINE_FIELDS
 from lightning_easiness.record.next_command import where_and_next
 
 
@@ -88,6 +93,10 @@ class EasinessCallback(Callback):
         ('train', (0, 100))
     """
 
+    # set by repeat_fit
+    says_where = True  # at the end of a fit; it does so once for all
+    one_recipe = False  # refuse a run of another recipe than the others in the folder
+
     def __init__(
         self,
         dirpath: str | os.PathLike[str] | None = None,
@@ -118,19 +127,16 @@ class EasinessCallback(Callback):
         self.probabilities = probabilities
         self.run = run
         self.exist_ok = exist_ok
-        self.says_where = True  # at the end of a fit; repeat_fit does it once for all
-        self.one_recipe = False  # set by repeat_fit: refuse a run of another recipe than the others in the folder
         self.by_class = by_class
         self.num_images = num_images
         self.class_names = class_names
         check_arguments(self, at_steps)
         self.at_steps = tuple(sorted(set(at_steps)))
         self.reader = BatchReader(module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2)
-        self._listeners: list[tuple[Callable[[Observation], None], tuple[str, ...]]] = []
+        self._listeners = Listeners()
         # of the arguments as they were given: repeat_fit sets a folder, which may be another when a run is resumed
         self._state_key = self._generate_state_key(dirpath=str(dirpath), run=run, series=self.series)
         self._last_fit = (0, 0)  # the Trainer and the step at which it ended
-        self._end_hook: StrategyHook | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -138,6 +144,7 @@ class EasinessCallback(Callback):
         self.usage = UsageMeter()
         self._log = FitLog(self.by_class, self.num_images, self.class_names)
         self.folder: Path | None = None
+        self._end_hook: StrategyHook | None = None
         self._online: OnlineObserver | None = None
         self._recorder = RunRecorder()
         self._recipe: dict[str, Any] = {}
@@ -151,7 +158,7 @@ class EasinessCallback(Callback):
         self._evaluated_step = -1
         self._last_step = 0
 
-    def subscribe(self, listener: Callable[[Observation], None], online: Sequence[str] = ()) -> None:
+    def subscribe(self, listener: Listener, online: Sequence[str] = ()) -> None:
         """Call a function with every complete observation, in every process.
 
         Args:
@@ -161,14 +168,11 @@ class EasinessCallback(Callback):
         Raises:
             ValueError: If there is no such field.
         """
-        for name in online:
-            if name not in PROBE_FIELDS:
-                raise ValueError(f"EasinessCallback observes {', '.join(PROBE_FIELDS)}, but no {name!r}.")
-        self._listeners.append((listener, tuple(online)))
+        self._listeners.add(listener, online)
 
-    def unsubscribe(self, listener: Callable[[Observation], None]) -> None:
+    def unsubscribe(self, listener: Listener) -> None:
         """Remove a listener; fields requested only by it are no longer observed from the next fit on."""
-        self._listeners = [(one, fields) for one, fields in self._listeners if one != listener]
+        self._listeners.remove(listener)
 
     @property
     def series(self) -> str:
@@ -185,14 +189,12 @@ class EasinessCallback(Callback):
             return
         self._close()
         goes_on = self._last_fit == (id(trainer), num_steps(trainer)) and num_steps(trainer) > 0
-        before, folder = self.state_dict() if goes_on else {}, self.folder
+        before = self.state_dict() if goes_on else None
         self._forget()
-        if goes_on:  # a further fit() of the same Trainer
-            self._run_name, self._evaluated_step = before["run"], before["probed_step"]
-            self.folder, self._restored = folder, before["online"]
-            self._trained_before = before["trained_on"]
+        if before is not None:  # a further fit() of the same Trainer
+            self._go_on(before)
         if self.online:
-            names = tuple(dict.fromkeys((*ONLINE_FIELDS, *(name for _, asked in self._listeners for name in asked))))
+            names = tuple(dict.fromkeys((*ONLINE_FIELDS, *self._listeners.fields)))
             self._online = OnlineObserver(trainer, self.reader, names, self.probabilities)
         # after on_train_end, in which other callbacks may still change the weights; and Lightning calls no hook of ours
         # where a fit that is resumed has nothing left to train
@@ -243,14 +245,20 @@ class EasinessCallback(Callback):
         if trainer.ckpt_path is not None and trainer.current_epoch > 0 and not self._is_resumed:
             warn_of_lost_state(trainer)
         with self.usage.paused():
-            sizes = self._try_batches(trainer)
+            self._pass, task = recognise_task(
+                trainer, self.probe, self.reader, self.patterns, self._online, self._restored
+            )
         folder = self.dirpath
         if folder is None and self.folder is not None and trainer.strategy.broadcast(self.folder.exists()):
             folder = self.folder
         goes_on = self._run_name is not None or (self.exist_ok and num_steps(trainer) > 0)
         anew = self.exist_ok and not goes_on
-        probed = None if self._pass is None else self._pass.dataset
-        names = names_of_fit(trainer, probed, self.class_names, self._num_classes)
+        probed, sizes = None if self._pass is None else self._pass.dataset, {}
+        if self._online is not None:
+            sizes["train-online"] = self._online.num_examples
+        if probed is not None:
+            sizes[self.series] = len(probed)
+        names = names_of_fit(trainer, probed, self.class_names, None if task is None else task.num_classes)
         self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe, names, anew)
         self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer)})
         self._trained = TrainedExamples.of(trainer, self._trained_before)
@@ -259,27 +267,6 @@ class EasinessCallback(Callback):
         self.folder, self._run_name = self._recorder.dirpath, self._recorder.run
         self._log.begin(trainer, self.folder, self._run_name)
         self._has_begun, self._is_over = True, False
-
-    @property
-    def _num_classes(self) -> int | None:
-        """K of the task that was recognised; None where it has none, or is not known yet."""
-        online = None if self._online is None else self._online.task
-        task = online if self._pass is None else self._pass.task
-        return None if task is None else task.num_classes
-
-    def _try_batches(self, trainer: Trainer) -> dict[str, int]:
-        """Recognise the task before training, and return the lengths of the data sets that are observed."""
-        sizes = {}
-        if self.probe is not None:
-            self._pass = make_pass(trainer, self.probe, self.reader, self.patterns)
-            self._pass.try_batch(trainer)
-            sizes[self.series] = len(self._pass.dataset)
-        if self._online is not None:
-            tried = self._pass if self.probe == "train" else None
-            reading = training_reading(trainer, self.reader) if tried is None else tried.reading
-            self._online.start(self._restored, reading)
-            sizes = {"train-online": self._online.num_examples, **sizes}
-        return sizes
 
     def _end(self, trainer: Trainer) -> None:
         """Make the pass at the end of the fit, and complete the run."""
@@ -295,7 +282,7 @@ class EasinessCallback(Callback):
         self._log.end(trainer)
         log_average_usage(self.usage, trainer)
         self._last_fit = (id(trainer), num_steps(trainer))
-        if self._recorder is not None and is_evaluated:
+        if is_evaluated:
             self._recorder.complete()
             if self.says_where and self.folder is not None and trainer.is_global_zero and not trial_batches(trainer):
                 rank_zero_info(where_and_next(self.folder, self.series, "What was observed of each example"))
@@ -307,10 +294,7 @@ class EasinessCallback(Callback):
         except Exception as error:
             if trainer.world_size > 1:
                 raise
-            warn_user(
-                f"The evaluation pass at the end of the fit failed ({type(error).__name__}: {error}), so the record in"
-                f" '{self.folder}' holds only what was observed before, and its run counts as incomplete."
-            )
+            warn_of_failed_pass(error, self.folder)
             return False
         return True
 
@@ -368,9 +352,7 @@ class EasinessCallback(Callback):
         if observation is not None and self._online is not None:
             with self.usage.paused():
                 self._record(trainer, observation, at_epoch_end)
-                averages = self._online.averaged_probabilities(epoch)
-                if averages is not None:
-                    self._recorder.add(averages)
+                self._recorder.add(self._online.averaged_probabilities(epoch))
         if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
             self._evaluate(trainer, epoch, at_epoch_end)
         self._open_epoch, self._last_epoch = -1, epoch
@@ -384,16 +366,13 @@ class EasinessCallback(Callback):
             for observation in self._pass.run(trainer, epoch=epoch):
                 self._record(trainer, observation, at_epoch_end)
                 self._log.show_examples(trainer, self._pass.dataset, observation)
-            rows = self._pass.held_out_probabilities(trainer, epoch)
-            if rows is not None:
-                self._recorder.add(rows)
+            self._recorder.add(self._pass.held_out_probabilities(trainer, epoch))
         self._evaluated_step = num_steps(trainer)
 
     def _record(self, trainer: Trainer, observation: Observation, at_epoch_end: bool) -> None:
         if self.class_names is not None:
             check_class_names("EasinessCallback", self.class_names, observation.num_classes)
-        for listener, _ in self._listeners:
-            listener(observation)
+        self._listeners(observation)
         self._recorder.add(observation)
         self._log.show(trainer, observation, at_epoch_end)
 
@@ -421,12 +400,14 @@ class EasinessCallback(Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._is_resumed = True
-        folder = state_dict.get("folder")  # which checkpoints of before do not have
-        self.folder = None if folder is None else Path(folder)
-        self._run_name = state_dict["run"]
+        self._go_on(state_dict)
         self._open_epoch = state_dict["open_epoch"]
         self._last_epoch = state_dict.get("last_epoch", -1)
-        self._evaluated_step = state_dict["probed_step"]
-        self._restored = state_dict["online"]
-        self._trained_before = state_dict.get("trained_on")
         self.usage.load_state_dict(state_dict["usage"])
+
+    def _go_on(self, state: dict[str, Any]) -> None:
+        """Go on with the run of a state."""
+        folder = state.get("folder")  # which old checkpoints do not have
+        self.folder = None if folder is None else Path(folder)
+        self._run_name, self._evaluated_step = state["run"], state["probed_step"]
+        self._restored, self._trained_before = state["online"], state.get("trained_on")

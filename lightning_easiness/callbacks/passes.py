@@ -1,4 +1,4 @@
-"""The evaluation pass of an EasinessCallback, and what a small batch shows before training."""
+"""The evaluation pass of an EasinessCallback, and the task that a small batch shows before training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from lightning_easiness.data.indexed_loader import check_indexable
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import only_loader
 from lightning_easiness.observe.evaluation import EvaluationPass, Pattern
+from lightning_easiness.observe.online import OnlineObserver
 from lightning_easiness.observe.reading import Reading
+from lightning_easiness.observe.tasks import Task
 
 
 def make_pass(trainer: Trainer, probe: Any, reader: BatchReader, patterns: Mapping[str, Pattern]) -> EvaluationPass:
@@ -29,3 +31,26 @@ def training_reading(trainer: Trainer, reader: BatchReader) -> Reading | None:
     trial = EvaluationPass("train", only_loader(trainer.train_dataloader, "train"), reader)
     trial.try_batch(trainer, may_fail=True)
     return trial.reading
+
+
+def recognise_task(
+    trainer: Trainer,
+    probe: Any,
+    reader: BatchReader,
+    patterns: Mapping[str, Pattern],
+    online: OnlineObserver | None,
+    restored: dict[str, Any] | None,
+) -> tuple[EvaluationPass | None, Task | None]:
+    """Recognise the task before training; return the pass over `probe`, and its task, or that of the training step.
+
+    `online` begins with it, from the state that was `restored`. Without a pass, the task may be known only at its first
+    step.
+    """
+    found = None if probe is None else make_pass(trainer, probe, reader, patterns)
+    if found is not None:
+        found.try_batch(trainer)
+    if online is not None:
+        tried = found if probe == "train" else None
+        online.start(restored, training_reading(trainer, reader) if tried is None else tried.reading)
+    of_step = None if online is None else online.task
+    return found, of_step if found is None else found.task

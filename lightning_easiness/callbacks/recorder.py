@@ -58,9 +58,12 @@ class RunRecorder:
         if problem is not None:
             raise problem
 
-    def add(self, observation: Observation | Replaced) -> None:
-        """Write a checkpoint, after those that are still to be written; or what takes the place of an earlier one."""
-        if self._writer is None:
+    def add(self, observation: Observation | Replaced | None) -> None:
+        """Write a checkpoint, after those that are still to be written; or what takes the place of an earlier one.
+
+        Nothing is written for None.
+        """
+        if self._writer is None or observation is None:
             return
         if not isinstance(observation, Observation):  # which may be large, and of which only the latest matters
             self._unwritten = [one for one in self._unwritten if type(one) is not type(observation)]
