@@ -6,9 +6,8 @@ from torch import Tensor
 
 from lightning_easiness.observe.endings import LOGITS, SIGMOID, SOFTMAX
 from lightning_easiness.observe.reading import AS_LOGITS, LOG, LOGIT
-from lightning_easiness.observe.tasks import MultiLabelTask, RegressionTask, Task
+from lightning_easiness.observe.tasks import SUM_TOLERANCE, MultiLabelTask, RegressionTask, Task
 
-_TOLERANCE = 1e-2  # of a sum of probabilities, which may be rounded to half precision
 _BEFORE_SOFTMAX = "pass `module`, the part before the softmax, or let forward return logits"
 
 
@@ -29,7 +28,7 @@ def link_of(task: Task, outputs: Tensor, axis: int, ending: str | None, fallback
 
 def _link_of_classes(values: Tensor, axis: int, ending: str | None) -> str:
     sums = values.sum(axis)
-    add_up = bool((values >= 0).all()) and bool(((sums - 1).abs() <= _TOLERANCE).all())
+    add_up = bool((values >= 0).all()) and bool(((sums - 1).abs() <= SUM_TOLERANCE).all())
     if add_up and (ending != LOGITS or sums.numel() > 1):  # a single row of logits may do so by chance
         return LOG
     if ending == SOFTMAX:

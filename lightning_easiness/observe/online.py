@@ -247,14 +247,14 @@ class OnlineObserver:
         reading = recogniser.read(*batch, like=like)
         if self._like is None:
             self._check_task(reading.task)
-        announce(reading, told=() if self._like is None else self._like.remarks())
+        announce(reading, before=self._like)
         return reading
 
     def _check_first_step(self, prediction: Any, target: Any, losses: Tensor, outputs: Any) -> None:
         """Raise a ValueError, in all processes, where the loss of the first step shows another task in one of them."""
         problem, step_loss, trainer = None, loss_of_step(outputs), self._trainer
-        is_told = self._reader.logits_fn is not None or self._reader.module is not None
-        if step_loss is not None and self._reading is not None and not is_told:
+        is_given = self._reader.logits_fn is not None or self._reader.module is not None
+        if step_loss is not None and self._reading is not None and not is_given:
             step_loss *= trainer.accumulate_grad_batches  # Lightning divides by it
             counts = Evidence.of(trainer.lightning_module, self._loader().dataset).class_counts()
             problem = contradiction(self._reading, prediction, target, losses, step_loss, counts)

@@ -5,7 +5,6 @@ Each refusal is one sentence with the line to write. docs/inputs.md says the sam
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +32,7 @@ from lightning_easiness.observe.refusals import (
 )
 from lightning_easiness.observe.tasks import (
     MOST_CLASSES,
+    SUM_TOLERANCE,
     ClassTask,
     DenseTask,
     MultiLabelTask,
@@ -279,12 +279,13 @@ class Recogniser:
                 raise ValueError(unshifted())
 
 
-def announce(reading: Reading, told: Collection[str] = ()) -> None:
-    """Log what was decided, in the first process, once a fit: what was `told` already is left out."""
+def announce(reading: Reading, before: Reading | None = None) -> None:
+    """Log what was decided, in the first process, once a fit: not what was logged of the reading `before`."""
+    logged = () if before is None else before.remarks()
     for remark in reading.remarks():
-        if remark not in told:
+        if remark not in logged:
             rank_zero_info(remark)
-    if reading.task.num_classes is not None and reading.task.num_classes > MOST_CLASSES and not told:
+    if before is None and reading.task.num_classes is not None and reading.task.num_classes > MOST_CLASSES:
         warn_user(
             f"The model has {reading.task.num_classes:,} classes, and predictions are recorded of at most"
             f" {MOST_CLASSES:,}, so the record holds none; everything else is recorded."
@@ -336,4 +337,4 @@ def _width(reading: Reading, prediction: tuple[Any, ...]) -> int:
 
 
 def _are_distributions(values: Tensor) -> bool:
-    return bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() <= 1e-2).all())
+    return bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() <= SUM_TOLERANCE).all())

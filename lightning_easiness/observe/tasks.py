@@ -61,6 +61,7 @@ class Task:
     fields: ClassVar[tuple[str, ...]] = ("loss",)
     marks: ClassVar[tuple[str, ...]] = ()
     valid: ClassVar[str] = ""  # what its targets are, for an error
+    read_as: ClassVar[str] = ""  # the same for a line at the start; nothing where it is the ordinary case
 
     def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
         """Compute those of the fields that the task has, (B,) each, without synchronising with the device.
@@ -104,8 +105,8 @@ class Task:
 
     @property
     def about(self) -> str:
-        """What was recognised, for a line at the start; nothing where it is the ordinary case."""
-        return ""
+        """What was recognised, for a line at the start."""
+        return self.read_as
 
     def state(self) -> dict[str, Any]:
         """Return the task as plain types."""
@@ -133,8 +134,7 @@ class ClassTask(Task):
     @property
     @override
     def about(self) -> str:
-        kinds = {"float": "targets of 0. and 1. as two classes", "one_hot": "one-hot targets as one class per example"}
-        return kinds.get(self.encoding, "")
+        return _ENCODINGS_READ_AS.get(self.encoding, "")
 
     def _decoded(self, outputs: Any, target: Any, size: int) -> Tensor:
         """Return float or one-hot targets as class indices, int64 (B,); OUTSIDE_TARGET for what is none."""
@@ -181,15 +181,10 @@ class SoftTask(ClassTask):
 
     encoding: str = "soft"
 
-    @property
-    @override
-    def about(self) -> str:
-        return "targets that add up to one as distributions over the classes"
-
     def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
         """Compute the fields of logits (B, K)."""
         given = _like(target, outputs)
-        is_distribution = ((given.sum(1) - 1).abs() <= _TOLERANCE) & (given.amin(1) >= -_TOLERANCE)
+        is_distribution = ((given.sum(1) - 1).abs() <= SUM_TOLERANCE) & (given.amin(1) >= -SUM_TOLERANCE)
         labels = given.argmax(1)
         observed = self._of_classes(outputs, labels, [name for name in fields if name not in ("loss", "el2n")])
         if "loss" in fields:
@@ -206,11 +201,7 @@ class MultiLabelTask(Task):
     fields: ClassVar[tuple[str, ...]] = ONLINE_FIELDS
     marks: ClassVar[tuple[str, ...]] = (OUTSIDE,)
     valid: ClassVar[str] = "0 and 1, as the labels of the first batch were"
-
-    @property
-    @override
-    def about(self) -> str:
-        return "targets of 0 and 1 as any number of labels per example"
+    read_as: ClassVar[str] = "targets of 0 and 1 as any number of labels per example"
 
     def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
         """Compute the fields of logits (B, K)."""
@@ -233,11 +224,7 @@ class DenseTask(Task):
     fields: ClassVar[tuple[str, ...]] = ONLINE_FIELDS
     marks: ClassVar[tuple[str, ...]] = MARKS
     valid: ClassVar[str] = "classes of the model or its ignore_index at every position"
-
-    @property
-    @override
-    def about(self) -> str:
-        return "one class per position of an example, averaged over its labelled positions"
+    read_as: ClassVar[str] = "one class per position of an example, averaged over its labelled positions"
 
     def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
         """Compute the fields of logits (B, K, P)."""
@@ -267,10 +254,7 @@ class DenseTask(Task):
 class RegressionTask(Task):
     """A float target of the output's shape: the squared error, averaged over everything but the examples."""
 
-    @property
-    @override
-    def about(self) -> str:
-        return "float targets as numbers to predict"
+    read_as: ClassVar[str] = "float targets as numbers to predict"
 
     def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
         """Compute the loss."""
@@ -283,7 +267,12 @@ class RegressionTask(Task):
 TASKS: dict[str, type[Task]] = {
     kind.__name__: kind for kind in (Task, ClassTask, SoftTask, MultiLabelTask, DenseTask, RegressionTask)
 }
-_TOLERANCE = 1e-2  # of a sum of probabilities, which may be rounded to half precision
+SUM_TOLERANCE = 1e-2  # of a sum of probabilities, which may be rounded to half precision
+_ENCODINGS_READ_AS = {
+    "float": "targets of 0. and 1. as two classes",
+    "one_hot": "one-hot targets as one class per example",
+    "soft": "targets that add up to one as distributions over the classes",
+}
 
 
 def restore_task(state: Mapping[str, Any]) -> Task:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import math
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -274,5 +275,8 @@ def test_predictions_of_more_classes_than_they_have_room_for_are_not_recorded(nu
     reading = recognise(BatchReader(), logits, target, 1)
     with pytest.warns(UserWarning, match=whole(message)):
         announce(reading)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        announce(reading, before=reading)
     observed = reading.observe(logits, target, 1, fields=ONLINE_FIELDS)
     assert observed.keys() == {"target", "loss", "correct", "margin"}
