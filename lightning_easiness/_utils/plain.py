@@ -25,7 +25,7 @@ _DEEPEST = 6
 
 
 def plain(value: Any, depth: int = _DEEPEST) -> Any:
-    """Return a value as plain JSON: what cannot be told becomes the name of its class.
+    """Return a value as plain JSON: what has no plain form becomes the name of its class.
 
     An absolute path becomes its last part, as folders differ between machines.
 

@@ -55,7 +55,7 @@ def known_recipe(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
         del known["layers"], known["num_parameters"]
     if known["max_epochs"] is None:  # the fit sets it
         del known["max_epochs"]
-    with suppress(Exception):  # what it lacks outside a fit is anybody's guess, and a fit will tell
+    with suppress(Exception):  # a module may lack what it needs for them outside a fit
         optimizers, configs = configured_optimizers(trainer, module)
         known["optimizers"] = [_optimizer(one) for one in optimizers]
         known["schedules"] = [_schedule(config) for config in configs]
@@ -106,7 +106,7 @@ def _layers(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 def _described(part: nn.Module) -> str:
     settings = part.extra_repr()
-    if type(part).__module__ == "torch.nn.modules.loss":  # which tell nothing of themselves
+    if type(part).__module__ == "torch.nn.modules.loss":  # whose extra_repr is empty
         settings = ", ".join(f"{name}={value}" for name, value in vars(part).items() if _is_setting(name, value))
     return _ADDRESS.sub("", f"{type(part).__name__}({settings})")
 

@@ -55,7 +55,7 @@ class Decisions:
 
 
 def whole_fingerprint(identity: DataIdentity) -> dict[str, str]:
-    """Return the fingerprint of a data set of which each target is known, by what it is of: "targets" or "digests"."""
+    """Return the fingerprint of a data set whose targets are all known, by what it is of: "targets" or "digests"."""
     for kind, column in (("targets", identity.target), ("digests", identity.digest)):
         if column is not None:
             return {kind: identity.fingerprint} if bool((column >= 0).all()) else {}

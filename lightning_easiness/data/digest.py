@@ -78,7 +78,7 @@ def kept_digest(kept: Tensor) -> Tensor:
 
 
 def _hash(values: Tensor) -> Tensor:
-    """Return a hash of rows (B, M) of non-negative integers, of which zeros add nothing."""
+    """Return a hash of rows (B, M) of non-negative integers; zeros add nothing."""
     return _finished((_mixed(values) * _places(values.shape[1], values.device)).sum(1))
 
 

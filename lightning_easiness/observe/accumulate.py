@@ -18,7 +18,7 @@ from lightning_easiness.observe.tasks import ONLINE_FIELDS, PREDICTION, UNSEEN_T
 
 _UNITS = 2**20  # in a probability of 1
 _MOST_IN_INT32 = 2**31 // _UNITS - 1  # times that an example may be seen
-_STEP = 2**16  # above any class, for numbers that tell a step and a class
+_STEP = 2**16  # above any class, for numbers made of a step and a class
 _BLOCK = 2**22  # probabilities that are worked on at once
 
 

@@ -114,7 +114,7 @@ class EvaluationPass:
         assert self.reading is not None
         return self.reading.task
 
-    def try_batch(self, trainer: Trainer, may_fail: bool = False, tells: bool = True) -> None:
+    def try_batch(self, trainer: Trainer, may_fail: bool = False, announces: bool = True) -> None:
         """Recognise the task from a small batch, alike in every process: what cannot be evaluated is refused by now.
 
         Where it `may_fail`, as no pass will be made, a module that cannot be called so, or returns no output for each
@@ -142,7 +142,7 @@ class EvaluationPass:
                 # a TensorDataset lists as targets what is second in it
                 known = None if isinstance(self.dataset, TensorDataset) else known_target(self.dataset)
                 check_only_target(batch, self.task, index, known)
-            if tells:
+            if announces:
                 announce(self.reading)
             self.reading.observe(prediction, target, len(index), fields=PROBE_FIELDS)
             if len(self._series) > 1:  # patterns

@@ -17,7 +17,7 @@ from lightning_easiness.observe.processes import over_processes
 
 
 class HeldOutRows:
-    """The softmax of the examples held out, int64 (m,), in one evaluation pass, of which each process reads a part."""
+    """The softmax of the examples held out, int64 (m,), in one evaluation pass; each process reads a part of them."""
 
     def __init__(self, held_out: Tensor, trainer: Trainer) -> None:
         self._held_out, self._trainer = held_out, trainer

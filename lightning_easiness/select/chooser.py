@@ -73,7 +73,7 @@ class Chooser:
         self._is_tried = True
         trial = EvaluationPass("train", loader, self._reader)
         with nullcontext() if self._callback is None else self._callback.usage.paused():
-            trial.try_batch(trainer, may_fail=selection.online, tells=self._callback is None)
+            trial.try_batch(trainer, may_fail=selection.online, announces=self._callback is None)
         self.reading = trial.reading
         lacking = [] if trial.reading is None else [one for one in selection.fields if one not in trial.task.fields]
         if lacking:
