@@ -53,9 +53,10 @@ def held_out_part(num_examples: int, place: int, share: float | Fraction, *, see
 
 def exact_share(owner: str, name: str, share: float | Fraction) -> Fraction:
     """Return a share in (0, 1) as the fraction that was meant by it: 0.3 is 3 / 10, and 1 / 3 is 1 / 3."""
-    is_share = isinstance(share, Fraction) or check.is_number(share)
-    ratio = share if isinstance(share, Fraction) else Fraction(repr(float(share))) if is_share and 0 < share < 1 else 0
-    ratio = Fraction(ratio).limit_denominator(_LARGEST_BLOCK)
+    ratio = Fraction(0)
+    if check.is_number(share) and 0 < share < 1:
+        ratio = share if isinstance(share, Fraction) else Fraction(repr(float(share)))
+        ratio = ratio.limit_denominator(_LARGEST_BLOCK)
     if not 0 < ratio < 1:
         check.refuse(owner, name, "be a fraction of the examples in (0, 1), as 0.2", repr(share))
     return ratio

@@ -138,6 +138,7 @@ def count_of_rejected(labels: LabelScores) -> Count | None:
     last = -1 if record is None else record.num_checkpoints - 1 if labels.last is None else labels.last
     if record is None or last < 2 or record.loss_name != "cross_entropy" or not {"loss", "margin"} <= {*record.fields}:
         return None
+    # taken before the end, so that they are not chosen by the loss that is compared
     contradicted = _field(record, "margin", 2 * last // 3) < 0
     first, end = (_field(record, "loss", checkpoint) for checkpoint in (0, last))
     fallen = float((end > first)[contradicted].double().mean())  # in each run by itself

@@ -6,7 +6,7 @@ from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.labels.rules import Decision
 
 _MOST_CLASSES = 5  # that a warning names
-_MANY, _FEW = 0.03, 5  # flagged labels: of all examples, and in number
+_MANY, _FEW = 0.03, 5  # flagged labels, of all examples and in number: up to as many are not warned of
 _TIMES_THE_SHARE = 2  # of all labels that are flagged, at which a class stands out
 
 
