@@ -143,9 +143,7 @@ def draw(rows: dict[str, list[dict[str, float]]], epochs: list[int], path: Path)
         axes.set(xlabel="epochs", ylim=(-2, 102), xticks=epochs[:: -(-len(epochs) // 5)])
         axes.yaxis.set_major_formatter("{x:.0f} %")
         axes.margins(x=0.02)
-        label_ends(
-            axes, [LineEnd(LABELS[name], values[-1], STYLES[name][0]) for name, values in shown.items()], height=4
-        )
+        label_ends(axes, [LineEnd(LABELS[name], values[-1], STYLES[name][0]) for name, values in shown.items()])
     before, after = (
         {rate: f"{100 * rows[name][-1][rate]:.1f} %" for rate in ("TPR", "FPR")}
         for name in ("AUM", "AUM-SE, kept where hard")

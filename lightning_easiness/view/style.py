@@ -65,7 +65,7 @@ def set_title(axes: Any, finding: str, note: str = "", *, width: float = 6.3, pa
     axes.set_title(finding, loc="left", fontsize=_TITLE, color=INK, weight="bold", pad=pad + 3 + 1.3 * _NOTE * lines)
 
 
-def label_ends(axes: Any, ends: Sequence[LineEnd], *, height: float = 4.5) -> None:
+def label_ends(axes: Any, ends: Sequence[LineEnd]) -> None:
     """Write labels to the right of axes beside the ends of their lines, moved apart where they would overlap.
 
     Call it when the limits of the axes no longer change.
@@ -74,7 +74,7 @@ def label_ends(axes: Any, ends: Sequence[LineEnd], *, height: float = 4.5) -> No
     low, high = axes.get_ylim()
     ends = sorted(ends, key=lambda end: end.height)
     exact = [float(to_fraction.transform((1, min(max(end.height, low), high)))[1]) for end in ends]
-    gap = _LEAST_GAP / (0.75 * height)
+    gap = _LEAST_GAP / (0.75 * axes.figure.get_figheight())
     for end, at, moved in zip(ends, exact, apart(exact, gap), strict=True):
         line = {"arrowstyle": "-", "color": end.colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
         axes.annotate(

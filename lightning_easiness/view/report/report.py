@@ -110,8 +110,10 @@ class Report:
         Args:
             record: The record.
             issues: From `find_label_issues`; None leaves out what is said about labels.
-            dataset: The data set that was observed, or the whole one of which it is a `Subset`: for pictures, or texts,
-                and the names of the classes (`dataset.classes`). An item is read as `image_grid` reads it.
+            dataset: The data set that was observed, or the whole one of which it is a `Subset`: for pictures and the
+                names of the classes (`dataset.classes`). An item is read as `image_grid` reads it. Where it holds no
+                image, the page shows its text (alone, first in a tuple, or in a mapping, as under "text") or its first
+                numbers; a list with one text per example will do.
             class_names: Names of the labels 0, 1, ...
             score: The score that orders the examples.
             checkpoint: As in `EasinessRecord.score`.
