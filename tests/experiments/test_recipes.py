@@ -149,6 +149,14 @@ def tensors(x: torch.Tensor = ROWS, y: torch.Tensor = LABELS, **options: Any) ->
     return loader(TensorDataset(x, y), **options)
 
 
+@pytest.fixture(scope="module")
+def of_tensors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two complete runs on tensors."""
+    folder = tmp_path_factory.mktemp("tensors")
+    repeat(folder, data=tensors())
+    return folder
+
+
 @pytest.mark.parametrize(
     ("now", "part"),
     [
@@ -160,11 +168,13 @@ def tensors(x: torch.Tensor = ROWS, y: torch.Tensor = LABELS, **options: Any) ->
     ],
     ids=["a label", "inputs", "length", "batches", "order"],
 )
-def test_another_loader_is_refused_where_all_runs_are_complete(tmp_path: Path, now: DataLoader, part: str) -> None:
-    repeat(tmp_path, data=tensors())
-    assert repeat(tmp_path, data=tensors()).num_runs == 2
+def test_another_loader_is_refused_where_all_runs_are_complete(
+    of_tensors: Path, now: DataLoader, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "fit", never)
+    assert repeat(of_tensors, data=tensors()).num_runs == 2
     with pytest.raises(ValueError, match=re.escape(part)):
-        repeat(tmp_path, data=now)
+        repeat(of_tensors, data=now)
 
 
 def test_another_selection_is_refused_where_all_runs_are_complete(tmp_path: Path) -> None:
