@@ -19,8 +19,9 @@ from lightning_easiness._utils.plain import array_digest, class_name, digest, pl
 from lightning_easiness.data.subset import known_identity, num_examples, source, source_index, whole
 from lightning_easiness.scores import Scores
 
+_MAKE_PARTS = ("setup", "configure_model", "prepare_data", "configure_sharded_model")
 _MOST_LAYERS = 256
-_LOOKED_AT = 64  # examples at each end
+_AT_AN_END = 64  # examples
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _NO_HYPERPARAMETERS = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")
 _PLACE = r"_?(dir|folder|directory|root|path)s?$"
@@ -76,9 +77,6 @@ def loader_recipe(loader: Any) -> dict[str, Any]:
         size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
     dataset = getattr(loader, "dataset", None)
     return {"batch_size": plain(size), "transform": _transform(dataset), "data": _data(dataset)}
-
-
-_MAKE_PARTS = ("setup", "configure_model", "prepare_data", "configure_sharded_model")
 
 
 def _of_module(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
@@ -188,8 +186,8 @@ def _transform(dataset: Any) -> str | None:
 
 def _first_examples(dataset: Any) -> list[str] | None:
     """Return digests of the first and last examples of tensors in memory: reading other data may not be harmless."""
-    index = torch.arange(len(dataset))
-    index = torch.cat([index[:_LOOKED_AT], index[_LOOKED_AT:][-_LOOKED_AT:]])
+    size, at_front = len(dataset), min(_AT_AN_END, len(dataset))
+    index = torch.cat([torch.arange(at_front), torch.arange(max(at_front, size - _AT_AN_END), size)])
     while type(dataset) is Subset:
         index, dataset = torch.as_tensor(dataset.indices, dtype=torch.int64)[index], dataset.dataset
     return [array_digest(held[index]) for held in dataset.tensors] if type(dataset) is TensorDataset else None

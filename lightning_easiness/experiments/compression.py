@@ -174,17 +174,16 @@ class StepwiseCompression:
             return before  # a step of less than an example
         path = self.dirpath / f"step-{number}" / f"kept-{share}.safetensors"
         done = agreed(lambda: _read_step(path))
-        if done is not None:
-            self._check_recipe()
         if done is None:
             record = self.measure(number, None if before is None else before.kept)
             return agreed(lambda: self._decide(path, record, number, share, before))
+        self._check_recipe()
         if before is not None and not torch.equal((~done.score.isnan()).nonzero()[:, 0], before.kept):
             raise ValueError(f"'{path}' does not follow from the step before it; delete it to have it decided again.")
         return done
 
     def _check_recipe(self) -> None:
-        """Check once that what is on disk came of the recipe of now, where no run is trained that would tell."""
+        """Check once that the steps on disk are of the recipe of now, where no run is trained that would compare it."""
         if not self._is_checked:
             self._is_checked = True
             with own_seeding():

@@ -1,4 +1,4 @@
-"""Whether the data of now are those of complete runs, where no training would tell."""
+"""Compares the data of now with those of complete runs, where nothing is trained that would compare them."""
 
 from __future__ import annotations
 
@@ -98,11 +98,12 @@ def _of_loader(data: Any, loader: Any) -> dict[str, Any]:
 
 def _other_identity(folder: Path, found: _Found) -> str | None:
     """Return a sentence that names the first run without a recipe, of an earlier version, on other data."""
-    old = [run for run in begun_runs(folder) if not run.recipe.get("data")]
-    for run in old if found.identity is not None else ():
+    if found.identity is None:
+        return None
+    for run in [run for run in begun_runs(folder) if not run.recipe.get("data")]:
         for series in (PASS_SERIES, ONLINE_SERIES):
             known = read_identity(run.path, series) if checkpoint_paths(run.path, series) else None
-            problem = None if known is None or found.identity is None else known.difference(found.identity)
+            problem = None if known is None else known.difference(found.identity)
             if problem is not None:
                 return (
                     f"Run '{run.name}' in '{folder}' was not trained on the data of now ({problem}): give other data"

@@ -43,7 +43,7 @@ def repeat_fit(
     seeds: Iterable[int] = range(10),
     dirpath: str | os.PathLike[str] = "easiness",
     *,
-    hold_out: float | Literal["folds"] | HoldOut | None = None,
+    hold_out: float | Literal["folds"] | None = None,
     progress: bool = True,
 ) -> EasinessRecord:
     """Train once per seed and return the record of all runs.

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_easiness.record.files import ArrayFile
 from lightning_easiness.record.series import RecordedSeries
 
-_BLOCKS, _BLOCK = 8, 2**13  # of a large data set, so many examples are looked at
+_BLOCKS, _BLOCK = 8, 2**13  # of a large data set, so many blocks of examples are read
 _MOST_LEARNT = 0.25  # of what the others learnt over chance
 _LEAST_GAP = 0.2  # in accuracy
 _SPREADS = 6.0

@@ -31,7 +31,7 @@ FIELDS: dict[str, torch.dtype] = {
     "count": torch.int32,
     "prediction": torch.int16,  # the class, -1 where there is none; a byte on disk where the classes fit
 }
-MOST_CLASSES = torch.iinfo(FIELDS["prediction"]).max + 1  # of which a prediction is recorded
+MOST_CLASSES = torch.iinfo(FIELDS["prediction"]).max + 1  # a record of more has no predictions
 FORMAT_VERSION = 1
 CHECKPOINT = "lightning_easiness.checkpoint"
 TARGETS = "lightning_easiness.targets"

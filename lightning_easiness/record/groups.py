@@ -52,7 +52,7 @@ def recipe_remarks(runs: Sequence[RecordedSeries]) -> Iterator[str]:
 
 @dataclass
 class _Group:
-    """Runs that may be averaged, and the data set by what any of them knows."""
+    """Runs that may be averaged, and their data set with all that is known of its targets."""
 
     runs: list[RecordedSeries]
     identity: DataIdentity

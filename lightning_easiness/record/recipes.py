@@ -144,9 +144,7 @@ def named(found: Sequence[Difference]) -> str:
         >>> named([Difference("max_epochs", 5, 6)])
         'max_epochs: 5 then, 6 now'
     """
-    more = len(found) - _MOST_NAMED
-    shown = "; ".join(map(str, found[:_MOST_NAMED]))
-    return f"{shown}; and {more} more" if more > 0 else shown
+    return _first_few([str(one) for one in found])
 
 
 def between(found: Sequence[Difference]) -> str:
@@ -156,8 +154,12 @@ def between(found: Sequence[Difference]) -> str:
         >>> between([Difference("max_epochs", 5, 6)])
         'max_epochs: 5 and 6'
     """
-    more = len(found) - _MOST_NAMED
-    shown = "; ".join(f"{one.name}: {_shown(one.then)} and {_shown(one.now)}" for one in found[:_MOST_NAMED])
+    return _first_few([f"{one.name}: {_shown(one.then)} and {_shown(one.now)}" for one in found])
+
+
+def _first_few(texts: Sequence[str]) -> str:
+    more = len(texts) - _MOST_NAMED
+    shown = "; ".join(texts[:_MOST_NAMED])
     return f"{shown}; and {more} more" if more > 0 else shown
 
 

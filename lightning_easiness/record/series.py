@@ -282,15 +282,17 @@ def stack(runs: Sequence[RecordedSeries]) -> tuple[list[RecordedSeries], list[st
 
 
 def _stacked_by_epoch(runs: Sequence[RecordedSeries], epochs: set[int]) -> tuple[list[RecordedSeries], list[str]]:
-    having = [run for run in runs if epochs <= set(run.by_epoch)]
-    left_out = [
-        f"Run '{run.name}' is not complete and lacks some of the {len(epochs)} epochs that all complete runs share:"
-        " train it to its end, or load it alone."
-        for run in runs
-        if run not in having
-    ]
-    kept = [replace(run, checkpoints=tuple(run.by_epoch[epoch] for epoch in sorted(epochs))) for run in having]
-    return kept, left_out
+    kept, problems = [], []
+    for run in runs:
+        by_epoch = run.by_epoch
+        if epochs <= set(by_epoch):
+            kept.append(replace(run, checkpoints=tuple(by_epoch[epoch] for epoch in sorted(epochs))))
+        else:
+            problems.append(
+                f"Run '{run.name}' is not complete and lacks some of the {len(epochs)} epochs that all complete runs"
+                " share: train it to its end, or load it alone."
+            )
+    return kept, problems
 
 
 def merged_identity(runs: Sequence[RecordedSeries]) -> DataIdentity:
