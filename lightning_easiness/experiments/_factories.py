@@ -109,6 +109,14 @@ def bar(name: str, total: int, level: int, shown: bool) -> Any:
     return tqdm(total=total, desc=f"{name}s", unit=name.lower(), position=place, disable=not shown)
 
 
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Return what an experiment wrote as JSON, None without the file; raise a ValueError if it is damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"'{path}' is damaged ({error}): delete it if '{path.parent}' is this experiment's.") from None
+
+
 def claim(path: Path, arguments: dict[str, Any]) -> None:
     """Write the arguments of an experiment into its folder, unless they are there already."""
     check_claim(path, arguments)
@@ -119,10 +127,9 @@ def claim(path: Path, arguments: dict[str, Any]) -> None:
 
 def check_claim(path: Path, arguments: dict[str, Any]) -> None:
     """Raise a ValueError if the folder of an experiment holds one with other arguments."""
-    try:
-        before = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else arguments
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"'{path}' is damaged ({error}): delete it if '{path.parent}' is this experiment's.") from None
+    before = read_object(path)
+    if before is None:
+        return
     for name, value in arguments.items():
         if before.get(name) != value:
             raise ValueError(

@@ -29,6 +29,7 @@ from lightning_easiness.experiments._factories import (
     claim,
     make,
     make_data,
+    read_object,
     takes,
     with_selection,
 )
@@ -182,7 +183,7 @@ class _Runs:
         """Return the "metrics", "num_kept" and "updates" of one run, from disk or after training it."""
         kind = f"{self.evaluate}-{'epochs' if self.max_steps is None else f'{self.max_steps}-updates'}"
         path = self.folder / kind / f"{method}-{ratio}" / f"{run_name(seed)}.json"
-        found = agreed(lambda: json.loads(path.read_text(encoding="utf-8")) if path.exists() else None)
+        found = agreed(lambda: read_object(path))
         if found is None:
             fitted = self._fit(self._selection(method, ratio, seed), seed)
             found = agreed(lambda: fitted)

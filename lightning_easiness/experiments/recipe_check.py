@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks.recipe import datamodule_recipe, known_recipe, loader_recipe
-from lightning_easiness.experiments._factories import agreed, is_function, make
+from lightning_easiness.experiments._factories import agreed, is_function, make, read_object
 from lightning_easiness.experiments.data_check import check_data
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.record.layout import is_complete
@@ -89,7 +89,7 @@ def claim_recipe(
     To be called where `check_begun` is.
     """
     path = folder / _RECIPE_FILE
-    before = agreed(lambda: json.loads(path.read_text(encoding="utf-8")) if path.exists() else None)
+    before = agreed(lambda: read_object(path))
     recipe = _known(make_trainer, make_module, datamodule, seed, None if before is None else folder)
     if before is None and recipe and is_writer():
         folder.mkdir(parents=True, exist_ok=True)

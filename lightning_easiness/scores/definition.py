@@ -78,7 +78,7 @@ def register_score(definition: ScoreDefinition) -> ScoreDefinition:
 
     Raises:
         TypeError: If it is no ScoreDefinition.
-        ValueError: If the name is taken, or `per` is neither "checkpoint" nor "trajectory".
+        ValueError: If the name is taken, or `per` or `over` is none of its values.
 
     Example:
         >>> worst = ScoreDefinition("worst_loss", lambda loss: loss.amax(0), ("loss",), "checkpoint", False)
@@ -92,6 +92,8 @@ def register_score(definition: ScoreDefinition) -> ScoreDefinition:
         raise ValueError(f"A score {definition.name!r} is registered already: give yours another `name`.")
     if definition.per not in ("checkpoint", "trajectory"):
         raise ValueError(f"`per` must be 'checkpoint' or 'trajectory'; got {definition.per!r}.")
+    if definition.over not in ("trained_on", "held_out", "both"):
+        raise ValueError(f"`over` must be 'trained_on', 'held_out' or 'both'; got {definition.over!r}.")
     SCORES[definition.name] = definition
     return definition
 

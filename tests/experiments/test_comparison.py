@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def test_runs_for_the_table_are_not_observed(tmp_path: Path) -> None:
     compare(tmp_path, make_trainer=observed, methods=("random", "easy"), ratios=(0.5,), seeds=(1,))
     assert not (tmp_path / "own").exists()
     assert [path.name for path in (tmp_path / "stepwise").iterdir() if path.is_dir()] == ["step-1"]
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "results/validate-epochs/everything-0.0/seed-1.json"])
+def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
+    compare(tmp_path, methods=("random",), ratios=(0.5,), seeds=(1,))
+    (tmp_path / name).write_text("{")
+    with pytest.raises(ValueError, match=rf"^'{re.escape(str(tmp_path / name))}' is damaged \(.*\): delete it if '.*'"):
+        compare(tmp_path, methods=("random",), ratios=(0.5,), seeds=(1,))
 
 
 def test_a_ratio_below_a_step_and_more_ratios_later(tmp_path: Path) -> None:

@@ -236,6 +236,8 @@ def test_what_the_registry_refuses(probe: EasinessRecord, monkeypatch: pytest.Mo
         get_score("loss")
     with pytest.raises(ValueError, match=whole("`per` must be 'checkpoint' or 'trajectory'; got 'epoch'.")):
         register_score(replace(SCORES["margin"], name="new", per="epoch"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=whole("`over` must be 'trained_on', 'held_out' or 'both'; got 'all'.")):
+        register_score(replace(SCORES["margin"], name="new", over="all"))  # type: ignore[arg-type]
     monkeypatch.setitem(SCORES, "sum", replace(SCORES["mean_loss"], name="sum", function=torch.sum))
     with pytest.raises(
         ValueError, match=whole("The function of score 'sum' must return one value per example, (37,); got ().")
