@@ -14,6 +14,7 @@ from lightning_easiness.functional.agreement import (
     matching_rate,
     rank_correlation,
     split_half_agreement,
+    split_half_matching,
 )
 from lightning_easiness.functional.contradiction import (
     Contradiction,
@@ -150,6 +151,7 @@ __all__ = [
     "split_by_gap",
     "split_by_mixture",
     "split_half_agreement",
+    "split_half_matching",
     "suggest_labels",
     "threshold_examples",
     "threshold_of",

@@ -1,12 +1,15 @@
 """Agreement of two sets of examples, of two scores, and of two halves of the runs."""
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
+from lightning_easiness.functional.easiness import selection_probability
 from lightning_easiness.functional.held_out import mean_over_runs
 
 # The runs of the first half and of the second half, each ascending.
@@ -158,7 +161,63 @@ def split_half_agreement(
         >>> split_half_agreement(torch.tensor([[0.1, 0.2, 0.3], [1.0, 3.0, 2.0]]))
         tensor(0.5000)
     """
-    owner = "split_half_agreement"
+    return _mean_over_splits("split_half_agreement", values, counts, seed, num_splits, _rank_correlation)
+
+
+def split_half_matching(
+    values: Tensor,
+    fraction: float,
+    *,
+    higher_is_easier: bool,
+    which: str = "easy",
+    counts: Tensor | None = None,
+    seed: int = 0,
+    num_splits: int = 20,
+) -> Tensor:
+    """Return the matching rate of one random half of the runs with the other, (): in [0, 1], 1 means the same set.
+
+    What chance does not tell about a matching rate of two models: how much other seeds of the same one share. The mean,
+    over random splits, of `expected_matching_rate` between the examples that are easiest, or hardest, by the means of
+    the two halves. If the number of runs is odd, each split leaves out one random run. Halves are noisier than all runs
+    are, so that R runs and R others would match better. NaN if no example has a value.
+
+    Args:
+        values: One value per run and example, any real dtype, shape (R, N), R >= 2. An example that is NaN in a run is
+            in no set of the splits that include this run.
+        fraction: In (0, 1], as a fraction of all N examples.
+        higher_is_easier: Direction of `values`.
+        which: "easy" or "hard".
+        counts: As in `split_half_agreement`.
+        seed: Seed of the splits.
+        num_splits: Number of random splits; each distinct split is computed once.
+
+    Example:
+        >>> loss = torch.tensor([[0.1, 0.2, 0.3, 0.4], [1.0, 3.0, 2.0, 4.0]])
+        >>> split_half_matching(loss, fraction=0.5, higher_is_easier=False)
+        tensor(0.5000)
+    """
+
+    def match(first: Tensor, second: Tensor) -> Tensor:
+        a, b = (selection_probability(mean, fraction, **options) for mean in (first, second))
+        return expected_matching_rate(a, b) if a.any() or b.any() else a.new_full((), torch.nan)
+
+    owner = "split_half_matching"
+    check.direction(owner, higher_is_easier)
+    check.fraction(owner, fraction)
+    check.choice(owner, "which", which, ("easy", "hard"))
+    options: dict[str, Any] = {"higher_is_easier": higher_is_easier, "which": which}
+    return _mean_over_splits(owner, values, counts, seed, num_splits, match)
+
+
+def _mean_over_splits(
+    owner: str,
+    values: Tensor,
+    counts: Tensor | None,
+    seed: int,
+    num_splits: int,
+    compare: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Return the mean over random splits of what compares the means of two halves of the runs, ()."""
     check.real(owner, "values", values, "run")
     check.at_least(owner, "num_splits", num_splits, least=1)
     if len(values) < 2:
@@ -169,7 +228,7 @@ def split_half_agreement(
     total = torch.zeros((), dtype=values.dtype, device=values.device)
     for halves, times in _draw_splits(len(values), num_splits, seed).items():
         first, second = (_mean(values, counts, list(half)) for half in halves)
-        total += times * _rank_correlation(first, second)
+        total += times * compare(first, second)
     return total / num_splits
 
 

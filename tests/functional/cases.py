@@ -76,6 +76,8 @@ CASES = [
     whole("rank_correlation", a=SCORE, b=OTHER),
     whole("split_half_agreement", values=uniform(5, N)),
     whole("split_half_agreement", values=uniform(5, N), counts=TRAINED_ON),
+    whole("split_half_matching", values=uniform(5, N), fraction=0.3, higher_is_easier=True),
+    whole("split_half_matching", values=uniform(5, N), fraction=0.3, higher_is_easier=True, counts=TRAINED_ON),
     whole("held_out_part", num_examples=N, place=3, share=0.3),
     each("mean_over_runs", values=uniform(5, N), counts=TRAINED_ON),
     each("memorization", correct=uniform(5, N) < 0.6, trained_on=TRAINED_ON),

@@ -101,19 +101,32 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def split_half_agreements(values: Rows) -> list[float]:
-    """The rank correlation of every way to make two equal halves of the runs (one left out when they are odd)."""
+    """The rank correlation of every split into halves."""
+    return [rank_correlation(*means) for means in means_of_halves(values)]
+
+
+def split_half_matching(values: Rows, fraction: float, *, higher_is_easier: bool, which: str) -> float:
+    """The mean over every split into halves, and every way to break the ties in them."""
+    rates = []
+    for means in means_of_halves(values):
+        a, b = (drawn_sets(mean, fraction, higher_is_easier=higher_is_easier, which=which) for mean in means)
+        rates.append(expected_matching_rate(a, b))
+    return statistics.fmean(rates)
+
+
+def means_of_halves(values: Rows) -> list[list[list[float]]]:
+    """The two means of every way to make two equal halves of the runs (one left out when they are odd)."""
     runs = range(len(values))
     left_out = [()] if len(values) % 2 == 0 else [(run,) for run in runs]
-    agreements = []
+    found = []
     for out in left_out:
         kept = [run for run in runs if run not in out]
         for half in itertools.combinations(kept, len(kept) // 2):
             if kept[0] not in half:
                 continue  # the same split with the halves swapped
             other = [run for run in kept if run not in half]
-            means = [mean_loss_easiness([values[run] for run in part]) for part in (half, other)]
-            agreements.append(rank_correlation(*means))
-    return agreements
+            found.append([mean_loss_easiness([values[run] for run in part]) for part in (half, other)])
+    return found
 
 
 def extrapolate_agreement(agreement: float, factor: float) -> float:

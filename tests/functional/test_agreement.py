@@ -21,6 +21,7 @@ from lightning_easiness.functional import (
     rank_correlation,
     selection_probability,
     split_half_agreement,
+    split_half_matching,
 )
 from tests.functional import references as reference
 from tests.functional.strategies import FLOAT_TYPES, filled, float_types, moderate
@@ -195,6 +196,33 @@ def test_an_example_that_no_run_knows_changes_nothing():
     values = runs(4, 30, noise=1.0)
     unknown = torch.cat([values, torch.full((4, 1), math.nan)], dim=1)
     assert split_half_agreement(unknown).item() == pytest.approx(split_half_agreement(values).item())
+
+
+@pytest.mark.parametrize("which", ["easy", "hard"])
+@pytest.mark.parametrize(("num_runs", "higher_is_easier"), [(2, True), (3, False), (4, False)])
+def test_split_half_matching_is_the_mean_over_every_split_and_every_way_to_break_ties(
+    num_runs, higher_is_easier, which
+):
+    values = runs(num_runs, 9, noise=1.0).mul(2).round()
+    options = {"higher_is_easier": higher_is_easier, "which": which}
+    wanted = reference.split_half_matching(values.tolist(), 0.4, **options)
+    assert 0 < wanted < 1
+    assert split_half_matching(values, 0.4, **options, num_splits=2000).item() == pytest.approx(wanted, abs=0.01)
+
+
+def test_split_half_matching_of_noise_is_chance_and_of_equal_runs_is_1():
+    noise = torch.rand(4, 50_000, generator=torch.Generator().manual_seed(0))
+    assert split_half_matching(noise, 0.1, higher_is_easier=True).item() == pytest.approx(0.1, abs=0.01)
+    assert split_half_matching(noise[:1].expand(4, -1), 0.1, higher_is_easier=True) == 1
+    assert split_half_matching(torch.full((2, 3), math.nan), 0.1, higher_is_easier=True).isnan()
+
+
+def test_split_half_matching_takes_the_runs_that_count():
+    values, counts = runs(4, 200, noise=1.0), torch.rand(4, 200, generator=torch.Generator().manual_seed(1)) < 0.8
+    holed = values.masked_fill(~counts, 1e9)  # as where a run did not train on it
+    matched = split_half_matching(holed, 0.2, higher_is_easier=False, counts=counts)
+    torch.testing.assert_close(matched, split_half_matching(values, 0.2, higher_is_easier=False, counts=counts))
+    assert matched != split_half_matching(values, 0.2, higher_is_easier=False)
 
 
 # extrapolation
