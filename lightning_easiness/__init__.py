@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.select.static import Ablation, Keep, Relabel
+    from lightning_easiness.view.bands import draw_bands
     from lightning_easiness.view.comparison import draw_comparison
     from lightning_easiness.view.figures import draw_curves, draw_histogram
     from lightning_easiness.view.grids import averages_grid, image_grid, scores_grid
@@ -63,6 +64,7 @@ _HOMES = {  # module -> the names that it has
     "select.datamodule": ("EasinessDataModule",),
     "select.sample_easiness_training": ("SampleEasinessTraining",),
     "select.static": ("Ablation", "Keep", "Relabel"),
+    "view.bands": ("draw_bands",),
     "view.comparison": ("draw_comparison",),
     "view.figures": ("draw_curves", "draw_histogram"),
     "view.grids": ("averages_grid", "image_grid", "scores_grid"),
@@ -111,6 +113,7 @@ __all__ = [
     "__version__",
     "averages_grid",
     "compare_selections",
+    "draw_bands",
     "draw_comparison",
     "draw_curves",
     "draw_data_map",

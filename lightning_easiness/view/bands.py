@@ -1,0 +1,150 @@
+"""Curves of several runs: the mean over runs at each epoch, and a band of one standard deviation around it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_easiness.view.style import INK, LineEnd, blank_figure, label_ends, saved, set_title, styled
+from lightning_easiness.view.words import count_of
+
+_COLOURS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8C6BB1")
+_DASHES = ("-", "--", ":", "-.")  # for lines beyond the colours
+_WIDTH, _HEIGHT, _FOR_LABELS = 5.4, 4.2, 1.2  # inches, of one plot
+_MOST_FOR_LINEAR = 50  # the ratio of the largest to the smallest mean, from which the axis is logarithmic
+
+Curves = dict[str, NDArray[np.float64]]
+
+
+def mean_and_band(values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute the mean and the standard deviation over runs at each point.
+
+    Runs may differ in length, or lack points: give NaN there. A point is the mean of the runs that have it.
+
+    Args:
+        values: One row per run, (R, C); a tensor, an array or nested sequences.
+
+    Returns:
+        The mean (C,), NaN where no run has the point; the sample standard deviation (C,), 0 where a single run has it.
+
+    Raises:
+        ValueError: The values have another shape, or there is no run.
+
+    Example:
+        >>> mean_and_band([[0.5, 0.8], [0.7, float("nan")]])
+        (array([0.6, 0.8]), array([0.14142136, 0.        ]))
+    """
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.ndim != 2 or not rows.size:
+        raise ValueError(f"A curve must have the shape (runs, points), at least (1, 1); got {rows.shape}.")
+    known = np.isfinite(rows)
+    count = known.sum(0)
+    mean = np.where(count > 0, np.where(known, rows, 0).sum(0) / count.clip(1), np.nan)
+    squares = (np.where(known, rows - mean, 0) ** 2).sum(0)
+    return mean, np.sqrt(squares / (count - 1).clip(1))
+
+
+def draw_bands(
+    panels: Mapping[str, Mapping[str, Any]],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    x: Sequence[float] | None = None,
+    xlabel: str = "epoch",
+) -> Any:
+    """Draw how values of several methods change during training, over several runs of each: mean, and band around it.
+
+    There is one plot per quantity, side by side, and one line per method, with the same colour in all. A band is one
+    standard deviation over runs to each side. An axis is logarithmic where its means span more than a factor of 50, as
+    data use does. Figure 2 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks".
+
+    Args:
+        panels: Name of a quantity -> name of a method -> one row per run, (R, C), NaN where a run has no such point.
+        path: Where the figure is saved, in the format of its suffix; None to not save it.
+        x: Place of each point, at least as many as the longest line has; default 1, 2, ...
+        xlabel: What the places are.
+
+    Returns:
+        A matplotlib Figure, which a notebook shows.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: There is nothing to draw, a line has another shape than (R, C), or `x` is too short.
+
+    Example:
+        >>> accuracy = {"classic": [[0.5, 0.7], [0.6, 0.7]], "SET": [[0.5, 0.6], [0.6, 0.6]]}
+        >>> draw_bands({"accuracy": accuracy}).axes[0].get_ylabel()
+        'accuracy'
+    """
+    if not panels or not all(panels.values()):
+        raise ValueError("The `panels` of draw_bands are empty; give {'accuracy': {'classic': values (runs, epochs)}}.")
+    named = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    styles = {
+        name: (_COLOURS[i % len(_COLOURS)], _DASHES[i // len(_COLOURS) % len(_DASHES)]) for i, name in enumerate(named)
+    }
+    figure = blank_figure("draw_bands", (_WIDTH + _FOR_LABELS) * len(panels), _HEIGHT)
+    for axes, (label, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        _draw_panel(styled(axes), label, curves, styles, x)
+        axes.set(xlabel=xlabel, ylabel=label)
+    return saved(figure, path)
+
+
+def _draw_panel(
+    axes: Any,
+    label: str,
+    curves: Mapping[str, Any],
+    styles: Mapping[str, tuple[str, str]],
+    x: Sequence[float] | None,
+) -> None:
+    found = {name: mean_and_band(values) for name, values in curves.items()}
+    means = {name: mean for name, (mean, _) in found.items()}
+    lowest = _lowest_of_a_logarithmic_axis(means)
+    for name, (mean, band) in found.items():
+        at, (colour, dashes) = _places(x, len(mean)), styles[name]
+        low = mean - band if lowest is None else np.maximum(mean - band, lowest)
+        axes.fill_between(at, low, mean + band, color=colour, alpha=0.15, lw=0)
+        axes.plot(at, mean, color=colour, linestyle=dashes, marker="o", markersize=3, linewidth=1.6)
+    if lowest is not None:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.02)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    ends = {name: _last(mean) for name, mean in means.items()}
+    label_ends(axes, [LineEnd(name, end, styles[name][0]) for name, end in ends.items() if np.isfinite(end)])
+    runs = count_of(max(len(np.asarray(values)) for values in curves.values()), "run")
+    set_title(axes, _finding(label, ends), f"mean of {runs}; bands: one standard deviation", width=_WIDTH + 0.5)
+
+
+def _places(x: Sequence[float] | None, count: int) -> Sequence[float]:
+    if x is None:
+        return range(1, count + 1)
+    if len(x) < count:
+        raise ValueError(f"The `x` of draw_bands has {len(x)} places, but a line has {count} points; give as many.")
+    return x[:count]
+
+
+def _lowest_of_a_logarithmic_axis(means: Curves) -> float | None:
+    """Return where a logarithmic axis begins; None for a linear one."""
+    known = np.concatenate([mean[np.isfinite(mean)] for mean in means.values()])
+    if not len(known) or known.min() <= 0 or known.max() <= _MOST_FOR_LINEAR * known.min():
+        return None
+    return float(known.min()) / 2
+
+
+def _last(mean: NDArray[np.float64]) -> float:
+    known = mean[np.isfinite(mean)]
+    return float(known[-1]) if len(known) else float("nan")
+
+
+def _finding(label: str, ends: Mapping[str, float]) -> str:
+    """Say where the highest and the lowest line end."""
+    known = sorted((end, name) for name, end in ends.items() if np.isfinite(end))
+    if not known:
+        return label.capitalize()
+    (low, lowest), (high, highest) = known[0], known[-1]
+    if len(known) == 1:
+        return f"{label.capitalize()} ends at {high:.3g}"
+    return f"{label.capitalize()} ends between {low:.3g} ({lowest}) and {high:.3g} ({highest})"
