@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
     from lightning_easiness.module import SELModule
     from lightning_easiness.observe.batch_reader import BatchReader
+    from lightning_easiness.record.networks import MatchingMatrix, compare_networks
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores import ScoreDefinition, Scores, register_score
     from lightning_easiness.select.base import Selection, SelectionState
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from lightning_easiness.view.image_grid import ImageGrid
     from lightning_easiness.view.images import NoImageError, save_image
     from lightning_easiness.view.map_figure import draw_data_map
+    from lightning_easiness.view.networks import draw_networks
     from lightning_easiness.view.report.report import Report
     from lightning_easiness.view.tensorboard import write_tensorboard
 
@@ -58,6 +60,7 @@ _HOMES = {  # module -> the names that it has
     "metrics": ("ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"),
     "module": ("SELModule",),
     "observe.batch_reader": ("BatchReader",),
+    "record.networks": ("MatchingMatrix", "compare_networks"),
     "record.record": ("EasinessRecord",),
     "scores": ("ScoreDefinition", "Scores", "register_score"),
     "select.base": ("Selection", "SelectionState"),
@@ -71,6 +74,7 @@ _HOMES = {  # module -> the names that it has
     "view.image_grid": ("ImageGrid",),
     "view.images": ("NoImageError", "save_image"),
     "view.map_figure": ("draw_data_map",),
+    "view.networks": ("draw_networks",),
     "view.report.report": ("Report",),
     "view.tensorboard": ("write_tensorboard",),
 }
@@ -90,6 +94,7 @@ __all__ = [
     "ImageGrid",
     "Keep",
     "LabelIssues",
+    "MatchingMatrix",
     "MatchingRate",
     "MediumSampleRate",
     "Mixture",
@@ -112,12 +117,14 @@ __all__ = [
     "WeighsExamples",
     "__version__",
     "averages_grid",
+    "compare_networks",
     "compare_selections",
     "draw_bands",
     "draw_comparison",
     "draw_curves",
     "draw_data_map",
     "draw_histogram",
+    "draw_networks",
     "find_label_issues",
     "image_grid",
     "register_score",

@@ -43,6 +43,7 @@ NOT_RUN = re.compile(r"(\.venv/bin/)?(pip|python3|mkdocs|python examples/\S+) |#
 MADE = {  # what a page leaves behind
     "README.md": {"watched-once", "ten-seeds", "scores.csv", "report.html"},
     "docs/start.md": {"watched-once", "ten-seeds", "scores.csv", "hardest.png", "averages.png", "report.html"},
+    "docs/study.md": {"networks.csv", "networks.png"},
     "docs/walk.md": {"digits-runs", "report.html"},
     "docs/lightning-cli.md": {"runs", "runs-set", "issues.csv"},
     "docs/command-line.md": {"hardest.csv", "kept.npy", "issues.csv", "figures", "report.html"},
@@ -103,6 +104,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trainer(callbacks=[watch], max_epochs=3).fit(YourModule(), loader(Pictures()))
         assert (folder / name).is_dir()
     repeat_fit(trainer, YourModule, loader(Pictures()), range(4), folder / "easiness-10", progress=False)
+    shutil.copytree(folder / "easiness-10", folder / "easiness-wide")
     return folder
 
 

@@ -11,6 +11,7 @@ outside [0, K) raises torch's own error.
 from lightning_easiness.functional.agreement import (
     expected_matching_rate,
     extrapolate_agreement,
+    matching_matrix,
     matching_rate,
     rank_correlation,
     split_half_agreement,
@@ -127,6 +128,7 @@ __all__ = [
     "interpolate_grey",
     "learning_weights",
     "margin",
+    "matching_matrix",
     "matching_rate",
     "mean_loss_easiness",
     "mean_over_runs",

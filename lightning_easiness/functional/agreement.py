@@ -75,6 +75,46 @@ def expected_matching_rate(a: Tensor, b: Tensor) -> Tensor:
     return ((a * b).sum() / largest).to(dtype)
 
 
+def matching_matrix(a: Tensor, b: Tensor) -> Tensor:
+    """Return the matching rate of each of A sets with each of B sets, (A, B): in [0, 1], 1 means the same set.
+
+    As in Table 1 of "Empirical Study of Easy and Hard Examples in CNN Training" (2018), where the sets are the easy
+    examples of several networks. Each element is the `matching_rate` of two masks, or the `expected_matching_rate` of
+    two sets of probabilities; two empty sets are an error.
+
+    Args:
+        a: Masks over all examples, bool, or how likely each example is to be in each set, in [0, 1], shape (A, N).
+        b: The same, of the same examples, shape (B, N).
+
+    Example:
+        >>> sets = torch.tensor([[True, True, False, False], [False, True, True, False]])
+        >>> matching_matrix(sets, sets)
+        tensor([[1.0000, 0.5000],
+                [0.5000, 1.0000]])
+    """
+    owner = "matching_matrix"
+    a, b = (_check_sets(owner, name, sets) for name, sets in (("a", a), ("b", b)))
+    if a.shape[1] != b.shape[1]:
+        check.refuse(owner, "b", f"hold the {a.shape[1]} examples that `a` holds", f"shape {tuple(b.shape)}")
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    a, b = a.to(check.exact_dtype(a)), b.to(check.exact_dtype(b))
+    largest = torch.maximum(a.sum(1)[:, None], b.sum(1))
+    if bool((largest == 0).any()):
+        check.refuse(owner, "a", "not be empty where `b` is empty", "two empty sets")
+    return (a @ b.T / largest).to(dtype)
+
+
+def _check_sets(owner: str, name: str, sets: Tensor) -> Tensor:
+    """Return masks as float32 and probabilities in the dtype for computation, (A, N)."""
+    check.tensor(owner, name, sets)
+    if sets.ndim != 2:
+        check.refuse(owner, name, "have shape (A, N), one set in each row", f"shape {tuple(sets.shape)}")
+    if sets.dtype == torch.bool:
+        return sets.float()
+    _check_probabilities(owner, name, sets.flatten())
+    return check.widen(sets)
+
+
 def _check_probabilities(owner: str, name: str, values: Tensor) -> Tensor:
     """Return probabilities (N,) in the dtype for computation; raise for a number outside [0, 1], and for NaN."""
     check.real(owner, name, values, "N")

@@ -73,6 +73,8 @@ CASES = [
     whole("expected_matching_rate", a=SCORE, b=OTHER),
     whole("matching_rate", a=torch.arange(N - 1), b=torch.arange(3, N)),
     whole("matching_rate", a=MASK, b=SCORE < 0.5),
+    whole("matching_matrix", a=uniform(2, N), b=uniform(3, N, seed=1)),
+    whole("matching_matrix", a=uniform(2, N) < 0.5, b=uniform(3, N, seed=1) < 0.6),
     whole("rank_correlation", a=SCORE, b=OTHER),
     whole("split_half_agreement", values=uniform(5, N)),
     whole("split_half_agreement", values=uniform(5, N), counts=TRAINED_ON),

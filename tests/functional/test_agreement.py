@@ -17,6 +17,7 @@ from lightning_easiness.functional import (
     expected_matching_rate,
     extrapolate_agreement,
     hardest,
+    matching_matrix,
     matching_rate,
     rank_correlation,
     selection_probability,
@@ -98,6 +99,26 @@ def test_a_constant_score_agrees_with_any_other_by_chance_alone():
     assert expected_matching_rate(chosen, constant).item() == pytest.approx(0.1)
     broken = easiest(torch.zeros(200), 0.1, higher_is_easier=False, tie_breaker=loss)
     assert matching_rate(broken, easiest(loss, 0.1, higher_is_easier=False)) == 1, "what breaking ties by it gave"
+
+
+# every pair of sets
+
+
+def test_a_matrix_of_masks_holds_the_matching_rate_of_every_pair():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.rand(3, 40, generator=generator) < 0.3, torch.rand(4, 40, generator=generator) < 0.5
+    members = [[set(mask.nonzero()[:, 0].tolist()) for mask in sets] for sets in (a, b)]
+    wanted = [[reference.matching_rate(one, other) for other in members[1]] for one in members[0]]
+    torch.testing.assert_close(matching_matrix(a, b), torch.tensor(wanted))
+
+
+def test_a_matrix_of_probabilities_holds_the_expected_rate_of_every_pair():
+    values = [[0.0, 1.0, 1.0, 1.0, 2.0], [2.0, 2.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0, 1.0]]
+    options = {"higher_is_easier": True, "which": "hard"}
+    drawn = [reference.drawn_sets(row, 0.4, **options) for row in values]
+    wanted = [[reference.expected_matching_rate(one, other) for other in drawn] for one in drawn]
+    chances = torch.stack([selection_probability(torch.tensor(row), 0.4, **options) for row in values])
+    torch.testing.assert_close(matching_matrix(chances, chances), torch.tensor(wanted))
 
 
 # rank correlation

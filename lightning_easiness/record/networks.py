@@ -1,0 +1,224 @@
+"""How far networks agree on which examples are easy or hard: Table 1 of the 2018 easiness paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_easiness._utils.tables import Table, to_html, to_text
+from lightning_easiness._utils.tables import to_pandas as table_of
+from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional import matching_matrix, selection_probability
+from lightning_easiness.functional._rng import generator
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.scores import Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Ties = Literal["broken", "shared"]
+_Split = tuple[tuple[int, ...], tuple[int, ...]]  # two groups of runs, each ascending
+
+
+@dataclass(frozen=True, eq=False)
+class MatchingMatrix(Table):
+    """The matching rate of each network with each other, and on the diagonal with other runs of itself.
+
+    `str()` of it is a table.
+    """
+
+    names: tuple[str, ...]  # of the networks, M
+    rates: Tensor  # (M, M), symmetric; the mean over splits of the runs. NaN on the diagonal where it is not known
+    spread: Tensor  # (M, M), the standard deviation over these splits; NaN for a single split
+    which: str  # "easy" or "hard"
+    fraction: float  # of the examples that is in each set
+    score: str
+    num_runs: int  # in each group that is compared
+    num_splits: int
+
+    @property
+    def chance(self) -> float:
+        """The matching rate of random sets of the same size."""
+        return self.fraction
+
+    @property
+    def others(self) -> Tensor:
+        """The rates of two different networks each, float (M (M - 1) / 2,)."""
+        above = torch.ones_like(self.rates, dtype=torch.bool).triu(1)
+        return self.rates[above]
+
+    @override
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a table with a row for each pair of networks, each with itself among them."""
+        pairs = [(i, j) for i in range(len(self.names)) for j in range(i, len(self.names))]
+        columns: dict[str, Any] = {
+            "network": [self.names[i] for i, _ in pairs],
+            "other": [self.names[j] for _, j in pairs],
+            "matching_rate": [float(self.rates[pair]) for pair in pairs],
+            "spread": [float(self.spread[pair]) for pair in pairs],
+            "chance": [self.chance] * len(pairs),
+        }
+        return table_of(columns, index="network")
+
+    def _columns(self) -> dict[str, list[Any]]:
+        """Return the upper triangle as text, and what chance gives."""
+        columns: dict[str, list[Any]] = {"": list(self.names)}
+        for j, name in enumerate(self.names):
+            cells = [float(self.rates[i, j]) if i <= j else torch.nan for i in range(len(self.names))]
+            columns[name] = [f"{cell:.2f}" if cell == cell else "-" for cell in cells]
+        return {**columns, "chance": [f"{self.chance:g}"] * len(self.names)}
+
+    def _title(self) -> str:
+        groups = "all runs" if self.num_splits == 0 else f"groups of {self.num_runs} runs, {self.num_splits} splits"
+        end = "easiest" if self.which == "easy" else "hardest"
+        return f"Matching rate of the {end} {100 * self.fraction:g} % by {self.score} ({groups})"
+
+    def __str__(self) -> str:
+        return f"{self._title()}\n{to_text(self._columns())}"
+
+    def _repr_html_(self) -> str:
+        return to_html(self._title(), self._columns(), len(self.names))
+
+
+def compare_networks(
+    records: Mapping[str, EasinessRecord | Scores],
+    score: str = "count",
+    *,
+    fraction: float = 0.1,
+    which: Literal["easy", "hard"] = "easy",
+    checkpoint: int = -1,
+    ties: Ties = "broken",
+    num_splits: int = 20,
+    seed: int = 0,
+) -> MatchingMatrix:
+    """Measure how far networks agree on which examples are easy or hard, as Table 1 of the 2018 easiness paper.
+
+    Every element compares groups of equally many runs, half of the runs of the record that has the fewest: a network
+    with another, and on the diagonal a network with other runs of itself, which is the most that a network can be
+    expected to agree with others. Elements are means over random splits into groups. Runs at the same place, which may
+    share a seed, are never compared.
+
+    Args:
+        records: name -> the record of a network. Or its Scores, which are compared as they are; then there are no other
+            runs, and the diagonal is NaN, as it is where a record has a single run.
+        score: Name of the score, unless Scores are given.
+        fraction: Of the examples in each set.
+        which: "easy" or "hard".
+        checkpoint: Index of the record's checkpoint, negative from the end.
+        ties: "broken" takes the sets of `Scores.easiest` and `hardest`, where the mean loss decides among examples
+            that were classified equally often. "shared" takes the expected rate if a fair draw does: then nothing but
+            the score counts, and a score of few values agrees less, even with itself.
+        num_splits: Number of random splits of the runs; each distinct one counts once.
+        seed: Seed of the splits.
+
+    Raises:
+        TypeError: If records and Scores are mixed.
+        ValueError: If there are fewer than two networks, they were observed on different data, a score cannot be
+            computed, or an argument is out of its range.
+
+    Example:
+        >>> loss = torch.arange(8.0)
+        >>> named = {"a": loss, "b": loss.roll(1), "c": loss.roll(2)}
+        >>> scores = {name: Scores(values, higher_is_easier=False) for name, values in named.items()}
+        >>> print(compare_networks(scores, fraction=0.25))
+        Matching rate of the easiest 25 % by score (all runs)
+           a     b     c  chance
+        a  -  0.50  0.00    0.25
+        b  -     -  0.50    0.25
+        c  -     -     -    0.25
+    """
+    check.choice("compare_networks", "which", which, ("easy", "hard"))
+    check.choice("compare_networks", "ties", ties, ("broken", "shared"))
+    check.at_least("compare_networks", "num_splits", num_splits, least=1)
+    _check_networks(records)
+    sets = _Sets(which, fraction, ties)
+    held = [each for each in records.values() if isinstance(each, EasinessRecord)]
+    size = min((record.num_runs // 2 for record in held), default=0)
+    if size == 0:  # no other runs to compare with
+        given = [each if isinstance(each, Scores) else each.score(score, checkpoint) for each in records.values()]
+        score, num_runs = given[0].name, min(each.num_runs for each in given)
+        rates = sets.rates(given, given).fill_diagonal_(torch.nan)[None]
+    else:
+        num_runs, splits = size, _splits([record.num_runs for record in held], size, num_splits, seed)
+        rates = torch.stack([_rates_of_split(held, split, score, checkpoint, sets) for split in splits])
+    spread = rates.std(0) if len(rates) > 1 else torch.full_like(rates[0], torch.nan)
+    num_compared = len(rates) if size else 0
+    return MatchingMatrix(tuple(records), rates.mean(0), spread, which, fraction, score, num_runs, num_compared)
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """The rule by which examples are easy or hard."""
+
+    which: str
+    fraction: float
+    ties: Ties
+
+    def rates(self, a: Sequence[Scores], b: Sequence[Scores]) -> Tensor:
+        """Return the matching rate of each of the sets by scores `a` with each of those by `b`."""
+        return matching_matrix(torch.stack([self._of(each) for each in a]), torch.stack([self._of(each) for each in b]))
+
+    def _of(self, scores: Scores) -> Tensor:
+        """Return a mask, or where ties are shared the probability of each example, (N,)."""
+        if self.ties == "shared":
+            options = {"higher_is_easier": scores.higher_is_easier, "which": self.which}
+            return selection_probability(scores.values, self.fraction, **options)  # type: ignore[arg-type]
+        mask = torch.zeros(len(scores), dtype=torch.bool)
+        mask[scores.easiest(self.fraction) if self.which == "easy" else scores.hardest(self.fraction)] = True
+        return mask
+
+
+def _check_networks(records: Mapping[str, EasinessRecord | Scores]) -> None:
+    """Raise unless there are two networks or more, all records or all scores, of the same data."""
+    wrong = next((each for each in records.values() if not isinstance(each, (EasinessRecord, Scores))), None)
+    if wrong is not None or len({type(each) for each in records.values()}) > 1:
+        got = "both" if wrong is None else type(wrong).__name__
+        raise TypeError(
+            f"The `records` of compare_networks must be EasinessRecords, or all Scores, by name; got {got}."
+        )
+    if len(records) < 2:
+        raise ValueError(f"The `records` of compare_networks must be of two networks or more; got {len(records)}.")
+    (first, one), *others = records.items()
+    for name, other in others:
+        way_out = "compare networks that were observed on the same examples, in the same order."
+        one.identity.check_same(other.identity, f"Network {first!r}", f"network {name!r}", way_out)
+
+
+def _splits(numbers: Sequence[int], size: int, num_splits: int, seed: int) -> list[tuple[_Split, ...]]:
+    """Return distinct random splits: for each network two disjoint groups of its runs.
+
+    Networks of equally many runs are split at the same places, so that the first group of one and the second group of
+    another have no place in common.
+    """
+    found: dict[tuple[_Split, ...], None] = {}
+    for number in range(num_splits):
+        orders = {count: torch.randperm(count, generator=generator(seed, number, count)).tolist() for count in numbers}
+        halves = [(orders[count][:size], orders[count][size : 2 * size]) for count in numbers]
+        swaps = sorted(halves[0][0]) > sorted(halves[0][1])  # the same split with the groups swapped
+        found[tuple(_ascending(half, swaps) for half in halves)] = None
+    return list(found)
+
+
+def _ascending(groups: tuple[list[int], list[int]], swaps: bool) -> _Split:
+    first, second = (tuple(sorted(group)) for group in groups)
+    return (second, first) if swaps else (first, second)
+
+
+def _rates_of_split(
+    records: Sequence[EasinessRecord], split: tuple[_Split, ...], score: str, checkpoint: int, sets: _Sets
+) -> Tensor:
+    """Return the rates (M, M) of first groups with second groups; both ways for two networks."""
+    of_groups = [
+        [
+            record.select_runs(groups[side]).score(score, checkpoint)
+            for record, groups in zip(records, split, strict=True)
+        ]
+        for side in (0, 1)
+    ]
+    rates = sets.rates(*of_groups)
+    return (rates + rates.T) / 2
