@@ -60,16 +60,22 @@ class SelectedDataset(Dataset[Any]):
         items = fetch(self.dataset, indices)
         if self.target is None:
             return items
+        if not (isinstance(items, list) and len(items) == len(indices)):  # a whole batch, as of data on a device
+            return self._relabelled(indices, items)
         return [self._relabelled(index, item) for index, item in zip(indices, items, strict=True)]
 
     def _relabelled(self, index: Any, item: Any) -> Any:
-        if not isinstance(index, int):
+        """Return an item with its new label, or a whole batch, of a list of indices, with its new labels."""
+        assert self.target is not None
+        new = self.target[index]
+        if isinstance(index, int):
+            return item if new < 0 else self.replace_fn(item, int(new))
+        if self.replace_fn is not replace_label:
             raise TypeError(
-                f"{type(self.dataset).__name__} returns whole batches, whose labels cannot be replaced one by one;"
-                " let the loader batch (batch_size=...), or change the labels in the data set."
+                f"{type(self.dataset).__name__} returns whole batches, and replace_fn replaces the label of one item;"
+                " leave replace_fn out for batches (x, labels, ...), or let the data set return a list of items."
             )
-        label = int(self.target[index])  # type: ignore[index]
-        return item if label < 0 else self.replace_fn(item, label)
+        return replace_labels(item, new)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "dataset" not in self.__dict__:  # while it is copied or unpickled
@@ -86,14 +92,23 @@ def fetch(dataset: Any, keys: Sequence[Any]) -> Any:
 
 def replace_label(item: Any, label: int) -> Any:
     """Return an item `(x, label, ...)` or a mapping with the usual keys with another label of the same type."""
+    return _with_label(item, lambda old: _like(old, label))
+
+
+def replace_labels(batch: Any, target: Tensor) -> Any:
+    """Return a batch `(x, labels, ...)` or a mapping with other labels, int64 (B,), negative to keep the batch's."""
+    return _with_label(batch, lambda old: _all_like(old, target))
+
+
+def _with_label(item: Any, replaced: Callable[[Any], Any]) -> Any:
     if isinstance(item, Mapping):
         key = next((key for key in TARGET_KEYS if key in item), None)
         if key is not None:
-            replaced: Any = copy.copy(item)
-            replaced[key] = _like(item[key], label)
-            return replaced
+            copied: Any = copy.copy(item)
+            copied[key] = replaced(item[key])
+            return copied
     elif isinstance(item, (tuple, list)) and len(item) >= 2:
-        new = _like(item[1], label)
+        new = replaced(item[1])
         fields: Any = getattr(item, "_fields", None)
         if fields is not None:  # a named tuple
             return item._replace(**{fields[1]: new})  # type: ignore[union-attr]
@@ -110,7 +125,7 @@ def try_label(selected: SelectedDataset) -> None:
     places = (selected.target[selected.indices] >= 0).nonzero()[:1, 0]
     if len(places):
         with isolated_rng(), OwnGenerators(selected.dataset):
-            selected[int(places[0])]
+            fetch(selected, [int(places[0])])
 
 
 def _like(old: Any, label: int) -> Any:
@@ -126,6 +141,21 @@ def _like(old: Any, label: int) -> Any:
         f"A label of type {type(old).__name__} cannot be replaced by a class; give the selection replace_fn, a"
         " function that takes an item and a label."
     )
+
+
+def _all_like(old: Any, new: Tensor) -> Tensor:
+    """Return a batch's labels, integers (B,) or one-hot (B, K), with those of `new` that are not negative."""
+    if not isinstance(old, Tensor) or old.ndim not in (1, 2) or len(old) != len(new):
+        raise TypeError(
+            f"Labels of a whole batch must be a tensor of {len(new)} class indices or one-hot rows to be replaced; got"
+            f" {f'shape {tuple(old.shape)}' if isinstance(old, Tensor) else type(old).__name__}."
+        )
+    new = new.to(old.device, non_blocking=True)
+    kept = new < 0
+    if old.ndim == 1:
+        return torch.where(kept, old, new.to(old.dtype))
+    rows = torch.zeros_like(old).scatter_(1, new.clamp(min=0)[:, None], 1)
+    return torch.where(kept[:, None], old, rows)
 
 
 def _is_one_hot(label: Tensor) -> bool:

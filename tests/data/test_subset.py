@@ -124,8 +124,62 @@ def test_a_data_set_that_is_asked_for_lists() -> None:
     sampler = BatchSampler(SequentialSampler(Lists()), 4, drop_last=True)
     assert batches(selected_from(DataLoader(Lists(), sampler=sampler, batch_size=None))) == BY_FOUR[:1]
     relabelled = SelectedDataset(Lists(), KEPT, target=torch.ones(20, dtype=torch.int64))
-    with pytest.raises(TypeError, match="Lists returns whole batches, whose labels cannot be replaced one by one"):
+    with pytest.raises(TypeError, match="The label in a Tensor cannot be found"):
         relabelled[[0, 1]]
+
+
+class WholeBatches(Dataset[Any]):
+    """Fetches batches of all examples asked for at once, as data in the memory of a device."""
+
+    classes = ("a", "b", "c")
+
+    def __init__(self, form: str) -> None:
+        self.x = torch.arange(40.0).view(20, 2)
+        labels = torch.arange(20) % 3
+        self.y = torch.eye(3)[labels] if form == "one-hot" else labels.to(torch.int32)
+        self.form = form
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: Any) -> Any:
+        x, y = self.x[index], self.y[index]
+        return {"image": x, "label": y} if self.form == "mapping" else (x, y, "extra")
+
+    __getitems__ = __getitem__
+
+
+def as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@pytest.mark.parametrize("form", ["integers", "one-hot", "mapping"])
+@pytest.mark.parametrize("batch_size", [2, 3, 4])
+def test_labels_of_whole_batches_are_replaced_as_those_of_single_items(form: str, batch_size: int) -> None:
+    new = torch.full((20,), -1)
+    new[[3, 5, 11, 17]] = torch.tensor([2, 0, 0, 1])
+    selected = SelectedDataset(WholeBatches(form), KEPT, target=new)
+    loader = select_from(DataLoader(selected.dataset, batch_size, collate_fn=as_it_is), selected)
+    key = "label" if form == "mapping" else 1
+    found = [row for batch in loader for row in batch[key]]
+    alone = [selected[position][key] for position in range(len(selected))]
+    assert len(found) == len(KEPT)
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(found, alone, strict=True))
+    labels = [int(row.argmax()) if form == "one-hot" else int(row) for row in found]
+    assert labels == [int(new[i]) if new[i] >= 0 else int(i) % 3 for i in KEPT]
+
+
+def test_labels_of_whole_batches_that_cannot_be_replaced() -> None:
+    class Words(WholeBatches):
+        def __getitems__(self, index: Any) -> Any:
+            return self.x[index], ["a"] * len(index)
+
+    ones = torch.ones(20, dtype=torch.int64)
+    with pytest.raises(TypeError, match="a tensor of 2 class indices or one-hot rows to be replaced; got list"):
+        SelectedDataset(Words("integers"), KEPT, target=ones).__getitems__([0, 1])
+    own = SelectedDataset(WholeBatches("integers"), KEPT, target=ones, replace_fn=lambda item, label: item)
+    with pytest.raises(TypeError, match="WholeBatches returns whole batches, and replace_fn replaces the label of one"):
+        own.__getitems__([0, 1])
 
 
 ITEMS: dict[str, tuple[Any, Any]] = {
