@@ -1,0 +1,250 @@
+"""Data sets by name, as uint8 tensors in memory: from a folder that holds them, as they are published.
+
+    fashion-mnist   ROOT/FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte
+    cifar-10        ROOT/cifar-10-batches-py, or ROOT/cifar10/{train,test}/<class>/<index in the original>.jpg
+    cifar-100       ROOT/cifar-100-python
+    svhn            ROOT/svhn/{train,test}_32x32.mat
+    mini-imagenet   the ten classes of the 2018 text out of ROOT/imagenet, as squares of 256 pixels
+    imagenet        ROOT/imagenet/{train,val}/<wnid>/*.JPEG; too large for memory, read as folder_data.py does
+
+Nothing is downloaded. What is missing, or has other classes, ends the program with a sentence that says what to put
+where.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torchvision import datasets
+from torchvision.transforms import functional as transforms
+
+CIFAR_10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MINI_IMAGENET = {
+    "n01751748": "sea snake",
+    "n02123394": "Persian cat",
+    "n02169497": "leaf beetle",
+    "n02883205": "bow tie",
+    "n03125729": "cradle",
+    "n03954731": "woodworking plane",
+    "n04332243": "strainer",
+    "n04355338": "sundial",  # the text prints n04355358, which is not in ImageNet-1k
+    "n04553703": "washbasin",
+    "n07717556": "butternut squash",
+}
+_SQUARE = 256  # side of mini ImageNet's images in memory
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a data set looks like: channels and side of its images as networks get them, and its number of classes."""
+
+    channels: int
+    image_size: int
+    num_classes: int
+
+
+FORMS = {
+    "fashion-mnist": Form(1, 28, 10),
+    "cifar-10": Form(3, 32, 10),
+    "cifar-100": Form(3, 32, 100),
+    "svhn": Form(3, 32, 10),
+    "mini-imagenet": Form(3, 224, 10),
+    "imagenet": Form(3, 224, 1000),
+}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images, uint8 (N, C, H, W), with their labels, int64 (N,), for training and for testing; names of the classes."""
+
+    images: Tensor
+    target: Tensor
+    test_images: Tensor
+    test_target: Tensor
+    classes: Sequence[str]
+
+    def first(self, size: int | None) -> Pictures:
+        """Return the first `size` training examples and all test examples."""
+        return replace(self, images=self.images[:size], target=self.target[:size])
+
+    def resized(self, side: int | None) -> Pictures:
+        """Return all images with another side length, averaged down."""
+        if side is None or side == self.images.shape[-1]:
+            return self
+        return replace(self, images=_resized(self.images, side), test_images=_resized(self.test_images, side))
+
+
+def load(name: str, root: Path | None) -> Pictures:
+    """Read a data set from its folder; the first call decodes JPEG files, where it is made of them."""
+    readers: dict[str, Callable[[Path], Pictures]] = {
+        "fashion-mnist": _fashion_mnist, "cifar-10": _cifar_10, "cifar-100": _cifar_100, "svhn": _svhn,
+        "mini-imagenet": _mini_imagenet,
+    }  # fmt: skip
+    if name not in readers:
+        refuse(f"there is no data set '{name}' to hold in memory: choose one of {', '.join(readers)}.")
+    if root is None:
+        refuse(f"{name} is read from a folder: give --data-root ROOT.")
+    return _checked(name, readers[name](root))
+
+
+def made_up(name: str, size: int, image_size: int | None = None) -> Pictures:
+    """Return noise in the form of a data set, to try a training without it."""
+    form = FORMS[name]
+    side = image_size or form.image_size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (size, form.channels, side, side), generator=generator, dtype=torch.uint8)
+    target = torch.arange(size) % form.num_classes
+    return Pictures(images, target, images, target, [str(label) for label in range(form.num_classes)])
+
+
+def check_classes(found: Sequence[str], expected: Sequence[str], where: object) -> None:
+    """End the program unless a data set has the classes that it must have, in their order."""
+    if list(found) != list(expected):
+        missing = [one for one in expected if one not in found]
+        other = [one for one in found if one not in expected]
+        what = f"lacks {missing[:3]}" if missing else f"also has {other[:3]}" if other else "has them in another order"
+        refuse(f"'{where}' must hold the {len(expected)} classes {expected[0]} to {expected[-1]}, but {what}.")
+
+
+def refuse(sentence: str) -> NoReturn:
+    """End the program with one sentence."""
+    raise SystemExit(f"{Path(sys.argv[0]).name}: {sentence}")
+
+
+# -------------------------------------------------------------------------------------------------------- the data sets
+
+
+def _fashion_mnist(root: Path) -> Pictures:
+    for split in ("train", "t10k"):
+        _need(
+            root,
+            "Fashion-MNIST",
+            [f"FashionMNIST/raw/{split}-images-idx3-ubyte", f"FashionMNIST/raw/{split}-labels-idx1-ubyte"],
+            "FashionMNIST/raw with the four files of https://github.com/zalandoresearch/fashion-mnist, unpacked",
+            "FashionMNIST",
+        )
+    train, test = (datasets.FashionMNIST(root, train=train) for train in (True, False))
+    return Pictures(train.data[:, None], train.targets, test.data[:, None], test.targets, train.classes)
+
+
+def _cifar_10(root: Path) -> Pictures:
+    held = [_kept_cifar_10(root, split) for split in ("train", "test")]
+    return Pictures(held[0]["images"], held[0]["labels"], held[1]["images"], held[1]["labels"], CIFAR_10)
+
+
+def _kept_cifar_10(root: Path, split: str) -> dict[str, Tensor]:
+    """Return the images of a split in their original order; JPEG files are decoded once."""
+    folder, kept = root / "cifar10" / split, root / "cifar10" / f"{split}.safetensors"
+    if kept.exists():
+        return load_file(kept)
+    if folder.exists():
+        decoded = _decoded(folder)
+        save_file(decoded, kept)
+        return decoded
+    what = "(or the same images as cifar10/{train,test}/<class>/<index>.jpg)"
+    _need(root, "CIFAR-10", ["cifar-10-batches-py"], f"cifar-10-batches-py {what}", "CIFAR10")
+    return _as_tensors(datasets.CIFAR10(root, train=split == "train"))
+
+
+def _decoded(folder: Path) -> dict[str, Tensor]:
+    files = datasets.ImageFolder(folder)
+    check_classes(files.classes, CIFAR_10, folder)
+    order = sorted(range(len(files)), key=lambda place: int(Path(files.samples[place][0]).stem))
+    images = torch.stack([transforms.pil_to_tensor(files[place][0]) for place in order])
+    return {"images": images, "labels": torch.tensor([files.targets[place] for place in order])}
+
+
+def _cifar_100(root: Path) -> Pictures:
+    _need(root, "CIFAR-100", ["cifar-100-python"], "cifar-100-python", "CIFAR100")
+    train, test = (datasets.CIFAR100(root, train=train) for train in (True, False))
+    held, other = _as_tensors(train), _as_tensors(test)
+    return Pictures(held["images"], held["labels"], other["images"], other["labels"], train.classes)
+
+
+def _as_tensors(data: Any) -> dict[str, Tensor]:
+    return {"images": torch.from_numpy(data.data).movedim(3, 1).contiguous(), "labels": torch.tensor(data.targets)}
+
+
+def _svhn(root: Path) -> Pictures:
+    files = ["svhn/train_32x32.mat", "svhn/test_32x32.mat"]
+    what = "svhn/train_32x32.mat and svhn/test_32x32.mat of http://ufldl.stanford.edu/housenumbers"
+    _need(root, "SVHN", files, what, None)
+    train, test = (datasets.SVHN(root / "svhn", split=split) for split in ("train", "test"))
+    images, other = (torch.from_numpy(data.data).contiguous() for data in (train, test))
+    target, other_target = (torch.as_tensor(data.labels).long() for data in (train, test))
+    return Pictures(images, target, other, other_target, [str(digit) for digit in range(10)])
+
+
+class MiniImageNet(datasets.ImageFolder):
+    """The ten classes of the 2018 text, in the order of its footnote, as squares of 256 pixels, uint8 (3, 256, 256)."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, transform=_square)
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        """Return the ten ids; the folder may hold all thousand."""
+        found = [one for one in MINI_IMAGENET if (Path(directory) / one).is_dir()]
+        check_classes(found, list(MINI_IMAGENET), directory)
+        return found, {name: label for label, name in enumerate(found)}
+
+
+def _square(image: Any) -> Tensor:
+    image = transforms.resize(image, _SQUARE)
+    return transforms.pil_to_tensor(transforms.center_crop(image, _SQUARE))
+
+
+def _mini_imagenet(root: Path) -> Pictures:
+    need_imagenet(root)
+    splits = []
+    for split in ("train", "val"):
+        kept = root / "imagenet" / f"mini-{split}.safetensors"
+        if not kept.exists():
+            files = MiniImageNet(root / "imagenet" / split)
+            save_file({"images": torch.stack([x for x, _ in files]), "labels": torch.tensor(files.targets)}, kept)
+        splits.append(load_file(kept))
+    train, test = splits
+    return Pictures(train["images"], train["labels"], test["images"], test["labels"], list(MINI_IMAGENET.values()))
+
+
+def need_imagenet(root: Path | None) -> Path:
+    """Return the folder of ImageNet; end the program without it."""
+    if root is None:
+        refuse("ImageNet is read from a folder: give --data-root ROOT.")
+    what = "imagenet/train/<wnid>/*.JPEG and imagenet/val/<wnid>/*.JPEG of ILSVRC 2012"
+    _need(root, "ImageNet", ["imagenet/train", "imagenet/val"], what, None)
+    return root / "imagenet"
+
+
+# --------------------------------------------------------------------------------------------------------------- checks
+
+
+def _need(root: Path, name: str, paths: Sequence[str], what: str, downloader: str | None) -> None:
+    if all((root / path).exists() for path in paths):
+        return
+    call = f"; torchvision.datasets.{downloader}('{root}', download=True) puts it there" if downloader else ""
+    refuse(f"there is no {name} in '{root}': --data-root must be the folder that holds {what}{call}.")
+
+
+def _checked(name: str, pictures: Pictures) -> Pictures:
+    """End the program if the labels are not those of the data set's classes."""
+    classes = FORMS[name].num_classes
+    for split, target in (("training", pictures.target), ("test", pictures.test_target)):
+        found = target.unique()
+        if len(found) != classes or int(found[0]) != 0 or int(found[-1]) != classes - 1:
+            refuse(
+                f"{name} must have labels 0 to {classes - 1}, and its {split} part has {len(found)} different ones"
+                f" from {int(found[0])} to {int(found[-1])}: check the files under --data-root."
+            )
+    return pictures
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    size = [side, side]
+    return torch.cat([transforms.resize(part, size, antialias=True) for part in images.split(1000)])
