@@ -74,6 +74,11 @@ class Pictures:
         """Return the first `size` training examples and all test examples."""
         return replace(self, images=self.images[:size], target=self.target[:size])
 
+    def coloured(self) -> Pictures:
+        """Return images of three channels, grey ones three times the same."""
+        images, other = (held.expand(-1, 3, -1, -1) for held in (self.images, self.test_images))
+        return replace(self, images=images, test_images=other)
+
     def resized(self, side: int | None) -> Pictures:
         """Return all images with another side length, averaged down."""
         if side is None or side == self.images.shape[-1]:

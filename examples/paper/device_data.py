@@ -5,7 +5,7 @@ Batches are augmented while training only: an evaluation pass over the training 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -53,7 +53,8 @@ class DeviceData(LightningDataModule):
         shift: Move training images by up to so many pixels each way; what comes in is black.
         flip: Mirror half of the training images.
         crop: Cut training images by scale and aspect ratio to this side, and test images at their centre; None: not.
-        normalize: "contrast", each image to mean 0 and standard deviation 1; or "unit", all to [0, 1].
+        normalize: "contrast", each image to mean 0 and standard deviation 1; "unit", all to [0, 1]; or "imagenet", as
+            torchvision's weights of ImageNet need it.
         validate: Also evaluate the test examples after each epoch of training, as validation.
         test_batch_size: Examples in a batch of evaluation.
     """
@@ -75,7 +76,7 @@ class DeviceData(LightningDataModule):
         self.train, self.test = train, test
         self.batch_size, self.test_batch_size = batch_size, test_batch_size
         self.shift, self.flip, self.crop = shift, flip, crop
-        self.normalize = {"contrast": contrast_normalized, "unit": unit_scaled}[normalize]
+        self.normalize = NORMALIZATIONS[normalize]
         self.validate = validate
 
     def setup(self, stage: str) -> None:
@@ -127,6 +128,18 @@ def contrast_normalized(images: Tensor) -> Tensor:
 def unit_scaled(images: Tensor) -> Tensor:
     """Scale images of 0 to 255 to [0, 1], float32."""
     return images.float() / 255
+
+
+def imagenet_scaled(images: Tensor) -> Tensor:
+    """Scale images of three channels by the mean and the standard deviation of ImageNet, float32."""
+    mean, deviation = (torch.tensor(of, device=images.device).view(3, 1, 1) for of in (_MEAN, _DEVIATION))
+    return (images.float() - mean) / deviation
+
+
+_MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+NORMALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contrast": contrast_normalized, "unit": unit_scaled, "imagenet": imagenet_scaled,
+}  # fmt: skip
 
 
 def shifted(images: Tensor, most: int, *, flip: bool) -> Tensor:

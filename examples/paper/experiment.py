@@ -177,7 +177,7 @@ class Experiment:
 
         Args:
             rows: The numbers, one dictionary a row, all with the same keys.
-            draw: Draws into the matplotlib Figure that it is given; or an image with a method `save`.
+            draw: Draws into the matplotlib Figure that it is given; or a finished Figure, or an image.
             finding: One line, computed from the numbers, that begins with one of `VERDICTS`.
         """
         if not finding.startswith(VERDICTS) or "\n" in finding:
@@ -243,7 +243,7 @@ def begin(
 def dry_run(experiment: Experiment) -> None:
     """Make each network at its size and train it for one small batch of noise; print its number of parameters."""
     for name, training in experiment.trainings.items():
-        module = training.module()
+        module = training.module(pretrained=False)
         data = training.made_up(size=4)
         experiment.trainer(name, fast_dev_run=1).fit(module, datamodule=data)
         size = f"{training.data}, {num_parameters(module):,} parameters"
@@ -272,10 +272,16 @@ def write_csv(rows: Rows, path: Path) -> None:
 
 
 def write_figure(draw: Callable[[Any], None] | Any, path: Path) -> None:
-    """Save an image, or what a function draws into a matplotlib Figure of 7 by 4.5 inches."""
+    """Save an image, a Figure, or what a function draws into a Figure of 7 by 4.5 inches."""
     if hasattr(draw, "save"):
         draw.save(path)
-        return
+    elif hasattr(draw, "savefig"):
+        draw.savefig(path, dpi=100)
+    else:
+        _draw(draw, path)
+
+
+def _draw(draw: Callable[[Any], None], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")

@@ -54,16 +54,27 @@ class Training:
     pretrained: bool = False
     validate: bool = False
 
-    def module(self, num_examples: int | None = None) -> Classifier:
-        """Make the network with its optimizer, for a training set of so many examples."""
+    def module(
+        self,
+        num_examples: int | None = None,
+        kind: type[Classifier] | None = None,
+        *,
+        num_classes: int | None = None,
+        pretrained: bool | None = None,
+    ) -> Classifier:
+        """Make the network with its optimizer, for a training set of so many examples.
+
+        `kind` is a subclass of `Classifier`, `num_classes` the number of outputs where it is not the data set's, and
+        `pretrained=False` leaves out the download, to try the network.
+        """
         form = FORMS[self.data]
-        return Classifier(
+        return (kind or Classifier)(
             network=self.network,
-            num_classes=form.num_classes,
+            num_classes=num_classes or form.num_classes,
             image_size=self.image_size or form.image_size,
             channels=3 if self.pretrained else form.channels,
             width=self.width,
-            pretrained=self.pretrained,
+            pretrained=self.pretrained if pretrained is None else pretrained,
             text=self.text,
             scheduled=self.scheduled or self.epochs,
             batch_size=self.batch_size,
@@ -78,6 +89,8 @@ class Training:
     def data_of(self, pictures: Pictures) -> DeviceData:
         """Return given pictures with the text's augmentation."""
         pictures = pictures.first(self.size).resized(self.image_size)
+        if self.pretrained:
+            pictures = pictures.coloured()
         train = HeldPictures(pictures.images, pictures.target, pictures.classes)
         test = HeldPictures(pictures.test_images, pictures.test_target, pictures.classes)
         return DeviceData(train, test, self.batch_size, validate=self.validate, **self.augmentation())
@@ -85,7 +98,7 @@ class Training:
     def augmentation(self) -> dict[str, Any]:
         """Return the text's augmentation: none in the SEL text."""
         if self.text == "sel":
-            return {"normalize": "unit"}
+            return {"normalize": "imagenet" if self.pretrained else "unit"}
         side = self.image_size or FORMS[self.data].image_size
         if side > 64:
             return {"crop": side, "flip": True}
@@ -123,7 +136,8 @@ class Classifier(SELModule, LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, y = batch
         logits = self(x)
-        loss = functional.cross_entropy(logits, y)
+        # equal to the mean, unless a selection weighs examples
+        loss = self.weighted_mean(functional.cross_entropy(logits, y, reduction="none"))
         return loss + self.sel(logits, y) if self.sel_weight else loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
