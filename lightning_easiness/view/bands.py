@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -54,10 +55,11 @@ def draw_bands(
     *,
     x: Sequence[float] | None = None,
     xlabel: str = "epoch",
+    columns: int = 2,
 ) -> Any:
     """Draw how values of several methods change during training, over several runs of each: mean, and band around it.
 
-    There is one plot per quantity, side by side, and one line per method, with the same colour in all. A band is one
+    There is one plot per quantity, and one line per method, with the same colour in all. A band is one
     standard deviation over runs to each side. An axis is logarithmic where its means span more than a factor of 50, as
     data use does. Figure 2 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks".
 
@@ -66,13 +68,15 @@ def draw_bands(
         path: Where the figure is saved, in the format of its suffix; None to not save it.
         x: Place of each point, at least as many as the longest line has; default 1, 2, ...
         xlabel: What the places are.
+        columns: Plots side by side.
 
     Returns:
         A matplotlib Figure, which a notebook shows.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: There is nothing to draw, a line has another shape than (R, C), or `x` is too short.
+        ValueError: There is nothing to draw, a line has another shape than (R, C), `x` is too short, or `columns` is
+            below 1.
 
     Example:
         >>> accuracy = {"classic": [[0.5, 0.7], [0.6, 0.7]], "SET": [[0.5, 0.6], [0.6, 0.6]]}
@@ -85,9 +89,14 @@ def draw_bands(
     styles = {
         name: (_COLOURS[i % len(_COLOURS)], _DASHES[i // len(_COLOURS) % len(_DASHES)]) for i, name in enumerate(named)
     }
-    figure = blank_figure("draw_bands", (_WIDTH + _FOR_LABELS) * len(panels), _HEIGHT)
-    for axes, (label, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        _draw_panel(styled(axes), label, curves, styles, x)
+    if columns < 1:
+        raise ValueError(f"The `columns` of draw_bands must be at least 1; got {columns}.")
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = blank_figure("draw_bands", (_WIDTH + _FOR_LABELS) * columns, _HEIGHT * rows)
+    for place, (label, curves) in enumerate(panels.items(), start=1):
+        axes = styled(figure.add_subplot(rows, columns, place))
+        _draw_panel(axes, label, curves, styles, x)
         axes.set(xlabel=xlabel, ylabel=label)
     return saved(figure, path)
 

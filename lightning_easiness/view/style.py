@@ -74,7 +74,8 @@ def label_ends(axes: Any, ends: Sequence[LineEnd]) -> None:
     low, high = axes.get_ylim()
     ends = sorted(ends, key=lambda end: end.height)
     exact = [float(to_fraction.transform((1, min(max(end.height, low), high)))[1]) for end in ends]
-    gap = _LEAST_GAP / (0.75 * axes.figure.get_figheight())
+    rows = axes.get_subplotspec().get_gridspec().nrows
+    gap = _LEAST_GAP * rows / (0.75 * axes.figure.get_figheight())
     for end, at, moved in zip(ends, exact, apart(exact, gap), strict=True):
         line = {"arrowstyle": "-", "color": end.colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
         axes.annotate(

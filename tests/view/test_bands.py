@@ -90,6 +90,15 @@ def test_nothing_to_draw_is_refused(panels: Any) -> None:
         draw_bands(panels)
 
 
+@pytest.mark.parametrize(("columns", "places"), [(1, [(0, 0), (1, 0), (2, 0)]), (2, [(0, 0), (0, 1), (1, 0)])])
+def test_plots_stand_in_rows(columns: int, places: list[tuple[int, int]]) -> None:
+    figure = draw_bands({name: {"SET": [[0.1, 0.2]]} for name in ("use", "accuracy", "loss")}, columns=columns)
+    specs = [axes.get_subplotspec() for axes in figure.axes]
+    assert [(spec.rowspan.start, spec.colspan.start) for spec in specs] == places
+    with pytest.raises(ValueError, match="`columns` of draw_bands must be at least 1; got 0"):
+        draw_bands({"accuracy": {"SET": [[0.1, 0.2]]}}, columns=0)
+
+
 def test_too_few_places_are_refused() -> None:
     with pytest.raises(ValueError, match="`x` of draw_bands has 1 places, but a line has 2 points"):
         draw_bands({"accuracy": {"SET": [[0.1, 0.2]]}}, x=[1])
