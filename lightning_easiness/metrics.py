@@ -15,7 +15,8 @@ from torchmetrics.utilities import dim_zero_cat
 from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional import easiest, hardest, matching_rate, sample_easiness
-from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, DEFAULT_TOL
+from lightning_easiness.functional.levels import DEFAULT_TOL
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
 
 __all__ = ["ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"]
 
@@ -79,7 +80,7 @@ class MediumSampleRate(Mean):
 
     Args:
         sigma2: Variance of the noise on each probability, above 0.
-        tol: Distance of the easiness from 0 and from 1 that still counts as hard and as easy, in [0, 0.5).
+        tol: As in `functional.easiness_level`.
 
     Example:
         >>> metric = MediumSampleRate()
@@ -99,12 +100,13 @@ class MediumSampleRate(Mean):
     @refuse_renamed("MediumSampleRate.update", logits="give `preds`")
     def update(self, preds: Tensor, target: Tensor) -> None:  # type: ignore[override]
         """Add a batch of logits (B, K), floating point, K >= 2, and class indices (B,), integers in [0, K)."""
-        super().update(*count_medium(sample_easiness(preds, target, self.sigma2), self.tol))
+        wins = sample_easiness(preds, target, self.sigma2, per_class=True)
+        super().update(*count_medium(wins.prod(1), wins.amin(1), self.tol))
 
 
-def count_medium(easiness: Tensor, tol: float) -> tuple[Tensor, Tensor]:
+def count_medium(easiness: Tensor, weakest: Tensor, tol: float) -> tuple[Tensor, Tensor]:
     """Return the numbers of medium and of known examples, shape () each; NaN fails every comparison."""
-    return ((easiness > tol) & (easiness < 1 - tol)).sum(), (easiness >= 0).sum()
+    return ((weakest > tol) & (easiness < 1 - tol)).sum(), (easiness >= 0).sum()
 
 
 class EasinessError(_Sums):

@@ -10,7 +10,8 @@ from torchmetrics import Metric
 
 from lightning_easiness._utils.lightning import add_hparams, logged_metric
 from lightning_easiness.functional import _checks as check
-from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, DEFAULT_TOL, log_sample_easiness_vector
+from lightning_easiness.functional.levels import DEFAULT_TOL
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, log_sample_easiness_vector
 from lightning_easiness.functional.sample_easiness_loss import DEFAULT_FLOOR, check_settings, loss_of_log_wins
 from lightning_easiness.losses import WeighsExamples, check_weight
 from lightning_easiness.metrics import EasinessError, Mean, count_medium
@@ -136,12 +137,13 @@ class SELModule(WeighsExamples):
             losses = loss_of_log_wins(log_wins, self.sel_floor).where(kept, 0)
         if stage is not None:
             easiness = log_wins.detach().sum(1).exp().where(kept, torch.nan)
+            weakest = log_wins.detach().amin(1).exp()
             _log(
                 self,
                 stage,
                 sel=(losses.detach().sum(), kept.sum()),
                 sel_weight=(weight, 1),
-                medium_sample_rate=count_medium(easiness, DEFAULT_TOL),
+                medium_sample_rate=count_medium(easiness, weakest, DEFAULT_TOL),
                 sample_easiness_error=(easiness, logits.argmax(1) == target),
             )
         if weight == 0:

@@ -32,6 +32,7 @@ def make_target(num_examples: int = NUM_EXAMPLES) -> Tensor:
 def make_fields(seed: int, num_examples: int = NUM_EXAMPLES, online: bool = False) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     draw = torch.rand(3, num_examples, generator=generator)
+    weakest = draw[1] ** torch.rand(num_examples, generator=generator)  # the product of all is no larger
     margin = torch.randn(num_examples, generator=generator)
     fields = {"loss": draw[0] * 4, "correct": margin > 0, "margin": margin}
     if online:
@@ -39,7 +40,7 @@ def make_fields(seed: int, num_examples: int = NUM_EXAMPLES, online: bool = Fals
         unseen = count == 0
         fields["loss"][unseen] = fields["margin"][unseen] = torch.nan
         return {**fields, "correct": fields["correct"] & ~unseen, "count": count}
-    return {**fields, "sample_easiness": draw[1], "el2n": draw[2] * 2**0.5}
+    return {**fields, "sample_easiness": draw[1], "weakest_comparison": weakest, "el2n": draw[2] * 2**0.5}
 
 
 def observed(step: int = 120, *, fields: dict[str, Tensor] | None = None, **changes: object) -> Observation:

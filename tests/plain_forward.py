@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lightning_easiness import EasinessCallback, EasinessRecord
 from tests.small import Net, Points, loader, trainer
 
-FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n", "prediction")
+FIELDS = ("loss", "correct", "margin", "sample_easiness", "weakest_comparison", "el2n", "prediction")
 TYPES = {"correct": torch.bool, "prediction": torch.int16}  # float32 otherwise
 
 
@@ -24,10 +24,11 @@ def expected(logits: list[float], target: int, sigma2: float = 1e-4) -> dict[str
     """All fields of one example, by plain arithmetic on floats."""
     exps = [math.exp(value - max(logits)) for value in logits]
     softmax = [value / sum(exps) for value in exps]
-    easiness = 1.0
+    easiness = weakest = 1.0
     for k, other in enumerate(softmax):
         if k != target:
-            easiness *= 0.5 * math.erfc(-(softmax[target] - other) / math.sqrt(2 * sigma2) / math.sqrt(2))
+            wins = 0.5 * math.erfc(-(softmax[target] - other) / math.sqrt(2 * sigma2) / math.sqrt(2))
+            easiness, weakest = easiness * wins, min(weakest, wins)
     predicted = max(range(len(logits)), key=lambda k: logits[k])
     return {
         "loss": -math.log(softmax[target]),
@@ -35,6 +36,7 @@ def expected(logits: list[float], target: int, sigma2: float = 1e-4) -> dict[str
         "prediction": predicted,
         "margin": logits[target] - max(value for k, value in enumerate(logits) if k != target),
         "sample_easiness": easiness,
+        "weakest_comparison": weakest,
         "el2n": math.sqrt(sum((value - (k == target)) ** 2 for k, value in enumerate(softmax))),
     }
 
@@ -50,7 +52,7 @@ def check(record: EasinessRecord, checkpoint: int, forward: Callable[[Tensor], T
             logits = forward(points.x[index : index + 1])[0].double().tolist()
         for name, value in expected(logits, int(points.y[index])).items():
             # easiness divides differences of probabilities by 0.014
-            tolerance = 2e-4 if name == "sample_easiness" else 1e-5
+            tolerance = 2e-4 if name in ("sample_easiness", "weakest_comparison") else 1e-5
             assert float(fields[name][index]) == pytest.approx(value, abs=tolerance), (name, index)
 
 

@@ -133,18 +133,33 @@ def logits_at(state: dict[str, Tensor], module_class: Any = Traces, size: int = 
         return module.double().eval()(IndexedPoints(size).x.double())
 
 
-def easiness_loop(logits: Tensor, target: Tensor, sigma2: float = SIGMA2) -> list[float]:
+class Easiness(float):
+    """E, with the weakest of the comparisons that it is the product of."""
+
+    weakest: float
+
+    def __new__(cls, product: float, weakest: float) -> Easiness:
+        easiness = super().__new__(cls, product)
+        easiness.weakest = weakest
+        return easiness
+
+    @classmethod
+    def mean(cls, values: list[Easiness]) -> Easiness:
+        return cls(math.fsum(values) / len(values), math.fsum(value.weakest for value in values) / len(values))
+
+
+def easiness_loop(logits: Tensor, target: Tensor, sigma2: float = SIGMA2) -> list[Easiness]:
     """E = prod over j != i of P(h_i > h_j), one example and one class at a time: equation 1."""
     found = []
     for row, true in zip(logits.tolist(), target.tolist(), strict=True):
         powers = [math.exp(value - max(row)) for value in row]
         h = [power / math.fsum(powers) for power in powers]
-        product = 1.0
+        compared = []
         for other in range(len(row)):
             if other != true:
                 # the difference of two noises of variance sigma2 has the variance 2 sigma2
-                product *= 0.5 * (1 + math.erf((h[true] - h[other]) / math.sqrt(2 * sigma2) / math.sqrt(2)))
-        found.append(product)
+                compared.append(0.5 * (1 + math.erf((h[true] - h[other]) / math.sqrt(2 * sigma2) / math.sqrt(2))))
+        found.append(Easiness(math.prod(compared), min(compared)))
     return found
 
 
@@ -155,8 +170,8 @@ def loss_loop(logits: Tensor, target: Tensor) -> list[float]:
     ]
 
 
-def level_of(easiness: float, tol: float = TOL) -> str:
-    if easiness <= tol:
+def level_of(easiness: Easiness, tol: float = TOL) -> str:
+    if easiness.weakest <= tol:
         return "hard"
     return "easy" if easiness >= 1 - tol else "medium"
 
@@ -168,6 +183,6 @@ def easiness_at(state: dict[str, Tensor], module_class: Any = Traces, sigma2: fl
     return easiness
 
 
-def assert_clear(easiness: list[float], tol: float = TOL) -> None:
+def assert_clear(easiness: list[Easiness], tol: float = TOL) -> None:
     """None is so near to an end of a level that float32 and float64 could differ."""
-    assert min(min(abs(value - tol), abs(value - 1 + tol)) for value in easiness) > 5e-7
+    assert min(min(abs(value.weakest - tol), abs(value - 1 + tol)) for value in easiness) > 5e-7

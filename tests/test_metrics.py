@@ -30,6 +30,11 @@ def wanted_easiness(sigma2: float = SIGMA2) -> list[float]:
     return reference.sample_easiness(logits.tolist(), target.tolist(), sigma2)
 
 
+def wanted_rate(sigma2: float = SIGMA2, tol: float = 5e-4) -> float:
+    logits, target, _, _ = examples()
+    return reference.medium_sample_rate(reference.comparisons(logits.tolist(), target.tolist(), sigma2), tol)
+
+
 def wanted_error(easiness: list[float], num_bins: int = 5) -> float:
     logits, target, _, _ = examples()
     correct = (logits.argmax(1) == target).tolist()
@@ -45,7 +50,7 @@ def wanted() -> dict[str, float]:
     """What the metrics of `make_metrics` come to over all examples."""
     easiness, (_, _, a, b) = wanted_easiness(), examples()
     return {
-        "medium_sample_rate": reference.medium_sample_rate(easiness, 5e-4),
+        "medium_sample_rate": wanted_rate(),
         "sample_easiness_error": wanted_error(easiness),
         "matching_rate": reference.matching_rate(*(ends(values, 0.2, True, False) for values in (a, b))),
         "matching_rate of indices": reference.matching_rate(*(ends(values, 0.2, False, False) for values in (a, b))),
@@ -63,9 +68,12 @@ def test_the_examples_say_something() -> None:
     numbers = wanted()
     assert all(0.01 < value < 0.99 for value in numbers.values())
     assert numbers["matching_rate"] != numbers["matching_rate of indices"]
-    levels = reference.easiness_level(wanted_easiness(), 5e-4)
+    logits, target, _, _ = examples()
+    compared = reference.comparisons(logits.tolist(), target.tolist(), SIGMA2)
+    levels = reference.easiness_level(compared, 5e-4)
     assert min(levels.count(level) for level in range(3)) >= 3
-    near = [min(abs(value - edge) for edge in (5e-4, 1 - 5e-4, 0.2, 0.4, 0.6, 0.8)) for value in wanted_easiness()]
+    near = [min(abs(value - edge) for edge in (1 - 5e-4, 0.2, 0.4, 0.6, 0.8)) for value in wanted_easiness()]
+    near += [abs(min(row) - 5e-4) for row in compared]
     assert min(near) > 1e-5, "none that rounding may move"
 
 
@@ -96,7 +104,7 @@ def test_the_settings_count_and_are_by_default_those_of_the_paper(sigma2: float,
     if sigma2 == 1e-4:
         metrics.append((MediumSampleRate(), ExpectedSampleEasinessError()))
     for rate, error in metrics:
-        assert rate(logits, target).item() == pytest.approx(reference.medium_sample_rate(easiness, tol), rel=1e-6)
+        assert rate(logits, target).item() == pytest.approx(wanted_rate(sigma2, tol), rel=1e-6)
         assert error(logits, target).item() == pytest.approx(wanted_error(easiness, num_bins), rel=1e-3, abs=1e-5)
 
 
@@ -109,7 +117,8 @@ def test_types(kind: Any, dtype: torch.dtype) -> None:
         metric.update(rows, labels.int())
     easiness = functional.sample_easiness(logits.to(dtype), target, SIGMA2)
     if kind is MediumSampleRate:
-        expected = functional.medium_sample_rate(easiness)
+        wins = functional.sample_easiness(logits.to(dtype), target, SIGMA2, per_class=True)
+        expected = functional.medium_sample_rate(wins)
     else:
         correct = logits.to(dtype).argmax(1) == target
         expected = functional.expected_sample_easiness_error(easiness, correct)

@@ -163,7 +163,8 @@ class EasinessCallback(Callback):
 
         Args:
             listener: Function of an `Observation`.
-            online: More fields to observe in the training forward, from the next fit on: "sample_easiness", "el2n".
+            online: More fields to observe in the training forward, from the next fit on: "sample_easiness",
+                "weakest_comparison", "el2n".
 
         Raises:
             ValueError: If there is no such field.

@@ -33,7 +33,7 @@ when the fit has ended |
 that was trained on |
 | `easiness-selected-share/class_<k>` | the fraction that it keeps of a class |
 | histograms `log10_loss`, `log10_sample_easiness` | powers of ten: -2 is 0.01. A second peak of the loss at the right \
-end is made of hard or mislabelled examples. Sample easiness is that of the medium examples alone |
+end is made of hard or mislabelled examples. Sample easiness is shown only away from 0 and 1 |
 | histogram `margin` | logit of the label minus the largest other logit; predicted wrong below 0 |
 | histogram `el2n` | distance of the predicted probabilities from the label: 0 is easy, 1.4 certain and wrong |
 | image `data_map` | confidence, the mean probability of the label, over its variability: easy at the top, ambiguous \

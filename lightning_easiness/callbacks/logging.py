@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_easiness._utils.lightning import log_step, set_callback_metrics
 from lightning_easiness.callbacks.sinks import Bins, sinks_of
 from lightning_easiness.data.observation import Observation
+from lightning_easiness.functional import easiness_level
 from lightning_easiness.view.histograms import level_shares, shown_histogram
 
 _HISTOGRAM_FIELDS = ("loss", "margin", "sample_easiness", "el2n")
@@ -103,8 +104,10 @@ def _seen(observation: Observation) -> Tensor:
 
 def _levels(observation: Observation) -> dict[str, float]:
     """Return the fractions of easy, medium and hard examples; none where sample easiness was not observed."""
-    easiness = observation.fields.get("sample_easiness")
-    shares = {} if easiness is None else level_shares(easiness)
+    easiness, weakest = (observation.fields.get(name) for name in ("sample_easiness", "weakest_comparison"))
+    if easiness is None or weakest is None:
+        return {}
+    shares = level_shares(easiness_level(easiness, weakest_comparison=weakest))
     return {f"easiness-levels/{observation.series}/{name}": share for name, share in shares.items()}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
-from lightning_easiness.functional.sample_easiness import DEFAULT_TOL, EASY, HARD, levels_of
+from lightning_easiness.functional.levels import DEFAULT_TOL, EASY, HARD, levels_of
 
 _BLOCK = 2**22  # probabilities processed at once
 
@@ -166,7 +166,12 @@ def _members(owner: str, threshold_indices: Sequence[Tensor], number: int) -> Te
 
 
 def refine_by_sample_easiness(
-    flagged: Tensor, easiness: Tensor, which: Literal["easy", "hard"] = "hard", tol: float = DEFAULT_TOL
+    flagged: Tensor,
+    easiness: Tensor,
+    which: Literal["easy", "hard"] = "hard",
+    tol: float = DEFAULT_TOL,
+    *,
+    weakest_comparison: Tensor | None = None,
 ) -> Tensor:
     """Keep a flag, bool (N,), only where the example is easy, or only where it is hard, for its given label (AUM-SE).
 
@@ -176,20 +181,23 @@ def refine_by_sample_easiness(
 
     Args:
         flagged: Flags by the area under the margin, bool, shape (N,).
-        easiness: Sample easiness at the given label in [0, 1], floating point, shape (N,). NaN is neither.
-        which: "easy": E >= 1 - tol. "hard": E <= tol.
+        easiness: Sample easiness at the given label, as in `easiness_level`; for "easy" E of shape (N,) is enough. What
+            is not known is neither.
+        which: The level of the flags to keep.
         tol: As in `easiness_level`.
+        weakest_comparison: As in `easiness_level`.
 
     Example:
-        >>> flagged, easiness = torch.tensor([True, True, True, False]), torch.tensor([1.0, 0.4, 0.0, 0.0])
-        >>> refine_by_sample_easiness(flagged, easiness, "hard")
+        >>> flagged, easiness = torch.tensor([True, True, True, False]), torch.tensor([1.0, 0.0, 0.0, 0.0])
+        >>> weakest = torch.tensor([1.0, 0.4, 0.0, 0.0])
+        >>> refine_by_sample_easiness(flagged, easiness, "hard", weakest_comparison=weakest)
         tensor([False, False,  True, False])
     """
     owner = "refine_by_sample_easiness"
     check.choice(owner, "which", which, ("easy", "hard"))
     check.mask(owner, "flagged", flagged)
-    level = levels_of(owner, easiness, tol)
-    check.same_length(owner, "easiness", easiness, "flagged", flagged)
+    level = levels_of(owner, easiness, weakest_comparison, tol, hard_is_asked=which == "hard")
+    check.same_length(owner, "easiness", level, "flagged", flagged)
     return flagged & (level == (EASY if which == "easy" else HARD))
 
 

@@ -1,24 +1,20 @@
-"""Sample easiness, the probability that the true class wins over all others under noise, and its levels."""
+"""Sample easiness, the probability that the true class wins over all others under noise."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional._rng import generator as seeded_generator
 
 DEFAULT_SIGMA2 = 1e-4  # variance of the noise on each probability
-DEFAULT_TOL = 5e-4  # distance from 0 and 1 that counts as hard and easy; corresponds to 1,000 draws
 
 # Elements of one intermediate tensor, 16 MiB in float32, so that memory does not grow with N * K.
 _CHUNK = 2**22
-
-HARD, MEDIUM, EASY, UNKNOWN = 0, 1, 2, -1
-
-Level = Literal["hard", "medium", "easy"] | tuple[float, float]
-_LEVELS = {"hard": HARD, "medium": MEDIUM, "easy": EASY}
 
 
 def sample_easiness(
@@ -64,31 +60,77 @@ def sample_easiness(
     check.positive(owner, "sigma2", sigma2)
     check.at_least(owner, "num_draws", num_draws, least=1)
     check.choice(owner, "method", method, ("exact", "monte_carlo"))
-    if generator is None and method == "monte_carlo":
-        generator = torch.Generator(device=logits.device).manual_seed(0)
+    if method == "exact":
+        found = _in_chunks(owner, partial(_exact, sigma2, probabilities, per_class), logits, target)
+    else:
+        source = generator or torch.Generator(device=logits.device).manual_seed(0)
+        found = _in_chunks(
+            owner, partial(_counted, sigma2, probabilities, per_class, num_draws, source), logits, target
+        )
+    if probabilities:
+        check.outputs(owner, logits)
+    return found
+
+
+def easiness_and_weakest(
+    logits: Tensor,
+    target: Tensor,
+    sigma2: float = DEFAULT_SIGMA2,
+    num_draws: int | None = None,
+    seeds: Sequence[int] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return sample easiness and the weakest comparison, min over j != i of P(h_i > h_j), (N,) each: all levels need.
+
+    With `num_draws` they are counted, the draws of each example from a generator of its own with its one of `seeds`.
+    """
+    owner = "sample_easiness"
+    if num_draws is None:
+        rule = partial(_exact_pair, sigma2)
+        return _in_chunks(owner, rule, logits, target).unbind(1)  # type: ignore[return-value]
+    if seeds is None or len(seeds) != len(logits):
+        raise ValueError(f"Counted easiness takes a seed per example, {len(logits)} of them; got {seeds!r}.")
+    rows = [torch.empty_like(logits[:0])]
+    for row, true, seed in zip(torch.split(logits, 1), torch.split(target, 1), seeds, strict=True):
+        rows.append(_counted(sigma2, False, True, num_draws, seeded_generator(seed), row, true))
+    wins = torch.cat(rows)
+    return wins.prod(1), wins.amin(1)
+
+
+def _in_chunks(owner: str, rule: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> Tensor:
+    """Apply a rule of logits (n, K) and targets (n,) to a few rows at a time, so that memory does not grow with N."""
     length = max(1, _CHUNK // logits.shape[1])
-    chunks = []
+    chunks = zip(torch.split(logits, length), torch.split(target, length), strict=True)
     try:
-        for rows, true in zip(torch.split(logits, length), torch.split(target, length), strict=True):
-            if generator is None or method == "exact":
-                chunks.append(_exact(rows, true, sigma2, probabilities, per_class))
-            else:
-                h = rows if probabilities else rows.softmax(1)
-                wins = _share_of_wins(h, true, math.sqrt(sigma2), num_draws, generator)
-                chunks.append(wins if per_class else wins.prod(1))
+        return torch.cat([rule(rows, true) for rows, true in chunks])
     except RuntimeError:
         check.target_range(owner, logits, target)
         raise
-    if probabilities:
-        check.outputs(owner, logits)
-    return torch.cat(chunks)
 
 
-def _exact(logits: Tensor, target: Tensor, sigma2: float, probabilities: bool, per_class: bool) -> Tensor:
+def _exact(sigma2: float, probabilities: bool, per_class: bool, logits: Tensor, target: Tensor) -> Tensor:
     log_wins = log_sample_easiness_vector(logits, target, sigma2, probabilities=probabilities)
     if per_class:
         return log_wins.exp().masked_fill(logits.isnan().any(1, keepdim=True), torch.nan)
     return log_wins.sum(1).exp()
+
+
+def _exact_pair(sigma2: float, logits: Tensor, target: Tensor) -> Tensor:
+    log_wins = log_sample_easiness_vector(logits, target, sigma2)
+    return torch.stack([log_wins.sum(1), log_wins.amin(1)], 1).exp()
+
+
+def _counted(
+    sigma2: float,
+    probabilities: bool,
+    per_class: bool,
+    num_draws: int,
+    source: torch.Generator,
+    logits: Tensor,
+    target: Tensor,
+) -> Tensor:
+    h = logits if probabilities else logits.softmax(1)
+    wins = _share_of_wins(h, target, math.sqrt(sigma2), num_draws, source)
+    return wins if per_class else wins.prod(1)
 
 
 def log_sample_easiness_vector(logits: Tensor, target: Tensor, sigma2: float, *, probabilities: bool = False) -> Tensor:
@@ -120,132 +162,6 @@ def _share_of_wins(h: Tensor, target: Tensor, deviation: float, num_draws: int, 
     share = (wins.to(h.dtype) / num_draws).scatter(1, index, 1.0)
     # NaN loses every comparison; without this, unknown examples would count as the hardest.
     return torch.where(h.isnan().any(1, keepdim=True), torch.nan, share)
-
-
-def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
-    """Return the level of each example, int64 (N,): 0 hard (E <= tol), 2 easy (E >= 1 - tol), 1 medium, -1 for NaN.
-
-    The paper (see `sample_easiness`) counts draws and calls an example medium if it wins some but not all of them;
-    5e-4 corresponds to 1,000 draws.
-
-    Args:
-        easiness: Sample easiness in [0, 1], floating point, shape (N,).
-        tol: Distance from 0 and from 1 that still counts as hard and as easy, in [0, 0.5).
-
-    Example:
-        >>> easiness_level(torch.tensor([0.0001, 0.4, 0.9999]))
-        tensor([0, 1, 2])
-    """
-    return levels_of("easiness_level", easiness, tol)
-
-
-def levels_of(owner: str, easiness: Tensor, tol: float) -> Tensor:
-    """Compute `easiness_level`; errors name `owner`."""
-    easiness = check.floating(owner, "easiness", easiness, "N")
-    check.tol(owner, tol)
-    hard, easy, unknown = easiness <= tol, easiness >= 1 - tol, easiness.isnan()
-    level = torch.full(easiness.shape, MEDIUM, dtype=torch.int64, device=easiness.device)
-    return level.masked_fill(hard, HARD).masked_fill(easy, EASY).masked_fill(unknown, UNKNOWN)
-
-
-def in_levels(easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = DEFAULT_TOL) -> Tensor:
-    """Return whether the sample easiness of each example is in one of the levels, bool (N,); True for NaN.
-
-    In the paper (see `sample_easiness`) ("medium",) is called MO, ("easy",) EO, ("hard",) HO, ("easy", "medium") EMO
-    and ("medium", "hard") MHO.
-
-    Args:
-        easiness: Sample easiness in [0, 1], floating point, shape (N,).
-        levels: Names of levels, or intervals (low, high) of easiness, both ends included.
-        tol: As in `easiness_level`.
-
-    Example:
-        >>> easiness = torch.tensor([0.0, 0.3, 0.7, 1.0])
-        >>> in_levels(easiness), in_levels(easiness, [(0.5, 1.0)])
-        (tensor([False,  True,  True, False]), tensor([False, False,  True,  True]))
-    """
-    check_levels("in_levels", levels)
-    level = levels_of("in_levels", easiness, tol)
-    inside = easiness.isnan()
-    for one in levels:
-        if isinstance(one, str):
-            inside = inside | (level == _LEVELS[one])
-        else:
-            inside = inside | ((easiness >= one[0]) & (easiness <= one[1]))
-    return inside
-
-
-def in_levels_by_loss(
-    loss: Tensor, easiness: Tensor, levels: Sequence[Level] = ("medium",), tol: float = DEFAULT_TOL
-) -> Tensor:
-    """Return the same with levels by the rank of the loss, keeping the size of each level by sample easiness: L-SET.
-
-    If n examples are hard by easiness, those with the n highest losses are hard here; the next are medium, and the
-    rest easy. A control experiment of the paper (see `sample_easiness`).
-
-    Args:
-        loss: Loss of each example, LOW is easy, floating point, shape (N,).
-        easiness: Sample easiness in [0, 1], floating point, shape (N,).
-        levels: Names of levels; intervals of easiness have no counterpart.
-        tol: As in `easiness_level`.
-
-    Example:
-        >>> easiness = torch.tensor([0.0, 0.3, 1.0, 1.0])
-        >>> in_levels_by_loss(torch.tensor([1.0, 2.0, 3.0, 0.1]), easiness)
-        tensor([False,  True, False, False])
-    """
-    owner = "in_levels_by_loss"
-    check_levels(owner, levels)
-    if not all(isinstance(level, str) for level in levels):
-        must = 'be "hard", "medium" or "easy", since the loss has no intervals'
-        check.refuse(owner, "levels", must, repr(list(levels)))
-    loss = check.floating(owner, "loss", loss, "N")
-    check.same_length(owner, "easiness", easiness, "loss", loss)
-    level = levels_of(owner, easiness, tol)
-    unknown = loss.isnan() | (level < 0)
-    # ties are broken at random with a fixed seed, never by index
-    shuffled = torch.randperm(len(loss), generator=torch.Generator().manual_seed(0)).to(loss.device)
-    ranked_loss = loss.masked_fill(unknown, -torch.inf)[shuffled]
-    order = shuffled[ranked_loss.argsort(descending=True, stable=True)]
-    # the level sizes are those by easiness, hardest first
-    by_rank = level.masked_fill(unknown, EASY + 1).sort().values
-    ranked = torch.empty_like(level).scatter_(0, order, by_rank)
-    inside = unknown
-    for name in levels:
-        inside = inside | (ranked == _LEVELS[str(name)])
-    return inside
-
-
-def check_levels(owner: str, levels: Sequence[Level]) -> None:
-    """Raise ValueError unless levels are some of "hard", "medium" and "easy", or intervals in [0, 1]."""
-    if isinstance(levels, str) or not isinstance(levels, Sequence) or not len(levels):
-        check.refuse(owner, "levels", 'be a sequence of levels, such as ("medium",)', repr(levels))
-    for level in levels:
-        if not ((isinstance(level, str) and level in _LEVELS) or _is_interval(level)):
-            must = 'be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in [0, 1]'
-            check.refuse(owner, "levels", must, repr(level))
-
-
-def _is_interval(level: object) -> bool:
-    if isinstance(level, str) or not isinstance(level, Sequence) or len(level) != 2:
-        return False
-    return all(isinstance(end, (int, float)) for end in level) and 0 <= level[0] <= level[1] <= 1
-
-
-def medium_sample_rate(easiness: Tensor, tol: float = DEFAULT_TOL) -> Tensor:
-    """Return the fraction of medium examples (MSR, see `sample_easiness`), (): in [0, 1], low means a certain model.
-
-    Args:
-        easiness: Sample easiness in [0, 1], floating point, shape (N,). NaN is left out.
-        tol: As in `easiness_level`.
-
-    Example:
-        >>> medium_sample_rate(torch.tensor([0.0, 0.4, 1.0, 1.0]))
-        tensor(0.2500)
-    """
-    level = levels_of("medium_sample_rate", easiness, tol)
-    dtype = check.widen(easiness).dtype
-    return (level == MEDIUM).sum().to(dtype) / (level != UNKNOWN).sum().to(dtype)
 
 
 def expected_sample_easiness_error(easiness: Tensor, correct: Tensor, num_bins: int = 5) -> Tensor:

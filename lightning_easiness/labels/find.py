@@ -101,7 +101,7 @@ def find_label_issues(
         score=score,
         checkpoint=checkpoint,
         probabilities=None if probabilities is None else torch.as_tensor(probabilities),
-        needs_easiness=refine is not None and refine.easiness is None,
+        level_fields=() if refine is None else refine.fields,
         seed=seed,
         of_protocol=isinstance(rule, Threshold),
     )

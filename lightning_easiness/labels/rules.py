@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from lightning_easiness import functional
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.functional.sample_easiness import DEFAULT_TOL
+from lightning_easiness.functional.levels import DEFAULT_TOL
 from lightning_easiness.labels.sources import LabelScores
 from lightning_easiness.labels.threshold import CombinedRuns
 from lightning_easiness.record.probabilities import NO_CLASSES
@@ -279,9 +279,10 @@ class Refine:
 
     Args:
         which: "hard", by far the better choice, or "easy"; see `functional.refine_by_sample_easiness`.
-        easiness: Sample easiness at the given label, in [0, 1], `(N,)`; None for that of the record, or of the
-            evaluation pass in the folder.
+        easiness: Sample easiness at the given label, as in `functional.easiness_level`; None for that of the record, or
+            of the evaluation pass in the folder.
         tol: As in `functional.easiness_level`.
+        weakest_comparison: As in `functional.easiness_level`, where `easiness` is given.
 
     Raises:
         ValueError: If `which` is neither.
@@ -295,21 +296,34 @@ class Refine:
     which: Literal["hard", "easy"] = "hard"
     easiness: Tensor | None = None
     tol: float = DEFAULT_TOL
+    weakest_comparison: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.which not in ("hard", "easy"):
             raise ValueError(f"The `which` of Refine must be 'hard' or 'easy'; got {self.which!r}.")
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a record that it goes by."""
+        if self.easiness is not None:
+            return ()
+        return ("sample_easiness", "weakest_comparison") if self.which == "hard" else ("sample_easiness",)
+
     def apply(self, decision: Decision) -> Decision:
         """Return the decision with fewer flags."""
         labels = decision.labels
-        easiness = torch.as_tensor(labels.easiness if self.easiness is None else self.easiness).detach().cpu()
-        if easiness.shape != labels.given.shape:
+        given = (self.easiness, self.weakest_comparison)
+        easiness, weakest = (labels.easiness, labels.weakest_comparison) if self.easiness is None else given
+        easiness = torch.as_tensor(easiness).detach().cpu()
+        weakest = None if weakest is None else torch.as_tensor(weakest).detach().cpu()
+        if easiness.shape[:1] != labels.given.shape:
             raise ValueError(
                 f"The `easiness` of Refine must have shape ({len(labels.given)},), a value for each example that was "
                 f"recorded; got {tuple(easiness.shape)}."
             )
-        flagged = functional.refine_by_sample_easiness(decision.flagged, easiness, self.which, self.tol)
+        flagged = functional.refine_by_sample_easiness(
+            decision.flagged, easiness, self.which, self.tol, weakest_comparison=weakest
+        )
         kept = f" Of {int(decision.flagged.sum())} flags {int(flagged.sum())} are left, where sample easiness"
         explanation = f"{decision.explanation}{kept} at the given label is {self.which}."
         return replace(decision, flagged=flagged, threshold=labels.easiest(flagged), explanation=explanation)

@@ -42,6 +42,7 @@ class LabelScores:
     probabilities: Tensor | None = None  # averaged, (N, K)
     probabilities_given: bool = False  # by the user; else they are those of the record
     easiness: Tensor | None = None  # sample easiness at the given label (N,), where it was asked for
+    weakest_comparison: Tensor | None = None  # the same of the weakest comparison
     record: EasinessRecord | None = None  # that the score is of
     last: int | None = None  # the checkpoint that the score is of, where it is not the last of the record
     held_out: Tensor | None = None  # probabilities of runs that held an example out, (N, K)
@@ -153,7 +154,7 @@ class SourceReader:
     score: str | None = None
     checkpoint: int = -1
     probabilities: Tensor | None = None
-    needs_easiness: bool = False
+    level_fields: tuple[str, ...] = ()  # what levels of sample easiness are asked of
     seed: int = 0
     of_protocol: bool = False  # the source is a run of the threshold protocol
 
@@ -183,7 +184,7 @@ class SourceReader:
         return self._label_scores(
             scores,
             probabilities,
-            easiness=self._easiness(source, record, scores, runs) if self.needs_easiness else None,
+            **self._level_scores(source, record, scores, runs),
             record=record,
             last=self.checkpoint % record.num_checkpoints if ends_early else None,
             held_out=record.held_out_probabilities() if record.has_held_out_probabilities else None,
@@ -202,7 +203,7 @@ class SourceReader:
             )
         if scores.name in SCORES:
             _check_ranks(scores.name)
-        if self.needs_easiness:
+        if self.level_fields:
             raise _no_easiness("Scores hold one score")
 
     def _open(self, source: Source, score: str, runs: Sequence[str] | None) -> EasinessRecord:
@@ -278,10 +279,24 @@ class SourceReader:
             seed=self.seed,
         )
 
-    def _easiness(self, source: Source, record: EasinessRecord, scores: Scores, runs: Sequence[str] | None) -> Tensor:
-        """Return sample easiness at the moment of the score: of the record itself, or of the pass in its folder."""
+    def _level_scores(
+        self, source: Source, record: EasinessRecord, scores: Scores, runs: Sequence[str] | None
+    ) -> dict[str, Tensor]:
+        """Return what levels of sample easiness are asked of, at the moment of the score."""
+        if not self.level_fields:
+            return {}
+        found, checkpoint = self._of_easiness(source, record, scores, runs)
+        levels = {"easiness": found.score("sample_easiness", checkpoint).values}
+        if "weakest_comparison" in self.level_fields:
+            levels["weakest_comparison"] = found.score(found.weakest_field, checkpoint).values
+        return levels
+
+    def _of_easiness(
+        self, source: Source, record: EasinessRecord, scores: Scores, runs: Sequence[str] | None
+    ) -> tuple[EasinessRecord, int]:
+        """Return the record with sample easiness, itself or of the pass in its folder, and the score's checkpoint."""
         if "sample_easiness" in record.fields:
-            return record.score("sample_easiness", self.checkpoint).values
+            return record, self.checkpoint
         if isinstance(source, EasinessRecord) and source is not record:
             probe: EasinessRecord | None = source  # whose runs' online series the score is of
         elif isinstance(source, (EasinessRecord, Scores)):
@@ -293,8 +308,8 @@ class SourceReader:
         if not self.of_protocol and not scores.identity.is_same(probe.identity):
             raise _no_easiness(f"series '{PROBE}' is of other labels than training, as after Keep(labels=...)")
         if self.checkpoint == -1 or scores.step is None:
-            return probe.score("sample_easiness", self.checkpoint).values
-        return probe.score("sample_easiness", probe.checkpoint_at(step=scores.step)).values
+            return probe, self.checkpoint
+        return probe, probe.checkpoint_at(step=scores.step)
 
 
 def _load(path: Path, series: str, runs: Sequence[str] | None = None) -> EasinessRecord | None:
@@ -372,5 +387,6 @@ def _not_online(why: str, score: str) -> ValueError:
 def _no_easiness(why: str) -> ValueError:
     return ValueError(
         f"`refine` needs the sample easiness of each example, but {why}: give the folder of runs with an evaluation "
-        f"pass, or Refine(easiness=EasinessRecord.load(path, '{PROBE}').score('sample_easiness').values)."
+        f"pass, or Refine(easiness=EasinessRecord.load(path, '{PROBE}').score('sample_easiness').values, and its "
+        "weakest_comparison=.score('weakest_comparison').values)."
     )

@@ -94,6 +94,7 @@ def combine_runs(runs: Sequence[LabelScores], percentile: float, target: Tensor 
         probabilities=_probabilities(runs, counted, last),
         probabilities_given=first.probabilities_given,
         easiness=_mean([run.easiness for run in runs], ~members),
+        weakest_comparison=_mean([run.weakest_comparison for run in runs], ~members),
         excess=excess,
         thresholds=compared.thresholds,
         num_threshold_examples=tuple((members & ~values.isnan()).sum(1).tolist()),

@@ -23,15 +23,14 @@ from lightning_easiness.functional import (
     margin,
     multi_label_loss,
     multi_label_margin,
-    sample_easiness,
     soft_cross_entropy,
 )
-from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, easiness_and_weakest
 from lightning_easiness.functional.targets import IGNORE_INDEX
 from lightning_easiness.observe.batch_reader import kind_of
 
 ONLINE_FIELDS = ("loss", "correct", "margin")
-PROBE_FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
+PROBE_FIELDS = ("loss", "correct", "margin", "sample_easiness", "weakest_comparison", "el2n")
 PREDICTION = "prediction"  # the class, int16, always where an example has one of at most so many:
 MOST_CLASSES = 2**15
 PROBABILITIES = "probabilities"  # a row per example, float16 (B, K): summed, and no field of a record
@@ -155,8 +154,10 @@ class ClassTask(Task):
             observed[PREDICTION] = predicted.short()
         if "loss" in fields:
             observed["loss"] = F.cross_entropy(logits, clamped, reduction="none")
-        if "sample_easiness" in fields:
-            observed["sample_easiness"] = sample_easiness(logits, clamped, sigma2=self.sigma2)
+        if "sample_easiness" in fields or "weakest_comparison" in fields:
+            pair = easiness_and_weakest(logits, clamped, self.sigma2)
+            found = dict(zip(("sample_easiness", "weakest_comparison"), pair, strict=True))
+            observed |= {name: values for name, values in found.items() if name in fields}
         if "el2n" in fields:
             observed["el2n"] = el2n(logits, clamped)
         if PROBABILITIES in fields:

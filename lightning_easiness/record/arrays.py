@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.functional import most_predicted_class
+from lightning_easiness.functional import easiness_level, most_predicted_class
+from lightning_easiness.functional.levels import DEFAULT_TOL
 from lightning_easiness.record.files import FIELDS, MOST_CLASSES
 from lightning_easiness.record.held_out import (
     have_held_out_probabilities,
@@ -175,6 +176,11 @@ class RecordedArrays:
         return self.field("sample_easiness")
 
     @property
+    def weakest_comparison(self) -> Tensor:
+        """Minimum over the other classes j of P(h_i > h_j), of which easiness is the product, float32 `(R, C, N)`."""
+        return self.field(self.weakest_field)
+
+    @property
     def el2n(self) -> Tensor:
         """Norm of the error vector, float32 `(R, C, N)`."""
         return self.field("el2n")
@@ -237,6 +243,48 @@ class RecordedArrays:
     def prediction_reader(self, checkpoint: int = -1) -> Callable[[], Tensor] | None:
         """Return `predicted_class` of a checkpoint, to be called when it is needed; None without predictions."""
         return partial(self.predicted_class, checkpoint) if "prediction" in self.fields else None
+
+    @property
+    def weakest_field(self) -> str:
+        """The field of the weakest comparison, which for two classes is the easiness itself.
+
+        Raises:
+            ValueError: If there is none, as in records of before.
+        """
+        if "weakest_comparison" in self.fields:
+            return "weakest_comparison"
+        self._check_field("sample_easiness", "Sample easiness, which has levels,")
+        if self.num_classes != 2:
+            raise ValueError(
+                f"Series '{self.series}' was recorded before levels went by the weakest comparison, and sample easiness"
+                " of more than two classes does not tell hard from medium: record it anew, or take the examples between"
+                " two values of `sample_easiness`."
+            )
+        return "sample_easiness"
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether `easiness_level` is known."""
+        return "sample_easiness" in self.fields and ("weakest_comparison" in self.fields or self.num_classes == 2)
+
+    def easiness_level(self, checkpoint: int | None = None, tol: float = DEFAULT_TOL) -> Tensor:
+        """Return the level of each example: 0 hard, 1 medium, 2 easy, -1 where it is not known.
+
+        Args:
+            checkpoint: Index, negative from the end; None for all.
+            tol: As in `functional.easiness_level`.
+
+        Returns:
+            int64 `(R, N)`, or `(R, C, N)` at all checkpoints.
+
+        Raises:
+            ValueError: If the record has no levels.
+            IndexError: If there is no such checkpoint.
+        """
+        weakest = self.field(self.weakest_field, checkpoint)
+        easiness = self.field("sample_easiness", checkpoint)
+        levels = easiness_level(easiness.flatten(), tol, weakest_comparison=weakest.flatten())
+        return levels.reshape(easiness.shape)
 
     def checkpoint_at(self, *, step: int | None = None, epoch: int | None = None) -> int:
         """Return the index of the checkpoint at a step, or of the last one in an epoch, for `field` and `score`.

@@ -27,6 +27,7 @@ FIELDS: dict[str, torch.dtype] = {
     "correct": torch.bool,  # eight examples per byte on disk
     "margin": torch.float32,
     "sample_easiness": torch.float32,
+    "weakest_comparison": torch.float32,
     "el2n": torch.float32,
     "count": torch.int32,
     "prediction": torch.int16,  # the class, -1 where there is none; a byte on disk where the classes fit

@@ -77,6 +77,12 @@ def _sample_easiness(easiness: Tensor) -> Tensor:
     return easiness.mean(0)
 
 
+@_at_checkpoint("weakest_comparison", "weakest_comparison", "high", _UNIT, _SAMPLE_EASINESS)
+def _weakest_comparison(weakest: Tensor) -> Tensor:
+    """Mean over runs of the smallest probability that the true class wins over another class under noise."""
+    return weakest.mean(0)
+
+
 @_at_checkpoint("el2n", "el2n", "low", (0.0, sqrt(2.0)), _EL2N)
 def _el2n(el2n: Tensor) -> Tensor:
     """Mean over runs of the distance of the predicted probabilities from the one-hot label."""

@@ -29,8 +29,8 @@ class SelectionState:
         epoch: The epoch to select for; 0 if the selection is made once.
         target: Labels of all examples, int64 `(N,)`, -1 where unknown; None if all are unknown.
         observed: Fields of an evaluation pass at the current weights, if the selection needs it: "loss", "correct",
-            "margin", "sample_easiness" and "el2n", `(N,)` each, on the CPU. For a selection that `remembers`, the
-            latest values of its fields, NaN if there are none. Else None.
+            "margin", "sample_easiness", "weakest_comparison" and "el2n", `(N,)` each, on the CPU. For a selection that
+            `remembers`, the latest values of its fields, NaN if there are none. Else None.
         seed: The selection's seed.
         max_epochs: Length of the fit; None or negative if it is not limited by epochs.
         batch: For a selection `per_batch`, the number of the batch in its epoch; all other attributes describe it.

@@ -14,7 +14,7 @@ from typing_extensions import override
 from lightning_easiness import functional
 from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness._utils.renamed import refuse_renamed
-from lightning_easiness.functional.sample_easiness import DEFAULT_TOL, Level, check_levels
+from lightning_easiness.functional.levels import DEFAULT_TOL, Level, check_levels
 from lightning_easiness.select.base import Selection, SelectionState
 
 _OWNER = "SampleEasinessTraining"
@@ -60,8 +60,9 @@ class SampleEasinessTraining(Selection):
 
     Example:
         >>> training = SampleEasinessTraining(early_epochs=1)
-        >>> easiness = torch.tensor([0.0, 0.4, 1.0, 0.9])
-        >>> training.select(SelectionState(4, epoch=1, observed={"sample_easiness": easiness}))
+        >>> observed = {"sample_easiness": torch.tensor([0.0, 0.4, 1.0, 0.9])}
+        >>> observed["weakest_comparison"] = torch.tensor([0.0, 0.6, 1.0, 0.9])
+        >>> training.select(SelectionState(4, epoch=1, observed=observed))
         tensor([1, 3])
     """
 
@@ -95,7 +96,7 @@ class SampleEasinessTraining(Selection):
         self.per_batch = per == "batch"
         self.every_epoch = not self.per_batch
         self.weighs = others_share > 0
-        fields = ("sample_easiness", "loss") if by == "loss" else ("sample_easiness",)
+        fields = ("sample_easiness", "weakest_comparison", *(["loss"] if by == "loss" else []))
         self.remembers = () if self.per_batch else fields
 
     @override
@@ -173,10 +174,11 @@ class SampleEasinessTraining(Selection):
                 f"{_OWNER} goes by sample easiness, which needs logits (B, K) and class indices (B,); give"
                 " EasinessCallback, or the `reader` of EasinessDataModule, a logits_fn or batch_fn to find them."
             )
-        easiness = observed["sample_easiness"]
+        easiness, weakest = observed["sample_easiness"], observed.get("weakest_comparison")
         if self.by == "loss":
-            return functional.in_levels_by_loss(observed["loss"], easiness, self.levels, self.tol)
-        return functional.in_levels(easiness, self.levels, self.tol)
+            loss = observed["loss"]
+            return functional.in_levels_by_loss(loss, easiness, self.levels, self.tol, weakest_comparison=weakest)
+        return functional.in_levels(easiness, self.levels, self.tol, weakest_comparison=weakest)
 
     def _num_drawn(self, chosen: Tensor, state: SelectionState) -> int:
         """Return how many of the others to draw: the requested fraction, or more if there would be too few examples."""

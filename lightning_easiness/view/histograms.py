@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_easiness.functional import easiness_level, in_levels
+from lightning_easiness.functional.levels import DEFAULT_TOL
 
 _NUM_BINS = 64
 _LEVELS = ("hard", "medium", "easy")  # 0, 1, 2
@@ -42,11 +42,11 @@ def log10_histogram(values: Tensor) -> dict[str, Any] | None:
 def shown_histogram(name: str, values: Tensor) -> tuple[str, dict[str, Any] | None]:
     """Return the name and the histogram of values on the axis that shows most: powers of ten for losses and easiness.
 
-    Most losses of a trained model are so close to 0 that all but a few would be in one bin. Of sample easiness only the
-    medium examples are shown: the others are at its two ends, and their fractions say everything about them.
+    Most losses of a trained model are so close to 0 that all but a few would be in one bin. Of sample easiness only
+    what is not at an end is shown, more than 0.0005 from 0 and from 1.
     """
     if name == "sample_easiness":
-        values = values[in_levels(values)]
+        values = values[(values > DEFAULT_TOL) & (values < 1 - DEFAULT_TOL)]
     powers = log10_histogram(values) if name in _ON_A_LOG_AXIS else None
     return (name, histogram(values)) if powers is None else (f"log10_{name}", powers)
 
@@ -54,14 +54,13 @@ def shown_histogram(name: str, values: Tensor) -> tuple[str, dict[str, Any] | No
 _ON_A_LOG_AXIS = ("loss", "mean_loss", "area_under_loss", "held_out_loss", "sample_easiness")
 
 
-def level_shares(easiness: Tensor) -> dict[str, float]:
-    """Return the fractions of hard, medium and easy among known sample easiness of any shape; none where none is known.
+def level_shares(levels: Tensor) -> dict[str, float]:
+    """Return the fractions of hard, medium and easy among known levels of any shape; none where none is known.
 
     Example:
-        >>> level_shares(torch.tensor([0.0, 0.4, 1.0, 1.0, torch.nan]))
+        >>> level_shares(torch.tensor([0, 1, 2, 2, -1]))
         {'hard': 0.25, 'medium': 0.25, 'easy': 0.5}
     """
-    levels = easiness_level(easiness.flatten())
     known = levels[levels >= 0]
     if not len(known):
         return {}

@@ -194,8 +194,8 @@ def _add_curves(page: _Page, record: EasinessRecord, checkpoints: Sequence[Score
         if "correct" in record.fields:
             right = record.field("correct", index)[~record.field("loss", index).isnan()]
             numbers[f"easiness/{series}/accuracy"] = float(right.double().mean())
-        if "sample_easiness" in record.fields:
-            shares = level_shares(record.field("sample_easiness", index).float())
+        if record.has_levels:
+            shares = level_shares(record.easiness_level(index))
             numbers |= {f"easiness-levels/{series}/{name}": share for name, share in shares.items()}
         if index:
             numbers |= _matching(series, "previous", scores, checkpoints[index - 1], fraction)

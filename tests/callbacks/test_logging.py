@@ -110,9 +110,12 @@ def test_histograms_by_class(board: Any) -> None:
 
 
 def test_shares_of_levels_add_up_to_one(board: Any) -> None:
-    easiness = torch.tensor([0.0, 1e-5, 0.3, 0.9999, 1.0, 1.0, 1.0, torch.nan])
-    log_observation(with_loggers(board), seen(loss=torch.rand(8), sample_easiness=easiness))
-    log_observation(with_loggers(board), seen("none", loss=torch.rand(2), sample_easiness=torch.full((2,), torch.nan)))
+    easiness = torch.tensor([0.0, 1e-5, 1e-5, 0.9999, 1.0, 1.0, 1.0, torch.nan])
+    weakest = torch.tensor([0.0, 1e-4, 0.3, 0.9999, 1.0, 1.0, 1.0, torch.nan])
+    fields = {"sample_easiness": easiness, "weakest_comparison": weakest}
+    log_observation(with_loggers(board), seen(loss=torch.rand(8), **fields))
+    unknown = {name: torch.full((2,), torch.nan) for name in fields}
+    log_observation(with_loggers(board), seen("none", loss=torch.rand(2), **unknown))
     events = read_events(board)
     for name, share in (("hard", 2 / 7), ("medium", 1 / 7), ("easy", 4 / 7)):
         assert scalars(events, f"easiness-levels/s/{name}") == [(0, pytest.approx(share))]

@@ -224,6 +224,8 @@ def test_a_listener_is_called_with_each_complete_observation_until_it_is_removed
 
 
 def test_a_field_that_is_none() -> None:
-    message = "EasinessCallback observes loss, correct, margin, sample_easiness, el2n, but no 'aum'."
+    message = (
+        "EasinessCallback observes loss, correct, margin, sample_easiness, weakest_comparison, el2n, but no 'aum'."
+    )
     with pytest.raises(ValueError, match=whole(message)):
         EasinessCallback().subscribe(print, ("aum",))

@@ -17,6 +17,7 @@ GENERATOR = torch.Generator().manual_seed(3)
 OBSERVED = {
     name: torch.rand(53, generator=GENERATOR) for name in ("loss", "correct", "margin", "sample_easiness", "el2n")
 }
+OBSERVED["weakest_comparison"] = OBSERVED["sample_easiness"].sqrt()
 
 
 @pytest.mark.parametrize("case", SELECTIONS)

@@ -158,10 +158,13 @@ def test_an_evaluation_pass_of_the_users_serves_the_refinement(tmp_path: Path) -
         assert (plain.suggested == -1).all(), "the user's callback averages no probabilities"
         refined = find_label_issues(tmp_path, Threshold(100), checkpoint=checkpoint, refine=Refine(tol=1e-3))
         passes = [EasinessRecord.load(folder, "train-probe") for folder in protocol.folders]
-        easiness = mean_of_own([record.score("sample_easiness", checkpoint).values for record in passes])
+        easiness, weakest = (
+            mean_of_own([record.score(name, checkpoint).values for record in passes])
+            for name in ("sample_easiness", "weakest_comparison")
+        )
         assert len(refined.flagged)
-        assert set(refined.flagged.tolist()) == {one for one in plain.flagged.tolist() if easiness[one] <= 1e-3}
-        given = Refine(easiness=easiness, tol=1e-3)
+        assert set(refined.flagged.tolist()) == {one for one in plain.flagged.tolist() if weakest[one] <= 1e-3}
+        given = Refine(easiness=easiness, tol=1e-3, weakest_comparison=weakest)
         same = find_label_issues(records, Threshold(100), checkpoint=checkpoint, refine=given)
         assert torch.equal(same.flagged, refined.flagged)
     with pytest.raises(ValueError, match="`refine` needs the sample easiness of each example, but series 'train-onlin"):

@@ -49,6 +49,7 @@ def uniform(*shape: int, seed: int = 0) -> Tensor:
 
 SCORE, OTHER, ROWS, WEIGHTS = uniform(N), uniform(N, seed=1), uniform(3, N), uniform(3, seed=2)
 TARGET = torch.arange(N) % K
+LEVEL_OF = {"easiness": SCORE, "weakest_comparison": SCORE.sqrt()}
 LOGITS = {"logits": uniform(N, K), "target": TARGET}
 OUTPUTS = {"logits": uniform(N, K).softmax(1), "target": TARGET, "probabilities": True}
 PROBABILITIES = {"probabilities": uniform(N, K).softmax(1), "given": TARGET}
@@ -113,11 +114,11 @@ CASES = [
     each("sample_easiness_loss", **LOGITS, reduction="none"),
     each("sample_easiness_loss", **OUTPUTS, reduction="none"),
     whole("sample_easiness_loss", **LOGITS),
-    each("easiness_level", easiness=SCORE),
-    whole("medium_sample_rate", easiness=SCORE),
+    each("easiness_level", **LEVEL_OF),
+    whole("medium_sample_rate", **LEVEL_OF),
     whole("expected_sample_easiness_error", easiness=SCORE, correct=MASK),
-    each("in_levels", easiness=SCORE),
-    whole("in_levels_by_loss", loss=OTHER, easiness=SCORE),
+    each("in_levels", **LEVEL_OF),
+    whole("in_levels_by_loss", loss=OTHER, **LEVEL_OF),
     *(
         whole("ablate", values=SCORE, ratio=0.5, sampling=sampling, higher_is_easier=True)
         for sampling in ("proportional", "beta", "stratified")
@@ -137,7 +138,7 @@ CASES = [
     whole("threshold_of", values=SCORE),
     each("flag_by_threshold", values=SCORE, threshold=0.5),
     whole("compare_to_thresholds", values=ROWS, threshold_indices=torch.tensor([[0, 2], [1, 3], [4, 5]])),
-    each("refine_by_sample_easiness", flagged=MASK, easiness=SCORE.round()),
+    each("refine_by_sample_easiness", flagged=MASK, easiness=SCORE.round(), weakest_comparison=SCORE.round()),
     whole("split_by_mixture", values=TWO_GROUPS),
     whole("split_by_gap", values=TWO_GROUPS),
     whole("contradicted_beyond_slowness", margin=TWO_GROUPS),

@@ -74,10 +74,11 @@ def easiness_numbers(rows: Sequence[Sequence[float]], labels: Sequence[int], sig
     """What metrics and logs say of these examples: mean SEL, medium sample rate and sample easiness error."""
     losses = [sample_easiness_loss(row, label, sigma2) for row, label in zip(rows, labels, strict=True)]
     easiness = references.sample_easiness(rows, labels, sigma2)
+    compared = references.comparisons(rows, labels, sigma2)
     correct = [row.index(max(row)) == label for row, label in zip(rows, labels, strict=True)]
     return {
         "sel": math.fsum(losses) / len(losses),
-        "medium_sample_rate": references.medium_sample_rate(easiness, 5e-4),
+        "medium_sample_rate": references.medium_sample_rate(compared, 5e-4),
         "sample_easiness_error": references.expected_sample_easiness_error(easiness, correct, 5, False),
     }
 

@@ -220,21 +220,26 @@ def probability_greater(mean_a: float, mean_b: float, sigma2: float) -> float:
     return total * step
 
 
-def sample_easiness(rows: Rows, target: Sequence[int], sigma2: float, probabilities: bool = False) -> list[float]:
-    easiness = []
+def comparisons(rows: Rows, target: Sequence[int], sigma2: float, probabilities: bool = False) -> list[list[float]]:
+    """P(h_i > h_j) of each class j but the true one."""
+    found = []
     for row, label in zip(rows, target, strict=True):
         h = list(row) if probabilities else softmax(row)
-        easiness.append(math.prod(probability_greater(h[label], h[j], sigma2) for j in range(len(h)) if j != label))
-    return easiness
+        found.append([probability_greater(h[label], h[j], sigma2) for j in range(len(h)) if j != label])
+    return found
 
 
-def easiness_level(easiness: Sequence[float], tol: float) -> list[int]:
+def sample_easiness(rows: Rows, target: Sequence[int], sigma2: float, probabilities: bool = False) -> list[float]:
+    return [math.prod(row) for row in comparisons(rows, target, sigma2, probabilities)]
+
+
+def easiness_level(compared: Rows, tol: float) -> list[int]:
     low, high = Fraction(tol), 1 - Fraction(tol)
-    return [0 if Fraction(value) <= low else 2 if Fraction(value) >= high else 1 for value in easiness]
+    return [0 if min(row) <= low else 2 if math.prod(map(Fraction, row)) >= high else 1 for row in compared]
 
 
-def medium_sample_rate(easiness: Sequence[float], tol: float) -> float:
-    return float(Fraction(easiness_level(easiness, tol).count(1), len(easiness)))
+def medium_sample_rate(compared: Rows, tol: float) -> float:
+    return float(Fraction(easiness_level(compared, tol).count(1), len(compared)))
 
 
 def expected_sample_easiness_error(

@@ -99,10 +99,14 @@ def test_runs_judge_by_plain_loops(data):
 
 def test_each_reading_keeps_its_flags():
     flagged = torch.tensor([True, True, True, True, False, False])
-    easiness = torch.tensor([0.0, 0.5, 1.0, NAN, 0.0, 1.0])
-    assert refine_by_sample_easiness(flagged, easiness, "hard").tolist() == [True] + [False] * 5
+    easiness, weakest = torch.tensor([0.0, 0.0, 1.0, NAN, 0.0, 1.0]), torch.tensor([0.0, 0.5, 1.0, NAN, 0.0, 1.0])
+    hard = refine_by_sample_easiness(flagged, easiness, "hard", weakest_comparison=weakest)
+    assert hard.tolist() == [True] + [False] * 5
     assert refine_by_sample_easiness(flagged, easiness, "easy").tolist() == [False, False, True] + [False] * 3
-    assert refine_by_sample_easiness(flagged, easiness, "hard", tol=0.49).sum() == 1
+    assert refine_by_sample_easiness(flagged, easiness, "hard", 0.49, weakest_comparison=weakest).sum() == 1
+    assert refine_by_sample_easiness(
+        flagged, weakest[:, None].expand(6, 2).clone().index_fill(1, torch.tensor(0), 1.0)
+    ).equal(hard)
 
 
 # averaged probabilities

@@ -105,9 +105,10 @@ def test_two_classes_in_closed_form(sigma2):
 def test_the_example_of_the_paper(method, dtype):
     # Five classes, label 0, the output is certain of class 2: hard. Certain of its own label: easy.
     outputs = torch.tensor([[0, 0, 1, 0, 0]] * 2, dtype=dtype)
-    easiness = sample_easiness(outputs, torch.tensor([0, 2]), method=method, probabilities=True)
-    assert easiness.tolist() == [0.0, 1.0]
-    assert easiness_level(easiness).tolist() == [0, 2]
+    options = {"method": method, "probabilities": True}
+    assert sample_easiness(outputs, torch.tensor([0, 2]), **options).tolist() == [0.0, 1.0]
+    wins = sample_easiness(outputs, torch.tensor([0, 2]), **options, per_class=True)
+    assert easiness_level(wins).tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 10, 1000, 100_000])
@@ -275,23 +276,31 @@ def easiness_values(draw: st.DrawFn) -> torch.Tensor:
 
 
 @moderate
-@given(easiness_values(), st.sampled_from([5e-4, 0.0, 0.125, 0.25]))
-def test_levels_and_medium_sample_rate(easiness, tol):
-    levels = easiness_level(easiness, tol=tol)
+@given(classified(logits_near, dtypes=st.just(torch.float64)), st.sampled_from([5e-4, 0.0, 0.125, 0.25]))
+def test_levels_and_medium_sample_rate(case, tol):
+    logits, target = case
+    compared = reference.comparisons(logits.tolist(), target.tolist(), 1e-4)
+    edges = [abs(min(row) - tol) for row in compared] + [abs(math.prod(row) - 1 + tol) for row in compared]
+    if not compared or min(edges) < 1e-9:
+        return
+    wins = sample_easiness(logits, target, per_class=True)
+    levels = easiness_level(wins, tol=tol)
     assert levels.dtype == torch.int64
-    assert levels.tolist() == reference.easiness_level(easiness.tolist(), tol)
-    rate = medium_sample_rate(easiness, tol=tol)
+    assert levels.tolist() == reference.easiness_level(compared, tol)
+    rate = medium_sample_rate(wins, tol=tol)
     assert rate.ndim == 0
-    assert rate.item() == pytest.approx(reference.medium_sample_rate(easiness.tolist(), tol), rel=1e-6)
+    assert rate.item() == pytest.approx(reference.medium_sample_rate(compared, tol), rel=1e-6)
 
 
 def test_the_default_tolerance_stands_for_a_thousand_draws():
     draws = torch.tensor([0, 1, 500, 999, 1000], dtype=torch.float64) / 1000
-    assert easiness_level(draws).tolist() == [0, 1, 1, 1, 2]
-    assert easiness_level(draws.float()).tolist() == [0, 1, 1, 1, 2]
-    assert easiness_level(torch.tensor([4.9e-4, 5.1e-4, 1 - 5.1e-4, 1 - 4.9e-4])).tolist() == [0, 1, 1, 2]
-    assert easiness_level(torch.tensor([5e-4, 1 - 5e-4], dtype=torch.float64)).tolist() == [0, 2]
-    assert medium_sample_rate(draws).item() == pytest.approx(0.6)
+    for values in (draws, draws.float()):
+        assert easiness_level(values, weakest_comparison=values).tolist() == [0, 1, 1, 1, 2]
+    near = torch.tensor([4.9e-4, 5.1e-4, 1 - 5.1e-4, 1 - 4.9e-4])
+    assert easiness_level(near, weakest_comparison=near).tolist() == [0, 1, 1, 2]
+    edge = torch.tensor([5e-4, 1 - 5e-4], dtype=torch.float64)
+    assert easiness_level(edge, weakest_comparison=edge).tolist() == [0, 2]
+    assert medium_sample_rate(draws, weakest_comparison=draws).item() == pytest.approx(0.6)
 
 
 # expected sample easiness error

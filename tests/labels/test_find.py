@@ -53,6 +53,8 @@ def write(folder: Path, seed: int = 0, series: str = "train-online", **changes: 
     if series == "train-probe":
         fields["sample_easiness"] = torch.ones(N)
         fields["sample_easiness"][WRONG[:4]] = 0.0
+        fields["sample_easiness"][WRONG[4:6]] = 0.0003  # a product of several
+        fields["weakest_comparison"] = fields["sample_easiness"].masked_fill(fields["sample_easiness"] == 0.0003, 0.2)
     else:
         fields["count"] = torch.ones(N, dtype=torch.int32)
     arguments: dict[str, Any] = {"target": TARGET, "num_classes": K, "num_examples": N, **changes}
@@ -353,7 +355,7 @@ def test_no_other_warnings_than_its_own(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ AUM-SE
 
 
-@pytest.mark.parametrize(("which", "kept"), [("hard", WRONG[:4]), ("easy", WRONG[4:])])
+@pytest.mark.parametrize(("which", "kept"), [("hard", WRONG[:4]), ("easy", WRONG[6:])])
 def test_sample_easiness_refines_the_flags(tmp_path: Path, which: Any, kept: list[int]) -> None:
     values = write(tmp_path)
     write(tmp_path, series="train-probe")
@@ -361,16 +363,22 @@ def test_sample_easiness_refines_the_flags(tmp_path: Path, which: Any, kept: lis
         issues = find_label_issues(tmp_path, refine=Refine(which), checkpoint=checkpoint)
         assert sorted(issues.flagged.tolist()) == kept
         assert sorted(issues.index[:8].tolist()) == WRONG
-        assert torch.equal(issues.is_issue, torch.arange(N) < 4)  # what is left comes first
+        assert torch.equal(issues.is_issue, torch.arange(N) < len(kept))  # what is left comes first
         assert issues.threshold == pytest.approx(float(values[kept].max()))
-        assert f"Of 8 flags 4 are left, where sample easiness at the given label is {which}" in issues.explanation
+        assert (
+            f"Of 8 flags {len(kept)} are left, where sample easiness at the given label is {which}"
+            in issues.explanation
+        )
     online = EasinessRecord.load(tmp_path, "train-online")
-    easiness = EasinessRecord.load(tmp_path, "train-probe").score("sample_easiness").values
-    issues = find_label_issues(online, refine=Refine(which, easiness))
+    probe = EasinessRecord.load(tmp_path, "train-probe")
+    easiness, weakest = (probe.score(name).values for name in ("sample_easiness", "weakest_comparison"))
+    issues = find_label_issues(online, refine=Refine(which, easiness, weakest_comparison=weakest))
     assert sorted(issues.flagged.tolist()) == kept
-    none = find_label_issues(online, refine=Refine(which, torch.full((N,), 0.5)))
+    half = torch.full((N,), 0.5)
+    none = find_label_issues(online, refine=Refine(which, half, weakest_comparison=half))
     assert (len(none.flagged), none.threshold) == (0, -math.inf)
-    loose = find_label_issues(online, Mixture(), refine=Refine(easiness=torch.full((N,), 0.3), tol=0.4))
+    compared = torch.tensor([0.3, 1.0, 1.0]).expand(N, K)
+    loose = find_label_issues(online, Mixture(), refine=Refine(easiness=compared, tol=0.4))
     assert sorted(loose.flagged.tolist()) == WRONG, "hard is the default"
     for source in (online, online.score("area_under_margin")):
         refuses("`refine` needs the sample easiness of each example, but", source, refine=Refine(which))

@@ -64,7 +64,7 @@ def test_the_header_holds_what_was_given(tmp_path: Path) -> None:
     assert file == ArrayFile(
         path=file.path,
         num_examples=NUM_EXAMPLES,
-        fields=("loss", "correct", "margin", "sample_easiness", "el2n"),
+        fields=("loss", "correct", "margin", "sample_easiness", "weakest_comparison", "el2n"),
         fingerprint=DataIdentity(NUM_EXAMPLES, make_target()).fingerprint,
         loss="focal",
         **about,

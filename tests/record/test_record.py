@@ -20,7 +20,7 @@ from tests.made_runs import (
     write_run,
 )
 
-FIELDS = ("loss", "correct", "margin", "sample_easiness", "el2n")
+FIELDS = ("loss", "correct", "margin", "sample_easiness", "weakest_comparison", "el2n")
 
 
 # ------------------------------------------------------------------ what was written is read
@@ -49,7 +49,7 @@ def test_a_record_says_what_it_holds(folder: Path) -> None:
     assert all("torch" in versions for versions in record.versions)
     assert repr(record) == (
         "EasinessRecord('train-probe': 3 runs, 3 checkpoints, 37 examples of 5 classes; "
-        "loss, correct, margin, sample_easiness, el2n)"
+        "loss, correct, margin, sample_easiness, weakest_comparison, el2n)"
     )
 
 
@@ -89,7 +89,7 @@ def test_a_field_at_one_checkpoint(folder: Path) -> None:
         for ask in (lambda at: record.field("loss", at), lambda at: record.score("mean_loss", at)):
             with pytest.raises(IndexError, match=whole(message)):
                 ask(checkpoint)
-    message = "Field 'count' is not in series 'train-probe', which holds loss, correct, margin, sample_easiness, el2n."
+    message = f"Field 'count' is not in series 'train-probe', which holds {', '.join(FIELDS)}."
     with pytest.raises(ValueError, match=whole(message)):
         _ = record.count
 
@@ -139,7 +139,7 @@ def test_a_record_of_before_has_no_predictions_and_says_so(folder: Path) -> None
 
 def test_a_record_of_too_many_classes_for_predictions_says_so(tmp_path: Path) -> None:
     write_run(tmp_path, 0, num_classes=32_769)
-    message = r"sample_easiness, el2n: predictions are recorded of at most 32,768 classes\.$"
+    message = r"sample_easiness, weakest_comparison, el2n: predictions are recorded of at most 32,768 classes\.$"
     with pytest.raises(ValueError, match=message):
         _ = EasinessRecord.load(tmp_path).prediction
 

@@ -72,7 +72,7 @@ def chances(loss: list[float]) -> list[float]:
 AT_CHECKPOINT = {
     "mean_loss": "loss",
     "count": "correct",
-    **{name: name for name in ("margin", "sample_easiness", "el2n")},
+    **{name: name for name in ("margin", "sample_easiness", "weakest_comparison", "el2n")},
 }
 # What one run says of one example, from its values (by field, None where it was not seen) at each checkpoint.
 # `seen` are the values without None, `accuracy` is that of the whole run at each checkpoint.
@@ -161,7 +161,13 @@ def test_blocks_of_examples_give_the_same_score(
 
 @pytest.mark.parametrize("name", [name for name in OF_ALL_RUNS if SCORES[name].ranks_difficulty])
 def test_always_right_ranks_easier_than_always_wrong(tmp_path: Path, name: str) -> None:
-    pairs = {"loss": [0.01, 5.0], "margin": [6.0, -5.0], "sample_easiness": [1.0, 0.0], "el2n": [0.01, 1.4]}
+    pairs = {
+        "loss": [0.01, 5.0],
+        "margin": [6.0, -5.0],
+        "sample_easiness": [1.0, 0.0],
+        "weakest_comparison": [1.0, 0.0],
+        "el2n": [0.01, 1.4],
+    }
     fields = {"correct": torch.tensor([True, False]), **{field: torch.tensor(pair) for field, pair in pairs.items()}}
     write_run(tmp_path, 0, fields=fields)
     scores = EasinessRecord.load(tmp_path).score(name)

@@ -15,7 +15,7 @@ from tests.contracts.cases import SELECTIONS
 from tests.distributed_selected_fit import LEVELS_ONLINE, SHARE, Learns
 from tests.processes import run_script
 from tests.selecting import IndexedPoints, OverSubset
-from tests.set_fits import SIGMA2, assert_clear, easiness_at, easiness_loop, level_of
+from tests.set_fits import SIGMA2, Easiness, assert_clear, easiness_at, easiness_loop, level_of
 from tests.small import assert_identical
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
@@ -195,7 +195,7 @@ def test_the_record_counts_what_batches_kept_in_all_processes(processes: int, fo
 @SEVERAL
 def test_online_all_ranks_have_what_any_of_them_saw(processes: int, folders: dict[int, Path]) -> None:
     ranks = seen(folders, processes, "online")
-    known: dict[int, float] = {}
+    known: dict[int, Easiness] = {}
     target = IndexedPoints().y
     for epoch in range(4):
         selected = ranks[0]["selected"][epoch]
@@ -207,11 +207,11 @@ def test_online_all_ranks_have_what_any_of_them_saw(processes: int, folders: dic
             assert len(selected) - len(asked) <= max(4 * processes - len(asked), processes)
             assert len(selected) < SIZE
         assert set(examples(ranks, epoch)) == set(selected)
-        of_epoch: dict[int, list[float]] = {}
+        of_epoch: dict[int, list[Easiness]] = {}
         for at, indices, logits in (entry for rank in ranks for entry in rank["logits"]):
             if at == epoch:
                 easiness = easiness_loop(logits.double(), target[indices], SIGMA2)
                 for i, value in zip(indices, easiness, strict=True):
                     of_epoch.setdefault(i, []).append(value)
-        known.update({i: fmean(values) for i, values in of_epoch.items()})
+        known.update({i: Easiness.mean(values) for i, values in of_epoch.items()})
         assert_clear(list(known.values()))

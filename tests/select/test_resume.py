@@ -190,7 +190,8 @@ def test_the_state_is_what_is_needed_and_no_more(tmp_path: Path) -> None:
         fit(Resumable(), rule, Plain(), max_epochs=5, callbacks=[stop, observer])
     state = torch.load(stop.path, weights_only=True)["EasinessDataModule"]
     assert set(state) == {"selection", "remembered"}
-    assert {name: values.shape for name, values in state["remembered"].items()} == {"sample_easiness": (SIZE,)}
+    assert set(state["remembered"]) == {"sample_easiness", "weakest_comparison"}
+    assert {values.shape for values in state["remembered"].values()} == {(SIZE,)}
     assert len(state["selection"]["kept"]) == -(-SIZE // 8)
     assert state["selection"]["weights"].shape == (SIZE,)
     path = stopped(Stop(tmp_path / "b.ckpt", 3, 0), with_reader(Resumable(), trained(per="batch")), max_epochs=5)

@@ -15,7 +15,8 @@ from lightning_easiness.select.base import SelectionState
 
 NAMES = ("hard", "medium", "easy")
 #                         0    1     2    3    4       5       6          7    8
-EASINESS = torch.tensor([0.0, 0.4, 1.0, 0.9, 4e-4, 0.9996, torch.nan, 0.02, 1.0])
+EASINESS = torch.tensor([0.0, 0.4, 1.0, 0.9, 1e-9, 0.9996, torch.nan, 1e-9, 1.0])
+WEAKEST = torch.tensor([0.0, 0.6, 1.0, 0.9, 4e-4, 0.9996, torch.nan, 0.02, 1.0])
 MEDIUM = [1, 3, 6, 7]  # and what has no easiness
 LOSS = torch.tensor([0.1, 9.0, 3.0, 2.0, 1.0, 8.0, 5.0, torch.nan, 7.0])
 EVERYTHING = list(range(9))
@@ -23,7 +24,8 @@ LATER = 7  # an epoch that is neither early nor final
 
 
 def state(epoch: int = LATER, easiness: Tensor = EASINESS, loss: Tensor = LOSS, **options: Any) -> SelectionState:
-    observed = {"sample_easiness": easiness, "loss": loss}
+    weakest = WEAKEST if easiness is EASINESS else easiness
+    observed = {"sample_easiness": easiness, "weakest_comparison": weakest, "loss": loss}
     return SelectionState(**{"num_examples": len(easiness), "epoch": epoch, "observed": observed, **options})
 
 
@@ -161,7 +163,8 @@ def test_draws_differ_by_seed_epoch_and_batch_and_by_nothing_else() -> None:
 
     def drawn(seed: int = 0, epoch: int = LATER, batch: int | None = None) -> tuple[int, ...]:
         training = SampleEasinessTraining(others_share=0.3, seed=seed)
-        at = SelectionState(200, epoch, observed={"sample_easiness": easiness}, seed=seed, batch=batch)
+        observed = {"sample_easiness": easiness, "weakest_comparison": easiness}
+        at = SelectionState(200, epoch, observed=observed, seed=seed, batch=batch)
         return tuple(training.select(at).tolist())
 
     assert drawn() == drawn()

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessCallback, EasinessRecord, Selection, SelectionState
+from lightning_easiness.observe.tasks import PROBE_FIELDS
 from lightning_easiness.select.batches import rows_of
 from tests.selecting import IndexedBase, IndexedPoints, Traces, logged
 from tests.set_fits import NO_NOISE, SIGMA2, Batches, easiness_at, fit, level_of, seeded, training
@@ -127,7 +128,7 @@ def test_what_a_selection_gets_for_a_batch() -> None:
     assert numbers == [(epoch, batch, 5 if batch == 6 else 8, 2) for epoch in range(2) for batch in range(7)]
     for state, (_, before, _), (_, after, _, _) in zip(rule.states, module.whole, module.steps, strict=True):
         assert state.target.tolist() == IndexedPoints().y[before].tolist()
-        assert set(state.observed) == {"loss", "correct", "margin", "sample_easiness", "el2n", "prediction"}
+        assert set(state.observed) == {"prediction", *PROBE_FIELDS}
         assert after == before[1:]
 
 

@@ -70,7 +70,9 @@ def test_each_epoch_trains_on_the_levels_at_the_weights_before_it(asked: str) ->
             continue
         easiness = easiness_at(before.states[epoch])
         assert kind is WithSEL or {level_of(value) for value in easiness} == {"hard", "medium", "easy"}
-        assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if is_inside(easiness[i], levels, TOL)])
+        assert_filled_up(
+            before.selected[epoch], [i for i in EVERYTHING if is_inside(easiness[i], easiness[i].weakest, levels, TOL)]
+        )
     assert module.validations == 5
 
 
@@ -80,7 +82,8 @@ def test_by_loss_each_epoch_trains_on_as_many_by_rank(levels: tuple[str, ...]) -
     others = 0
     for epoch in (2, 3, 4):
         easiness = easiness_at(before.states[epoch])
-        ranked = ranked_levels(loss_loop(logits_at(before.states[epoch]), IndexedPoints().y), easiness, TOL)
+        losses = loss_loop(logits_at(before.states[epoch]), IndexedPoints().y)
+        ranked = ranked_levels(losses, [level_of(value) for value in easiness])
         expected = [i for i in EVERYTHING if ranked[i] in levels]
         assert_filled_up(before.selected[epoch], expected)
         others += sum(level_of(easiness[i]) not in levels for i in expected)
@@ -100,7 +103,7 @@ def test_other_settings_of_the_noise_and_of_the_levels() -> None:
     before = fit(training(tol=tol, early_epochs=1), seeded(), reader=BatchReader(sigma2=sigma2), max_epochs=4)
     for epoch in (1, 2, 3):
         easiness = easiness_at(before.states[epoch], sigma2=sigma2, tol=tol)
-        assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if tol < easiness[i] < 1 - tol])
+        assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if level_of(easiness[i], tol) == "medium"])
 
 
 @pytest.mark.parametrize(("minimum", "size"), [(None, BATCH), (2, 2), (20, 20)])
@@ -155,8 +158,8 @@ def test_online_goes_by_what_was_last_seen(rescore: int | None, by: str, tmp_pat
         if epoch:
             easiness, loss = ([known[i][row] for i in EVERYTHING] for row in (0, 1))
             assert_clear(easiness)
-            ranked = ranked_levels(loss, easiness, TOL)
-            level = {i: ranked[i] if by == "loss" else level_of(easiness[i]) for i in EVERYTHING}
+            own = [level_of(value) for value in easiness]
+            level = ranked_levels(loss, own) if by == "loss" else dict(enumerate(own))
             assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if level[i] != "easy"])
             drawn_from_fewer += len(before.selected[epoch]) < SIZE
         known.update(module.heard[epoch])

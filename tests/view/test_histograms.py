@@ -49,7 +49,7 @@ def test_losses_and_easiness_are_shown_on_a_log_axis_and_margins_are_not() -> No
     assert (name, bins) == ("loss", histogram(torch.tensor([-2.0, 1.0])))
 
 
-def test_of_sample_easiness_the_medium_examples_are_shown() -> None:
+def test_of_sample_easiness_what_is_at_neither_end_is_shown() -> None:
     _, bins = shown_histogram("sample_easiness", torch.tensor([0.0, 1e-5, 0.01, 0.5, 1.0, torch.nan]))
     assert bins is not None
     assert (bins["num"], bins["min"]) == (2, pytest.approx(-2))
@@ -57,6 +57,6 @@ def test_of_sample_easiness_the_medium_examples_are_shown() -> None:
 
 
 def test_shares_of_levels_are_of_the_known_examples() -> None:
-    runs = torch.tensor([[0.0, 1.0, torch.nan], [0.5, 1.0, 1e-5]])
+    runs = torch.tensor([[0, 2, -1], [1, 2, 0]])
     assert level_shares(runs) == {"hard": 0.4, "medium": 0.2, "easy": 0.4}
-    assert level_shares(torch.full((3,), torch.nan)) == level_shares(torch.empty(0)) == {}
+    assert level_shares(torch.full((3,), -1)) == level_shares(torch.empty(0, dtype=torch.int64)) == {}

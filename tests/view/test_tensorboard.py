@@ -74,6 +74,7 @@ def record_of(folder: Path, num_runs: int, seed: int = 0) -> EasinessRecord:
                     "correct": logits.argmax(1) == target,
                     "margin": logits[torch.arange(SIZE), target] - logits.mean(1),
                     "sample_easiness": torch.rand(SIZE, generator=generator).mul(1.2).sub(0.1).clamp(0, 1),
+                    "weakest_comparison": torch.rand(SIZE, generator=generator).mul(1.2).sub(0.1).clamp(0, 1),
                     "prediction": logits.argmax(1).short(),
                 }
                 writer.append(Observation("train-probe", step, epoch, fields, DataIdentity(SIZE, target), 4))
@@ -99,7 +100,8 @@ def test_a_record_gives_a_page_over_all_its_seeds(tmp_path: Path) -> None:
         "easiness/train-probe/mean_loss": loss.mean((0, 2)).tolist(),
         "easiness/train-probe/accuracy": record.correct.float().mean((0, 2)).tolist(),
     }
-    levels = [easiness_level(record.sample_easiness[:, i].flatten()) for i in range(3)]
+    easiness, weakest = record.sample_easiness, record.weakest_comparison
+    levels = [easiness_level(easiness[:, i].flatten(), weakest_comparison=weakest[:, i].flatten()) for i in range(3)]
     for value, name in enumerate(("hard", "medium", "easy")):
         expected[f"easiness-levels/train-probe/{name}"] = [float((level == value).float().mean()) for level in levels]
     for end in ("easiest", "hardest"):
