@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_easiness.callbacks.logging import log_scalars
 from lightning_easiness.data.observation import Observation
-from lightning_easiness.data.subset import num_examples
+from lightning_easiness.data.subset import num_examples, num_selected
 from lightning_easiness.view.words import count_of
 
 
@@ -91,7 +91,7 @@ def trained_share(trainer: Trainer, online: Observation | None) -> float:
     if of_batches is not None:
         return of_batches
     dataset: Any = getattr(trainer.train_dataloader, "dataset", None)
-    return len(dataset) / num_examples(dataset) if hasattr(dataset, "__len__") else 1.0
+    return num_selected(dataset) / num_examples(dataset) if hasattr(dataset, "__len__") else 1.0
 
 
 def log_usage(trainer: Trainer, meter: UsageMeter, at_epoch_end: bool) -> None:

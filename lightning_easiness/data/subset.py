@@ -30,7 +30,8 @@ class SelectedDataset(Dataset[Any]):
     Missing attributes, such as `classes`, are looked up in the user's data set. `indices` is int64 (n,); `target` has
     new labels for all examples, int64 (N,), negative to keep the original one; `replace_fn` (item, label) -> item is
     for items that are neither (x, label, ...) nor mappings with the usual keys. `held_out` are the examples that the
-    whole run leaves out to be tested on, int64 (m,), None where it holds out none.
+    whole run leaves out to be tested on, int64 (m,), None where it holds out none. The last `num_repeated` indices are
+    repeats of others, which complete the batches.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class SelectedDataset(Dataset[Any]):
         target: Tensor | None = None,
         replace_fn: Callable[[Any, int], Any] | None = None,
         held_out: Tensor | None = None,
+        num_repeated: int = 0,
     ) -> None:
         self.dataset = dataset
         self.indices = indices
         self.target = target
         self.replace_fn = replace_fn or replace_label
         self.held_out = held_out
+        self.num_repeated = num_repeated
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -170,6 +173,11 @@ def whole(dataset: Any) -> Any:
 def held_out_of(dataset: Any) -> Tensor | None:
     """Return the examples that a run holds out, int64 (m,), by the data set of its train loader; None for none."""
     return dataset.held_out if isinstance(dataset, SelectedDataset) else None
+
+
+def num_selected(dataset: Any) -> int:
+    """Return the number of examples that a data set holds, without repeats."""
+    return len(dataset) - (dataset.num_repeated if isinstance(dataset, SelectedDataset) else 0)
 
 
 def num_examples(dataset: Any) -> int:

@@ -25,7 +25,7 @@ from torch.utils.data import (
 
 from lightning_easiness._utils.lightning import replace_saved_dataset
 from lightning_easiness.data.indexed_loader import UserDatasetInWorker, plain_copy
-from lightning_easiness.data.subset import SelectedDataset
+from lightning_easiness.data.subset import SelectedDataset, num_selected
 
 
 def check_selectable(loader: Any) -> None:
@@ -129,10 +129,11 @@ def _random(sampler: RandomSampler, selected: SelectedDataset) -> RandomSampler:
 
 
 def _subset(sampler: SubsetRandomSampler, selected: SelectedDataset) -> SubsetRandomSampler:
-    position = torch.full((len(selected.dataset),), -1, dtype=torch.int64)
-    position[selected.indices] = torch.arange(len(selected))
+    position, size = torch.full((len(selected.dataset),), -1, dtype=torch.int64), num_selected(selected)
+    position[selected.indices[:size]] = torch.arange(size)
     positions = position[torch.as_tensor(sampler.indices, dtype=torch.int64)]
-    return SubsetRandomSampler(positions[positions >= 0].tolist(), generator=sampler.generator)
+    positions = torch.cat([positions[positions >= 0], torch.arange(size, len(selected))])  # and repeats
+    return SubsetRandomSampler(positions.tolist(), generator=sampler.generator)
 
 
 def _weighted(sampler: WeightedRandomSampler, selected: SelectedDataset) -> WeightedRandomSampler:

@@ -37,8 +37,8 @@ class SelectionState:
         has_memory: Whether a selection that `remembers` has values to use without another pass.
         examples: The indices in the whole data set of what a selection that observes sees, int64 `(N,)`, where a run
             holds out others; None for all.
-        enough: Number chosen -> number needed, so that every process gets a batch and the minimum is met. Missing
-            examples are drawn afterwards; a selection with weights should choose enough itself.
+        enough: Number chosen -> number needed, so that the epoch is not empty and the minimum is met. Missing examples
+            are drawn afterwards; a selection with weights should choose enough itself.
         known: What else the data set is known by; None for nothing.
     """
 
@@ -89,9 +89,9 @@ class Selection(ABC):
         per_batch: Decide for each batch and remove its other examples before the training step; `select` then sees only
             the batch.
         weighs: Whether it may return weights, so that the training loss must use them.
-        minimum: A decision for an epoch that keeps fewer examples is filled up with random ones; by default to one
-            batch per process, since a fit ends when an epoch has no batch. If the last batch would hold a single
-            example, which batch norm does not accept, one more per process is added.
+        minimum: A decision for an epoch, or for a batch, that keeps fewer examples is filled up with random ones. None:
+            an epoch trains on what is selected. Only if that is nothing, at which a fit ends, is an example drawn, and
+            a second one if the module has batch norm, which refuses a single example.
         target: Labels of all examples known to the selection, `(N,)`, or None.
         seed: Seed of all its draws.
         replace_fn: (item, label) -> item, if items are neither `(x, label, ...)` nor mappings with the usual keys.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_easiness.data.ordered_loader import examples_per_batch
-from lightning_easiness.functional._rng import generator
 from lightning_easiness.select.base import Selection
 
 
@@ -77,36 +75,53 @@ def filled_up(
     return torch.cat([kept, drawn]).sort().values
 
 
-def enough_for_an_epoch(
-    selection: Selection, trainer: Trainer | None, loader: DataLoader[Any], num_held_out: int = 0
-) -> Callable[[int], int]:
-    """How many examples there must be, as a fit ends at an epoch without a batch for each process."""
-    world_size = 1 if trainer is None else trainer.world_size
-    batch = examples_per_batch(loader) * world_size
+def least_chosen(selection: Selection, trainer: Trainer | None, loader: DataLoader[Any]) -> int:
+    """How many examples must be chosen, for any number of processes.
+
+    For an epoch that is one, without which a fit ends, and two where batch norm would see a single example. A choice
+    that is made once is refused where it is too little for a batch.
+    """
     if not selection.every_epoch:
-        # what is chosen once stays as it is, and is refused where it is too little
-        return lambda count: batch if loader.drop_last else 1
-    least = batch if selection.minimum is None else selection.minimum
-    least = max(least, batches_asked_for(trainer) * batch, batch * bool(loader.drop_last))
-
-    def enough(count: int) -> int:
-        needed = max(count, least)
-        if batch > world_size and not loader.drop_last and 0 < needed % batch <= world_size:
-            needed += world_size  # else the last batch of a process would hold one example
-        return min(needed, len(loader.dataset) - num_held_out)  # type: ignore[arg-type]
-
-    return enough
+        return examples_per_batch(loader) * _processes(trainer) if loader.drop_last else 1
+    return max(selection.minimum or 1, 1 + _refuses_one(trainer, loader))
 
 
-def without_alone(kept: Tensor, trainer: Trainer | None, loader: DataLoader[Any]) -> Tensor:
-    """Leave out, at random, what would be alone in the last batch of a process: batch norm refuses a single example."""
-    world_size = 1 if trainer is None else trainer.world_size
-    batch = examples_per_batch(loader) * world_size
-    num_alone = len(kept) % batch
-    if loader.drop_last or batch == world_size or not 0 < num_alone <= world_size < len(kept):
+def positions_needed(trainer: Trainer | None, loader: DataLoader[Any], count: int) -> int:
+    """How many examples an epoch reads that trains on `count`: repeats give each process what it cannot do without.
+
+    That is as many batches as the Trainer's limits and intervals ask for, a whole batch where others are dropped, and
+    a second example in a last batch of one that batch norm would see.
+    """
+    processes, size = _processes(trainer), examples_per_batch(loader)
+    batches = max(batches_asked_for(trainer), 1)
+    own = -(-count // processes)  # a sampler gives each process as many
+    of_each = max(own, batches * size if loader.drop_last else (batches - 1) * size + 1)
+    if not loader.drop_last and of_each % size == 1 and _refuses_one(trainer, loader):
+        of_each += 1
+    return count if of_each == own else processes * (of_each - 1) + 1
+
+
+def repeated(kept: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Return `size` of the examples kept, each once and then repeats, all equally often or nearly so."""
+    if size <= len(kept):
         return kept
-    order = torch.randperm(len(kept), generator=generator(0, len(kept)))
-    return kept[order[num_alone:].sort().values]
+    order = torch.randperm(len(kept), generator=generator)
+    return torch.cat([kept, kept[order.repeat(size // len(kept))[: size - len(kept)]]])
+
+
+def _processes(trainer: Trainer | None) -> int:
+    return 1 if trainer is None else trainer.world_size
+
+
+def _refuses_one(trainer: Trainer | None, loader: DataLoader[Any]) -> bool:
+    """Whether a batch of a single example is an error, where batches are larger."""
+    module = None if trainer is None else trainer.lightning_module
+    return module is not None and has_batch_norm(module) and examples_per_batch(loader) > 1
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a part of a module normalises over its batch."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
 def batches_asked_for(trainer: Trainer | None) -> int:

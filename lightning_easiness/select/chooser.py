@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,8 +26,8 @@ from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.refusals import lacks_fields
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_labels, checked_weights
-from lightning_easiness.select.choice import Choice, enough_for_an_epoch, filled_up, without_alone
-from lightning_easiness.select.report import report_choice
+from lightning_easiness.select.choice import Choice, filled_up, least_chosen, positions_needed
+from lightning_easiness.select.report import Added, report_choice
 
 
 class Chooser:
@@ -86,14 +87,20 @@ class Chooser:
         choice = _same_in_all_processes(trainer, self._asked(state))
         drawn = choice.kept if among is None else choice.kept[among[choice.kept]]
         kept = self._completed(drawn, loader, state, among)
-        if self.held_out is not None:
-            kept = without_alone(kept, trainer, loader)
         num_left_out = 0 if among is None else state.num_examples - int(among.sum())
         choice = replace(choice, kept=kept, num_left_out=num_left_out)
         target = state.target if state.target is not None else self._selection.target
         seconds = time.perf_counter() - started
-        report_choice(self._selection, trainer, choice, target, max(0, len(kept) - len(drawn)), seconds)
+        added = Added(len(kept) - len(drawn), self.num_repeated(trainer, loader, choice))
+        report_choice(self._selection, trainer, choice, target, added, seconds)
         return choice
+
+    def num_repeated(self, trainer: Trainer | None, loader: DataLoader[Any], choice: Choice) -> int:
+        """Return how many examples of a choice an epoch reads again; none where it is the user's own loader's."""
+        is_own = choice.is_everything and self.held_out is None
+        if is_own or not (self._selection.every_epoch or self.held_out is not None):
+            return 0
+        return positions_needed(trainer, loader, len(choice.kept)) - len(choice.kept)
 
     def _asked(self, state: SelectionState) -> Choice:
         """Return what the selection itself chooses, which for an epoch may be nothing: it is filled up then."""
@@ -151,7 +158,7 @@ class Chooser:
             seed=selection.seed,
             max_epochs=None if trainer is None else trainer.max_epochs,
             has_memory=bool(self.remembered),
-            enough=enough_for_an_epoch(selection, trainer, loader, 0 if self.held_out is None else len(self.held_out)),
+            enough=partial(max, least_chosen(selection, trainer, loader)),
         )
         observation = self._observe(trainer, loader) if selection.observes_before(state) else None
         observed = self._observed(observation, state.num_examples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +18,11 @@ from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.subset import SelectedDataset, try_label
 from lightning_easiness.data.subset_loader import check_batches, check_selectable, select_from
+from lightning_easiness.functional._rng import generator
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.batches import BatchWork, check_consumers
-from lightning_easiness.select.choice import Choice, enough_for_an_epoch, without_alone
+from lightning_easiness.select.choice import Choice, positions_needed, repeated
 from lightning_easiness.select.chooser import Chooser
 
 
@@ -107,13 +109,13 @@ class SelectedFit:
         rank_zero_info(f"Held out of this run: {len(held_out)} of {size} examples.")
         return held_out
 
-    def _without_held_out(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+    def _without_held_out(self, loader: DataLoader[Any], epoch: int = 0) -> DataLoader[Any]:
         if self._chooser.held_out is None:
             return loader
-        mask = torch.ones(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
+        size = len(loader.dataset)  # type: ignore[arg-type]
+        mask = torch.ones(size, dtype=torch.bool)
         mask[self._chooser.held_out] = False
-        rest = without_alone(mask.nonzero()[:, 0], self.trainer, loader)
-        return self._loader_of(loader, SelectedDataset(loader.dataset, rest))
+        return self._loader_of(loader, Choice(epoch, size, mask.nonzero()[:, 0]))
 
     @property
     def reloads(self) -> bool:
@@ -157,18 +159,25 @@ class SelectedFit:
 
     def _selected(self, loader: DataLoader[Any], choice: Choice) -> DataLoader[Any]:
         if choice.is_everything:
-            return self._without_held_out(loader)
-        selected = SelectedDataset(loader.dataset, choice.kept, choice.labels, self._selection.replace_fn)
+            return self._without_held_out(loader, choice.epoch)
+        return self._loader_of(loader, choice)
+
+    def _loader_of(self, loader: DataLoader[Any], choice: Choice) -> DataLoader[Any]:
+        """Return the user's loader over what is chosen, and over repeats where batches would be missing."""
+        num_repeated, kept = self._chooser.num_repeated(self.trainer, loader, choice), choice.kept
+        draw = generator(self._selection.seed, choice.epoch, num_repeated)
+        selected = SelectedDataset(
+            loader.dataset,
+            repeated(kept, len(kept) + num_repeated, draw),
+            choice.labels,
+            self._selection.replace_fn,
+            self._chooser.held_out,
+            num_repeated,
+        )
         if choice.labels is not None:
             try_label(selected)
-        return self._loader_of(loader, selected)
-
-    def _loader_of(self, loader: DataLoader[Any], selected: SelectedDataset) -> DataLoader[Any]:
-        held_out = self._chooser.held_out
-        if held_out is not None:
-            selected.held_out = held_out
-        enough = enough_for_an_epoch(self._selection, self.trainer, loader, 0 if held_out is None else len(held_out))
-        made = select_from(loader, selected, enough)
+        pads = self._selection.every_epoch
+        made = select_from(loader, selected, partial(positions_needed, self.trainer, loader) if pads else int)
         check_batches(type(self._selection).__name__, made, self.trainer)
         return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -12,14 +12,28 @@ from lightning_easiness.callbacks.logging import log_scalars
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.choice import Choice
 from lightning_easiness.select.static import Everything
+from lightning_easiness.view.words import count_of
 
 _MOST_CLASSES_LOGGED = 100
 
 
+class Added(NamedTuple):
+    """What an epoch trains on beyond the choice of its selection."""
+
+    num_drawn: int  # other examples
+    num_repeated: int  # the same again
+
+    def words(self, num_kept: int) -> str:
+        """Return what to add to the line of an epoch."""
+        drawn = f"; {self.num_drawn} of them drawn at random, up to the minimum of {num_kept}"
+        repeats = f"; {count_of(self.num_repeated, 'repeat')} of them to complete the batches"
+        return drawn * (self.num_drawn > 0) + repeats * (self.num_repeated > 0)
+
+
 def report_choice(
-    selection: Selection, trainer: Any, choice: Choice, target: Tensor | None, num_added: int, seconds: float
+    selection: Selection, trainer: Any, choice: Choice, target: Tensor | None, added: Added, seconds: float
 ) -> None:
-    """Print and log the selection of an epoch; `num_added` of its examples were drawn at random."""
+    """Print and log the selection of an epoch."""
     if isinstance(selection, Everything):
         return
     name, epoch = type(selection).__name__, f"Epoch {choice.epoch}{'' if selection.every_epoch else ' and after'}"
@@ -31,10 +45,9 @@ def report_choice(
             category=UserWarning,
         )
     relabelled = "" if choice.labels is None else ", some under other labels"
-    added = f"; {num_added} of them at random, up to the minimum" if num_added else ""
     rank_zero_info(
         f"{epoch}: {name} trains on {len(choice.kept)} of {choice.num_drawable} examples ({selected:.1%}){relabelled},"
-        f" chosen in {seconds:.2f} s{added}{f'; {missing}' if missing else ''}."
+        f" chosen in {seconds:.2f} s{added.words(len(choice.kept))}{f'; {missing}' if missing else ''}."
     )
     scalars = {"easiness/selected_share": selected, "easiness/selection_seconds": seconds}
     if len(fractions) <= _MOST_CLASSES_LOGGED:

@@ -52,7 +52,8 @@ class SampleEasinessTraining(Selection):
             EasinessCallback, which is required. Without passes and without `others_share`, an example that is not
             trained on is never seen again, so their number only decreases.
         tol: Distance from 0 and from 1 that still counts as hard and as easy, in [0, 0.5).
-        minimum: Minimum number of examples per epoch (or batch), filled up at random. See `Selection`.
+        minimum: Minimum number of examples per epoch (or batch), filled up at random; None to train on exactly the
+            examples of the levels. See `Selection`.
         seed: Seed of the draws.
 
     Raises:

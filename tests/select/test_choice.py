@@ -9,9 +9,17 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import DataLoader, DistributedSampler
 
-from lightning_easiness.select.choice import Choice, batches_asked_for, filled_up
+from lightning_easiness.select.choice import Choice, batches_asked_for, filled_up, positions_needed, repeated
 from lightning_easiness.select.report import class_fractions
+
+
+def trainer_of(**options: Any) -> Any:
+    defaults = {"limit_train_batches": 1.0, "val_check_interval": 1.0, "limit_val_batches": 1.0}
+    return SimpleNamespace(**{**defaults, "check_val_every_n_epoch": 1, **options})
+
 
 # ------------------------------------------------------------------------------------------------ filling up
 
@@ -34,6 +42,55 @@ def test_what_is_filled_up_comes_from_what_may_be_added(data: Any) -> None:
     assert torch.equal(made, again)
     if bool(among.all()):
         assert torch.equal(made, filled_up(kept, size, minimum, torch.Generator().manual_seed(size)))
+
+
+# ------------------------------------------------------------------------------------------------ repeats
+
+
+def batches_of_each(size: int, processes: int, batch_size: int, drop_last: bool) -> list[list[int]]:
+    """The sizes of the batches of each process, by torch's own sampler and loader."""
+    made = []
+    for rank in range(processes):
+        sampler = DistributedSampler(range(size), processes, rank) if processes > 1 else None  # type: ignore[arg-type]
+        loader: Any = DataLoader(range(size), batch_size, sampler=sampler, drop_last=drop_last)  # type: ignore[arg-type]
+        made.append([len(batch) for batch in loader])
+    return made
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 6), st.booleans(), st.integers(0, 3), st.booleans())
+def test_an_epoch_reads_as_few_as_give_each_process_its_batches(
+    count: int, processes: int, batch_size: int, drop_last: bool, asked: int, has_norm: bool
+) -> None:
+    module = nn.Sequential(nn.BatchNorm1d(2)) if has_norm else nn.Linear(2, 2)
+    made: Any = trainer_of(val_check_interval=asked or 1.0, world_size=processes, lightning_module=module)
+    loader: Any = DataLoader(range(50), batch_size, drop_last=drop_last)  # type: ignore[arg-type]
+    size = positions_needed(made, loader, count)
+    sizes = batches_of_each(size, processes, batch_size, drop_last)
+    assert size >= count
+    assert all(len(one) >= max(1, asked) for one in sizes)
+    if has_norm and batch_size > 1:
+        assert all(1 not in one for one in sizes)
+    unaided = batches_of_each(count, processes, batch_size, drop_last)
+    is_fine = all(len(one) >= max(1, asked) for one in unaided)
+    if is_fine and not (has_norm and batch_size > 1 and any(1 in one for one in unaided)):
+        assert size == count, "nothing is repeated without need"
+    fewer = batches_of_each(max(count, size - processes), processes, batch_size, drop_last)
+    if size > count + processes:
+        is_enough = all(len(one) >= max(1, asked) and not (has_norm and batch_size > 1 and 1 in one) for one in fewer)
+        assert not is_enough, "one less each would not do"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 40), st.integers(0, 99))
+def test_repeats_are_spread_evenly_and_come_last(count: int, size: int, seed: int) -> None:
+    kept = torch.arange(count) * 3 + 1
+    made = repeated(kept, size, torch.Generator().manual_seed(seed))
+    assert len(made) == max(count, size)
+    assert torch.equal(made[:count], kept)
+    often = torch.bincount(made, minlength=3 * count)[kept]
+    assert int(often.max() - often.min()) <= 1
+    assert torch.equal(made, repeated(kept, size, torch.Generator().manual_seed(seed)))
 
 
 # ------------------------------------------------------------------------------------------------ fractions of classes
@@ -73,8 +130,7 @@ def test_class_fractions_of_labels_of_any_integer_type(dtype: torch.dtype) -> No
 
 
 def asked_for(limit: float | int = 1.0, interval: float | int = 1.0, **changes: Any) -> int:
-    given = {"limit_train_batches": limit, "val_check_interval": interval, "limit_val_batches": 1.0, **changes}
-    return batches_asked_for(SimpleNamespace(**{"check_val_every_n_epoch": 1, **given}))  # type: ignore[arg-type]
+    return batches_asked_for(trainer_of(limit_train_batches=limit, val_check_interval=interval, **changes))
 
 
 @settings(max_examples=300, deadline=None)

@@ -66,10 +66,7 @@ def test_any_number_of_processes_chooses_the_same_examples(case: str, processes:
         if not found:  # within batches nothing is selected for the epoch
             assert not expected
             continue
-        # filled up to a batch of four each, and where the last one would hold a single example, by the same draw
-        fewer, more = sorted((set(expected), set(found)), key=len)
-        assert fewer <= more
-        assert len(more) - len(fewer) <= 4 * processes - min(len(fewer), 4 * processes - processes)
+        assert found == expected, "whatever the number of processes"
         trained = examples(ranks, epoch)
         assert set(trained) == set(found)
         assert len(trained) == -(-len(found) // processes) * processes, "padded by less than one example a rank"
@@ -142,14 +139,12 @@ def test_each_rank_weighs_its_own_examples(processes: int, folders: dict[int, Pa
         drawn = int(SHARE * others + 0.5)
         selected = ranks[0]["selected"][epoch]
         assert set(medium) <= set(selected)
-        extra = len(selected) - len(medium) - drawn
-        assert 0 <= extra <= processes, "one more each, so that no batch holds a single example"
+        assert len(selected) == len(medium) + drawn
         for at, indices, _, weight in (step for rank in ranks for step in rank["steps"]):
             if at == epoch:
                 assert weight.shape == (len(indices),)
-                if not extra:
-                    expected = [1.0 if i in medium else others / drawn for i in indices]
-                    assert weight.tolist() == pytest.approx(expected)
+                expected = [1.0 if i in medium else others / drawn for i in indices]
+                assert weight.tolist() == pytest.approx(expected)
         assert set(examples(ranks, epoch)) == set(selected)
 
 
@@ -203,8 +198,7 @@ def test_online_all_ranks_have_what_any_of_them_saw(processes: int, folders: dic
         if epoch:
             assert len(known) == SIZE
             asked = [i for i in EVERYTHING if level_of(known[i]) in LEVELS_ONLINE]
-            assert set(asked) <= set(selected)
-            assert len(selected) - len(asked) <= max(4 * processes - len(asked), processes)
+            assert selected == asked
             assert len(selected) < SIZE
         assert set(examples(ranks, epoch)) == set(selected)
         of_epoch: dict[int, list[Easiness]] = {}

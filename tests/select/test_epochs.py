@@ -42,26 +42,32 @@ from tests.small import Points, assert_identical, loader, trainer
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")
 
 
-# the Trainer's and the loader's settings, the sizes that a rule asks for, and those that come of them
-FILLED: dict[str, tuple[dict[str, Any], dict[str, Any], Selection, list[int]]] = {
-    "none, where the minimum is small": ({}, {}, Sizes([53, 20, 40, 2, 30], minimum=1), [53, 20, 40, 2, 30]),
-    "to a batch": ({}, {"drop_last": True}, Sizes([2, 53, 9]), [8, 48, 8]),
+# the Trainer's and the loader's settings, the sizes that a rule asks for, and how many examples an epoch reads
+READ: dict[str, tuple[dict[str, Any], dict[str, Any], Sizes, list[int]]] = {
+    "a small minimum": ({}, {}, Sizes([53, 20, 40, 2, 30], minimum=1), [53, 20, 40, 2, 30]),
+    "as few as one batch": ({}, {}, Sizes([2, 53, 9]), [2, 53, 10]),
+    "a batch, where others are dropped": ({}, {"drop_last": True}, Sizes([2, 53, 9]), [8, 48, 8]),
     "no last batch of one, which batch norm refuses": ({}, {}, Sizes([17, 9, 18]), [18, 10, 18]),
-    "to an interval in batches": ({"val_check_interval": 3}, {}, Sizes([2, 40]), [24, 40]),
+    "an interval in batches": ({"val_check_interval": 3}, {}, Sizes([2, 40]), [18, 40]),
     "a minimum below a batch, drop_last": ({}, {"drop_last": True}, Sizes([53, 3, 40, 1], minimum=1), [48, 8, 40, 8]),
     "a minimum of 4, drop_last": ({}, {"drop_last": True}, Sizes([53, 3, 40, 1], minimum=4), [48, 8, 40, 8]),
     "two epochs a choice": ({"reload_dataloaders_every_n_epochs": 2}, {}, Sizes([10, 99, 20, 99]), [10, 10, 20, 20]),
 }
 
 
-@pytest.mark.parametrize("case", FILLED)
-def test_sizes_of_epochs(case: str) -> None:
-    options, loaders, rule, expected = FILLED[case]
+@pytest.mark.parametrize("case", READ)
+def test_an_epoch_is_what_was_selected_and_repeats_of_it_where_batches_are_missing(case: str) -> None:
+    options, loaders, rule, expected = READ[case]
     selected = Selected()
     module, made = fit(IndexedBase(**loaders), rule, max_epochs=len(expected), callbacks=[selected], **options)
     assert module.lengths(len(expected)) == expected
+    held = max(1, options.get("reload_dataloaders_every_n_epochs", 1))
     for epoch, kept in enumerate(selected.selected):
-        assert set(module.epoch(epoch)) <= set(kept)
+        asked, read = rule.sizes[epoch - epoch % held], module.epoch(epoch)
+        assert len(kept) == max(asked, 2, rule.minimum or 1), "what was asked for, and no single example"
+        assert set(read) <= set(kept)
+        often = [read.count(index) for index in kept]
+        assert max(often) - min(often) <= 1, "repeats are spread evenly"
     assert len(made.train_dataloader) == made.num_training_batches == -(-expected[-1] // 8), "the progress bar's total"
     assert module.validations == made.current_epoch == len(expected)
 
@@ -83,7 +89,7 @@ def test_a_rule_of_the_users_sees_the_weights_before_the_epochs_that_a_choice_ho
 
 @pytest.mark.parametrize(("limit", "batch_size"), [(0.2, 8), (0.35, 8), (1 / 49, 1)])
 def test_a_small_fraction_of_the_batches_of_shrinking_epochs(limit: float, batch_size: int) -> None:
-    """Epochs are filled up so that the fraction is a batch: int(batches * limit) >= 1."""
+    """Epochs are repeated so that the fraction is a batch: int(batches * limit) >= 1."""
     sizes, module = [53, 30, 9, 1], Traces()
     if batch_size == 1:
         module.net[1] = nn.Identity()  # type: ignore[assignment]
@@ -208,10 +214,10 @@ def test_a_samplers_split_under_a_rule_for_each_epoch(split: str, tmp_path: Path
     trained = [sorted(set(module.epoch(epoch))) for epoch in range(4)]
     assert made.current_epoch == 4
     assert all(set(one) <= set(SPLIT) for one in (*trained, *kept))
-    assert [len(one) for one in kept] == [26, 8, 15, 8]
+    assert [len(one) for one in kept] == [26, 2, 15, 2]
     if split != "weights":  # which draws a fraction of what it drew
         assert trained == kept
-        assert module.lengths(4) == [26, 8, 15, 8]
+        assert module.lengths(4) == [26, 2, 15, 2]
     count = EasinessRecord.load(tmp_path, series="train-online").count[0]
     assert [epoch.nonzero()[:, 0].tolist() for epoch in count] == trained
 
@@ -280,8 +286,9 @@ def test_a_line_for_each_epoch(caplog: pytest.LogCaptureFixture) -> None:
     fit(IndexedBase(drop_last=True), Sizes([2, 53, 9]), max_epochs=3)
     lines = [record.getMessage() for record in caplog.records if "trains on" in record.getMessage()]
     assert len(lines) == 3
-    assert lines[0].startswith("Epoch 0: Sizes trains on 8 of 53 examples (15.1%), chosen in ")
-    assert "; 6 of them at random, up to the minimum" in lines[0]
+    assert lines[0].startswith("Epoch 0: Sizes trains on 2 of 53 examples (3.8%), chosen in ")
+    assert "; 6 repeats of them to complete the batches" in lines[0]
+    assert "repeat" not in lines[1]
 
 
 @pytest.mark.parametrize(("data", "rule"), [(ListsTargets, Sizes), (IndexedBase, HardestSizes)])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, SampleEasinessTraining
+from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, SampleEasinessTraining, SelectionState
 from tests.functional.test_levels import is_inside, ranked_levels
 from tests.resuming import Plain
 from tests.selecting import CountsPasses, IndexedBase, IndexedPoints, Traces
@@ -19,6 +21,7 @@ from tests.set_fits import (
     NO_NOISE,
     SIGMA2,
     TOL,
+    Easiness,
     Weighs,
     WithSEL,
     assert_clear,
@@ -38,15 +41,32 @@ EVERYTHING = list(range(SIZE))
 ONLINE: dict[str, Any] = {"online": True, "rescore_every_n_epochs": None, "early_epochs": 1}
 
 
-def assert_filled_up(selected: list[int], expected: list[int]) -> None:
-    """The examples of the levels, and so many others that there is one batch, and none of a single example."""
-    assert set(expected) <= set(selected)
-    least = max(len(expected), BATCH)
-    assert len(selected) == (least + 1 if least % BATCH == 1 else least)
+def assert_read(trained: list[int], selected: list[int]) -> None:
+    """Each once, but that one is repeated where the last batch would hold a single example."""
+    assert sorted(set(trained)) == selected
+    assert len(trained) == len(selected) + (len(selected) % BATCH == 1)
 
 
 def medium(easiness: list[float]) -> list[int]:
     return [i for i in EVERYTHING if level_of(easiness[i]) == "medium"]
+
+
+class NoNorm(Traces):
+    """Without batch norm."""
+
+    def __init__(self, optimizer: str = "adam") -> None:
+        super().__init__(optimizer)
+        self.net[1] = nn.Identity()
+
+
+class OneIsMedium(SampleEasinessTraining):
+    """Finds example 7 medium, and all others easy."""
+
+    def select(self, state: SelectionState) -> Tensor:
+        easiness = torch.ones(state.num_examples).index_fill(0, torch.tensor(7), 0.5)
+        changed = dict.fromkeys(("sample_easiness", "weakest_comparison"), easiness)
+        observed = None if state.observed is None else {**state.observed, **changed}
+        return super().select(replace(state, observed=observed))
 
 
 ASKED: dict[str, tuple[Any, dict[str, Any], type[Traces]]] = {
@@ -64,15 +84,14 @@ def test_each_epoch_trains_on_the_levels_at_the_weights_before_it(asked: str) ->
     module = seeded(kind)
     before = fit(training(*levels), module, data=IndexedBase(**loaders))
     for epoch in range(5):
-        assert sorted(module.epoch(epoch)) == before.selected[epoch]
+        assert_read(module.epoch(epoch), before.selected[epoch])
         if epoch < 2:
             assert before.selected[epoch] == EVERYTHING
             continue
         easiness = easiness_at(before.states[epoch])
         assert kind is WithSEL or {level_of(value) for value in easiness} == {"hard", "medium", "easy"}
-        assert_filled_up(
-            before.selected[epoch], [i for i in EVERYTHING if is_inside(easiness[i], easiness[i].weakest, levels, TOL)]
-        )
+        asked = [i for i in EVERYTHING if is_inside(easiness[i], easiness[i].weakest, levels, TOL)]
+        assert before.selected[epoch] == asked
     assert module.validations == 5
 
 
@@ -85,7 +104,7 @@ def test_by_loss_each_epoch_trains_on_as_many_by_rank(levels: tuple[str, ...]) -
         losses = loss_loop(logits_at(before.states[epoch]), IndexedPoints().y)
         ranked = ranked_levels(losses, [level_of(value) for value in easiness])
         expected = [i for i in EVERYTHING if ranked[i] in levels]
-        assert_filled_up(before.selected[epoch], expected)
+        assert before.selected[epoch] == expected
         others += sum(level_of(easiness[i]) not in levels for i in expected)
     assert others, "L-SET is not SET"
 
@@ -95,7 +114,7 @@ def test_early_final_and_rescored_epochs() -> None:
     assert [before.selected[epoch] == EVERYTHING for epoch in range(8)] == [True] + [False] * 5 + [True] * 2
     for scored, epochs in ((1, (1, 2, 3)), (4, (4, 5))):
         for epoch in epochs:
-            assert_filled_up(before.selected[epoch], medium(easiness_at(before.states[scored])))
+            assert before.selected[epoch] == medium(easiness_at(before.states[scored]))
 
 
 def test_other_settings_of_the_noise_and_of_the_levels() -> None:
@@ -103,15 +122,30 @@ def test_other_settings_of_the_noise_and_of_the_levels() -> None:
     before = fit(training(tol=tol, early_epochs=1), seeded(), reader=BatchReader(sigma2=sigma2), max_epochs=4)
     for epoch in (1, 2, 3):
         easiness = easiness_at(before.states[epoch], sigma2=sigma2, tol=tol)
-        assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if level_of(easiness[i], tol) == "medium"])
+        assert before.selected[epoch] == [i for i in EVERYTHING if level_of(easiness[i], tol) == "medium"]
 
 
-@pytest.mark.parametrize(("minimum", "size"), [(None, BATCH), (2, 2), (20, 20)])
-def test_without_a_medium_example_the_minimum_is_drawn_anew(minimum: int | None, size: int) -> None:
-    module = seeded()
+@pytest.mark.parametrize(("kind", "minimum", "size"), [(Traces, None, 2), (NoNorm, None, 1), (Traces, 20, 20)])
+def test_without_a_medium_example_as_few_as_can_be_are_drawn_anew(
+    kind: type[Traces], minimum: int | None, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lightning ends a fit at an empty epoch, and batch norm refuses a single example."""
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    module = seeded(kind)
     before = fit(training(early_epochs=1, minimum=minimum), module, reader=NO_NOISE, max_epochs=3)
     assert module.lengths(3) == [SIZE, size, size]
     assert before.selected[1] != before.selected[2], "drawn anew"
+    lines = [record.getMessage() for record in caplog.records if "trains on" in record.getMessage()]
+    assert [f"; {size} of them drawn at random, up to the minimum of {size}" in line for line in lines] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(("kind", "size"), [(Traces, 2), (NoNorm, 1)])
+def test_a_single_medium_example_is_trained_on_alone_but_under_batch_norm(kind: type[Traces], size: int) -> None:
+    module, rule = seeded(kind), OneIsMedium(early_epochs=1)
+    before = fit(rule, module, max_epochs=3)
+    assert [len(kept) for kept in before.selected] == [SIZE, size, size]
+    assert all(7 in kept for kept in before.selected[1:])
+    assert module.lengths(3) == [SIZE, size, size]
 
 
 def test_a_schedule_that_asks_for_the_number_of_steps_before_the_fit() -> None:
@@ -119,7 +153,8 @@ def test_a_schedule_that_asks_for_the_number_of_steps_before_the_fit() -> None:
     for asks in (False, True):
         module = seeded(lambda optimizer, asks=asks: Plain(asks))
         before = fit(training(early_epochs=0), module, max_epochs=3)
-        assert [sorted(module.epoch(epoch)) for epoch in range(3)] == before.selected
+        for epoch in range(3):
+            assert_read(module.epoch(epoch), before.selected[epoch])
         found.append(before.selected[0])
     assert found[0] == found[1]
 
@@ -128,19 +163,29 @@ def test_a_schedule_that_asks_for_the_number_of_steps_before_the_fit() -> None:
 
 
 class Heard(Traces):
-    """Keeps the sample easiness and the loss that the training forward shows of each example, by slow loops."""
+    """Keeps the sample easiness and the loss that the training forward shows of each example, by slow loops.
+
+    Of an example that an epoch repeats, the mean.
+    """
 
     def __init__(self, optimizer: str = "adam") -> None:
         super().__init__(optimizer)
-        self.heard: list[dict[int, tuple[float, float]]] = []
+        self.rows: list[dict[int, list[tuple[Easiness, float]]]] = []
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         logits, target = self(batch[0]), batch[1]
         exact = logits.detach().double()
-        self.heard += [{} for _ in range(self.current_epoch + 1 - len(self.heard))]
-        values = zip(easiness_loop(exact, target), loss_loop(exact, target), strict=True)
-        self.heard[-1].update(zip(batch[0][:, 8].long().tolist(), values, strict=True))
+        if self.current_epoch == len(self.rows):
+            self.rows.append({})
+        found = zip(easiness_loop(exact, target), loss_loop(exact, target), strict=True)
+        for i, row in zip(batch[0][:, 8].long().tolist(), found, strict=True):
+            self.rows[-1].setdefault(i, []).append(row)
         return nn.functional.cross_entropy(logits, target)
+
+    def heard(self, epoch: int) -> dict[int, tuple[Easiness, float]]:
+        """Example -> its easiness and its loss, for those of an epoch."""
+        columns = {i: tuple(zip(*rows, strict=True)) for i, rows in self.rows[epoch].items()}
+        return {i: (Easiness.mean(list(easiness)), fmean(loss)) for i, (easiness, loss) in columns.items()}
 
 
 @pytest.mark.parametrize("by", ["sample_easiness", "loss"])
@@ -160,9 +205,9 @@ def test_online_goes_by_what_was_last_seen(rescore: int | None, by: str, tmp_pat
             assert_clear(easiness)
             own = [level_of(value) for value in easiness]
             level = ranked_levels(loss, own) if by == "loss" else dict(enumerate(own))
-            assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if level[i] != "easy"])
+            assert before.selected[epoch] == [i for i in EVERYTHING if level[i] != "easy"]
             drawn_from_fewer += len(before.selected[epoch]) < SIZE
-        known.update(module.heard[epoch])
+        known.update(module.heard(epoch))
     assert drawn_from_fewer == 5
 
 
@@ -172,10 +217,10 @@ def test_online_what_was_never_seen_is_trained_on(tmp_path: Path) -> None:
     before = fit(training((0.0, 0.4), **ONLINE), module, [callback], max_epochs=3, limit_train_batches=2)
     known: dict[int, float] = {}
     for epoch in (1, 2):
-        known.update({i: easiness for i, (easiness, _) in module.heard[epoch - 1].items()})
+        known.update({i: easiness for i, (easiness, _) in module.heard(epoch - 1).items()})
         assert 10 < len(known) < SIZE
         assert min(abs(easiness - 0.4) for easiness in known.values()) > 1e-4
-        assert_filled_up(before.selected[epoch], [i for i in EVERYTHING if i not in known or known[i] <= 0.4])
+        assert before.selected[epoch] == [i for i in EVERYTHING if i not in known or known[i] <= 0.4]
 
 
 def test_online_without_the_callback_names_the_way_out(tmp_path: Path) -> None:
