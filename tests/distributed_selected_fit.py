@@ -25,7 +25,7 @@ from lightning_easiness import (
     SelectionState,
 )
 from tests.contracts.cases import SELECTIONS
-from tests.selecting import IndexedBase, OverSubset, Selected, Sizes
+from tests.selecting import IndexedBase, NumberedBase, OverSubset, Selected, Sizes
 from tests.set_fits import SIGMA2, Batches
 from tests.small import trainer
 
@@ -99,6 +99,14 @@ def by_hand(folder: Path) -> None:
     for name, ours, theirs in (("some", Keep(OverSubset.kept), OverSubset), ("all", Keep(range(53)), IndexedBase)):
         fit(folder, EasinessDataModule(IndexedBase(), ours), f"{name}-ours", max_epochs=2)
         fit(folder, theirs(), f"{name}-by-hand", max_epochs=2)
+
+
+def merged(folder: Path) -> None:
+    """Trains on the validation examples too, alone and under a selection."""
+    for name, selection in (("all", None), ("some", Sizes([24, 60, 12, 48]))):
+        callbacks = [EasinessCallback(folder / "records" / name, probe="val")]
+        data = EasinessDataModule(NumberedBase(batch_size=4), selection, train_on_val=True)
+        fit(folder, data, name, callbacks, lr=0.0)
 
 
 def lengths(folder: Path) -> None:

@@ -57,6 +57,29 @@ class IndexedBase(Base):
         self.train = IndexedPoints(self.n)
 
 
+class Numbered(IndexedPoints):
+    """Its indices go on after the `first` of another data set."""
+
+    def __init__(self, size: int, first: int = 0) -> None:
+        super().__init__(size, seed=first)
+        self.first = first
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        x, y = super().__getitem__(index)
+        x[8] += self.first
+        return x, y
+
+
+class NumberedBase(Base):
+    """The validation examples are numbered after those of training."""
+
+    def setup(self, stage: str) -> None:
+        self.train = Numbered(self.n)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return loader(Numbered(20, first=self.n), shuffle=False)
+
+
 class ListsTargets(IndexedBase):
     def setup(self, stage: str) -> None:
         super().setup(stage)

@@ -16,6 +16,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from lightning_easiness._utils.lightning import configured_optimizers, is_named
 from lightning_easiness._utils.plain import array_digest, class_name, digest, plain
+from lightning_easiness.data.merged import MergedDataset
 from lightning_easiness.data.subset import known_identity, num_examples, source, source_index, whole
 from lightning_easiness.scores import Scores
 
@@ -175,7 +176,15 @@ def _data(dataset: Any) -> dict[str, Any]:
         "source_index": None if places is None else array_digest(places),
         "listed_targets": None if target is None else array_digest(target),
         "first_examples": _first_examples(whole(dataset)),
+        **_parts(whole(dataset)),
     }
+
+
+def _parts(dataset: Any) -> dict[str, Any]:
+    """Return how many examples of each kind there are, where those of validation are trained on too."""
+    if not isinstance(dataset, MergedDataset):
+        return {}
+    return {"parts": {"train": dataset.num_train, "val": dataset.num_val}}
 
 
 def _transform(dataset: Any) -> str | None:
@@ -199,10 +208,13 @@ def datamodule_recipe(datamodule: Any) -> dict[str, Any]:
     It is the hyperparameters of the user's, and what an EasinessDataModule trains on; its class is above this room.
     """
     if not is_named(datamodule, "EasinessDataModule"):
-        return {"data_hyperparameters": _of_hparams(datamodule, _NO_PLACES), "selection": None, "hold_out": None}
+        own = _of_hparams(datamodule, _NO_PLACES)
+        return {"data_hyperparameters": own, "selection": None, "hold_out": None, "train_on_val": None}
     selection = datamodule.selection
     of_selection = None if selection is None else {"class": class_name(selection), **_arguments(selection)}
     inner = datamodule_recipe(datamodule.datamodule)
+    if datamodule.train_on_val:
+        inner["train_on_val"] = True
     return {**inner, "selection": of_selection, "hold_out": plain(vars(datamodule).get("hold_out"))}
 
 

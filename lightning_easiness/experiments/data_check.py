@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ def _made(datamodule: Any, seed: int) -> _Found:
 
 @contextmanager
 def _train_loader(data: Any) -> Iterator[Any]:
+    outer = []
     while isinstance(data, EasinessDataModule):  # a selection needs a fit
+        outer.append(data)
         data = data.datamodule
     if not is_named(data, "LightningDataModule"):
         yield data
@@ -76,7 +79,7 @@ def _train_loader(data: Any) -> Iterator[Any]:
         if is_writer():
             data.prepare_data()
         data.setup("fit")
-        yield data.train_dataloader()
+        yield reduce(lambda loader, one: one.with_validation(loader), outer, data.train_dataloader())
     finally:
         with suppress(Exception):
             data.teardown("fit")

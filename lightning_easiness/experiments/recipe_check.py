@@ -72,7 +72,10 @@ def _of_data(datamodule: Any) -> dict[str, Any]:
         return {}
     known = datamodule_recipe(datamodule)
     del known["hold_out"]
-    loader = vars(datamodule.datamodule).get("_train") if isinstance(datamodule, EasinessDataModule) else datamodule
+    loader = datamodule
+    if isinstance(datamodule, EasinessDataModule):
+        loader = vars(datamodule.datamodule).get("_train")
+        loader = loader if loader is None else datamodule.with_validation(loader)
     is_indexed = isinstance(loader, DataLoader) and hasattr(loader.dataset, "__len__")
     return {**known, **loader_recipe(loader)} if is_indexed else known
 

@@ -15,6 +15,7 @@ from lightning_easiness import functional
 from lightning_easiness.scores.definition import ScoreDefinition, register_score
 
 _EASINESS_2018 = "Empirical Study of Easy and Hard Examples in CNN Training, 2018, eq. 1"
+_PROBABILITY = "Empirical Study of Easy and Hard Examples in CNN Training, 2018, Figure 5"
 _EASINESS_2019 = "Empirical Study of Easy and Hard Examples in CNN Training (Kishida and Nakayama, 2019), eq. 1"
 _SAMPLE_EASINESS = "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks, eq. 1"
 _MARGIN = "Identifying Mislabeled Data using the Area Under the Margin Ranking (Pleiss et al., 2020)"
@@ -63,6 +64,12 @@ def _count(correct: Tensor, trained_on: Tensor | None = None) -> Tensor:
     """Count the runs that classify the example correctly, divided by the maximum over examples."""
     unknown = correct.isnan() if trained_on is None else correct.isnan() & trained_on
     return functional.count_easiness(correct == 1, trained_on).masked_fill(unknown.any(0), torch.nan)
+
+
+@_at_checkpoint("classification_probability", "correct", "high", _UNIT, _PROBABILITY)
+def _classification_probability(correct: Tensor) -> Tensor:
+    """Fraction of the runs that classify the example correctly."""
+    return correct.mean(0)
 
 
 @_at_checkpoint("margin", "margin", "high", _ANY, _MARGIN)

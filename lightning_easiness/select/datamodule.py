@@ -16,6 +16,8 @@ from typing_extensions import override
 
 from lightning_easiness._utils.lightning import restore_nested_hparams
 from lightning_easiness._utils.renamed import refuse_renamed
+from lightning_easiness.data.merged import merged_loader
+from lightning_easiness.data.subset_loader import check_selectable
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.checks import check_selection
@@ -57,9 +59,15 @@ class EasinessDataModule(LightningDataModule):
         reader: How to read batches, for selections that observe the examples; only if the Trainer has no
             EasinessCallback.
         check_target: Compare the labels that the data set lists with those of the selection's scores.
+        train_on_val: Train on the validation examples too, as the 2018 easiness paper does to measure their easiness:
+            the train loader is over the training examples and, after them, those of the one validation loader, and a
+            selection chooses among all of them. `EasinessCallback(probe="val")` records the validation examples alone.
+            The recipe of the run holds both numbers. What validation then measures is no longer of unseen examples.
 
     Raises:
         TypeError: If `datamodule` or `selection` has the wrong type, or `val_dataloaders` is given with a datamodule.
+            When training starts: with `train_on_val`, if there is not one validation loader, or the train loader has
+            a sampler of its own.
         ValueError: If a fit starts with a `reader` and an EasinessCallback, or with a selection that observes and two
             callbacks that read batches differently.
 
@@ -84,12 +92,13 @@ class EasinessDataModule(LightningDataModule):
         val_dataloaders: Any = None,
         reader: BatchReader | None = None,
         check_target: bool = True,
+        train_on_val: bool = False,
     ) -> None:
         # LightningDataModule.__init__ is not called: the attributes that it would set are the wrapped datamodule's
         self.selection = check_selection(selection)
         if not (reader is None or isinstance(reader, BatchReader)):
             raise TypeError(f"The `reader` of EasinessDataModule must be a BatchReader or None; got {reader!r}.")
-        self._reader, self._check_target = reader, check_target
+        self._reader, self._check_target, self.train_on_val = reader, check_target, train_on_val
         self.hold_out: float | str | None = None
         self._part: Callable[[int], Tensor] | None = None
         self._fit = self._new_fit()
@@ -114,11 +123,19 @@ class EasinessDataModule(LightningDataModule):
     @override
     def train_dataloader(self) -> Any:
         """Return the user's train loader over the selection for the current epoch."""
-        loader = self.datamodule.train_dataloader()
+        loader = self.with_validation(self.datamodule.train_dataloader())
         if self._fit is None:
             return loader
         self._fit.trainer = self.trainer
         return self._fit.train_loader(loader)
+
+    def with_validation(self, loader: Any) -> Any:
+        """Return a train loader, and with `train_on_val` one over the training and the validation examples."""
+        if not self.train_on_val:
+            return loader
+        check_selectable(loader)
+        has_own = is_overridden("val_dataloader", self.datamodule)
+        return merged_loader(loader, self.datamodule.val_dataloader() if has_own else None)
 
     @property
     def val_dataloader(self) -> Any:

@@ -72,6 +72,7 @@ def chances(loss: list[float]) -> list[float]:
 AT_CHECKPOINT = {
     "mean_loss": "loss",
     "count": "correct",
+    "classification_probability": "correct",
     **{name: name for name in ("margin", "sample_easiness", "weakest_comparison", "el2n")},
 }
 # What one run says of one example, from its values (by field, None where it was not seen) at each checkpoint.

@@ -21,7 +21,7 @@ from tests.small import assert_identical
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
 TIME_LIMIT = 400  # seconds; a machine under load takes two minutes
-OF_ANY_NUMBER = ("registered", "by_hand", "lengths", "unseeded", "resumed")
+OF_ANY_NUMBER = ("registered", "by_hand", "merged", "lengths", "unseeded", "resumed")
 OF_SEVERAL = ("learning", "by_batch", "online")  # one alone is tested without a strategy for many
 SIZES = [24, 53, 12, 48, 30]
 SIZE, EVERYTHING = 53, list(range(53))
@@ -79,6 +79,22 @@ def test_it_is_what_users_do_by_hand_to_the_bit(kept: str, processes: int, folde
     for name in ("batches", "lengths", "validations", "weights", "steps"):
         assert_identical([rank[name] for rank in ours], [rank[name] for rank in theirs], name)
     assert set(examples(ours, 1)) == set(OverSubset.kept if kept == "some" else EVERYTHING)
+
+
+@ANY
+def test_validation_examples_are_trained_on_in_every_process(processes: int, folders: dict[int, Path]) -> None:
+    for name, sizes in (("all", [73] * 4), ("some", [24, 60, 12, 48])):
+        ranks = seen(folders, processes, "merged", name)
+        for epoch, size in enumerate(sizes):
+            chosen = ranks[0]["selected"][epoch] or list(range(73))
+            assert len(chosen) == size
+            assert set(examples(ranks, epoch)) == set(chosen)
+            assert len(examples(ranks, epoch)) == -(-size // processes) * processes
+        one, several = (
+            EasinessRecord.load(folders[number] / "merged" / "records" / name, "val-probe") for number in (1, processes)
+        )
+        torch.testing.assert_close(several.loss, one.loss)
+        assert several.num_examples == 20
 
 
 # ------------------------------------------------------------------------------------------- epochs
