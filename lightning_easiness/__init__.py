@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
     from lightning_easiness.module import SELModule
     from lightning_easiness.observe.batch_reader import BatchReader
+    from lightning_easiness.record.matching_curves import MatchingCurves, matching_curves, matching_with_end
     from lightning_easiness.record.networks import MatchingMatrix, compare_networks
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores import ScoreDefinition, Scores, register_score
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from lightning_easiness.view.image_grid import ImageGrid
     from lightning_easiness.view.images import NoImageError, save_image
     from lightning_easiness.view.map_figure import draw_data_map
+    from lightning_easiness.view.matching_curves import draw_matching_curves
     from lightning_easiness.view.networks import draw_networks
     from lightning_easiness.view.report.report import Report
     from lightning_easiness.view.tensorboard import write_tensorboard
@@ -60,6 +62,7 @@ _HOMES = {  # module -> the names that it has
     "metrics": ("ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"),
     "module": ("SELModule",),
     "observe.batch_reader": ("BatchReader",),
+    "record.matching_curves": ("MatchingCurves", "matching_curves", "matching_with_end"),
     "record.networks": ("MatchingMatrix", "compare_networks"),
     "record.record": ("EasinessRecord",),
     "scores": ("ScoreDefinition", "Scores", "register_score"),
@@ -74,6 +77,7 @@ _HOMES = {  # module -> the names that it has
     "view.image_grid": ("ImageGrid",),
     "view.images": ("NoImageError", "save_image"),
     "view.map_figure": ("draw_data_map",),
+    "view.matching_curves": ("draw_matching_curves",),
     "view.networks": ("draw_networks",),
     "view.report.report": ("Report",),
     "view.tensorboard": ("write_tensorboard",),
@@ -94,6 +98,7 @@ __all__ = [
     "ImageGrid",
     "Keep",
     "LabelIssues",
+    "MatchingCurves",
     "MatchingMatrix",
     "MatchingRate",
     "MediumSampleRate",
@@ -124,9 +129,12 @@ __all__ = [
     "draw_curves",
     "draw_data_map",
     "draw_histogram",
+    "draw_matching_curves",
     "draw_networks",
     "find_label_issues",
     "image_grid",
+    "matching_curves",
+    "matching_with_end",
     "register_score",
     "repeat_fit",
     "save_image",

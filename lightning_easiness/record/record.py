@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,11 @@ class EasinessRecord(RecordedArrays):
         return [run.name for run in self._runs]
 
     @property
+    def paths(self) -> list[Path]:
+        """Folder of each run."""
+        return [run.info.path for run in self._runs]
+
+    @property
     def seeds(self) -> list[int | None]:
         """Seed of each run, None if unknown."""
         return [run.info.seed for run in self._runs]
@@ -236,7 +241,7 @@ class EasinessRecord(RecordedArrays):
             IndexError: If there is no such checkpoint.
         """
         index = self._index(checkpoint)
-        found = self._score_runs(name, index, first, options)
+        found = self.run_scores(name, index, first=first, **options)
         _warn(found.gaps)
         has_ties = "loss" in self.fields and name != "mean_loss"
         loss = _mean_loss(self.field("loss", index), found.counts) if has_ties else None
@@ -294,7 +299,7 @@ class EasinessRecord(RecordedArrays):
                 f"agreement() compares groups of runs that each have a score, but {name} is a difference between runs:"
                 f" see its standard error, score({name!r}).spread."
             )
-        found = self._score_runs(name, self._index(checkpoint), first, {})
+        found = self.run_scores(name, checkpoint, first=first)
         return measure_agreement(name, found.alone, factor, counts=found.counts, seed=seed, num_splits=num_splits)
 
     def has_agreement(self, name: str = "mean_loss") -> bool:
@@ -307,11 +312,17 @@ class EasinessRecord(RecordedArrays):
             return False
         return definition.over == "trained_on" or int((~self.trained_on).sum(0).max()) > 1
 
-    def _score_runs(self, name: str, index: int, first: int, options: Mapping[str, Any]) -> RunScores:
+    def run_scores(self, name: str, checkpoint: int = -1, *, first: int = 0, **options: Any) -> RunScores:
+        """Compute a score as `score` does, with that of each run alone, (R, N), which is NaN for a run without one.
+
+        Raises:
+            ValueError: As `score`.
+            IndexError: If there is no such checkpoint.
+        """
         definition = get_score(name)
         for field in definition.needs:
             self._check_field(field, f"Score '{name}' needs field '{field}', which")
-        found = score_runs(definition, self._runs, index, options, self._index(first, "first"))
+        found = score_runs(definition, self._runs, self._index(checkpoint), options, self._index(first, "first"))
         _warn(found.remarks)
         return found
 

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_easiness.view.style import INK, LineEnd, blank_figure, label_ends, saved, set_title, styled
+from lightning_easiness.view.style import LINES, LineEnd, blank_figure, label_ends, saved, set_title, styled
 from lightning_easiness.view.words import count_of
 
-_COLOURS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8C6BB1")
 _DASHES = ("-", "--", ":", "-.")  # for lines beyond the colours
 _WIDTH, _HEIGHT, _FOR_LABELS = 5.4, 4.2, 1.2  # inches, of one plot
 _MOST_FOR_LINEAR = 50  # the ratio of the largest to the smallest mean, from which the axis is logarithmic
@@ -86,9 +85,7 @@ def draw_bands(
     if not panels or not all(panels.values()):
         raise ValueError("The `panels` of draw_bands are empty; give {'accuracy': {'classic': values (runs, epochs)}}.")
     named = list(dict.fromkeys(name for curves in panels.values() for name in curves))
-    styles = {
-        name: (_COLOURS[i % len(_COLOURS)], _DASHES[i // len(_COLOURS) % len(_DASHES)]) for i, name in enumerate(named)
-    }
+    styles = {name: (LINES[i % len(LINES)], _DASHES[i // len(LINES) % len(_DASHES)]) for i, name in enumerate(named)}
     if columns < 1:
         raise ValueError(f"The `columns` of draw_bands must be at least 1; got {columns}.")
     columns = min(columns, len(panels))

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 EASY, HARD, BETWEEN, INK, MUTED = "#0072B2", "#D55E00", "#9A9A9A", "#1A1A1A", "#5F5F5F"
+LINES = (INK, EASY, HARD, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8C6BB1")  # of lines that are neither
 _GRID = "#E4E4E4"
 _TITLE, _NOTE = 11.5, 9  # points
 _LETTERS_AN_INCH = {_TITLE: 10.4, _NOTE: 12.2}  # of text as it comes, with some to spare

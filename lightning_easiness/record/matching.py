@@ -1,0 +1,121 @@
+"""How many of the easy and of the hard examples two records share, each at a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.functional import (
+    expected_matching_rate,
+    mean_over_runs,
+    selection_probability,
+    split_half_matching,
+)
+from lightning_easiness.functional._rng import generator
+from lightning_easiness.record.record import EasinessRecord
+from lightning_easiness.record.score_runs import RunScores
+from lightning_easiness.scores import get_score
+
+ENDS = ("easy", "hard")
+_DRAWS = 40  # of halves of the runs
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The matching rate of the easy, or of the hard, examples of two records.
+
+    Attributes:
+        rate: In [0, 1], 1 means the same examples. It is the mean over all draws among examples that tie at an edge.
+        error: Its standard error over seeds, for these examples, from halves of the runs; NaN unless both records have
+            two.
+        chance: The rate to expect of two sets of these sizes that are drawn at random.
+        tied: Fraction of the examples that tie at the edge of the first set, and of the second.
+    """
+
+    rate: float
+    error: float
+    chance: float
+    tied: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Side:
+    """A record at a checkpoint, by a score: which examples are easy, and which are hard.
+
+    Sides of different runs draw the halves of their runs by different numbers, `draw`.
+    """
+
+    record: EasinessRecord
+    checkpoint: int = -1
+    name: str = "mean_loss"
+    fraction: float = 0.1
+    draw: int = 0
+
+    @cached_property
+    def chosen(self) -> dict[str, Tensor]:
+        """How likely each example is to be "easy", and to be "hard", (N,)."""
+        return self._choose(self._found.values)
+
+    @cached_property
+    def by_halves(self) -> list[dict[str, Tensor]]:
+        """The same by random halves of the runs; empty for a single run."""
+        alone, seen, source = self._found.alone, ~self._found.unseen, generator(0, self.draw)
+        count = len(alone)
+        draws = (torch.randperm(count, generator=source)[count // 2 :] for _ in range(_DRAWS if count > 1 else 0))
+        return [self._choose(mean_over_runs(alone[half], seen[half])) for half in draws]
+
+    def match(self, other: Side, which: str) -> Matched:
+        """Return the matching rate with another side; both may be of the same runs, at two moments."""
+        sets = self.chosen[which], other.chosen[which]
+        sizes = [float(each.double().sum()) for each in sets]
+        rate = float(expected_matching_rate(*sets))
+        return Matched(rate, self._error(other, which), min(sizes) / len(sets[0]), self._ties(other, which))
+
+    def match_halves(self, which: str) -> Matched:
+        """Return the matching rate of one half of the runs with the other, without its error."""
+        seen = ~self._found.unseen
+        options: dict[str, Any] = {"which": which, "counts": None if seen.all() else seen, **self._direction}
+        rate = split_half_matching(self._found.alone, self.fraction, **options)
+        chance = float(self.chosen[which].double().mean())
+        return Matched(float(rate), math.nan, chance, self._ties(self, which))
+
+    def _error(self, other: Side, which: str) -> float:
+        """Return the standard deviation over halves of the runs, for the size of a half (Shao and Wu, 1989).
+
+        To leave out one run at a time is wrong here: examples cross the edge of a set in steps.
+        """
+        counts = self.record.num_runs, other.record.num_runs
+        if min(counts) < 2:
+            return math.nan
+        rates = [
+            float(expected_matching_rate(a[which], b[which]))
+            for a, b in zip(self.by_halves, other.by_halves, strict=True)
+        ]
+        # with halves of other sizes on the two sides, the mean of their factors
+        factor = statistics.fmean((count - count // 2) / (count // 2) for count in counts)
+        return math.sqrt(factor) * statistics.stdev(rates)
+
+    def _ties(self, other: Side, which: str) -> tuple[float, float]:
+        tied = (((each > 0) & (each < 1)).double().mean() for each in (self.chosen[which], other.chosen[which]))
+        return float(next(tied)), float(next(tied))
+
+    @property
+    def _direction(self) -> dict[str, bool]:
+        return {"higher_is_easier": get_score(self.name).higher_is_easier}
+
+    @cached_property
+    def _found(self) -> RunScores:
+        found = self.record.run_scores(self.name, self.checkpoint)
+        if not bool(found.values.isfinite().any()):
+            step = int(self.record.steps[self.checkpoint])
+            raise ValueError(f"A matching rate needs examples with a {self.name}; at step {step} none has one.")
+        return found
+
+    def _choose(self, values: Tensor) -> dict[str, Tensor]:
+        return {end: selection_probability(values, self.fraction, which=end, **self._direction) for end in ENDS}
