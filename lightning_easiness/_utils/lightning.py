@@ -82,6 +82,25 @@ def loads_training(trainer: Any) -> bool:
     return trainer.train_dataloader is None or bool(trainer.fit_loop._should_reload_train_dl)
 
 
+def data_share(trainer: Any) -> tuple[int, int]:
+    """Return which share of the data this process reads, counted from 0, and how many shares there are.
+
+    Under tensor parallelism all processes of a group read the same share, so that there are fewer than processes.
+    """
+    given = None if trainer is None else trainer.distributed_sampler_kwargs
+    return (0, 1) if given is None else (int(given["rank"]), int(given["num_replicas"]))
+
+
+def is_first_of_share(trainer: Any) -> bool:
+    """Return whether this process is the first of those that read its share; all processes call it together."""
+    rank, number = data_share(trainer)
+    if number == trainer.world_size:
+        return True
+    strategy = trainer.strategy
+    ranks = strategy.all_gather(torch.tensor(rank, device=strategy.root_device)).tolist()
+    return bool(ranks.index(rank) == trainer.global_rank)
+
+
 def is_writer() -> bool:
     """Return whether this process is the one that writes files, also outside a fit."""
     from lightning.pytorch.utilities import rank_zero_only

@@ -23,26 +23,26 @@ _UNKNOWN_BATCH_SIZE = 64
 
 
 class OrderedBatches:
-    """The batches of a data set in order for one process, as index lists: batch b goes to process b % world_size.
+    """The batches of a data set in order for one share of it, as index lists: batch b goes to share b % num_shares.
 
-    A batch has the same examples for any number of processes, so that the results are the same, too. Every process
-    gets the same number of batches, since sharded strategies hang otherwise; `is_padding` marks the surplus.
+    A batch has the same examples for any number of shares, so that the results are the same, too. Every share gets the
+    same number of batches, since sharded strategies hang otherwise; `is_padding` marks the surplus.
     """
 
-    def __init__(self, num_examples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.num_examples, self.batch_size, self.rank, self.world_size = num_examples, batch_size, rank, world_size
+    def __init__(self, num_examples: int, batch_size: int, rank: int = 0, num_shares: int = 1) -> None:
+        self.num_examples, self.batch_size, self.rank, self.num_shares = num_examples, batch_size, rank, num_shares
         self.num_batches = -(-num_examples // batch_size)
 
     def __len__(self) -> int:
-        return -(-self.num_batches // self.world_size)
+        return -(-self.num_batches // self.num_shares)
 
     def is_padding(self, position: int) -> bool:
-        """Return whether the batch at `position` in this process is padding to match the other processes."""
-        return position * self.world_size + self.rank >= self.num_batches
+        """Return whether the batch at `position` of this share is padding to match the other shares."""
+        return position * self.num_shares + self.rank >= self.num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
         for position in range(len(self)):
-            batch = position * self.world_size + self.rank
+            batch = position * self.num_shares + self.rank
             start = (batch if batch < self.num_batches else 0) * self.batch_size
             yield list(range(start, min(start + self.batch_size, self.num_examples)))
 
@@ -71,7 +71,7 @@ class _SeededDataset(IndexedDataset):
 
 
 def ordered_loader(
-    loader: DataLoader[Any], *, batch_size: int | None = None, rank: int = 0, world_size: int = 1, seed: int = 0
+    loader: DataLoader[Any], *, batch_size: int | None = None, rank: int = 0, num_shares: int = 1, seed: int = 0
 ) -> tuple[DataLoader[Any], OrderedBatches]:
     """Make a loader over all examples of `loader`'s data set, in order, that yields `IndexedBatch`.
 
@@ -81,7 +81,7 @@ def ordered_loader(
     """
     check_indexable(loader)
     size = batch_size or examples_per_batch(loader)
-    batches = OrderedBatches(num_examples(loader.dataset), size, rank, world_size)
+    batches = OrderedBatches(num_examples(loader.dataset), size, rank, num_shares)
     return _loader_of(loader, batches, loader.num_workers, seed), batches
 
 

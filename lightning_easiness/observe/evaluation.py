@@ -14,7 +14,15 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_easiness._utils.lightning import as_validation, is_named, is_sharded, num_steps, on_device, trial_batches
+from lightning_easiness._utils.lightning import (
+    as_validation,
+    data_share,
+    is_named,
+    is_sharded,
+    num_steps,
+    on_device,
+    trial_batches,
+)
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.data.digest import DIGEST, with_digest
 from lightning_easiness.data.identity import DataIdentity
@@ -77,9 +85,8 @@ class EvaluationPass:
         began = time.perf_counter()
         if self.reading is None:
             self.try_batch(trainer)
-        loader, batches = ordered_loader(
-            self._loader, batch_size=self._reader.batch_size, rank=trainer.global_rank, world_size=trainer.world_size
-        )
+        rank, shares = data_share(trainer)
+        loader, batches = ordered_loader(self._loader, batch_size=self._reader.batch_size, rank=rank, num_shares=shares)
         total = min(len(batches), trial_batches(trainer) or len(batches))
         columns: dict[str, dict[str, Tensor]] = {series: {} for series in self._series}
         empty = torch.empty(len(self.dataset), device=trainer.lightning_module.device)
@@ -272,7 +279,8 @@ def _same_buffers(module: LightningModule) -> Iterator[None]:
     kept = [buffer.clone() for buffer in buffers]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         for buffer in buffers:
-            torch.distributed.broadcast(buffer, src=0)
+            if not hasattr(buffer, "to_local"):  # one that is sharded is the same tensor for all
+                torch.distributed.broadcast(buffer, src=0)
     try:
         yield
     finally:

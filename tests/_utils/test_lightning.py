@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,6 +72,24 @@ def test_what_is_asked_of_modules_and_trainers() -> None:
     assert private.trial_batches(Trainer(fast_dev_run=3, logger=False)) == 3
     assert private.trial_batches(Trainer(logger=False)) == 0
     assert private.is_writer()
+
+
+def test_the_share_of_the_data_that_a_process_reads() -> None:
+    assert private.data_share(None) == private.data_share(trainer()) == (0, 1)
+    assert private.data_share(trainer(strategy="ddp", devices=2)) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("shares", "first"), [([0, 0, 1, 1], [0, 2]), ([0, 1, 0, 1], [0, 1]), ([0, 0, 0], [0]), ([0, 1, 2], [0, 1, 2])]
+)
+def test_one_of_the_processes_that_read_a_share_is_the_first(shares: list[int], first: list[int]) -> None:
+    def process(rank: int) -> Any:
+        kwargs = {"rank": shares[rank], "num_replicas": len(set(shares))}
+        strategy = SimpleNamespace(root_device="cpu", all_gather=lambda own: torch.tensor(shares))
+        numbers = {"world_size": len(shares), "global_rank": rank}
+        return SimpleNamespace(distributed_sampler_kwargs=kwargs, strategy=strategy, **numbers)
+
+    assert [rank for rank in range(len(shares)) if private.is_first_of_share(process(rank))] == first
 
 
 def set_and_read_metrics(trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> float:

@@ -17,9 +17,9 @@ from tests.small import Points, loader
 
 
 @settings(max_examples=200, deadline=None)
-@given(size=st.integers(0, 60), batch_size=st.integers(1, 70), world_size=st.integers(1, 9))
-def test_every_index_once_whatever_the_number_of_processes(size: int, batch_size: int, world_size: int) -> None:
-    shares = [OrderedBatches(size, batch_size, rank, world_size) for rank in range(world_size)]
+@given(size=st.integers(0, 60), batch_size=st.integers(1, 70), num_shares=st.integers(1, 9))
+def test_every_index_once_whatever_the_number_of_processes(size: int, batch_size: int, num_shares: int) -> None:
+    shares = [OrderedBatches(size, batch_size, rank, num_shares) for rank in range(num_shares)]
     lists = [list(share) for share in shares]
     assert len({len(part) for part in lists}) == 1
     assert [len(share) for share in shares] == [len(part) for part in lists]
@@ -32,7 +32,7 @@ def test_every_index_once_whatever_the_number_of_processes(size: int, batch_size
     alone = [list(range(start, min(start + batch_size, size))) for start in range(0, size, batch_size)]
     assert sorted(real) == alone
     padding = sum(map(len, lists)) - len(real)
-    assert padding < world_size
+    assert padding < num_shares
     assert all(batch for part in lists for batch in part), "padding reads real examples"
 
 
@@ -42,14 +42,14 @@ def seen_by(ordered: DataLoader) -> list[tuple[list[int], Tensor]]:
 
 class TestOrderedLoader:
     @pytest.mark.parametrize("workers", [0, 2])
-    @pytest.mark.parametrize("world_size", [1, 3])
-    def test_the_same_views_whoever_reads(self, workers: int, world_size: int) -> None:
+    @pytest.mark.parametrize("num_shares", [1, 3])
+    def test_the_same_views_whoever_reads(self, workers: int, num_shares: int) -> None:
         """Streams are set by the batch; read in this process they are the caller's to give back."""
         data = loader(Points(augment=True), num_workers=workers)
         before = get_rng_state()
         alone = seen_by(ordered_loader(loader(Points(augment=True)))[0])
         torch.rand(3)
-        shares = [ordered_loader(data, rank=rank, world_size=world_size)[0] for rank in range(world_size)]
+        shares = [ordered_loader(data, rank=rank, num_shares=num_shares)[0] for rank in range(num_shares)]
         found = {tuple(index): x for share in shares for index, x in seen_by(share)}
         assert len(found) == len(alone) == 7
         for index, x in alone:
