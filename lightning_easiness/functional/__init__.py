@@ -70,7 +70,7 @@ from lightning_easiness.functional.label_quality import (
 from lightning_easiness.functional.levels import easiness_level, in_levels, in_levels_by_loss, medium_sample_rate
 from lightning_easiness.functional.mixture import TwoGroups, split_by_gap, split_by_mixture
 from lightning_easiness.functional.patterns import interpolate_grey, radial_mask, shuffle_tiles
-from lightning_easiness.functional.prediction import most_predicted_class
+from lightning_easiness.functional.prediction import max_probability, most_predicted_class
 from lightning_easiness.functional.pruning import ablate, relabel
 from lightning_easiness.functional.sample_easiness import expected_sample_easiness_error, sample_easiness
 from lightning_easiness.functional.sample_easiness_loss import sample_easiness_loss
@@ -124,6 +124,7 @@ __all__ = [
     "margin",
     "matching_matrix",
     "matching_rate",
+    "max_probability",
     "mean_loss_easiness",
     "mean_over_runs",
     "medium_sample_rate",

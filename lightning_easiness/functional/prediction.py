@@ -1,4 +1,4 @@
-"""The class that several runs predict for an example."""
+"""What a model predicts for an example: the class that most runs predict, and how confident one is."""
 
 import torch
 from torch import Tensor
@@ -33,3 +33,24 @@ def most_predicted_class(prediction: Tensor) -> Tensor:
         wins = (row >= 0) & (votes > most)
         best, most, previous = torch.where(wins, row, best), torch.where(wins, votes, most), row
     return best
+
+
+def max_probability(loss: Tensor, margin: Tensor) -> Tensor:
+    """Return the confidence max(h), (N,), h the softmax output, from loss and margin: in [1/K, 1], 1 is certain.
+
+    With i the true class and k the largest other, loss = -log h_i and margin = log h_i - log h_k, so that
+    max(h) = exp(-(loss + min(margin, 0))). It says nothing of whether the prediction is right.
+
+    Args:
+        loss: Cross-entropy, floating point, shape (N,). The result is NaN where loss or margin is.
+        margin: Margin of the logits, see `margin`, shape (N,).
+
+    Example:
+        >>> h = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1]])
+        >>> max_probability(-h[:, 0].log(), torch.tensor([0.7 / 0.2, 0.2 / 0.7]).log())
+        tensor([0.7000, 0.7000])
+    """
+    owner = "max_probability"
+    loss, margin = check.floating(owner, "loss", loss, "N"), check.floating(owner, "margin", margin, "N")
+    check.same_length(owner, "margin", margin, "loss", loss)
+    return (-(loss + margin.clamp(max=0))).exp().clamp(max=1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.data.identity import DataIdentity
-from lightning_easiness.functional import easiness_level, most_predicted_class
+from lightning_easiness.functional import easiness_level, max_probability, most_predicted_class
 from lightning_easiness.functional.levels import DEFAULT_TOL
 from lightning_easiness.record.files import FIELDS, MOST_CLASSES
 from lightning_easiness.record.held_out import (
@@ -200,6 +200,11 @@ class RecordedArrays:
         return self.field("prediction")
 
     @property
+    def loss_name(self) -> str:
+        """Name of the recorded loss: "cross_entropy", or the name of the user's function."""
+        return self._runs[0].loss
+
+    @property
     def num_nan(self) -> Tensor:
         """Number of NaN losses at each checkpoint, over runs and examples, int64 `(C,)`."""
         counts = [self.field("loss", checkpoint).isnan().sum() for checkpoint in range(self.num_checkpoints)]
@@ -285,6 +290,30 @@ class RecordedArrays:
         easiness = self.field("sample_easiness", checkpoint)
         levels = easiness_level(easiness.flatten(), tol, weakest_comparison=weakest.flatten())
         return levels.reshape(easiness.shape)
+
+    def max_probability(self, checkpoint: int | None = None) -> Tensor:
+        """Return the confidence, the largest softmax output, whatever its class: see `functional.max_probability`.
+
+        Args:
+            checkpoint: Index, negative from the end; None for all.
+
+        Returns:
+            float32 `(R, N)`, or `(R, C, N)` at all checkpoints; NaN where the example was not seen, or seen more than
+            once between two checkpoints of an online series.
+
+        Raises:
+            ValueError: If the record has no margins, or another loss than the cross-entropy.
+            IndexError: If there is no such checkpoint.
+        """
+        if self.loss_name != "cross_entropy":
+            raise ValueError(
+                f"The largest softmax output follows from the loss 'cross_entropy', but series '{self.series}' holds"
+                f" '{self.loss_name}': record without `loss_fn`, and with one class per example."
+            )
+        loss, margin = self.field("loss", checkpoint), self.field("margin", checkpoint)
+        found = max_probability(loss.flatten(), margin.flatten()).reshape(loss.shape)
+        # a mean over several outputs says nothing of the largest one
+        return found.masked_fill(self.field("count", checkpoint) > 1, torch.nan) if "count" in self.fields else found
 
     def checkpoint_at(self, *, step: int | None = None, epoch: int | None = None) -> int:
         """Return the index of the checkpoint at a step, or of the last one in an epoch, for `field` and `score`.

@@ -206,11 +206,6 @@ class EasinessRecord(RecordedArrays):
         """What each run was trained by, as plain JSON: module, optimizers, length; empty where it is unknown."""
         return [copy.deepcopy(run.info.recipe) for run in self._runs]
 
-    @property
-    def loss_name(self) -> str:
-        """Name of the recorded loss: "cross_entropy", or the name of the user's function."""
-        return self._runs[0].loss
-
     # ------------------------------------------------------------------ scores
 
     def score(self, name: str, checkpoint: int = -1, *, first: int = 0, seed: int = 0, **options: Any) -> Scores:

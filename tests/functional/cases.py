@@ -67,6 +67,7 @@ CASES = [
     whole("count_easiness", correct=CORRECT),
     whole("count_easiness", correct=uniform(5, N) < 0.6, trained_on=TRAINED_ON),
     each("most_predicted_class", prediction=(ROWS * K).long()),
+    each("max_probability", loss=SCORE, margin=OTHER - 0.5),
     whole("rank_by_easiness", values=torch.ones(N), tie_breaker=torch.ones(N), higher_is_easier=True),
     whole("easiest", values=torch.ones(N), fraction=0.5, higher_is_easier=True),
     whole("hardest", values=torch.zeros(N), fraction=0.5, higher_is_easier=False),

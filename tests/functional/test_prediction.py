@@ -1,12 +1,13 @@
-"""The class that most runs predict, against counting by hand."""
+"""The class that most runs predict, against counting by hand; confidence against the softmax itself."""
 
 from collections import Counter
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_easiness.functional import most_predicted_class
+from lightning_easiness.functional import margin, max_probability, most_predicted_class
 
 
 def counted(column: list[int]) -> int:
@@ -29,3 +30,14 @@ def test_the_most_frequent_class_wins_and_of_equals_the_smallest(data, runs, exa
 
 def test_a_run_alone_is_its_own_prediction():
     assert most_predicted_class(torch.tensor([[4, -1, 300]], dtype=torch.int16)).tolist() == [4, -1, 300]
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 1000])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 10.0, 100.0])
+def test_confidence_is_the_largest_softmax_output_whatever_the_label(num_classes, scale):
+    stream = torch.Generator().manual_seed(0)
+    logits, target = scale * torch.randn(200, num_classes, generator=stream), torch.arange(200) % num_classes
+    loss = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    found = max_probability(loss, margin(logits, target))
+    torch.testing.assert_close(found, logits.softmax(1).amax(1), rtol=1e-4, atol=1e-6)
+    assert (found <= 1).all()
