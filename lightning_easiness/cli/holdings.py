@@ -9,6 +9,7 @@ from typing import Any
 from lightning_easiness._utils.tables import to_text
 from lightning_easiness.cli.answer import Answer, Next
 from lightning_easiness.cli.next_steps import find_issues_in, look_at, see_runs, see_scores
+from lightning_easiness.record.finding import DEFAULT_SERIES
 from lightning_easiness.record.inventory import (
     HeldRun,
     HeldSeries,
@@ -17,7 +18,6 @@ from lightning_easiness.record.inventory import (
     main_facts,
     recipe_groups,
 )
-from lightning_easiness.record.series import DEFAULT_SERIES
 from lightning_easiness.view.words import count_of
 
 _MOST_STEPS = 2  # next steps for folders below

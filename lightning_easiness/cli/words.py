@@ -69,8 +69,8 @@ def held_by(path: Path, record: easiness.EasinessRecord, scores: easiness.Scores
 
 def about(path: Path, record: easiness.EasinessRecord) -> str:
     """Say what a record holds."""
+    from lightning_easiness.record.finding import find_runs
     from lightning_easiness.record.layout import list_series
-    from lightning_easiness.record.series import find_runs
     from lightning_easiness.view.words import count_of
 
     steps = record.steps.tolist()

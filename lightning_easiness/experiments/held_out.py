@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.checked_files import RecordFileError
 from lightning_easiness.functional._checks import is_number
 from lightning_easiness.functional.held_out import check_parts, exact_share, held_out_part
-from lightning_easiness.record.files import RecordFileError
 from lightning_easiness.record.layout import list_series, num_held_out, open_trained_on, read_run
 
 Given = float | Literal["folds"] | None  # the argument `hold_out`

@@ -47,7 +47,7 @@ class RecordedArrays:
     @property
     def num_examples(self) -> int:
         """Number of examples in the data set, N."""
-        return self.identity.num_examples
+        return self._runs[0].identity.num_examples
 
     @property
     def num_classes(self) -> int | None:
@@ -57,6 +57,8 @@ class RecordedArrays:
     @cached_property
     def identity(self) -> DataIdentity:
         """The data set: its length, and the targets recorded by any of the runs."""
+        for run in self._runs:
+            run.verify_targets()
         return merged_identity(self._runs)
 
     @property

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from lightning_easiness._utils.checked_files import RecordFileError, check_file, unreadable
+from lightning_easiness.record.checksums import (
+    CHECKSUM,
+    CHECKSUMS,
+    array_checksum,
+    header_checksum,
+    is_as_written,
+)
 
 #: All fields that can be recorded per example, with their dtypes in memory.
 FIELDS: dict[str, torch.dtype] = {
@@ -73,12 +82,13 @@ _ARRAYS = {
     HELD_OUT_PROBABILITIES: ("probabilities", "example"),
 }
 _OPTIONAL = {TARGETS: ("source_index", "digest")}
-_OPTIONAL_HEADERS = {TARGETS: ("source_fingerprint", "changes")}
+_OPTIONAL_HEADERS = {
+    TARGETS: ("source_fingerprint", "changes", "earlier"),
+    PROBABILITIES: ("fingerprint",),
+    TRAINED_ON: ("fingerprint",),
+    HELD_OUT_PROBABILITIES: ("fingerprint",),
+}
 _TEMPORARY_PREFIX = ".tmp-"
-
-
-class RecordFileError(ValueError):
-    """A file of a record is truncated, foreign or newer than this package; the message names the file."""
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
@@ -126,7 +136,9 @@ def write_arrays(path: Path, file_format: str, arrays: Mapping[str, Tensor], hea
     if file_format == CHECKPOINT:
         metadata["fields"] = json.dumps({name: _dtype_name(name) for name in arrays})
     packed = {name: _to_disk(values.numpy()) for name, values in arrays.items()}
+    metadata[CHECKSUMS] = json.dumps({name: array_checksum(values) for name, values in packed.items()})
     text = {key: "" if value is None else str(value) for key, value in metadata.items()}
+    text[CHECKSUM] = header_checksum(text)
     write_whole(path, *_safetensors(packed, text))
 
 
@@ -152,6 +164,9 @@ class ArrayFile:
     num_held_out: int = 0
     source_fingerprint: str = ""
     changes: int = 0  # 1 where targets differ from epoch to epoch
+    earlier: tuple[str, ...] = ()  # fingerprints of when fewer targets were known
+    checksum: str = field(default="", compare=False)  # of the header; none in files of earlier versions
+    checksums: Mapping[str, str] = field(default_factory=dict, compare=False)  # of the arrays
 
     @classmethod
     def open(cls, path: Path, file_format: str = CHECKPOINT) -> ArrayFile:
@@ -160,13 +175,15 @@ class ArrayFile:
             metadata: dict[str, str] = file.metadata() or {}
             check_format(path, metadata, file_format)
             try:
+                _check_header(metadata)
                 names = set(_ARRAYS.get(file_format) or json.loads(metadata["fields"]))
                 names |= set(file.keys()).intersection(_OPTIONAL.get(file_format, ()))
                 known = [name for name in _OPTIONAL_HEADERS.get(file_format, ()) if name in metadata]
                 values = {name: _from_text(name, metadata[name]) for name in (*_HEADERS[file_format], *known)}
+                checksums = json.loads(metadata.get(CHECKSUMS, "{}"))
+                values |= {"checksum": metadata.get(CHECKSUM, ""), "checksums": dict(checksums)}
                 header = cls(path=path, fields=tuple(name for name in _DTYPES if name in names), **values)
-                for name in header.fields:
-                    header._check_stored(name, file.get_slice(name))
+                header._check_sizes(file)
             except KeyError as error:
                 raise RecordFileError(f"'{path}' is damaged (its header has no {error}): delete it.") from error
             except (SafetensorError, ValueError, TypeError, RecursionError) as error:
@@ -176,19 +193,42 @@ class ArrayFile:
     def read(self, name: str) -> Tensor:
         """Memory-map one array: pages are read on use, and in-place changes stay in this process.
 
-        What is packed on disk, `correct` and a `prediction` of few classes, is read at once.
+        What is packed on disk, `correct` and a `prediction` of few classes, is read at once. Raises a RecordFileError
+        where the array is not what was written, by its checksum, for which a file is read once.
         """
+        self.verify(name)
+        return self.map(name)
+
+    def verify(self, name: str) -> None:
+        """Raise a RecordFileError where an array is not what was written."""
+        if name in self.checksums and not is_as_written(self.path, name, self.checksums[name]):
+            raise RecordFileError(
+                f"'{self.path}' is damaged (by its checksum, {name!r} is not what was written): delete it or copy it"
+                " here again."
+            )
+
+    def map(self, name: str) -> Tensor:
+        """Do as `read`, without a look at the checksum."""
         with _opened(self.path, "pt") as file:
             values: Tensor = file.get_tensor(name)
         return _from_disk(values, _DTYPES[name], self.num_examples)
 
     def read_blocks(self, name: str, blocks: Sequence[slice]) -> Tensor:
-        """Read only some blocks of an array, which begin and end at multiples of 8."""
+        """Read blocks of an array that begin, and but for the last end, at multiples of 8; no checksum is compared."""
         step = 8 if _DTYPES[name] is torch.bool else 1
         with _opened(self.path, "pt") as file:
             part = file.get_slice(name)
-            values = torch.cat([part[block.start // step : block.stop // step] for block in blocks])
+            values = torch.cat([part[block.start // step : -(-block.stop // step)] for block in blocks])
         return _from_disk(values, _DTYPES[name], sum(block.stop - block.start for block in blocks))
+
+    def _check_sizes(self, file: Any) -> None:
+        """Raise a ValueError unless each array is as long as the header says, so that no more is ever allocated."""
+        if not self.fields:
+            raise ValueError("it has none of the fields of a record")
+        if min(self.num_examples, self.step, self.num_held_out, self.num_classes or 0) < 0 or not self.num_examples:
+            raise ValueError("a number in its header is negative, or it has no examples")
+        for name in self.fields:
+            self._check_stored(name, file.get_slice(name))
 
     def _check_stored(self, name: str, part: Any) -> None:
         dtype = _DTYPES[name]
@@ -196,6 +236,12 @@ class ArrayFile:
         shape += [self.num_classes or 0] if name == "probabilities" else []
         if part.get_dtype() not in _STORED[dtype] or part.get_shape() != shape:
             raise ValueError(f"{name!r} is not {_dtype_name(name)} with one value per example")
+
+
+def _check_header(metadata: Mapping[str, str]) -> None:
+    has_checksums = CHECKSUM in metadata or CHECKSUMS in metadata  # else an earlier version wrote it
+    if has_checksums and metadata.get(CHECKSUM) != header_checksum(metadata):
+        raise ValueError("by its checksum, its header is not what was written")
 
 
 def check_format(path: Path, header: Mapping[str, object], expected: str) -> None:
@@ -218,16 +264,15 @@ def check_format(path: Path, header: Mapping[str, object], expected: str) -> Non
 
 @contextmanager
 def _opened(path: Path, framework: str) -> Iterator[Any]:
+    check_file(path)
     try:
         file = safe_open(path, framework=framework)
-    except FileNotFoundError:
-        raise RecordFileError(f"'{path}' does not exist.") from None
     except SafetensorError as error:
         raise RecordFileError(
             f"'{path}' is truncated or not a safetensors file ({error}): delete it or copy it here again."
         ) from error
     except OSError as error:
-        raise RecordFileError(f"'{path}' cannot be read ({error}): check what it is and who may read it.") from error
+        raise unreadable(path, error) from error
     with file:
         yield file
 
@@ -267,6 +312,8 @@ def _from_disk(values: Tensor, dtype: torch.dtype, num_examples: int) -> Tensor:
 def _from_text(name: str, text: str) -> Any:
     if name in ("series", "fingerprint", "loss", "source_fingerprint"):
         return text
+    if name == "earlier":
+        return tuple(text.split())
     return None if name == "num_classes" and not text else int(text)
 
 

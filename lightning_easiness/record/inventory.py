@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_easiness.record.files import RecordFileError
+from lightning_easiness._utils.checked_files import RecordFileError
+from lightning_easiness.record.finding import DEFAULT_SERIES, find_runs, folders_with_runs
 from lightning_easiness.record.layout import (
     RunInfo,
     checkpoint_paths,
@@ -20,7 +21,6 @@ from lightning_easiness.record.layout import (
 )
 from lightning_easiness.record.loading import open_folder
 from lightning_easiness.record.recipes import between, differences
-from lightning_easiness.record.series import DEFAULT_SERIES, find_runs, folders_with_runs
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ seed-0/train-online/probabilities.safetensors        softmax of each example, av
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_easiness._utils.checked_files import RecordFileError, read_json, unreadable
 from lightning_easiness.data.class_names import as_class_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.files import (
@@ -28,7 +29,6 @@ from lightning_easiness.record.files import (
     TARGETS,
     TRAINED_ON,
     ArrayFile,
-    RecordFileError,
     check_format,
 )
 
@@ -59,14 +59,9 @@ class RunInfo:
 def read_run(run_dir: str | Path) -> RunInfo:
     """Read `run.json` in the folder of a run; raise a RecordFileError if it is missing or damaged."""
     path = Path(run_dir) / RUN_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecordFileError(f"'{run_dir}' is not a run: it holds no {RUN_FILE}.") from None
-    except OSError as error:
-        raise RecordFileError(f"'{path}' cannot be read ({error.strerror}): check who may read it.") from error
-    except (ValueError, RecursionError) as error:
-        raise RecordFileError(f"'{path}' is damaged ({error}): copy it here again.") from error
+    if not os.path.lexists(path):
+        raise RecordFileError(f"'{run_dir}' is not a run: it holds no {RUN_FILE}.")
+    content = read_json(path, "copy it here again")
     about = content if isinstance(content, dict) else {}
     check_format(path, about, RUN_FORMAT)
     seed, versions, recipe = about.get("seed"), about.get("versions", {}), about.get("recipe") or {}
@@ -92,17 +87,35 @@ def is_complete(run_dir: str | Path) -> bool:
 
 
 def list_series(run_dir: str | Path) -> tuple[str, ...]:
-    """Return the names of the series for which a run has at least one checkpoint."""
-    folders = sorted(folder for folder in Path(run_dir).iterdir() if folder.is_dir())
-    return tuple(folder.name for folder in folders if any(_CHECKPOINT_NAME.fullmatch(p.name) for p in folder.iterdir()))
+    """Return the names of the series for which a run has at least one checkpoint; of folders that can be read."""
+    with suppress(RecordFileError):
+        return tuple(path.name for path in list_folder(Path(run_dir)) if path.is_dir() and _has_checkpoint(path))
+    return ()
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """Return what is in a folder, by name; raise a RecordFileError if it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise unreadable(folder, error) from error
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    with suppress(RecordFileError):  # `load` names it
+        return any(_CHECKPOINT_NAME.fullmatch(path.name) for path in list_folder(folder))
+    return False
 
 
 def checkpoint_paths(run_dir: str | Path, series: str) -> dict[int, Path]:
-    """Return the checkpoint files of one series of a run by step, in order of steps; none is opened."""
+    """Return the checkpoint files of one series of a run by step, in order of steps; none is opened.
+
+    Raises a RecordFileError if the folder of the series cannot be read.
+    """
     folder = Path(run_dir) / series
     if not folder.is_dir():
         return {}
-    matches = ((_CHECKPOINT_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    matches = ((_CHECKPOINT_NAME.fullmatch(path.name), path) for path in list_folder(folder))
     return dict(sorted((int(match[1]), path) for match, path in matches if match))
 
 
@@ -139,24 +152,61 @@ def open_checkpoint(path: Path) -> ArrayFile:
     return header
 
 
+def open_targets(run_dir: Path, series: str) -> ArrayFile:
+    """Open the header of the targets of a series; raise a RecordFileError if it is missing or bad."""
+    return ArrayFile.open(targets_path(run_dir, series), TARGETS)
+
+
 def read_identity(run_dir: Path, series: str) -> DataIdentity:
-    """Map the targets of one series of a run; raise a RecordFileError if their file is missing or bad."""
-    file = ArrayFile.open(targets_path(run_dir, series), TARGETS)
-    source_index, digest = (file.read(name) if name in file.fields else None for name in ("source_index", "digest"))
-    target = file.read("target") if digest is None and not file.changes else None
+    """Read the targets of one series of a run; raise a RecordFileError if their file is missing or bad."""
+    file = open_targets(run_dir, series)
+    for name in file.fields:
+        file.verify(name)
+    return map_identity(file)
+
+
+def map_identity(file: ArrayFile) -> DataIdentity:
+    """Map the targets of a series, without a look at their checksum."""
+    source_index, digest = (file.map(name) if name in file.fields else None for name in ("source_index", "digest"))
+    target = file.map("target") if digest is None and not file.changes else None
     known_source, changes = file.source_fingerprint or None, bool(file.changes)
     return DataIdentity(file.num_examples, target, file.fingerprint, source_index, digest, known_source, changes)
 
 
+def check_targets(file: ArrayFile, *targets: ArrayFile | None) -> None:
+    """Raise a RecordFileError where a file is of other targets than its series, by the fingerprints in the headers.
+
+    As targets become known, fingerprints change: those of before are listed. Earlier versions did not list them.
+    """
+    listed = [one for one in targets if one is not None and one.checksum]
+    known = {name for one in listed for name in (one.fingerprint, *one.earlier)}
+    if file.checksum and file.fingerprint and listed and file.fingerprint not in known:
+        raise RecordFileError(
+            f"'{file.path}' is of other data than the targets beside it (fingerprint {file.fingerprint}, not"
+            f" {listed[0].fingerprint}): move it out of the folder."
+        )
+
+
+def _open_beside_targets(path: Path, file_format: str, *series: str) -> ArrayFile:
+    """Open a file that is of the same data as any of some series of its run."""
+    file, run_dir = ArrayFile.open(path, file_format), path.parents[file_format != TRAINED_ON]
+    targets = []
+    for name in series:
+        with suppress(RecordFileError):  # `load` names it
+            targets.append(open_targets(run_dir, name))
+    check_targets(file, *targets)
+    return file
+
+
 def open_probabilities(run_dir: Path) -> ArrayFile:
     """Open the header of the averaged probabilities of a run; raise a RecordFileError if it is missing or bad."""
-    return ArrayFile.open(probabilities_path(run_dir), PROBABILITIES)
+    return _open_beside_targets(probabilities_path(run_dir), PROBABILITIES, ONLINE_SERIES)
 
 
 def open_trained_on(run_dir: Path) -> ArrayFile | None:
     """Open the header of what a run trained on, None where it does not say; raise a RecordFileError if it is bad."""
     path = trained_on_path(run_dir)
-    return ArrayFile.open(path, TRAINED_ON) if path.exists() else None
+    return _open_beside_targets(path, TRAINED_ON, ONLINE_SERIES, PASS_SERIES) if os.path.lexists(path) else None
 
 
 def num_held_out(run_dir: Path) -> int | None:
@@ -169,4 +219,4 @@ def num_held_out(run_dir: Path) -> int | None:
 
 def open_held_out(run_dir: Path) -> ArrayFile:
     """Open the header of the probabilities of what a run holds out; raise a RecordFileError if it is missing or bad."""
-    return ArrayFile.open(held_out_path(run_dir), HELD_OUT_PROBABILITIES)
+    return _open_beside_targets(held_out_path(run_dir), HELD_OUT_PROBABILITIES, PASS_SERIES)

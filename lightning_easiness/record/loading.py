@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_easiness.record.divergence import diverged_runs
+from lightning_easiness.record.finding import find_runs, only_series
 from lightning_easiness.record.groups import largest_group, recipe_remarks
-from lightning_easiness.record.series import RecordedSeries, find_runs, only_series, read_runs, same_seeds, stack
+from lightning_easiness.record.series import RecordedSeries, read_runs, same_seeds, stack
 
 
 @dataclass(frozen=True)

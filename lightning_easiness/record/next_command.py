@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from lightning_easiness.record.series import find_runs, only_series
+from lightning_easiness.record.finding import find_runs, only_series
 
 
 def where_and_next(folder: Path, series: str, what: str) -> str:

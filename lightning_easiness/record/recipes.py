@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_easiness.record.files import RecordFileError
+from lightning_easiness._utils.checked_files import RecordFileError
 from lightning_easiness.record.layout import RunInfo, list_series, read_run
 
 Recipe = Mapping[str, Any]

@@ -1,14 +1,12 @@
-"""One series of several runs: finding it on disk, and stacking the runs into one record.
+"""One series of several runs: reading it from disk, and stacking the runs into one record.
 
 Reads only headers, except for targets if runs may have different ones.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,23 +14,23 @@ from typing import TypeVar
 from lightning_easiness._utils.spelling import did_you_mean
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
-from lightning_easiness.record.files import ArrayFile, RecordFileError
+from lightning_easiness.record.files import ArrayFile
+from lightning_easiness.record.finding import add_problems, problems_of, quoted, tried
 from lightning_easiness.record.layout import (
-    RUN_FILE,
     RunInfo,
+    check_targets,
     checkpoint_paths,
+    list_folder,
     list_series,
+    map_identity,
     open_checkpoint,
+    open_targets,
     open_trained_on,
-    read_identity,
     read_run,
 )
 
 T = TypeVar("T")
 
-DEFAULT_SERIES = "train-probe"
-_GIVE = "give the folder that EasinessCallback(dirpath=...) wrote to."
-_DEEPEST, _MOST_NAMED = 4, 5  # from a project's folder down to logs/version_0/easiness/seed-0
 _LOAD_ONE = "load those of one data set, module and loss with runs=[...]."
 
 
@@ -45,6 +43,13 @@ class RecordedSeries:
     own: tuple[ArrayFile, ...]  # all of its checkpoints
     checkpoints: tuple[ArrayFile, ...]  # those shared with the other runs
     training: ArrayFile | None = None  # which of these examples were trained on and held out; None where it is not said
+    targets: ArrayFile | None = None  # the file of its targets; None where it cannot be read
+
+    def verify_targets(self) -> None:
+        """Raise a RecordFileError where the targets are not what was written."""
+        if self.targets is not None:
+            for name in self.targets.fields:
+                self.targets.verify(name)
 
     @property
     def holds_out(self) -> bool:
@@ -92,61 +97,12 @@ class RecordedSeries:
 
     def observation(self, file: ArrayFile) -> Observation:
         """Return one of its checkpoints as an observation; the fields are memory-mapped."""
+        self.verify_targets()
         fields = {field: file.read(field) for field in file.fields}
         return Observation(file.series, file.step, file.epoch, fields, self.identity, file.num_classes, file.loss)
 
 
-# ---------------------------------------------------------------------------------------------------------- finding
-
-
-def find_runs(path: Path, names: Iterable[str] | None = None) -> list[Path]:
-    """Return the folders of the runs in a folder, or of one run; in the order of `names`, else by number."""
-    if not path.is_dir():
-        raise FileNotFoundError(f"'{path}' is not a folder{_beside(path)}: {_GIVE}")
-    if (path / RUN_FILE).exists():
-        found = [path]
-    else:
-        found = sorted((folder for folder in path.iterdir() if _looks_like_run(folder)), key=_by_number)
-    if not found:
-        raise FileNotFoundError(_no_run_in(path))
-    if names is None:
-        return found
-    by_name = {folder.resolve().name: folder for folder in found}
-    wanted = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-    unknown = [name for name in wanted if name not in by_name]
-    if unknown:
-        guess = did_you_mean(str(unknown[0]), by_name)
-        raise ValueError(f"`runs` names {unknown[0]!r}, which is not in '{path}'{guess}: there are {_quoted(by_name)}.")
-    return [by_name[name] for name in wanted]
-
-
-def folders_with_runs(path: Path, depth: int = _DEEPEST) -> list[Path]:
-    """Return the folders below a folder that hold runs, by number; runs are not searched."""
-    found = []
-    for folder in _folders_in(path):
-        if (folder / RUN_FILE).exists():
-            continue
-        inside = _folders_in(folder)
-        if any((each / RUN_FILE).exists() for each in inside):
-            found.append(folder)
-        if depth > 2:
-            found += folders_with_runs(folder, depth - 1)
-    return sorted(found, key=_by_number)
-
-
-def _folders_in(path: Path) -> list[Path]:
-    """Return the folders in a folder; none where it must not be read."""
-    try:
-        with os.scandir(path) as entries:
-            return [path / entry.name for entry in entries if entry.is_dir()]
-    except PermissionError:
-        return []
-
-
-def only_series(folders: Iterable[Path]) -> str:
-    """Return the series of the runs if there is only one, else the train probe."""
-    held = {name for folder in folders for name in list_series(folder)}
-    return held.pop() if len(held) == 1 else DEFAULT_SERIES
+# ---------------------------------------------------------------------------------------------------------- reading
 
 
 def read_runs(path: Path, folders: Sequence[Path], series: str) -> tuple[list[RecordedSeries], list[str]]:
@@ -156,66 +112,45 @@ def read_runs(path: Path, folders: Sequence[Path], series: str) -> tuple[list[Re
     if found:
         return found, problems
     there = sorted({name for folder in folders for name in list_series(folder)})
-    if series in there:
+    if series in there or all(problems_of(read_run, folder) for folder in folders):
         raise ValueError(f"Nothing of series '{series}' in '{path}' can be read: {' '.join(problems)}")
-    held = f"there are {_quoted(there)}" if there else "no run holds a checkpoint yet"
+    held = f"there are {quoted(there)}" if there else "no run holds a checkpoint yet"
     guess = did_you_mean(series, there)
     raise FileNotFoundError(f"No run in '{path}' holds the series '{series}'{guess}: {held}.")
 
 
-def _beside(path: Path) -> str:
-    """Return a remark that names the folder beside a missing one that is spelt most like it."""
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    return did_you_mean(path.name, [each.name for each in beside if each.is_dir()])
-
-
-def _no_run_in(path: Path) -> str:
-    """Return the sentence that says so, and names the folders close by that hold runs."""
-    if (path.parent / RUN_FILE).exists():
-        return f"'{path}' is a part of a run: give the run, '{path.parent}', or the folder of all runs."
-    below = folders_with_runs(path)
-    if not below:
-        return f"There is no run in '{path}' (a run is a folder with {RUN_FILE}): {_GIVE}"
-    more = f" and {len(below) - _MOST_NAMED} more" if len(below) > _MOST_NAMED else ""
-    return (
-        f"There is no run in '{path}' itself, but in {_quoted(map(str, below[:_MOST_NAMED]))}{more}: give one folder."
-    )
-
-
-def _looks_like_run(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / RUN_FILE).exists() or bool(list_series(folder)))
-
-
-def _by_number(folder: Path) -> list[int | str]:
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(folder))]
-
-
 def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSeries | None:
     """Return the readable part of a run, None without a checkpoint; add a sentence for each unreadable part."""
-    info, paths = _tried(problems, read_run, run_dir), checkpoint_paths(run_dir, series)
-    if info is not None and not paths:
-        others = _quoted(list_series(run_dir)) or "no checkpoint yet"
+    unread = problems_of(list_folder, run_dir)
+    info = None if unread else tried(problems, read_run, run_dir)
+    paths = None if unread else tried(problems, checkpoint_paths, run_dir, series)
+    problems += unread
+    if info is not None and paths == {}:
+        others = quoted(list_series(run_dir)) or "no checkpoint yet"
         way_out = "" if info.complete else "; it is unfinished: run it again to its end"
         problems.append(f"Run '{info.name}' holds no series '{series}'; it holds {others}{way_out}.")
     if info is None or not paths:
         return None
-    files = [file for path in paths.values() if (file := _tried(problems, open_checkpoint, path)) is not None]
+    files = [file for path in paths.values() if (file := tried(problems, open_checkpoint, path)) is not None]
     if not files:
         return None
-    identity = _tried(problems, read_identity, run_dir, series)
-    if identity is None:
+    targets = tried(problems, open_targets, run_dir, series)
+    if targets is None:
         problems[-1] += f" The targets of run '{info.name}' are not known."
         identity = DataIdentity(files[0].num_examples)
+    else:
+        identity = map_identity(targets)
     length = identity.num_examples
     problems += [
         f"'{file.path}' holds {file.num_examples} examples, its series {length}: move it out of the folder."
         for file in files
         if file.num_examples != length
     ]
-    fitting = tuple(file for file in files if file.num_examples == length)
+    of_length = [file for file in files if file.num_examples == length]
+    fitting = tuple(file for file in of_length if not add_problems(problems, check_targets, file, targets))
     if not fitting:
         return None
-    return _with_training(RecordedSeries(info, identity, fitting, fitting), series, problems)
+    return _with_training(RecordedSeries(info, identity, fitting, fitting, targets=targets), series, problems)
 
 
 def _with_training(run: RecordedSeries, series: str, problems: list[str]) -> RecordedSeries | None:
@@ -223,7 +158,7 @@ def _with_training(run: RecordedSeries, series: str, problems: list[str]) -> Rec
     if not series.startswith("train-"):
         return run  # of other examples
     number = len(problems)
-    training = _tried(problems, open_trained_on, run.info.path)
+    training = tried(problems, open_trained_on, run.info.path)
     if training is not None and training.num_examples != run.identity.num_examples:
         size = run.identity.num_examples
         problems.append(f"'{training.path}' is of {training.num_examples} examples, series '{series}' of {size}.")
@@ -231,15 +166,6 @@ def _with_training(run: RecordedSeries, series: str, problems: list[str]) -> Rec
         problems[-1] += f" What run '{run.name}' trained on is not known, so that all of it is left out."
         return None
     return replace(run, training=training)
-
-
-def _tried(problems: list[str], read: Callable[..., T], *arguments: object) -> T | None:
-    """Return what `read` returns; if the file is bad, return None and add the error to `problems`."""
-    try:
-        return read(*arguments)
-    except RecordFileError as error:
-        problems.append(str(error))
-        return None
 
 
 # --------------------------------------------------------------------------------------------------------- stacking
@@ -363,7 +289,3 @@ def _listed(steps: Iterable[int]) -> str:
         return f"step {ordered[0]}"
     shown = map(str, ordered if len(ordered) <= 6 else (*ordered[:3], "...", *ordered[-2:]))
     return f"steps {', '.join(shown)}"
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)

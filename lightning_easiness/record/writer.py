@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from typing_extensions import Self
 
+from lightning_easiness._utils.checked_files import RecordFileError
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import (
@@ -45,6 +46,8 @@ from lightning_easiness.record.files import (
     write_whole,
 )
 from lightning_easiness.record.layout import (
+    ONLINE_SERIES,
+    PASS_SERIES,
     RUN_FILE,
     RUN_FORMAT,
     RunInfo,
@@ -52,6 +55,7 @@ from lightning_easiness.record.layout import (
     checkpoint_paths,
     held_out_path,
     list_series,
+    open_targets,
     probabilities_path,
     read_identity,
     read_run,
@@ -139,8 +143,9 @@ class RunWriter:
     def replace_probabilities(self, averaged: AveragedProbabilities) -> Path:
         """Write the probabilities averaged over training so far, replacing the previous ones, since N x K is large."""
         path, (num_examples, num_classes) = probabilities_path(self.path), averaged.probabilities.shape
-        header = {"step": averaged.step, "epoch": averaged.epoch}
+        header: dict[str, object] = {"step": averaged.step, "epoch": averaged.epoch}
         header |= {"num_examples": num_examples, "num_classes": num_classes}
+        header |= self._fingerprint(path.parent.name)
         with self._writing(path.parent.name, averaged.step):
             arrays = {"probabilities": averaged.probabilities, "count": averaged.count}
             write_arrays(path, PROBABILITIES, arrays, header)
@@ -149,7 +154,8 @@ class RunWriter:
     def replace_trained_on(self, found: TrainedOn) -> Path:
         """Write which examples were trained on so far, and which are held out, in place of what was written before."""
         path = trained_on_path(self.path)
-        header = {"num_examples": len(found.held_out), "num_held_out": int(found.held_out.sum())}
+        header: dict[str, object] = {"num_examples": len(found.held_out), "num_held_out": int(found.held_out.sum())}
+        header |= self._fingerprint(PASS_SERIES) or self._fingerprint(ONLINE_SERIES)
         arrays = {"trained_on": found.trained_on, "held_out": found.held_out}
         with self._writing(None, found.step):
             write_arrays(path, TRAINED_ON, arrays, header)
@@ -158,11 +164,19 @@ class RunWriter:
     def replace_held_out(self, found: HeldOutProbabilities) -> Path:
         """Write the probabilities of the examples held out, replacing those of the evaluation pass before."""
         path, (num_rows, num_classes) = held_out_path(self.path), found.probabilities.shape
-        header = {"step": found.step, "epoch": found.epoch, "num_examples": num_rows, "num_classes": num_classes}
+        header: dict[str, object] = {"step": found.step, "epoch": found.epoch}
+        header |= {"num_examples": num_rows, "num_classes": num_classes}
+        header |= self._fingerprint(path.parent.name)
         arrays = {"probabilities": found.probabilities, "example": found.example}
         with self._writing(path.parent.name, found.step):
             write_arrays(path, HELD_OUT_PROBABILITIES, arrays, header)
         return path
+
+    def _fingerprint(self, series: str) -> dict[str, str]:
+        """Return the fingerprint of the targets of a series for a header; nothing where they are not known yet."""
+        with suppress(RecordFileError):
+            return {"fingerprint": open_targets(self.path, series).fingerprint}
+        return {}
 
     def steps(self, series: str) -> tuple[int, ...]:
         """Return the steps of the checkpoints of `series` that are on disk, ascending."""
@@ -256,17 +270,20 @@ class RunWriter:
     def _merge_target(self, observation: Observation) -> DataIdentity:
         """Add the targets of an observation to those on disk, and return the merged identity."""
         path, given = targets_path(self.path, observation.series), observation.identity
-        merged = given
+        merged, earlier = given, []
         if path.exists():
-            known = read_identity(self.path, observation.series)
+            known, file = read_identity(self.path, observation.series), open_targets(self.path, observation.series)
             merged = self._merged(known, given, observation.series)
             if merged is known:  # the usual case, without a hash or a write
                 return known
+            earlier = [*file.earlier, file.fingerprint]
         header: dict[str, object] = {"num_examples": merged.num_examples, "fingerprint": merged.fingerprint}
         if merged.source_index is not None:
             header["source_fingerprint"] = merged.source_fingerprint
         if merged.changes:
             header["changes"] = 1
+        if earlier:
+            header["earlier"] = " ".join(dict.fromkeys(earlier))
         arrays = {"target": merged.known_target}
         optional = {"source_index": merged.source_index, "digest": merged.digest}
         arrays |= {name: column for name, column in optional.items() if column is not None}

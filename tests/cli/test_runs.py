@@ -12,8 +12,8 @@ import torch
 
 from lightning_easiness import EasinessRecord
 from lightning_easiness.cli.main import main
+from lightning_easiness.record.finding import folders_with_runs
 from lightning_easiness.record.inventory import recipe_groups, take_inventory
-from lightning_easiness.record.series import folders_with_runs
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import NUM_EXAMPLES, STEPS, write_run
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lightning_easiness._utils.checked_files import RecordFileError
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import AveragedProbabilities
-from lightning_easiness.record.files import CHECKPOINT, PROBABILITIES, TARGETS, ArrayFile, RecordFileError
+from lightning_easiness.record.files import CHECKPOINT, PROBABILITIES, TARGETS, ArrayFile
 from lightning_easiness.record.layout import (
     is_complete,
     open_checkpoint,
@@ -176,9 +177,9 @@ def test_no_bytes_do_more_than_raise(tmp_path_factory: pytest.TempPathFactory, c
 
 
 def rewritten(path: Path, arrays: dict | None = None, **metadata: str | None) -> Path:
-    """The same file with another header, or other arrays."""
+    """The same file with another header, or other arrays; without checksums, as an earlier version wrote it."""
     with safetensors.safe_open(path, framework="numpy") as file:
-        changed = {**file.metadata(), **metadata}
+        changed = {**file.metadata(), "checksum": None, "checksums": None, **metadata}
     kept = {key: value for key, value in changed.items() if value is not None}
     held = safetensors.numpy.load_file(path)
     path.write_bytes(safetensors.numpy.save({**held, **(arrays or {})}, kept))
@@ -247,7 +248,7 @@ def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path) -> N
     with pytest.raises(RecordFileError, match=whole(f"'{path}' does not exist.")):
         read_identity(tmp_path, "train-probe")
     path.mkdir(parents=True)
-    with pytest.raises(RecordFileError, match=r"cannot be read \(.+\): check what it is and who may read it\."):
+    with pytest.raises(RecordFileError, match=whole(f"'{path}' is a folder, not a file: move it away.")):
         read_identity(tmp_path, "train-probe")
 
 

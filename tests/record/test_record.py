@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -179,13 +180,14 @@ def test_checkpoints_by_step_and_epoch(tmp_path: Path) -> None:
 
 def test_loading_reads_headers_and_a_score_reads_one_file_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, str]] = []
-    read_field = ArrayFile.read
+    for name in ("read", "read_blocks"):
+        read_field = getattr(ArrayFile, name)
 
-    def note(self: ArrayFile, field: str) -> Tensor:
-        read.extend([(self.step, field)] if field != "target" else [])  # which is mapped
-        return read_field(self, field)
+        def note(self: ArrayFile, field: str, *blocks: object, read_field: Any = read_field) -> Tensor:
+            read.append((self.step, field))
+            return read_field(self, field, *blocks)
 
-    monkeypatch.setattr(ArrayFile, "read", note)
+        monkeypatch.setattr(ArrayFile, name, note)
     record = EasinessRecord.load(folder)
     assert repr(record)
     assert set(read) == {(240, "loss"), (240, "correct")}, "of the last checkpoint, for a run that diverged"

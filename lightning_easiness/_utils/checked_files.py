@@ -1,0 +1,50 @@
+"""Opening a file that may be missing, foreign, damaged or no file at all: one sentence names it in each case."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+class RecordFileError(ValueError):
+    """A file is missing, truncated, foreign, damaged or newer than this package; the message names the file."""
+
+
+def check_file(path: Path) -> int:
+    """Return the size of a file; raise a RecordFileError unless it is one: to open a pipe would wait for ever."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise RecordFileError(f"'{path}' does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "a device")
+        raise RecordFileError(f"'{path}' is {kind}, not a file: move it away.")
+    return found.st_size
+
+
+def unreadable(path: Path, error: Exception) -> RecordFileError:
+    """Return the error for a file that the operating system does not open."""
+    reason = getattr(error, "strerror", None) or error
+    return RecordFileError(f"'{path}' cannot be read ({reason}): check what it is and who may read it.")
+
+
+def read_json(path: Path, way_out: str) -> Any:
+    """Read a JSON file; `way_out` says what to do with a damaged one, as "delete it"."""
+    check_file(path)
+    try:
+        return json.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise RecordFileError(f"'{path}' is damaged ({error}): {way_out}.") from error
