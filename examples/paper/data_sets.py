@@ -135,7 +135,7 @@ def _fashion_mnist(root: Path) -> Pictures:
             "FashionMNIST/raw with the four files of https://github.com/zalandoresearch/fashion-mnist, unpacked",
             "FashionMNIST",
         )
-    train, test = (datasets.FashionMNIST(root, train=train) for train in (True, False))
+    train, test = (_opened(datasets.FashionMNIST, root, train=train) for train in (True, False))
     return Pictures(train.data[:, None], train.targets, test.data[:, None], test.targets, train.classes)
 
 
@@ -155,7 +155,7 @@ def _kept_cifar_10(root: Path, split: str) -> dict[str, Tensor]:
         return decoded
     what = "(or the same images as cifar10/{train,test}/<class>/<index>.jpg)"
     _need(root, "CIFAR-10", ["cifar-10-batches-py"], f"cifar-10-batches-py {what}", "CIFAR10")
-    return _as_tensors(datasets.CIFAR10(root, train=split == "train"))
+    return _as_tensors(_opened(datasets.CIFAR10, root, train=split == "train"))
 
 
 def _decoded(folder: Path) -> dict[str, Tensor]:
@@ -168,7 +168,7 @@ def _decoded(folder: Path) -> dict[str, Tensor]:
 
 def _cifar_100(root: Path) -> Pictures:
     _need(root, "CIFAR-100", ["cifar-100-python"], "cifar-100-python", "CIFAR100")
-    train, test = (datasets.CIFAR100(root, train=train) for train in (True, False))
+    train, test = (_opened(datasets.CIFAR100, root, train=train) for train in (True, False))
     held, other = _as_tensors(train), _as_tensors(test)
     return Pictures(held["images"], held["labels"], other["images"], other["labels"], train.classes)
 
@@ -181,7 +181,7 @@ def _svhn(root: Path) -> Pictures:
     files = ["svhn/train_32x32.mat", "svhn/test_32x32.mat"]
     what = "svhn/train_32x32.mat and svhn/test_32x32.mat of http://ufldl.stanford.edu/housenumbers"
     _need(root, "SVHN", files, what, None)
-    train, test = (datasets.SVHN(root / "svhn", split=split) for split in ("train", "test"))
+    train, test = (_opened(datasets.SVHN, root / "svhn", split=split) for split in ("train", "test"))
     images, other = (torch.from_numpy(data.data).contiguous() for data in (train, test))
     target, other_target = (torch.as_tensor(data.labels).long() for data in (train, test))
     return Pictures(images, target, other, other_target, [str(digit) for digit in range(10)])
@@ -235,6 +235,14 @@ def _need(root: Path, name: str, paths: Sequence[str], what: str, downloader: st
         return
     call = f"; torchvision.datasets.{downloader}('{root}', download=True) puts it there" if downloader else ""
     refuse(f"there is no {name} in '{root}': --data-root must be the folder that holds {what}{call}.")
+
+
+def _opened(kind: type, folder: Path, **options: Any) -> Any:
+    """Open a data set of torchvision, which compares the checksums of its files."""
+    try:
+        return kind(folder, **options)
+    except (RuntimeError, ValueError, OSError) as error:
+        refuse(f"the files of {kind.__name__} in '{folder}' are incomplete or damaged: get them anew ({error}).")
 
 
 def _checked(name: str, pictures: Pictures) -> Pictures:

@@ -6,6 +6,7 @@ Batches are augmented while training only: an evaluation pass over the training 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import log
 from typing import Any
 
 import torch
@@ -77,7 +78,8 @@ class DeviceData(LightningDataModule):
         self.batch_size, self.test_batch_size = batch_size, test_batch_size
         self.shift, self.flip, self.crop = shift, flip, crop
         self.normalize = NORMALIZATIONS[normalize]
-        self.validate = validate
+        if validate:
+            self.val_dataloader = self.test_dataloader  # a hook that returns nothing is warned of
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
@@ -85,9 +87,6 @@ class DeviceData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return DataLoader(self.train, self.batch_size, shuffle=True, collate_fn=as_batch)
-
-    def val_dataloader(self) -> Any:
-        return self.test_dataloader() if self.validate else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return DataLoader(self.test, self.test_batch_size, collate_fn=as_batch)
@@ -159,14 +158,29 @@ def shifted(images: Tensor, most: int, *, flip: bool) -> Tensor:
 
 def random_crops(images: Tensor, side: int, *, flip: bool) -> Tensor:
     """Cut a part of each image, of 8 to 100 % of its area and sides as 3:4 to 4:3, and scale it to `side`, float32."""
-    size, device = len(images), images.device
-    area = torch.empty(size, device=device).uniform_(0.08, 1)
-    ratio = torch.empty(size, device=device).uniform_(-1, 1).mul(torch.tensor(4 / 3).log()).exp()
-    high, wide = (area / ratio).sqrt().clamp(max=1), (area * ratio).sqrt().clamp(max=1)
-    y, x = (torch.rand(2, size, device=device) * 2 - 1) * torch.stack([1 - high, 1 - wide])
+    affine = crop_transforms(*crop_boxes(len(images), images.device))
     if flip:
-        wide = torch.where(torch.rand(size, device=device) < 0.5, -wide, wide)
-    zero = torch.zeros_like(x)
-    affine = torch.stack([wide, zero, x, zero, high, y], dim=1).view(size, 2, 3)
-    grid = functional.affine_grid(affine, [size, images.shape[1], side, side], align_corners=False)
-    return functional.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+        affine[:, 0, 0] *= torch.where(torch.rand(len(images), device=images.device) < 0.5, -1, 1)
+    return cut(images, affine, side)
+
+
+def crop_boxes(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Draw a box for each image: top, left, height and width as shares of the image, each (size,)."""
+    area = torch.empty(size, device=device).uniform_(0.08, 1)
+    ratio = torch.empty(size, device=device).uniform_(-1, 1).mul(log(4 / 3)).exp()
+    high, wide = (area / ratio).sqrt().clamp(max=1), (area * ratio).sqrt().clamp(max=1)
+    top, left = torch.rand(2, size, device=device)
+    return top * (1 - high), left * (1 - wide), high, wide
+
+
+def crop_transforms(top: Tensor, left: Tensor, high: Tensor, wide: Tensor) -> Tensor:
+    """Return what takes coordinates in the cut image, from -1 to 1, to those in the whole, (size, 2, 3)."""
+    zero = torch.zeros_like(top)
+    right, down = 2 * left + wide - 1, 2 * top + high - 1  # the centre of the box
+    return torch.stack([wide, zero, right, zero, high, down], dim=1).view(-1, 2, 3)
+
+
+def cut(images: Tensor, affine: Tensor, side: int) -> Tensor:
+    """Return the part of each image that a transform shows, interpolated to `side`, float32."""
+    grid = functional.affine_grid(affine, [*images.shape[:2], side, side], align_corners=False)
+    return functional.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)

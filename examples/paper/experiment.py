@@ -36,6 +36,7 @@ from typing import Any
 import torch
 from data_sets import refuse
 from device_data import DeviceData
+from folder_data import FolderData
 from lightning.pytorch import Callback, Trainer, seed_everything
 from networks import num_parameters
 from training import Training
@@ -67,20 +68,25 @@ class Experiment:
     accelerator: str = "auto"
     seconds: float = 0.0  # spent in trainings
     began: float = field(default_factory=time.perf_counter)
-    _data: dict[Any, DeviceData] = field(default_factory=dict)
+    _data: dict[Any, DeviceData | FolderData] = field(default_factory=dict)
 
     @property
     def seeds(self) -> range:
         """The seeds of the setting."""
         return range(self.setting.seeds)
 
-    def data(self, name: str) -> DeviceData:
+    def data(self, name: str) -> DeviceData | FolderData:
         """Return the data of a training; read once for all that use the same."""
         training = self.trainings[name]
         key = (training.data, training.text, training.size, training.image_size, training.batch_size, training.validate)
         if key not in self._data:
             self._data[key] = training.data_module(self.root)
         return self._data[key]
+
+    def probe(self, name: str) -> Any:
+        """Return the `probe` of an EasinessCallback that sees the training examples as they are, not augmented."""
+        data = self.data(name)
+        return data.probe_dataloader() if isinstance(data, FolderData) else "train"
 
     def trainer(self, name: str, callbacks: Iterable[Callback] = (), **options: Any) -> Trainer:
         """Make the Trainer of a training; bfloat16 on a GPU."""
@@ -112,7 +118,11 @@ class Experiment:
         **options: Any,
     ) -> EasinessRecord:
         """Train once per seed and return the record; `options` are those of `repeat_fit`, `datamodule` other data."""
-        make = callback or (lambda: EasinessCallback(every_n_epochs=1, num_images=0, probe_batch_size=500))
+
+        def watch() -> EasinessCallback:
+            return EasinessCallback(every_n_epochs=1, probe=self.probe(name), num_images=0, probe_batch_size=500)
+
+        make = callback or watch
         with self._timed(name):
             return repeat_fit(
                 lambda: self.trainer(name, [make()]),
@@ -292,9 +302,7 @@ def _draw(draw: Callable[[Any], None], path: Path) -> None:
 def quiet() -> None:
     """Leave out what Lightning says of each training."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    said = (
-        ".*num_workers.*|.*many workers.*|.*logger=False.*|.*LeafSpec.*|.*logging interval.*|.*across ranks is zero.*"
-    )
+    said = ".*num_workers.*|.*many workers.*|.*logger=False.*|.*LeafSpec.*|.*logging interval.*"
     warnings.filterwarnings("ignore", message=said)
 
 

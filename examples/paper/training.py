@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from data_sets import FORMS, Pictures, load, made_up
 from device_data import DeviceData, HeldPictures
+from folder_data import FolderData
 from lightning.pytorch import LightningModule
 from networks import network
 from torch import Tensor
@@ -82,8 +83,10 @@ class Training:
             sel_weight=self.sel_weight,
         )
 
-    def data_module(self, root: Path | None) -> DeviceData:
-        """Read the data set and return it with the text's augmentation."""
+    def data_module(self, root: Path | None) -> DeviceData | FolderData:
+        """Read the data set and return it with the text's augmentation; ImageNet stays in its folder."""
+        if self.data == "imagenet":
+            return FolderData(root, self.batch_size, self.image_size or 224, self.validate)
         return self.data_of(load(self.data, root))
 
     def data_of(self, pictures: Pictures) -> DeviceData:

@@ -1,0 +1,103 @@
+"""How much longer is an epoch of a network on data in the device's memory through Lightning than the bare loop?
+
+Measured in pairs: the Trainer with `DeviceData` of examples/paper, and the same with an EasinessCallback that observes
+online, against a loop that shuffles, gathers, augments and steps without Lightning. The images are noise in the form of
+CIFAR-10. An epoch is that after the first.
+
+    python examples/benchmarks/device_epoch.py --accelerator gpu       # WRN-16-4 on 50,000 images
+    OMP_NUM_THREADS=1 python examples/benchmarks/device_epoch.py --clock cpu --width 0.25 --size 1000 --pairs 3
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from measuring import Clock, begin, clock_parser, decision, in_turns, median_ratio, spread_of_ratios
+from torch import Tensor
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "paper"))
+
+from device_data import DeviceData, contrast_normalized, shifted
+from lightning.pytorch import Callback, LightningModule, Trainer
+from training import Training
+
+from lightning_easiness import EasinessCallback
+
+LIMIT = 1.15
+EPOCHS = 2
+
+
+class LastEpoch(Callback):
+    """Measures the last epoch of a fit."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.began, self.seconds = clock, 0.0, 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.began = self.clock()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seconds = self.clock() - self.began
+
+
+def bare(training: Training, data: DeviceData, clock: Clock, device: str) -> float:
+    """Train without Lightning and return the seconds of the last epoch."""
+    module = training.module().to(device).train()
+    optimizer = module.configure_optimizers()["optimizer"]
+    images, labels = data.train.images.to(device), data.train.targets.to(device)
+    began = clock()
+    for _ in range(EPOCHS):
+        began = clock()
+        for index in torch.randperm(len(images), device=device).split(training.batch_size):
+            step(module.model, optimizer, images[index], labels[index])
+    return clock() - began
+
+
+def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    x = contrast_normalized(shifted(x, 4, flip=True))
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
+        loss = functional.cross_entropy(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def through_lightning(training: Training, data: DeviceData, clock: Clock, accelerator: str, observed: bool) -> float:
+    """Train with the Trainer and return the seconds of the last epoch."""
+    last = LastEpoch(clock)
+    callbacks = [last, *([EasinessCallback(probe=None, num_images=0, dirpath=tempfile.mkdtemp())] if observed else [])]
+    trainer = Trainer(
+        max_epochs=EPOCHS, accelerator=accelerator, devices=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=callbacks,
+        precision="bf16-mixed" if accelerator == "gpu" else "32-true",
+    )  # fmt: skip
+    trainer.fit(training.module(), datamodule=data)
+    return last.seconds
+
+
+def main() -> None:
+    parser = clock_parser(__doc__)
+    parser.add_argument("--network", default="wrn-16-4")
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--size", type=int, default=50_000)
+    parser.add_argument("--pairs", type=int, default=5)
+    given = parser.parse_args()
+    begin(given.accelerator)
+    clock, device = Clock(given.clock, given.accelerator), "cuda" if given.accelerator == "gpu" else "cpu"
+    training = Training(given.network, "cifar-10", "count", EPOCHS, 300, width=given.width, size=given.size)
+    data = training.made_up(given.size)
+    baseline = partial(bare, training, data, clock, device)
+    for name, observed in (("Trainer", False), ("Trainer and EasinessCallback", True)):
+        subject = partial(through_lightning, training, data, clock, given.accelerator, observed)
+        pairs = in_turns(subject, baseline, given.pairs)
+        print(f"{name}: {pairs[0].baseline:.2f} s bare, ratio {spread_of_ratios(pairs)}", end="; ")
+        print(decision(median_ratio(pairs), LIMIT))
+
+
+if __name__ == "__main__":
+    main()
