@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from lightning_easiness.view.words import count_of
 
 _DASHES = ("-", "--", ":", "-.")  # for lines beyond the colours
 _WIDTH, _HEIGHT, _FOR_LABELS = 5.4, 4.2, 1.2  # inches, of one plot
-_MOST_FOR_LINEAR = 50  # the ratio of the largest to the smallest mean, from which the axis is logarithmic
 
 Curves = dict[str, NDArray[np.float64]]
 
@@ -54,19 +53,21 @@ def draw_bands(
     *,
     x: Sequence[float] | None = None,
     xlabel: str = "epoch",
+    logarithmic: Collection[str] = (),
     columns: int = 2,
 ) -> Any:
     """Draw how values of several methods change during training, over several runs of each: mean, and band around it.
 
-    There is one plot per quantity, and one line per method, with the same colour in all. A band is one
-    standard deviation over runs to each side. An axis is logarithmic where its means span more than a factor of 50, as
-    data use does. Figure 2 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks".
+    There is one plot per quantity, and one line per method, with the same colour in all. A band is one standard deviation
+    over runs to each side. Figure 2 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural
+    Networks".
 
     Args:
         panels: Name of a quantity -> name of a method -> one row per run, (R, C), NaN where a run has no such point.
         path: Where the figure is saved, in the format of its suffix; None to not save it.
         x: Place of each point, at least as many as the longest line has; default 1, 2, ...
         xlabel: What the places are.
+        logarithmic: The quantities that are drawn on a logarithmic axis, as data use may be.
         columns: Plots side by side.
 
     Returns:
@@ -74,8 +75,8 @@ def draw_bands(
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: There is nothing to draw, a line has another shape than (R, C), `x` is too short, or `columns` is
-            below 1.
+        ValueError: There is nothing to draw, a line has another shape than (R, C), `x` is too short, `columns` is
+            below 1, or `logarithmic` names a quantity that is not drawn or has no value above 0.
 
     Example:
         >>> accuracy = {"classic": [[0.5, 0.7], [0.6, 0.7]], "SET": [[0.5, 0.6], [0.6, 0.6]]}
@@ -84,6 +85,8 @@ def draw_bands(
     """
     if not panels or not all(panels.values()):
         raise ValueError("The `panels` of draw_bands are empty; give {'accuracy': {'classic': values (runs, epochs)}}.")
+    for missing in set(logarithmic) - set(panels):
+        raise ValueError(f"`logarithmic` of draw_bands names '{missing}', which is not drawn: {', '.join(panels)}.")
     named = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     styles = {name: (LINES[i % len(LINES)], _DASHES[i // len(LINES) % len(_DASHES)]) for i, name in enumerate(named)}
     if columns < 1:
@@ -93,7 +96,7 @@ def draw_bands(
     figure = blank_figure("draw_bands", (_WIDTH + _FOR_LABELS) * columns, _HEIGHT * rows)
     for place, (label, curves) in enumerate(panels.items(), start=1):
         axes = styled(figure.add_subplot(rows, columns, place))
-        _draw_panel(axes, label, curves, styles, x)
+        _draw_panel(axes, label, curves, styles, x, label in logarithmic)
         axes.set(xlabel=xlabel, ylabel=label)
     return saved(figure, path)
 
@@ -104,10 +107,11 @@ def _draw_panel(
     curves: Mapping[str, Any],
     styles: Mapping[str, tuple[str, str]],
     x: Sequence[float] | None,
+    logarithmic: bool,
 ) -> None:
     found = {name: mean_and_band(values) for name, values in curves.items()}
     means = {name: mean for name, (mean, _) in found.items()}
-    lowest = _lowest_of_a_logarithmic_axis(means)
+    lowest = _lowest(label, means) if logarithmic else None
     for name, (mean, band) in found.items():
         at, (colour, dashes) = _places(x, len(mean)), styles[name]
         low = mean - band if lowest is None else np.maximum(mean - band, lowest)
@@ -132,12 +136,12 @@ def _places(x: Sequence[float] | None, count: int) -> Sequence[float]:
     return x[:count]
 
 
-def _lowest_of_a_logarithmic_axis(means: Curves) -> float | None:
-    """Return where a logarithmic axis begins; None for a linear one."""
-    known = np.concatenate([mean[np.isfinite(mean)] for mean in means.values()])
-    if not len(known) or known.min() <= 0 or known.max() <= _MOST_FOR_LINEAR * known.min():
-        return None
-    return float(known.min()) / 2
+def _lowest(label: str, means: Curves) -> float:
+    """Return where a logarithmic axis begins: half of the lowest mean above 0."""
+    positive = np.concatenate([mean[mean > 0] for mean in means.values()])
+    if not len(positive):
+        raise ValueError(f"'{label}' of draw_bands has no value above 0: leave it out of `logarithmic`.")
+    return float(positive.min()) / 2
 
 
 def _last(mean: NDArray[np.float64]) -> float:
@@ -152,5 +156,5 @@ def _finding(label: str, ends: Mapping[str, float]) -> str:
         return label.capitalize()
     (low, lowest), (high, highest) = known[0], known[-1]
     if len(known) == 1:
-        return f"{label.capitalize()} ends at {high:.3g}"
-    return f"{label.capitalize()} ends between {low:.3g} ({lowest}) and {high:.3g} ({highest})"
+        return f"{label.capitalize()}: {high:.3g} at the end"
+    return f"{label.capitalize()}: at the end {low:.3g} ({lowest}) to {high:.3g} ({highest})"

@@ -67,19 +67,20 @@ def test_lines_and_bands_are_drawn_where_they_are(tmp_path: Path) -> None:
 def test_a_method_has_the_same_colour_in_all_plots_and_a_label_at_its_end() -> None:
     use = {"SET": [[1.0, 0.002]], "classic": [[1.0, 1.0]]}
     accuracy = {"classic": [[0.5, 0.9], [0.7, 0.8]], "SET": [[0.5, 0.6], [0.6, 0.7]]}
-    left, right = draw_bands({"data use": use, "accuracy": accuracy}).axes
+    left, right = draw_bands({"data use": use, "accuracy": accuracy}, logarithmic=["data use"]).axes
     colours = [
         {text.get_text(): text.get_color() for text in axes.texts if text.get_text() in use} for axes in (left, right)
     ]
     assert colours[0] == colours[1]
     assert len(set(colours[0].values())) == 2
     assert [axes.get_yscale() for axes in (left, right)] == ["log", "linear"]
-    assert right.get_title("left").replace("\n", " ") == "Accuracy ends between 0.65 (SET) and 0.85 (classic)"
+    assert right.get_title("left").replace("\n", " ") == "Accuracy: at the end 0.65 (SET) to 0.85 (classic)"
     assert "mean of 2 runs; bands: one standard deviation" in [text.get_text() for text in right.texts]
 
 
 def test_a_band_below_zero_does_not_stretch_a_logarithmic_axis() -> None:
-    axes = draw_bands({"use": {"SET": [[1.0, 0.0001, 0.001], [1.0, 0.0079, 0.001]], "classic": [[1.0] * 3]}}).axes[0]
+    use = {"SET": [[1.0, 0.0001, 0.001], [1.0, 0.0079, 0.001]], "classic": [[1.0] * 3], "none": [[0.0] * 3]}
+    axes = draw_bands({"use": use}, logarithmic=["use"]).axes[0]
     assert axes.get_yscale() == "log"
     assert axes.get_ylim()[0] > 1e-4
 
@@ -97,6 +98,13 @@ def test_plots_stand_in_rows(columns: int, places: list[tuple[int, int]]) -> Non
     assert [(spec.rowspan.start, spec.colspan.start) for spec in specs] == places
     with pytest.raises(ValueError, match="`columns` of draw_bands must be at least 1; got 0"):
         draw_bands({"accuracy": {"SET": [[0.1, 0.2]]}}, columns=0)
+
+
+def test_a_logarithmic_axis_needs_a_value_and_a_name_that_is_drawn() -> None:
+    with pytest.raises(ValueError, match="'use' of draw_bands has no value above 0"):
+        draw_bands({"use": {"SET": [[0.0, 0.0]]}}, logarithmic=["use"])
+    with pytest.raises(ValueError, match="names 'usage', which is not drawn: use"):
+        draw_bands({"use": {"SET": [[0.1, 0.2]]}}, logarithmic=["usage"])
 
 
 def test_too_few_places_are_refused() -> None:
