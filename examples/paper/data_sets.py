@@ -70,9 +70,10 @@ class Pictures:
     test_target: Tensor
     classes: Sequence[str]
 
-    def first(self, size: int | None) -> Pictures:
-        """Return the first `size` training examples and all test examples."""
-        return replace(self, images=self.images[:size], target=self.target[:size])
+    def first(self, size: int | None, test_size: int | None = None) -> Pictures:
+        """Return the first `size` training examples and the first `test_size` test examples; None for all."""
+        test = {"test_images": self.test_images[:test_size], "test_target": self.test_target[:test_size]}
+        return replace(self, images=self.images[:size], target=self.target[:size], **test)
 
     def coloured(self) -> Pictures:
         """Return images of three channels, grey ones three times the same."""

@@ -78,7 +78,8 @@ class Experiment:
     def data(self, name: str) -> DeviceData | FolderData:
         """Return the data of a training; read once for all that use the same."""
         training = self.trainings[name]
-        key = (training.data, training.text, training.size, training.image_size, training.batch_size, training.validate)
+        size = (training.size, training.test_size, training.image_size, training.batch_size)
+        key = (training.data, training.text, *size, training.validate)
         if key not in self._data:
             self._data[key] = training.data_module(self.root)
         return self._data[key]

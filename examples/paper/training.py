@@ -36,6 +36,7 @@ class Training:
         batch_size: Examples in a batch.
         width: Scale of the network's channels.
         size: Train only on the first `size` examples.
+        test_size: Evaluate only the first `test_size` test examples.
         image_size: Average the images down to this side; None for as they are.
         sel_weight: Weight of the sample easiness-based loss beside the cross-entropy; 0 for none.
         pretrained: Begin with weights of ImageNet.
@@ -50,6 +51,7 @@ class Training:
     batch_size: int = 128
     width: float = 1.0
     size: int | None = None
+    test_size: int | None = None
     image_size: int | None = None
     sel_weight: float = 0.0
     pretrained: bool = False
@@ -91,7 +93,7 @@ class Training:
 
     def data_of(self, pictures: Pictures) -> DeviceData:
         """Return given pictures with the text's augmentation."""
-        pictures = pictures.first(self.size).resized(self.image_size)
+        pictures = pictures.first(self.size, self.test_size).resized(self.image_size)
         if self.pretrained:
             pictures = pictures.coloured()
         train = HeldPictures(pictures.images, pictures.target, pictures.classes)

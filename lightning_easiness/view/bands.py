@@ -58,9 +58,9 @@ def draw_bands(
 ) -> Any:
     """Draw how values of several methods change during training, over several runs of each: mean, and band around it.
 
-    There is one plot per quantity, and one line per method, with the same colour in all. A band is one standard deviation
-    over runs to each side. Figure 2 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural
-    Networks".
+    There is one plot per quantity, and one line per method, with the same colour in all. A band is one standard
+    deviation over runs to each side. Figure 2 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for
+    Neural Networks".
 
     Args:
         panels: Name of a quantity -> name of a method -> one row per run, (R, C), NaN where a run has no such point.
