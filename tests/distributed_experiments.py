@@ -5,6 +5,8 @@ python -m tests.distributed_experiments <folder> <scenario> ...: in two processe
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -150,6 +152,32 @@ def held_out(folder: Path) -> None:
     leave(folder, "still", **held_out_runs(folder / "still-runs", lr=0.0))
 
 
+class DrawsByRank(Net):
+    """Each process draws other random numbers, for its dropout and its augmentations; one is killed where asked."""
+
+    trained: list[list[float]] = []  # noqa: RUF012  # (epoch, loss) of each batch in this process
+
+    def __init__(self, dies: bool) -> None:
+        super().__init__()
+        self.dies = dies
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if self.dies and self.trainer.global_rank == 1 and (self.current_epoch, batch_idx) == (2, 3):
+            os.kill(os.getpid(), signal.SIGKILL)
+        torch.rand(self.trainer.global_rank)
+        loss = super().training_step(batch, batch_idx)
+        self.trained.append([self.current_epoch, self.losses[-1]])
+        return loss
+
+
+def drawing_by_rank(folder: Path, dies: bool) -> None:
+    DrawsByRank.trained.clear()
+    data = loader(Points(N, augment=True), batch_size=4)
+    arguments = {"seeds": (5,), "dirpath": folder / "runs", "progress": False}
+    repeat_fit(make_trainer, lambda: DrawsByRank(dies), data, **arguments)
+    leave(folder, "trained", batches=DrawsByRank.trained)
+
+
 SCENARIOS: dict[str, Callable[[Path], None]] = {
     "still_weights": lambda folder: found(folder, still),
     "learning": learning,
@@ -157,6 +185,9 @@ SCENARIOS: dict[str, Callable[[Path], None]] = {
     "refused": refused,
     "compression": compression,
     "held_out": held_out,
+    "undisturbed": lambda folder: drawing_by_rank(folder, dies=False),
+    "killed": lambda folder: drawing_by_rank(folder, dies=True),
+    "resumed": lambda folder: drawing_by_rank(folder.with_name("killed"), dies=False),
 }
 
 

@@ -248,7 +248,7 @@ class Fits:
         arguments = {"seeds": SEEDS, "dirpath": self.folder / "repeats", "progress": False}
         with suppress(InterruptedError):
             repeat_fit(self.trainer, lambda: Net(stops_at=2), loader(), **arguments)
-        repeat_fit(self.trainer, Net, loader(), **arguments)
+        repeat_fit(lambda seed: self.trainer([Leave(self.folder / f"seed {seed}")]), Net, loader(), **arguments)
 
     def experiments(self) -> None:
         """Make a comparison, which begins with a stepwise compression, and is stopped in its first run."""
@@ -322,6 +322,9 @@ def check_selmodule(folder: Path, one: Path) -> None:
 
 def check_repeat_fit(folder: Path, one: Path) -> None:
     check_records(*(EasinessRecord.load(place / "repeats") for place in (folder, one)))
+    for seed, epochs in zip(SEEDS, (EPOCHS - 2, EPOCHS), strict=True):
+        for rank in left(folder, f"seed {seed}"):
+            assert len(rank["trained"]) == epochs, "what was trained before the interruption is trained again"
 
 
 def check_experiments(folder: Path, one: Path) -> None:

@@ -9,31 +9,26 @@ from __future__ import annotations
 
 import gc
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakSet
 
-import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
-from typing_extensions import override
 
-from lightning_easiness._utils.lightning import begin_next_epoch, is_named, trial_batches
-from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, isolated_rng, set_rng_state
+from lightning_easiness._utils.lightning import is_named, is_writer, trial_batches
+from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.experiments._factories import bar, check_factories, check_seeds, holding_out, make, make_data
 from lightning_easiness.experiments.held_out import HoldOut, check_held_out
 from lightning_easiness.experiments.recipe_check import check_begun
+from lightning_easiness.experiments.resume import ResumePoint, remove_resume_point
 from lightning_easiness.record.layout import checkpoint_paths, is_complete
 from lightning_easiness.record.next_command import where_and_next
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
-
-_RESUME_FILE = "resume.ckpt"
 
 
 def repeat_fit(
@@ -114,8 +109,8 @@ def train_seeds(
                 series = _fit_once(make_trainer, make_module, datamodule, seed, folder, fitted, rule)
                 gc.collect()  # a finished Trainer is held by reference cycles, and so is its device memory
                 _check_same_data(folder, series, seeds[: seeds.index(seed) + 1])
-            if is_complete(run):
-                (run / _RESUME_FILE).unlink(missing_ok=True)
+            if is_complete(run) and is_writer():
+                remove_resume_point(run)
             runs.update()
     series = _series_in(folder / run_name(seeds[0]), series)
     return EasinessRecord.load(folder, series=series, runs=map(run_name, seeds))
@@ -146,7 +141,7 @@ def _fit_once(
     trainer: Trainer = make(make_trainer, seed=seed)
     _check_made(module, trainer, fitted)
     callback = _observer(trainer, folder, run_name(seed))
-    resume = _Resume(folder / run_name(seed) / _RESUME_FILE)
+    resume = ResumePoint(folder / run_name(seed))
     trainer.callbacks.append(resume)  # type: ignore[attr-defined]
     with ExitStack() as stack:
         data = make_data(datamodule)
@@ -155,7 +150,7 @@ def _fit_once(
             part = hold_out.part(seed, folder / run_name(seed))
             data = stack.enter_context(holding_out(data, hold_out.name, part))
         key = "datamodule" if is_named(data, "LightningDataModule") else "train_dataloaders"
-        begun = resume.found()
+        begun = resume.found(trainer)
         stack.enter_context(OwnGenerators(data))  # each run begins with these as they are, wherever it is trained
         trainer.fit(module, ckpt_path=begun, **{key: data})
     return callback.series
@@ -242,76 +237,3 @@ def own_seeding() -> Iterator[None]:
         for name in names:
             os.environ.pop(name, None)
         os.environ.update({name: value for name, value in before.items() if value is not None})
-
-
-class _Resume(Checkpoint):
-    """A checkpoint of a run at each epoch's end, so that it continues after a kill as if it had not been killed.
-
-    Beside Lightning's checkpoint that takes the RNG states, the generators that loaders and data sets hold, and what
-    was decided at the epoch's end. It is a `Checkpoint` so that Lightning calls it after the callbacks that it saves.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._saved: dict[str, Any] = {}
-        self._resumed: dict[str, Any] = {}
-
-    def found(self) -> str | None:
-        """Return the file to resume from, where there is a whole one."""
-        if not self.path.exists():
-            return None
-        try:
-            torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            warnings.warn(
-                f"'{self.path}' is damaged, or holds more than tensors and plain types, as hyperparameters may"
-                f" ({type(error).__name__}); its run starts again.",
-                stacklevel=2,
-            )
-            return None
-        return str(self.path)
-
-    @override
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        beside = self.path.with_name(f".tmp-{self.path.name}")
-        self._saved = {
-            "streams": get_rng_state(),
-            "generators": _generators(trainer).get_states(),
-            "metrics": dict(trainer.callback_metrics),
-            "should_stop": trainer.should_stop,
-        }
-        trainer.save_checkpoint(beside, weights_only=False)  # the optimizer too
-        self._saved = {}  # other callbacks' checkpoints are the user's
-        if trainer.is_global_zero:
-            os.replace(beside, self.path)
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return self._saved
-
-    @override
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._resumed = checkpoint["callbacks"][self.state_key]
-        # else a run that was stopped early, and killed before it was complete, would train an epoch more
-        trainer.should_stop = self._resumed["should_stop"]
-
-    @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._resumed:
-            begin_next_epoch(trainer)
-            _step_plateau_schedulers(trainer, pl_module, self._resumed["metrics"])
-            _generators(trainer).set_states(self._resumed["generators"])
-            set_rng_state(self._resumed["streams"])
-
-
-def _generators(trainer: Trainer) -> OwnGenerators:
-    return OwnGenerators([trainer.train_dataloader, trainer.val_dataloaders])
-
-
-def _step_plateau_schedulers(trainer: Trainer, pl_module: LightningModule, metrics: dict[str, Any]) -> None:
-    """Make the steps that Lightning makes after `on_train_epoch_end`, and so after the file is saved."""
-    trainer.callback_metrics.update(metrics)
-    for config in trainer.lr_scheduler_configs if pl_module.automatic_optimization else ():
-        due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0
-        if config.reduce_on_plateau and due and config.monitor in metrics:
-            pl_module.lr_scheduler_step(config.scheduler, metrics[config.monitor])

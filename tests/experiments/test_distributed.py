@@ -157,3 +157,16 @@ def test_what_is_held_out_has_the_same_probabilities_in_one_process(folder: Path
     for one in left(folder, "held_out", "still"):
         torch.testing.assert_close(one["probabilities"], alone, atol=2e-3, rtol=0, equal_nan=True)
         assert torch.equal(one["probabilities"][:, 0].isnan(), ~one["held_out"].any(0))
+
+
+def test_killed_in_one_process_and_resumed_equals_undisturbed_where_processes_draw_differently(tmp_path: Path) -> None:
+    killed = run_script("distributed_experiments", tmp_path, "killed", time_limit=240)
+    assert killed.returncode != 0
+    assert (tmp_path / "killed" / "runs" / "seed-5" / "resume.ckpt").exists()
+    assert not list(tmp_path.rglob("trained-*.pt"))
+    start(tmp_path, "resumed", "undisturbed")
+    for rank in (0, 1):
+        whole, resumed = (left(tmp_path, name, "trained")[rank]["batches"] for name in ("undisturbed", "killed"))
+        assert {epoch for epoch, _ in resumed} == {2.0}, "of three epochs"
+        assert resumed == [one for one in whole if one[0] == 2], f"losses of process {rank}"
+    assert recorded(tmp_path / "killed" / "runs", hidden=False) == recorded(tmp_path / "undisturbed" / "runs")

@@ -1,0 +1,161 @@
+"""The checkpoint of a run at each epoch's end, from which it continues after a kill as if it had not been killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import distributed
+from typing_extensions import override
+
+from lightning_easiness._utils.lightning import begin_next_epoch, is_sharded
+from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, seed_rng, set_rng_state
+from lightning_easiness.functional._rng import mixed_seed
+
+_FILE = "resume.ckpt"
+_BESIDE = ".tmp-resume.ckpt"  # while it is written
+_BEFORE = ".before-resume.ckpt"  # the one before, while another takes its place
+_METADATA = "meta.pt"  # of Lightning, in a checkpoint that is a folder
+
+
+class ResumePoint(Checkpoint):
+    """A checkpoint of a run in the run's folder: a file or, under strategies that shard the model, a folder.
+
+    Beside Lightning's checkpoint it has, of each process, the RNG states, the generators that loaders and data sets
+    hold, and what was decided at the epoch's end. It is a `Checkpoint` so that Lightning calls it after the callbacks
+    that it saves.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._saved: dict[str, Any] = {}
+        self._resumed: dict[str, Any] = {}
+
+    def found(self, trainer: Trainer) -> str | None:
+        """Return the checkpoint to resume from, where there is a whole one."""
+        path = next((self.folder / name for name in (_FILE, _BEFORE) if (self.folder / name).exists()), None)
+        if path is None:
+            return None
+        if path.is_dir() and not is_sharded(trainer):
+            kind = type(trainer.strategy).__name__
+            warnings.warn(f"'{path}' was saved under another strategy than {kind}; its run starts again.", stacklevel=2)
+            return None
+        held = path / _METADATA if path.is_dir() else path
+        try:
+            if held.exists():  # DeepSpeed has files of other names
+                torch.load(held, map_location="cpu", weights_only=True)
+        except Exception as error:
+            warnings.warn(
+                f"'{path}' is damaged, or holds more than tensors and plain types, as hyperparameters may"
+                f" ({type(error).__name__}); its run starts again.",
+                stacklevel=2,
+            )
+            return None
+        return str(path)
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        beside = self.folder / _BESIDE
+        if trainer.is_global_zero:
+            remove(beside)  # what a kill left
+        trainer.strategy.barrier()
+        self._saved = {"ranks": _of_all_processes(_own_state(trainer))}
+        trainer.save_checkpoint(beside, weights_only=False)  # the optimizer too
+        self._saved = {}  # other callbacks' checkpoints are the user's
+        if trainer.is_global_zero:
+            replace(beside, self.folder / _FILE, self.folder / _BEFORE)
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return "_Resume"  # as in the checkpoints of before
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return self._saved
+
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._resumed = checkpoint["callbacks"][self.state_key]
+        # else a run that was stopped early, and killed before it was complete, would train an epoch more
+        trainer.should_stop = self._states[0]["should_stop"]
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._resumed:
+            return
+        begin_next_epoch(trainer)
+        states, rank = self._states, trainer.global_rank
+        own = states[min(rank, len(states) - 1)]
+        _step_plateau_schedulers(trainer, pl_module, own["metrics"])
+        _generators(trainer).set_states(own["generators"])
+        set_rng_state(own["streams"])
+        if rank >= len(states):  # more processes than then
+            seed_rng(mixed_seed(torch.initial_seed(), rank))
+
+    @property
+    def _states(self) -> list[dict[str, Any]]:
+        """What each process had; in checkpoints of before, what the first one had."""
+        found: list[dict[str, Any]] = self._resumed.get("ranks", [self._resumed])
+        return found
+
+
+def remove_resume_point(folder: Path) -> None:
+    """Remove the checkpoint of a run that is complete."""
+    for name in (_FILE, _BESIDE, _BEFORE):
+        remove(folder / name)
+
+
+def replace(new: Path, path: Path, before: Path) -> None:
+    """Move a file or a folder to `path`. A kill at any moment leaves a whole one, there or else at `before`."""
+    if path.exists() and (new.is_dir() or path.is_dir()):
+        remove(before)
+        os.rename(path, before)
+    os.replace(new, path)
+    remove(before)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, where there is one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _own_state(trainer: Trainer) -> dict[str, Any]:
+    return {
+        "streams": get_rng_state(),
+        "generators": _generators(trainer).get_states(),
+        "metrics": {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()},
+        "should_stop": trainer.should_stop,
+    }
+
+
+def _of_all_processes(own: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what each process has, by rank, in the first one, which writes; in the others their own."""
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return [own]
+    is_first = distributed.get_rank() == 0
+    found: list[Any] | None = [None] * distributed.get_world_size() if is_first else None
+    distributed.gather_object(own, found)
+    return found or [own]
+
+
+def _generators(trainer: Trainer) -> OwnGenerators:
+    return OwnGenerators([trainer.train_dataloader, trainer.val_dataloaders])
+
+
+def _step_plateau_schedulers(trainer: Trainer, pl_module: LightningModule, metrics: dict[str, Any]) -> None:
+    """Make the steps that Lightning makes after `on_train_epoch_end`, and so after the file is saved."""
+    trainer.callback_metrics.update(metrics)
+    for config in trainer.lr_scheduler_configs if pl_module.automatic_optimization else ():
+        due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0
+        if config.reduce_on_plateau and due and config.monitor in metrics:
+            pl_module.lr_scheduler_step(config.scheduler, metrics[config.monitor])
