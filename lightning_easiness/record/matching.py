@@ -35,12 +35,15 @@ class Matched:
         error: Its standard error over seeds, for these examples, from halves of the runs; NaN unless both records have
             two.
         chance: The rate to expect of two sets of these sizes that are drawn at random.
+        class_chance: The rate to expect if the examples of each class were drawn at random, as many as the sets hold of
+            it: what they share because the same classes are easy. NaN where labels are unknown.
         tied: Fraction of the examples that tie at the edge of the first set, and of the second.
     """
 
     rate: float
     error: float
     chance: float
+    class_chance: float = math.nan
     tied: tuple[float, float] = (0.0, 0.0)
 
 
@@ -75,7 +78,8 @@ class Side:
         sets = self.chosen[which], other.chosen[which]
         sizes = [float(each.double().sum()) for each in sets]
         rate = float(expected_matching_rate(*sets))
-        return Matched(rate, self._error(other, which), min(sizes) / len(sets[0]), self._ties(other, which))
+        chance, by_class = min(sizes) / len(sets[0]), self._class_chance(other, which)
+        return Matched(rate, self._error(other, which), chance, by_class, self._ties(other, which))
 
     def match_halves(self, which: str) -> Matched:
         """Return the matching rate of one half of the runs with the other, without its error."""
@@ -83,7 +87,17 @@ class Side:
         options: dict[str, Any] = {"which": which, "counts": None if seen.all() else seen, **self._direction}
         rate = split_half_matching(self._found.alone, self.fraction, **options)
         chance = float(self.chosen[which].double().mean())
-        return Matched(float(rate), math.nan, chance, self._ties(self, which))
+        return Matched(float(rate), math.nan, chance, self._class_chance(self, which), self._ties(self, which))
+
+    def _class_chance(self, other: Side, which: str) -> float:
+        target = self.record.identity.merged(other.record.identity).known_target
+        if not len(target) or int(target.min()) < 0:
+            return math.nan
+        ones = torch.ones(len(target), dtype=torch.float64)
+        sets = (ones, self.chosen[which].double(), other.chosen[which].double())
+        size, here, there = (torch.zeros(int(target.max()) + 1).double().index_add(0, target, each) for each in sets)
+        shared = (here * there / size.clamp(min=1)).sum()
+        return float(shared / torch.maximum(here.sum(), there.sum()))
 
     def _error(self, other: Side, which: str) -> float:
         """Return the standard deviation over halves of the runs, for the size of a half (Shao and Wu, 1989).

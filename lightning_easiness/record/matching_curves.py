@@ -81,8 +81,8 @@ class MatchingCurves(Table):
     def to_pandas(self) -> pd.DataFrame:
         """Return a table with a row for each point and the index "first", one of the two names.
 
-        Its columns are second, which, epoch, step, step_second, matching_rate, standard_error, chance, num_runs_first,
-        num_runs_second, tied_first and tied_second.
+        Its columns are second, which, epoch, step, step_second, matching_rate, standard_error, chance,
+        class_chance, num_runs_first, num_runs_second, tied_first and tied_second.
         """
         rows = [_row(point) for point in self.points]
         table: pd.DataFrame = import_module("pandas").DataFrame(rows).set_index("first")
@@ -276,6 +276,7 @@ def _row(point: CurvePoint) -> dict[str, object]:
         "matching_rate": matched.rate,
         "standard_error": matched.error,
         "chance": matched.chance,
+        "class_chance": matched.class_chance,
         "num_runs_first": point.num_runs[0],
         "num_runs_second": point.num_runs[1],
         "tied_first": matched.tied[0],

@@ -8,6 +8,7 @@ import statistics
 import warnings
 from itertools import combinations
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from torch import Tensor
 from lightning_easiness import EasinessRecord, matching_curves, matching_with_end
 from lightning_easiness.record.matching import Matched, Side
 from lightning_easiness.record.writer import RunWriter
-from tests.made_runs import append, make_target, whole
+from tests.made_runs import NUM_CLASSES, append, make_target, whole
 
 N, FRACTION, COUNT = 60, 0.2, 12
 SEEDS = (0, 1, 2)
@@ -79,6 +80,18 @@ def matched(one: EasinessRecord, two: EasinessRecord, fraction: float = 0.1) -> 
     return Side(one, -1, "mean_loss", fraction).match(Side(two, -1, "mean_loss", fraction, draw=1), "hard")
 
 
+def class_chance_by_hand(a: list[Tensor], b: list[Tensor], which: str) -> float:
+    """What 2000 draws share that hold as many of each class; there are twelve of each of the five."""
+    random, total = Random(0), 0
+    one, two = (ends_by_hand(side)[which] for side in (a, b))
+    for label in range(NUM_CLASSES):
+        members = [example for example in range(N) if example % NUM_CLASSES == label]
+        sizes = [len(side & {*members}) for side in (one, two)]
+        draws = [len({*random.sample(members, sizes[0])} & {*random.sample(members, sizes[1])}) for _ in range(2000)]
+        total += statistics.fmean(draws)
+    return total / COUNT
+
+
 def losses_of(model: int, moment: int) -> list[Tensor]:
     return [loss_of(model, seed, moment) for seed in SEEDS]
 
@@ -96,6 +109,7 @@ def test_curves_hold_the_rates_and_errors_that_counting_gives(records: dict[str,
             a, b = losses_of(one, moment), losses_of(two, moment)
             assert point.matched.rate == pytest.approx(rate_by_hand(a, b, which))
             assert point.matched.chance == pytest.approx(COUNT / N)
+            assert point.matched.class_chance == pytest.approx(class_chance_by_hand(a, b, which), abs=0.01)
             assert point.num_runs == (3, 3)
 
 
@@ -140,6 +154,19 @@ def test_what_the_same_runs_share_at_two_moments_is_not_in_the_error(tmp_path: P
     points = matching_with_end(record).points
     assert [(point.matched.rate, point.matched.error) for point in points] == [(1, 0), (1, 0)]
     assert matched(record, record_of(tmp_path, 1, moments)).error > 0
+
+
+def test_sets_of_the_same_classes_share_more_by_chance(tmp_path: Path) -> None:
+    """Where one class is easy for both and all else is noise, the rate is that chance, and far above the other."""
+    target, size = torch.arange(20_000) % 5, 20_000
+    easy = torch.where(target == 0, 0.0, 10.0)
+    noise = [torch.rand(size, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    sides = [record_of(tmp_path, model, ((10, 0),), loss=easy + noise[model], target=target) for model in (0, 1)]
+    found = Side(sides[0]).match(Side(sides[1], draw=1), "easy")
+    assert (found.chance, found.class_chance) == (pytest.approx(0.1), pytest.approx(0.5))
+    assert found.rate == pytest.approx(0.5, abs=0.02)
+    unknown = [record_of(tmp_path / "unknown", model, ((10, 0),), target=None) for model in (0, 1)]
+    assert math.isnan(matched(*unknown).class_chance)
 
 
 def test_a_single_run_has_no_error(tmp_path: Path) -> None:
