@@ -57,6 +57,12 @@ class Learns(Batches):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class Normed(Learns):
+    def __init__(self, lr: float) -> None:
+        super().__init__(lr)
+        self.net.insert(1, nn.BatchNorm1d(16))
+
+
 class Keeps(Selected):
     """Leaves what a rank saw when training ends."""
 
@@ -81,11 +87,12 @@ class Keeps(Selected):
 
 
 def fit(folder: Path, data: Any, name: str = "seen", callbacks: Any = (), lr: float = 0.05, **options: Any) -> None:
+    kind = options.pop("kind", Learns)
     ckpt_path = options.pop("ckpt_path", None)
     seed_everything(5, verbose=False)
     options = {"strategy": "ddp", "devices": DEVICES["n"], "max_epochs": 4, **options}
     made = trainer(callbacks=[*callbacks, Keeps(folder / name)], **options)
-    made.fit(Learns(lr), datamodule=data, ckpt_path=ckpt_path)
+    made.fit(kind(lr), datamodule=data, ckpt_path=ckpt_path)
 
 
 def registered(folder: Path) -> None:
@@ -152,6 +159,15 @@ def learning(folder: Path) -> None:
 
 def by_batch(folder: Path) -> None:
     trained(folder, others_share=SHARE, per="batch", minimum=1, observed=True)
+
+
+def skipping(folder: Path) -> None:
+    """Of batches of two a process keeps nothing, one or both; then with batch norm, which refuses a single one."""
+    for name, kind, batch_size in (("plain", Learns, 2), ("norm", Normed, 4)):
+        selection = SampleEasinessTraining(("medium",), 1, per="batch")
+        data = EasinessDataModule(IndexedBase(batch_size=batch_size), selection)
+        callback = EasinessCallback(folder / "record" / name, probe=None, sigma2=SIGMA2)
+        fit(folder, data, name, [callback], kind=kind)
 
 
 def online(folder: Path) -> None:

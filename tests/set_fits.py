@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, seed_everything
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 
 from lightning_easiness import (
@@ -70,6 +70,14 @@ class Batches(Weighs):
         return batch
 
 
+class NoNorm(Traces):
+    """Without batch norm."""
+
+    def __init__(self, optimizer: str = "adam") -> None:
+        super().__init__(optimizer)
+        self.net[1] = nn.Identity()
+
+
 class HasLoss(Traces):
     """Its loss is a submodule that takes weights; the module itself does not."""
 
@@ -105,12 +113,24 @@ def fit(
     **options: Any,
 ) -> Selected:
     """Trains on a selection from 53 examples that have their indices in them."""
+    return fitted(selection, module, callbacks, data, reader, **options)[0]
+
+
+def fitted(
+    selection: Selection | None,
+    module: LightningModule,
+    callbacks: Any = (),
+    data: Any = None,
+    reader: BatchReader | None = None,
+    **options: Any,
+) -> tuple[Selected, Trainer]:
+    """The same, with the Trainer."""
     selected = Selected()
     if reader is None and not any(isinstance(callback, EasinessCallback) for callback in callbacks):
         reader = BatchReader(sigma2=SIGMA2)
     datamodule = EasinessDataModule(IndexedBase() if data is None else data, selection, reader=reader)
-    selecting.fit(datamodule, None, module, callbacks=[*callbacks, selected], **{"max_epochs": 5, **options})
-    return selected
+    options = {"max_epochs": 5, **options}
+    return selected, selecting.fit(datamodule, None, module, callbacks=[*callbacks, selected], **options)[1]
 
 
 def seeded(module_class: Any = Traces, seed: int = 3, optimizer: str = "adam") -> Any:

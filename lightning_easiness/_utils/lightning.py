@@ -71,6 +71,16 @@ def batch_number(trainer: Any) -> int:
     return int(trainer.fit_loop.epoch_loop.batch_idx) + 1
 
 
+def accumulation(trainer: Any) -> tuple[bool, bool]:
+    """Return whether the batch about to begin is the first, and the last, of those that gradients are accumulated over.
+
+    The optimizer steps at the last one, which the last batch of an epoch is, too.
+    """
+    number, every = batch_number(trainer), trainer.accumulate_grad_batches
+    ends_epoch = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+    return number % every == 0, (number + 1) % every == 0 or ends_epoch or number + 1 == trainer.num_training_batches
+
+
 def batch_is_finished(trainer: Any) -> bool:
     """Return whether the training step of the last batch has ended, when a checkpoint asks in between."""
     batches = trainer.fit_loop.epoch_loop.batch_progress.current
@@ -196,9 +206,11 @@ class StrategyHook:
     """Stands in for a method of the Trainer's strategy, until `remove`.
 
     Lightning has no hook where a loader is about to be iterated (`process_dataloader`), nor right before the training
-    step when the batch is on the device (`batch_to_device`), nor for what the step returns (`training_step`). Several
-    hooks may lie over each other, and are removed in any order. `before` takes the arguments, `after` what the method
-    returned, and returns what the caller gets.
+    step when the batch is on the device (`batch_to_device`), nor for what the step returns (`training_step`), nor for
+    the loss right before its gradients (`backward`), also where a module calls `manual_backward`. Several
+    hooks may lie over each other, and are removed in any order. `before` takes the arguments, `change` the first of
+    them, and returns what the method gets in its place, `after` what the method returned, and returns what the caller
+    gets.
     """
 
     def __init__(
@@ -207,10 +219,11 @@ class StrategyHook:
         method: str,
         *,
         before: Callable[..., None] | None = None,
+        change: Callable[[Any], Any] | None = None,
         after: Callable[[Any], Any] | None = None,
     ) -> None:
         self._strategy, self._method = trainer.strategy, method
-        self._before, self._after = before, after
+        self._before, self._change, self._after = before, change, after
         self._is_active = True
         self._previous: Callable[..., Any] = getattr(trainer.strategy, method)
         setattr(trainer.strategy, method, self)
@@ -219,6 +232,8 @@ class StrategyHook:
         """Call the method."""
         if self._is_active and self._before is not None:
             self._before(*args, **kwargs)
+        if self._is_active and self._change is not None:
+            args = (self._change(args[0]), *args[1:])
         result = self._previous(*args, **kwargs)
         return self._after(result) if self._is_active and self._after is not None else result
 
@@ -232,6 +247,25 @@ class StrategyHook:
             setattr(strategy, method, current)
         if current is not None and current == getattr(type(strategy), method).__get__(strategy):
             del strategy.__dict__[method]
+
+
+class PassedBatch:
+    """Lets the training loop pass over a batch that is None as if there were none, while `is_passed`, until `remove`.
+
+    By itself the loop makes no optimizer step for it, but steps the schedules and counts a step for the loggers, unless
+    gradients are still accumulated; and it warns.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.is_passed = False
+        self._loop = trainer.fit_loop.epoch_loop
+        by_itself = self._loop._should_accumulate
+        self._loop._should_accumulate = lambda: self.is_passed or by_itself()
+        self._loop._warning_cache.add("train_dataloader yielded None. If this was on purpose, ignore this warning...")
+
+    def remove(self) -> None:
+        """Give the loop back."""
+        self._loop.__dict__.pop("_should_accumulate", None)
 
 
 # ---------------------------------------------------------------------------------------------------------- resuming

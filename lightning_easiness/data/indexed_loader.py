@@ -149,6 +149,12 @@ class IndexSource:
         if waiting:
             waiting[0] = waiting[0][kept]
 
+    def drop(self) -> None:
+        """Forget the next batch."""
+        waiting = self._next()
+        if waiting:
+            waiting.popleft()
+
     def clear(self) -> None:
         """Drop the reference to the iterator, which would keep its workers alive."""
         self.current = None
@@ -183,11 +189,11 @@ def unfollow(loader: Any, source: IndexSource) -> None:
             del loader.__dict__[_SOURCES]
 
 
-def narrow(loader: Any, kept: Tensor, told_by: IndexSource) -> None:
-    """Narrow the current batch for all other sources that follow a loader and have not taken it yet."""
+def narrow(loader: Any, kept: Tensor | None, told_by: IndexSource) -> None:
+    """Narrow the current batch for all other sources that follow a loader and have not taken it yet; None drops it."""
     for source in loader.__dict__.get(_SOURCES, []):
         if source is not told_by:
-            source.narrow(kept)
+            source.drop() if kept is None else source.narrow(kept)
 
 
 def plain_copy(loader: Any) -> Any:

@@ -120,6 +120,9 @@ class OnlineObserver:
         self._index = self._loader_hook.source.take()
         if self._index is None:
             raise TypeError(lost_indices(self._trainer.train_dataloader))
+        if not len(self._index):  # the batch takes part for the sake of other processes, and counts for nothing
+            self._index = None
+            return
         check_index(self._index, self._sums.num_examples)
         inputs, self._target = self._reader.unpack(batch)  # now, as a training step may take its batch apart
         self._inputs = inputs if self._reading is None else None

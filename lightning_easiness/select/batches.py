@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from lightning_easiness._utils.batch_norm import batch_norms
 from lightning_easiness._utils.lightning import StrategyHook, batch_number, takes_dataloader_iter
 from lightning_easiness.callbacks.logging import log_scalars
 from lightning_easiness.data.indexed_loader import lost_indices, narrow
@@ -22,8 +23,29 @@ from lightning_easiness.observe.reading import Reading
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_weights
 from lightning_easiness.select.choice import filled_up
+from lightning_easiness.select.empty_batches import EmptyBatches
 
-_LEAST_IN_A_BATCH = 2  # batch norm refuses a single example
+
+@dataclass
+class Counts:
+    """What a process trained on of its batches in an epoch."""
+
+    seen: int = 0  # examples
+    kept: int = 0
+    drawn: int = 0  # of those kept, what was not selected
+    batches: int = 0
+    empty: int = 0
+
+    def add(self, seen: int, kept: int, drawn: int) -> None:
+        """Count a batch."""
+        self.seen, self.kept, self.drawn = self.seen + seen, self.kept + kept, self.drawn + drawn
+        self.batches, self.empty = self.batches + 1, self.empty + (kept == 0)
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        empty = f"; {self.empty} of {self.batches} batches held none" if self.empty else ""
+        drawn = f"; {self.drawn} of them drawn at random, up to the minimum of a batch" if self.drawn else ""
+        return f"{self.kept / self.seen:.1%} of the batches' {self.seen} examples{empty}{drawn}"
 
 
 class BatchWork:
@@ -33,24 +55,25 @@ class BatchWork:
         self.weights: Tensor | None = None  # (N,), of the epoch
         self._trainer, self._selection, self._reader = trainer, selection, reader
         self._name = type(selection).__name__
-        self._num_seen = self._num_kept = self._num_added = 0
+        self._counts = Counts()
         self._epoch = -1
         self.reading: Reading | None = None  # how outputs are read, where it is known
         self._pass: EvaluationPass | None = None
         self._waiting_for_use: list[WeighsExamples] = []
+        self._empty = EmptyBatches(trainer) if selection.per_batch else None
         loader_hook = LoaderHook(trainer)
         self._source = loader_hook.source
-        self._hooks = (
+        self._hooks: list[Any] = [
             loader_hook,
             # the last call before a training step, and the step itself
             StrategyHook(trainer, "batch_to_device", after=self._work),
             StrategyHook(trainer, "training_step", after=self._note_step),
-        )
+        ]
 
     def close(self) -> None:
         """Remove the hooks and take the weights back."""
         self._log_fraction()
-        for hook in self._hooks:
+        for hook in (*self._hooks, *([] if self._empty is None else [self._empty])):
             hook.remove()
         for consumer in _consumers(self._trainer.lightning_module):
             for name in ("sample_weight", "sample_weight_used", "batch_share"):
@@ -59,21 +82,19 @@ class BatchWork:
     @property
     def fraction(self) -> float | None:
         """The fraction of the examples that was kept in the batches of this epoch; None where batches stay whole."""
-        return self._num_kept / self._num_seen if self._num_seen else None
+        return self._counts.kept / self._counts.seen if self._counts.seen else None
 
     def _log_fraction(self) -> None:
         if self.fraction is not None:
-            added = f"; {self._num_added} of them at random, up to the minimum" if self._num_added else ""
-            rank_zero_info(
-                f"Epoch {self._epoch}: {self._name} trained on {self.fraction:.1%} of the batches' {self._num_seen}"
-                f" examples{added}."
-            )
+            rank_zero_info(f"Epoch {self._epoch}: {self._name} trained on {self._counts}.")
             log_scalars(self._trainer, {"easiness/selected_share": self.fraction})
-        self._num_seen = self._num_kept = self._num_added = 0
+        self._counts = Counts()
 
     def _work(self, batch: Any) -> Any:
         # an evaluation pass within the training is no training; for a batch that is None there is no training step
         if not self._trainer.training or batch is None:
+            if self._trainer.training and self._empty is not None:
+                self._empty.begin()
             return batch
         if self._trainer.current_epoch != self._epoch:
             self._log_fraction()
@@ -82,41 +103,47 @@ class BatchWork:
         if index is None:
             raise TypeError(lost_indices(self._trainer.train_dataloader))
         self._check_used()
-        weights, fraction = None if self.weights is None else self.weights[index], 1.0
-        if self._selection.per_batch:
-            batch, weights, size = self._narrowed(batch, len(index))
-            self._num_seen += len(index)
-            self._num_kept += size
-            fraction = size / len(index)  # a mean is to be one over the whole batch
-        if self._selection.weighs:
-            self._hand_out(weights, fraction)
-        return batch
+        if self._empty is None:
+            self._hand_out(None if self.weights is None else self.weights[index], 1.0)
+            return batch
+        self._empty.begin()
+        state = self._state(len(index))
+        if not self._selection.observes_before(state):
+            self._counts.add(len(index), len(index), 0)
+            self._hand_out(None, 1.0)
+            return batch
+        return self._narrowed(batch, state, self._empty)
 
-    def _narrowed(self, batch: Any, size: int) -> tuple[Any, Tensor | None, int]:
-        """Return the rest of a batch, its weights, and its number of examples."""
+    def _state(self, size: int) -> SelectionState:
+        """Return what the selection knows of a batch before it is observed."""
         selection, trainer = self._selection, self._trainer
-        least = min(selection.minimum or _LEAST_IN_A_BATCH, size)
-        state = SelectionState(
+        minimum = min(selection.minimum or 0, size)
+        refuses_one = size > 1 and bool(batch_norms(trainer.lightning_module))
+        return SelectionState(
             num_examples=size,
             epoch=trainer.current_epoch,
             seed=selection.seed,
             max_epochs=trainer.max_epochs,
             batch=batch_number(trainer),
-            enough=lambda count: max(count, least),
+            enough=lambda count: max(count, minimum, 2 if refuses_one and count == 1 else 0),
         )
-        if not selection.observes_before(state):
-            return batch, None, size
-        observed = self._observe(batch, size)
+
+    def _narrowed(self, batch: Any, state: SelectionState, empty: EmptyBatches) -> Any:
+        """Return what is kept of a batch; None if no process keeps anything of it."""
+        size, observed = state.num_examples, self._observe(batch, state.num_examples)
         state = replace(state, target=observed.pop("target", None), observed=observed)
-        kept = checked_indices(self._name, selection.select(state), size, may_be_empty=True)
-        self._num_added += max(0, least - len(kept))
-        kept = filled_up(kept, size, least, state.generator())
-        weights = checked_weights(self._name, selection.weights(state), size)
-        weights = None if weights is None else weights[kept]
-        if len(kept) == size:
-            return batch, weights, size
-        narrow(trainer.train_dataloader, kept, told_by=self._source)
-        return rows_of(batch, kept, size), weights, len(kept)
+        chosen = checked_indices(self._name, self._selection.select(state), size, may_be_empty=True)
+        kept = filled_up(chosen, size, state.enough(len(chosen)), state.generator())
+        self._counts.add(size, len(kept), len(kept) - len(chosen))
+        loader = self._trainer.train_dataloader
+        if not empty.decide(len(kept), self._selection.weighs):
+            narrow(loader, None, told_by=self._source)
+            return None
+        narrow(loader, kept, told_by=self._source)
+        rows = kept if len(kept) else empty.rows_of_no_weight(observed)
+        weights = checked_weights(self._name, self._selection.weights(state), size)
+        self._hand_out(None if weights is None else weights[rows], len(kept) / size)  # a mean is one over all
+        return batch if len(kept) == size else rows_of(batch, rows, size)
 
     def _observe(self, batch: Any, size: int) -> dict[str, Tensor]:
         if self._pass is None:
@@ -127,7 +154,7 @@ class BatchWork:
 
     def _hand_out(self, weights: Tensor | None, fraction: float) -> None:
         module = self._trainer.lightning_module
-        consumers = _consumers(module)
+        consumers = _consumers(module) if self._selection.weighs else []
         for consumer in consumers:
             consumer.sample_weight = None if weights is None else weights.to(module.device, non_blocking=True)
             consumer.sample_weight_used = False

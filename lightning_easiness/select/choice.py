@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_easiness._utils.batch_norm import batch_norms
 from lightning_easiness.data.ordered_loader import examples_per_batch
 from lightning_easiness.select.base import Selection
 
@@ -116,12 +117,7 @@ def _processes(trainer: Trainer | None) -> int:
 def _refuses_one(trainer: Trainer | None, loader: DataLoader[Any]) -> bool:
     """Whether a batch of a single example is an error, where batches are larger."""
     module = None if trainer is None else trainer.lightning_module
-    return module is not None and has_batch_norm(module) and examples_per_batch(loader) > 1
-
-
-def has_batch_norm(module: nn.Module) -> bool:
-    """Whether a part of a module normalises over its batch."""
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    return module is not None and bool(batch_norms(module)) and examples_per_batch(loader) > 1
 
 
 def batches_asked_for(trainer: Trainer | None) -> int:

@@ -43,7 +43,11 @@ class SampleEasinessTraining(Selection):
         early_epochs: Epochs on everything at the beginning; the paper uses 10 to 20 % of all.
         by: "sample_easiness"; or "loss", the control L-SET: the same numbers of examples, by rank of the loss.
         per: "epoch"; or "batch", Algorithm 1 of the paper: batches are drawn from everything, and examples of other
-            levels are removed from each before the training step.
+            levels are removed from each before the training step. A batch without one of the levels is skipped, with no
+            step of optimizer or schedule; of several processes, all skip it or none. Their common step is that of the
+            mean over what all keep, so that the loss must be a mean over its batch. A single example gets another one
+            beside it, drawn from its batch, if the module has batch norm. Where gradients are accumulated, a batch that
+            is skipped counts as zero in their average.
         others_share: Fraction of the examples of other levels to train on as well, in [0, 1).
         final_epochs: Epochs on everything at the end.
         rescore_every_n_epochs: Make a pass before every n-th epoch; in between, its result is reused. None, with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -217,6 +218,59 @@ def test_strategy_hook_sees_what_goes_in_and_changes_what_comes_out() -> None:
     hook.remove()
     assert owner.strategy.process_dataloader("given") == "given"
     assert seen == ["given"]
+
+
+def test_strategy_hook_changes_the_loss_before_its_gradients() -> None:
+    """Once for each step."""
+    module, seen = Net(), []
+    hooked = Hooked("backward", change=lambda trainer, loss: seen.append(loss.detach()) or loss * 0)
+    before = {name: value.clone() for name, value in module.named_parameters()}
+    trainer(callbacks=[hooked], max_epochs=1).fit(module, loader(Points(16), batch_size=8))
+    assert [float(loss) for loss in seen] == module.losses
+    for name, value in module.named_parameters():
+        assert torch.equal(value, before[name])
+
+
+def test_accumulation_is_where_lightning_steps() -> None:
+    """Of 5 batches by threes the optimizer steps at the third and at the last."""
+    found, steps = [], []
+    before = Hooked("batch_to_device", before=lambda made, *rest, **more: found.append(private.accumulation(made)))
+    after = Asks("on_train_batch_end", lambda made, *rest: steps.append(made.global_step))
+    options = {"accumulate_grad_batches": 3, "max_epochs": 1, "limit_val_batches": 0}
+    trainer(callbacks=[before, after], **options).fit(Net(), loader(Points(40), batch_size=8))
+    assert found == [(True, False), (False, False), (False, True), (True, False), (False, True)]
+    assert steps == [0, 0, 1, 1, 2]
+
+
+def test_a_batch_that_is_passed_steps_no_schedule_and_no_count() -> None:
+    class Scheduled(Net):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    class Passes(Callback):
+        def setup(self, trainer, pl_module, stage):
+            self.passed = private.PassedBatch(trainer)
+            self.hook = private.StrategyHook(trainer, "batch_to_device", after=lambda batch: self.pass_over(batch))
+
+        def pass_over(self, batch):
+            self.passed.is_passed = private.batch_number(self.made) in (1, 4)
+            return None if self.passed.is_passed else batch
+
+        def on_train_end(self, trainer, pl_module):
+            self.passed.remove()
+            self.hook.remove()
+
+    passes = Passes()
+    made = trainer(callbacks=[passes], max_epochs=1, limit_val_batches=0)
+    passes.made = made
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*yielded None")
+        made.fit(Scheduled(), loader(Points(40), batch_size=8))
+    assert made.global_step == made.fit_loop.epoch_loop._batches_that_stepped == 3
+    assert made.optimizers[0].param_groups[0]["lr"] == 0.5**3
+    assert "_should_accumulate" not in vars(made.fit_loop.epoch_loop)
 
 
 def test_what_resuming_reads_is_there() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_easiness import EasinessRecord
 from tests.contracts.cases import SELECTIONS
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
 TIME_LIMIT = 400  # seconds; a machine under load takes two minutes
 OF_ANY_NUMBER = ("registered", "by_hand", "merged", "lengths", "unseeded", "resumed")
-OF_SEVERAL = ("learning", "by_batch", "online")  # one alone is tested without a strategy for many
+OF_SEVERAL = ("learning", "by_batch", "skipping", "online")  # one alone is tested without a strategy for many
 SIZES = [24, 53, 12, 48, 30]
 SIZE, EVERYTHING = 53, list(range(53))
 ANY = pytest.mark.parametrize("processes", [1, 2, 3])
@@ -183,6 +184,58 @@ def test_within_batches_each_rank_removes_its_own(processes: int, folders: dict[
             assert set(medium) <= set(after) <= set(before)
             removed += others - drawn
     assert removed > 10
+
+
+def at_weights(state: dict[str, Any], indices: list[int]) -> dict[str, torch.Tensor]:
+    """The gradients of the mean cross-entropy of some examples, in float64."""
+    module, data = Learns().double(), IndexedPoints()
+    module.load_state_dict(state)
+    nn.functional.cross_entropy(module.net(data.x[indices].double()), data.y[indices]).backward()
+    return {name: value.grad for name, value in module.named_parameters()}
+
+
+@SEVERAL
+def test_a_step_is_that_of_one_process_on_what_all_keep_and_there_is_none_where_none_keeps_any(
+    processes: int, folders: dict[int, Path]
+) -> None:
+    ranks = seen(folders, processes, "skipping", "plain")
+    numbers, kept_by = [], []
+    steps = 0
+    for batches in zip(*(rank["whole"] for rank in ranks), strict=True):
+        epoch, _, state = batches[0]
+        for _, _, other in batches:
+            assert_identical(other, state, "weights before the batch")
+        everywhere = easiness_at(state, Learns)
+        kept = [[i for i in held if epoch == 0 or level_of(everywhere[i]) == "medium"] for _, held, _ in batches]
+        numbers.append((state, [i for own in kept for i in own], 0.05 * 0.9**steps))
+        kept_by.append([len(own) for own in kept])
+        steps += any(kept)
+    assert all(rank["num_steps"] == steps for rank in ranks)
+    assert len({min(sizes) for sizes in kept_by} | {max(sizes) for sizes in kept_by}) == 3, "nothing, one and both"
+    assert [0, 1] in kept_by or [1, 0] in kept_by or processes > 2
+    afterwards = [state for state, _, _ in numbers[1:]] + [ranks[0]["weights"]]
+    for (state, indices, rate), after in zip(numbers, afterwards, strict=True):
+        gradients = at_weights(state, indices) if indices else {}
+        for name, value in state.items():
+            expected = value if not indices else value - rate * gradients[name]
+            torch.testing.assert_close(after[name].double(), expected.double(), rtol=1e-4, atol=1e-6)
+
+
+@SEVERAL
+def test_under_batch_norm_ranks_stay_in_step_and_the_record_has_what_was_kept(
+    processes: int, folders: dict[int, Path]
+) -> None:
+    for name in ("plain", "norm"):
+        ranks = seen(folders, processes, "skipping", name)
+        assert len({rank["num_steps"] for rank in ranks}) == 1
+        for rank in ranks:
+            for key, value in ranks[0]["weights"].items():
+                assert "running" in key or torch.equal(rank["weights"][key], value), key
+        online = EasinessRecord.load(folders[processes] / "skipping" / "record" / name)
+        use = [float((count > 0).float().mean()) for count in online.count[0]]
+        for rank in ranks:
+            assert rank["data_use"][0] == pytest.approx(use)
+        assert use[1] < use[0] == 1
 
 
 @SEVERAL

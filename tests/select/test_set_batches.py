@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessRecord, Selection, SelectionState
 from lightning_easiness.observe.tasks import PROBE_FIELDS
 from lightning_easiness.select.batches import rows_of
 from tests.selecting import IndexedBase, IndexedPoints, Traces, logged
-from tests.set_fits import NO_NOISE, SIGMA2, Batches, easiness_at, fit, level_of, seeded, training
+from tests.set_fits import NO_NOISE, SIGMA2, Batches, NoNorm, easiness_at, fit, fitted, level_of, seeded, training
 
 # `Batches` has the hook to see what is removed from a batch
 pytestmark = pytest.mark.filterwarnings("ignore:You have overridden `on_before_batch_transfer` in `LightningModule`")
@@ -32,30 +32,31 @@ MEDIUM, EASY, MEDIUM_AND_HARD = ("medium",), ("easy",), ("medium", "hard")
     [(MEDIUM, 0, 0), (MEDIUM, 0, 2), (MEDIUM_AND_HARD, 0, 0), (EASY, 0, 2), (MEDIUM, 0.2, 0), (MEDIUM, 0.2, 2)],
 )
 def test_each_batch_keeps_its_levels_at_its_weights(names: tuple[str, ...], share: float, workers: int) -> None:
-    """Algorithm 1: of a batch from all examples train on those of the levels; two at least, for batch norm.
+    """Algorithm 1: of a batch from all examples train on those of the levels, and skip it where it has none.
 
-    With a fraction of the others too, weights make up for the draw.
+    A single one gets another beside it, for batch norm. With a fraction of the others, weights make up for the draw.
     """
     module, rule = seeded(Batches), training(*names, per="batch", others_share=share, early_epochs=1)
     fit(rule, module, max_epochs=3, data=IndexedBase(num_workers=workers))
-    assert len(module.whole) == len(module.steps) == 3 * 7
-    removed = 0
-    for (epoch, before, state), (same, after, losses, weight) in zip(module.whole, module.steps, strict=True):
-        assert (epoch, len(losses)) == (same, len(after))
-        if epoch == 0:
-            assert (after, weight) == (before, None)
-            continue
+    assert len(module.whole) == 3 * 7
+    removed, steps = 0, iter(module.steps)
+    for epoch, before, state in module.whole:
         easiness = easiness_at(state)
-        expected = [i for i in before if level_of(easiness[i]) in names]
+        expected = [i for i in before if level_of(easiness[i]) in names] if epoch else before
         others = len(before) - len(expected)
         drawn = max(1, int(share * others + 0.5)) if share and others else 0
+        if not expected and not drawn:
+            continue
+        same, after, losses, weight = next(steps)
+        assert (epoch, len(losses)) == (same, len(after))
         assert set(expected) <= set(after) <= set(before)
         assert len(after) == min(len(before), max(2, len(expected) + drawn))
         assert after == [i for i in before if i in after], "in the batch's order"
         drawn = len(after) - len(expected)
         weights = [1.0 if i in expected else others / drawn for i in after]
-        assert weight is None if share == 0 else weight.tolist() == pytest.approx(weights)
+        assert weight is None if share == 0 or epoch == 0 else weight.tolist() == pytest.approx(weights)
         removed += len(before) - len(after)
+    assert next(steps, None) is None
     assert removed > 5
     for epoch in range(3):
         assert sorted(i for at, indices, _ in module.whole for i in indices if at == epoch) == EVERYTHING
@@ -63,14 +64,9 @@ def test_each_batch_keeps_its_levels_at_its_weights(names: tuple[str, ...], shar
         assert labels == IndexedPoints().y[indices].tolist(), "labels stay with their inputs"
 
 
-@pytest.mark.parametrize(("minimum", "least"), [(None, 2), (1, 1), (5, 5), (100, 8)])
-def test_the_minimum_of_a_batch(minimum: int | None, least: int) -> None:
-    class NoBatchNorm(Traces):
-        def __init__(self, optimizer: str) -> None:
-            super().__init__(optimizer)
-            self.net[1] = nn.Identity()
-
-    module = seeded(NoBatchNorm)
+@pytest.mark.parametrize(("minimum", "least"), [(1, 1), (5, 5), (100, 8)])
+def test_the_minimum_of_a_batch(minimum: int, least: int) -> None:
+    module = seeded(NoNorm)
     rule = training(early_epochs=1, per="batch", minimum=minimum)
     fit(rule, module, max_epochs=2, data=IndexedBase(drop_last=True), reader=NO_NOISE)
     assert {len(indices) for epoch, indices, _ in module.batches if epoch == 1} == {least}
@@ -97,15 +93,17 @@ def test_the_record_holds_what_batches_kept_under_the_right_index(workers: int, 
                 torch.testing.assert_close(record.loss[0, epoch, indices].float(), losses)
 
 
-def test_batches_without_a_medium_example_say_what_filled_them(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_epoch_says_how_many_of_its_batches_held_none(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="lightning.pytorch")
-    fit(training(per="batch", early_epochs=1), seeded(Batches), max_epochs=2, reader=NO_NOISE)
+    module = seeded(Batches)
+    _, made = fitted(training(per="batch", early_epochs=1), module, max_epochs=2, reader=NO_NOISE)
     lines = [record.getMessage() for record in caplog.records if "of the batches'" in record.getMessage()]
     rule = "SampleEasinessTraining trained on"
     assert lines == [
         f"Epoch 0: {rule} 100.0% of the batches' 53 examples.",
-        f"Epoch 1: {rule} 26.4% of the batches' 53 examples; 14 of them at random, up to the minimum.",
+        f"Epoch 1: {rule} 0.0% of the batches' 53 examples; 7 of 7 batches held none.",
     ]
+    assert (made.global_step, len(module.steps), module.validations) == (7, 7, 2)
 
 
 class Numbers(Selection):

@@ -22,6 +22,7 @@ from tests.set_fits import (
     SIGMA2,
     TOL,
     Easiness,
+    NoNorm,
     Weighs,
     WithSEL,
     assert_clear,
@@ -49,14 +50,6 @@ def assert_read(trained: list[int], selected: list[int]) -> None:
 
 def medium(easiness: list[float]) -> list[int]:
     return [i for i in EVERYTHING if level_of(easiness[i]) == "medium"]
-
-
-class NoNorm(Traces):
-    """Without batch norm."""
-
-    def __init__(self, optimizer: str = "adam") -> None:
-        super().__init__(optimizer)
-        self.net[1] = nn.Identity()
 
 
 class OneIsMedium(SampleEasinessTraining):
