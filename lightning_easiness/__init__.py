@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lightning_easiness.observe.batch_reader import BatchReader
     from lightning_easiness.record.matching_curves import MatchingCurves, matching_curves, matching_with_end
     from lightning_easiness.record.networks import MatchingMatrix, compare_networks
+    from lightning_easiness.record.patterns import PatternSweep, sweep_pattern
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores import ScoreDefinition, Scores, register_score
     from lightning_easiness.select.base import Selection, SelectionState
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from lightning_easiness.view.map_figure import draw_data_map
     from lightning_easiness.view.matching_curves import draw_matching_curves
     from lightning_easiness.view.networks import draw_networks
+    from lightning_easiness.view.patterns import draw_patterns
     from lightning_easiness.view.report.report import Report
     from lightning_easiness.view.tensorboard import write_tensorboard
 
@@ -64,6 +66,7 @@ _HOMES = {  # module -> the names that it has
     "observe.batch_reader": ("BatchReader",),
     "record.matching_curves": ("MatchingCurves", "matching_curves", "matching_with_end"),
     "record.networks": ("MatchingMatrix", "compare_networks"),
+    "record.patterns": ("PatternSweep", "sweep_pattern"),
     "record.record": ("EasinessRecord",),
     "scores": ("ScoreDefinition", "Scores", "register_score"),
     "select.base": ("Selection", "SelectionState"),
@@ -79,6 +82,7 @@ _HOMES = {  # module -> the names that it has
     "view.map_figure": ("draw_data_map",),
     "view.matching_curves": ("draw_matching_curves",),
     "view.networks": ("draw_networks",),
+    "view.patterns": ("draw_patterns",),
     "view.report.report": ("Report",),
     "view.tensorboard": ("write_tensorboard",),
 }
@@ -105,6 +109,7 @@ __all__ = [
     "Mixture",
     "NoImageError",
     "Observation",
+    "PatternSweep",
     "Refine",
     "Relabel",
     "Report",
@@ -131,6 +136,7 @@ __all__ = [
     "draw_histogram",
     "draw_matching_curves",
     "draw_networks",
+    "draw_patterns",
     "find_label_issues",
     "image_grid",
     "matching_curves",
@@ -140,6 +146,7 @@ __all__ = [
     "save_image",
     "scores_grid",
     "suspects_grid",
+    "sweep_pattern",
     "write_suspects",
     "write_tensorboard",
 ]

@@ -43,7 +43,16 @@ NOT_RUN = re.compile(r"(\.venv/bin/)?(pip|python3|mkdocs|python examples/\S+) |#
 MADE = {  # what a page leaves behind
     "README.md": {"watched-once", "ten-seeds", "scores.csv", "report.html"},
     "docs/start.md": {"watched-once", "ten-seeds", "scores.csv", "hardest.png", "averages.png", "report.html"},
-    "docs/study.md": {"networks.csv", "networks.png", "curves.csv", "curves.png", "easiness-of-val", "finished"},
+    "docs/study.md": {
+        "networks.csv",
+        "networks.png",
+        "curves.csv",
+        "curves.png",
+        "easiness-of-val",
+        "finished",
+        "patterns",
+        "patterns.png",
+    },  # fmt: skip
     "docs/walk.md": {"digits-runs", "report.html"},
     "docs/lightning-cli.md": {"runs", "runs-set", "issues.csv"},
     "docs/command-line.md": {"hardest.csv", "kept.npy", "issues.csv", "figures", "report.html"},

@@ -69,7 +69,7 @@ from lightning_easiness.functional.label_quality import (
 )
 from lightning_easiness.functional.levels import easiness_level, in_levels, in_levels_by_loss, medium_sample_rate
 from lightning_easiness.functional.mixture import TwoGroups, split_by_gap, split_by_mixture
-from lightning_easiness.functional.patterns import interpolate_grey, radial_mask, shuffle_tiles
+from lightning_easiness.functional.patterns import interpolate_grey, pattern_series, radial_mask, shuffle_tiles
 from lightning_easiness.functional.prediction import max_probability, most_predicted_class
 from lightning_easiness.functional.pruning import ablate, relabel
 from lightning_easiness.functional.sample_easiness import expected_sample_easiness_error, sample_easiness
@@ -133,6 +133,7 @@ __all__ = [
     "multi_label_loss",
     "multi_label_margin",
     "normalized_margin",
+    "pattern_series",
     "radial_mask",
     "rank_by_easiness",
     "rank_correlation",

@@ -5,7 +5,10 @@ measure easiness on altered ones, to find out which patterns make examples easy.
 of the images, so that the same model accepts them; they compute in float32 or higher.
 """
 
+import inspect
 import math
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -109,3 +112,30 @@ def _within(radius: float, height: int, width: int, device: torch.device) -> Ten
     x = torch.arange(width // 2 + 1, device=device)
     within: Tensor = (y.square()[:, None] + x.square()).float().sqrt() <= radius
     return within
+
+
+def pattern_series(
+    name: str, pattern: Callable[..., Tensor], strengths: Iterable[float]
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return a pattern at several strengths by name, for `EasinessCallback(patterns=...)`: "grey-0.25", "grey-0.5", ...
+
+    `sweep_pattern` reads them back from the record, as for Figure 2 of the 2018 paper.
+
+    Args:
+        name: Name of the pattern, without a hyphen.
+        pattern: A function of the images and a strength, its second argument, as `interpolate_grey`.
+        strengths: Numbers, each once.
+
+    Example:
+        >>> greys = pattern_series("grey", interpolate_grey, (0, 0.5, 1))
+        >>> list(greys), greys["grey-0"](torch.rand(1, 3, 2, 2)).shape
+        (['grey-0', 'grey-0.5', 'grey-1'], torch.Size([1, 3, 2, 2]))
+    """
+    numbers = list(strengths)
+    if not name or "-" in name:
+        check.refuse("pattern_series", "name", "be a name without a hyphen", repr(name))
+    named = {f"{name}-{strength:g}": strength for strength in numbers}
+    if not numbers or len(named) < len(numbers):
+        check.refuse("pattern_series", "strengths", "be at least one number, each once", numbers)
+    parameter = list(inspect.signature(pattern).parameters)[1]
+    return {key: partial(pattern, **{parameter: strength}) for key, strength in named.items()}

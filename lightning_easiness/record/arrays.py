@@ -18,6 +18,7 @@ from lightning_easiness.record.held_out import (
     held_out_probabilities,
     trained_on,
 )
+from lightning_easiness.record.layout import list_series
 from lightning_easiness.record.probabilities import have_probabilities, read_probabilities
 from lightning_easiness.record.score_runs import stack_rows
 from lightning_easiness.record.series import RecordedSeries, merged_identity
@@ -33,6 +34,12 @@ class RecordedArrays:
     def __init__(self, runs: Sequence[RecordedSeries], series: str) -> None:
         self._runs = tuple(runs)
         self.series = series
+
+    @property
+    def all_series(self) -> tuple[str, ...]:
+        """Names of the series that each of these runs has on disk, this one among them."""
+        held = [set(list_series(run.info.path)) for run in self._runs]
+        return tuple(sorted(set.intersection(*held)))
 
     @property
     def num_runs(self) -> int:

@@ -13,15 +13,14 @@ from typing_extensions import override
 from lightning_easiness._utils.tables import Table, to_html, to_text
 from lightning_easiness._utils.tables import to_pandas as table_of
 from lightning_easiness.functional import _checks as check
-from lightning_easiness.functional import matching_matrix, selection_probability
 from lightning_easiness.functional._rng import generator
+from lightning_easiness.record.ends import Ends, Ties
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Ties = Literal["broken", "shared"]
 _Split = tuple[tuple[int, ...], tuple[int, ...]]  # two groups of runs, each ascending
 
 
@@ -132,11 +131,10 @@ def compare_networks(
         b  -     -  0.50    0.25
         c  -     -     -    0.25
     """
-    check.choice("compare_networks", "which", which, ("easy", "hard"))
-    check.choice("compare_networks", "ties", ties, ("broken", "shared"))
+    sets = Ends(which, fraction, ties)
+    sets.check("compare_networks")
     check.at_least("compare_networks", "num_splits", num_splits, least=1)
     _check_networks(records)
-    sets = _Sets(which, fraction, ties)
     held = [each for each in records.values() if isinstance(each, EasinessRecord)]
     size = min((record.num_runs // 2 for record in held), default=0)
     if size == 0:  # no other runs to compare with
@@ -149,28 +147,6 @@ def compare_networks(
     spread = rates.std(0) if len(rates) > 1 else torch.full_like(rates[0], torch.nan)
     num_compared = len(rates) if size else 0
     return MatchingMatrix(tuple(records), rates.mean(0), spread, which, fraction, score, num_runs, num_compared)
-
-
-@dataclass(frozen=True)
-class _Sets:
-    """The rule by which examples are easy or hard."""
-
-    which: str
-    fraction: float
-    ties: Ties
-
-    def rates(self, a: Sequence[Scores], b: Sequence[Scores]) -> Tensor:
-        """Return the matching rate of each of the sets by scores `a` with each of those by `b`."""
-        return matching_matrix(torch.stack([self._of(each) for each in a]), torch.stack([self._of(each) for each in b]))
-
-    def _of(self, scores: Scores) -> Tensor:
-        """Return a mask, or where ties are shared the probability of each example, (N,)."""
-        if self.ties == "shared":
-            options = {"higher_is_easier": scores.higher_is_easier, "which": self.which}
-            return selection_probability(scores.values, self.fraction, **options)  # type: ignore[arg-type]
-        mask = torch.zeros(len(scores), dtype=torch.bool)
-        mask[scores.easiest(self.fraction) if self.which == "easy" else scores.hardest(self.fraction)] = True
-        return mask
 
 
 def _check_networks(records: Mapping[str, EasinessRecord | Scores]) -> None:
@@ -210,7 +186,7 @@ def _ascending(groups: tuple[list[int], list[int]], swaps: bool) -> _Split:
 
 
 def _rates_of_split(
-    records: Sequence[EasinessRecord], split: tuple[_Split, ...], score: str, checkpoint: int, sets: _Sets
+    records: Sequence[EasinessRecord], split: tuple[_Split, ...], score: str, checkpoint: int, sets: Ends
 ) -> Tensor:
     """Return the rates (M, M) of first groups with second groups; both ways for two networks."""
     of_groups = [

@@ -1,0 +1,94 @@
+"""Table 1 of the 2018 text: how many easy and hard examples do networks share?
+
+Each element of the matrix compares groups of half of the runs; the diagonal is a network with other runs of itself. The
+text does not say how it got its diagonal, but its 0.70 to 0.91 cannot be a network with the same runs, which is 1.
+Beside them are random sets of the same size, and the rates if nothing but the count decides, where ties are shared.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations, combinations_with_replacement
+from typing import Any
+
+import torch
+from count_runs import EARLY, NAMES, NETWORKS, early_record, early_trainings
+from experiment import begin
+
+from lightning_easiness import EasinessRecord, MatchingMatrix, compare_networks, draw_networks
+from lightning_easiness.functional import matching_rate
+
+ENDS = ("easy", "hard")
+
+
+def main() -> None:
+    experiment = begin(__doc__, EARLY, early_trainings)
+    rows: list[dict[str, Any]] = []
+    matrices: list[MatchingMatrix] = []
+    verdicts: list[tuple[int, str]] = []
+    for data in experiment.setting.data:
+        records = {NAMES[name]: early_record(experiment, data, name) for name in NETWORKS[data]}
+        for which in ENDS:
+            matrix = compare_networks(records, "count", which=which)
+            shared = compare_networks(records, "count", which=which, ties="shared")
+            matrices.append(matrix)
+            rows += rows_of(data, matrix, shared, records)
+            verdicts.append(judged(data, matrix))
+    agree = min(verdict for verdict, _ in verdicts)
+    word = {1: "agrees", 0: "cannot tell", -1: "differs"}[agree]
+    experiment.finish(rows, draw_networks(*matrices), f"{word}: {'; '.join(text for _, text in verdicts)}")
+
+
+def rows_of(
+    data: str, matrix: MatchingMatrix, shared: MatchingMatrix, records: dict[str, EasinessRecord]
+) -> list[dict[str, Any]]:
+    """Return a row for each pair of networks, and one for each network with random sets."""
+    about = {"data": data, "which": matrix.which}
+    rows = []
+    for i, j in combinations_with_replacement(range(len(matrix.names)), 2):
+        rates = {"matching_rate": float(matrix.rates[i, j]), "spread": float(matrix.spread[i, j])}
+        rates["ties_shared"] = float(shared.rates[i, j])
+        rows.append({**about, "network": matrix.names[i], "other": matrix.names[j], **rates})
+    for name, record in records.items():
+        rate, spread = of_random_sets(record, matrix)
+        random = {"matching_rate": rate, "spread": spread, "ties_shared": matrix.chance}
+        rows.append({**about, "network": name, "other": "random", **random})
+    return rows
+
+
+def of_random_sets(record: EasinessRecord, matrix: MatchingMatrix, draws: int = 20) -> tuple[float, float]:
+    """Return the mean matching rate of a network's examples with random sets of the same size, and its deviation."""
+    scores = record.score("count")
+    chosen = scores.easiest(matrix.fraction) if matrix.which == "easy" else scores.hardest(matrix.fraction)
+    generator = torch.Generator().manual_seed(0)
+    rates = [
+        matching_rate(chosen, torch.randperm(len(scores), generator=generator)[: len(chosen)]) for _ in range(draws)
+    ]
+    found = torch.stack(rates)
+    return float(found.mean()), float(found.std())
+
+
+def judged(data: str, matrix: MatchingMatrix) -> tuple[int, str]:
+    """Return 1, 0 or -1 by what the text says of convolutional networks and of the MLP, and the numbers.
+
+    Convolutional networks share more than chance; in CIFAR-10 the MLP shares less with each of them than they do.
+    """
+    cnns = [i for i, name in enumerate(matrix.names) if name != "MLP"]
+    pairs = list(combinations(cnns, 2))
+    of_cnns = [float(matrix.rates[pair]) for pair in pairs]
+    with_mlp = [float(matrix.rates[0, i]) for i in cnns]
+    error = float(matrix.spread[~matrix.spread.isnan()].max())
+    itself = matrix.rates.diagonal()[cnns]
+    parts = [min(of_cnns) - matrix.chance]
+    if data == "cifar-10":
+        parts.append(sum(of_cnns) / len(of_cnns) - sum(with_mlp) / len(with_mlp))
+    verdict = min(0 if abs(part) <= 2 * error else 1 if part > 0 else -1 for part in parts)
+    text = (
+        f"{data} {matrix.which}: CNN pairs {min(of_cnns):.2f} to {max(of_cnns):.2f}, CNNs with themselves"
+        f" {float(itself.min()):.2f} to {float(itself.max()):.2f}, MLP with CNNs {min(with_mlp):.2f} to"
+        f" {max(with_mlp):.2f}, chance {matrix.chance:.2f}"
+    )
+    return verdict, text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""What is left of easy examples without a pattern, by its strength: Figure 2 of the 2018 easiness paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_easiness._utils.spelling import did_you_mean
+from lightning_easiness._utils.tables import Table, to_html, to_text
+from lightning_easiness._utils.tables import to_pandas as table_of
+from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional._rng import generator
+from lightning_easiness.record.ends import Ends, Ties
+from lightning_easiness.record.record import EasinessRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class PatternRow(NamedTuple):
+    """What is left at one strength."""
+
+    strength: float
+    matching_rate: float  # of the regular easy, or hard, examples with those of altered images
+    error: float  # its standard error over seeds; NaN for one run
+    chance: float  # the matching rate of random sets
+    accuracy: float  # on the regular easy, or hard, examples, altered
+    accuracy_of_all: float  # on all altered examples
+
+
+@dataclass(frozen=True)
+class PatternSweep(Table):
+    """What is left of the easy, or the hard, examples, a row for each strength of a pattern, ascending.
+
+    `str()` of it is a table.
+    """
+
+    name: str  # of the pattern
+    which: str  # "easy" or "hard"
+    fraction: float
+    score: str
+    num_runs: int
+    rows: tuple[PatternRow, ...]
+
+    @override
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a table with a row for each strength."""
+        return table_of(self._columns(), index="strength")
+
+    def _columns(self) -> dict[str, Any]:
+        columns = zip(*self.rows, strict=True)
+        return {name: list(column) for name, column in zip(PatternRow._fields, columns, strict=True)}
+
+    def _title(self) -> str:
+        end = "easiest" if self.which == "easy" else "hardest"
+        return f"The {end} {100 * self.fraction:g} % by {self.score} under {self.name} ({self.num_runs} runs)"
+
+    def __str__(self) -> str:
+        return f"{self._title()}\n{to_text(self._columns())}"
+
+    def _repr_html_(self) -> str:
+        return to_html(self._title(), self._columns(), len(self.rows))
+
+
+def sweep_pattern(
+    record: EasinessRecord,
+    name: str,
+    score: str = "count",
+    *,
+    fraction: float = 0.1,
+    which: Literal["easy", "hard"] = "easy",
+    checkpoint: int = -1,
+    ties: Ties = "broken",
+    num_splits: int = 20,
+    seed: int = 0,
+) -> PatternSweep:
+    """Measure what is left of easy examples without a pattern, at each strength: Figure 2 of the 2018 paper.
+
+    Training is regular; only the evaluation pass sees the altered images. A high matching rate says that the pattern
+    did not make the examples easy. The error is from random halves of the runs.
+
+    Args:
+        record: The regular series of runs with `EasinessCallback(patterns=pattern_series(name, ...))`.
+        name: Name of the pattern: the series are "train-probe-<name>-<strength>".
+        score: Name of the score.
+        fraction: Of the examples in each set.
+        which: "easy" or "hard".
+        checkpoint: Index, negative from the end.
+        ties: As in `compare_networks`.
+        num_splits: Number of random halves of the runs.
+        seed: Seed of the halves.
+
+    Raises:
+        ValueError: If the runs have no such pattern, or an argument is out of its range.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_easiness.data.identity import DataIdentity
+        >>> from lightning_easiness.data.observation import Observation
+        >>> from lightning_easiness.record.writer import RunWriter
+        >>> folder, loss = tempfile.mkdtemp(), torch.arange(4.0)
+        >>> with RunWriter(folder, "seed-0", seed=0) as writer:
+        ...     for series, altered in (("train-probe", loss), ("train-probe-grey-0", 3 - loss)):
+        ...         fields = {"loss": altered, "correct": altered < 2}
+        ...         _ = writer.append(Observation(series, 9, 0, fields, DataIdentity(4)))
+        ...     writer.complete()
+        >>> print(sweep_pattern(EasinessRecord.load(folder), "grey", "mean_loss", fraction=0.5))
+        The easiest 50 % by mean_loss under grey (1 runs)
+        strength  matching_rate  error  chance  accuracy  accuracy_of_all
+               0              0      -     0.5         0              0.5
+    """
+    ends = Ends(which, fraction, ties)
+    ends.check("sweep_pattern")
+    check.at_least("sweep_pattern", "num_splits", num_splits, least=1)
+    altered = {strength: record.with_series(series) for strength, series in sorted(_strengths(record, name).items())}
+    halves = _halves(record.num_runs, num_splits, seed)
+
+    def row(strength: float, other: EasinessRecord) -> PatternRow:
+        rate = _rate(record, other, score, checkpoint, ends)
+        of_halves = [_rate(record.select_runs(h), other.select_runs(h), score, checkpoint, ends) for h in halves]
+        correct = other.field("correct", checkpoint).double().mean(0)
+        chosen = ends.of(record.score(score, checkpoint)).double()
+        left = float((correct * chosen).sum() / chosen.sum())
+        return PatternRow(strength, rate, _error(of_halves, record.num_runs), fraction, left, float(correct.mean()))
+
+    rows = tuple(row(strength, other) for strength, other in altered.items())
+    return PatternSweep(name, which, fraction, score, record.num_runs, rows)
+
+
+def _strengths(record: EasinessRecord, name: str) -> dict[float, str]:
+    """Return the series of a pattern by its strength; raise a ValueError that names those there are."""
+    prefix = f"{record.series}-"
+    found: dict[float, str] = {}
+    names = []
+    for series in record.all_series:
+        pattern, _, strength = series.removeprefix(prefix).rpartition("-")
+        if not series.startswith(prefix) or not _is_number(strength):
+            continue
+        names.append(pattern)
+        if pattern == name:
+            found[float(strength)] = series
+    if not found:
+        there = f"there is {', '.join(sorted(set(names)))}" if names else "they have no pattern at any strength"
+        raise ValueError(
+            f"The runs hold no series '{prefix}{name}-<strength>'{did_you_mean(name, set(names))}; {there}: train with"
+            f" EasinessCallback(patterns=pattern_series({name!r}, function, strengths))."
+        )
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _halves(num_runs: int, num_splits: int, seed: int) -> list[list[int]]:
+    """Return random halves of the runs; none of a single run."""
+    if num_runs < 2:
+        return []
+    draws = (torch.randperm(num_runs, generator=generator(seed, draw)) for draw in range(num_splits))
+    return [sorted(order[: num_runs // 2].tolist()) for order in draws]
+
+
+def _rate(one: EasinessRecord, other: EasinessRecord, score: str, checkpoint: int, ends: Ends) -> float:
+    return float(ends.rates([one.score(score, checkpoint)], [other.score(score, checkpoint)]))
+
+
+def _error(of_halves: Sequence[float], num_runs: int) -> float:
+    """Return the standard error over runs, from halves of them (Shao and Wu, 1989); NaN of fewer than two."""
+    if len(of_halves) < 2:
+        return math.nan
+    half = num_runs // 2
+    spread: Tensor = torch.tensor(of_halves, dtype=torch.float64).std()
+    return float(spread) * math.sqrt((num_runs - half) / half)
