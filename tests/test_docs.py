@@ -52,7 +52,7 @@ MADE = {  # what a page leaves behind
         "finished",
         "patterns",
         "patterns.png",
-    },  # fmt: skip
+    },
     "docs/walk.md": {"digits-runs", "report.html"},
     "docs/lightning-cli.md": {"runs", "runs-set", "issues.csv"},
     "docs/command-line.md": {"hardest.csv", "kept.npy", "issues.csv", "figures", "report.html"},
