@@ -14,9 +14,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.functional import _checks as check
-from lightning_easiness.functional import easiest, hardest, matching_rate, sample_easiness
+from lightning_easiness.functional import easiest, hardest, matching_rate
 from lightning_easiness.functional.levels import DEFAULT_TOL
-from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, draw_seeds, easiness_and_weakest
 
 __all__ = ["ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"]
 
@@ -81,6 +81,7 @@ class MediumSampleRate(Mean):
     Args:
         sigma2: Variance of the noise on each probability, above 0.
         tol: As in `functional.easiness_level`.
+        num_draws: Count the easiness in so many draws, as the paper does with 1,000; None for exact. See `BatchReader`.
 
     Example:
         >>> metric = MediumSampleRate()
@@ -90,18 +91,44 @@ class MediumSampleRate(Mean):
         tensor(0.2500)
     """
 
-    def __init__(self, sigma2: float = DEFAULT_SIGMA2, tol: float = DEFAULT_TOL, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        sigma2: float = DEFAULT_SIGMA2,
+        tol: float = DEFAULT_TOL,
+        num_draws: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check.positive(type(self).__name__, "sigma2", sigma2)
         check.tol(type(self).__name__, tol)
+        check.num_draws(type(self).__name__, num_draws)
         self.sigma2 = sigma2
         self.tol = tol
+        self.num_draws = num_draws
 
     @refuse_renamed("MediumSampleRate.update", logits="give `preds`")
-    def update(self, preds: Tensor, target: Tensor) -> None:  # type: ignore[override]
-        """Add a batch of logits (B, K), floating point, K >= 2, and class indices (B,), integers in [0, K)."""
-        wins = sample_easiness(preds, target, self.sigma2, per_class=True)
-        super().update(*count_medium(wins.prod(1), wins.amin(1), self.tol))
+    def update(self, preds: Tensor, target: Tensor, index: Tensor | None = None) -> None:  # type: ignore[override]
+        """Add a batch of logits (B, K), floating point, K >= 2, and class indices (B,), integers in [0, K).
+
+        With `num_draws`, `index` is the index of each example in the data set, integers, shape (B,), on which its draws
+        depend. By default the examples of each batch are numbered from 0.
+        """
+        super().update(*count_medium(*_easiness(self, preds, target, index), self.tol))
+
+
+def _easiness(
+    metric: "MediumSampleRate | ExpectedSampleEasinessError", preds: Tensor, target: Tensor, index: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return sample easiness and the weakest comparison, (B,) each, by the settings of a metric."""
+    owner = type(metric).__name__
+    preds, target = check.logits(owner, preds, target)
+    if index is not None:
+        check.integers(owner, "index", index)
+        check.same_length(owner, "index", index, "target", target)
+    seeds = None
+    if metric.num_draws is not None:
+        seeds = draw_seeds(range(len(target)) if index is None else index.tolist())
+    return easiness_and_weakest(preds, target, metric.sigma2, metric.num_draws, seeds)
 
 
 def count_medium(easiness: Tensor, weakest: Tensor, tol: float) -> tuple[Tensor, Tensor]:
@@ -147,6 +174,7 @@ class ExpectedSampleEasinessError(EasinessError):
     Args:
         num_bins: Number of equal bins of the easiness over [0, 1], at least 1.
         sigma2: Variance of the noise on each probability, above 0.
+        num_draws: As in `MediumSampleRate`.
 
     Example:
         >>> metric = ExpectedSampleEasinessError()
@@ -156,15 +184,23 @@ class ExpectedSampleEasinessError(EasinessError):
         tensor(0.1250)
     """
 
-    def __init__(self, num_bins: int = 5, sigma2: float = DEFAULT_SIGMA2, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_bins: int = 5,
+        sigma2: float = DEFAULT_SIGMA2,
+        num_draws: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_bins, **kwargs)
         check.positive(type(self).__name__, "sigma2", sigma2)
+        check.num_draws(type(self).__name__, num_draws)
         self.sigma2 = sigma2
+        self.num_draws = num_draws
 
     @refuse_renamed("ExpectedSampleEasinessError.update", logits="give `preds`")
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch of logits (B, K), floating point, K >= 2, and class indices (B,), integers in [0, K)."""
-        super().update(sample_easiness(preds, target, self.sigma2), preds.argmax(1) == target)
+    def update(self, preds: Tensor, target: Tensor, index: Tensor | None = None) -> None:
+        """Add a batch, as in `MediumSampleRate.update`."""
+        super().update(_easiness(self, preds, target, index)[0], preds.argmax(1) == target)
 
 
 class MatchingRate(_Rate):

@@ -45,6 +45,8 @@ class SELModule(WeighsExamples):
     "easiness/sel" (mean SEL, unweighted), "easiness/sel_weight", "easiness/medium_sample_rate" and
     "easiness/sample_easiness_error" (see `metrics`), with "val_" or "test_" after the slash outside training. They are
     also logged at a weight of 0, so that you can compare a run without SEL. Only the module run by the Trainer logs.
+    Loss and logs are by the exact probability, since counts of draws have no gradient; for counts use `metrics`, or the
+    EasinessCallback, with `num_draws`.
 
     Args:
         sel_weight: Weight of SEL after the warm-up, at least 0; lambda in the paper, which uses 0.1.

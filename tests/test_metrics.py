@@ -367,3 +367,40 @@ class TestProcesses:
             assert {float(entry[4]) > 0 for entry in kept["seen"] if entry[:2] == ("train", 1)} == {True}
         first, second = (kept["weights"] for kept in processes)
         assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+# --------------------------------------------------------------------------------------------------- counted easiness
+
+
+@ERRORS
+def test_counted_easiness_is_near_the_exact_and_the_same_in_any_batches(kind: Any) -> None:
+    logits, target, _, _ = examples()
+    index = torch.randperm(NUM_EXAMPLES, generator=torch.Generator().manual_seed(0))
+    found = []
+    for size in (1, 7, 61, NUM_EXAMPLES):
+        metric = kind(sigma2=SIGMA2, num_draws=1000)
+        for batch in batches(size):
+            metric.update(logits[batch], target[batch], index[batch])
+        found.append(float(metric.compute()))
+    assert found == pytest.approx([found[0]] * 4, abs=1e-7)
+    exact = kind(sigma2=SIGMA2)
+    exact.update(logits, target, index)
+    assert found[0] == pytest.approx(float(exact.compute()), abs=0.05)
+    assert found[0] != float(exact.compute())
+
+
+@ERRORS
+def test_by_default_the_examples_of_a_batch_are_numbered(kind: Any) -> None:
+    logits, target, _, _ = examples()
+    two = [kind(sigma2=SIGMA2, num_draws=50) for _ in range(2)]
+    for metric, index in zip(two, ((), (torch.arange(NUM_EXAMPLES),)), strict=True):
+        metric.update(logits, target, *index)
+    assert two[0].compute() == two[1].compute()
+
+
+@ERRORS
+@pytest.mark.parametrize("num_draws", [0, -1, 0.5, True, "1000"])
+def test_a_number_of_draws_that_is_none_is_refused(kind: Any, num_draws: Any) -> None:
+    message = r"The `num_draws` of \w+ must be a whole number of at least 1, or None; got .*: the paper draws 1,000\."
+    with pytest.raises(ValueError, match=message):
+        kind(num_draws=num_draws)

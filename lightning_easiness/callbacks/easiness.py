@@ -25,7 +25,7 @@ from lightning_easiness.callbacks.class_names import names_of_fit
 from lightning_easiness.callbacks.fit_log import FitLog
 from lightning_easiness.callbacks.listeners import Listener, Listeners
 from lightning_easiness.callbacks.passes import recognise_task
-from lightning_easiness.callbacks.recipe import data_recipe, fit_recipe
+from lightning_easiness.callbacks.recipe import data_recipe, easiness_recipe, fit_recipe
 from lightning_easiness.callbacks.recorder import RunRecorder
 from lightning_easiness.callbacks.usage import UsageMeter, log_average_usage, log_usage, trained_share
 from lightning_easiness.data.class_names import check_class_names
@@ -68,8 +68,8 @@ class EasinessCallback(Callback):
             an epoch ends, 4 N K in the first process's memory and in each of Lightning's checkpoints, and one file of
             2 N K on disk, which is replaced in each epoch.
         run: Name of the run under `dirpath`. By default "seed-<n>" after `seed_everything(n)`, else the next "run-<k>".
-        module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2: How batches are read, as in `BatchReader`, whose
-            `batch_size` is `probe_batch_size`.
+        module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2, num_draws: How batches are read, as in
+            `BatchReader`, whose `batch_size` is `probe_batch_size`.
         exist_ok: Train a run of this name that already has checkpoints anew, if it is of the same recipe. They are
             moved to a hidden folder of the run, as `.earlier-1`, which is not loaded. Not needed if the Trainer
             resumes from a Lightning checkpoint.
@@ -117,6 +117,7 @@ class EasinessCallback(Callback):
         by_class: bool = False,
         num_images: int = 12,
         sigma2: float = DEFAULT_SIGMA2,
+        num_draws: int | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         self.dirpath = None if dirpath is None else Path(dirpath)
@@ -132,7 +133,7 @@ class EasinessCallback(Callback):
         self.class_names = class_names
         check_arguments(self, at_steps)
         self.at_steps = tuple(sorted(set(at_steps)))
-        self.reader = BatchReader(module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2)
+        self.reader = BatchReader(module, batch_fn, logits_fn, loss_fn, probe_batch_size, sigma2, num_draws)
         self._listeners = Listeners()
         # of the arguments as they were given: repeat_fit sets a folder, which may be another when a run is resumed
         self._state_key = self._generate_state_key(dirpath=str(dirpath), run=run, series=self.series)
@@ -261,7 +262,7 @@ class EasinessCallback(Callback):
             sizes[self.series] = len(probed)
         names = names_of_fit(trainer, probed, self.class_names, None if task is None else task.num_classes)
         self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe, names, anew)
-        self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer)})
+        self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer), **easiness_recipe(self.reader)})
         self._trained = TrainedExamples.of(trainer, self._trained_before)
         if self._trained is not None and self._trained.holds_out:  # from the beginning: a run that goes on goes by it
             self._recorder.add(self._trained.found(num_steps(trainer)))

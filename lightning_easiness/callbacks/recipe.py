@@ -18,6 +18,7 @@ from lightning_easiness._utils.lightning import configured_optimizers, is_named
 from lightning_easiness._utils.plain import array_digest, class_name, digest, plain
 from lightning_easiness.data.merged import MergedDataset
 from lightning_easiness.data.subset import known_identity, num_examples, source, source_index, whole
+from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.scores import Scores
 
 _MAKE_PARTS = ("setup", "configure_model", "prepare_data", "configure_sharded_model")
@@ -64,6 +65,13 @@ def known_recipe(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
         for one in known["optimizers"]:  # a callback may freeze some
             one.pop("parameters", None)
     return known
+
+
+def easiness_recipe(reader: BatchReader) -> dict[str, Any]:
+    """Return how sample easiness is computed, where it is not the default: such runs are not to be averaged."""
+    held = {"sigma2": reader.sigma2, "num_draws": reader.num_draws}
+    found = {name: value for name, value in held.items() if value != getattr(BatchReader, name)}
+    return {"sample_easiness": found} if found else {}
 
 
 def data_recipe(trainer: Trainer) -> dict[str, Any]:

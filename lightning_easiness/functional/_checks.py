@@ -246,6 +246,12 @@ def at_least(owner: str, name: str, value: int, least: int) -> None:
         refuse(owner, name, f"be at least {least}", value)
 
 
+def num_draws(owner: str, value: object) -> None:
+    """Raise ValueError unless this is a number of draws, or None for exact easiness."""
+    if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        refuse(owner, "num_draws", "be a whole number of at least 1, or None", repr(value), "the paper draws 1,000")
+
+
 def num_classes(owner: str, value: int) -> None:
     """Raise ValueError for fewer than two classes."""
     if not (is_number(value) and value >= 2):

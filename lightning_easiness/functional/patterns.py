@@ -83,7 +83,9 @@ def _permute_tiles(images: Tensor, rows: int, columns: int, order: Tensor) -> Te
 def radial_mask(images: Tensor, radius: float) -> Tensor:
     """Return images without high frequencies: a larger radius keeps more; 0 keeps only each channel's mean.
 
-    Keeps frequencies within `radius` of the zero frequency in the centred Fourier domain (Jo and Bengio, 2017).
+    Keeps frequencies within `radius` of the zero frequency in the centred Fourier domain (Jo and Bengio, 2017). The
+    centre is the zero frequency, at index floor(s / 2) of a side s; s / 2 itself would be half a step off where s is
+    odd, and the mask would not be symmetric.
 
     Args:
         images: Floating point, shape (N, C, H, W), any value range; the result may exceed that range.

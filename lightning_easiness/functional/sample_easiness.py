@@ -10,11 +10,13 @@ from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator as seeded_generator
+from lightning_easiness.functional._rng import mixed_seed
 
 DEFAULT_SIGMA2 = 1e-4  # variance of the noise on each probability
 
 # Elements of one intermediate tensor, 16 MiB in float32, so that memory does not grow with N * K.
 _CHUNK = 2**22
+_DRAWS = 0x5A3E  # the purpose of a seed
 
 
 def sample_easiness(
@@ -87,13 +89,21 @@ def easiness_and_weakest(
     if num_draws is None:
         rule = partial(_exact_pair, sigma2)
         return _in_chunks(owner, rule, logits, target).unbind(1)  # type: ignore[return-value]
-    if seeds is None or len(seeds) != len(logits):
-        raise ValueError(f"Counted easiness takes a seed per example, {len(logits)} of them; got {seeds!r}.")
-    rows = [torch.empty_like(logits[:0])]
-    for row, true, seed in zip(torch.split(logits, 1), torch.split(target, 1), seeds, strict=True):
-        rows.append(_counted(sigma2, False, True, num_draws, seeded_generator(seed), row, true))
-    wins = torch.cat(rows)
+    if seeds is None:
+        raise ValueError("Easiness that is counted needs a seed per example.")
+    sources = (seeded_generator(seed) for seed in seeds)
+    examples = zip(sources, torch.split(logits, 1), torch.split(target, 1), strict=True)
+    rows = [
+        _in_chunks(owner, partial(_counted, sigma2, False, True, num_draws, source), row, true)
+        for source, row, true in examples
+    ]
+    wins = torch.cat(rows) if rows else torch.empty_like(logits)
     return wins.prod(1), wins.amin(1)
+
+
+def draw_seeds(index: Sequence[int], step: int = 0) -> list[int]:
+    """Return the seed of the draws of each example, by its index and the step: the same in any batch and process."""
+    return [mixed_seed(_DRAWS, step, number) for number in index]
 
 
 def _in_chunks(owner: str, rule: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> Tensor:

@@ -46,9 +46,12 @@ class BatchReader:
         loss_fn: (logits, targets) -> (B,) losses, one per example, for tasks other than classification.
         batch_size: Examples per batch of an evaluation pass; by default the loader's own.
         sigma2: Noise variance of sample easiness, above 0.
+        num_draws: Count sample easiness in so many draws of noise, as the paper does with 1,000, in place of the exact
+            probability. It takes `num_draws` times the work; the draws of an example depend on its index and the step
+            alone, and on no batches, processes, other random numbers or resume. None for exact.
 
     Raises:
-        ValueError: If `batch_size` or `sigma2` is out of range.
+        ValueError: If `batch_size`, `sigma2` or `num_draws` is out of range.
 
     Example:
         >>> import torch
@@ -64,6 +67,7 @@ class BatchReader:
     loss_fn: Callable[[Any, Any], Tensor] | None = None
     batch_size: int | None = None
     sigma2: float = DEFAULT_SIGMA2
+    num_draws: int | None = None
 
     def __post_init__(self) -> None:
         size = self.batch_size
@@ -73,6 +77,7 @@ class BatchReader:
                 f" None; got {size!r}."
             )
         check.positive("EasinessCallback or BatchReader", "sigma2", self.sigma2)
+        check.num_draws("EasinessCallback or BatchReader", self.num_draws)
 
     @property
     def loss_name(self) -> str:

@@ -95,7 +95,7 @@ class EvaluationPass:
         with _at_rest(trainer), _isolated(loader, self.dataset):
             for position, (index, batch) in zip(range(total), _with_bar(trainer, loader, total), strict=False):
                 start = None if batches.is_padding(position) else int(index[0])
-                for series, values in self._observe(trainer, forward, batch, len(index)).items():
+                for series, values in self._observe(trainer, forward, batch, index).items():
                     _write(columns[series], start, self._without_rows(values, start), empty)
         found = [self._observation(trainer, series, columns[series], epoch) for series in self._series]
         return [replace(observation, seconds=time.perf_counter() - began) for observation in found]
@@ -151,18 +151,20 @@ class EvaluationPass:
                 check_only_target(batch, self.task, index, known)
             if announces:
                 announce(self.reading)
-            self.reading.observe(prediction, target, len(index), fields=PROBE_FIELDS)
+            seeds = self.task.draw_seeds(index, num_steps(trainer))
+            self.reading.observe(prediction, target, len(index), fields=PROBE_FIELDS, seeds=seeds)
             if len(self._series) > 1:  # patterns
-                self._observe(trainer, find_forward(trainer, self._reader.module), batch, len(index))
+                self._observe(trainer, find_forward(trainer, self._reader.module), batch, index)
 
-    def observe_batch(self, trainer: Trainer, batch: Any, size: int) -> dict[str, Tensor]:
-        """Observe one batch of `size` examples that is on the device already, in this process alone, on the CPU."""
+    def observe_batch(self, trainer: Trainer, batch: Any, index: Tensor) -> dict[str, Tensor]:
+        """Observe one batch of the examples `index` that is on the device, in this process alone, on the CPU."""
         if self.reading is None:
             self.try_batch(trainer)
         assert self.reading is not None
         with _at_rest(trainer), isolated_rng():
             prediction, target = self._predict(trainer, batch)
-            observed = self.reading.observe(prediction, target, size, fields=PROBE_FIELDS)
+            seeds = self.task.draw_seeds(index, num_steps(trainer))
+            observed = self.reading.observe(prediction, target, len(index), fields=PROBE_FIELDS, seeds=seeds)
         observed = {name: values.cpu() for name, values in observed.items()}
         fields, known, _ = self.task.settle(observed, observed.pop("target", None))
         return fields if known is None else {**fields, "target": known}
@@ -194,9 +196,10 @@ class EvaluationPass:
         return detached(prediction), endings_of(prediction, part)
 
     def _observe(
-        self, trainer: Trainer, forward: Callable[[Any], Any], batch: Any, size: int
+        self, trainer: Trainer, forward: Callable[[Any], Any], batch: Any, index: Tensor
     ) -> dict[str, dict[str, Tensor]]:
         assert self.reading is not None
+        seeds = self.task.draw_seeds(index, num_steps(trainer))
         inputs, target = self._unpack(trainer, on_device(trainer, trainer.lightning_module, batch))
         observed = {}
         for series, pattern in self._series.items():
@@ -205,8 +208,8 @@ class EvaluationPass:
                 output = forward(shown)
             prediction = self._reader.prediction(output)
             fields = PROBE_FIELDS if self._rows is None or pattern is not None else (*PROBE_FIELDS, PROBABILITIES)
-            found = self.reading.observe(prediction, target, size, fields=fields)
-            observed[series] = with_digest(found, target, size)
+            found = self.reading.observe(prediction, target, len(index), fields=fields, seeds=seeds)
+            observed[series] = with_digest(found, target, len(index))
         return observed
 
     def _observation(self, trainer: Trainer, series: str, columns: dict[str, Tensor], epoch: int | None) -> Observation:

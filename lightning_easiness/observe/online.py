@@ -71,6 +71,7 @@ class OnlineObserver:
         self._source_index: Tensor | None = None
         self._restored: tuple[Tensor, Tensor, Tensor] | None = None
         self._index: Tensor | None = None
+        self._step = 0  # optimizer steps before the batch
         self._target: Any = None
         self._inputs: Any = None  # of the first batch
         self._like: Reading | None = None  # how a trial batch was read, or the task of a fit that is resumed
@@ -124,6 +125,7 @@ class OnlineObserver:
             self._index = None
             return
         check_index(self._index, self._sums.num_examples)
+        self._step = num_steps(self._trainer)
         inputs, self._target = self._reader.unpack(batch)  # now, as a training step may take its batch apart
         self._inputs = inputs if self._reading is None else None
         self._reader.check_target(self._target, len(self._index))
@@ -232,7 +234,8 @@ class OnlineObserver:
             if reading is None:
                 reading = self._reading = self._recognised(prediction, target, index, self._logits_hook.ending)
                 self._logits_hook.notes_endings = False
-            observed = reading.observe(prediction, target, len(index), fields=self._asked)
+            seeds = reading.task.draw_seeds(index, self._step)
+            observed = reading.observe(prediction, target, len(index), fields=self._asked, seeds=seeds)
             if is_first and outputs is not None:
                 self._check_first_step(prediction, target, observed["loss"], outputs)
         if self._probabilities is not None:

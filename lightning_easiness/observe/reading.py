@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,9 @@ class Reading:
     link: str = AS_LOGITS
     why: str = ""
 
-    def observe(self, prediction: Any, target: Any, size: int, *, fields: Collection[str]) -> dict[str, Tensor]:
+    def observe(
+        self, prediction: Any, target: Any, size: int, *, fields: Collection[str], seeds: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
         """Compute one value per example of a batch of `size`, without synchronising with the device.
 
         Args:
@@ -43,6 +45,7 @@ class Reading:
             target: The targets of the batch.
             size: Number of examples that the loader put into the batch, B.
             fields: Which of PROBE_FIELDS and PROBABILITIES to compute, where the task has them.
+            seeds: Of each example's draws, from `Task.draw_seeds`.
 
         Returns:
             name -> (B,), float32, `correct` and marks bool; "target" int64 where examples have one class each;
@@ -55,10 +58,10 @@ class Reading:
         if isinstance(raw, Tensor):
             check_size(raw, size)
         if self.loss_fn is None:
-            return self.task.observe(self._outputs(raw, target), target, size, ("loss", *fields))
+            return self.task.observe(self._outputs(raw, target), target, size, ("loss", *fields), seeds)
         others = [name for name in fields if name != "loss"]
         loss = checked_losses(self.loss_fn(raw, target), size, self.task.loss_name)
-        return {**self.task.observe(self._outputs(raw, target), target, size, others), "loss": loss}
+        return {**self.task.observe(self._outputs(raw, target), target, size, others, seeds), "loss": loss}
 
     def remarks(self) -> list[str]:
         """Return a sentence for each thing that was decided and that the user may want to say otherwise."""

@@ -162,7 +162,11 @@ class Recogniser:
 
     def _class_task(self, num_classes: int, encoding: str = "index") -> ClassTask:
         ignored = self._evidence.ignored if encoding == "index" else ()
-        return ClassTask("cross_entropy", num_classes, ignored, self._reader.sigma2, encoding)
+        return ClassTask("cross_entropy", num_classes, ignored, *self._easiness, encoding)
+
+    @property
+    def _easiness(self) -> tuple[float, int | None]:
+        return self._reader.sigma2, self._reader.num_draws
 
     def _outside(self, labels: Tensor, num_classes: int) -> Tensor | None:
         """Return the positions of labels that are neither classes nor to be ignored; None for none."""
@@ -184,7 +188,7 @@ class Recogniser:
         return self._dense_task(), axis
 
     def _dense_task(self) -> DenseTask:
-        return DenseTask("mean_cross_entropy", None, self._evidence.ignored, self._reader.sigma2)
+        return DenseTask("mean_cross_entropy", None, self._evidence.ignored, *self._easiness)
 
     def _axis(self, p: Tensor, target: Tensor, known: int | None = None) -> int:
         """Return the dimension of the classes; with a `logits_fn` it is the first after the examples, if it can be."""
@@ -224,7 +228,7 @@ class Recogniser:
         if target.shape == p.shape and p.ndim == 2 and p.shape[1] > 1 and _are_distributions(values):
             if kind == LABELS:
                 raise ValueError(numbers_or_probabilities(p, target))
-            return SoftTask("soft_cross_entropy", p.shape[1], (), self._reader.sigma2), 1
+            return SoftTask("soft_cross_entropy", p.shape[1], (), *self._easiness), 1
         in_unit = bool(((values >= 0) & (values <= 1)).all())
         if kind in (LABELS, CLASSES) or (in_unit and (p.ndim <= 2 or ending in (SIGMOID, SOFTMAX, MIXED))):
             raise ValueError(numbers_or_probabilities(p, target))

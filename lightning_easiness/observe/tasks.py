@@ -6,7 +6,7 @@ step and an evaluation pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -25,7 +25,7 @@ from lightning_easiness.functional import (
     multi_label_margin,
     soft_cross_entropy,
 )
-from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, easiness_and_weakest
+from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, draw_seeds, easiness_and_weakest
 from lightning_easiness.functional.targets import IGNORE_INDEX
 from lightning_easiness.observe.batch_reader import kind_of
 
@@ -49,6 +49,7 @@ class Task:
         num_classes: K where an example has one class of K, else None.
         ignored: Class indices that mean that there is no label.
         sigma2: Noise variance of sample easiness.
+        num_draws: Draws by which sample easiness is counted; None where it is exact.
         fields: Those of PROBE_FIELDS that the task has.
         marks: Those of MARKS that it observes of each example.
     """
@@ -57,19 +58,26 @@ class Task:
     num_classes: int | None = None
     ignored: tuple[int, ...] = (IGNORE_INDEX,)
     sigma2: float = DEFAULT_SIGMA2
+    num_draws: int | None = None
     fields: ClassVar[tuple[str, ...]] = ("loss",)
     marks: ClassVar[tuple[str, ...]] = ()
     valid: ClassVar[str] = ""  # what its targets are, for an error
     read_as: ClassVar[str] = ""  # the same for a line at the start; nothing where it is the ordinary case
 
-    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+    def observe(
+        self, outputs: Any, target: Any, size: int, fields: Collection[str], seeds: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
         """Compute those of the fields that the task has, (B,) each, without synchronising with the device.
 
         "target" is int64 where an example has one class, with what is no class of the model as it is given. The user's
-        own loss is a `Reading`'s.
+        own loss is a `Reading`'s. `seeds` are those of each example's draws, from `draw_seeds`.
         """
         labels = class_indices(target, size)  # they identify the data, whatever the loss makes of them
         return {} if labels is None else {"target": labels}
+
+    def draw_seeds(self, index: Tensor, step: int) -> list[int] | None:
+        """Return the seed of each example's draws at a step, `index` int64 (B,) on the CPU; None without draws."""
+        return None if self.num_draws is None else draw_seeds(index.tolist(), step)
 
     def settle(
         self, fields: Mapping[str, Tensor], target: Tensor | None, seen: Tensor | None = None
@@ -123,12 +131,14 @@ class ClassTask(Task):
     encoding: str = "index"
     fields: ClassVar[tuple[str, ...]] = PROBE_FIELDS
 
-    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+    def observe(
+        self, outputs: Any, target: Any, size: int, fields: Collection[str], seeds: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
         """Compute the fields of logits (B, K)."""
         labels = class_indices(target, size) if self.encoding == "index" else self._decoded(outputs, target, size)
         if labels is None or outputs.shape[1] != self.num_classes:
             raise other_shape(outputs, target)
-        return {"target": labels, **self._of_classes(outputs, labels, fields)}
+        return {"target": labels, **self._of_classes(outputs, labels, fields, seeds)}
 
     @property
     @override
@@ -143,7 +153,9 @@ class ClassTask(Task):
         labels: Tensor = (given == 1).long()
         return labels.masked_fill((given != 0) & (given != 1), OUTSIDE_TARGET)
 
-    def _of_classes(self, logits: Tensor, labels: Tensor, fields: Collection[str]) -> dict[str, Tensor]:
+    def _of_classes(
+        self, logits: Tensor, labels: Tensor, fields: Collection[str], seeds: Sequence[int] | None
+    ) -> dict[str, Tensor]:
         # a target out of range would abort the whole device; it is clamped here and reported when the pass is over
         clamped = labels.clamp(0, logits.shape[1] - 1)
         margins = margin(logits, clamped)
@@ -155,7 +167,7 @@ class ClassTask(Task):
         if "loss" in fields:
             observed["loss"] = F.cross_entropy(logits, clamped, reduction="none")
         if "sample_easiness" in fields or "weakest_comparison" in fields:
-            pair = easiness_and_weakest(logits, clamped, self.sigma2)
+            pair = easiness_and_weakest(logits, clamped, self.sigma2, self.num_draws, seeds)
             found = dict(zip(("sample_easiness", "weakest_comparison"), pair, strict=True))
             observed |= {name: values for name, values in found.items() if name in fields}
         if "el2n" in fields:
@@ -182,12 +194,15 @@ class SoftTask(ClassTask):
 
     encoding: str = "soft"
 
-    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+    def observe(
+        self, outputs: Any, target: Any, size: int, fields: Collection[str], seeds: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
         """Compute the fields of logits (B, K)."""
         given = _like(target, outputs)
         is_distribution = ((given.sum(1) - 1).abs() <= SUM_TOLERANCE) & (given.amin(1) >= -SUM_TOLERANCE)
         labels = given.argmax(1)
-        observed = self._of_classes(outputs, labels, [name for name in fields if name not in ("loss", "el2n")])
+        others = [name for name in fields if name not in ("loss", "el2n")]
+        observed = self._of_classes(outputs, labels, others, seeds)
         if "loss" in fields:
             observed["loss"] = soft_cross_entropy(outputs, given)
         if "el2n" in fields:
@@ -204,7 +219,9 @@ class MultiLabelTask(Task):
     valid: ClassVar[str] = "0 and 1, as the labels of the first batch were"
     read_as: ClassVar[str] = "targets of 0 and 1 as any number of labels per example"
 
-    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+    def observe(
+        self, outputs: Any, target: Any, size: int, fields: Collection[str], seeds: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
         """Compute the fields of logits (B, K)."""
         given = _like(target, outputs)
         margins = multi_label_margin(outputs, given)
@@ -227,7 +244,9 @@ class DenseTask(Task):
     valid: ClassVar[str] = "classes of the model or its ignore_index at every position"
     read_as: ClassVar[str] = "one class per position of an example, averaged over its labelled positions"
 
-    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+    def observe(
+        self, outputs: Any, target: Any, size: int, fields: Collection[str], seeds: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
         """Compute the fields of logits (B, K, P)."""
         given = target.detach().reshape(size, -1)
         if given.shape != (size, outputs.shape[2]):
@@ -257,7 +276,9 @@ class RegressionTask(Task):
 
     read_as: ClassVar[str] = "float targets as numbers to predict"
 
-    def observe(self, outputs: Any, target: Any, size: int, fields: Collection[str]) -> dict[str, Tensor]:
+    def observe(
+        self, outputs: Any, target: Any, size: int, fields: Collection[str], seeds: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
         """Compute the loss."""
         given, found = target.detach().to(outputs.dtype).reshape(size, -1), outputs.reshape(size, -1)
         if given.shape != found.shape:

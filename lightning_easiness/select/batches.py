@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -57,6 +58,7 @@ class BatchWork:
         self._name = type(selection).__name__
         self._counts = Counts()
         self._epoch = -1
+        self._index = torch.empty(0, dtype=torch.int64)  # of the examples of the batch at hand
         self.reading: Reading | None = None  # how outputs are read, where it is known
         self._pass: EvaluationPass | None = None
         self._waiting_for_use: list[WeighsExamples] = []
@@ -102,6 +104,7 @@ class BatchWork:
         index = self._source.take()
         if index is None:
             raise TypeError(lost_indices(self._trainer.train_dataloader))
+        self._index = index
         self._check_used()
         if self._empty is None:
             self._hand_out(None if self.weights is None else self.weights[index], 1.0)
@@ -130,7 +133,7 @@ class BatchWork:
 
     def _narrowed(self, batch: Any, state: SelectionState, empty: EmptyBatches) -> Any:
         """Return what is kept of a batch; None if no process keeps anything of it."""
-        size, observed = state.num_examples, self._observe(batch, state.num_examples)
+        size, observed = state.num_examples, self._observe(batch)
         state = replace(state, target=observed.pop("target", None), observed=observed)
         chosen = checked_indices(self._name, self._selection.select(state), size, may_be_empty=True)
         kept = filled_up(chosen, size, state.enough(len(chosen)), state.generator())
@@ -145,11 +148,11 @@ class BatchWork:
         self._hand_out(None if weights is None else weights[rows], len(kept) / size)  # a mean is one over all
         return batch if len(kept) == size else rows_of(batch, rows, size)
 
-    def _observe(self, batch: Any, size: int) -> dict[str, Tensor]:
+    def _observe(self, batch: Any) -> dict[str, Tensor]:
         if self._pass is None:
             loader = self._trainer.train_dataloader
             self._pass = EvaluationPass("train", loader, self._reader, reading=self.reading)
-        seen = self._pass.observe_batch(self._trainer, batch, size)
+        seen = self._pass.observe_batch(self._trainer, batch, self._index)
         return {name: values.cpu() for name, values in seen.items()}
 
     def _hand_out(self, weights: Tensor | None, fraction: float) -> None:

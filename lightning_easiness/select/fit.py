@@ -250,8 +250,8 @@ def _reader_and_callback(
     if observes and any(replace(callback.reader, batch_size=first.batch_size) != first for callback in callbacks):
         raise ValueError(
             f"The Trainer has {len(callbacks)} EasinessCallbacks that read batches differently, so it is not known by"
-            f" which of them {name} chooses: give them the same `module`, `batch_fn`, `logits_fn`, `loss_fn` and"
-            " `sigma2`."
+            f" which of them {name} chooses: give them the same `module`, `batch_fn`, `logits_fn`, `loss_fn`,"
+            " `sigma2` and `num_draws`."
         )
     # one that observes the same examples, if there is one, as its passes can be used
     return first, min(usable, key=lambda callback: callback.probe != "train") if observes else None

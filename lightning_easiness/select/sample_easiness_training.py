@@ -36,7 +36,8 @@ class SampleEasinessTraining(Selection):
         )
 
     The weights reach the loss through `SELModule.weighted_mean` or `SampleEasinessLoss`. The noise variance of sample
-    easiness is the `sigma2` of the Trainer's EasinessCallback, or of the datamodule's `reader`.
+    easiness, and whether it is exact or counted in draws, are `sigma2` and `num_draws` of the Trainer's
+    EasinessCallback, or of the datamodule's `reader`.
 
     Args:
         levels: "hard", "medium", "easy", or intervals (low, high) of sample easiness.

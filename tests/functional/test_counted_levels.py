@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_easiness.functional import easiness_level, medium_sample_rate, sample_easiness
+from lightning_easiness.functional.sample_easiness import draw_seeds, easiness_and_weakest
 
 CLASSES = (2, 10, 100, 1000)
 SHOWN = {2: 400, 10: 400, 100: 200, 1000: 50}  # examples
@@ -79,3 +81,40 @@ def test_of_counted_comparisons_the_rule_is_the_counting_itself(num_classes: int
     lost = (DRAWS * (1 - wins)).round().long().amax(1)  # the draws that the strongest rival won
     expected = torch.where(lost == DRAWS, 0, torch.where(lost == 0, 2, 1))
     assert torch.equal(easiness_level(wins), expected)
+
+
+# ------------------------------------------------------------------------------------------ one generator per example
+
+
+def test_each_example_has_draws_of_its_own_whatever_the_batch() -> None:
+    found, target = outputs(10)
+    logits, index = found[5], torch.randperm(len(target), generator=torch.Generator().manual_seed(0))
+    easiness, weakest = easiness_and_weakest(logits, target, num_draws=50, seeds=draw_seeds(index.tolist(), step=3))
+    for part in (slice(0, 1), slice(7, 19), slice(19, 400)):
+        seeds = draw_seeds(index[part].tolist(), step=3)
+        again = easiness_and_weakest(logits[part], target[part], num_draws=50, seeds=seeds)
+        assert torch.equal(again[0], easiness[part])
+        assert torch.equal(again[1], weakest[part])
+    torch.testing.assert_close(weakest * 50, (weakest * 50).round(), rtol=0, atol=1e-4)  # a share of the draws
+    assert (easiness <= weakest).all()
+
+
+def test_draws_differ_by_example_and_step() -> None:
+    """Of two tied classes, the true one wins a binomial number of the draws, which differs."""
+    logits, target = torch.zeros(300, 2), torch.zeros(300, dtype=torch.int64)
+    seeds = [draw_seeds(range(300), step) for step in (0, 1)]
+    at = [easiness_and_weakest(logits, target, num_draws=1000, seeds=each)[0] for each in seeds]
+    for counts in at:
+        assert counts.mean().item() == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(300 * 1000))
+        assert counts.var().item() == pytest.approx(0.25 / 1000, rel=5 * math.sqrt(2 / 300))
+    correlation = torch.corrcoef(torch.stack(at))[0, 1].abs()
+    assert correlation < 5 / math.sqrt(300)
+
+
+def test_draws_touch_no_global_stream_and_their_counts_have_no_gradient() -> None:
+    logits, before = torch.zeros(3, 4, requires_grad=True), torch.get_rng_state()
+    easiness, _ = easiness_and_weakest(logits, torch.arange(3), num_draws=10, seeds=draw_seeds(range(3)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not easiness.requires_grad
+    with pytest.raises(ValueError, match="`target` of sample_easiness"):
+        easiness_and_weakest(logits, torch.tensor([0, 4, 1]), num_draws=10, seeds=draw_seeds(range(3)))

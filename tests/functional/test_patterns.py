@@ -146,3 +146,17 @@ def test_the_mask_applies_to_both_sides_of_a_long_picture_alike():
     waves = torch.stack([torch.cos(2 * math.pi * 3 * y / 8), torch.cos(2 * math.pi * 3 * x / 32)]).unsqueeze(1)
     torch.testing.assert_close(radial_mask(waves, 3), waves, rtol=0, atol=1e-5)
     torch.testing.assert_close(radial_mask(waves, 2.9), torch.zeros_like(waves), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 5), (5, 8), (8, 7), (9, 1), (6, 6)])
+@pytest.mark.parametrize("radius", [0, 1, 1.5, 2, 3])
+def test_the_mask_is_centred_on_the_zero_frequency_for_odd_sides_too(height, width, radius):
+    """By the whole spectrum, shifted so that the zero frequency is at (H // 2, W // 2)."""
+    image = torch.rand(1, 2, height, width, generator=generator(), dtype=torch.float64)
+    y, x = torch.arange(height) - height // 2, torch.arange(width) - width // 2
+    within = (y[:, None].double().square() + x.double().square()).sqrt() <= radius
+    spectrum = torch.fft.fftshift(torch.fft.fft2(image), dim=(2, 3)) * within
+    found = torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(2, 3)))
+    if height % 2 and width % 2:
+        assert found.imag.abs().max() < 1e-12, "the mask is symmetric"
+    torch.testing.assert_close(radial_mask(image, radius), found.real)
