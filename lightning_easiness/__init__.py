@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lightning_easiness.scores import ScoreDefinition, Scores, register_score
     from lightning_easiness.select.base import Selection, SelectionState
     from lightning_easiness.select.datamodule import EasinessDataModule
+    from lightning_easiness.select.level_counts import LevelCounts
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.select.static import Ablation, Keep, Relabel
     from lightning_easiness.view.bands import draw_bands
@@ -71,6 +72,7 @@ _HOMES = {  # module -> the names that it has
     "scores": ("ScoreDefinition", "Scores", "register_score"),
     "select.base": ("Selection", "SelectionState"),
     "select.datamodule": ("EasinessDataModule",),
+    "select.level_counts": ("LevelCounts",),
     "select.sample_easiness_training": ("SampleEasinessTraining",),
     "select.static": ("Ablation", "Keep", "Relabel"),
     "view.bands": ("draw_bands",),
@@ -102,6 +104,7 @@ __all__ = [
     "ImageGrid",
     "Keep",
     "LabelIssues",
+    "LevelCounts",
     "MatchingCurves",
     "MatchingMatrix",
     "MatchingRate",

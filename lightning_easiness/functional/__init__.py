@@ -67,7 +67,13 @@ from lightning_easiness.functional.label_quality import (
     threshold_examples,
     threshold_of,
 )
-from lightning_easiness.functional.levels import easiness_level, in_levels, in_levels_by_loss, medium_sample_rate
+from lightning_easiness.functional.levels import (
+    easiness_level,
+    in_levels,
+    in_levels_by_count,
+    in_levels_by_loss,
+    medium_sample_rate,
+)
 from lightning_easiness.functional.mixture import TwoGroups, split_by_gap, split_by_mixture
 from lightning_easiness.functional.patterns import interpolate_grey, pattern_series, radial_mask, shuffle_tiles
 from lightning_easiness.functional.prediction import max_probability, most_predicted_class
@@ -118,6 +124,7 @@ __all__ = [
     "hardest",
     "held_out_part",
     "in_levels",
+    "in_levels_by_count",
     "in_levels_by_loss",
     "interpolate_grey",
     "learning_weights",

@@ -161,25 +161,62 @@ def in_levels_by_loss(
         tensor([False,  True, False, False])
     """
     owner = "in_levels_by_loss"
-    check_levels(owner, levels)
-    if not all(isinstance(level, str) for level in levels):
-        must = 'be "hard", "medium" or "easy", since the loss has no intervals'
-        check.refuse(owner, "levels", must, repr(list(levels)))
+    _check_names(owner, levels)
     loss = check.floating(owner, "loss", loss, "N")
     level = levels_of(owner, easiness, weakest_comparison, tol)
     check.same_length(owner, "easiness", level, "loss", loss)
     unknown = loss.isnan() | (level < 0)
+    # the level sizes are those by easiness, hardest first
+    return _in_ranked(loss, unknown, level.masked_fill(unknown, EASY + 1).sort().values, levels)
+
+
+def in_levels_by_count(loss: Tensor, num_hard: int, num_medium: int, levels: Sequence[Level] = ("medium",)) -> Tensor:
+    """Return whether each example is in one of the levels by the rank of its loss, bool (N,); True for NaN: L-SET.
+
+    The paper (see `sample_easiness`) ranks examples by loss, hardest first, skips as many as SET called hard, and takes
+    as many as it called medium.
+
+    Args:
+        loss: Loss of each example, LOW is easy, floating point, shape (N,).
+        num_hard: Number of hard examples, at least 0.
+        num_medium: Number of medium examples, at least 0; all further ones are easy.
+        levels: Names of levels.
+
+    Example:
+        >>> in_levels_by_count(torch.tensor([1.0, 2.0, 3.0, 0.1]), num_hard=1, num_medium=2)
+        tensor([ True,  True, False, False])
+    """
+    owner = "in_levels_by_count"
+    _check_names(owner, levels)
+    loss = check.floating(owner, "loss", loss, "N")
+    for name, count in (("num_hard", num_hard), ("num_medium", num_medium)):
+        check.at_least(owner, name, count, least=0)
+    unknown = loss.isnan()
+    by_rank = torch.full(loss.shape, EASY, dtype=torch.int64, device=loss.device)
+    by_rank[: num_hard + num_medium] = MEDIUM
+    by_rank[:num_hard] = HARD
+    by_rank[len(loss) - int(unknown.sum()) :] = EASY + 1
+    return _in_ranked(loss, unknown, by_rank, levels)
+
+
+def _in_ranked(loss: Tensor, unknown: Tensor, by_rank: Tensor, levels: Sequence[Level]) -> Tensor:
+    """Give the levels `by_rank` to examples in the order of their losses, the highest first and unknown ones last."""
     # ties are broken at random with a fixed seed, never by index
     shuffled = torch.randperm(len(loss), generator=torch.Generator().manual_seed(0)).to(loss.device)
     ranked_loss = loss.masked_fill(unknown, -torch.inf)[shuffled]
     order = shuffled[ranked_loss.argsort(descending=True, stable=True)]
-    # the level sizes are those by easiness, hardest first
-    by_rank = level.masked_fill(unknown, EASY + 1).sort().values
-    ranked = torch.empty_like(level).scatter_(0, order, by_rank)
+    ranked = torch.empty_like(by_rank).scatter_(0, order, by_rank)
     inside = unknown
     for name in levels:
         inside = inside | (ranked == _LEVELS[str(name)])
     return inside
+
+
+def _check_names(owner: str, levels: Sequence[Level]) -> None:
+    check_levels(owner, levels)
+    if not all(isinstance(level, str) for level in levels):
+        must = 'be "hard", "medium" or "easy", since the loss has no intervals'
+        check.refuse(owner, "levels", must, repr(list(levels)))
 
 
 def check_levels(owner: str, levels: Sequence[Level]) -> None:

@@ -139,3 +139,11 @@ class Selection(ABC):
     def check(self, trainer: Trainer) -> None:
         """Raise a ValueError before training if the selection does not fit the Trainer."""
         return  # most selections fit any Trainer
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what to keep in Lightning's checkpoints, tensors and plain types; {} for nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned, if it was not {}."""
+        return  # most selections have no state

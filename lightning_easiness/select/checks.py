@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_easiness.observe.batch_reader import kind_of
 from lightning_easiness.select.base import Selection
 
-_METHODS = ("select", "labels", "weights", "observes_before", "check")
+_METHODS = ("select", "labels", "weights", "observes_before", "check", "state_dict", "load_state_dict")
 _RENAMED = {
     "sigma2": "give it to EasinessCallback, or without one to EasinessDataModule(reader=...)",
     "looks_before": "rename it to `observes_before`",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness._utils.batch_norm import batch_norms
-from lightning_easiness._utils.lightning import PassedBatch, StrategyHook, accumulation, batch_number
+from lightning_easiness._utils.lightning import PassedBatch, StrategyHook, accumulation, batch_number, data_share
 from lightning_easiness.observe.processes import over_processes
 
 
@@ -56,7 +56,7 @@ class EmptyBatches:
         if is_weighted:
             self._factor = float(num_kept > 0)
         else:
-            self._factor = self._trainer.world_size * num_kept / max(1, total)
+            self._factor = data_share(self._trainer)[1] * num_kept / max(1, total)
         if is_first and not (steps or is_last):
             self._drop_gradients()
         return steps

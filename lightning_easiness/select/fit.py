@@ -190,6 +190,9 @@ class SelectedFit:
             state["selection"] = {"rule": type(self._selection).__name__, **self.choice.state_dict()}
             if self._first is not None and not self._first.is_everything:
                 state["first_selection"] = self._first.state_dict()
+        of_rule = self._selection.state_dict()
+        if of_rule:
+            state["of_rule"] = {"rule": type(self._selection).__name__, **of_rule}
         if self._chooser.remembered:
             state["remembered"] = dict(self._chooser.remembered)
         return state
@@ -203,6 +206,8 @@ class SelectedFit:
                 self._first = Choice.from_state_dict(state["first_selection"])
         elif "selection" in state:
             warn_of_another_rule(rule, name)
+        if state.get("of_rule", {}).get("rule") == name:
+            self._selection.load_state_dict(state["of_rule"])
         if "remembered" in state:
             self._chooser.remembered = {name: values.cpu() for name, values in state["remembered"].items()}
 

@@ -15,7 +15,9 @@ from lightning_easiness import functional
 from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.functional.levels import DEFAULT_TOL, Level, check_levels
+from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.select.base import Selection, SelectionState
+from lightning_easiness.select.level_counts import LevelCounts
 
 _OWNER = "SampleEasinessTraining"
 
@@ -43,6 +45,9 @@ class SampleEasinessTraining(Selection):
         levels: "hard", "medium", "easy", or intervals (low, high) of sample easiness.
         early_epochs: Epochs on everything at the beginning; the paper uses 10 to 20 % of all.
         by: "sample_easiness"; or "loss", the control L-SET: the same numbers of examples, by rank of the loss.
+        level_counts: For by="loss", how many examples SET called hard and medium before each epoch: the
+            SampleEasinessTraining of a SET run, its `LevelCounts`, its record or folder with `every_n_epochs=1`, or a
+            CSV file. None: as many as are by the sample easiness of the model itself.
         per: "epoch"; or "batch", Algorithm 1 of the paper: batches are drawn from everything, and examples of other
             levels are removed from each before the training step. A batch without one of the levels is skipped, with no
             step of optimizer or schedule; of several processes, all skip it or none. Their common step is that of the
@@ -60,6 +65,10 @@ class SampleEasinessTraining(Selection):
         minimum: Minimum number of examples per epoch (or batch), filled up at random; None to train on exactly the
             examples of the levels. See `Selection`.
         seed: Seed of the draws.
+
+    Attributes:
+        recorded_counts: The numbers of hard, medium and easy examples before each epoch of the last fit that was
+            selected for, `LevelCounts`; none where the selection is by batch.
 
     Raises:
         ValueError: If an argument is out of range or incompatible with another.
@@ -82,6 +91,7 @@ class SampleEasinessTraining(Selection):
         early_epochs: int = 5,
         *,
         by: Literal["sample_easiness", "loss"] = "sample_easiness",
+        level_counts: LevelCounts | SampleEasinessTraining | EasinessRecord | str | None = None,
         per: Literal["epoch", "batch"] = "epoch",
         others_share: float = 0.0,
         final_epochs: int = 0,
@@ -97,12 +107,16 @@ class SampleEasinessTraining(Selection):
         self.by, self.per, self.others_share, self.tol = by, per, others_share, tol
         self.rescore_every_n_epochs, self.online = rescore_every_n_epochs, online
         self.minimum, self.seed = minimum, seed
+        self.level_counts = None if level_counts is None else LevelCounts.of(level_counts)
+        self.recorded_counts = LevelCounts()
         self._check_values()
         self._check_combinations()
         self.per_batch = per == "batch"
         self.every_epoch = not self.per_batch
         self.weighs = others_share > 0
         fields = ("sample_easiness", "weakest_comparison", *(["loss"] if by == "loss" else []))
+        if self.level_counts is not None:
+            self.fields = fields = ("loss",)
         self.remembers = () if self.per_batch else fields
 
     @override
@@ -150,6 +164,8 @@ class SampleEasinessTraining(Selection):
         if not (self.per_batch or is_trial):
             self._check_limit(trainer)
             self._check_reloading(trainer)
+            self._check_counts(trainer)
+        self.recorded_counts = LevelCounts()
 
     def _check_limit(self, trainer: Trainer) -> None:
         limit = getattr(trainer, "limit_train_batches", 1.0)
@@ -173,18 +189,48 @@ class SampleEasinessTraining(Selection):
                     f" the {name} of {_OWNER}, {moment}, must be a multiple of it; or leave it at 0."
                 )
 
+    def _check_counts(self, trainer: Trainer) -> None:
+        if self.level_counts is not None and (trainer.max_epochs or -1) > 0:
+            holds = max(1, getattr(trainer, "reload_dataloaders_every_n_epochs", 0))
+            for epoch in range(self.early_epochs, (trainer.max_epochs or 0) - self.final_epochs, holds):
+                self.level_counts.at(epoch)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"recorded_counts": self.recorded_counts.state()} if self.recorded_counts.epochs else {}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.recorded_counts = LevelCounts.of_state(state["recorded_counts"])
+
     def _in_levels(self, state: SelectionState) -> Tensor:
         observed = state.observed or {}
+        if self.level_counts is not None:
+            return self._by_count(self.level_counts.at(state.epoch), state)
         if "sample_easiness" not in observed:
             raise ValueError(
                 f"{_OWNER} goes by sample easiness, which needs logits (B, K) and class indices (B,); give"
                 " EasinessCallback, or the `reader` of EasinessDataModule, a logits_fn or batch_fn to find them."
             )
         easiness, weakest = observed["sample_easiness"], observed.get("weakest_comparison")
+        if state.batch is None:
+            self.recorded_counts.note(
+                state.epoch, functional.easiness_level(easiness, self.tol, weakest_comparison=weakest)
+            )
         if self.by == "loss":
             loss = observed["loss"]
             return functional.in_levels_by_loss(loss, easiness, self.levels, self.tol, weakest_comparison=weakest)
         return functional.in_levels(easiness, self.levels, self.tol, weakest_comparison=weakest)
+
+    def _by_count(self, counts: tuple[int, int, int], state: SelectionState) -> Tensor:
+        """Return whether each example is in one of the levels, as large as they were in a SET run, bool (N,)."""
+        if sum(counts) != state.num_examples:
+            raise ValueError(
+                f"The `level_counts` of {_OWNER} are of {sum(counts)} examples, but there are {state.num_examples}:"
+                " give those of a SET run on the same data set."
+            )
+        assert state.observed is not None
+        return functional.in_levels_by_count(state.observed["loss"], *counts[:2], self.levels)
 
     def _num_drawn(self, chosen: Tensor, state: SelectionState) -> int:
         """Return how many of the others to draw: the requested fraction, or more if there would be too few examples."""
@@ -218,6 +264,8 @@ class SampleEasinessTraining(Selection):
 
     def _check_combinations(self) -> None:
         makes_no_pass = self.rescore_every_n_epochs is None
+        if self.level_counts is not None and (self.by != "loss" or self.per == "batch"):
+            self._refuse("level_counts", "are for by='loss' and per='epoch'")
         if self.by == "loss" and not all(isinstance(level, str) for level in self.levels):
             self._refuse("levels", "must be names where by='loss'")
         if makes_no_pass and not self.online:

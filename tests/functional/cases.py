@@ -119,6 +119,7 @@ CASES = [
     whole("medium_sample_rate", **LEVEL_OF),
     whole("expected_sample_easiness_error", easiness=SCORE, correct=MASK),
     each("in_levels", **LEVEL_OF),
+    whole("in_levels_by_count", loss=OTHER, num_hard=3, num_medium=5),
     whole("in_levels_by_loss", loss=OTHER, **LEVEL_OF),
     *(
         whole("ablate", values=SCORE, ratio=0.5, sampling=sampling, higher_is_easier=True)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lightning_easiness.functional import (
     easiness_level,
     in_levels,
+    in_levels_by_count,
     in_levels_by_loss,
     medium_sample_rate,
     sample_easiness,
@@ -178,6 +179,20 @@ def test_by_rank_of_the_loss_one_by_one(data: st.DataObject, levels: list[Any], 
     assert sorted(loss[i] for i in ranked if found[i]) == expected
     if len({loss[i] for i in ranked}) == len(ranked):
         assert [found[i] for i in ranked] == [ranked[i] in levels for i in ranked]
+
+
+@moderate
+@given(st.data(), asked_names)
+def test_by_count_the_hardest_are_skipped_and_the_next_are_medium(data: st.DataObject, levels: list[Any]) -> None:
+    size = data.draw(st.integers(0, 12))
+    loss = data.draw(st.lists(losses, min_size=size, max_size=size, unique=True))
+    num_hard, num_medium = (data.draw(st.integers(0, size + 2)) for _ in range(2))
+    found = in_levels_by_count(torch.tensor(loss, dtype=torch.float64), num_hard, num_medium, levels).tolist()
+    known = sorted((i for i in range(size) if not math.isnan(loss[i])), key=lambda i: -loss[i])
+    names = ["hard"] * num_hard + ["medium"] * num_medium + ["easy"] * size
+    for rank, i in enumerate(known):
+        assert found[i] == (names[rank] in levels)
+    assert all(found[i] for i in range(size) if math.isnan(loss[i])), "what is not known is not dropped"
 
 
 def test_equal_losses_fall_at_random_always_alike_and_never_by_index() -> None:

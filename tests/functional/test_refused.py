@@ -77,7 +77,7 @@ DROPPED = "be in [0, ratio], [0, 0.5]; got {}: it is a part of what is removed, 
 FLOOR = "be the log of a probability, below 0, or None; got {}: use for example math.log(1e-7)."
 ONE_LEVEL = 'be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in [0, 1]; got {!r}.'
 LEVELS = 'be a sequence of levels, such as ("medium",); got {!r}.'
-OF_LEVELS = ("in_levels", "in_levels_by_loss")
+OF_LEVELS = ("in_levels", "in_levels_by_count", "in_levels_by_loss")
 OPTIONS = [
     ("fraction_to_count", "fraction", FRACTION, (0.0, -0.1, 1.0001, 10, NAN, INF)),
     ("fraction_to_count", "n", "be at least 0; got {}.", (-1, None)),
@@ -292,6 +292,7 @@ REFUSED = [
         easiness=torch.linspace(0, 3, N),
     ),
     *(row(owner, ONE_LEVEL.format(bad), levels=levels) for owner in OF_LEVELS for levels, bad in BAD_LEVELS),
+    row("in_levels_by_count", NAMES_ALONE.format(["medium", (0.1, 0.2)]), levels=["medium", (0.1, 0.2)]),
     row("in_levels_by_loss", NAMES_ALONE.format(["medium", (0.1, 0.2)]), levels=["medium", (0.1, 0.2)]),
     row("interpolate_grey", CHANNELS, images=IMAGES[:, :1]),
     row("corrupt_labels", LABELS.format(2, 2, 2), target=TARGET, num_classes=2),

@@ -1,0 +1,172 @@
+"""`LevelCounts`: how many examples were hard, medium and easy before each epoch of a SET run, for L-SET to go by."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.functional import easiness_level
+from lightning_easiness.functional.levels import DEFAULT_TOL
+from lightning_easiness.record.record import EasinessRecord
+
+_COLUMNS = ("epoch", "hard", "medium", "easy")
+
+
+class LevelCounts:
+    """How many examples were hard, medium and easy before each epoch that SET selected for.
+
+    `SampleEasinessTraining` records them in its `recorded_counts`. L-SET, `SampleEasinessTraining(by="loss")`, takes
+    them as its `level_counts`.
+
+    Args:
+        epochs: Epoch -> (hard, medium, easy).
+
+    Raises:
+        ValueError: If a count is negative.
+
+    Example:
+        >>> counts = LevelCounts({5: (120, 30, 850)})
+        >>> counts.at(5)
+        (120, 30, 850)
+    """
+
+    def __init__(self, epochs: Mapping[int, tuple[int, int, int]] | None = None) -> None:
+        self.epochs = {
+            int(epoch): (int(hard), int(mid), int(easy)) for epoch, (hard, mid, easy) in (epochs or {}).items()
+        }
+        if any(count < 0 for counts in self.epochs.values() for count in counts):
+            raise ValueError(f"Counts of levels must not be negative; got {self.epochs}.")
+
+    def __repr__(self) -> str:
+        return f"LevelCounts({self.epochs})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LevelCounts) and self.epochs == other.epochs
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def at(self, epoch: int) -> tuple[int, int, int]:
+        """Return (hard, medium, easy) before an epoch.
+
+        Raises:
+            ValueError: If the SET run did not select for it.
+        """
+        if epoch not in self.epochs:
+            raise ValueError(
+                f"The counts of levels are of {self._known()}, not of epoch {epoch}; give those of a SET run with the"
+                " same `early_epochs`, `final_epochs` and max_epochs."
+            )
+        return self.epochs[epoch]
+
+    def _known(self) -> str:
+        if not self.epochs:
+            return "no epoch"
+        return (
+            f"epochs {min(self.epochs)} to {max(self.epochs)}" if len(self.epochs) > 1 else f"epoch {min(self.epochs)}"
+        )
+
+    def note(self, epoch: int, level: Tensor) -> None:
+        """Count the levels of an epoch, int64 (N,), 0 hard, 1 medium, 2 easy; unknown as medium: SET keeps both."""
+        hard, medium, easy = torch.bincount(level.where(level >= 0, 1), minlength=3).tolist()
+        self.epochs[epoch] = hard, medium, easy
+
+    # ------------------------------------------------------------------ handing them over
+
+    @classmethod
+    def of(cls, source: Any) -> LevelCounts:
+        """Return the counts of a SET run, however they are given.
+
+        Args:
+            source: LevelCounts, the SampleEasinessTraining of a run, its record or the folder of that, or a CSV file.
+
+        Raises:
+            TypeError: If it is none of these.
+            ValueError: If it holds no counts.
+        """
+        if isinstance(source, EasinessRecord):
+            return cls.of_record(source)
+        if isinstance(source, (str, os.PathLike)):
+            path = os.fspath(source)
+            return cls.of_record(EasinessRecord.load(path)) if os.path.isdir(path) else cls.from_csv(path)
+        found = getattr(source, "recorded_counts", source)
+        if not isinstance(found, LevelCounts):
+            raise TypeError(
+                "The `level_counts` must be LevelCounts, the SampleEasinessTraining of a run, its record or folder, or"
+                f" a CSV file; got {type(source).__name__}."
+            )
+        if not found.epochs:
+            raise ValueError(
+                "The `level_counts` hold no epoch: run SampleEasinessTraining(by='sample_easiness', per='epoch') first."
+            )
+        return found
+
+    @classmethod
+    def of_record(cls, record: EasinessRecord, run: int | None = None, tol: float = DEFAULT_TOL) -> LevelCounts:
+        """Count the levels in an evaluation pass at each epoch's end, `every_n_epochs=1`, before the next epoch.
+
+        Args:
+            record: A record with sample easiness.
+            run: Number of the run; None for the only one.
+            tol: As in `functional.easiness_level`.
+
+        Raises:
+            ValueError: If there are several runs and `run` is None, or the record has no sample easiness.
+        """
+        if run is None and len(record.runs) > 1:
+            raise ValueError(
+                f"The record has {len(record.runs)} runs, whose counts differ; write"
+                " LevelCounts.of_record(record, run=0)."
+            )
+        if "sample_easiness" not in record.fields:
+            raise ValueError("The record has no sample easiness, so that no level is known; give that of a SET run.")
+        counts = cls()
+        for checkpoint, (step, epoch) in enumerate(zip(record.steps.tolist(), record.epochs.tolist(), strict=True)):
+            found = [record.field(name, checkpoint)[run or 0].float() for name in _level_fields(record)]
+            weakest = found[1] if len(found) > 1 else None
+            counts.note(epoch + (step > 0), easiness_level(found[0], tol, weakest_comparison=weakest))
+        return counts
+
+    @classmethod
+    def from_csv(cls, path: str | os.PathLike[str]) -> LevelCounts:
+        """Read what `to_csv` wrote.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It has other columns.
+        """
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        try:
+            return cls({int(row["epoch"]): (int(row["hard"]), int(row["medium"]), int(row["easy"])) for row in rows})
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(
+                f"{os.fspath(path)} must have the columns {', '.join(_COLUMNS)} of whole numbers, as"
+                " LevelCounts.to_csv writes them."
+            ) from None
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write columns epoch, hard, medium, easy."""
+        with open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            writer.writerows((epoch, *counts) for epoch, counts in sorted(self.epochs.items()))
+
+    # ------------------------------------------------------------------ state in Lightning's checkpoints
+
+    def state(self) -> Tensor:
+        """Return rows of epoch, hard, medium and easy, int64 (epochs, 4)."""
+        return torch.tensor([(epoch, *counts) for epoch, counts in self.epochs.items()]).view(-1, 4).long()
+
+    @classmethod
+    def of_state(cls, state: Tensor) -> LevelCounts:
+        """Read what `state` returned."""
+        return cls({epoch: (hard, medium, easy) for epoch, hard, medium, easy in state.tolist()})
+
+
+def _level_fields(record: EasinessRecord) -> list[str]:
+    return [name for name in ("sample_easiness", "weakest_comparison") if name in record.fields]
