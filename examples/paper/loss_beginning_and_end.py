@@ -57,11 +57,9 @@ def table(with_end: MatchingCurves, other_seeds: dict[str, MatchingCurves]) -> l
 def finding(rows: list[dict[str, Any]], early: int) -> str:
     """Say whether the beginning and the end share less than two halves of the seeds do at either moment."""
     first = [row for row in rows if row["epoch"] == early]
-    gaps = [
-        (min(row["halves_of_seeds"], row["halves_of_seeds_at_the_end"]) - row["with_the_end"]) / row["standard_error"]
-        for row in first
-    ]
-    less = sum(gap > ERRORS for gap in gaps)
+    gaps = [min(row["halves_of_seeds"], row["halves_of_seeds_at_the_end"]) - row["with_the_end"] for row in first]
+    errors = [ERRORS * row["standard_error"] for row in first]
+    less = sum(gap > error for gap, error in zip(gaps, errors, strict=True))
     said = ", ".join(
         f"{row['network']} {row['which']} {row['with_the_end']:.2f} ± {row['standard_error']:.2f}" for row in first
     )
@@ -71,7 +69,8 @@ def finding(rows: list[dict[str, Any]], early: int) -> str:
     )
     if less == len(first):
         return f"agrees: {text}"
-    return f"differs: {text}" if all(gap < -ERRORS for gap in gaps) else f"cannot tell: {text}"
+    are_more = all(gap < -error for gap, error in zip(gaps, errors, strict=True))
+    return f"differs: {text}" if are_more else f"cannot tell: {text}"
 
 
 def _hard_and_easy(rows: list[dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ is less uniform may only have more contrast, so that the same is done with pictu
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,12 +30,10 @@ KINDS = ("easy", "random", "hard")
 
 def trainings(setting: SimpleNamespace) -> dict[str, Training]:
     """WRN-16-4 on CIFAR-10, as in the text, and on Fashion-MNIST for as long as it takes to see what is easy there."""
-    fashion = SimpleNamespace(**{**vars(setting), "epochs": setting.early, "image_size": None})
-    fashion.image_size = None if setting.image_size is None else 14
-    return {
-        f"loss-{NETWORK}": training(NETWORK, setting),
-        f"loss-{NETWORK}-fashion": training(NETWORK, fashion, "fashion-mnist"),
-    }
+    cifar, fashion = (training(NETWORK, setting, data) for data in SHOWN)
+    side = None if setting.image_size is None else 14
+    fashion = replace(fashion, epochs=setting.early, scheduled=setting.epochs, image_size=side)
+    return {f"loss-{NETWORK}": cifar, f"loss-{NETWORK}-fashion": fashion}
 
 
 def main() -> None:
