@@ -190,7 +190,7 @@ def test_the_state_is_what_is_needed_and_no_more(tmp_path: Path) -> None:
         fit(Resumable(), rule, Plain(), max_epochs=5, callbacks=[stop, observer])
     state = torch.load(stop.path, weights_only=True)["EasinessDataModule"]
     assert set(state) == {"selection", "remembered", "of_rule"}
-    assert state["of_rule"]["recorded_counts"].shape == (2, 4), "two epochs that were selected for"
+    assert state["of_rule"]["recorded_counts"].shape == (3, 4), "of each epoch that was selected for"
     assert set(state["remembered"]) == {"sample_easiness", "weakest_comparison"}
     assert {values.shape for values in state["remembered"].values()} == {(SIZE,)}
     assert len(state["selection"]["kept"]) == -(-SIZE // 8)
