@@ -112,6 +112,10 @@ def log_average_usage(meter: UsageMeter, trainer: Trainer) -> None:
     epochs = len(meter.data_use) - first
     if selection is None or epochs < 1:
         return
-    use, seconds = meter.average_data_use(first), meter.average_epoch_seconds(first)
+    use, seconds = meter.average_data_use(first), meter.average_epoch_seconds()
     after = f" after {count_of(first, 'early epoch')}" if first else ""
-    rank_zero_info(f"Average data use {use:.1%} and {seconds:.2f} s per epoch over {count_of(epochs, 'epoch')}{after}.")
+    later = f", {meter.average_epoch_seconds(first):.2f} s over the later ones" if first else ""
+    rank_zero_info(
+        f"Average data use {use:.1%} over {count_of(epochs, 'epoch')}{after}; {seconds:.2f} s per epoch over all"
+        f" {len(meter.data_use)}, selection included{later}."
+    )

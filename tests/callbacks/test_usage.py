@@ -167,9 +167,15 @@ def test_logged_each_epoch_and_in_one_line_at_the_end(
         # without a selection it is a flat line, which is only for those who monitor it
         assert [row[tag] for row in logged(tmp_path, tag)] == (pytest.approx(values) if early else [])
     epochs = {None: "", 1: "4 epochs after 1 early epoch", 2: "3 epochs after 2 early epochs"}[early]
-    use, seconds = callback.usage.average_data_use(early or 0), callback.usage.average_epoch_seconds(early or 0)
+    shares, times = callback.usage.data_use[early or 0 :], callback.usage.epoch_seconds
+    use, seconds, later = sum(shares) / len(shares), sum(times) / 5, sum(times[early or 0 :]) / len(shares)
     said = [record.getMessage() for record in caplog.records if "Average data use" in record.getMessage()]
-    assert said == [f"Average data use {use:.1%} and {seconds:.2f} s per epoch over {epochs}."] * bool(early)
+    line = (
+        f"Average data use {use:.1%} over {epochs}; {seconds:.2f} s per epoch over all 5, selection included,"
+        f" {later:.2f} s over the later ones."
+    )
+    assert said == [line] * bool(early)
+    assert not early or seconds != later
 
 
 @pytest.mark.parametrize("stop", [(0, 2), (0, 6), (1, 0), (1, 2)], ids=str)
