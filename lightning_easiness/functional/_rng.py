@@ -1,6 +1,11 @@
 """Generators for random decisions, for all of this package: the same draw for a seed and a purpose in every process."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
+from torch import Tensor
 
 _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9)
 
@@ -31,3 +36,38 @@ def separate_generator(seed: int, purpose: int) -> torch.Generator:
     parent = generator(seed)
     seeds = [draw_seed(parent) for _ in range(purpose + 1)]
     return generator(seeds[purpose])
+
+
+# ------------------------------------------------------------------------------------------------- a draw per example
+
+_GOLDEN, _FIRST, _SECOND = (value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_at_hand: ContextVar[Tensor | None] = ContextVar("examples", default=None)
+
+
+@contextmanager
+def of_examples(index: Tensor) -> Iterator[None]:
+    """Let functions of a batch draw for the examples of these indices, int64 (B,), for a block."""
+    token = _at_hand.set(index)
+    try:
+        yield
+    finally:
+        _at_hand.reset(token)
+
+
+def draws_of_examples(size: int, number: int, device: torch.device) -> Tensor:
+    """Return `number` random integers for each of `size` examples, int64 (B, number), alike whenever one is drawn for.
+
+    An example is known by its index within `of_examples`, and else by its position.
+    """
+    index = _at_hand.get()
+    if index is None or len(index) != size:
+        index = torch.arange(size)
+    keys = index.to(device)[:, None] * _GOLDEN + torch.arange(1, number + 1, device=device)
+    return _scrambled(_scrambled(keys) + _GOLDEN)
+
+
+def _scrambled(bits: Tensor) -> Tensor:
+    """Mix the bits of integers (the finalizer of SplitMix64)."""
+    bits = (bits ^ ((bits >> 30) & (2**34 - 1))) * _FIRST
+    bits = (bits ^ ((bits >> 27) & (2**37 - 1))) * _SECOND
+    return bits ^ ((bits >> 31) & (2**33 - 1))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional._rng import draws_of_examples
 
 
 def interpolate_grey(images: Tensor, alpha: float) -> Tensor:
@@ -46,8 +47,9 @@ def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator |
     Args:
         images: Any dtype, shape (N, C, H, W).
         tile_size: Side of a tile, as a fraction of the side of the image: 0.5 makes 2 x 2 tiles, 0.33 makes 3 x 3.
-        generator: Source of the draw, on any device; by default a new one with seed 0, so that equal calls give equal
-            images.
+        generator: Source of the draw, on any device. By default there is one fixed draw for each example: in the
+            `patterns` of EasinessCallback by its index in the data set, so that it is alike in each pass, for any batch
+            size and number of processes; elsewhere by its position in `images`.
 
     Example:
         >>> shuffle_tiles(torch.arange(4.0).reshape(1, 1, 2, 2), 0.5, torch.Generator().manual_seed(0)).sum()
@@ -57,12 +59,13 @@ def shuffle_tiles(images: Tensor, tile_size: float, generator: torch.Generator |
     check.fraction("shuffle_tiles", tile_size, "tile_size", "half the side is 0.5")
     if images.numel() == 0:
         return images.clone()
-    if generator is None:
-        generator = torch.Generator(device=images.device).manual_seed(0)
     # By the rounded number of tiles per side: 0.33 means three of them, although it is less than a third.
     tile_height, tile_width = (max(1, side // math.floor(1 / tile_size + 0.5)) for side in images.shape[2:])
     rows, columns = images.shape[2] // tile_height, images.shape[3] // tile_width
-    draw = torch.rand(len(images), rows * columns, generator=generator, device=generator.device)
+    if generator is None:
+        draw = draws_of_examples(len(images), rows * columns, images.device)
+    else:
+        draw = torch.rand(len(images), rows * columns, generator=generator, device=generator.device)
     shuffled = images.clone()
     tiled = shuffled[:, :, : rows * tile_height, : columns * tile_width]
     tiled.copy_(_permute_tiles(tiled, rows, columns, draw.argsort(dim=1).to(images.device)))

@@ -30,6 +30,7 @@ from lightning_easiness.data.indexed_loader import IndexedBatch
 from lightning_easiness.data.observation import HeldOutProbabilities, Observation
 from lightning_easiness.data.ordered_loader import ordered_loader, sample_loader
 from lightning_easiness.data.subset import held_out_of, known_target, source_index, whole
+from lightning_easiness.functional._rng import of_examples
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.endings import endings_of
 from lightning_easiness.observe.evidence import Evidence
@@ -203,7 +204,8 @@ class EvaluationPass:
         inputs, target = self._unpack(trainer, on_device(trainer, trainer.lightning_module, batch))
         observed = {}
         for series, pattern in self._series.items():
-            shown = inputs if pattern is None else pattern(inputs)
+            with of_examples(index):
+                shown = inputs if pattern is None else pattern(inputs)
             with trainer.precision_plugin.forward_context():
                 output = forward(shown)
             prediction = self._reader.prediction(output)

@@ -2,6 +2,8 @@
 
 import math
 from collections import Counter
+from contextlib import nullcontext
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_easiness.functional import interpolate_grey, radial_mask, shuffle_tiles
+from lightning_easiness.functional._rng import of_examples
 from tests.functional import references as reference
 from tests.functional.strategies import FLOAT_TYPES, assert_pictures_match, few, filled, float_types, moderate
 
@@ -160,3 +163,33 @@ def test_the_mask_is_centred_on_the_zero_frequency_for_odd_sides_too(height, wid
     if height % 2 and width % 2:
         assert found.imag.abs().max() < 1e-12, "the mask is symmetric"
     torch.testing.assert_close(radial_mask(image, radius), found.real)
+
+
+def orders_of(size: int, index: torch.Tensor | None = None) -> list[tuple[int, ...]]:
+    """The order of four tiles in each of several pictures."""
+    images = torch.arange(4.0).reshape(1, 1, 2, 2).repeat(size, 1, 1, 1)
+    with nullcontext() if index is None else of_examples(index):
+        return [tuple(image.flatten().int().tolist()) for image in shuffle_tiles(images, 0.5)]
+
+
+def test_by_default_each_example_has_one_draw_of_its_own():
+    """By its index, in whatever batch; and each of the 24 orders is as likely as any other."""
+    size = 4800
+    alone = orders_of(size)
+    counts = Counter(alone)
+    assert len(counts) == 24
+    assert all(abs(count - 200) < 5 * math.sqrt(200 * 23 / 24) for count in counts.values())
+    index = torch.randperm(size, generator=generator(1))
+    for part in index.split(700):
+        assert orders_of(len(part), part) == [alone[i] for i in part.tolist()]
+    assert orders_of(size) == alone
+    neighbours = sum(one == other for one, other in pairwise(alone))
+    assert abs(neighbours - size / 24) < 5 * math.sqrt(size / 24)
+    large = orders_of(3, torch.tensor([0, 2**40, 2**62]))
+    assert large[0] == alone[0]
+
+
+def test_where_a_batch_is_not_of_the_examples_at_hand_it_draws_by_position():
+    with of_examples(torch.tensor([7, 8])):
+        assert orders_of(5) == orders_of(5)
+    assert orders_of(5, torch.tensor([7, 8])) == orders_of(5)

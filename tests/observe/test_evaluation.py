@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessCallback, EasinessRecord
+from lightning_easiness.functional import shuffle_tiles
 from tests.plain_forward import Snapshots, check, eval_forward, probed
 from tests.small import Net, Points, loader, trainer
 
@@ -103,6 +104,23 @@ def test_a_pattern_is_a_series_of_its_own(tmp_path: Path) -> None:
         shown = EasinessRecord.load(tmp_path, series=f"train-probe-{name}")
         assert shown.steps.tolist() == record.steps.tolist()
         check(shown, -1, lambda x, factor=factor: forward(factor * x), Points())  # type: ignore[misc]
+
+
+def tiled(x: torch.Tensor) -> torch.Tensor:
+    """Eight inputs as two channels of 2 x 2 tiles."""
+    return shuffle_tiles(x.view(-1, 2, 2, 2), 0.5).flatten(1)
+
+
+@pytest.mark.parametrize("size", [1, 8, 53])
+def test_a_pattern_that_draws_does_so_for_each_example_alike_in_each_pass_and_batch(size: int, tmp_path: Path) -> None:
+    module = Net()
+    options = {"patterns": {"tiles": tiled, "plain": lambda x: x}, "probe_batch_size": size, "at_steps": (0,)}
+    probed(tmp_path, module, **options)
+    shown = EasinessRecord.load(tmp_path, series="train-probe-tiles")
+    whole = tiled(Points().x)  # each example by its index
+    expected = nn.functional.cross_entropy(eval_forward(module)(whole), Points().y, reduction="none")
+    torch.testing.assert_close(shown.loss[0, -1].float(), expected, rtol=1e-4, atol=1e-5, check_dtype=False)
+    assert not torch.equal(shown.loss[0, -1], EasinessRecord.load(tmp_path, series="train-probe-plain").loss[0, -1])
 
 
 # ---------------------------------------------------------------------------------------------- at rest
