@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from data_sets import FORMS
 from training import Training
 
 from lightning_easiness import EasinessCallback
@@ -81,6 +82,6 @@ def patterns(side: int) -> dict[str, Callable[..., Any]]:
 def early_record(experiment: Any, data: str, name: str) -> Any:
     """Train a network of a data set early, once per seed; the reference network also sees altered images at the end."""
     training = f"early-{data}-{name}"
-    side = experiment.setting.image_size or (32 if data == "cifar-10" else 224)
-    shown = patterns(side) if name == REFERENCE[data] else None
+    side = experiment.setting.image_size or FORMS[data].image_size
+    shown = patterns(side) if name == REFERENCE.get(data) else None
     return experiment.repeat(training, lambda: EasinessCallback(patterns=shown, num_images=0, probe_batch_size=500))
