@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -208,8 +208,12 @@ class SelectedFit:
             warn_of_another_rule(rule, name)
         if state.get("of_rule", {}).get("rule") == name:
             self._selection.load_state_dict(state["of_rule"])
-        if "remembered" in state:
-            self._chooser.remembered = {name: values.cpu() for name, values in state["remembered"].items()}
+        held = {name: values.cpu() for name, values in state.get("remembered", {}).items()}
+        lacking = [field for field in self._selection.remembers if held and field not in held]
+        if lacking:
+            warn_of_lacking_fields(name, lacking)
+        elif held:
+            self._chooser.remembered = held
 
     @property
     def _is_kept(self) -> bool:
@@ -228,6 +232,15 @@ def warn_of_another_rule(rule: str | None, name: str) -> None:
     """Warn of a checkpoint that was written in a fit on another selection."""
     rank_zero_warn(
         f"The checkpoint holds a choice of {rule}, which does not count for {name}: it chooses anew.",
+        category=UserWarning,
+    )
+
+
+def warn_of_lacking_fields(name: str, lacking: Sequence[str]) -> None:
+    """Warn of a checkpoint of before a selection went by a field, which is then observed from now on."""
+    rank_zero_warn(
+        f"The checkpoint holds no {', '.join(lacking)} of the examples, by which {name} goes: it trains on those"
+        " that are not observed again.",
         category=UserWarning,
     )
 

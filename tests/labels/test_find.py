@@ -385,6 +385,18 @@ def test_sample_easiness_refines_the_flags(tmp_path: Path, which: Any, kept: lis
     refuses(r"must have shape \(60,\).*got \(3,\)", online, refine=Refine(which, easiness[:3]))
 
 
+def test_a_pass_of_before_levels_were_recorded_refines_by_easy_alone(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, series="train-probe")
+    shown = EasinessRecord.load(tmp_path, "train-probe")
+    write(tmp_path / "before")
+    fields = {name: shown.field(name, -1)[0] for name in shown.fields if name != "weakest_comparison"}
+    write_run(tmp_path / "before", 0, series="train-probe", num_examples=N, fields=fields, target=TARGET, num_classes=K)
+    refuses("recorded before levels went by the weakest comparison", tmp_path / "before", refine=Refine())
+    easy = find_label_issues(tmp_path / "before", refine=Refine("easy"))
+    assert sorted(easy.flagged.tolist()) == WRONG[6:]
+
+
 # ------------------------------------------------------------------ bad input
 
 

@@ -199,6 +199,28 @@ def test_the_state_is_what_is_needed_and_no_more(tmp_path: Path) -> None:
     assert "EasinessDataModule" not in torch.load(path, weights_only=True)
 
 
+@pytest.mark.parametrize("rescore", [1, None])
+def test_a_checkpoint_of_before_the_weakest_comparison_observes_it_anew(rescore: int | None, tmp_path: Path) -> None:
+    def observer() -> EasinessCallback:
+        return EasinessCallback(tmp_path / "runs", probe=None, sigma2=SIGMA2)
+
+    def rule() -> SampleEasinessTraining:
+        return trained(online=True, rescore_every_n_epochs=rescore)
+
+    stop, selected = Stop(tmp_path / "a.ckpt", 2, -1, "epoch"), Selected()
+    with pytest.raises(InterruptedError):
+        fit(Resumable(), rule(), Plain(), max_epochs=5, callbacks=[stop, observer()])
+    state = torch.load(stop.path, weights_only=True)
+    del state["EasinessDataModule"]["remembered"]["weakest_comparison"]
+    torch.save(state, stop.path)
+    with pytest.warns(
+        UserWarning, match="The checkpoint holds no weakest_comparison of the examples, by which SampleEa"
+    ):
+        fit(Resumable(), rule(), Plain(), max_epochs=5, callbacks=[observer(), selected], ckpt_path=stop.path)
+    sizes = [len(chosen) for chosen in selected.selected]  # of epochs 3 and 4
+    assert sizes[1] <= sizes[0] < SIZE, "what is not observed again is trained on first"
+
+
 # ----------------------------------------------------------------------------------------------- resumed schedules
 
 
