@@ -3,9 +3,9 @@
 Trains repeats in a child process, kills it (SIGKILL) at random moments, checks the folder after each kill, and
 starts it again, until the number of kills is reached and all seeds are complete. Half of the kills come at any time,
 the other half a few milliseconds after a new file appears, when something is being written. Every checkpoint that was
-ever seen must still be there with the same content, every file must be complete, and the final record must be
-bit-identical to that of a process that was never killed. The data is shuffled and augmented and the model has dropout,
-so that all RNG states matter.
+ever seen must still be there with the same content, or set aside until it is recorded again; every file must be
+complete, and the final record must be bit-identical to that of a process that was never killed. The data is shuffled
+and augmented and the model has dropout, so that all RNG states matter.
 
     python examples/benchmarks/kill_loop.py
     python examples/benchmarks/kill_loop.py --rounds 500 --seeds 5 --epochs 8
@@ -140,7 +140,7 @@ def kill(child: int) -> bool:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/*/step-*.safetensors"))
+    return sorted(folder.glob("*/[!.]*/step-*.safetensors"))
 
 
 def content(path: Path) -> Content:
@@ -169,13 +169,18 @@ class Watcher:
                 now[path] = content(path)
             except ValueError as error:
                 self.unreadable.append(f"{path}: {error}")
-        self.lost |= self.seen.keys() - now.keys()
+        self.lost |= {path for path in self.seen.keys() - now.keys() if not self._is_aside(path)}
         self.changed |= {path for path in self.seen.keys() & now.keys() if now[path] != self.seen[path]}
         self.seen |= now
         self.torn += any(self.folder.rglob(".tmp-*"))
         self.resumable += any(self.folder.glob(f"*/{RESUME_FILE}"))
         for run in sorted({path.parents[1] for path in now}):
             self._read(run)
+
+    def _is_aside(self, path: Path) -> bool:
+        """Return whether a checkpoint was set aside whole: its run had nothing to resume from, and began anew."""
+        run, place = path.parents[1], path.relative_to(path.parents[1])
+        return any(content(aside) == self.seen[path] for aside in run.glob(f".earlier-*/{place}"))
 
     def _read(self, run: Path) -> None:
         try:

@@ -38,6 +38,7 @@ from lightning_easiness.observe.forward import candidate_modules
 from lightning_easiness.observe.held_out import TrainedExamples
 from lightning_easiness.observe.online import OnlineObserver
 from lightning_easiness.observe.tasks import ONLINE_FIELDS
+from lightning_easiness.record.earlier import Course
 from lightning_easiness.record.next_command import where_and_next
 
 
@@ -154,6 +155,7 @@ class EasinessCallback(Callback):
         self._trained_before: Tensor | None = None
         self._restored: dict[str, Any] | None = None
         self._run_name: str | None = None
+        self._recorded: dict[str, dict[int, str]] | None = None
         self._is_resumed = self._has_begun = self._is_over = False
         self._open_epoch = self._last_epoch = -1  # whose end is still to be observed, and that ended last
         self._evaluated_step = -1
@@ -261,11 +263,14 @@ class EasinessCallback(Callback):
         if probed is not None:
             sizes[self.series] = len(probed)
         names = names_of_fit(trainer, probed, self.class_names, None if task is None else task.num_classes)
-        self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe, names, anew)
+        course = Course(num_steps(trainer), self._recorded, self._open_epoch) if goes_on else None
+        self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe, names, anew, course)
         self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer), **easiness_recipe(self.reader)})
         self._trained = TrainedExamples.of(trainer, self._trained_before)
-        if self._trained is not None and self._trained.holds_out:  # from the beginning: a run that goes on goes by it
+        if self._trained is not None and self._trained.is_known:  # from the beginning: a run that goes on goes by it
             self._recorder.add(self._trained.found(num_steps(trainer)))
+        if self._recorder.has_moved and self._online is not None:
+            self._recorder.add(self._online.averaged_probabilities(max(self._open_epoch, self._last_epoch)))
         self.folder, self._run_name = self._recorder.dirpath, self._recorder.run
         self._log.begin(trainer, self.folder, self._run_name)
         self._has_begun, self._is_over = True, False
@@ -319,6 +324,7 @@ class EasinessCallback(Callback):
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._open_epoch = trainer.current_epoch  # no hook says so where a fit is resumed at an epoch's end
         if self._online is not None:
             self._online.begin_batch(batch)
 
@@ -348,13 +354,13 @@ class EasinessCallback(Callback):
     def _end_epoch(self, trainer: Trainer, epoch: int, at_epoch_end: bool = False) -> None:
         observation = self._online.end_epoch(epoch) if self._online is not None else None
         self.usage.end_epoch(trained_share(trainer, observation))
-        if self._trained is not None and self._trained.add(trainer, observation):
-            self._recorder.add(self._trained.found(num_steps(trainer)))
         log_usage(trainer, self.usage, at_epoch_end)
-        if observation is not None and self._online is not None:
+        if observation is not None and self._online is not None and bool(observation.fields["count"].any()):
             with self.usage.paused():
                 self._record(trainer, observation, at_epoch_end)
                 self._recorder.add(self._online.averaged_probabilities(epoch))
+        if self._trained is not None and self._trained.add(trainer, observation):
+            self._recorder.add(self._trained.found(num_steps(trainer)))
         if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
             self._evaluate(trainer, epoch, at_epoch_end)
         self._open_epoch, self._last_epoch = -1, epoch
@@ -394,6 +400,7 @@ class EasinessCallback(Callback):
             "open_epoch": self._open_epoch,
             "last_epoch": self._last_epoch,
             "probed_step": self._evaluated_step,
+            "recorded": self._recorder.recorded(),
             "online": online,
             "trained_on": None if self._trained is None else self._trained.state(),
             "usage": self.usage.state_dict(),
@@ -412,4 +419,5 @@ class EasinessCallback(Callback):
         folder = state.get("folder")  # which old checkpoints do not have
         self.folder = None if folder is None else Path(folder)
         self._run_name, self._evaluated_step = state["run"], state["probed_step"]
+        self._recorded = state.get("recorded")
         self._restored, self._trained_before = state["online"], state.get("trained_on")

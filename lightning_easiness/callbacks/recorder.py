@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness.data.observation import Observation, Replaced
 from lightning_easiness.observe.checks import check_length
+from lightning_easiness.record.earlier import Course
 from lightning_easiness.record.layout import checkpoint_paths, read_identity
 from lightning_easiness.record.recipes import other_recipe
 from lightning_easiness.record.writer import RunWriter
@@ -27,7 +28,8 @@ class RunRecorder:
     Without a name, the `run` is "seed-<n>" after `seed_everything(n)`, else the next free "run-<k>". Nothing is written
     on other ranks than 0, nor in trial runs. With `exist_ok`, a run that has checkpoints is gone on with; with `anew`
     it is begun again and they are set aside, unless they are of another recipe. With `one_recipe`, a run is refused if
-    another one in the folder has another recipe. `class_names` are written with it.
+    another one in the folder has another recipe. `class_names` are written with it. `course` is where it
+    is resumed.
     """
 
     def __init__(
@@ -38,11 +40,14 @@ class RunRecorder:
         one_recipe: bool = False,
         class_names: Sequence[str] | None = None,
         anew: bool = False,
+        course: Course | None = None,
     ) -> None:
         self.dirpath, self.run, self._class_names = dirpath, run, class_names
-        self._exist_ok, self._one_recipe, self._anew = exist_ok, one_recipe, anew
+        self._exist_ok, self._one_recipe, self._anew, self._course = exist_ok, one_recipe, anew, course
         self._writer: RunWriter | None = None
+        self.has_moved = False  # something aside
         self._unwritten: list[Observation | Replaced] = []
+        self._recorded: dict[str, dict[int, str]] = {}
 
     def open(self, trainer: Trainer, sizes: Mapping[str, int], recipe: Mapping[str, Any]) -> None:
         """Claim the run's folder on rank 0; all ranks fail together where that fails, and have its names then.
@@ -54,9 +59,19 @@ class RunRecorder:
             if self.dirpath is None:
                 self.dirpath = _first_free(_folders_beside_the_logger(trainer))
             problem = self._claim(self.dirpath, sizes, recipe)
-        self.dirpath, self.run, problem = trainer.strategy.broadcast((self.dirpath, self.run, problem))
+        self.has_moved = self._writer is not None and self._writer.earlier is not None
+        known = (self.dirpath, self.run, self.has_moved, problem)
+        self.dirpath, self.run, self.has_moved, problem = trainer.strategy.broadcast(known)
         if problem is not None:
             raise problem
+
+    def recorded(self) -> dict[str, dict[int, str]]:
+        """Return the checkpoints of the run by series and step, those that wait to be written without a checksum."""
+        found = {series: dict(steps) for series, steps in self._recorded.items()}
+        for one in self._unwritten:
+            if isinstance(one, Observation):
+                found.setdefault(one.series, {})[one.step] = ""
+        return found
 
     def add(self, observation: Observation | Replaced | None) -> None:
         """Write a checkpoint, after those that are still to be written; or what takes the place of an earlier one.
@@ -113,12 +128,10 @@ class RunRecorder:
             if self._exist_ok or self._anew:
                 self._check_sizes(dirpath / self.run, sizes)
             options: dict[str, Any] = {"resume": self._exist_ok, "anew": self._anew, "class_names": self._class_names}
-            self._writer = RunWriter(dirpath, self.run, seed=seed, recipe=recipe, **options)
+            self._writer = RunWriter(dirpath, self.run, seed=seed, recipe=recipe, course=self._course, **options)
+            self._recorded = self._writer.recorded
             if self._writer.earlier is not None:
-                rank_zero_info(
-                    f"Run '{self.run}' in '{dirpath}' is trained anew: its earlier checkpoints were moved to"
-                    f" '{self._writer.earlier}', which is not loaded with it."
-                )
+                rank_zero_info(self._moved(self._writer.earlier))
         except FileExistsError:
             return RuntimeError(
                 f"Run '{self.run}' in '{dirpath}' already holds checkpoints. Resume its training with"
@@ -130,6 +143,13 @@ class RunRecorder:
         except (RuntimeError, ValueError) as error:
             return RuntimeError(str(error))
         return None
+
+    def _moved(self, folder: Path) -> str:
+        """Return the sentence that says what was set aside."""
+        what = "is trained anew: its earlier checkpoints were moved"
+        if not self._anew and self._course is not None:
+            what = f"goes on from step {self._course.step}: what another course recorded after it was moved"
+        return f"Run '{self.run}' in '{self.dirpath}' {what} to '{folder}', which is not loaded with it."
 
     def _check_sizes(self, path: Path, sizes: Mapping[str, int]) -> None:
         """Check that a run that is gone on with is of the same data set: before training, not an epoch later."""

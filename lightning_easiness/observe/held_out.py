@@ -59,6 +59,11 @@ class TrainedExamples:
             found.mask |= torch.from_numpy(np.unpackbits(before.cpu().numpy(), count=size).view(np.bool_))
         return found
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is something to write: examples held out, or trained on."""
+        return self.holds_out or bool(self.mask.any())
+
     def state(self) -> Tensor:
         """Return the examples so far for Lightning's checkpoints, one bit each."""
         return torch.from_numpy(np.packbits(self.mask.numpy()))

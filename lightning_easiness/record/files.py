@@ -130,8 +130,11 @@ def remove_leftovers(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_arrays(path: Path, file_format: str, arrays: Mapping[str, Tensor], header: Mapping[str, object]) -> None:
-    """Write arrays, in main memory and in their dtypes, with the header required by `file_format`."""
+def write_arrays(path: Path, file_format: str, arrays: Mapping[str, Tensor], header: Mapping[str, object]) -> str:
+    """Write arrays, in main memory and in their dtypes, with the header required by `file_format`.
+
+    Returns the checksum of the header, and so of the whole file.
+    """
     metadata: dict[str, object] = {"format": file_format, "format_version": FORMAT_VERSION, **header}
     if file_format == CHECKPOINT:
         metadata["fields"] = json.dumps({name: _dtype_name(name) for name in arrays})
@@ -140,6 +143,7 @@ def write_arrays(path: Path, file_format: str, arrays: Mapping[str, Tensor], hea
     text = {key: "" if value is None else str(value) for key, value in metadata.items()}
     text[CHECKSUM] = header_checksum(text)
     write_whole(path, *_safetensors(packed, text))
+    return text[CHECKSUM]
 
 
 # ---------------------------------------------------------------------------------------------------------- reading

@@ -31,10 +31,19 @@ from lightning_easiness.data.observation import (
     Replaced,
     TrainedOn,
 )
-from lightning_easiness.record.earlier import earlier_folder, move_checkpoints
+from lightning_easiness.record.earlier import (
+    Course,
+    bring_back,
+    earlier_folder,
+    move_checkpoints,
+    move_files,
+    other_course,
+    recorded_in,
+    remove_what_came_again,
+    unfinished_epoch,
+)
 from lightning_easiness.record.files import (
     CHECKPOINT,
-    FIELDS,
     FORMAT_VERSION,
     HELD_OUT_PROBABILITIES,
     PROBABILITIES,
@@ -56,6 +65,7 @@ from lightning_easiness.record.layout import (
     held_out_path,
     list_series,
     open_targets,
+    open_trained_on,
     probabilities_path,
     read_identity,
     read_run,
@@ -63,6 +73,7 @@ from lightning_easiness.record.layout import (
     trained_on_path,
 )
 from lightning_easiness.record.recipes import continued, named, not_replaced
+from lightning_easiness.record.stored import to_stored
 
 _PACKAGES = ("lightning-easiness", "torch", "lightning", "numpy", "safetensors")
 
@@ -71,9 +82,9 @@ class RunWriter:
     """Appends the checkpoints of one run; a lock ensures a single writer until `close` or the end of the process.
 
     `dirpath` is the folder of all runs, created if missing; `run` and `seed` identify this one; `resume` continues a
-    run that has checkpoints, and `anew` begins it again and sets them aside; `versions` are the package versions to
-    record, by default those of this process; `recipe` is what the run is trained by; `class_names` name the outputs of
-    its model.
+    run that has checkpoints, from where its `course` stands, and sets aside what is of another one; `anew` begins it
+    again and sets all aside; `versions` are the package versions to record, by default those of this process; `recipe`
+    is what the run is trained by; `class_names` name the outputs of its model.
     """
 
     def __init__(
@@ -83,6 +94,7 @@ class RunWriter:
         *,
         seed: int | None = None,
         resume: bool = False,
+        course: Course | None = None,
         anew: bool = False,
         versions: Mapping[str, str] | None = None,
         recipe: Mapping[str, Any] | None = None,
@@ -93,6 +105,9 @@ class RunWriter:
         self._closed = False
         self._appended: set[str] = set()  # series, by this writer
         self.earlier: Path | None = None  # where the checkpoints of an earlier training were set aside
+        self.recorded: dict[str, dict[int, str]] = {}  # the checkpoints on disk, with their checksums
+        self._course = course
+        self._unfinished: Path | None = None  # of the epoch that is gone on with
         self._lock = FileLock(self.path / ".lock", timeout=0, thread_local=False)
         with self._naming_dirpath():
             _make_folder(self.path)
@@ -124,7 +139,7 @@ class RunWriter:
 
         Targets from earlier checkpoints of the series are kept. An OSError leaves no partial file behind.
         """
-        fields, path = _to_stored(observation), checkpoint_path(self.path, observation.series, observation.step)
+        fields, path = to_stored(observation), checkpoint_path(self.path, observation.series, observation.step)
         with self._writing(observation.series, observation.step):
             identity = self._merge_target(observation)
             header = {
@@ -136,8 +151,10 @@ class RunWriter:
                 "fingerprint": identity.fingerprint,
                 "loss": observation.loss_name,
             }
-            write_arrays(path, CHECKPOINT, fields, header)
+            self._set_aside_unfinished(observation)
+            checksum = write_arrays(path, CHECKPOINT, fields, header)
         self._appended.add(observation.series)
+        self.recorded.setdefault(observation.series, {})[observation.step] = checksum
         return path
 
     def replace_probabilities(self, averaged: AveragedProbabilities) -> Path:
@@ -158,8 +175,16 @@ class RunWriter:
         header |= self._fingerprint(PASS_SERIES) or self._fingerprint(ONLINE_SERIES)
         arrays = {"trained_on": found.trained_on, "held_out": found.held_out}
         with self._writing(None, found.step):
-            write_arrays(path, TRAINED_ON, arrays, header)
+            if not self._is_there(arrays):
+                write_arrays(path, TRAINED_ON, arrays, header)
         return path
+
+    def _is_there(self, trained_on: Mapping[str, Tensor]) -> bool:
+        """Return whether what a run trained on is on disk as it is given; a resumed run gives it again."""
+        with suppress(RecordFileError):
+            file = open_trained_on(self.path)
+            return file is not None and all(torch.equal(file.read(name), trained_on[name]) for name in trained_on)
+        return False
 
     def replace_held_out(self, found: HeldOutProbabilities) -> Path:
         """Write the probabilities of the examples held out, replacing those of the evaluation pass before."""
@@ -187,6 +212,7 @@ class RunWriter:
         self._info["complete"] = True
         with self._naming_dirpath():
             self._write_info()
+            remove_what_came_again(self.path)
 
     def close(self) -> None:
         """Release the run; a second call does nothing."""
@@ -216,11 +242,28 @@ class RunWriter:
         self._info |= {name: value for name, value in optional.items() if value}
         with self._naming_dirpath():
             remove_leftovers(self.path)
-            if found and anew:
-                self.earlier = earlier_folder(self.path)
+            other = [] if self._course is None or anew else other_course(self.path, self._course)
+            if (found and anew) or other:
+                self.earlier, self._info["complete"] = earlier_folder(self.path), False
             self._write_info()  # incomplete, before anything is moved
-            if self.earlier is not None:
+            if self.earlier is not None and anew:
                 move_checkpoints(self.path, self.earlier)
+            elif self.earlier is not None:
+                move_files(self.path, self.earlier, other)
+            if self._course is not None and not anew:
+                bring_back(self.path, self._course.recorded or {})
+                self._unfinished = unfinished_epoch(self.path, self._course)
+            self.recorded = recorded_in(self.path)
+
+    def _set_aside_unfinished(self, observation: Observation) -> None:
+        """Set aside what was recorded of an epoch when a fit was ended within it, before all of it takes its place."""
+        path, course = self._unfinished, self._course
+        if path is None or course is None or observation.series != ONLINE_SERIES:
+            return
+        if observation.step > course.step and observation.epoch == course.open_epoch:
+            move_files(self.path, self.earlier or earlier_folder(self.path), [path])
+            self.recorded.get(ONLINE_SERIES, {}).pop(course.step, None)
+        self._unfinished = None
 
     def _continued(self, before: RunInfo, info: RunInfo) -> RunInfo:
         """Return what is known of a run that is continued; warn where its seed or recipe changes."""
@@ -338,33 +381,6 @@ def _check_replaced(before: RunInfo, info: RunInfo) -> None:
 def _check_name(argument: str, name: str) -> None:
     if not name or name.startswith(".") or any(separator in name for separator in "/\\\0"):
         raise ValueError(f"`{argument}` must be a plain folder name that does not begin with a dot; got {name!r}.")
-
-
-def _to_stored(observation: Observation) -> dict[str, Tensor]:
-    """Move the fields to main memory in the dtypes of the record; raise a ValueError if one does not fit."""
-    num_examples = observation.identity.num_examples
-    if not observation.fields or num_examples == 0:
-        held = ", ".join(observation.fields) or "none"
-        raise ValueError(f"An observation must hold fields of at least one example; got {held} of {num_examples}.")
-    return {name: _field_to_stored(name, values, num_examples) for name, values in observation.fields.items()}
-
-
-def _field_to_stored(name: str, values: Tensor, num_examples: int) -> Tensor:
-    if name not in FIELDS:
-        raise ValueError(f"The fields of an observation must be of {', '.join(FIELDS)}; got {name!r}.")
-    dtype = FIELDS[name]
-    loses = values.is_complex() or (values.is_floating_point() and not dtype.is_floating_point)
-    if values.shape != (num_examples,) or loses:
-        raise ValueError(
-            f"Field {name!r} of an observation must have shape ({num_examples},) and fit {dtype}; "
-            f"got {tuple(values.shape)} of {values.dtype}."
-        )
-    values = values.detach().cpu()
-    stored = values.to(dtype)
-    if values.dtype != dtype and not dtype.is_floating_point and not torch.equal(stored.to(values.dtype), values):
-        first = values[stored != values][0].item()
-        raise ValueError(f"Field {name!r} of an observation must fit {dtype}; got the value {first}.")
-    return stored
 
 
 def _versions() -> dict[str, str]:
