@@ -24,8 +24,9 @@ class WeighsExamples:
 
     Attributes:
         sample_weight: One weight per example of the current batch, shape (B,), or None for equal weights.
-        batch_share: Fraction of the batch that a selection kept. Means are multiplied by it, so that they are means
-            over the whole batch.
+        batch_share: What means are multiplied by. In batches that a selection narrows it is the fraction that it kept,
+            so that means are those over the whole batch. In the epochs of a selection it makes up for their number of
+            batches, so that the sum of the means over an epoch is, on average, that of an epoch on everything.
         sample_weight_used: Whether the weights were used in training; reset by the code that sets `sample_weight`.
 
     Example:
@@ -54,8 +55,8 @@ class WeighsExamples:
     def weighted_mean(self, losses: Tensor) -> Tensor:
         """Return the sum of weight times loss divided by B, shape (), dtype of `losses`; for `losses` as in `weighted`.
 
-        It is not divided by the sum of the weights, so that with the weights of a selection the expected gradient of an
-        epoch is that of all examples.
+        It is not divided by the sum of the weights, but multiplied by `batch_share`: with the weights of a selection,
+        the sum of an epoch's gradients is, on average over its draws and orders, that of an epoch on all examples.
         """
         return self.weighted(losses).mean() * self._share_of_batch
 

@@ -129,7 +129,11 @@ class Selection(ABC):
         return None
 
     def weights(self, state: SelectionState) -> Tensor | None:
-        """Return weights of the examples' losses, `(N,)`, for SELModule or SampleEasinessLoss; None for equal ones."""
+        """Return weights of the examples' losses, `(N,)`, for SELModule or SampleEasinessLoss; None for equal ones.
+
+        An example that stands for w of the data set has the weight w. Means are multiplied so that an epoch of fewer
+        batches is worth as much as one on everything; see `WeighsExamples`.
+        """
         return None
 
     def observes_before(self, state: SelectionState) -> bool:

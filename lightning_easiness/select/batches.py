@@ -54,6 +54,7 @@ class BatchWork:
 
     def __init__(self, trainer: Any, selection: Selection, reader: BatchReader) -> None:
         self.weights: Tensor | None = None  # (N,), of the epoch
+        self.mean_factor = 1.0  # of means with these weights
         self._trainer, self._selection, self._reader = trainer, selection, reader
         self._name = type(selection).__name__
         self._counts = Counts()
@@ -107,7 +108,8 @@ class BatchWork:
         self._index = index
         self._check_used()
         if self._empty is None:
-            self._hand_out(None if self.weights is None else self.weights[index], 1.0)
+            weights = None if self.weights is None else self.weights[index]
+            self._hand_out(weights, 1.0 if weights is None else self.mean_factor)
             return batch
         self._empty.begin()
         state = self._state(len(index))

@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
 
 from lightning_easiness._utils.batch_norm import batch_norms
 from lightning_easiness.data.ordered_loader import examples_per_batch
@@ -100,6 +107,37 @@ def positions_needed(trainer: Trainer | None, loader: DataLoader[Any], count: in
     if not loader.drop_last and of_each % size == 1 and _refuses_one(trainer, loader):
         of_each += 1
     return count if of_each == own else processes * (of_each - 1) + 1
+
+
+def mean_factor(trainer: Trainer | None, loader: DataLoader[Any], choice: Choice) -> float:
+    """Return what to multiply means of weighted batches by, so that an epoch's are worth those of one on everything.
+
+    In a mean over a batch of b an example counts 1 / b, so that over an epoch of k batches, in random order, each of n
+    counts k / n on average: more where the last of few batches is a small one. It is to be as in the epoch on
+    everything. Sums need no factor. Of samplers that do not draw each example once it is not known, and 1.
+    """
+    if not _draws_each_once(loader) or not len(choice.kept):
+        return 1.0
+    whole, own = choice.num_drawable, len(choice.kept)
+    batches = batches_of(trainer, loader, positions_needed(trainer, loader, own))
+    return (batches_of(trainer, loader, whole) / whole) / (batches / own) if batches else 1.0
+
+
+def batches_of(trainer: Trainer | None, loader: DataLoader[Any], positions: int) -> int:
+    """Count the batches that each process trains on in an epoch of so many positions, by the Trainer's limit."""
+    of_each, size = -(-positions // _processes(trainer)), examples_per_batch(loader)
+    batches = of_each // size if loader.drop_last else -(-of_each // size)
+    limit: Any = 1.0 if trainer is None else trainer.limit_train_batches
+    return int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+
+
+def _draws_each_once(loader: DataLoader[Any]) -> bool:
+    sampler: Any = loader.sampler
+    if type(loader.batch_sampler) is BatchSampler:
+        sampler = loader.batch_sampler.sampler
+    if type(sampler) is RandomSampler:
+        return not sampler.replacement and sampler._num_samples is None
+    return type(sampler) in (SequentialSampler, SubsetRandomSampler, DistributedSampler)
 
 
 def repeated(kept: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -22,7 +22,7 @@ from lightning_easiness.functional._rng import generator
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.batches import BatchWork, check_consumers
-from lightning_easiness.select.choice import Choice, positions_needed, repeated
+from lightning_easiness.select.choice import Choice, mean_factor, positions_needed, repeated
 from lightning_easiness.select.chooser import Chooser
 
 
@@ -94,6 +94,7 @@ class SelectedFit:
             self._first = choice
         if self.batch_work is not None:
             self.batch_work.weights = choice.weights
+            self.batch_work.mean_factor = mean_factor(self.trainer, loader, choice)
         return self._selected(loader, choice)
 
     def _held_out(self, size: int) -> Tensor | None:

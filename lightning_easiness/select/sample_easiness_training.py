@@ -30,8 +30,11 @@ class SampleEasinessTraining(Selection):
     ("easy", "medium") EMO, ("medium", "hard") MHO; with SELModule or SampleEasinessLoss it is SEL-SET.
 
     Medium examples are few, and a model trained on them alone forgets the others. So also train on a random fraction r,
-    `others_share`, of the other levels, drawn again in each epoch. Each of these has a weight of 1 / r, so that the
-    expected gradients of an epoch add up to those of all examples. Add `final_epochs` on everything at the end:
+    `others_share`, of the other levels, drawn again in each epoch. Each of these has a weight of 1 / r. At fixed
+    weights of the model, the gradients of an epoch's batches then add up, on average over draws and orders, to those of
+    an epoch on everything with the same loader: for losses that are sums over a batch, and for those that are means,
+    also where the last batch is a smaller one (`WeighsExamples.batch_share`). Add `final_epochs` on everything at the
+    end:
 
         SampleEasinessTraining(
             early_epochs=2, others_share=0.5, final_epochs=2, online=True, rescore_every_n_epochs=None
@@ -162,18 +165,9 @@ class SampleEasinessTraining(Selection):
                 " tenth or a fifth of all epochs."
             )
         if not (self.per_batch or is_trial):
-            self._check_limit(trainer)
             self._check_reloading(trainer)
             self._check_counts(trainer)
         self.recorded_counts = LevelCounts()
-
-    def _check_limit(self, trainer: Trainer) -> None:
-        limit = getattr(trainer, "limit_train_batches", 1.0)
-        if isinstance(limit, int) and not isinstance(limit, bool) and self.others_share:
-            raise ValueError(
-                f"The Trainer's limit_train_batches={limit} is as many batches of fewer examples, so that weights would"
-                " make too much of them; give the limit as a fraction of the epoch, as 0.5."
-            )
 
     def _check_reloading(self, trainer: Trainer) -> None:
         holds = getattr(trainer, "reload_dataloaders_every_n_epochs", 0)

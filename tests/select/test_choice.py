@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import combinations, permutations
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +14,16 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, WeightedRandomSampler
 
-from lightning_easiness.select.choice import Choice, batches_asked_for, filled_up, positions_needed, repeated
+from lightning_easiness.select.choice import (
+    Choice,
+    batches_asked_for,
+    filled_up,
+    mean_factor,
+    positions_needed,
+    repeated,
+)
 from lightning_easiness.select.report import class_fractions
 
 
@@ -91,6 +102,65 @@ def test_repeats_are_spread_evenly_and_come_last(count: int, size: int, seed: in
     often = torch.bincount(made, minlength=3 * count)[kept]
     assert int(often.max() - often.min()) <= 1
     assert torch.equal(made, repeated(kept, size, torch.Generator().manual_seed(seed)))
+
+
+# ------------------------------------------------------------------------------------------------ means of an epoch
+
+
+def mean_counts(order: Sequence[int], processes: int, batch_size: int, drop_last: bool, limit: int) -> Counter[int]:
+    """How much each example counts in the mean losses of an epoch in this order, averaged over the processes."""
+    counts: Counter[int] = Counter()
+    of_each = -(-len(order) // processes)
+    padded = [order[position % len(order)] for position in range(of_each * processes)]
+    for rank in range(processes):
+        own = padded[rank::processes]
+        batches = [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
+        for batch in [one for one in batches if not drop_last or len(one) == batch_size][:limit]:
+            for index in batch:
+                counts[index] += Fraction(1, len(batch) * processes)  # type: ignore[assignment]
+    return counts
+
+
+def on_average(orders: Iterable[Sequence[int]], weight: Fraction, first: int, *how: Any) -> dict[int, Fraction]:
+    """The mean over all orders, of the examples from `first` on with this weight."""
+    totals, number = Counter[int](), 0
+    for order in orders:
+        number += 1
+        for index, count in mean_counts(order, *how).items():
+            totals[index] += count * (weight if index >= first else 1)
+    return {index: Fraction(total) / number for index, total in totals.items()}
+
+
+@pytest.mark.parametrize("limit", [1, 99])
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "chosen", "drawn", "batch_size", "drop_last"),
+    [(5, 1, 2, 2, False), (5, 2, 1, 2, False), (6, 1, 3, 3, False), (6, 2, 2, 2, True), (6, 1, 2, 1, False)],
+)
+def test_means_over_an_epoch_count_each_example_as_an_epoch_on_everything_does(
+    size: int, chosen: int, drawn: int, batch_size: int, drop_last: bool, processes: int, limit: int
+) -> None:
+    """Exactly, by all draws of the others and all orders: also with a partial last batch and with padding."""
+    how = (processes, batch_size, drop_last, limit)
+    whole = on_average(permutations(range(size)), Fraction(1), 0, *how)
+    others = range(chosen, size)
+    orders = (order for draw in combinations(others, drawn) for order in permutations((*range(chosen), *draw)))
+    weighted = on_average(orders, Fraction(len(others), drawn), chosen, *how)
+    made: Any = trainer_of(world_size=processes, lightning_module=nn.Linear(2, 2), limit_train_batches=limit)
+    loader: Any = DataLoader(range(size), batch_size, shuffle=True, drop_last=drop_last)  # type: ignore[arg-type]
+    factor = mean_factor(made, loader, Choice(0, size, torch.arange(chosen + drawn)))
+    for index in range(size):
+        assert factor * float(weighted[index]) == pytest.approx(float(whole[index]))
+
+
+def test_the_factor_of_a_small_last_batch_and_of_samplers_of_which_it_is_not_known() -> None:
+    """Of 250 examples 130 are kept, in batches of 64: three means of 130 count more than four of 250."""
+    choice = Choice(0, 250, torch.arange(130))
+    loader: Any = DataLoader(range(250), 64, shuffle=True)  # type: ignore[arg-type]
+    assert mean_factor(None, loader, choice) == pytest.approx((4 / 250) / (3 / 130))
+    drawn: Any = DataLoader(range(250), 64, sampler=WeightedRandomSampler([1.0] * 250, 250))  # type: ignore[arg-type]
+    assert mean_factor(None, drawn, choice) == 1
+    assert mean_factor(None, loader, Choice(0, 250, torch.arange(250))) == 1
 
 
 # ------------------------------------------------------------------------------------------------ fractions of classes

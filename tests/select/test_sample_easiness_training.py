@@ -251,10 +251,6 @@ HOLDS = (
     "The Trainer's reload_dataloaders_every_n_epochs=2 lets a choice hold for 2 epochs, so the {} of {}, {}, must be a"
     " multiple of it; or leave it at 0."
 )
-BATCHES_AND_WEIGHTS = (
-    "The Trainer's limit_train_batches=2 is as many batches of fewer examples, so that weights would make too much of"
-    " them; give the limit as a fraction of the epoch, as 0.5."
-)
 
 # the selection's arguments, the Trainer's, the message or None where both are fine
 TRAINERS: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
@@ -281,7 +277,7 @@ TRAINERS: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
             ({"early_epochs": 2, "rescore_every_n_epochs": 3}, "`rescore_every_n_epochs`", 3),
         )
     ),
-    (WEIGHS, {"limit_train_batches": 2}, BATCHES_AND_WEIGHTS),
+    (WEIGHS, {"limit_train_batches": 2}, None),
     (WEIGHS, {"limit_train_batches": 0.5}, None),
     (WEIGHS, {"limit_train_batches": 2, "fast_dev_run": 2}, None),
     ({**WEIGHS, "per": "batch"}, {"limit_train_batches": 2}, None),
