@@ -22,6 +22,7 @@ from lightning_easiness import (
     EasinessCallback,
     EasinessDataModule,
     Keep,
+    LevelCounts,
     Relabel,
     SampleEasinessTraining,
     Selection,
@@ -98,6 +99,7 @@ def trained(observer: dict[str, Any] | None = None, **options: Any) -> Case:
 
 
 # name -> Case(options of the callback or None, a function that makes the selection)
+COUNTS = LevelCounts({epoch: (10, 24 - 2 * epoch, 19 + 2 * epoch) for epoch in range(1, 9)})
 SELECTIONS: dict[str, Case] = {
     "Keep": Case(None, lambda: Keep(range(20, 44))),
     "Ablation": Case(None, lambda: Ablation(scores(), 0.4)),
@@ -111,6 +113,7 @@ SELECTIONS: dict[str, Case] = {
     "SET online, counted": trained({"num_draws": 20}, online=True, rescore_every_n_epochs=None),
     "SET per batch, counted": trained({"num_draws": 20}, per="batch", levels=("medium", "hard")),
     "SET by loss, every other epoch": trained(by="loss", rescore_every_n_epochs=2),
+    "SET by loss and the counts of another run": trained(by="loss", level_counts=COUNTS),
     "SET with weights": trained(others_share=0.4, final_epochs=1),
     "SET online": trained({}, online=True, rescore_every_n_epochs=None),
     "SET online and every other epoch": trained({}, online=True, rescore_every_n_epochs=2, others_share=0.4),
