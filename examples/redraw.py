@@ -2,7 +2,7 @@
 
     python examples/redraw.py
 
-The tables hold what was measured, rounded to a tenth of a percent, and of AUM-SE four of the twenty epochs.
+The tables hold what was measured, rounded to a tenth of a percent.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import argparse
 import re
 from pathlib import Path
 from typing import Any
-
-import aum_se
 
 from lightning_easiness import draw_comparison
 
@@ -48,16 +46,6 @@ def comparison_rows(path: Path, equal: str) -> list[dict[str, Any]]:
     return found
 
 
-def aum_rates(path: Path) -> tuple[dict[str, list[dict[str, float]]], list[int]]:
-    """Read the rates of flags by reading, and the epochs after which they were measured."""
-    head, *lines = tables(path)[0]
-    rates = {}
-    for name, *cells in lines:
-        pairs = [map(percent, cell.split("/")) for cell in cells]
-        rates[name] = [dict(zip(("TPR", "FPR"), pair, strict=True)) for pair in pairs]
-    return rates, [int(cell.removeprefix("epoch ")) for cell in head[1:]]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=HERE / "images")
@@ -66,7 +54,6 @@ def main() -> None:
     for equal in ("epochs", "updates"):
         rows = comparison_rows(HERE / "results" / "compress_fashion_mnist.md", equal)
         draw_comparison(rows, output / f"fashion_mnist_equal_{equal}.png")
-    aum_se.draw(*aum_rates(HERE / "results" / "aum_se_cifar10.md"), output / "aum_se.png")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lightning_easiness.view.grids import averages_grid, image_grid, scores_grid
     from lightning_easiness.view.image_grid import ImageGrid
     from lightning_easiness.view.images import NoImageError, save_image
+    from lightning_easiness.view.levels import draw_levels
     from lightning_easiness.view.map_figure import draw_data_map
     from lightning_easiness.view.matching_curves import draw_matching_curves
     from lightning_easiness.view.networks import draw_networks
@@ -78,6 +79,7 @@ _HOMES = {  # module -> the names that it has
     "view.bands": ("draw_bands",),
     "view.comparison": ("draw_comparison",),
     "view.figures": ("draw_curves", "draw_histogram"),
+    "view.levels": ("draw_levels",),
     "view.grids": ("averages_grid", "image_grid", "scores_grid"),
     "view.image_grid": ("ImageGrid",),
     "view.images": ("NoImageError", "save_image"),
@@ -137,6 +139,7 @@ __all__ = [
     "draw_curves",
     "draw_data_map",
     "draw_histogram",
+    "draw_levels",
     "draw_matching_curves",
     "draw_networks",
     "draw_patterns",

@@ -54,19 +54,6 @@ def test_compress(fashion_root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("table", ["sel", "set"])
-def test_sample_easiness(fashion_root: Path, tmp_path: Path, table: str) -> None:
-    options = ["--data-root", str(fashion_root), "--output", str(tmp_path / "out"), "--epochs", "3", "--seeds", "1"]
-    run("sample_easiness.py", table, *options, "--early-epochs", "1")
-    rows = (tmp_path / "out" / f"{table}.md").read_text().splitlines()[2:]
-    assert len(rows) == {"sel": 7, "set": 18}[table]
-    if table == "set":
-        uses = {row.split("|")[1].strip(): float(row.split("|")[6]) for row in rows}
-        assert uses["classic"] == 100
-        assert min(uses.values()) < 50
-
-
-@pytest.mark.slow
 def test_suspects_of_fashion_mnist(fashion_root: Path, tmp_path: Path) -> None:
     options = ["--data-root", str(fashion_root), "--output", str(tmp_path / "out"), "--epochs", "2", "--seeds", "1"]
     run("label_issues.py", "--labels", "fashion", *options)
@@ -100,19 +87,11 @@ def test_label_issues_of_people(cifar_root: Path, tmp_path: Path) -> None:
     assert {"suspects.csv", "suspects.png", "tensorboard"} <= {path.name for path in out.iterdir()}
 
 
-@pytest.mark.slow
-def test_aum_se(cifar_root: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    printed = run("aum_se.py", "--data-root", str(cifar_root), "--output", str(out), "--epochs", "2", "--size", "120")
-    assert (out / "aum_se.md").read_text().strip() in printed
-    assert (out / "aum_se.png").stat().st_size > 5000
-
-
 def test_the_figures_are_drawn_again_from_the_tables_that_are_kept(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     run("redraw.py", "--output", str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {
-        "aum_se.png", "fashion_mnist_equal_epochs.png", "fashion_mnist_equal_updates.png",
+        "fashion_mnist_equal_epochs.png", "fashion_mnist_equal_updates.png",
     }  # fmt: skip
     sys.path.insert(0, str(EXAMPLES))
     try:
@@ -124,9 +103,6 @@ def test_the_figures_are_drawn_again_from_the_tables_that_are_kept(tmp_path: Pat
     about = {"metric": "test_accuracy", "num_seeds": 3, "equal": "updates"}
     assert rows[0] == {"method": "everything", "ratio": 0.0, "mean": 0.882, "spread": 0.003, **about}
     assert {"method": "stratified", "ratio": 0.9, "mean": 0.826, "spread": 0.007, **about} in rows
-    rates, epochs = redraw.aum_rates(EXAMPLES / "results" / "aum_se_cifar10.md")
-    assert epochs == [5, 10, 15, 20]
-    assert rates["AUM-SE, kept where hard"][-1] == {"TPR": 0.81, "FPR": 0.094}
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from lightning_easiness import EasinessCallback, Refine, Threshold, ThresholdRun
 from lightning_easiness.functional import corrupt_labels
 
 SETTINGS = {
-    "small": {"seeds": 3, "epochs": 10, "width": 0.25, "size": 3_000, "image_size": 16},
+    "small": {"seeds": 3, "epochs": 8, "width": 0.25, "size": 3_000, "image_size": 16},
     "full": {"seeds": 5, "epochs": 300, "width": 1.0, "size": None, "image_size": None},
 }
 MOVED = 0.2  # share of the labels; the text does not print it

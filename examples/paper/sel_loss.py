@@ -70,9 +70,11 @@ def figure(runs: dict[str, dict[str, list[Run]]]) -> object:
             panels[f"{name}: {MEASURES[measure][0]}"] = {
                 method: {"": values(found, measure)} for method, found in by_method.items() if method != "SEL, no floor"
             }
-    rates = [f"{mean(values(one[method], 'msr')):.2g}" for one in runs.values() for method in ("baseline", "SEL")]
-    moved = "; ".join(f"{before} to {after} %" for before, after in zip(rates[::2], rates[1::2], strict=True))
-    title = f"With SEL, the share of medium examples goes from {moved} ({', '.join(runs)})"
+    moved = []
+    for name, one in runs.items():
+        before, after = (mean(values(one[method], "msr")) for method in ("baseline", "SEL"))
+        moved.append(f"from {before:.2g} to {after:.2g} % on {name}")
+    title = f"With SEL, the share of medium examples goes {', '.join(moved)}"
     return draw_dots(panels, title, "a dot is a seed, a bar is the mean", columns=3)
 
 

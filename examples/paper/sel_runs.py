@@ -99,8 +99,8 @@ def measured(experiment: Experiment, name: str, seed: int, method: Method, other
         trainer.fit(module, datamodule=EasinessDataModule(experiment.data(name), selection))
         found = trainer.test(module, datamodule=experiment.data(name), verbose=False)[0]
     usage = {"data_use": watch.usage.data_use, "epoch_seconds": watch.usage.epoch_seconds}
-    counts = getattr(selection, "counts", None)
-    return {**found, **usage, "accuracies": module.accuracies, "steps": trainer.global_step, "counts": counts}
+    levels = getattr(getattr(selection, "recorded_counts", None), "epochs", None)  # of SET, for L-SET
+    return {**found, **usage, "accuracies": module.accuracies, "steps": trainer.global_step, "levels": levels}
 
 
 def runs_of(experiment: Experiment, name: str, methods: Mapping[str, Method]) -> dict[str, list[Run]]:
@@ -146,12 +146,15 @@ def trainings_of(
     if setting.small:
         small = {"test_size": 5_000, **given}
         return {
-            "fashion-mnist": Training("cnn-12k", "fashion-mnist", size=10_000, image_size=14, **small),
-            "cifar-10": Training("cnn-18m", "cifar-10", size=4_000, image_size=16, width=0.1, **small),
+            "fashion-mnist": Training("cnn-12k", "fashion-mnist", size=6_000, image_size=14, **small),
+            "cifar-10": Training("cnn-18m", "cifar-10", size=3_000, image_size=16, width=0.1, **small),
         }
     own = [] if "fashion-mnist" in data else ["cnn-18m"]  # the table of levels has the pretrained ones alone
+    enlarged = {"fashion-mnist": 32}  # VGG16 halves an image five times
     return {
-        f"{name} {network}": Training(network, name, pretrained=network in _PRETRAINED, **given)
+        f"{name} {network}": Training(
+            network, name, pretrained=network in _PRETRAINED, image_size=enlarged.get(name), **given
+        )
         for name in data
         for network in (*_PRETRAINED, *own)
     }

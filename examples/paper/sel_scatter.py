@@ -9,6 +9,7 @@ results: the levels are also counted for its two other variances, and by drawing
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +20,11 @@ from sel_runs import deviation, mean
 from torch import Tensor
 from training import Training
 
-from lightning_easiness import functional
-from lightning_easiness.view.style import BETWEEN, EASY, HARD, INK, MUTED, blank_figure, set_title, styled
+from lightning_easiness import EasinessCallback, EasinessRecord, draw_levels, functional
 
 SETTINGS = {
-    "small": {"seeds": 3, "epochs": 10, "size": 10_000},
-    "full": {"seeds": 5, "epochs": 50, "size": None},
+    "small": {"seeds": 3, "epochs": 10, "size": 6_000, "test_size": 5_000},
+    "full": {"seeds": 5, "epochs": 50, "size": None, "test_size": None},
 }
 LEVELS = ("hard", "medium", "easy")
 WAYS = {  # how the levels are counted
@@ -33,23 +33,23 @@ WAYS = {  # how the levels are counted
     "exact, variance 1e-8": {"sigma2": 1e-8},
     "1,000 draws, variance 1e-4": {"sigma2": 1e-4, "method": "monte_carlo"},
 }
+WAYS_OF_FIGURE = ("exact, variance 1e-4", "1,000 draws, variance 1e-4")
 FEW = 5.0  # percent
-CELLS = 20  # of the scatter plot, each way
 
 
 def trainings(setting: SimpleNamespace) -> dict[str, Training]:
-    return {"cnn-12k": Training("cnn-12k", "fashion-mnist", "sel", setting.epochs, size=setting.size)}
+    form = {"size": setting.size, "test_size": setting.test_size, "validate": True}
+    return {"cnn-12k": Training("cnn-12k", "fashion-mnist", "sel", setting.epochs, **form)}
 
 
-def measured(experiment: Experiment, seed: int) -> dict[str, Any]:
-    """Train once; return the counts of the levels by each way, and the points of the scatter plot."""
+def measured(experiment: Experiment, seed: int, folder: Path) -> dict[str, list[int]]:
+    """Train once, record the test examples, and return the counts of the levels by each way."""
     seed_everything(seed, workers=True, verbose=False)
     module, data = experiment.module("cnn-12k"), experiment.data("cnn-12k")
-    trainer = experiment.trainer("cnn-12k")
-    trainer.fit(module, datamodule=data)
+    watch = EasinessCallback(folder, probe="val", online=False, num_images=0, exist_ok=True)
+    experiment.trainer("cnn-12k", [watch], num_sanity_val_steps=0).fit(module, datamodule=data)
     logits, target = outputs(module, data)
-    counts = {way: counted(logits, target, options) for way, options in WAYS.items()}
-    return {"counts": counts, "points": points(logits, target)}
+    return {way: counted(logits, target, options) for way, options in WAYS.items()}
 
 
 @torch.no_grad()
@@ -65,21 +65,7 @@ def counted(logits: Tensor, target: Tensor, options: dict[str, Any]) -> list[int
     return torch.bincount(functional.easiness_level(wins), minlength=3).tolist()
 
 
-def points(logits: Tensor, target: Tensor) -> list[list[float]]:
-    """Return one row per cell that holds examples of one level: their mean place, number, level, and whether right."""
-    wins = functional.sample_easiness(logits, target, per_class=True)
-    easiness, confidence = wins.prod(1), logits.softmax(1).amax(1)
-    level, right = functional.easiness_level(wins), (logits.argmax(1) == target).long()
-    cell = (easiness * (CELLS - 1)).round() * CELLS + (confidence * (CELLS - 1)).round()
-    rows = []
-    for one in (key := (cell.long() * 3 + level) * 2 + right).unique().tolist():
-        inside = key == one
-        place = [float(easiness[inside].mean()), float(confidence[inside].mean())]
-        rows.append([*place, int(inside.sum()), int(one // 2 % 3), int(one % 2)])
-    return rows
-
-
-def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def rows(runs: list[dict[str, list[int]]]) -> list[dict[str, Any]]:
     made = []
     for way in WAYS:
         shares = shares_of(runs, way)
@@ -90,12 +76,12 @@ def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-def shares_of(runs: list[dict[str, Any]], way: str) -> dict[str, list[float]]:
-    counts = [run["counts"][way] for run in runs]
+def shares_of(runs: list[dict[str, list[int]]], way: str) -> dict[str, list[float]]:
+    counts = [run[way] for run in runs]
     return {level: [100 * count[place] / sum(count) for count in counts] for place, level in enumerate(LEVELS)}
 
 
-def finding(runs: list[dict[str, Any]]) -> str:
+def finding(runs: list[dict[str, list[int]]]) -> str:
     medium = {way: mean(shares_of(runs, way)["medium"]) for way in WAYS}
     exact, *others = medium.values()
     shares = shares_of(runs, "exact, variance 1e-4")
@@ -109,36 +95,14 @@ def finding(runs: list[dict[str, Any]]) -> str:
     )
 
 
-def figure(runs: list[dict[str, Any]]) -> Any:
-    """Draw the cells of the first seed's plot: colour is the level, a filled mark is a right prediction."""
-    drawn = blank_figure("sel_scatter.py", 7.2, 4.6)
-    axes = styled(drawn.add_subplot())
-    for easiness, confidence, count, level, right in runs[0]["points"]:
-        colour = (HARD, BETWEEN, EASY)[level]
-        size = 14 * (1 + torch.tensor(float(count)).log2().item())
-        style = {"marker": "o", "facecolors": colour} if right else {"marker": "X", "facecolors": colour}
-        axes.scatter(easiness, confidence, s=size, alpha=0.75, linewidths=0.4, edgecolors="white", **style)
-    shares = shares_of(runs, "exact, variance 1e-4")
-    for place, (level, colour) in enumerate(zip(LEVELS, (HARD, MUTED, EASY), strict=True)):
-        text = f"{level}\n{mean(shares[level]):.1f} %"
-        axes.text(
-            (0.04, 0.5, 0.96)[place], 0.235, text, color=colour, ha=("left", "center", "right")[place], weight="bold"
-        )
-    axes.set(
-        xlabel="sample easiness", ylabel="confidence: the largest probability", xlim=(-0.03, 1.03), ylim=(0.2, 1.03)
-    )
-    axes.xaxis.label.set_color(INK)
-    note = (
-        f"means of {len(runs)} runs; points of one; area by the logarithm of their number; crosses: wrong predictions"
-    )
-    set_title(axes, f"{mean(shares['medium']):.1f} % of the test examples are medium", note)
-    return drawn
-
-
 def main() -> None:
     experiment = begin(__doc__, SETTINGS, trainings)
-    runs = [experiment.once(f"seed-{seed}", lambda: measured(experiment, seed)) for seed in experiment.seeds]  # noqa: B023
-    experiment.finish(rows(runs), figure(runs), finding(runs))
+    folder = experiment.output / "scatter"
+    runs = [
+        experiment.once(f"seed-{seed}", lambda: measured(experiment, seed, folder))  # noqa: B023
+        for seed in experiment.seeds
+    ]
+    experiment.finish(rows(runs), draw_levels(EasinessRecord.load(folder)), finding(runs))
 
 
 if __name__ == "__main__":

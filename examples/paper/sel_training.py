@@ -20,7 +20,7 @@ from experiment import Experiment, begin, decided
 from sel_runs import Method, Run, change, deviation, mean, runs_of, trainings_of, twin, values, verdict
 from torch import Tensor
 
-from lightning_easiness import SampleEasinessTraining, Selection, draw_bands
+from lightning_easiness import LevelCounts, SampleEasinessTraining, Selection, draw_bands
 
 SETTINGS = {
     "small": {"small": True, "seeds": 5, "epochs": 10, "early": 2},
@@ -59,7 +59,8 @@ def methods(early: int, epochs: int, num_examples: int) -> dict[str, Method]:
         return lambda seed, others: SampleEasinessTraining(early_epochs=early, seed=seed, **options)
 
     def l_set(seed: int, others: dict[str, Run]) -> Selection:
-        return SampleEasinessTraining(early_epochs=early, by="loss", counts=others["SET"]["counts"], seed=seed)
+        levels = LevelCounts(others["SET"]["levels"])
+        return SampleEasinessTraining(early_epochs=early, by="loss", level_counts=levels, seed=seed)
 
     def by_seconds(others: dict[str, Run]) -> int:
         classic, ours = others["classic"], others["SET"]

@@ -177,7 +177,7 @@ def refine_by_sample_easiness(
 
     Section 4.3 of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks" keeps a flag
     where the example is easy, and elsewhere says that sample easiness finds hard examples. Both readings are available.
-    "hard" is the default, since "easy" keeps hardly any label errors (`examples/aum_se.py`).
+    "hard" is the default, since "easy" keeps hardly any label errors (`examples/paper/sel_aum.py`).
 
     Args:
         flagged: Flags by the area under the margin, bool, shape (N,).

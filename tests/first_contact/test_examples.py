@@ -22,11 +22,8 @@ CIFAR = (
 )
 WITHOUT_DATA = {
     "compress.py": FASHION,
-    "sample_easiness.py sel": FASHION,
-    "sample_easiness.py set --data cifar10": CIFAR,
     "label_issues.py --labels fashion": FASHION,
     "label_issues.py --labels worse": CIFAR,
-    "aum_se.py": CIFAR,
     "label_cut.py --setting full": FASHION,
     "memorization.py": FASHION,
 }
