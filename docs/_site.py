@@ -12,7 +12,16 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-SHOWN = ("examples/images/*.png", "examples/results/*.md", "examples/results/*.png", "examples/*.ipynb", "CHANGELOG.md")
+SHOWN = (
+    "examples/images/*.png",
+    "examples/results/*.md",
+    "examples/results/*.png",
+    "examples/*.ipynb",
+    "examples/paper/README.md",
+    "examples/paper/images/*.png",
+    "examples/paper/results/*.csv",
+    "CHANGELOG.md",
+)
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -144,10 +144,10 @@ def trainings_of(
     """Return the trainings of a table by name: two small ones, or the text's four networks on each of the data sets."""
     given = {"text": "sel", "epochs": setting.epochs, "validate": True}
     if setting.small:
-        small = {"test_size": 5_000, **given}
+        small = {"test_size": 2_500, **given}
         return {
-            "fashion-mnist": Training("cnn-12k", "fashion-mnist", size=6_000, image_size=14, **small),
-            "cifar-10": Training("cnn-18m", "cifar-10", size=3_000, image_size=16, width=0.1, **small),
+            "fashion-mnist": Training("cnn-12k", "fashion-mnist", size=4_000, image_size=14, **small),
+            "cifar-10": Training("cnn-18m", "cifar-10", size=2_000, image_size=16, width=0.1, **small),
         }
     own = [] if "fashion-mnist" in data else ["cnn-18m"]  # the table of levels has the pretrained ones alone
     enlarged = {"fashion-mnist": 32}  # VGG16 halves an image five times

@@ -23,7 +23,7 @@ from training import Training
 from lightning_easiness import EasinessCallback, EasinessRecord, draw_levels, functional
 
 SETTINGS = {
-    "small": {"seeds": 3, "epochs": 10, "size": 6_000, "test_size": 5_000},
+    "small": {"seeds": 3, "epochs": 10, "size": 5_000, "test_size": 5_000},
     "full": {"seeds": 5, "epochs": 50, "size": None, "test_size": None},
 }
 LEVELS = ("hard", "medium", "easy")

@@ -7,18 +7,16 @@ of the data that the later epochs train on (ADU). The figure shows data use and 
 L-SET takes in each epoch as many examples as the SET run of its seed called hard and medium.
 
 Controls: stopping after the early epochs; classic training for as many seconds, or for as many examples, as SET; and in
-each epoch as many random examples as SET takes. Beyond the text: the unbiased variant, classic training for its work,
-and InfoBatch.
+each epoch as many random examples as SET takes. Beyond the text: the unbiased variant, and classic training for its
+work.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from experiment import Experiment, begin, decided
 from sel_runs import Method, Run, change, deviation, mean, runs_of, trainings_of, twin, values, verdict
-from torch import Tensor
 
 from lightning_easiness import LevelCounts, SampleEasinessTraining, Selection, draw_bands
 
@@ -27,29 +25,6 @@ SETTINGS = {
     "full": {"small": False, "seeds": 5, "epochs": 50, "early": 5},
 }
 DRAWN = ("classic", "SET", "L-SET", "SEL-SET", "random, size of SET")
-
-
-class InfoBatch(Selection):
-    """InfoBatch (Qin et al., 2024): of the examples with a loss below the mean, drops half and doubles the others."""
-
-    every_epoch = online = weighs = True
-    remembers = ("loss",)
-
-    def __init__(self, seed: int, share: float = 0.5, final_share: float = 0.125) -> None:
-        self.seed, self.share, self.final_share = seed, share, final_share
-
-    def _low(self, state: Any) -> Tensor:
-        if state.observed is None or state.epoch >= (1 - self.final_share) * state.max_epochs:
-            return torch.zeros(state.num_examples, dtype=torch.bool)
-        loss = state.observed["loss"]
-        return loss < loss.nanmean()
-
-    def select(self, state: Any) -> Tensor:
-        drawn = torch.rand(state.num_examples, generator=state.generator()) < self.share
-        return ~(self._low(state) & drawn)
-
-    def weights(self, state: Any) -> Tensor:
-        return torch.where(self._low(state), 1 / (1 - self.share), 1.0)
 
 
 def methods(early: int, epochs: int, num_examples: int) -> dict[str, Method]:
@@ -82,7 +57,6 @@ def methods(early: int, epochs: int, num_examples: int) -> dict[str, Method]:
         "random, size of SET": Method(twin("SET", num_examples)),
         "unbiased SET": Method(unbiased),
         "classic, work of unbiased SET": Method(steps=by_work("unbiased SET")),
-        "InfoBatch": Method(lambda seed, others: InfoBatch(seed)),
     }
 
 
