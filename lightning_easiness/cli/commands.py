@@ -144,18 +144,32 @@ def compare(
     checkpoint_b: Annotated[int | None, "checkpoint of B, if different"] = None,
     fractions: Annotated[list[float], "fractions of the examples that count as easy and hard"] = [0.1],  # noqa: B006
     of: Annotated[Literal["easiest", "hardest", "both"], "the ends to compare"] = "both",
+    over_training: Annotated[bool, "also at each epoch that both have; without a B, each epoch with the last"] = False,
+    output: Annotated[Path | None, "with --over-training: file for its rates, .csv, or their figure, .png"] = None,
 ) -> Answer:
     """Measure how well two records, scores or checkpoints agree on which examples are easy and hard."""
     other = given(path=path_b, score=score_b, series=series_b, checkpoint=checkpoint_b)
-    if not other:
+    if not other and not over_training:
         raise ValueError("compare needs a PATH_B; or --score-b, --series-b or --checkpoint-b, to compare within PATH.")
     for fraction in fractions:
         check_fraction("fractions", fraction)
+    check_output(output, ".csv", ".png")
+    if output is not None and not over_training:
+        raise ValueError("--output of compare is for --over-training: give both, or --json for what is printed.")
+    if over_training and (score_b is not None or checkpoint_b is not None):
+        raise ValueError("--over-training compares one score at all epochs: leave out --score-b and --checkpoint-b.")
     ends = ("easiest", "hardest") if of == "both" else (of,)
-    return _compare((source, replace(source, **other)), ends, fractions)
+    sides = (source, replace(source, **(other or {"checkpoint": 0})))
+    return _compare(sides, ends, fractions, over_training, output)
 
 
-def _compare(sides: tuple[Source, Source], ends: tuple[str, ...], fractions: list[float]) -> Answer:
+def _compare(
+    sides: tuple[Source, Source],
+    ends: tuple[str, ...],
+    fractions: list[float],
+    over_training: bool,
+    output: Path | None,
+) -> Answer:
     from lightning_easiness import functional
     from lightning_easiness.cli.matching import matching_rows, matching_table
     from lightning_easiness.cli.next_steps import look, see_scores
@@ -176,7 +190,14 @@ def _compare(sides: tuple[Source, Source], ends: tuple[str, ...], fractions: lis
             values[letter.lower()]["expected_agreement"] = agreement
             expected += f"To expect between {letter} and {record.num_runs} other runs of its kind: {agreement:.4f}\n"
     text += f"\n{matching_table(rows)}\n\nRank correlation of easiness (Spearman): {float(correlation):.4f}\n{expected}"
-    values |= {"matching": rows, "rank_correlation": correlation}
+    values |= {"matching": rows, "rank_correlation": correlation, "over_training": None, "output": output}
+    if over_training:
+        from lightning_easiness.cli.over_training import curves_of, rows_of_curves, text_of, write
+
+        curves = curves_of(sides, records, fractions)
+        write(curves, output)
+        values["over_training"] = rows_of_curves(curves)
+        text += f"\n{text_of(curves)}\n"
     other = sides[1].path
     last = look(sides[0]) if other == sides[0].path else see_scores(other, sides[1].series)
     return Answer(values, text, next=(last,))

@@ -180,10 +180,9 @@ def matching_curves(
             " are compared."
         )
     points: list[CurvePoint] = []
+    draws = _draws(records)
     for indices in moments:
-        sides = {
-            key: Side(record, indices[key], name, fraction, draw) for draw, (key, record) in enumerate(records.items())
-        }
+        sides = {key: Side(record, indices[key], name, fraction, draws[key]) for key, record in records.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what a score warns of at one checkpoint, it does at each
             points += _between(sides, pairs)
@@ -305,6 +304,13 @@ def _check_records(records: Mapping[str, EasinessRecord]) -> None:
                 f"{here} and {there} both hold the run '{both[0]}', which matches itself: give each its own runs, as"
                 " with record.select_runs()."
             )
+
+
+def _draws(records: Mapping[str, EasinessRecord]) -> dict[str, int]:
+    """Return a number for each record by which halves of its runs are drawn, the same for the same runs."""
+    runs = {name: frozenset(path.resolve() for path in record.paths) for name, record in records.items()}
+    different = list(dict.fromkeys(runs.values()))
+    return {name: different.index(held) for name, held in runs.items()}
 
 
 def _moments(record: EasinessRecord, align: Align) -> dict[int, int]:

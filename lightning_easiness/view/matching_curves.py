@@ -46,7 +46,7 @@ def draw_matching_curves(curves: MatchingCurves, path: str | os.PathLike[str] | 
     highest = max(point.matched.rate for point in curves.points)
     for place, which in enumerate(("easy", "hard")):
         axes = styled(figure.add_subplot(1, 2, place + 1))
-        axes.set_ylim(0, min(1.0, 1.15 * highest))
+        axes.set_ylim(0, min(1.0, 1.15 * max(highest, curves.chance)))
         _draw(axes, curves, which)
     return saved(figure, path)
 
