@@ -17,7 +17,7 @@ from training import Training
 from lightning_easiness import draw_comparison
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "small": {**SMALL, "seeds": 3, "epochs": 10, "widths": {"wrn-16-4": 0.125}, "ratios": (0.3, 0.5, 0.7)},
+    "small": {**SMALL, "seeds": 3, "epochs": 10, "size": 3000, "widths": {"wrn-16-4": 0.125}, "ratios": (0.3, 0.6)},
     "full": {**FULL, "ratios": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)},
 }
 NAME, METHODS = "loss-ablation", ("easy", "hard", "random", "stepwise")
