@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from types import SimpleNamespace
 from typing import Any
 
-from count_runs import REFERENCE
+from count_runs import REFERENCE, limit_test
 from experiment import Experiment, begin, decided
 from training import Training
 
@@ -19,10 +19,11 @@ from lightning_easiness import Ablation, EasinessCallback, Relabel, Scores
 from lightning_easiness.view.style import EASY, HARD, INK, MUTED, LineEnd, label_ends, set_title, styled
 
 SETTINGS = {
-    "small": {"data": ["cifar-10"], "seeds": 5, "epochs": 8, "early_epochs": 3, "early_seeds": 5, "size": 2000,
-              "image_size": 16, "batch_size": 64, "width": 0.125, "drop": [0.3, 0.6, 0.9], "labels": [0.3, 0.9]},
+    "small": {"data": ["cifar-10"], "seeds": 5, "epochs": 8, "early_epochs": 3, "early_seeds": 5, "size": 1500,
+              "image_size": 16, "batch_size": 64, "width": 0.125, "test_size": 5000,
+              "drop": [0.3, 0.6, 0.9], "labels": [0.3, 0.9]},
     "full": {"data": ["cifar-10", "mini-imagenet"], "seeds": 5, "epochs": 300, "early_epochs": 10, "early_seeds": 10,
-             "size": None, "image_size": None, "batch_size": None, "width": 1.0,
+             "size": None, "image_size": None, "batch_size": None, "width": 1.0, "test_size": None,
              "drop": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
              "labels": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]},
 }  # fmt: skip
@@ -47,6 +48,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     found: dict[str, Results] = {}
     for data in experiment.setting.data:
+        limit_test(experiment, f"ablated-{data}", experiment.setting.test_size)
         record = experiment.repeat(
             f"ablated-early-{data}",
             lambda: EasinessCallback(num_images=0, probe_batch_size=500),

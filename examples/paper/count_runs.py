@@ -10,9 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from data_sets import FORMS
+from device_data import HeldPictures
+from experiment import Experiment
 from training import Training
 
-from lightning_easiness import EasinessCallback
+from lightning_easiness import EasinessCallback, EasinessRecord
 from lightning_easiness.functional import interpolate_grey, pattern_series, radial_mask, shuffle_tiles
 
 NETWORKS = {  # by data set, as in Table 1
@@ -79,9 +81,16 @@ def patterns(side: int) -> dict[str, Callable[..., Any]]:
     }
 
 
-def early_record(experiment: Any, data: str, name: str) -> Any:
+def early_record(experiment: Experiment, data: str, name: str) -> EasinessRecord:
     """Train a network of a data set early, once per seed; the reference network also sees altered images at the end."""
     training = f"early-{data}-{name}"
     side = experiment.setting.image_size or FORMS[data].image_size
     shown = patterns(side) if name == REFERENCE.get(data) else None
     return experiment.repeat(training, lambda: EasinessCallback(patterns=shown, num_images=0, probe_batch_size=500))
+
+
+def limit_test(experiment: Experiment, training: str, size: int | None) -> None:
+    """Use only the first test examples of a training, where the setting says so."""
+    held = experiment.data(training)
+    if size is not None:
+        held.test = HeldPictures(held.test.images[:size], held.test.targets[:size], held.test.classes)

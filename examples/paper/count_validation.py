@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from count_runs import NAMES
+from count_runs import NAMES, limit_test
 from experiment import Experiment, begin
 from torch import Tensor
 from training import Training
@@ -22,7 +22,7 @@ from lightning_easiness.view.style import EASY, INK, MUTED, LineEnd, label_ends,
 
 SETTINGS = {
     "small": {"data": {"cifar-10": ["wrn-16-4"]}, "seeds": 8, "finished_seeds": 6, "epochs": 2, "finished_epochs": 12,
-              "size": 3000, "image_size": 16, "batch_size": 64, "test_size": 2000, "width": 0.125},
+              "size": 2000, "image_size": 16, "batch_size": 64, "test_size": 2000, "width": 0.125},
     "full": {"data": {"cifar-10": ["wrn-16-4", "resnext-29-4x64d"], "mini-imagenet": ["resnet-18", "densenet-121"]},
              "seeds": 20, "finished_seeds": 15, "epochs": 10, "finished_epochs": 300, "size": None, "image_size": None,
              "batch_size": None, "test_size": None, "width": 1.0},
@@ -48,7 +48,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     panels, verdicts = [], []
     for data, networks in experiment.setting.data.items():
-        limit_test(experiment, data, networks)
+        for name in networks:
+            for kind in ("early", "finished"):
+                limit_test(experiment, f"val-{kind}-{data}-{name}", experiment.setting.test_size)
         merged = early(experiment, f"val-early-{data}-{networks[0]}", merge=True).score("count")
         unseen = early(experiment, f"val-early-{data}-{networks[0]}", merge=False).score("count")
         finished = EasinessRecord.merge(*(finish(experiment, f"val-finished-{data}-{name}") for name in networks))
@@ -60,16 +62,6 @@ def main() -> None:
     word = {1: "agrees", 0: "cannot tell", -1: "differs"}[min(verdict for verdict, _ in verdicts)]
     text = "; ".join(text for _, text in verdicts)
     experiment.finish(rows, lambda figure: draw(figure, panels), f"{word}: {text}")
-
-
-def limit_test(experiment: Experiment, data: str, networks: list[str]) -> None:
-    """Use only the first test examples as validation examples, where the setting says so."""
-    for kind in ("early", "finished"):
-        for name in networks:
-            held = experiment.data(f"val-{kind}-{data}-{name}")
-            size = experiment.setting.test_size
-            if size is not None:
-                held.test = type(held.test)(held.test.images[:size], held.test.targets[:size], held.test.classes)
 
 
 def early(experiment: Experiment, training: str, *, merge: bool) -> EasinessRecord:
