@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     DistributedSampler,
@@ -31,7 +32,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from lightning_easiness.data.subset import example_indices, fetch, whole
+from lightning_easiness.data.subset import example_indices, fetch, pass_state_on, whole
 
 _SINGLE_INDEX_SAMPLERS = (
     SequentialSampler,
@@ -40,7 +41,19 @@ _SINGLE_INDEX_SAMPLERS = (
     WeightedRandomSampler,
     DistributedSampler,
 )
+_STATEFUL_SAMPLERS: dict[str, type] = {  # torchdata's, which draw as torch's do and have a state
+    "RandomSampler": RandomSampler,
+    "BatchSampler": BatchSampler,
+    "StatefulDistributedSampler": DistributedSampler,
+}
 _SOURCES = "_easiness_sources"  # in a loader's __dict__: the sources that follow it
+
+
+def sampler_kind(sampler: Any) -> type:
+    """Return the class of a sampler: torch's own for one of torchdata's StatefulDataLoader."""
+    kind = type(sampler)
+    is_stateful = kind.__module__.startswith("torchdata.stateful_dataloader")
+    return _STATEFUL_SAMPLERS.get(kind.__name__, kind) if is_stateful else kind
 
 
 class IndexedBatch(NamedTuple):
@@ -55,6 +68,7 @@ class IndexedDataset(Dataset[Any]):
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
+        pass_state_on(self, dataset)
 
     def __getitem__(self, key: Any) -> tuple[Any, Any]:
         return example_indices(self.dataset, key), self.dataset[key]
@@ -248,7 +262,7 @@ def check_indexable(loader: Any) -> None:
         )
     if not hasattr(loader.dataset, "__len__"):
         raise TypeError(f"The data set {type(loader.dataset).__name__} has no __len__, which EasinessCallback needs.")
-    if loader.batch_sampler is None and type(loader.sampler) in _SINGLE_INDEX_SAMPLERS:
+    if loader.batch_sampler is None and sampler_kind(loader.sampler) in _SINGLE_INDEX_SAMPLERS:
         raise TypeError(
             f"The loader asks {type(loader.dataset).__name__} for one index at a time and does not batch"
             " (batch_size=None), so an index is that of a batch, not of an example; use a data set of single examples"

@@ -49,6 +49,7 @@ class SelectedDataset(Dataset[Any]):
         self.replace_fn = replace_fn or replace_label
         self.held_out = held_out
         self.num_repeated = num_repeated
+        pass_state_on(self, dataset)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -173,6 +174,13 @@ def whole(dataset: Any) -> Any:
 def held_out_of(dataset: Any) -> Tensor | None:
     """Return the examples that a run holds out, int64 (m,), by the data set of its train loader; None for none."""
     return dataset.held_out if isinstance(dataset, SelectedDataset) else None
+
+
+def pass_state_on(wrapper: Any, dataset: Any) -> None:
+    """Give a wrapper the methods by which a loader keeps the state of the data set itself, where it has one."""
+    for name in ("state_dict", "load_state_dict"):
+        if callable(getattr(dataset, name, None)):
+            wrapper.__dict__[name] = getattr(dataset, name)  # where a check of protocols finds it
 
 
 def num_selected(dataset: Any) -> int:

@@ -23,8 +23,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from lightning_easiness._utils.lightning import replace_saved_dataset
-from lightning_easiness.data.indexed_loader import UserDatasetInWorker, plain_copy
+from lightning_easiness._utils.lightning import data_share, replace_saved_dataset
+from lightning_easiness.data.indexed_loader import UserDatasetInWorker, plain_copy, sampler_kind
 from lightning_easiness.data.subset import SelectedDataset, num_selected
 
 
@@ -59,10 +59,11 @@ def select_from(
     raised.
     """
     clone: DataLoader[Any] = plain_copy(loader)
-    changed: dict[str, Any] = {"dataset": selected, "sampler": loader.sampler, "batch_sampler": loader.batch_sampler}
-    if type(loader.batch_sampler) is BatchSampler and loader.batch_size is not None:
+    batches: Any = loader.batch_sampler
+    changed: dict[str, Any] = {"dataset": selected, "sampler": loader.sampler, "batch_sampler": batches}
+    if sampler_kind(batches) is BatchSampler and loader.batch_size is not None:
         changed["sampler"] = _for_selection(loader.sampler, selected)
-        changed["batch_sampler"] = BatchSampler(changed["sampler"], loader.batch_size, loader.drop_last)
+        changed["batch_sampler"] = type(batches)(changed["sampler"], loader.batch_size, loader.drop_last)
     elif loader.batch_sampler is not None:  # the sampler is unused
         changed["sampler"] = SequentialSampler(selected)
         changed["batch_sampler"] = _for_selection(loader.batch_sampler, selected)
@@ -78,11 +79,8 @@ def select_from(
 
 def drawable(loader: DataLoader[Any]) -> Tensor | None:
     """Return the examples that a loader's sampler can draw, bool (N,); None for all."""
-    sampler: Any = loader.sampler
-    if type(loader.batch_sampler) is BatchSampler:
-        sampler = loader.batch_sampler.sampler
-    elif type(sampler) is BatchSampler:
-        sampler = sampler.sampler
+    batches = loader.batch_sampler
+    sampler = _single(batches) if sampler_kind(batches) is BatchSampler else _single(loader.sampler)
     mask = torch.zeros(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
     if type(sampler) is SubsetRandomSampler:
         mask[torch.as_tensor(sampler.indices, dtype=torch.int64)] = True
@@ -98,7 +96,7 @@ def check_batches(owner: str, loader: DataLoader[Any], trainer: Any) -> None:
         found = len(loader)
     except TypeError:
         return
-    processes = 1 if trainer is None else trainer.world_size
+    _, processes = data_share(trainer)
     if found < 1:
         raise ValueError(
             f"The {len(loader.dataset)} examples that {owner} keeps give no batch with the loader's sampler, batch_size"  # type: ignore[arg-type]
@@ -107,10 +105,15 @@ def check_batches(owner: str, loader: DataLoader[Any], trainer: Any) -> None:
         )
 
 
+def _single(sampler: Any) -> Any:
+    """Return the sampler of examples within one of batches; any other unchanged."""
+    return sampler.sampler if sampler_kind(sampler) is BatchSampler else sampler
+
+
 def _for_selection(sampler: Any, selected: SelectedDataset) -> Any:
     if hasattr(sampler, "for_selection"):
         return sampler.for_selection(selected)
-    make = _SAMPLERS.get(type(sampler))
+    make = _SAMPLERS.get(sampler_kind(sampler))
     if make is None:
         raise TypeError(
             f"EasinessDataModule cannot tell what {type(sampler).__name__} would draw from a part of the data set;"
@@ -149,13 +152,13 @@ def _weighted(sampler: WeightedRandomSampler, selected: SelectedDataset) -> Weig
 
 def _distributed(sampler: DistributedSampler[Any], selected: SelectedDataset) -> DistributedSampler[Any]:
     options = sampler.num_replicas, sampler.rank, sampler.shuffle, sampler.seed, sampler.drop_last
-    clone: DistributedSampler[Any] = DistributedSampler(selected, *options)
+    clone: DistributedSampler[Any] = type(sampler)(selected, *options)
     clone.set_epoch(sampler.epoch)
     return clone
 
 
 def _batches(sampler: BatchSampler, selected: SelectedDataset) -> BatchSampler:
-    return BatchSampler(_for_selection(sampler.sampler, selected), sampler.batch_size, sampler.drop_last)
+    return type(sampler)(_for_selection(sampler.sampler, selected), sampler.batch_size, sampler.drop_last)
 
 
 def _part(num_samples: int, selected: float, of: float) -> int:
@@ -164,7 +167,7 @@ def _part(num_samples: int, selected: float, of: float) -> int:
 
 def _draw_enough(made: dict[str, Any], enough: Callable[[int], int]) -> None:
     for holder in (made["sampler"], getattr(made["batch_sampler"], "sampler", None)):
-        sampler: Any = holder.sampler if type(holder) is BatchSampler else holder
+        sampler = _single(holder)
         if type(sampler) is WeightedRandomSampler and sampler.replacement:
             sampler.num_samples = max(sampler.num_samples, enough(sampler.num_samples))
 

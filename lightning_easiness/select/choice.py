@@ -20,6 +20,7 @@ from torch.utils.data import (
 )
 
 from lightning_easiness._utils.batch_norm import batch_norms
+from lightning_easiness._utils.lightning import data_share
 from lightning_easiness.data.ordered_loader import examples_per_batch
 from lightning_easiness.select.base import Selection
 
@@ -90,7 +91,7 @@ def least_chosen(selection: Selection, trainer: Trainer | None, loader: DataLoad
     that is made once is refused where it is too little for a batch.
     """
     if not selection.every_epoch:
-        return examples_per_batch(loader) * _processes(trainer) if loader.drop_last else 1
+        return examples_per_batch(loader) * data_share(trainer)[1] if loader.drop_last else 1
     return max(selection.minimum or 1, 1 + _refuses_one(trainer, loader))
 
 
@@ -100,13 +101,13 @@ def positions_needed(trainer: Trainer | None, loader: DataLoader[Any], count: in
     That is as many batches as the Trainer's limits and intervals ask for, a whole batch where others are dropped, and
     a second example in a last batch of one that batch norm would see.
     """
-    processes, size = _processes(trainer), examples_per_batch(loader)
+    (_, shares), size = data_share(trainer), examples_per_batch(loader)
     batches = max(batches_asked_for(trainer), 1)
-    own = -(-count // processes)  # a sampler gives each process as many
+    own = -(-count // shares)  # a sampler gives each process as many
     of_each = max(own, batches * size if loader.drop_last else (batches - 1) * size + 1)
     if not loader.drop_last and of_each % size == 1 and _refuses_one(trainer, loader):
         of_each += 1
-    return count if of_each == own else processes * (of_each - 1) + 1
+    return count if of_each == own else shares * (of_each - 1) + 1
 
 
 def mean_factor(trainer: Trainer | None, loader: DataLoader[Any], choice: Choice) -> float:
@@ -146,10 +147,6 @@ def repeated(kept: Tensor, size: int, generator: torch.Generator) -> Tensor:
         return kept
     order = torch.randperm(len(kept), generator=generator)
     return torch.cat([kept, kept[order.repeat(size // len(kept))[: size - len(kept)]]])
-
-
-def _processes(trainer: Trainer | None) -> int:
-    return 1 if trainer is None else trainer.world_size
 
 
 def _refuses_one(trainer: Trainer | None, loader: DataLoader[Any]) -> bool:

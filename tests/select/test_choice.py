@@ -74,7 +74,8 @@ def test_an_epoch_reads_as_few_as_give_each_process_its_batches(
     count: int, processes: int, batch_size: int, drop_last: bool, asked: int, has_norm: bool
 ) -> None:
     module = nn.Sequential(nn.BatchNorm1d(2)) if has_norm else nn.Linear(2, 2)
-    made: Any = trainer_of(val_check_interval=asked or 1.0, world_size=processes, lightning_module=module)
+    shares = {"rank": 0, "num_replicas": processes}
+    made: Any = trainer_of(val_check_interval=asked or 1.0, distributed_sampler_kwargs=shares, lightning_module=module)
     loader: Any = DataLoader(range(50), batch_size, drop_last=drop_last)  # type: ignore[arg-type]
     size = positions_needed(made, loader, count)
     sizes = batches_of_each(size, processes, batch_size, drop_last)

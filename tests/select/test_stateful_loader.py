@@ -1,0 +1,92 @@
+"""torchdata's StatefulDataLoader under any selection: stopped within an epoch and resumed equals never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import seed_everything
+
+from tests.contracts.cases import CALLBACKS, SELECTIONS
+from tests.resuming import BATCH, SIZE, Plain, Stop
+from tests.selecting import IndexedPoints
+from tests.small import assert_identical, recorded, trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # by its loader
+
+torchdata = pytest.importorskip("torchdata.stateful_dataloader")
+
+CASES = {"everything": CALLBACKS["everything"], **SELECTIONS}
+EPOCHS = 5
+STOPS = [(0, 0), (1, 1), (2, 0)]  # epoch and batch, none of them the last of its epoch
+
+
+class CountsReads(IndexedPoints):
+    """Shows each example otherwise whenever one is read, by a number that is a part of the loader's state."""
+
+    def __init__(self) -> None:
+        super().__init__(SIZE)
+        self.num_reads = 0
+
+    def __getitem__(self, index: int) -> Any:
+        (x, y), self.num_reads = super().__getitem__(index), self.num_reads + 1
+        x[:8] += 0.01 * self.num_reads
+        return x, y
+
+    def state_dict(self) -> dict[str, int]:
+        return {"num_reads": self.num_reads}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.num_reads = state["num_reads"]
+
+
+def loader(dataset: Any = None, **options: Any) -> Any:
+    dataset = IndexedPoints(SIZE) if dataset is None else dataset
+    return torchdata.StatefulDataLoader(dataset, **{"batch_size": BATCH, "shuffle": True, **options})
+
+
+def fit(case: str, folder: Path, stop: Stop | None = None, ckpt_path: Path | None = None, **loading: Any) -> Plain:
+    seed_everything(0, verbose=False)
+    callbacks = CASES[case].callbacks(folder, run="only")
+    module, made = Plain(), trainer(max_epochs=EPOCHS, callbacks=[*callbacks, *([] if stop is None else [stop])])
+    made.fit(module, ckpt_path=ckpt_path, **CASES[case].data(loader(**loading)))
+    return module
+
+
+def series_in(folder: Path) -> dict[str, Any]:
+    return {name: kept for name, kept in recorded(folder).items() if "trained-on" not in name}
+
+
+def assert_goes_on(case: str, stops: list[tuple[int, int]], folder: Path, loading: Any = dict) -> None:
+    whole = fit(case, folder / "whole", **loading())
+    for number, (epoch, batch) in enumerate(stops):
+        stop, record = Stop(folder / f"{number}.ckpt", epoch, batch), folder / str(number)
+        with pytest.raises(InterruptedError):
+            fit(case, record, stop, **loading())
+        module = fit(case, record, ckpt_path=stop.path, **loading())
+        done = len(whole.steps) - len(module.steps)
+        assert done > 0
+        assert_identical(module.steps, whole.steps[done:])
+        assert_identical(module.state_dict(), whole.state_dict())
+        assert_identical(*(series_in(place) for place in (record, folder / "whole")))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_within_an_epoch(case: str, tmp_path: Path) -> None:
+    assert_goes_on(case, STOPS, tmp_path)
+
+
+LOADERS: dict[str, Callable[[], dict[str, Any]]] = {
+    "in order": lambda: {"shuffle": False},
+    "drop last": lambda: {"drop_last": True},
+    "workers": lambda: {"num_workers": 2},
+    "a data set with a state": lambda: {"dataset": CountsReads()},
+}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("case", ["Ablation", "growing"])
+def test_loaders_of_any_kind(case: str, kind: str, tmp_path: Path) -> None:
+    assert_goes_on(case, [(2, 0)], tmp_path, LOADERS[kind])
