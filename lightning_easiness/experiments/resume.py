@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class ResumePoint(Checkpoint):
         held = path / _METADATA if path.is_dir() else path
         try:
             if held.exists():  # DeepSpeed has files of other names
-                torch.load(held, map_location="cpu", weights_only=True)
+                _check_whole(held)
         except Exception as error:
             warnings.warn(
                 f"'{path}' is damaged, or holds more than tensors and plain types, as hyperparameters may"
@@ -127,6 +128,15 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _check_whole(path: Path) -> None:
+    """Raise an error if a file that torch saved is damaged, of which it compares no checksum, or holds code."""
+    with zipfile.ZipFile(path) as parts:
+        damaged = parts.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)
+    torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _own_state(trainer: Trainer) -> dict[str, Any]:

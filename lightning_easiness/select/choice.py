@@ -126,7 +126,7 @@ def mean_factor(trainer: Trainer | None, loader: DataLoader[Any], choice: Choice
 
 def batches_of(trainer: Trainer | None, loader: DataLoader[Any], positions: int) -> int:
     """Count the batches that each process trains on in an epoch of so many positions, by the Trainer's limit."""
-    of_each, size = -(-positions // _processes(trainer)), examples_per_batch(loader)
+    of_each, size = -(-positions // data_share(trainer)[1]), examples_per_batch(loader)
     batches = of_each // size if loader.drop_last else -(-of_each // size)
     limit: Any = 1.0 if trainer is None else trainer.limit_train_batches
     return int(batches * limit) if isinstance(limit, float) else min(batches, limit)

@@ -258,10 +258,23 @@ def holding_code(content: bytes) -> bytes:
     return file.getvalue()
 
 
-DAMAGES = [lambda content: b"", lambda content: content[:500], lambda content: b"?" * 999, holding_code]
+def with_a_flipped_bit(content: bytes) -> bytes:
+    """In the weights, where it is read as another number."""
+    weights = torch.load(io.BytesIO(content), weights_only=True)["state_dict"]["net.0.weight"]
+    place = content.index(weights.numpy().tobytes())
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=["empty", "cut", "other", "code"])
+DAMAGES = [
+    lambda content: b"",
+    lambda content: content[:500],
+    lambda content: b"?" * 999,
+    holding_code,
+    with_a_flipped_bit,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["empty", "cut", "other", "code", "flipped"])
 def test_a_damaged_resume_file(plain: Path, tmp_path: Path, damage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     module = Modules(1)

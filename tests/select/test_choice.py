@@ -147,7 +147,10 @@ def test_means_over_an_epoch_count_each_example_as_an_epoch_on_everything_does(
     others = range(chosen, size)
     orders = (order for draw in combinations(others, drawn) for order in permutations((*range(chosen), *draw)))
     weighted = on_average(orders, Fraction(len(others), drawn), chosen, *how)
-    made: Any = trainer_of(world_size=processes, lightning_module=nn.Linear(2, 2), limit_train_batches=limit)
+    shares = {"rank": 0, "num_replicas": processes}
+    made: Any = trainer_of(
+        distributed_sampler_kwargs=shares, lightning_module=nn.Linear(2, 2), limit_train_batches=limit
+    )
     loader: Any = DataLoader(range(size), batch_size, shuffle=True, drop_last=drop_last)  # type: ignore[arg-type]
     factor = mean_factor(made, loader, Choice(0, size, torch.arange(chosen + drawn)))
     for index in range(size):
