@@ -1,8 +1,9 @@
 """Figure 4 of the 2018 text: accuracy without easy, hard or random examples, and with random labels on them.
 
 Examples are sorted by easiness and drawn by Beta(3, 1), Beta(1, 3) or Beta(1, 1) of their rank. For labels the text
-names the same three in another order, "easy, hard and random" for Beta(3, 1), (1, 1) and (1, 3); its figure and its
-words fit the order of the ablation, which is taken here. Every choice has its random twin, and full training beside it.
+names the same three in another order, "easy, hard and random" for Beta(3, 1), (1, 1) and (1, 3); what it says of
+the results fits the order of the ablation, which is taken here. Every choice has its random twin, and full training
+beside it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from lightning_easiness import Ablation, EasinessCallback, Relabel, Scores
 from lightning_easiness.view.style import EASY, HARD, INK, MUTED, LineEnd, label_ends, set_title, styled
 
 SETTINGS = {
-    "small": {"data": ["cifar-10"], "seeds": 5, "epochs": 8, "early_epochs": 3, "early_seeds": 5, "size": 1500,
-              "image_size": 16, "batch_size": 64, "width": 0.125, "test_size": 5000,
+    "small": {"data": ["cifar-10"], "seeds": 5, "epochs": 8, "early_epochs": 3, "early_seeds": 5, "size": 1000,
+              "image_size": 16, "batch_size": 32, "width": 0.125, "test_size": 3000,
               "drop": [0.3, 0.6, 0.9], "labels": [0.3, 0.9]},
     "full": {"data": ["cifar-10", "mini-imagenet"], "seeds": 5, "epochs": 300, "early_epochs": 10, "early_seeds": 10,
              "size": None, "image_size": None, "batch_size": None, "width": 1.0, "test_size": None,

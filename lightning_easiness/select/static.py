@@ -195,7 +195,9 @@ class Relabel(Selection):
 
     The chosen examples are those that `Ablation` would remove with the same arguments. Compare with the random baseline
     of equal size, `which="random"`. The defaults are "Corrupted labels" of "Empirical Study of Easy and Hard Examples
-    in CNN Training" (2018): uniform noise on examples chosen by the "beta" rule.
+    in CNN Training" (2018): uniform noise on examples chosen by the "beta" rule. That text names the three
+    distributions in another order here than for removing; what it says of the results fits the order taken here:
+    Beta(3, 1) for "easy", Beta(1, 3) for "hard" and Beta(1, 1) for "random".
 
     Args:
         scores, ratio, which, sampling, score: As in `Ablation`, where `which` is `remove`; all targets must be known.

@@ -66,7 +66,7 @@ def _draw(axes: Any, matrix: MatchingMatrix, width: float) -> None:
     axes.tick_params(length=0, colors=INK)
     for i, j in [(i, j) for i in places for j in places if i <= j]:
         _write(axes, i, j, float(matrix.rates[i, j]), float(matrix.spread[i, j]))
-    set_title(axes, _finding(matrix), _note(matrix), width=width - 0.6)
+    set_title(axes, _finding(matrix), _note(matrix), width=width - _MARGIN)
 
 
 def _write(axes: Any, row: int, column: int, rate: float, spread: float) -> None:
@@ -82,11 +82,11 @@ def _finding(matrix: MatchingMatrix) -> str:
     low, high = float(matrix.others.min()), float(matrix.others.max())
     between = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
     end = "easiest" if matrix.which == "easy" else "hardest"
-    return f"Networks share {between} of the {end} {100 * matrix.fraction:g} %; chance is {matrix.chance:.2f}"
+    return f"Networks share {between} of the {end} {100 * matrix.fraction:g} % of examples"
 
 
 def _note(matrix: MatchingMatrix) -> str:
-    of_score = f"by {spoken(matrix.score)}"
+    of_score = f"chance is {matrix.chance:.2f}; by {spoken(matrix.score)}"
     if not matrix.num_splits:
         return f"{of_score}; {count_of(matrix.num_runs, 'run')} each"
     pairs = combinations(range(len(matrix.names)), 2)

@@ -23,12 +23,13 @@ def test_each_rate_above_the_diagonal_stands_in_its_cell_with_its_spread(tmp_pat
     assert (tmp_path / "networks.png").stat().st_size > 5000
     easy, hard = figure.axes
     written = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in easy.texts[::-1]}
-    assert {place: text for place, text in written.items() if not text.startswith(("±", "by"))} == {
+    assert {place: text for place, text in written.items() if not text.startswith(("±", "chance"))} == {
         (0, 0): "0.90", (0, 1): "0.50", (0, 2): "0.20", (1, 1): "0.80", (1, 2): "0.30", (2, 2): "0.70",
     }  # fmt: skip
     assert [text.get_text() for text in easy.texts].count("± 0.05") == 1
-    assert "share 0.20 to 0.50 of the easiest 10 %; chance is 0.10" in easy.get_title("left").replace("\n", " ")
+    assert "share 0.20 to 0.50 of the easiest 10 % of examples" in easy.get_title("left").replace("\n", " ")
     assert "hardest" in hard.get_title("left")
+    assert "chance is 0.10; by count" in " ".join(text.get_text() for text in easy.texts)
     assert "furthest apart are mlp and dense" in " ".join(text.get_text().replace("\n", " ") for text in easy.texts)
 
 
