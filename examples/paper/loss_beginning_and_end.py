@@ -55,22 +55,32 @@ def table(with_end: MatchingCurves, other_seeds: dict[str, MatchingCurves]) -> l
 
 
 def finding(rows: list[dict[str, Any]], early: int) -> str:
-    """Say whether the beginning and the end share less than two halves of the seeds do at either moment."""
+    """Say whether the beginning and the end share less than halves of the seeds do, and more than the text prints.
+
+    Agrees if they share less at either moment, in all networks; differs if they share more than is printed, in all
+    networks for which it is.
+    """
     first = [row for row in rows if row["epoch"] == early]
-    gaps = [min(row["halves_of_seeds"], row["halves_of_seeds_at_the_end"]) - row["with_the_end"] for row in first]
-    errors = [ERRORS * row["standard_error"] for row in first]
-    less = sum(gap > error for gap, error in zip(gaps, errors, strict=True))
+    less = [_differs(min(row["halves_of_seeds"], row["halves_of_seeds_at_the_end"]), row) for row in first]
+    printed = [row for row in first if row["printed"] == row["printed"]]
+    more = [_differs(row["printed"], row) for row in printed]
     said = ", ".join(
         f"{row['network']} {row['which']} {row['with_the_end']:.2f} ± {row['standard_error']:.2f}" for row in first
     )
     text = (
         f"what epoch {early} shares with the end is less than halves of the seeds share, by {ERRORS} standard errors,"
-        f" in {less} of {len(first)} rates: {said} (the text prints 0.13 to 0.28); {_hard_and_easy(first)}"
+        f" in {less.count(1)} of {len(first)} rates, and more than is printed in {more.count(-1)} of {len(printed)}:"
+        f" {said} (the text prints 0.13 to 0.28); {_hard_and_easy(first)}"
     )
-    if less == len(first):
-        return f"agrees: {text}"
-    are_more = all(gap < -error for gap, error in zip(gaps, errors, strict=True))
-    return f"differs: {text}" if are_more else f"cannot tell: {text}"
+    if printed and more.count(-1) == len(printed):
+        return f"differs: {text}"
+    return f"agrees: {text}" if less.count(1) == len(first) else f"cannot tell: {text}"
+
+
+def _differs(value: float, row: dict[str, Any]) -> int:
+    """Return 1 if a value is above the rate of a row by `ERRORS` standard errors, -1 if it is below, 0 if neither."""
+    difference = value - row["with_the_end"]
+    return 0 if abs(difference) <= ERRORS * row["standard_error"] else 1 if difference > 0 else -1
 
 
 def _hard_and_easy(rows: list[dict[str, Any]]) -> str:

@@ -2,8 +2,8 @@
 
 Writes grids of the easiest and the hardest pictures of a class, and the averages of easy, random and hard pictures of
 each class. The text says that the average of hard ones is more uniform than the others. Here that is a number, the
-standard deviation over pixels and channels of the averaged picture, of as many pictures drawn at random beside it. What
-is less uniform may only have more contrast, so that the same is done with pictures of equal contrast.
+standard deviation over the pixels of the averaged picture, with that of as many pictures drawn at random beside it.
+Pictures of low contrast have a uniform average, too, so that the same is done with pictures of equal contrast.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def uniformity(pictures: Pictures, scores: Scores) -> list[dict[str, Any]]:
 
 
 def deviation(images: Tensor) -> Tensor:
-    """Return the standard deviation over pixels and channels of the average of pictures (N, C, H, W); 0 is uniform."""
-    return images.mean(0).std()
+    """Return how far the average of pictures (N, C, H, W) is from one colour: its deviation over pixels, 0 or more."""
+    return images.mean(0).flatten(1).std(1).mean()
 
 
 def finding(rows: Rows) -> str:

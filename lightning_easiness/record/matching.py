@@ -36,7 +36,7 @@ class Matched:
             two.
         chance: The rate to expect of two sets of these sizes that are drawn at random.
         class_chance: The rate to expect if the examples of each class were drawn at random, as many as the sets hold of
-            it: what they share because the same classes are easy. NaN where labels are unknown.
+            it: what they share because the same classes are easy. NaN where labels are unknown, and of halves.
         tied: Fraction of the examples that tie at the edge of the first set, and of the second.
     """
 
@@ -82,12 +82,12 @@ class Side:
         return Matched(rate, self._error(other, which), chance, by_class, self._ties(other, which))
 
     def match_halves(self, which: str) -> Matched:
-        """Return the matching rate of one half of the runs with the other, without its error."""
+        """Return the matching rate of one half of the runs with the other, without its error and that of classes."""
         seen = ~self._found.unseen
         options: dict[str, Any] = {"which": which, "counts": None if seen.all() else seen, **self._direction}
         rate = split_half_matching(self._found.alone, self.fraction, **options)
         chance = float(self.chosen[which].double().mean())
-        return Matched(float(rate), math.nan, chance, self._class_chance(self, which), self._ties(self, which))
+        return Matched(float(rate), math.nan, chance, tied=self._ties(self, which))
 
     def _class_chance(self, other: Side, which: str) -> float:
         target = self.record.identity.merged(other.record.identity).known_target

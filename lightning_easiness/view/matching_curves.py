@@ -66,8 +66,10 @@ def _draw(axes: Any, curves: MatchingCurves, which: str) -> None:
 
 def _draw_line(axes: Any, curves: MatchingCurves, label: str, line: list[CurvePoint], colour: str) -> LineEnd:
     x, rates = [curves.moment(point) for point in line], [point.matched.rate for point in line]
-    dashes = "--" if line[0].first == line[0].second else "-"
-    axes.plot(x, rates, color=colour, linestyle=dashes, marker="o", markersize=3.5, linewidth=1.4)
+    style = {"linestyle": "-", "marker": "o", "markersize": 3.5, "linewidth": 1.6}
+    if line[0].first == line[0].second:
+        style = {"linestyle": "--", "linewidth": 1.1}
+    axes.plot(x, rates, color=colour, **style)
     errors = [point.matched.error for point in line]
     if all(error == error for error in errors):
         low, high = ([rate + sign * error for rate, error in zip(rates, errors, strict=True)] for sign in (-1, 1))
@@ -90,7 +92,8 @@ def _finding(curves: MatchingCurves, which: str) -> str:
 
 def _note(curves: MatchingCurves) -> str:
     runs = {number for point in curves.points for number in point.num_runs}
-    parts = [f"by {spoken(curves.name)}; {count_of(min(runs), 'run')} each"]
+    fewest = "" if len(runs) == 1 else f"{min(runs)} to "
+    parts = [f"by {spoken(curves.name)}; {fewest}{count_of(max(runs), 'run')} each"]
     if any(point.matched.error == point.matched.error for point in curves.points):
         parts.append("band: one standard error over seeds")
     if any(point.first == point.second for point in curves.points):
