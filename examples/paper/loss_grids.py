@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {"small": SMALL, "full": FULL}
 NETWORK, FRACTION, DRAWS = "wrn-16-4", 0.1, 20
 SHOWN = {"cifar-10": "dog", "fashion-mnist": "Sandal"}
 KINDS = ("easy", "random", "hard")
+SAID = {-1: "hard below", 0: "hard undecided from", 1: "hard above"}
 
 
 def trainings(setting: SimpleNamespace) -> dict[str, Training]:
@@ -86,7 +87,10 @@ def deviation(images: Tensor) -> Tensor:
 
 
 def finding(rows: Rows) -> str:
-    """Say whether the averages of hard pictures are more uniform, over the classes of each data set."""
+    """Say whether the averages of hard pictures are more uniform, over the classes of each data set.
+
+    Agrees if they are more uniform than random and than easy ones, also at equal contrast; differs if they are less so.
+    """
     outcomes, said = [], []
     for data in dict.fromkeys(row["data"] for row in rows):
         of_data = [row for row in rows if row["data"] == data]
@@ -94,8 +98,9 @@ def finding(rows: Rows) -> str:
             signs = [_sign(of_data, suffix, other) for other in ("random", "easy")]
             outcomes += signs
             easy, random, hard = (_mean(of_data, suffix, kind) for kind in KINDS)
+            beside = ", ".join(f"{SAID[sign]} {other}" for sign, other in zip(signs, ("random", "easy"), strict=True))
             what = data + suffix.replace("_", " ")
-            said.append(f"{what}: hard {hard / random:.2f} and easy {easy / random:.2f} times random")
+            said.append(f"{what}: hard {hard / random:.2f} and easy {easy / random:.2f} times random ({beside})")
     text = f"the deviation of averaged pictures, mean over classes: {'; '.join(said)}"
     if all(sign == -1 for sign in outcomes):
         return f"agrees: {text}"
@@ -128,13 +133,13 @@ def draw(figure: Any, rows: Rows) -> None:
         for kind, colour, marker in (("easy", EASY, "o"), ("hard", HARD, "s")):
             axes.plot(x, [row[kind] for row in of_data], marker, color=colour, markersize=6, label=kind)
         axes.set_xticks(x, [row["class"] for row in of_data], rotation=40, ha="right")
-        axes.set(ylabel="deviation of the averaged picture, 0 is uniform", ylim=(0, None))
+        axes.set(ylabel="deviation of the average; 0 is uniform", ylim=(0, None))
         axes.legend(frameon=False, fontsize=9, loc="lower left", ncols=3)
         less = sum(row["hard"] < row["random"] for row in of_data)
         set_title(
             axes,
-            f"{data}: hard pictures average to less than random ones in {less} of {len(of_data)} classes",
-            f"{of_data[0]['pictures']} pictures of each kind; bars: two standard deviations over {DRAWS} draws",
+            f"{data}: hard pictures have a more uniform average than random ones in {less} of {len(of_data)} classes",
+            f"{100 * FRACTION:.0f} % of each class; bars: two standard deviations over {DRAWS} draws",
             width=5.2,
         )
 
