@@ -23,7 +23,7 @@ from lightning_easiness.observe.checks import check_length, only_loader
 from lightning_easiness.observe.evidence import Evidence
 from lightning_easiness.observe.first_step import contradiction, doubt, loss_of_step
 from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
-from lightning_easiness.observe.processes import over_processes
+from lightning_easiness.observe.processes import check_same_share, over_processes
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.recognise import Recogniser, announce
 from lightning_easiness.observe.refusals import lacks_fields
@@ -125,6 +125,8 @@ class OnlineObserver:
             self._index = None
             return
         check_index(self._index, self._sums.num_examples)
+        if self._reading is None:
+            check_same_share(self._trainer, self._index)
         self._step = num_steps(self._trainer)
         inputs, self._target = self._reader.unpack(batch)  # now, as a training step may take its batch apart
         self._inputs = inputs if self._reading is None else None

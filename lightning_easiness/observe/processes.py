@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from lightning_easiness._utils.lightning import is_first_of_share
+from lightning_easiness._utils.lightning import data_share, is_first_of_share
 
 
 def over_processes(trainer: Trainer, values: Tensor, reduce_op: str = "sum") -> Tensor:
@@ -23,3 +23,22 @@ def over_processes(trainer: Trainer, values: Tensor, reduce_op: str = "sum") -> 
         values = torch.zeros_like(values)
     reduced: Tensor = strategy.reduce(values.to(strategy.root_device), reduce_op=reduce_op)
     return reduced.cpu()
+
+
+def check_same_share(trainer: Trainer, index: Tensor) -> None:
+    """Raise a ValueError, in all processes, if some that should read the same share hold other examples in a batch."""
+    rank, number = data_share(trainer)
+    if number == trainer.world_size:
+        return
+    digest = int((index * torch.arange(1, len(index) + 1)).sum())
+    own = torch.tensor([rank, len(index), digest], device=trainer.strategy.root_device)
+    shares, batches = set(), set()
+    for share, *batch in trainer.strategy.all_gather(own).tolist():
+        shares.add(share)
+        batches.add((share, *batch))
+    if len(batches) > len(shares):
+        raise ValueError(
+            f"The processes of a {type(trainer.strategy).__name__} that share the model must read the same batches, but"
+            " they hold different examples: leave use_distributed_sampler=True, or let your sampler split the data by"
+            " trainer.distributed_sampler_kwargs."
+        )
