@@ -60,7 +60,7 @@ class SelectedDataset(Dataset[Any]):
         return self._relabelled(index, item) if self.target is not None else item
 
     def __getitems__(self, keys: Sequence[int]) -> Any:
-        indices = self.indices[list(keys)].tolist()
+        indices = self.indices[torch.as_tensor(keys, dtype=torch.int64)].tolist()
         items = fetch(self.dataset, indices)
         if self.target is None:
             return items
