@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+
+CHECKSUM = "checksum"
 
 
 class RecordFileError(ValueError):
@@ -24,7 +28,7 @@ def check_file(path: Path) -> int:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise RecordFileError(f"'{path}' does not exist.") from None
+        raise RecordFileError(f"'{path}' does not exist: copy it here again.") from None
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     if not stat.S_ISREG(found.st_mode):
@@ -40,11 +44,26 @@ def unreadable(path: Path, error: Exception) -> RecordFileError:
 
 
 def read_json(path: Path, way_out: str) -> Any:
-    """Read a JSON file; `way_out` says what to do with a damaged one, as "delete it"."""
+    """Read a JSON file and compare its checksum, if it has one; `way_out` says what to do with a damaged one."""
     check_file(path)
     try:
-        return json.loads(path.read_bytes().decode())
+        content = json.loads(path.read_bytes().decode())
+        if isinstance(content, dict) and content.get(CHECKSUM, expected := json_checksum(content)) != expected:
+            raise ValueError("by its checksum, it is not what was written")
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise RecordFileError(f"'{path}' is damaged ({error}): {way_out}.") from error
+    return content
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is to be written as JSON, with its checksum at the end."""
+    read = json.loads(json.dumps(content))  # as it will be read, with names that are strings
+    return {**read, CHECKSUM: json_checksum(read)}
+
+
+def json_checksum(content: Mapping[str, Any]) -> str:
+    """Return the checksum of an object in JSON, whatever the order of its names; its own one left out."""
+    said = {name: value for name, value in content.items() if name != CHECKSUM}
+    return f"{zlib.crc32(json.dumps(said, sort_keys=True).encode()):08x}"

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from typing_extensions import Self
 
-from lightning_easiness._utils.checked_files import RecordFileError
+from lightning_easiness._utils.checked_files import RecordFileError, with_checksum
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import (
@@ -292,7 +292,7 @@ class RunWriter:
         return now
 
     def _write_info(self) -> None:
-        write_whole(self.path / RUN_FILE, (json.dumps(self._info, indent=2) + "\n").encode())
+        write_whole(self.path / RUN_FILE, (json.dumps(with_checksum(self._info), indent=2) + "\n").encode())
 
     @contextmanager
     def _writing(self, series: str | None, step: int) -> Iterator[None]:

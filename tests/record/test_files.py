@@ -245,7 +245,7 @@ def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path) -> N
     with pytest.raises(RecordFileError, match=whole(f"'{tmp_path}' is not a run: it holds no run.json.")):
         read_run(tmp_path)
     path = targets_path(tmp_path, "train-probe")
-    with pytest.raises(RecordFileError, match=whole(f"'{path}' does not exist.")):
+    with pytest.raises(RecordFileError, match=whole(f"'{path}' does not exist: copy it here again.")):
         read_identity(tmp_path, "train-probe")
     path.mkdir(parents=True)
     with pytest.raises(RecordFileError, match=whole(f"'{path}' is a folder, not a file: move it away.")):

@@ -224,7 +224,7 @@ def test_targets_are_what_any_run_knows(tmp_path: Path) -> None:
 def test_missing_targets_are_unknown(folder: Path) -> None:
     path = folder / "seed-0" / "train-probe" / "targets.safetensors"
     path.unlink()
-    message = f"Left out: '{path}' does not exist. The targets of run 'seed-0' are not known."
+    message = f"Left out: '{path}' does not exist: copy it here again. The targets of run 'seed-0' are not known."
     assert torch.equal(loads_with_warnings(folder, message).target, make_target())
     alone = loads_with_warnings(folder / "seed-0", message)
     assert alone.target.tolist() == [-1] * NUM_EXAMPLES
