@@ -27,7 +27,7 @@ def plain(content: Any) -> str:
 
 def test_any_flipped_bit_is_named_or_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "about.json"
-    data, unnoticed = written(path, CONTENT), 0
+    data, unnoticed, unnamed = written(path, CONTENT), 0, 0
     whole = plain(read_json(path, "delete it"))
     for place in range(8 * len(data)):
         changed = bytearray(data)
@@ -36,12 +36,13 @@ def test_any_flipped_bit_is_named_or_changes_nothing(tmp_path: Path) -> None:
         try:
             found = read_json(path, "delete it")
         except RecordFileError as error:
-            assert re.fullmatch(rf"'{re.escape(str(path))}' is damaged \(.*\): delete it\.", str(error), re.DOTALL)
+            unnamed += not re.fullmatch(rf"'{re.escape(str(path))}' is damaged \(.*\): delete it\.", str(error), re.S)
         else:
             unnoticed += 1
             found.pop("checksum", None)
             rest = {name: value for name, value in found.items() if name in CONTENT}
             assert plain(rest) == plain({name: value for name, value in json.loads(whole).items() if name in CONTENT})
+    assert not unnamed
     assert unnoticed < len(data), "white space, and the name of the checksum itself"
 
 
