@@ -19,7 +19,7 @@ from lightning_easiness import draw_comparison
 # a wide residual network would take most of an hour for these sixty trainings; the three-stage CNN is a fifth of that
 SMALL_CNN = {"network": "cnn-18m", "widths": {"cnn-18m": 0.0625}, "seeds": 3, "epochs": 10, "size": 5000}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "small": {**SMALL, **SMALL_CNN, "ratios": (0.3, 0.6)},
+    "small": {**SMALL, **SMALL_CNN, "ratios": (0.3, 0.6, 0.8)},
     "full": {**FULL, "network": "wrn-16-4", "ratios": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)},
 }
 NAME, METHODS = "loss-ablation", ("easy", "hard", "random", "stepwise")
