@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -188,6 +189,58 @@ def gone_on(folder: Path) -> None:
     """The training that was stopped, resumed by as many processes as there are now."""
     begun = folder.with_name("stopped")
     fit_by_order(begun, "record", begun / "record-kept" / "step=6.ckpt")
+
+
+class SaveOnException(Checkpoint):
+    """As ModelCheckpoint(save_on_exception=True)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+class FailsAt(Callback):
+    """Raises an error in every process, after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            raise ArithmeticError("on purpose")
+
+
+def part_of_a_course(folder: Path) -> None:
+    """Train as many processes' part of one course: steps 1 and 2 by one, 3 by three, the rest by two."""
+    folder, processes = folder.with_name("course"), STRATEGY["devices"]
+    begin, end = {1: (0, 2), 3: (2, 3), 2: (3, 8)}[processes]
+    seed_everything(7, verbose=False)
+    observer = EasinessCallback(folder / "record", every_n_epochs=1, run="only", probabilities=True)
+    callbacks: list[Callback] = [observer]
+    if end < 8:
+        callbacks += [FailsAt(end), SaveOnException(folder / f"step={end}.ckpt")]
+    fit = make_trainer(callbacks=callbacks, use_distributed_sampler=False, enable_checkpointing=end < 8)
+    with nullcontext() if end == 8 else suppress(ArithmeticError):
+        fit.fit(Still(), ckpt_path=folder / f"step={begin}.ckpt" if begin else None)
+
+
+def failed(folder: Path) -> None:
+    """A training that fails in its second epoch's middle, and is resumed from what is saved then."""
+
+    def observer(name: str) -> EasinessCallback:
+        return EasinessCallback(folder / name, every_n_epochs=1, run="only", probabilities=True)
+
+    def make(callbacks: list[Callback]) -> Trainer:
+        seed_everything(7, verbose=False)  # before the module is made
+        saves = any(isinstance(one, Checkpoint) for one in callbacks)
+        return make_trainer(callbacks=callbacks, use_distributed_sampler=False, enable_checkpointing=saves)
+
+    make([observer("whole")]).fit(Still())
+    with suppress(ArithmeticError):
+        make([observer("failed"), FailsAt(6), SaveOnException(folder / "failed.ckpt")]).fit(Still())
+    make([observer("failed")]).fit(Still(), ckpt_path=folder / "failed.ckpt")
 
 
 def few(folder: Path) -> None:

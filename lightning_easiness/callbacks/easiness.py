@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +22,10 @@ from lightning_easiness.callbacks.checks import (
 )
 from lightning_easiness.callbacks.class_names import names_of_fit
 from lightning_easiness.callbacks.fit_log import FitLog
-from lightning_easiness.callbacks.listeners import Listener, Listeners
+from lightning_easiness.callbacks.listeners import HasListeners, Listeners
 from lightning_easiness.callbacks.passes import recognise_task
 from lightning_easiness.callbacks.recipe import data_recipe, easiness_recipe, fit_recipe
-from lightning_easiness.callbacks.recorder import RunRecorder
+from lightning_easiness.callbacks.recorder import WRITE_LATER, RunRecorder
 from lightning_easiness.callbacks.usage import UsageMeter, log_average_usage, log_usage, trained_share
 from lightning_easiness.data.class_names import check_class_names
 from lightning_easiness.data.observation import Observation
@@ -42,7 +41,7 @@ from lightning_easiness.record.earlier import Course
 from lightning_easiness.record.next_command import where_and_next
 
 
-class EasinessCallback(Callback):
+class EasinessCallback(HasListeners, Callback):
     """Records each example's loss, correctness and margin, and leaves your training bit-for-bit unchanged.
 
     It observes in two ways, both on by default. *Online* records the outputs of the training steps themselves, with
@@ -138,6 +137,8 @@ class EasinessCallback(Callback):
         self._listeners = Listeners()
         # of the arguments as they were given: repeat_fit sets a folder, which may be another when a run is resumed
         self._state_key = self._generate_state_key(dirpath=str(dirpath), run=run, series=self.series)
+        self._recorder = RunRecorder()
+        self._let_go: list[RunRecorder] = []  # of earlier fits, with something that is still to be written
         self._last_fit = (0, 0)  # the Trainer and the step at which it ended
         self._forget()
 
@@ -148,6 +149,7 @@ class EasinessCallback(Callback):
         self.folder: Path | None = None
         self._end_hook: StrategyHook | None = None
         self._online: OnlineObserver | None = None
+        self._let_go += [self._recorder] if self._recorder.is_waiting else []
         self._recorder = RunRecorder()
         self._recipe: dict[str, Any] = {}
         self._pass: EvaluationPass | None = None
@@ -161,22 +163,15 @@ class EasinessCallback(Callback):
         self._evaluated_step = -1
         self._last_step = 0
 
-    def subscribe(self, listener: Listener, online: Sequence[str] = ()) -> None:
-        """Call a function with every complete observation, in every process.
-
-        Args:
-            listener: Function of an `Observation`.
-            online: More fields to observe in the training forward, from the next fit on: "sample_easiness",
-                "weakest_comparison", "el2n".
+    def write_waiting(self) -> None:
+        """Write what could not be written as the disk was full; it waits in memory, also after the fit.
 
         Raises:
-            ValueError: If there is no such field.
+            OSError: If it still cannot be written; it is kept, so that this can be called again.
         """
-        self._listeners.add(listener, online)
-
-    def unsubscribe(self, listener: Listener) -> None:
-        """Remove a listener; fields requested only by it are no longer observed from the next fit on."""
-        self._listeners.remove(listener)
+        for recorder in [*self._let_go, self._recorder]:
+            recorder.write_later()
+        self._let_go = []
 
     @property
     def series(self) -> str:
@@ -239,10 +234,9 @@ class EasinessCallback(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self._online is not None:
             self._online.keep_finished()
-        with suppress(OSError):  # what the disk had no room for was warned of; this is the last chance
-            self._recorder.write_waiting(last_chance=True)
-        # a checkpoint that is saved on the exception comes after this; other processes may not take part any more
-        self._close(keep_sums=trainer.world_size == 1)
+        if self._recorder.is_waiting:
+            self._recorder.write_waiting(WRITE_LATER)
+        self._close(keep_sums=True)  # for a checkpoint that is saved on the exception, which comes after this
 
     def _begin(self, trainer: Trainer) -> None:
         """Open the run, when the loaders are known."""

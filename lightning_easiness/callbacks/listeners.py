@@ -39,3 +39,26 @@ class Listeners:
     def remove(self, listener: Listener) -> None:
         """Remove one, and the fields that it alone asks for."""
         self._held = [(one, fields) for one, fields in self._held if one != listener]
+
+
+class HasListeners:
+    """What functions subscribe to."""
+
+    _listeners: Listeners
+
+    def subscribe(self, listener: Listener, online: Sequence[str] = ()) -> None:
+        """Call a function with every complete observation, in every process.
+
+        Args:
+            listener: Function of an `Observation`.
+            online: More fields to observe in the training forward, from the next fit on: "sample_easiness",
+                "weakest_comparison", "el2n".
+
+        Raises:
+            ValueError: If there is no such field.
+        """
+        self._listeners.add(listener, online)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Remove a listener; fields requested only by it are no longer observed from the next fit on."""
+        self._listeners.remove(listener)

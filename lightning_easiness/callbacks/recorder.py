@@ -12,7 +12,9 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
+from lightning_easiness._utils.checked_files import RecordFileError
 from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness.data.observation import Observation, Replaced
 from lightning_easiness.observe.checks import check_length
@@ -20,6 +22,8 @@ from lightning_easiness.record.earlier import Course
 from lightning_easiness.record.layout import checkpoint_paths, read_identity
 from lightning_easiness.record.recipes import other_recipe
 from lightning_easiness.record.writer import RunWriter
+
+WRITE_LATER = "after the fit: make room on the disk, then call `write_waiting()` of the callback in this process."
 
 
 class RunRecorder:
@@ -47,6 +51,7 @@ class RunRecorder:
         self._writer: RunWriter | None = None
         self.has_moved = False  # something aside
         self._unwritten: list[Observation | Replaced] = []
+        self._is_to_be_completed = False
         self._recorded: dict[str, dict[int, str]] = {}
 
     def open(self, trainer: Trainer, sizes: Mapping[str, int], recipe: Mapping[str, Any]) -> None:
@@ -85,34 +90,58 @@ class RunRecorder:
         self._unwritten.append(observation)
         self.write_waiting()
 
-    def write_waiting(self, last_chance: bool = False) -> None:
-        """Write pending checkpoints. A temporarily full disk neither loses a checkpoint nor stops the training."""
-        while self._unwritten and self._writer is not None:
-            observation = self._unwritten[0]
-            try:
-                self._writer.write(observation)
-            except OSError as error:
-                if last_chance:
-                    raise
-                warnings.warn(
-                    f"EasinessCallback could not write step {observation.step} under '{self.dirpath}' ({error});"
-                    f" {len(self._unwritten)} checkpoints wait in memory for the next try. Make room on the disk.",
-                    stacklevel=2,
-                )
-                return
-            self._unwritten.pop(0)
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something of the run is in memory alone."""
+        return bool(self._unwritten) or self._is_to_be_completed
+
+    def write_waiting(self, later: str = "") -> None:
+        """Write what waits. A full disk neither loses a checkpoint nor stops the training, also at its end.
+
+        `later` says what to do where there is no room, and nothing will try again by itself.
+        """
+        try:
+            self._write_all()
+        except (OSError, RecordFileError) as error:
+            held = self._unwritten
+            what = f"step {held[0].step}" if held else f"that run '{self.run}' is complete"
+            many = f"{len(held)} checkpoints ({sum(map(_num_bytes, held)) / 1e6:.3g} MB) wait in memory"
+            warnings.warn(
+                f"EasinessCallback could not write {what} under '{self.dirpath}' ({error}); {many}"
+                f" {later or 'for the next try. Make room on the disk.'}",
+                stacklevel=2,
+            )
 
     def complete(self) -> None:
         """Mark on disk that the training came to its end."""
-        self.write_waiting(last_chance=True)
-        if self._writer is not None:
-            self._writer.complete()
+        self._is_to_be_completed = self._writer is not None
+        self.write_waiting(WRITE_LATER)
 
     def close(self) -> None:
-        """Let go of the run."""
+        """Let go of the run; what waits to be written stays in memory."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    def write_later(self) -> None:
+        """Write what waits of a run that was let go of; raise an OSError where there still is no room."""
+        if not self.is_waiting or self.dirpath is None or self.run is None:
+            return
+        is_open = self._writer is not None
+        self._writer = self._writer or RunWriter(self.dirpath, self.run, resume=True)
+        try:
+            self._write_all()
+        finally:
+            if not is_open:
+                self.close()
+
+    def _write_all(self) -> None:
+        while self._unwritten and self._writer is not None:
+            self._writer.write(self._unwritten[0])
+            self._unwritten.pop(0)
+        if self._is_to_be_completed and self._writer is not None:
+            self._writer.complete()
+            self._is_to_be_completed = False
 
     def _claim(self, dirpath: Path, sizes: Mapping[str, int], recipe: Mapping[str, Any]) -> Exception | None:
         """Open the run's writer, or return the error."""
@@ -157,6 +186,11 @@ class RunRecorder:
             if checkpoint_paths(path, series):
                 known = read_identity(path, series).num_examples
                 check_length(size, f"series '{series}' of run '{path.name}' in '{path.parent}' has {known}", known)
+
+
+def _num_bytes(found: Observation | Replaced) -> int:
+    columns = found.fields if isinstance(found, Observation) else vars(found)
+    return sum(value.nbytes for value in columns.values() if isinstance(value, Tensor))
 
 
 def _folders_beside_the_logger(trainer: Trainer) -> Iterator[Path]:

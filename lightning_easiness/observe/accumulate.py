@@ -49,6 +49,20 @@ class StepList:
         self.values: dict[str, list[Tensor]] = {}
         self._merged = 0  # tensors at the head of each list that hold many steps
 
+    def handed(self) -> dict[str, Tensor]:
+        """Return the steps as a few tensors, for another process to `take` them."""
+        if not self.index:
+            return {}
+        held = {"index": torch.cat(self.index), "sizes": torch.tensor(self.sizes)}
+        return held | {f"value.{name}": torch.cat(values) for name, values in self.values.items()}
+
+    def take(self, handed: Mapping[str, Tensor]) -> None:
+        """Take the steps of another process in place of one's own."""
+        self.clear()
+        if handed:
+            self.index, self.sizes = [handed["index"]], handed["sizes"].tolist()
+            self.values = {name.removeprefix("value."): [handed[name]] for name in handed if name.startswith("value.")}
+
 
 class EpochSums(StepList):
     """Sums of what the training forward showed of each example in one epoch, of one process.
@@ -127,6 +141,15 @@ class ProbabilitySums:
     def add(self, index: Tensor, probabilities: Tensor) -> None:
         """Take one batch: indices (B,) on the CPU and probabilities, float16 (B, K), on any device."""
         self._steps.add(index, {"": probabilities})
+
+    def handed(self) -> dict[str, Tensor]:
+        """Return the steps that were not added up yet, for another process to `take` them."""
+        return self._steps.handed()
+
+    def take(self, handed: Mapping[str, Tensor]) -> None:
+        """Add the steps of another process."""
+        if handed:
+            self.add(handed["index"], handed["value."])
 
     def drop_steps(self) -> None:
         """Discard the observations that were not added up yet."""

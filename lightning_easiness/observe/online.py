@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from lightning_easiness._utils.lightning import batch_is_finished, num_steps, takes_dataloader_iter
+from lightning_easiness._utils.handover import leave, take
+from lightning_easiness._utils.lightning import batch_is_finished, is_first_of_share, num_steps, takes_dataloader_iter
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.digest import with_digest
 from lightning_easiness.data.identity import DataIdentity
@@ -39,6 +41,7 @@ from lightning_easiness.observe.tasks import (
 )
 
 SERIES = "train-online"
+_numbers = count()  # of the observers that a process made
 
 
 class OnlineObserver:
@@ -76,6 +79,10 @@ class OnlineObserver:
         self._inputs: Any = None  # of the first batch
         self._like: Reading | None = None  # how a trial batch was read, or the task of a fit that is resumed
         self._reading: Reading | None = None  # of the training step, known at its first batch
+        self._number = next(_numbers)  # the same in every process
+        self._is_stopped = False  # by an error, after which other processes may not take part any more
+        self._has_gathered = False
+        self._others: list[EpochSums] = []  # what those that stopped too left of the epoch
 
     @property
     def num_examples(self) -> int:
@@ -186,10 +193,12 @@ class OnlineObserver:
     def state(self, epoch_is_open: bool) -> dict[str, Any]:
         """Return the epoch so far, and the sums of probabilities, over all processes, as tensors and plain types."""
         self.keep_finished()
+        if self._is_stopped and self._sums is not None and not self._has_gathered:
+            self._gather()
         state: dict[str, Any] = {"task": None if self.task is None else self.task.state()}
         if self._probabilities is not None:
             if self._sums is not None:  # else the fit is over, and other processes may not take part any more
-                self._probabilities.fold(partial(over_processes, self._trainer))
+                self._probabilities.fold(self._over)
             state[PROBABILITIES] = self._probabilities.state()
         if epoch_is_open and self._sums is not None:
             state["sums"], state["target"] = self._totals(self._sums)
@@ -199,15 +208,42 @@ class OnlineObserver:
 
     def close(self, keep_sums: bool = False) -> None:
         """Remove the hooks. The sums may be kept for a checkpoint that is saved after an exception."""
+        self._is_stopped = keep_sums
         self._loader_hook.remove()
         if self._logits_hook is not None:
             self._logits_hook.remove()
             self._logits_hook = None
         if not keep_sums:
-            self._sums = None
+            self._sums, self._others = None, []
             if self._probabilities is not None:
                 self._probabilities.drop_steps()
         self._index = self._target = None
+
+    def _gather(self) -> None:
+        """Gather in the first process, once, what all saw of the epoch that an error stopped."""
+        assert self._sums is not None
+        trainer, name, self._has_gathered = self._trainer, f"stopped-{self._number}", True
+        lists = {"sums": self._sums, "probabilities": self._probabilities}
+        if not trainer.is_global_zero:
+            held = {at: one.handed() for at, one in lists.items() if one is not None and is_first_of_share(trainer)}
+            leave(name, trainer.global_rank, {f"{at}/{key}": held[at][key] for at in held for key in held[at]})
+            return
+        others = {rank: take(name, rank) for rank in range(1, trainer.world_size)}
+        for handed in filter(None, others.values()):
+            self._others.append(EpochSums(self.num_examples, self._sums.names))
+            self._others[-1].take(_of(handed, "sums"))
+            if self._probabilities is not None:
+                self._probabilities.take(_of(handed, "probabilities"))
+        missing = [rank for rank, handed in others.items() if handed is None]
+        if missing:
+            warn_user(
+                f"The checkpoint lacks what processes {', '.join(map(str, missing))} saw of this epoch, as they did not"
+                " stop with the first one: to lose nothing, resume from the checkpoint before."
+            )
+
+    def _over(self, values: Tensor, reduce_op: str = "sum") -> Tensor:
+        """Return the "sum" or "max" over all processes; of what this one has where an error stopped them."""
+        return values.cpu() if self._is_stopped else over_processes(self._trainer, values, reduce_op)
 
     def _restore(self, state: dict[str, Any]) -> None:
         if self._probabilities is not None and PROBABILITIES in state:
@@ -288,10 +324,11 @@ class OnlineObserver:
 
     def _totals(self, own: EpochSums) -> tuple[Tensor, Tensor]:
         """Return sums (F + 1, N) and targets (N,) of the epoch so far, over all processes and the restored state."""
-        sums, target = own.totals()
-        sums = over_processes(self._trainer, sums)
-        is_seen = target != UNSEEN_TARGET
-        seen = over_processes(self._trainer, torch.stack([target.masked_fill(~is_seen, 0), is_seen.long()]))
+        parts = [part.totals() for part in (own, *self._others)]
+        sums = self._over(torch.stack([part for part, _ in parts]).sum(0))
+        found = torch.stack([target for _, target in parts])
+        is_seen = found != UNSEEN_TARGET
+        seen = self._over(torch.stack([found.masked_fill(~is_seen, 0).sum(0), is_seen.sum(0)]))
         target = torch.where(seen[1] > 0, seen[0] // seen[1].clamp(min=1), UNSEEN_TARGET)
         if self._restored is not None:
             rows = dict(zip((*self._names, *MARKS, "count"), self._restored[0], strict=True))
@@ -301,7 +338,8 @@ class OnlineObserver:
 
     def _last_predictions(self, own: EpochSums) -> Tensor:
         """Return the class predicted last for each example in the epoch so far, int16 (N,), over all processes."""
-        last = over_processes(self._trainer, own.last_classes(), "max")
+        last = torch.stack([part.last_classes() for part in (own, *self._others)]).amax(0)
+        last = self._over(last, "max")
         classes = to_classes(last)
         return classes if self._restored is None else torch.where(last > 0, classes, self._restored[2])
 
@@ -311,6 +349,11 @@ _NO_PROBABILITIES = (
     " class each have, not sequences, pixels, several labels or numbers, and the training step shows no such logits and"
     " targets: set probabilities=False, or see `logits_fn`, `module` and `batch_fn`."
 )
+
+
+def _of(handed: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Return one part of what a process handed over."""
+    return {name.removeprefix(f"{part}/"): handed[name] for name in handed if name.startswith(f"{part}/")}
 
 
 def _taken_probabilities(observed: dict[str, Tensor]) -> Tensor:

@@ -141,7 +141,7 @@ def remove_what_came_again(run_dir: Path) -> None:
     for folder in _folders(run_dir):
         aside = recorded_in(folder)
         if all(aside[series][step] and _is_same(found, aside, series, step) for series, step in _keys(aside)):
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folders(run_dir: Path) -> list[Path]:

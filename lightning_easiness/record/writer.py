@@ -303,7 +303,7 @@ class RunWriter:
             _check_name("series", series)
         of_series = f" of series '{series}'" if series else ""
         what = f"Step {step}{of_series} was not written into '{self.path}'"
-        with _explaining(what, "fix that, then resume; all checkpoints before it are whole."):
+        with _explaining(what, "fix that; all checkpoints before it are whole."):
             if self._info["complete"]:  # training continues after its end
                 self._info["complete"] = False
                 self._write_info()

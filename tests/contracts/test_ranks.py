@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessRecord
+from lightning_easiness.record.layout import open_probabilities
 from tests.contracts.cases import CALLBACKS
 from tests.distributed_fit import Constant, Shard
 from tests.plain_forward import check_online
@@ -44,8 +45,13 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     forked = [*arguments("ddp_fork", 1, *most, "stopped"), "+", *arguments("ddp_fork", 2, *most, "stopped")]
     for before, now in ((1, 2), (2, 1)):
         forked += ["+", "ddp_fork", str(now), str(made[f"ddp_fork {before}"]), "gone_on"]
-    for script in (forked, arguments("ddp", 2, *most, "untouched", "resumed"), arguments("ddp", 3, *most)):
+    arguments("auto", 1)
+    two = arguments("ddp", 2, *most, "untouched", "resumed", "failed")
+    for script in (forked, two, arguments("ddp", 3, *most)):
         ended = start(*script)
+        assert ended.returncode == 0, ended.stderr[-5000:]
+    for number, part in ((1, "auto"), (3, "ddp"), (2, "ddp")):  # a script each, as a group of processes is
+        ended = start(part, str(number), str(made["auto 1"]), "part_of_a_course")
         assert ended.returncode == 0, ended.stderr[-5000:]
     return made
 
@@ -190,23 +196,54 @@ def test_resumed_equals_never_stopped(fits: dict[str, Path]) -> None:
     assert online.tolist() == [1] * 53, "what was restored counts once, and not once a process"
 
 
+def given(epoch: int, processes: int, batches: slice) -> list[int]:
+    """The examples of some batches of each of so many processes."""
+    shards = [Shard(rank, processes) for rank in range(processes)]
+    for shard in shards:
+        shard.set_epoch(epoch)
+    return [index for shard in shards for batch in list(shard)[batches] for index in batch]
+
+
+def assert_counts(record: EasinessRecord, step: int, indices: list[int]) -> None:
+    count = torch.bincount(torch.tensor(indices), minlength=53)
+    assert record.field("count", record.checkpoint_at(step=step))[0].tolist() == count.tolist()
+
+
 @pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])
 def test_another_number_of_processes_loses_no_observation_and_counts_none_twice(
     before: int, now: int, fits: dict[str, Path]
 ) -> None:
-    def given(epoch: int, processes: int, batches: slice) -> list[int]:
-        shards = [Shard(rank, processes) for rank in range(processes)]
-        for shard in shards:
-            shard.set_epoch(epoch)
-        return [index for shard in shards for batch in list(shard)[batches] for index in batch]
-
     folder = fits[f"ddp_fork {before}"] / "stopped" / "record"
     online = EasinessRecord.load(folder, "train-online")
     second = given(1, before, slice(2)) + given(1, now, slice(2, None))
     for step, indices in ((4, given(0, before, slice(None))), (8, second)):
-        count = torch.bincount(torch.tensor(indices), minlength=53)
-        assert online.field("count", online.checkpoint_at(step=step))[0].tolist() == count.tolist()
+        assert_counts(online, step, indices)
     assert EasinessRecord.load(folder).steps.tolist()[-1] == 8
+
+
+def test_one_process_then_three_then_two_are_one_course(fits: dict[str, Path]) -> None:
+    """Twice within one epoch; and the averaged probabilities are of all that was trained on."""
+    folder = fits["auto 1"] / "course" / "record"
+    online = EasinessRecord.load(folder, "train-online")
+    first = given(0, 1, slice(2)) + given(0, 3, slice(2, 3)) + given(0, 2, slice(3, None))
+    second = given(1, 2, slice(None))
+    assert online.steps.tolist() == [4, 8]
+    assert_counts(online, 4, first)
+    assert_counts(online, 8, second)
+    seen = torch.bincount(torch.tensor(first + second), minlength=53)
+    assert open_probabilities(folder / "only").read("count").tolist() == seen.tolist()
+    assert EasinessRecord.load(folder).steps.tolist() == [4, 8]
+    assert not list((folder / "only").glob(".earlier-*"))
+
+
+def test_a_checkpoint_on_an_error_holds_what_every_process_saw(fits: dict[str, Path]) -> None:
+    folder = fits["ddp 2"] / "failed"
+    states = torch.load(folder / "failed.ckpt", weights_only=True)["callbacks"]
+    online = next(value for key, value in states.items() if "Easiness" in key)["online"]
+    assert online["probabilities"]["count"].sum() == 53 + 2 * 7 * 2
+    left, right = recorded(folder / "whole"), recorded(folder / "failed")
+    assert EasinessRecord.load(folder / "failed", "train-online").count.sum() == 2 * 53
+    assert_identical(right, left)
 
 
 # ---------------------------------------------------------------------------------------------- errors

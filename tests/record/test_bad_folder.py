@@ -14,6 +14,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessRecord
+from lightning_easiness.record.layout import is_complete
+from lightning_easiness.record.writer import RunWriter
 from tests.refusing import refused
 from tests.small import Net, loader, trainer
 
@@ -68,6 +70,9 @@ class Full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.replace(source, target)
 
+    def refuse(self, *_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
 
 def test_a_disk_that_is_full_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Replaced are run.json, the targets and step 0, and from the fourth on what is probed after."""
@@ -77,9 +82,9 @@ def test_a_disk_that_is_full_for_a_while(tmp_path: Path, monkeypatch: pytest.Mon
         trainer(callbacks=[callback], max_epochs=1).fit(Net(), loader())
     expected = [
         f"EasinessCallback could not write step 2 under '{tmp_path}' ([Errno 28] Step 2 of series 'train-probe' was not"
-        f" written into '{tmp_path / 'only'}' (No space left on device): fix that, then resume; all checkpoints before"
-        f" it are whole.); {number} checkpoints wait in memory for the next try. Make room on the disk."
-        for number in (1, 2)
+        f" written into '{tmp_path / 'only'}' (No space left on device): fix that; all checkpoints before it are"
+        f" whole.); {number} checkpoints ({megabytes} MB) wait in memory for the next try. Make room on the disk."
+        for number, megabytes in ((1, "0.00122"), (2, "0.00244"))
     ]
     assert [str(warning.message) for warning in caught if "EasinessCallback" in str(warning.message)] == expected
     record = EasinessRecord.load(tmp_path)
@@ -88,17 +93,48 @@ def test_a_disk_that_is_full_for_a_while(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.rglob(".tmp-*"))
 
 
-@pytest.mark.filterwarnings("ignore:EasinessCallback could not write step")
-@pytest.mark.filterwarnings("ignore:Left out")
-def test_a_disk_that_stays_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Full(monkeypatch, 4, float("inf"))
-    callback = EasinessCallback(tmp_path, run="only", online=False, at_steps=(0, 2))
-    message = refused(OSError, callback, max_epochs=1, steps=7)
-    assert "Step 2 of series 'train-probe' was not written into" in message
-    assert "(No space left on device)" in message
-    record = EasinessRecord.load(tmp_path)
-    assert record.steps.tolist() == [0]
-    assert record.loss.isfinite().all()
+class Later(Callback):
+    """A callback after ours."""
+
+    is_called = False
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.is_called = True
+
+
+@pytest.mark.filterwarnings("ignore:EasinessCallback could not write step .* for the next try")
+@pytest.mark.parametrize("what", ["step 2", "that run 'only' is complete"])
+def test_a_disk_that_stays_full_loses_no_training(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said once training is over; what waits is written when there is room, also in a later fit's time."""
+    full, folder, later = Full(monkeypatch, 4, float("inf")), tmp_path / "record", Later()
+    if what != "step 2":
+        full.first = float("inf")
+        monkeypatch.setattr(RunWriter, "complete", full.refuse)
+    callback = EasinessCallback(folder, run="only", at_steps=(0, 2))
+    fit = trainer(callbacks=[callback, later], max_epochs=1)
+    with pytest.warns(UserWarning, match="after the fit: make room on the disk") as caught:
+        fit.fit(Net(), loader())
+    said = [str(warning.message) for warning in caught if "after the fit" in str(warning.message)]
+    end = "make room on the disk, then call `write_waiting()` of the callback in this process."
+    assert len(said) == 1
+    assert said[0].endswith(end)
+    assert said[0].startswith(f"EasinessCallback could not write {what} under '{folder}' (")
+    assert later.is_called
+    assert fit.global_step == 7
+    assert not is_complete(folder / "only")
+    with pytest.raises(OSError, match="No space left on device"):
+        callback.write_waiting()
+    monkeypatch.undo()
+    # another fit of the callback does not forget it
+    callback.run = "other"
+    trainer(callbacks=[callback], max_epochs=1).fit(Net(), loader())
+    callback.write_waiting()
+    assert is_complete(folder / "only")
+    assert EasinessRecord.load(folder / "only").steps.tolist() == [0, 2, 7]
+    assert EasinessRecord.load(folder / "only", "train-online").count.sum() == 53
+    before = sorted(folder.rglob("*"))
+    callback.write_waiting()
+    assert sorted(folder.rglob("*")) == before, "nothing waits any more"
 
 
 def test_a_full_disk_when_the_fit_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_nothing_partial(
 
     message = (
         f"[Errno 28] Step 240 of series 'train-probe' was not written into '{tmp_path}/a' (No space left on device): "
-        "fix that, then resume; all checkpoints before it are whole."
+        "fix that; all checkpoints before it are whole."
     )
     with RunWriter(tmp_path, "a") as writer:
         for step in before:
@@ -85,7 +85,7 @@ def test_a_write_that_the_kernel_cuts_short_leaves_nothing_partial(tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout == (
         f"Step 2 of series 'train-probe' was not written into '{tmp_path}/a' (File too large): "
-        "fix that, then resume; all checkpoints before it are whole.\n"
+        "fix that; all checkpoints before it are whole.\n"
     )
     assert not leftovers(tmp_path)
     assert tuple(checkpoint_paths(tmp_path / "a", "train-probe")) == (1,)

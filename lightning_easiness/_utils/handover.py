@@ -1,0 +1,57 @@
+"""What processes leave for each other without meeting: after an error, some may wait elsewhere, or be gone.
+
+It goes through the key-value store that the process group was made with, so that no collective operation can hang, or
+meet another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import safetensors.torch
+import torch.distributed as distributed
+from torch import Tensor
+
+_PART = 4 * 2**20  # bytes: the store refuses values above 8 MiB
+PATIENCE = 10.0  # seconds that a process has to stop after another one
+
+
+def leave(name: str, rank: int, tensors: Mapping[str, Tensor]) -> None:
+    """Leave tensors of a process for those that `take` them; nothing where there is no store."""
+    store, data = _store(), safetensors.torch.save({key: value.cpu().contiguous() for key, value in tensors.items()})
+    if store is None:
+        return
+    parts = [data[start : start + _PART] for start in range(0, len(data), _PART)]
+    with suppress(RuntimeError):  # the process that holds the store is gone
+        for number, part in enumerate(parts):
+            store.set(_key(name, rank, number), part)
+        store.set(_key(name, rank), str(len(parts)))
+
+
+def take(name: str, rank: int, seconds: float = PATIENCE) -> dict[str, Tensor] | None:
+    """Return what a process left; None where it leaves nothing in time."""
+    store = _store()
+    if store is None:
+        return None
+    with suppress(RuntimeError):
+        store.wait([_key(name, rank)], timedelta(seconds=seconds))
+        number = int(store.get(_key(name, rank)))
+        found: dict[str, Tensor] = safetensors.torch.load(
+            b"".join(store.get(_key(name, rank, part)) for part in range(number))
+        )
+        return found
+    return None
+
+
+def _key(name: str, rank: int, part: int | str = "parts") -> str:
+    return f"lightning_easiness/{name}/{rank}/{part}"
+
+
+def _store() -> Any:
+    """Return the store of the process group; None without one."""
+    with suppress(ValueError, RuntimeError, AttributeError):
+        return distributed.distributed_c10d._get_default_store()
+    return None
