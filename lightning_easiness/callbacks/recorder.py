@@ -52,6 +52,7 @@ class RunRecorder:
         self.has_moved = False  # something aside
         self._unwritten: list[Observation | Replaced] = []
         self._is_to_be_completed = False
+        self._about: dict[str, Any] = {}  # the run, for its writer
         self._recorded: dict[str, dict[int, str]] = {}
 
     def open(self, trainer: Trainer, sizes: Mapping[str, int], recipe: Mapping[str, Any]) -> None:
@@ -128,7 +129,7 @@ class RunRecorder:
         if not self.is_waiting or self.dirpath is None or self.run is None:
             return
         is_open = self._writer is not None
-        self._writer = self._writer or RunWriter(self.dirpath, self.run, resume=True)
+        self._writer = self._writer or RunWriter(self.dirpath, self.run, resume=True, **self._about)
         try:
             self._write_all()
         finally:
@@ -156,8 +157,9 @@ class RunRecorder:
                 self.run = f"seed-{seed}" if seed is not None else _first_free(runs).name
             if self._exist_ok or self._anew:
                 self._check_sizes(dirpath / self.run, sizes)
-            options: dict[str, Any] = {"resume": self._exist_ok, "anew": self._anew, "class_names": self._class_names}
-            self._writer = RunWriter(dirpath, self.run, seed=seed, recipe=recipe, course=self._course, **options)
+            self._about = {"seed": seed, "recipe": recipe, "class_names": self._class_names}
+            options: dict[str, Any] = {"resume": self._exist_ok, "anew": self._anew, "course": self._course}
+            self._writer = RunWriter(dirpath, self.run, **self._about, **options)
             self._recorded = self._writer.recorded
             if self._writer.earlier is not None:
                 rank_zero_info(self._moved(self._writer.earlier))

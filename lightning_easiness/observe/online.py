@@ -22,6 +22,7 @@ from lightning_easiness.data.subset import num_examples, source_index
 from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means, to_classes
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_length, only_loader
+from lightning_easiness.observe.epoch_state import packed_epoch, unpacked_epoch
 from lightning_easiness.observe.evidence import Evidence
 from lightning_easiness.observe.first_step import contradiction, doubt, loss_of_step
 from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
@@ -201,9 +202,8 @@ class OnlineObserver:
                 self._probabilities.fold(self._over)
             state[PROBABILITIES] = self._probabilities.state()
         if epoch_is_open and self._sums is not None:
-            state["sums"], state["target"] = self._totals(self._sums)
-            state[PREDICTION] = self._last_predictions(self._sums)
-            state["names"] = list(self._sums.names)
+            totals, names = self._totals(self._sums), self._sums.names
+            state["epoch"] = packed_epoch(names, *totals, self._last_predictions(self._sums))
         return state
 
     def close(self, keep_sums: bool = False) -> None:
@@ -248,15 +248,15 @@ class OnlineObserver:
     def _restore(self, state: dict[str, Any]) -> None:
         if self._probabilities is not None and PROBABILITIES in state:
             self._probabilities.restore(state[PROBABILITIES])
-        if "sums" in state:
-            held = dict(zip((*state["names"], "count"), state["sums"].cpu(), strict=True))
+        epoch = unpacked_epoch(state)
+        if epoch is not None:
+            held = dict(zip((*epoch.names, "count"), epoch.sums, strict=True))
             known = len(held["count"])
             check_length(self.num_examples, f"the epoch that training resumes in was begun with {known}", known)
             unknown = torch.full_like(held["count"], torch.nan)  # of a field that was not asked for then
             sums = torch.stack([held.get(name, unknown) for name in (*self._names, *MARKS, "count")])
-            target = torch.where(held["count"] > 0, state["target"].cpu(), UNSEEN_TARGET)
-            # checkpoints of before have no predictions
-            self._restored = (sums, target, state.get(PREDICTION, torch.full_like(target, -1)).cpu().short())
+            target = torch.where(held["count"] > 0, epoch.target, UNSEEN_TARGET)
+            self._restored = (sums, target, epoch.prediction)
 
     def _loader(self) -> Any:
         return only_loader(self._trainer.train_dataloader, "train")

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessRecord
+from lightning_easiness.observe.epoch_state import unpacked_epoch
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.writer import RunWriter
 from tests.refusing import refused
@@ -194,7 +195,8 @@ def test_a_checkpoint_that_is_saved_on_an_exception(when: str, tmp_path: Path) -
     with pytest.raises(ArithmeticError):
         fit()
     state = torch.load(saved, weights_only=True)["callbacks"]
-    count = next(value for key, value in state.items() if "Easiness" in key)["online"]["sums"][-1]
+    epoch = unpacked_epoch(next(value for key, value in state.items() if "Easiness" in key)["online"])
+    count = epoch.sums[-1]
     done = 4 if when == "step" else 5
     assert count.tolist() == [1.0] * done * 8 + [0.0] * (53 - done * 8)
     armed = False

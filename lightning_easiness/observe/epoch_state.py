@@ -1,0 +1,91 @@
+"""The epoch at hand in Lightning's checkpoints, in at most about eight bytes for each of its examples.
+
+Most examples were seen once, so that float32 holds their sums exactly; the few others are listed apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_easiness._utils.packing import pack, unpack
+from lightning_easiness.observe.tasks import PREDICTION, UNSEEN_TARGET
+
+_NONE = 255  # -1 in a byte
+
+
+class EpochState(NamedTuple):
+    """Sums (F + 1, N), float64, of fields and of the times seen; targets, int64 (N,), and last predictions, int16."""
+
+    names: tuple[str, ...]
+    sums: Tensor
+    target: Tensor
+    prediction: Tensor
+
+
+def packed_epoch(names: Sequence[str], sums: Tensor, target: Tensor, prediction: Tensor) -> dict[str, Any]:
+    """Return an epoch as tensors and plain types for Lightning's checkpoints."""
+    count = sums[-1]
+    is_exact = ((sums.float().double() == sums) | sums.isnan()).all(0)
+    once, rest = (count == 1) & is_exact, ((count > 0) & ~((count == 1) & is_exact)).nonzero()[:, 0]
+    seen = (count > 0).nonzero()[:, 0]
+    of_target = target[seen]
+    return {
+        "names": list(names),
+        "seen": pack(count > 0),
+        "fields": [pack(_smallest(row[once])) for row in sums[:-1]],
+        "target": pack(of_target),
+        "prediction": pack(_apart(prediction[seen], of_target)),
+        "rest": rest,
+        "rest_sums": sums[:, rest],
+    }
+
+
+def _apart(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return predictions less their targets, mostly 0, modulo what they are stored in: bytes where classes fit."""
+    fits = int(prediction.max()) < _NONE if len(prediction) else True
+    return (prediction - _short(target)).to(torch.uint8 if fits else torch.int16)
+
+
+def _together(difference: Tensor, target: Tensor) -> Tensor:
+    """Return predictions as they were before `_apart`."""
+    if difference.dtype == torch.int16:
+        return difference + _short(target)
+    found = (difference + _short(target).to(torch.uint8)).short()
+    return found.masked_fill(found == _NONE, -1)
+
+
+def _short(target: Tensor) -> Tensor:
+    return target.clamp(-1, 2**15 - 1).short()
+
+
+def _smallest(row: Tensor) -> Tensor:
+    """Return numbers as flags where they are zeros and ones, else as float32."""
+    return row.bool() if bool(((row == 0) | (row == 1)).all()) else row.float()
+
+
+def unpacked_epoch(state: dict[str, Any]) -> EpochState | None:
+    """Return the epoch of a state of OnlineObserver, also of earlier versions; None where it was between epochs."""
+    if "sums" in state:
+        target = state["target"].cpu()
+        found = state.get(PREDICTION, torch.full_like(target, -1)).cpu().short()
+        return EpochState(tuple(state["names"]), state["sums"].cpu(), target, found)
+    held = state.get("epoch")
+    if held is None:
+        return None
+    seen = unpack(held["seen"])
+    once, rest = seen.clone(), held["rest"].cpu()
+    once[rest] = False
+    sums = torch.zeros(len(held["fields"]) + 1, len(seen), dtype=torch.float64)
+    for row, packed in zip(sums, held["fields"], strict=False):
+        row[once] = unpack(packed).double()
+    sums[-1, once] = 1
+    sums[:, rest] = held["rest_sums"].cpu()
+    target = torch.full((len(seen),), UNSEEN_TARGET)
+    target[seen] = unpack(held["target"])
+    prediction = torch.full((len(seen),), -1, dtype=torch.int16)
+    prediction[seen] = _together(unpack(held["prediction"]), target[seen])
+    return EpochState(tuple(held["names"]), sums, target, prediction)
