@@ -285,7 +285,13 @@ class EasinessCallback(HasListeners, Callback):
         self._last_fit = (id(trainer), num_steps(trainer))
         if is_evaluated:
             self._recorder.complete()
-            if self.says_where and self.folder is not None and trainer.is_global_zero and not trial_batches(trainer):
+            if (
+                not self._recorder.is_waiting
+                and self.says_where
+                and self.folder is not None
+                and trainer.is_global_zero
+                and not trial_batches(trainer)
+            ):
                 rank_zero_info(where_and_next(self.folder, self.series, "What was observed of each example"))
 
     def _evaluate_at_end(self, trainer: Trainer) -> bool:
