@@ -1,7 +1,6 @@
-"""CIFAR-10 as torchvision downloads it, or from folders, train/<class>/<original index>.jpg; decoded once.
+"""CIFAR-10 and the CNN used by the experiments in this folder; paper/data_sets.py reads the files.
 
-Examples are in their original order, in folders by the number in the file name, so that labels in the original order,
-such as those of CIFAR-10N, can be used directly.
+Examples are in their original order, so that labels in that order, such as those of CIFAR-10N, can be used directly.
 """
 
 from __future__ import annotations
@@ -10,39 +9,12 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule
-from needs import need_cifar_10
-from safetensors.torch import load_file, save_file
+from paper.data_sets import CIFAR_10, load
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from torchvision.datasets import CIFAR10, ImageFolder
-from torchvision.transforms.functional import pil_to_tensor
 
-CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+CLASSES = list(CIFAR_10)
 MEAN, DEVIATION = (0.491, 0.482, 0.447), (0.247, 0.244, 0.262)
-
-
-def images(root: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Load images, uint8 (N, 3, 32, 32), and labels, int64 (N,), of "train" or "test"; the first call decodes them."""
-    kept = root / "cifar10" / f"{split}.safetensors"
-    need_cifar_10(root, split)
-    if not kept.exists():
-        decode = decoded_folder if (root / "cifar10" / split).exists() else downloaded
-        kept.parent.mkdir(exist_ok=True)
-        save_file(decode(root, split), kept)
-    held = load_file(kept)
-    return held["images"], held["labels"]
-
-
-def downloaded(root: Path, split: str) -> dict[str, Tensor]:
-    data = CIFAR10(root, train=split == "train")
-    return {"images": torch.from_numpy(data.data).movedim(3, 1).contiguous(), "labels": torch.tensor(data.targets)}
-
-
-def decoded_folder(root: Path, split: str) -> dict[str, Tensor]:
-    folder = ImageFolder(root / "cifar10" / split)
-    order = sorted(range(len(folder)), key=lambda place: int(Path(folder.samples[place][0]).stem))
-    images = torch.stack([pil_to_tensor(folder[place][0]) for place in order])
-    return {"images": images, "labels": torch.tensor([folder.targets[place] for place in order])}
 
 
 def scaled(values: Tensor) -> Tensor:
@@ -64,10 +36,9 @@ class CifarData(LightningDataModule):
         self, root: Path, size: int | None = None, batch_size: int = 128, labels: Tensor | None = None
     ) -> None:
         super().__init__()
-        x, true = images(root, "train")
-        self.train = TensorDataset(scaled(x[:size]), (true if labels is None else labels)[:size])
-        x, true = images(root, "test")
-        self.test = TensorDataset(scaled(x), true)
+        held = load("cifar-10", root)
+        self.train = TensorDataset(scaled(held.images[:size]), (held.target if labels is None else labels)[:size])
+        self.test = TensorDataset(scaled(held.test_images), held.test_target)
         self.batch_size = batch_size
 
     def train_dataloader(self) -> DataLoader:

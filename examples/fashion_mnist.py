@@ -1,7 +1,4 @@
-"""Fashion-MNIST and the small CNN used by the experiments in this folder.
-
-The data is read from ROOT/FashionMNIST/raw, in torchvision's format; nothing is downloaded.
-"""
+"""Fashion-MNIST and the small CNN used by the experiments in this folder; paper/data_sets.py reads the files."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
-from needs import need_fashion_mnist
+from paper.data_sets import load
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import FashionMNIST
@@ -54,10 +51,9 @@ class Classifier(LightningModule):
 
 def images(root: Path | None, train: bool, size: int | None = None) -> TensorDataset:
     """Load the first `size` images (N, 1, 28, 28), scaled to mean 0 and standard deviation 1, and their labels."""
-    need_fashion_mnist(root, "train" if train else "t10k")
-    data = FashionMNIST(root, train=train, download=False)
-    x = data.data[:size].float().div(255).sub(0.286).div(0.353).unsqueeze(1)
-    return TensorDataset(x, data.targets[:size])
+    held = load("fashion-mnist", root)
+    x, y = (held.images, held.target) if train else (held.test_images, held.test_target)
+    return TensorDataset(x[:size].float().div(255).sub(0.286).div(0.353), y[:size])
 
 
 class FashionData(LightningDataModule):

@@ -28,7 +28,8 @@ from typing import Any
 
 from label_cut_tables import measured, tables
 from lightning.pytorch import Trainer
-from needs import need_fashion_mnist, need_packages
+from needs import need_packages
+from paper.data_sets import need
 from safetensors.torch import save_file
 from small_sets import BATCH_SIZE, Classifier, small_set, with_errors
 from torch import Tensor
@@ -168,7 +169,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     if not ARGUMENTS.no_training:
         if ARGUMENTS.setting == "full":
-            need_fashion_mnist(ARGUMENTS.data_root, "train")
+            need("fashion-mnist", ARGUMENTS.data_root)
             need_packages("mlxtend")
         for way in ARGUMENTS.ways:
             for cell in cells():

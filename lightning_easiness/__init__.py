@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lightning_easiness.record.matching_curves import MatchingCurves, matching_curves, matching_with_end
     from lightning_easiness.record.networks import MatchingMatrix, compare_networks
     from lightning_easiness.record.patterns import PatternSweep, sweep_pattern
+    from lightning_easiness.record.probes import ProbeAgreement, cheapest_probe, compare_probes
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores import ScoreDefinition, Scores, register_score
     from lightning_easiness.select.base import Selection, SelectionState
@@ -67,6 +68,7 @@ _HOMES = {  # module -> the names that it has
     "module": ("SELModule",),
     "observe.batch_reader": ("BatchReader",),
     "record.matching_curves": ("MatchingCurves", "matching_curves", "matching_with_end"),
+    "record.probes": ("ProbeAgreement", "cheapest_probe", "compare_probes"),
     "record.networks": ("MatchingMatrix", "compare_networks"),
     "record.patterns": ("PatternSweep", "sweep_pattern"),
     "record.record": ("EasinessRecord",),
@@ -115,6 +117,7 @@ __all__ = [
     "NoImageError",
     "Observation",
     "PatternSweep",
+    "ProbeAgreement",
     "Refine",
     "Relabel",
     "Report",
@@ -132,7 +135,9 @@ __all__ = [
     "WeighsExamples",
     "__version__",
     "averages_grid",
+    "cheapest_probe",
     "compare_networks",
+    "compare_probes",
     "compare_selections",
     "draw_bands",
     "draw_comparison",

@@ -61,6 +61,56 @@ FORMS = {
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a data set is under the data root: one of several groups of paths; and what to say where none is."""
+
+    title: str
+    paths: tuple[tuple[str, ...], ...]
+    holds: str
+    downloader: str | None = None
+    also: str = ""
+
+
+_IMAGENET = Source(
+    "ImageNet",
+    (("imagenet/train", "imagenet/val"),),
+    "imagenet/train/<wnid>/*.JPEG and imagenet/val/<wnid>/*.JPEG of ILSVRC 2012",
+)
+SOURCES = {
+    "fashion-mnist": Source(
+        "Fashion-MNIST",
+        (tuple(f"FashionMNIST/raw/{a}-{b}-ubyte" for a in ("train", "t10k") for b in ("images-idx3", "labels-idx1")),),
+        "FashionMNIST/raw with the four files of https://github.com/zalandoresearch/fashion-mnist, unpacked",
+        "FashionMNIST",
+    ),
+    "cifar-10": Source(
+        "CIFAR-10",
+        (
+            ("cifar-10-batches-py",),
+            ("cifar10/train", "cifar10/test"),
+            ("cifar10/train.safetensors", "cifar10/test.safetensors"),
+        ),
+        "cifar-10-batches-py of https://www.cs.toronto.edu/~kriz/cifar.html",
+        "CIFAR10",
+        " (or the same images as cifar10/train/<class>/<index>.jpg and cifar10/test)",
+    ),
+    "cifar-100": Source(
+        "CIFAR-100",
+        (("cifar-100-python",),),
+        "cifar-100-python of https://www.cs.toronto.edu/~kriz/cifar.html",
+        "CIFAR100",
+    ),
+    "svhn": Source(
+        "SVHN",
+        (("svhn/train_32x32.mat", "svhn/test_32x32.mat"),),
+        "svhn/train_32x32.mat and svhn/test_32x32.mat of http://ufldl.stanford.edu/housenumbers",
+    ),
+    "mini-imagenet": _IMAGENET,
+    "imagenet": _IMAGENET,
+}
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Images, uint8 (N, C, H, W), with their labels, int64 (N,), for training and for testing; names of the classes."""
 
@@ -95,9 +145,21 @@ def load(name: str, root: Path | None) -> Pictures:
     }  # fmt: skip
     if name not in readers:
         refuse(f"there is no data set '{name}' to hold in memory: choose one of {', '.join(readers)}.")
+    return _checked(name, readers[name](need(name, root)))
+
+
+def need(name: str, root: Path | None) -> Path:
+    """Return the root of a data set; end the program with a sentence unless the data set is there."""
+    source = SOURCES[name]
     if root is None:
-        refuse(f"{name} is read from a folder: give --data-root ROOT.")
-    return _checked(name, readers[name](root))
+        refuse(f"{source.title} is read from a folder: give --data-root ROOT.")
+    if not any(all((root / path).exists() for path in group) for group in source.paths):
+        call = f"torchvision.datasets.{source.downloader}('{root}', download=True) puts it there{source.also}"
+        refuse(
+            f"there is no {source.title} in '{root}': --data-root must be the folder that holds {source.holds}"
+            f"{f'; {call}' if source.downloader else ''}."
+        )
+    return root
 
 
 def made_up(name: str, size: int, image_size: int | None = None) -> Pictures:
@@ -128,14 +190,6 @@ def refuse(sentence: str) -> NoReturn:
 
 
 def _fashion_mnist(root: Path) -> Pictures:
-    for split in ("train", "t10k"):
-        _need(
-            root,
-            "Fashion-MNIST",
-            [f"FashionMNIST/raw/{split}-images-idx3-ubyte", f"FashionMNIST/raw/{split}-labels-idx1-ubyte"],
-            "FashionMNIST/raw with the four files of https://github.com/zalandoresearch/fashion-mnist, unpacked",
-            "FashionMNIST",
-        )
     train, test = (_opened(datasets.FashionMNIST, root, train=train) for train in (True, False))
     return Pictures(train.data[:, None], train.targets, test.data[:, None], test.targets, train.classes)
 
@@ -154,8 +208,6 @@ def _kept_cifar_10(root: Path, split: str) -> dict[str, Tensor]:
         decoded = _decoded(folder)
         save_file(decoded, kept)
         return decoded
-    what = "(or the same images as cifar10/{train,test}/<class>/<index>.jpg)"
-    _need(root, "CIFAR-10", ["cifar-10-batches-py"], f"cifar-10-batches-py {what}", "CIFAR10")
     return _as_tensors(_opened(datasets.CIFAR10, root, train=split == "train"))
 
 
@@ -168,7 +220,6 @@ def _decoded(folder: Path) -> dict[str, Tensor]:
 
 
 def _cifar_100(root: Path) -> Pictures:
-    _need(root, "CIFAR-100", ["cifar-100-python"], "cifar-100-python", "CIFAR100")
     train, test = (_opened(datasets.CIFAR100, root, train=train) for train in (True, False))
     held, other = _as_tensors(train), _as_tensors(test)
     return Pictures(held["images"], held["labels"], other["images"], other["labels"], train.classes)
@@ -179,9 +230,6 @@ def _as_tensors(data: Any) -> dict[str, Tensor]:
 
 
 def _svhn(root: Path) -> Pictures:
-    files = ["svhn/train_32x32.mat", "svhn/test_32x32.mat"]
-    what = "svhn/train_32x32.mat and svhn/test_32x32.mat of http://ufldl.stanford.edu/housenumbers"
-    _need(root, "SVHN", files, what, None)
     train, test = (_opened(datasets.SVHN, root / "svhn", split=split) for split in ("train", "test"))
     images, other = (torch.from_numpy(data.data).contiguous() for data in (train, test))
     target, other_target = (torch.as_tensor(data.labels).long() for data in (train, test))
@@ -207,7 +255,6 @@ def _square(image: Any) -> Tensor:
 
 
 def _mini_imagenet(root: Path) -> Pictures:
-    need_imagenet(root)
     splits = []
     for split in ("train", "val"):
         kept = root / "imagenet" / f"mini-{split}.safetensors"
@@ -219,23 +266,7 @@ def _mini_imagenet(root: Path) -> Pictures:
     return Pictures(train["images"], train["labels"], test["images"], test["labels"], list(MINI_IMAGENET.values()))
 
 
-def need_imagenet(root: Path | None) -> Path:
-    """Return the folder of ImageNet; end the program without it."""
-    if root is None:
-        refuse("ImageNet is read from a folder: give --data-root ROOT.")
-    what = "imagenet/train/<wnid>/*.JPEG and imagenet/val/<wnid>/*.JPEG of ILSVRC 2012"
-    _need(root, "ImageNet", ["imagenet/train", "imagenet/val"], what, None)
-    return root / "imagenet"
-
-
 # --------------------------------------------------------------------------------------------------------------- checks
-
-
-def _need(root: Path, name: str, paths: Sequence[str], what: str, downloader: str | None) -> None:
-    if all((root / path).exists() for path in paths):
-        return
-    call = f"; torchvision.datasets.{downloader}('{root}', download=True) puts it there" if downloader else ""
-    refuse(f"there is no {name} in '{root}': --data-root must be the folder that holds {what}{call}.")
 
 
 def _opened(kind: type, folder: Path, **options: Any) -> Any:

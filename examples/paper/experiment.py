@@ -303,7 +303,8 @@ def _draw(draw: Callable[[Any], None], path: Path) -> None:
 def quiet() -> None:
     """Leave out what Lightning says of each training."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    said = ".*num_workers.*|.*many workers.*|.*logger=False.*|.*LeafSpec.*|.*logging interval.*"
+    said = ".*num_workers.*|.*many workers.*|.*logger=False.*|.*LeafSpec.*"
+    said += "|.*logging interval.*|.*have no `val_dataloader`.*"
     warnings.filterwarnings("ignore", message=said)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from data_sets import FORMS, check_classes, need_imagenet, refuse
+from data_sets import FORMS, check_classes, need, refuse
 from device_data import Batch, contrast_normalized
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
@@ -28,7 +28,7 @@ class FolderData(LightningDataModule):
         self, root: Path | None, batch_size: int, side: int = 224, validate: bool = False, workers: int | None = None
     ) -> None:
         super().__init__()
-        folder = need_imagenet(root)
+        folder = need("imagenet", root) / "imagenet"
         tensor = transforms.PILToTensor()
         cut = transforms.Compose([transforms.RandomResizedCrop(side), transforms.RandomHorizontalFlip(), tensor])
         centre = transforms.Compose([transforms.Resize(round(side * 256 / 224)), transforms.CenterCrop(side), tensor])

@@ -133,3 +133,14 @@ class Side:
 
     def _choose(self, values: Tensor) -> dict[str, Tensor]:
         return {end: selection_probability(values, self.fraction, which=end, **self._direction) for end in ENDS}
+
+
+def check_other_runs(one: EasinessRecord, two: EasinessRecord, here: str, there: str) -> None:
+    """Raise a ValueError where two records are of different data sets, or hold the same run."""
+    one.identity.check_same(two.identity, here, there, "compare records of one data set.")
+    both = sorted({path.resolve() for path in one.paths} & {path.resolve() for path in two.paths})
+    if both and one.series == two.series:
+        raise ValueError(
+            f"{here} and {there} both hold the run '{both[0]}', which matches itself: give each its own runs, as with"
+            " record.select_runs()."
+        )

@@ -14,7 +14,7 @@ from typing_extensions import override
 from lightning_easiness._utils.tables import Table, to_html, to_text
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.functional import _checks as check
-from lightning_easiness.record.matching import ENDS, Matched, Side
+from lightning_easiness.record.matching import ENDS, Matched, Side, check_other_runs
 from lightning_easiness.record.record import EasinessRecord
 
 if TYPE_CHECKING:
@@ -297,13 +297,7 @@ def _check_records(records: Mapping[str, EasinessRecord]) -> None:
     """Raise a ValueError where two records are of different data sets, or a part of their runs is the same."""
     for (first, one), (second, two) in combinations(records.items(), 2):
         here, there = f"The record '{first}'", f"'{second}'"
-        one.identity.check_same(two.identity, here, there, "compare records of one data set.")
-        both = sorted({path.resolve() for path in one.paths} & {path.resolve() for path in two.paths})
-        if both and one.series == two.series:
-            raise ValueError(
-                f"{here} and {there} both hold the run '{both[0]}', which matches itself: give each its own runs, as"
-                " with record.select_runs()."
-            )
+        check_other_runs(one, two, here, there)
 
 
 def _draws(records: Mapping[str, EasinessRecord]) -> dict[str, int]:

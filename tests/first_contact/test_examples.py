@@ -13,12 +13,12 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FASHION = (
     "there is no Fashion-MNIST in '{root}': --data-root must be the folder that holds FashionMNIST/raw with the four"
     " files of https://github.com/zalandoresearch/fashion-mnist, unpacked;"
-    " torchvision.datasets.FashionMNIST('{root}', download=True) puts them there."
+    " torchvision.datasets.FashionMNIST('{root}', download=True) puts it there."
 )
 CIFAR = (
     "there is no CIFAR-10 in '{root}': --data-root must be the folder that holds cifar-10-batches-py of"
     " https://www.cs.toronto.edu/~kriz/cifar.html; torchvision.datasets.CIFAR10('{root}', download=True) puts it there"
-    " (or the same images as cifar10/train/<class>/<index>.jpg)."
+    " (or the same images as cifar10/train/<class>/<index>.jpg and cifar10/test)."
 )
 WITHOUT_DATA = {
     "compress.py": FASHION,
