@@ -22,13 +22,14 @@ from lightning_easiness import EasinessCallback
 from lightning_easiness.functional import corrupt_labels
 
 SETTINGS: dict[str, dict[str, Any]] = {
+    # a perceptron without augmentation, as it must be able to memorise
     "small": {
-        "network": "cnn-18m", "width": 0.125, "image_size": 14, "size": 4000, "seeds": 10, "epochs": 24, "early": 2,
-        "data": "fashion-mnist",
+        "network": "mlp", "width": 0.3, "image_size": 14, "size": 2000, "test_size": 10, "batch_size": 64, "seeds": 8,
+        "epochs": 60, "early": 2, "data": "fashion-mnist", "text": "sel",
     },
     "full": {
-        "network": "wrn-16-4", "width": 1.0, "image_size": None, "size": None, "seeds": 20, "epochs": 300, "early": 10,
-        "data": "cifar-10",
+        "network": "wrn-16-4", "width": 1.0, "image_size": None, "size": None, "test_size": None, "batch_size": 128,
+        "seeds": 20, "epochs": 300, "early": 10, "data": "cifar-10", "text": "count",
     },
 }  # fmt: skip
 HOLD_OUT, WRONG, TENTH = 0.3, 0.05, 0.1
@@ -37,8 +38,8 @@ KINDS = ("learnt", "memorised", "missed")
 
 def trainings(setting: SimpleNamespace) -> dict[str, Training]:
     made = Training(
-        setting.network, setting.data, "count", setting.epochs, width=setting.width, size=setting.size,
-        image_size=setting.image_size,
+        setting.network, setting.data, setting.text, setting.epochs, width=setting.width, size=setting.size,
+        test_size=setting.test_size, image_size=setting.image_size, batch_size=setting.batch_size,
     )  # fmt: skip
     return {"hard_examples": made}
 
@@ -48,13 +49,12 @@ def main() -> None:
     wrong = with_wrong_labels(experiment)
 
     def watch() -> EasinessCallback:
-        every = experiment.setting.early
-        return EasinessCallback(every_n_epochs=every, online=False, num_images=0, probe_batch_size=500)
+        early = experiment.setting.early * math.ceil((1 - HOLD_OUT) * len(wrong) / experiment.setting.batch_size)
+        return EasinessCallback(at_steps=(early,), online=False, num_images=0, probe_batch_size=500)  # and at the end
 
     record = experiment.repeat("hard_examples", watch, hold_out=HOLD_OUT)
     kinds = kinds_of(record.score("held_out_correct").values, record.score("memorization").values)
-    early = record.score("mean_loss", int((record.epochs < experiment.setting.early).sum()) - 1)
-    groups = groups_of(early.values, wrong)
+    groups = groups_of(record.score("mean_loss", 0).values, wrong)
     rows = [row(name, chosen, kinds) for name, chosen in groups.items()]
     experiment.finish(rows, lambda figure: draw(figure, rows), finding(rows, experiment.setting))
 
