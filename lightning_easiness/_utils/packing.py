@@ -49,7 +49,7 @@ def _squeezed(plane: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
 def _compressed(plane: NDArray[np.uint8], strategy: int) -> bytes:
     work = zlib.compressobj(1, strategy=strategy)
-    return work.compress(plane) + work.flush()
+    return work.compress(plane.tobytes()) + work.flush()
 
 
 def _opened(plane: Tensor) -> NDArray[np.uint8]:

@@ -159,7 +159,7 @@ def test_a_fit_that_is_resumed_goes_on_as_before(tmp_path: Path) -> None:
     trainer(callbacks=[callback(tmp_path / "a")], max_epochs=3).fit(
         Tuned(), loader(), ckpt_path=tmp_path / "epoch=1.ckpt"
     )
-    assert recorded(tmp_path / "a").keys() == before.keys()
+    assert recorded(tmp_path / "a", hidden=False).keys() == before.keys()
     aside = (tmp_path / "a/only").glob(".earlier-*/train-probe/step-*")
     assert [path.name for path in aside] == [f"step-{3 * STEPS:012d}.safetensors"], "of the epoch that comes again"
     trainer(callbacks=[callback(tmp_path / "a")], max_epochs=4).fit(
