@@ -7,7 +7,9 @@ Beside them are random sets of the same size, and the rates if nothing but the c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations, combinations_with_replacement
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -73,21 +75,38 @@ def judged(data: str, matrix: MatchingMatrix) -> tuple[int, str]:
     Convolutional networks share more than chance; in CIFAR-10 the MLP shares less with each of them than they do.
     """
     cnns = [i for i, name in enumerate(matrix.names) if name != "MLP"]
-    pairs = list(combinations(cnns, 2))
-    of_cnns = [float(matrix.rates[pair]) for pair in pairs]
-    with_mlp = [float(matrix.rates[0, i]) for i in cnns]
-    error = float(matrix.spread[~matrix.spread.isnan()].max())
-    itself = matrix.rates.diagonal()[cnns]
-    parts = [min(of_cnns) - matrix.chance]
+    of_cnns, with_mlp = list(combinations(cnns, 2)), [(0, i) for i in cnns]
+    least = min(of_cnns, key=lambda pair: float(matrix.rates[pair]))
+    parts = [compared(float(matrix.rates[least]) - matrix.chance, float(matrix.spread[least]))]
     if data == "cifar-10":
-        parts.append(sum(of_cnns) / len(of_cnns) - sum(with_mlp) / len(with_mlp))
-    verdict = min(0 if abs(part) <= 2 * error else 1 if part > 0 else -1 for part in parts)
-    text = (
-        f"{data} {matrix.which}: CNN pairs {min(of_cnns):.2f} to {max(of_cnns):.2f}, CNNs with themselves"
-        f" {float(itself.min()):.2f} to {float(itself.max()):.2f}, MLP with CNNs {min(with_mlp):.2f} to"
-        f" {max(with_mlp):.2f}, chance {matrix.chance:.2f}"
+        difference = mean_rate(matrix, of_cnns)[0] - mean_rate(matrix, with_mlp)[0]
+        errors = [mean_rate(matrix, pairs)[1] for pairs in (of_cnns, with_mlp)]
+        parts.append(compared(difference, (errors[0] ** 2 + errors[1] ** 2) ** 0.5))
+    words = {1: "yes", 0: "undecided", -1: "no"}
+    claims = [f"CNN pairs share more than chance: {words[parts[0]]}"]
+    claims += [f"the MLP shares less with them: {words[part]}" for part in parts[1:]]
+    return min(parts), (
+        f"{data} {matrix.which}: {', '.join(claims)} (CNN pairs {extent(matrix, of_cnns)}, CNNs with themselves"
+        f" {extent(matrix, [(i, i) for i in cnns])}, MLP with CNNs {extent(matrix, with_mlp)}, chance"
+        f" {matrix.chance:.2f})"
     )
-    return verdict, text
+
+
+def compared(difference: float, error: float) -> int:
+    """Return 1 or -1 if a difference is more than two errors, and 0 if not."""
+    return 0 if not abs(difference) > 2 * error else 1 if difference > 0 else -1
+
+
+def mean_rate(matrix: MatchingMatrix, pairs: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """Return the mean rate of some pairs, and as its error their root mean square spread: pairs share runs."""
+    rates, spreads = ([float(table[pair]) for pair in pairs] for table in (matrix.rates, matrix.spread))
+    return fmean(rates), fmean(spread**2 for spread in spreads) ** 0.5
+
+
+def extent(matrix: MatchingMatrix, pairs: Sequence[tuple[int, int]]) -> str:
+    """Write the lowest and the highest rate."""
+    rates = [float(matrix.rates[pair]) for pair in pairs]
+    return f"{min(rates):.2f} to {max(rates):.2f}"
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def matrix_of(of_cnns: float, with_mlp: float, spread: float = 0.02) -> Matching
 def test_cnns_share_more_than_chance_and_than_with_the_mlp(of_cnns: float, with_mlp: float, verdict: int) -> None:
     found, text = count_matching.judged("cifar-10", matrix_of(of_cnns, with_mlp))
     assert found == verdict
-    assert f"CNN pairs {of_cnns:.2f} to {of_cnns:.2f}" in text
+    assert f"(CNN pairs {of_cnns:.2f} to {of_cnns:.2f}" in text
 
 
 def test_in_mini_imagenet_nothing_is_asked_of_the_mlp() -> None:
