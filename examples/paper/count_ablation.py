@@ -144,7 +144,7 @@ def draw_panel(axes: Any, data: str, action: str, results: Results) -> None:
     last = max(ratio for kind, _, ratio in results if kind == action)
     order = sorted(METHODS, key=lambda which: -fmean(results[action, which, last]))
     at = ", ".join(f"{which} {fmean(results[action, which, last]):.3f}" for which in order)
-    title = f"{data}: {last:.0%} {WORDS[action][0]}, best is {order[0]}"
+    title = f"{data}: {last:.0%} {WORDS[action][0]}, best if they are {order[0]}"
     set_title(axes, title, f"there {at}; {len(full)} seeds, bars: one standard deviation", width=4.2)
 
 

@@ -2,7 +2,8 @@
 
 Each element of the matrix compares groups of half of the runs; the diagonal is a network with other runs of itself. The
 text does not say how it got its diagonal, but its 0.70 to 0.91 cannot be a network with the same runs, which is 1.
-Beside them are random sets of the same size, and the rates if nothing but the count decides, where ties are shared.
+Beside them are random sets of the same size, sets that are random within each class, as networks also agree on which
+classes are easy, and the rates if nothing but the count decides, where ties are shared.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ def rows_of(
     rows = []
     for i, j in combinations_with_replacement(range(len(matrix.names)), 2):
         rates = {"matching_rate": float(matrix.rates[i, j]), "spread": float(matrix.spread[i, j])}
-        rates["ties_shared"] = float(shared.rates[i, j])
+        rates |= {"ties_shared": float(shared.rates[i, j]), "class_chance": float(matrix.class_chance[i, j])}
         rows.append({**about, "network": matrix.names[i], "other": matrix.names[j], **rates})
     for name, record in records.items():
         rate, spread = of_random_sets(record, matrix)
-        random = {"matching_rate": rate, "spread": spread, "ties_shared": matrix.chance}
+        random = {"matching_rate": rate, "spread": spread, "ties_shared": matrix.chance, "class_chance": matrix.chance}
         rows.append({**about, "network": name, "other": "random", **random})
     return rows
 
@@ -72,12 +73,14 @@ def of_random_sets(record: EasinessRecord, matrix: MatchingMatrix, draws: int = 
 def judged(data: str, matrix: MatchingMatrix) -> tuple[int, str]:
     """Return 1, 0 or -1 by what the text says of convolutional networks and of the MLP, and the numbers.
 
-    Convolutional networks share more than chance; in CIFAR-10 the MLP shares less with each of them than they do.
+    Convolutional networks share more than chance, here that of sets with as many examples of each class; in CIFAR-10
+    the MLP shares less with each of them than they do.
     """
     cnns = [i for i, name in enumerate(matrix.names) if name != "MLP"]
     of_cnns, with_mlp = list(combinations(cnns, 2)), [(0, i) for i in cnns]
-    least = min(of_cnns, key=lambda pair: float(matrix.rates[pair]))
-    parts = [compared(float(matrix.rates[least]) - matrix.chance, float(matrix.spread[least]))]
+    beyond = matrix.rates - matrix.class_chance
+    least = min(of_cnns, key=lambda pair: float(beyond[pair]))
+    parts = [compared(float(beyond[least]), float(matrix.spread[least]))]
     if data == "cifar-10":
         difference = mean_rate(matrix, of_cnns)[0] - mean_rate(matrix, with_mlp)[0]
         errors = [mean_rate(matrix, pairs)[1] for pairs in (of_cnns, with_mlp)]
@@ -88,7 +91,7 @@ def judged(data: str, matrix: MatchingMatrix) -> tuple[int, str]:
     return min(parts), (
         f"{data} {matrix.which}: {', '.join(claims)} (CNN pairs {extent(matrix, of_cnns)}, CNNs with themselves"
         f" {extent(matrix, [(i, i) for i in cnns])}, MLP with CNNs {extent(matrix, with_mlp)}, chance"
-        f" {matrix.chance:.2f})"
+        f" {matrix.chance:.2f}, by class {chance_of(matrix, of_cnns)})"
     )
 
 
@@ -101,6 +104,11 @@ def mean_rate(matrix: MatchingMatrix, pairs: Sequence[tuple[int, int]]) -> tuple
     """Return the mean rate of some pairs, and as its error their root mean square spread: pairs share runs."""
     rates, spreads = ([float(table[pair]) for pair in pairs] for table in (matrix.rates, matrix.spread))
     return fmean(rates), fmean(spread**2 for spread in spreads) ** 0.5
+
+
+def chance_of(matrix: MatchingMatrix, pairs: Sequence[tuple[int, int]]) -> str:
+    """Write the highest rate that is to be expected by class."""
+    return f"up to {max(float(matrix.class_chance[pair]) for pair in pairs):.2f}"
 
 
 def extent(matrix: MatchingMatrix, pairs: Sequence[tuple[int, int]]) -> str:

@@ -26,7 +26,11 @@ class Ends:
 
     def rates(self, a: Sequence[Scores], b: Sequence[Scores]) -> Tensor:
         """Return the matching rate of each of the sets by scores `a` with each of those by `b`."""
-        return matching_matrix(torch.stack([self.of(each) for each in a]), torch.stack([self.of(each) for each in b]))
+        return matching_matrix(self.sets(a), self.sets(b))
+
+    def sets(self, scores: Sequence[Scores]) -> Tensor:
+        """Return the set of each of several scores, (A, N)."""
+        return torch.stack([self.of(each) for each in scores])
 
     def of(self, scores: Scores) -> Tensor:
         """Return a mask, or where ties are shared the probability of each example, (N,)."""
@@ -42,3 +46,17 @@ class Ends:
         check.choice(owner, "which", self.which, ("easy", "hard"))
         check.choice(owner, "ties", self.ties, ("broken", "shared"))
         check.fraction(owner, self.fraction)
+
+
+def class_chance(a: Tensor, b: Tensor, target: Tensor) -> Tensor:
+    """Return the rate to expect of each of the sets (A, N) with each of (B, N) if classes alone mattered, (A, B).
+
+    That is, if the examples of each class were drawn at random, as many as the sets hold of it; NaN where a class is
+    not known.
+    """
+    if not len(target) or int(target.min()) < 0:
+        return torch.full((len(a), len(b)), torch.nan)
+    of_class = torch.nn.functional.one_hot(target).double()
+    here, there = a.double() @ of_class, b.double() @ of_class
+    shared = (here / of_class.sum(0).clamp(min=1)) @ there.T
+    return (shared / torch.maximum(here.sum(1)[:, None], there.sum(1))).float()

@@ -13,8 +13,9 @@ from typing_extensions import override
 from lightning_easiness._utils.tables import Table, to_html, to_text
 from lightning_easiness._utils.tables import to_pandas as table_of
 from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional import matching_matrix
 from lightning_easiness.functional._rng import generator
-from lightning_easiness.record.ends import Ends, Ties
+from lightning_easiness.record.ends import Ends, Ties, class_chance
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
 
@@ -39,6 +40,7 @@ class MatchingMatrix(Table):
     score: str
     num_runs: int  # in each group that is compared
     num_splits: int
+    class_chance: Tensor  # (M, M): the rate if examples were drawn at random, as many of each class; NaN if unknown
 
     @property
     def chance(self) -> float:
@@ -61,6 +63,7 @@ class MatchingMatrix(Table):
             "matching_rate": [float(self.rates[pair]) for pair in pairs],
             "spread": [float(self.spread[pair]) for pair in pairs],
             "chance": [self.chance] * len(pairs),
+            "class_chance": [float(self.class_chance[pair]) for pair in pairs],
         }
         return table_of(columns, index="network")
 
@@ -100,7 +103,8 @@ def compare_networks(
     Every element compares groups of equally many runs, half of the runs of the record that has the fewest: a network
     with another, and on the diagonal a network with other runs of itself, which is the most that a network can be
     expected to agree with others. Elements are means over random splits into groups. Runs at the same place, which may
-    share a seed, are never compared.
+    share a seed, are never compared. Networks also share examples because the same classes are easy for both:
+    `class_chance` says how many.
 
     Args:
         records: name -> the record of a network. Or its Scores, which are compared as they are; then there are no other
@@ -139,14 +143,17 @@ def compare_networks(
     size = min((record.num_runs // 2 for record in held), default=0)
     if size == 0:  # no other runs to compare with
         given = [each if isinstance(each, Scores) else each.score(score, checkpoint) for each in records.values()]
-        score, num_runs = given[0].name, min(each.num_runs for each in given)
-        rates = sets.rates(given, given).fill_diagonal_(torch.nan)[None]
+        score, num_runs, compared = given[0].name, min(each.num_runs for each in given), sets.sets(given)
+        found = _compared(compared, compared, given[0].target)[None]
+        found[:, :, range(len(given)), range(len(given))] = torch.nan
     else:
         num_runs, splits = size, _splits([record.num_runs for record in held], size, num_splits, seed)
-        rates = torch.stack([_rates_of_split(held, split, score, checkpoint, sets) for split in splits])
-    spread = rates.std(0) if len(rates) > 1 else torch.full_like(rates[0], torch.nan)
-    num_compared = len(rates) if size else 0
-    return MatchingMatrix(tuple(records), rates.mean(0), spread, which, fraction, score, num_runs, num_compared)
+        found = torch.stack([_of_split(held, split, score, checkpoint, sets) for split in splits])
+    rates, by_class = found.mean(0)
+    spread = found[:, 0].std(0) if len(found) > 1 else torch.full_like(rates, torch.nan)
+    num_compared = len(found) if size else 0
+    names = tuple(records)
+    return MatchingMatrix(names, rates, spread, which, fraction, score, num_runs, num_compared, by_class)
 
 
 def _check_networks(records: Mapping[str, EasinessRecord | Scores]) -> None:
@@ -185,16 +192,23 @@ def _ascending(groups: tuple[list[int], list[int]], swaps: bool) -> _Split:
     return (second, first) if swaps else (first, second)
 
 
-def _rates_of_split(
+def _of_split(
     records: Sequence[EasinessRecord], split: tuple[_Split, ...], score: str, checkpoint: int, sets: Ends
 ) -> Tensor:
-    """Return the rates (M, M) of first groups with second groups; both ways for two networks."""
-    of_groups = [
-        [
-            record.select_runs(groups[side]).score(score, checkpoint)
-            for record, groups in zip(records, split, strict=True)
-        ]
+    """Return what `_compared` returns of first groups with second groups; both ways for two networks."""
+    first, second = (
+        sets.sets(
+            [
+                record.select_runs(groups[side]).score(score, checkpoint)
+                for record, groups in zip(records, split, strict=True)
+            ]
+        )
         for side in (0, 1)
-    ]
-    rates = sets.rates(*of_groups)
-    return (rates + rates.T) / 2
+    )
+    found = _compared(first, second, records[0].target)
+    return (found + found.transpose(1, 2)) / 2
+
+
+def _compared(a: Tensor, b: Tensor, target: Tensor) -> Tensor:
+    """Return the rates of the sets of M networks with each other, and those by class alone, (2, M, M)."""
+    return torch.stack([matching_matrix(a, b), class_chance(a, b, target)])

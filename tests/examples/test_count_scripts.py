@@ -33,7 +33,15 @@ def matrix_of(of_cnns: float, with_mlp: float, spread: float = 0.02) -> Matching
     rates = torch.full((4, 4), of_cnns).fill_diagonal_(0.9)
     rates[0, 1:] = rates[1:, 0] = with_mlp
     return MatchingMatrix(
-        ("MLP", "WRN", "DenseNet-BC", "ResNeXt"), rates, torch.full((4, 4), spread), "easy", 0.1, "count", 2, 3
+        ("MLP", "WRN", "DenseNet-BC", "ResNeXt"),
+        rates,
+        torch.full((4, 4), spread),
+        "easy",
+        0.1,
+        "count",
+        2,
+        3,
+        torch.full((4, 4), 0.11),
     )
 
 

@@ -59,6 +59,21 @@ def test_each_element_is_the_mean_over_splits_of_the_rate_of_disjoint_groups(net
         assert matrix.spread[i, j].item() == pytest.approx(stdev(rates), abs=1e-6)
 
 
+def test_the_chance_by_class_is_that_of_sets_drawn_within_classes(networks) -> None:
+    matrix = compare_networks({name: record.score("mean_loss") for name, record in networks.items()}, fraction=FRACTION)
+    target = networks["mlp"].target.tolist()
+    one, other = (networks[name].score("mean_loss").easiest(FRACTION).tolist() for name in ("mlp", "dense"))
+    expected = 0.0
+    for label in set(target):
+        here, there = (sum(target[i] == label for i in chosen) for chosen in (one, other))
+        expected += here * there / target.count(label) / COUNT
+    assert matrix.class_chance[0, 2].item() == pytest.approx(expected)
+    assert matrix.class_chance.diagonal().isnan().all()
+    splits = compare_networks(networks, fraction=FRACTION).class_chance
+    assert torch.equal(splits, splits.T)
+    assert 0.1 < splits.min() < splits.max() < 0.6
+
+
 def test_a_network_agrees_with_itself_more_than_with_an_unrelated_one(networks) -> None:
     matrix = compare_networks(networks, fraction=FRACTION)
     assert matrix.rates.diagonal().min() > matrix.others.max()
@@ -103,7 +118,7 @@ def test_the_table_has_a_row_for_each_pair_and_brings_back_the_rates(networks, t
     assert row.matching_rate == pytest.approx(matrix.rates[0, 2].item())
     assert row.chance == FRACTION
     matrix.to_csv(tmp_path / "matrix.csv")
-    assert (tmp_path / "matrix.csv").read_text().startswith("network,other,matching_rate,spread,chance\n")
+    assert (tmp_path / "matrix.csv").read_text().startswith("network,other,matching_rate,spread,chance,class_chance\n")
     assert "groups of 2 runs" in str(matrix)
     assert "<table" in matrix._repr_html_()
 

@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib")
 
 def matrix(which: str = "easy", num_splits: int = 3) -> MatchingMatrix:
     rates = torch.tensor([[0.9, 0.5, 0.2], [0.5, 0.8, 0.3], [0.2, 0.3, 0.7]])
-    return MatchingMatrix(("mlp", "wide", "dense"), rates, rates / 10, which, 0.1, "count", 4, num_splits)
+    return MatchingMatrix(("mlp", "wide", "dense"), rates, rates / 10, which, 0.1, "count", 4, num_splits, rates / 5)
 
 
 def test_each_rate_above_the_diagonal_stands_in_its_cell_with_its_spread(tmp_path: Path) -> None:
