@@ -46,7 +46,7 @@ def main() -> None:
         rows += [{"data": data, "class": held.classes[label], **row} for label, row in found.items()]
         verdicts.append(judged(data, list(found.values())))
         for which in ("easy", "hard"):
-            grids.append(scores_grid(held, scores, IMAGES, which, by_class=True, thumbnail=64))
+            grids.append(scores_grid(held, scores, IMAGES, which, by_class=True, thumbnail=96))
             save_image(grids[-1], experiment.output / f"count_grids_{data}_{which}.png")
     word = {1: "agrees", 0: "cannot tell", -1: "differs"}[min(verdict for verdict, _ in verdicts)]
     experiment.finish(rows, to_pil_image(grids[-2]), f"{word}: {'; '.join(text for _, text in verdicts)}")
