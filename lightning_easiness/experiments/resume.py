@@ -67,10 +67,25 @@ class ResumePoint(Checkpoint):
             remove(beside)  # what a kill left
         trainer.strategy.barrier()
         self._saved = {"ranks": _of_all_processes(_own_state(trainer))}
-        trainer.save_checkpoint(beside, weights_only=False)  # the optimizer too
+        is_saved = self._save(trainer, beside)
         self._saved = {}  # other callbacks' checkpoints are the user's
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and is_saved:
             replace(beside, self.folder / _FILE, self.folder / _BEFORE)
+
+    def _save(self, trainer: Trainer, path: Path) -> bool:
+        """Save a checkpoint; a full disk stops no training, but the one before stays then."""
+        try:
+            trainer.save_checkpoint(path, weights_only=False)  # the optimizer too
+        except OSError as error:
+            trainer.strategy.barrier()  # at which the other processes wait in `save_checkpoint`
+            warnings.warn(
+                f"'{self.folder / _FILE}' could not be saved in epoch {trainer.current_epoch}"
+                f" ({error.strerror or error}), so that after a kill the run continues from an earlier epoch: make"
+                " room on the disk.",
+                stacklevel=2,
+            )
+            return False
+        return True
 
     @property
     @override

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.plugins.io import torch_io
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from lightning_easiness import repeat_fit
@@ -135,6 +137,26 @@ def repeat(folder: Path, make_module: Any) -> dict[str, Any]:
     data = loader(Points(augment=True))
     repeat_fit(lambda: trainer(max_epochs=3), make_module, data, seeds=(1,), dirpath=folder, progress=False)
     return recorded(folder, hidden=False)
+
+
+def test_a_full_disk_keeps_the_checkpoint_before_and_stops_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, kept = torch_io._atomic_save, []
+
+    def full(checkpoint: dict[str, Any], path: Any) -> None:
+        if checkpoint["epoch"] == 1:
+            kept.append(Path(path).with_name("resume.ckpt").exists())
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(checkpoint, path)
+
+    monkeypatch.setattr(torch_io, "_atomic_save", full)
+    message = r"'.*resume.ckpt' could not be saved in epoch 1 \(No space left on device\), so that after a kill the run"
+    with pytest.warns(UserWarning, match=message):
+        found = repeat(tmp_path / "full", Net)
+    assert kept == [True]
+    monkeypatch.undo()
+    assert found == repeat(tmp_path / "whole", Net)
 
 
 def test_a_checkpoint_of_before_with_the_state_of_the_first_process_alone_is_gone_on_with(
