@@ -98,7 +98,7 @@ def cells_of(easiness: Tensor, confidence: Tensor, level: Tensor, correct: Tenso
     known = ((level >= 0) & confidence.isfinite()).nonzero()[:, 0]
     x, y, level, correct = easiness[known].double(), confidence[known].double(), level[known], correct[known].long()
     place = (x * _STEPS).round().long() * (_STEPS + 1) + (y * _STEPS).round().long()
-    key, cell = ((place * 3 + level) * 2 + correct).unique(return_inverse=True)
+    key, cell = torch.unique((place * 3 + level) * 2 + correct, return_inverse=True)
     count = torch.bincount(cell, minlength=len(key))
     means = [torch.bincount(cell, values, minlength=len(key)) / count for values in (x, y)]
     rows = zip(means[0].tolist(), means[1].tolist(), count.tolist(), key.tolist(), strict=True)
