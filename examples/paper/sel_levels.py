@@ -13,7 +13,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from experiment import begin, decided
-from sel_runs import Method, Run, change, deviation, draw_dots, mean, runs_of, trainings_of, twin, values, verdict
+from sel_runs import (
+    Method,
+    Run,
+    change,
+    deviation,
+    draw_dots,
+    mean,
+    runs_of,
+    shown,
+    trainings_of,
+    twin,
+    values,
+    verdict,
+)
 from training import Training
 
 from lightning_easiness import SampleEasinessTraining
@@ -100,9 +113,11 @@ def finding(runs: dict[str, dict[str, list[Run]]]) -> str:
 def figure(runs: dict[str, dict[str, list[Run]]]) -> Any:
     found = {training: errors(each) for training, each in runs.items()}
     best = {name: min(one, key=lambda row: mean(one[row]["by level"])) for name, one in found.items()}
-    fewest = ", ".join(f"{best[name]} on {name} ({mean(found[name][best[name]]['by level']):.1f} %)" for name in found)
+    fewest = ", ".join(
+        f"{best[name]} on {shown(name)} ({mean(found[name][best[name]]['by level']):.1f} %)" for name in found
+    )
     note = "blue: the later epochs by level; grey: as many examples at random; a dot is a seed, a bar is the mean"
-    panels = {f"{name}: error rate, %": one for name, one in found.items()}
+    panels = {f"{shown(name)}: error rate, %": one for name, one in found.items()}
     return draw_dots(panels, f"The fewest errors: {fewest}", note, columns=2)
 
 

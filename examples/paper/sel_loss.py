@@ -19,6 +19,7 @@ from sel_runs import (
     draw_dots,
     mean,
     runs_of,
+    shown,
     trainings_of,
     values,
     verdict,
@@ -67,13 +68,13 @@ def figure(runs: dict[str, dict[str, list[Run]]]) -> object:
     panels: dict[str, dict[str, dict[str, list[float]]]] = {}
     for name, by_method in runs.items():
         for measure in ("accuracy", "msr", "ese"):
-            panels[f"{name}: {MEASURES[measure][0]}"] = {
+            panels[f"{shown(name)}: {MEASURES[measure][0]}"] = {
                 method: {"": values(found, measure)} for method, found in by_method.items() if method != "SEL, no floor"
             }
     moved = []
     for name, one in runs.items():
         before, after = (mean(values(one[method], "msr")) for method in ("baseline", "SEL"))
-        moved.append(f"from {before:.2g} to {after:.2g} % on {name}")
+        moved.append(f"from {before:.2g} to {after:.2g} % on {shown(name)}")
     title = f"With SEL, the share of medium examples goes {', '.join(moved)}"
     return draw_dots(panels, title, "a dot is a seed, a bar is the mean", columns=3)
 

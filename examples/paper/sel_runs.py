@@ -146,8 +146,8 @@ def trainings_of(
     if setting.small:
         small = {"test_size": 2_500, **given}
         return {
-            "fashion-mnist": Training("cnn-12k", "fashion-mnist", size=4_000, image_size=14, **small),
-            "cifar-10": Training("cnn-18m", "cifar-10", size=2_000, image_size=16, width=0.1, **small),
+            "fashion-mnist": Training("cnn-12k", "fashion-mnist", size=8_000, image_size=14, **small),
+            "cifar-10": Training("cnn-18m", "cifar-10", size=5_000, image_size=16, width=0.05, **small),
         }
     own = [] if "fashion-mnist" in data else ["cnn-18m"]  # the table of levels has the pretrained ones alone
     enlarged = {"fashion-mnist": 32}  # VGG16 halves an image five times
@@ -160,6 +160,15 @@ def trainings_of(
     }
 
 
+_SHOWN = {"fashion-mnist": "Fashion-MNIST", "cifar-10": "CIFAR-10", "cifar-100": "CIFAR-100", "svhn": "SVHN"}
+
+
+def shown(training: str) -> str:
+    """Write the name of a training in a figure: "CIFAR-10", "CIFAR-10 vgg16"."""
+    data, _, network = training.partition(" ")
+    return f"{_SHOWN.get(data, data)} {network}".strip()
+
+
 def values(runs: Sequence[Run], measure: str) -> list[float]:
     """Return a measure of each run, in the unit of the tables."""
     return [run[measure] * MEASURES[measure][1] for run in runs]
@@ -170,7 +179,9 @@ def mean(found: Sequence[float]) -> float:
 
 
 def deviation(found: Sequence[float]) -> float:
-    return statistics.stdev(found) if len(found) > 1 else float("nan")
+    """Return the standard deviation over seeds; NaN of a single one, and where a value is NaN."""
+    known = len(found) > 1 and not any(math.isnan(value) for value in found)
+    return statistics.stdev(found) if known else float("nan")
 
 
 def verdict(claims: Sequence[int]) -> str:

@@ -82,17 +82,16 @@ def shares_of(runs: list[dict[str, list[int]]], way: str) -> dict[str, list[floa
 
 
 def finding(runs: list[dict[str, list[int]]]) -> str:
+    """Say whether few are medium, as in the figure, and whether that is so for other variances, as in the text."""
     medium = {way: mean(shares_of(runs, way)["medium"]) for way in WAYS}
     exact, *others = medium.values()
-    shares = shares_of(runs, "exact, variance 1e-4")
-    known = mean(shares["easy"]) > mean(shares["hard"]) > mean(shares["medium"]) and exact < FEW
+    shares = {level: mean(found) for level, found in shares_of(runs, "exact, variance 1e-4").items()}
+    is_few = shares["easy"] > shares["hard"] > shares["medium"] and exact < FEW
+    are_similar = all(exact / 2 <= other <= 2 * exact for other in others)
     text = ", ".join(f"{value:.2f} % ({way})" for way, value in medium.items())
-    said = f"{mean(shares['easy']):.1f} % are easy and {mean(shares['hard']):.1f} % hard; medium are {text}"
-    similar = all(exact / 2 <= other <= 2 * exact for other in others)
-    return (
-        f"{'agrees' if known and similar else 'differs'}: {said}; other variances"
-        f" {'give similar numbers' if similar else 'do not give similar numbers'}"
-    )
+    said = f"{shares['easy']:.1f} % are easy and {shares['hard']:.1f} % hard; medium are {text}"
+    verdict = "agrees" if is_few else "differs"
+    return f"{verdict}: {said}, which is {'' if are_similar else 'not '}similar for all variances"
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiment import Experiment, begin, decided
-from sel_runs import Method, Run, change, deviation, mean, runs_of, trainings_of, twin, values, verdict
+from sel_runs import Method, Run, change, deviation, mean, runs_of, shown, trainings_of, twin, values, verdict
 
 from lightning_easiness import LevelCounts, SampleEasinessTraining, Selection, draw_bands
 
@@ -114,10 +114,10 @@ def finding(runs: dict[str, dict[str, list[Run]]], early: int) -> str:
 def figure(runs: dict[str, dict[str, list[Run]]]) -> Any:
     panels = {}
     for name, found in runs.items():
-        panels[f"{name}: data use, %"] = {
+        panels[f"{shown(name)}: data use, %"] = {
             method: [[100 * use for use in run["data_use"]] for run in found[method]] for method in DRAWN
         }
-        panels[f"{name}: test accuracy, %"] = {
+        panels[f"{shown(name)}: test accuracy, %"] = {
             method: [[100 * one for one in run["accuracies"]] for run in found[method]] for method in DRAWN
         }
     return draw_bands(panels, logarithmic=[label for label in panels if "data use" in label])

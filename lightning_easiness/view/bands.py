@@ -152,9 +152,10 @@ def _last(mean: NDArray[np.float64]) -> float:
 def _finding(label: str, ends: Mapping[str, float]) -> str:
     """Say where the highest and the lowest line end."""
     known = sorted((end, name) for name, end in ends.items() if np.isfinite(end))
+    label = label[:1].upper() + label[1:]
     if not known:
-        return label.capitalize()
+        return label
     (low, lowest), (high, highest) = known[0], known[-1]
     if len(known) == 1:
-        return f"{label.capitalize()}: {high:.3g} at the end"
-    return f"{label.capitalize()}: at the end {low:.3g} ({lowest}) to {high:.3g} ({highest})"
+        return f"{label}: {high:.3g} at the end"
+    return f"{label}: at the end {low:.3g} ({lowest}) to {high:.3g} ({highest})"

@@ -86,6 +86,16 @@ def test_average_seconds_and_data_use_are_those_of_the_epochs_meant() -> None:
     assert measures["epochs' worth of examples"] == [pytest.approx(1.03)]
 
 
+def test_a_method_that_stops_early_has_no_later_epochs_and_no_error() -> None:
+    runs = [made_run(0.8, seed) for seed in range(2)]
+    for run in runs:
+        run |= {"data_use": [1.0], "epoch_seconds": [4.0]}
+    row = sel_training.rows({"made up": {"stop": runs}}, early=1)[0]
+    assert row["ADU %"] != row["ADU %"]
+    assert row["ADU % deviation"] != row["ADU % deviation"]
+    assert row["ART s deviation"] == 0.0
+
+
 def test_levels_are_counted_by_draws_as_exactly() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, target = torch.randn(300, 10, generator=generator), torch.arange(300) % 10
