@@ -114,7 +114,7 @@ def figure(runs: dict[str, dict[str, list[Run]]]) -> Any:
     found = {training: errors(each) for training, each in runs.items()}
     best = {name: min(one, key=lambda row: mean(one[row]["by level"])) for name, one in found.items()}
     fewest = ", ".join(
-        f"{best[name]} on {shown(name)} ({mean(found[name][best[name]]['by level']):.1f} %)" for name in found
+        f"{best[name]} on {shown(name)} ({mean(found[name][best[name]]['by level']):.1f}\u00a0%)" for name in found
     )
     note = "blue: the later epochs by level; grey: as many examples at random; a dot is a seed, a bar is the mean"
     panels = {f"{shown(name)}: error rate, %": one for name, one in found.items()}
