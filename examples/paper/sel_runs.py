@@ -191,7 +191,8 @@ def verdict(claims: Sequence[int]) -> str:
 
 def change(ours: Sequence[float], others: Sequence[float]) -> str:
     """Write the difference of two means: "-1.6 (decided)"."""
-    known = "decided" if decided(ours, others) else "within the spread"
+    alone = min(len(ours), len(others)) < 2
+    known = "one seed" if alone else "decided" if decided(ours, others) else "within the spread"
     return f"{mean(ours) - mean(others):+.2f} ({known})"
 
 
