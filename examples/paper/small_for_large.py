@@ -8,10 +8,11 @@ whose easiness is another one (the perceptron's, by the 2018 text) are the contr
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from experiment import Experiment, begin, decided
+from experiment import Experiment, begin
 from training import Training
 
 from lightning_easiness import Ablation, Scores
@@ -20,13 +21,16 @@ from lightning_easiness.functional import rank_correlation
 SETTINGS: dict[str, dict[str, Any]] = {
     "small": {
         "large": ("cnn-18m", 0.25), "small": {"cnn": ("cnn-18m", 0.0625), "perceptron": ("mlp", 0.1)},
-        "image_size": 16, "size": 2500, "test_size": 2000, "seeds": 4, "epochs": 6, "early": 2, "ratio": 0.5,
+        "image_size": 16, "size": 2500, "test_size": 2000, "seeds": 5, "early_seeds": 3, "epochs": 6,
+        "early": 2, "ratio": 0.5,
     },
     "full": {
         "large": ("resnet-50", 1.0), "small": {"cnn": ("cnn-12k", 1.0), "perceptron": ("mlp", 1.0)},
-        "image_size": None, "size": None, "test_size": None, "seeds": 10, "epochs": 300, "early": 10, "ratio": 0.5,
+        "image_size": None, "size": None, "test_size": None, "seeds": 10, "early_seeds": 10, "epochs": 300,
+        "early": 10, "ratio": 0.5,
     },
 }  # fmt: skip
+ERRORS = 2.5
 
 
 def trainings(setting: SimpleNamespace) -> dict[str, Training]:
@@ -59,8 +63,11 @@ def main() -> None:
 
 
 def easiness(experiment: Experiment, name: str) -> Scores:
-    """Train a network early under seeds of its own, and return the mean loss."""
-    seeds = range(100, 100 + len(experiment.seeds))
+    """Train a network early under seeds of its own, and return the mean loss.
+
+    How many is no matter of `--seeds`: results that are kept would be of other scores.
+    """
+    seeds = range(100, 100 + experiment.setting.early_seeds)
     return experiment.repeat(f"small_for_large-{name}", seeds=seeds).score("mean_loss")
 
 
@@ -89,8 +96,9 @@ def finding(found: dict[tuple[str, str], list[float]], everything: list[float], 
 
     Where its own does nothing that random pruning does not, there is nothing to tell.
     """
-    same = {end: decided(found["cnn", end], found["own", end]) == 0 for end in ("easy", "hard")}
-    signs = {key: decided(values, found["random", "random"]) for key, values in found.items()}
+    spread = pooled(found.values())
+    same = {end: sign(found["cnn", end], found["own", end], spread) == 0 for end in ("easy", "hard")}
+    signs = {key: sign(values, found["random", "random"], spread) for key, values in found.items()}
     own_matters = any(signs["own", end] for end in ("easy", "hard"))
     verdict = "cannot tell" if not own_matters else "agrees" if all(same.values()) else "differs"
     words = {0: "undecided against", 1: "better than", -1: "worse than"}
@@ -104,6 +112,18 @@ def finding(found: dict[tuple[str, str], list[float]], everything: list[float], 
         f" own differ in {sum(not equal for equal in same.values())} of 2; everything"
         f" {statistics.fmean(everything):.3f}, random {statistics.fmean(found['random', 'random']):.3f}): {said}"
     )
+
+
+def pooled(samples: Iterable[list[float]]) -> float:
+    """Return the standard deviation between seeds, from all ways of pruning: a few seeds of one do not show it."""
+    return statistics.fmean(statistics.variance(values) for values in samples) ** 0.5
+
+
+def sign(ours: list[float], others: list[float], spread: float) -> int:
+    """Return 1 or -1 if two means differ by 2.5 standard errors, as several are compared, and 0 if not."""
+    difference = statistics.fmean(ours) - statistics.fmean(others)
+    error = spread * (1 / len(ours) + 1 / len(others)) ** 0.5
+    return 0 if abs(difference) <= ERRORS * error else 1 if difference > 0 else -1
 
 
 def draw(figure: Any, rows: list[dict[str, Any]]) -> None:

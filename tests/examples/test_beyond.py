@@ -81,7 +81,7 @@ def root(tmp_path: Path) -> Path:
 
 SMALLER: dict[Any, dict[str, Any]] = {
     seeds_needed: {"size": 80, "seeds": 4, "epochs": 2, "width": 0.02, "at_steps": (1,)},
-    small_for_large: {"size": 80, "seeds": 2, "epochs": 1, "early": 1, "large": ("cnn-18m", 0.02)},
+    small_for_large: {"size": 80, "seeds": 2, "early_seeds": 2, "epochs": 1, "early": 1, "large": ("cnn-18m", 0.02)},
     hard_examples: {"seeds": 4, "epochs": 2, "early": 1, "width": 0.02},
 }
 
