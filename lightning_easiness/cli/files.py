@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LABEL_COLUMNS, _INDEX_COLUMNS = ("target", "label", "given"), ("example", "index")
+_MOST_PER_ROW = 10_000  # examples of a data set for each row of a table of some of them
 
 
 def read_images(path: Path) -> NDArray[Any]:
@@ -47,6 +48,8 @@ def read_labels(path: Path) -> Tensor:
         rows = pandas.read_csv(path, header=None, dtype=str, keep_default_na=False)
     except pandas.errors.EmptyDataError:
         raise ValueError(f"'{path}' is empty: it must hold one label per line.") from None
+    except ValueError as error:  # of pandas, and of bytes that are no text
+        raise ValueError(f"'{path}' must be a text file of one label per line, or a table ({_line(error)}).") from error
     names = rows.iloc[0].tolist()
     column, place = (_first(names, wanted) for wanted in (_LABEL_COLUMNS, _INDEX_COLUMNS))
     if column is None and len(names) != 1:
@@ -57,10 +60,17 @@ def read_labels(path: Path) -> Tensor:
         if column is None:
             return torch.tensor([int(label or -1) for label in rows[0]])
         found = torch.tensor([int(label or -1) for label in rows[column][1:]])
-        order = torch.arange(len(found)) if place is None else torch.tensor([int(index) for index in rows[place][1:]])
-        return torch.full((int(order.max()) + 1,), -1).scatter(0, order, found)
+        return found if place is None else _in_order(found, [int(index) for index in rows[place][1:]])
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"'{path}' must hold an integer label in each line, -1 where not known ({error}).") from error
+
+
+def read_indices(path: Path) -> Tensor:
+    """Read the indices of examples, int64 (n,), from a .npy file."""
+    indices = _map(path)
+    if indices.dtype.kind not in "iu" or indices.ndim != 1 or (len(indices) and int(indices.min()) < 0):
+        raise ValueError(f"'{path}' must hold indices of examples, integers (n,); got {indices.dtype} {indices.shape}.")
+    return torch.from_numpy(indices.astype(np.int64))
 
 
 def index_lines(indices: Tensor) -> str:
@@ -92,6 +102,18 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(path)
 
 
+def _in_order(labels: Tensor, examples: list[int]) -> Tensor:
+    """Return the label of each example, -1 where none is given; a number far beyond the rows is an error."""
+    order = torch.tensor(examples)
+    if len(order) and not 0 <= int(order.min()) <= int(order.max()) < _MOST_PER_ROW * len(order) + _MOST_PER_ROW:
+        raise ValueError(f"examples {int(order.min())} to {int(order.max())} in {len(order)} rows")
+    return torch.full((len(order) and int(order.max()) + 1,), -1).scatter(0, order, labels)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _first(names: list[str], wanted: tuple[str, ...]) -> int | None:
     return next((names.index(name) for name in wanted if name in names), None)
 
@@ -99,5 +121,7 @@ def _first(names: list[str], wanted: tuple[str, ...]) -> int | None:
 def _map(path: Path) -> NDArray[Any]:
     try:
         return np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
-        raise ValueError(f"'{path}' is no .npy file of numbers ({error}).") from error
+    except OSError:
+        raise
+    except Exception as error:  # numpy raises several for a damaged header
+        raise ValueError(f"'{path}' is no .npy file of numbers ({_line(error)}).") from error

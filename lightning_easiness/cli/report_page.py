@@ -8,11 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 import lightning_easiness as easiness
-from lightning_easiness.cli.files import read_images
+from lightning_easiness.cli.files import read_images, read_indices
 from lightning_easiness.cli.source import Source, label_source
 from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES
 
@@ -22,7 +19,7 @@ def make_report(
 ) -> easiness.Report:
     """Gather a Report of a folder; warnings on the way are shown on the page, and passed on."""
     data = read_images(images) if images is not None else None if dataset is None else load_dataset(dataset)
-    indices = None if kept is None else torch.from_numpy(np.load(kept, allow_pickle=False))
+    indices = None if kept is None else read_indices(kept)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         record = easiness.EasinessRecord.load(source.path, source.series)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from lightning_easiness._utils.checked_files import RecordFileError, read_json
 from lightning_easiness._utils.lightning import is_named, is_writer
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.select.base import Selection
@@ -111,10 +113,13 @@ def bar(name: str, total: int, level: int, shown: bool) -> Any:
 
 def read_object(path: Path) -> dict[str, Any] | None:
     """Return what an experiment wrote as JSON, None without the file; raise a ValueError if it is damaged."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"'{path}' is damaged ({error}): delete it if '{path.parent}' is this experiment's.") from None
+    if not os.path.lexists(path):
+        return None
+    way_out = f"delete it if '{path.parent}' is this experiment's"
+    found = read_json(path, way_out)
+    if not isinstance(found, dict):
+        raise RecordFileError(f"'{path}' is damaged (it holds no object): {way_out}.")
+    return found
 
 
 def claim(path: Path, arguments: dict[str, Any]) -> None:

@@ -183,7 +183,7 @@ class _Runs:
         """Return the "metrics", "num_kept" and "updates" of one run, from disk or after training it."""
         kind = f"{self.evaluate}-{'epochs' if self.max_steps is None else f'{self.max_steps}-updates'}"
         path = self.folder / kind / f"{method}-{ratio}" / f"{run_name(seed)}.json"
-        found = agreed(lambda: read_object(path))
+        found = agreed(lambda: read_result(path))
         if found is None:
             fitted = self._fit(self._selection(method, ratio, seed), seed)
             found = agreed(lambda: fitted)
@@ -230,6 +230,18 @@ class _Runs:
                 found = getattr(trainer, self.evaluate)(module, datamodule=data, verbose=False)
         metrics = {name: float(value) for of_loader in found for name, value in of_loader.items()}
         return {"metrics": metrics, "num_kept": num_kept, "updates": updates}
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Read the "metrics", "num_kept" and "updates" of one run, None without the file; a ValueError if it is damaged."""
+    found = read_object(path)
+    if found is None:
+        return None
+    metrics, counts = found.get("metrics"), [found.get(name) for name in ("num_kept", "updates")]
+    are_numbers = isinstance(metrics, dict) and all(type(value) in (int, float) for value in metrics.values())
+    if not are_numbers or not all(type(count) is int and 0 <= count < 2**63 for count in counts):
+        raise ValueError(f"'{path}' is damaged (it is no result of a run): delete it to have that run trained again.")
+    return found
 
 
 class _Random(Selection):

@@ -11,11 +11,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors.torch
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from safetensors import SafetensorError
 from torch import Tensor
 
 from lightning_easiness import functional
@@ -34,15 +32,17 @@ from lightning_easiness.experiments.held_out import HoldOut
 from lightning_easiness.experiments.recipe_check import check_recipe
 from lightning_easiness.experiments.repeats import missing_run, own_seeding, run_name, train_seeds
 from lightning_easiness.functional._rng import mixed_seed
-from lightning_easiness.record.files import write_whole
+from lightning_easiness.record.files import read_arrays, write_arrays
 from lightning_easiness.record.next_command import quoted, recorded
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.select.static import Keep
 from lightning_easiness.view.words import count_of
 
+_FORMAT = "lightning_easiness.step"
+
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """A step's decision: examples kept (n,), the losses it went by (N,), NaN where gone before, and targets (N,)."""
 
     kept: Tensor
@@ -139,7 +139,7 @@ class StepwiseCompression:
         """Return the examples kept at `ratio`, int64 (n,); trains only steps that are not on disk."""
         shares = self.shares(ratio)
         claim(self.dirpath / "compression.json", self._arguments)
-        done: _Step | None = None
+        done: Step | None = None
         with bar("Step", len(shares), 3, self.progress) as steps:
             for number, share in enumerate(shares, 1):
                 done = self._do(number, share, done)
@@ -169,11 +169,11 @@ class StepwiseCompression:
         agreed(lambda: self._check_runs(folder, record))  # the first process is the one that completes runs
         return record
 
-    def _do(self, number: int, share: float, before: _Step | None) -> _Step:
+    def _do(self, number: int, share: float, before: Step | None) -> Step:
         if before is not None and _num_kept(share, len(before.score)) == len(before.kept):
             return before  # a step of less than an example
         path = self.dirpath / f"step-{number}" / f"kept-{share}.safetensors"
-        done = agreed(lambda: _read_step(path))
+        done = agreed(lambda: read_step(path))
         if done is None:
             record = self.measure(number, None if before is None else before.kept)
             return agreed(lambda: self._decide(path, record, number, share, before))
@@ -190,7 +190,7 @@ class StepwiseCompression:
                 folder = self.dirpath / "step-1"
                 check_recipe(self.make_trainer, self.make_module, self.datamodule, folder, self.seeds[0])
 
-    def _decide(self, path: Path, record: EasinessRecord, number: int, share: float, before: _Step | None) -> _Step:
+    def _decide(self, path: Path, record: EasinessRecord, number: int, share: float, before: Step | None) -> Step:
         size = record.num_examples
         left = torch.arange(size) if before is None else before.kept
         if before is not None:
@@ -210,9 +210,9 @@ class StepwiseCompression:
         kept = left[functional.ablate(loss, going / len(left), higher_is_easier=False, seed=draw)]
         score = torch.full((size,), torch.nan)
         score[left] = loss.float()
-        step = _Step(kept, score, record.target)
+        step = Step(kept, score, record.target)
         if is_writer():
-            write_whole(path, safetensors.torch.save({**vars(step)}, {"format": "lightning_easiness.step"}))
+            write_step(path, step)
         return step
 
     def _check_runs(self, folder: Path, record: EasinessRecord) -> None:
@@ -230,12 +230,18 @@ class StepwiseCompression:
             )
 
 
-def _read_step(path: Path) -> _Step | None:
-    if not path.exists():
+def write_step(path: Path, step: Step) -> None:
+    """Write a step's decision."""
+    write_arrays(path, _FORMAT, vars(step), {})
+
+
+def read_step(path: Path) -> Step | None:
+    """Read a step's decision; None without the file, and where it is damaged, with a warning."""
+    if not os.path.lexists(path):
         return None
     try:
-        return _Step(**safetensors.torch.load(path.read_bytes()))
-    except (SafetensorError, TypeError, ValueError):
+        return Step(**read_arrays(path, _FORMAT))
+    except (TypeError, ValueError):
         warnings.warn(f"'{path}' is damaged, or not of a compression; its step is decided again.", stacklevel=2)
         return None
 

@@ -242,6 +242,25 @@ class ArrayFile:
             raise ValueError(f"{name!r} is not {_dtype_name(name)} with one value per example")
 
 
+def read_arrays(path: Path, file_format: str) -> dict[str, Tensor]:
+    """Map all arrays of a file that is no part of a run; raise a RecordFileError unless they are what was written.
+
+    Files of before have no version and no checksums.
+    """
+    with _opened(path, "pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+        check_format(path, {"format_version": FORMAT_VERSION, **metadata}, file_format)
+        try:
+            _check_header(metadata)
+            checksums = json.loads(metadata.get(CHECKSUMS, "{}"))
+            rotten = [name for name, expected in checksums.items() if not is_as_written(path, name, expected)]
+        except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise RecordFileError(f"'{path}' is damaged ({error}): delete it.") from error
+        if rotten:
+            raise RecordFileError(f"'{path}' is damaged (by its checksum, {rotten[0]!r} is not what was written).")
+        return {name: file.get_tensor(name) for name in sorted(file.keys())}
+
+
 def _check_header(metadata: Mapping[str, str]) -> None:
     has_checksums = CHECKSUM in metadata or CHECKSUMS in metadata  # else an earlier version wrote it
     if has_checksums and metadata.get(CHECKSUM) != header_checksum(metadata):

@@ -36,6 +36,7 @@ RUN_FORMAT = "lightning_easiness.run"
 RUN_FILE = "run.json"
 ONLINE_SERIES = "train-online"
 PASS_SERIES = "train-probe"
+_LONGEST_NAME = 255  # bytes, on most file systems
 _CHECKPOINT_NAME = re.compile(r"step-(\d{12,})\.safetensors")
 
 
@@ -56,6 +57,25 @@ class RunInfo:
     class_names: tuple[str, ...] | None = None
 
 
+def check_name(argument: str, name: str) -> None:
+    """Raise a ValueError for the name of a run or a series that is not that of a folder within another."""
+    if not name or name.startswith(".") or any(separator in name for separator in "/\\\0") or not _fits(name):
+        raise ValueError(
+            f"`{argument}` must be a plain folder name that does not begin with a dot; got {_shortened(name)!r}."
+        )
+
+
+def _fits(name: str) -> bool:
+    try:
+        return len(name.encode()) <= _LONGEST_NAME
+    except UnicodeEncodeError:  # half of a pair
+        return False
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:20]}..."
+
+
 def read_run(run_dir: str | Path) -> RunInfo:
     """Read `run.json` in the folder of a run; raise a RecordFileError if it is missing or damaged."""
     path = Path(run_dir) / RUN_FILE
@@ -65,7 +85,7 @@ def read_run(run_dir: str | Path) -> RunInfo:
     about = content if isinstance(content, dict) else {}
     check_format(path, about, RUN_FORMAT)
     seed, versions, recipe = about.get("seed"), about.get("versions", {}), about.get("recipe") or {}
-    if not isinstance(seed, (int, type(None))) or not isinstance(versions, dict):
+    if type(seed) not in (int, type(None)) or not isinstance(versions, dict):
         raise RecordFileError(
             f"'{path}' is damaged (seed {seed!r} is not an integer, or versions not an object): copy it here again."
         )
@@ -149,6 +169,8 @@ def open_checkpoint(path: Path) -> ArrayFile:
     header = ArrayFile.open(path)
     if path.name != checkpoint_path(path, "", header.step).name:
         raise RecordFileError(f"'{path}' holds step {header.step}, not the one in its name: restore its name.")
+    if header.series != path.parent.name:
+        raise RecordFileError(f"'{path}' is of series '{header.series}', not of '{path.parent.name}': move it there.")
     return header
 
 

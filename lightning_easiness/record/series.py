@@ -18,6 +18,7 @@ from lightning_easiness.record.files import ArrayFile
 from lightning_easiness.record.finding import add_problems, problems_of, quoted, tried
 from lightning_easiness.record.layout import (
     RunInfo,
+    check_name,
     check_targets,
     checkpoint_paths,
     list_folder,
@@ -107,6 +108,7 @@ class RecordedSeries:
 
 def read_runs(path: Path, folders: Sequence[Path], series: str) -> tuple[list[RecordedSeries], list[str]]:
     """Open one series of runs found in `path`; return at least one, and a sentence for each unreadable part."""
+    check_name("series", series)
     problems: list[str] = []
     found = [run for folder in folders if (run := _read_series(folder, series, problems)) is not None]
     if found:

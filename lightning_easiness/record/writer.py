@@ -60,6 +60,7 @@ from lightning_easiness.record.layout import (
     RUN_FILE,
     RUN_FORMAT,
     RunInfo,
+    check_name,
     checkpoint_path,
     checkpoint_paths,
     held_out_path,
@@ -100,7 +101,7 @@ class RunWriter:
         recipe: Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
-        _check_name("run", run)
+        check_name("run", run)
         self.dirpath, self.run, self.path = Path(dirpath), run, Path(dirpath) / run
         self._closed = False
         self._appended: set[str] = set()  # series, by this writer
@@ -300,7 +301,7 @@ class RunWriter:
         if self._closed:
             raise RuntimeError(f"The writer of run '{self.run}' in '{self.dirpath}' is closed: open a new one.")
         if series is not None:
-            _check_name("series", series)
+            check_name("series", series)
         of_series = f" of series '{series}'" if series else ""
         what = f"Step {step}{of_series} was not written into '{self.path}'"
         with _explaining(what, "fix that; all checkpoints before it are whole."):
@@ -376,11 +377,6 @@ def _check_replaced(before: RunInfo, info: RunInfo) -> None:
     refusal = not_replaced(before, info.recipe, info.seed)
     if refusal is not None:
         raise ValueError(refusal)
-
-
-def _check_name(argument: str, name: str) -> None:
-    if not name or name.startswith(".") or any(separator in name for separator in "/\\\0"):
-        raise ValueError(f"`{argument}` must be a plain folder name that does not begin with a dot; got {name!r}.")
 
 
 def _versions() -> dict[str, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.checked_files import check_file
 from lightning_easiness.functional import easiness_level
 from lightning_easiness.functional.levels import DEFAULT_TOL
 from lightning_easiness.record.record import EasinessRecord
@@ -139,13 +141,15 @@ class LevelCounts:
             FileNotFoundError: There is no such file.
             ValueError: It has other columns.
         """
-        with open(path, newline="") as file:
-            rows = list(csv.DictReader(file))
+        if os.path.exists(path):
+            check_file(Path(path))  # a pipe would be waited for
         try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
             return cls({int(row["epoch"]): (int(row["hard"]), int(row["medium"]), int(row["easy"])) for row in rows})
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, csv.Error):
             raise ValueError(
-                f"{os.fspath(path)} must have the columns {', '.join(_COLUMNS)} of whole numbers, as"
+                f"'{os.fspath(path)}' must have the columns {', '.join(_COLUMNS)} of whole numbers, as"
                 " LevelCounts.to_csv writes them."
             ) from None
 

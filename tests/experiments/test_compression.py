@@ -213,7 +213,7 @@ def with_array(name: str, change: Callable[[Tensor], Tensor]) -> Callable[[bytes
 
     def changed(content: bytes) -> bytes:
         arrays = safetensors.torch.load(content)
-        return safetensors.torch.save({**arrays, name: change(arrays[name])})
+        return safetensors.torch.save({**arrays, name: change(arrays[name])}, {"format": "lightning_easiness.step"})
 
     return changed
 
