@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fuzz_mutations import damaged_bytes, damaged_header, damaged_json, without_checksums
+from fuzz_mutations import damaged_bytes, damaged_header, damaged_json, is_sealed, without_checksums
 from fuzz_others import other_targets
 from fuzz_target import HARMLESS, READ, REFUSED, Target, Wrong
 from torch import Tensor
@@ -216,6 +216,8 @@ def _run_json(path: Path) -> Target:
         if found == before:
             return HARMLESS
         _check_run(found)
+        if not is_sealed(data):
+            raise Wrong(f"another run is read without a word: {found}")
         return READ
 
     return Target(

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lightning_easiness._utils.checked_files import json_checksum, with_checksum
 from lightning_easiness.record.checksums import CHECKSUM, header_checksum
 
 _LENGTHS = (0, 1, 8, 2**16, 2**31 - 1, 2**31, 2**32, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
@@ -42,13 +43,24 @@ def damaged_bytes(data: bytes, rng: random.Random, others: Sequence[bytes] = ())
 
 
 def damaged_json(text: bytes, rng: random.Random, others: Sequence[bytes] = ()) -> bytes:
-    """Return JSON in which one to three parts are something else, or bytes that may be no JSON any more."""
+    """Return JSON in which one to three parts are something else, or bytes that may be no JSON any more.
+
+    Of what has a checksum, half has a new one.
+    """
     if rng.random() < 0.3:
         return damaged_bytes(text, rng, others)
     tree = json.loads(text)
     for _ in range(rng.choice((1, 1, 2, 3))):
         tree = damaged_tree(tree, rng)
+    if isinstance(tree, dict) and CHECKSUM in tree and rng.random() < 0.5:
+        tree = with_checksum(tree)
     return json.dumps(tree, indent=rng.choice((None, 1))).encode()
+
+
+def is_sealed(text: bytes) -> bool:
+    """Return whether nothing says that JSON is not what was written: it has its checksum, or none."""
+    tree = json.loads(text)
+    return not isinstance(tree, dict) or tree.get(CHECKSUM, json_checksum(tree)) == json_checksum(tree)
 
 
 def damaged_tree(tree: Any, rng: random.Random) -> Any:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzz_mutations import damaged_bytes, damaged_header, damaged_json
+from fuzz_mutations import damaged_bytes, damaged_header, damaged_json, is_sealed
 from fuzz_target import HARMLESS, READ, REFUSED, Target, Wrong
 from safetensors.torch import save
 
+from lightning_easiness._utils.checked_files import with_checksum
 from lightning_easiness.cli.files import read_images, read_indices, read_labels
 from lightning_easiness.data.decisions import Decisions, read_decisions
 from lightning_easiness.experiments._factories import check_claim, read_object
@@ -66,7 +67,7 @@ def other_targets(folder: Path) -> list[Target]:
         "results": ("seed-0.json", RESULT, _result, 1.5),
     }
     found = [
-        _text(title, held / name, json.dumps(value).encode(), partial(damaged_json), read, weight)
+        _text(title, held / name, _json(value, title != "decisions"), damaged_json, read, weight)
         for title, (name, value, read, weight) in texts.items()
     ]
     tables = {
@@ -79,6 +80,11 @@ def other_targets(folder: Path) -> list[Target]:
     }
     found += [_text(title, held / name, data, damaged_bytes, read, 0.7) for title, (name, data, read) in tables.items()]
     return [*found, _kept(held / "kept-0.1.safetensors")]
+
+
+def _json(value: Any, with_one: bool) -> bytes:
+    """Return JSON with a checksum, as it is written; a page in a browser writes decisions, without one."""
+    return json.dumps(with_checksum(value) if with_one else value).encode()
 
 
 def _npy(values: Any) -> bytes:
@@ -97,7 +103,10 @@ def _text(
 ) -> Target:
     def one(data: bytes) -> str:
         path.write_bytes(data)
-        return read(path)
+        found = read(path)
+        if found == READ and path.suffix == ".json" and not is_sealed(data):
+            raise Wrong("it is read as something else without a word")
+        return found
 
     def prepare() -> None:
         if one(written) not in (HARMLESS, READ):

@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import index
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from lightning_easiness._utils.checked_files import RecordFileError, read_json
+from lightning_easiness._utils.checked_files import CHECKSUM, RecordFileError, read_json, with_checksum
 from lightning_easiness._utils.lightning import is_named, is_writer
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.select.base import Selection
@@ -119,7 +119,13 @@ def read_object(path: Path) -> dict[str, Any] | None:
     found = read_json(path, way_out)
     if not isinstance(found, dict):
         raise RecordFileError(f"'{path}' is damaged (it holds no object): {way_out}.")
+    found.pop(CHECKSUM, None)
     return found
+
+
+def write_object(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON with its checksum, for `read_object`."""
+    write_whole(path, json.dumps(with_checksum(content), indent=1).encode())
 
 
 def claim(path: Path, arguments: dict[str, Any]) -> None:
@@ -127,7 +133,7 @@ def claim(path: Path, arguments: dict[str, Any]) -> None:
     check_claim(path, arguments)
     if is_writer() and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(arguments).encode())
+        write_object(path, arguments)
 
 
 def check_claim(path: Path, arguments: dict[str, Any]) -> None:

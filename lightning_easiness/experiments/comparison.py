@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -32,11 +31,11 @@ from lightning_easiness.experiments._factories import (
     read_object,
     takes,
     with_selection,
+    write_object,
 )
 from lightning_easiness.experiments.compression import StepwiseCompression
 from lightning_easiness.experiments.recipe_check import claim_recipe
 from lightning_easiness.experiments.repeats import observers, own_seeding, run_name
-from lightning_easiness.record.files import write_whole
 from lightning_easiness.scores import Scores
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.datamodule import EasinessDataModule
@@ -189,7 +188,7 @@ class _Runs:
             found = agreed(lambda: fitted)
             if is_writer():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, json.dumps(found, indent=1).encode())
+                write_object(path, found)
         if self.metric not in found["metrics"]:
             raise ValueError(
                 f"The `metric` of compare_selections must be one that the module logs in {self.evaluate}; got"

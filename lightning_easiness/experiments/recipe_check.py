@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from torch.utils.data import DataLoader
 from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks.recipe import datamodule_recipe, known_recipe, loader_recipe
-from lightning_easiness.experiments._factories import agreed, is_function, make, read_object
+from lightning_easiness.experiments._factories import agreed, is_function, make, read_object, write_object
 from lightning_easiness.experiments.data_check import check_data
-from lightning_easiness.record.files import write_whole
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.recipes import begun_runs, differences, named, other_recipe
 from lightning_easiness.select.datamodule import EasinessDataModule
@@ -96,7 +94,7 @@ def claim_recipe(
     recipe = _known(make_trainer, make_module, datamodule, seed, None if before is None else folder)
     if before is None and recipe and is_writer():
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(recipe, indent=1).encode())
+        write_object(path, recipe)
     found = [] if before is None else differences(before, recipe, partial=True)
     if found:
         raise ValueError(

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Subset
 
 from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, Keep
+from lightning_easiness._utils.checked_files import with_checksum
 from tests.made_runs import NUM_CLASSES, whole, write_run
 from tests.small import Net, Points, loader, trainer
 
@@ -113,7 +114,7 @@ def test_names_are_kept_by_a_run_that_goes_on_without(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [["a", 1], "ab", [], {"a": 1}])
 def test_a_damaged_list_of_names_is_said(names: Any, tmp_path: Path) -> None:
     path = write_run(tmp_path, 0) / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "class_names": names}))
+    path.write_text(json.dumps(with_checksum({**json.loads(path.read_text()), "class_names": names})))
     with pytest.raises(ValueError, match=r"is damaged \(its class_names are not strings\): copy it here again"):
         EasinessRecord.load(tmp_path)
 

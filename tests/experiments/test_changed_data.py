@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from lightning_easiness import EasinessDataModule, repeat_fit
+from lightning_easiness._utils.checked_files import with_checksum
 from lightning_easiness.record.layout import RUN_FILE
 from tests.made_runs import whole
 from tests.repeated_runs import never
@@ -102,7 +103,7 @@ def test_runs_without_a_recipe_are_compared_by_what_they_recorded(tmp_path: Path
     repeat(tmp_path, Split())
     for run in ("seed-1", "seed-2"):
         path = tmp_path / run / RUN_FILE
-        path.write_text(json.dumps({**json.loads(path.read_text()), "recipe": None}))
+        path.write_text(json.dumps(with_checksum({**json.loads(path.read_text()), "recipe": None})))
     assert repeat(tmp_path, Split()).num_runs == 2
     for data, problem in ((Split(corrected=40), "has target"), (Split(5), "is item")):
         with pytest.raises(ValueError, match=rf"^Run 'seed-1' in .* was not trained on the data of now \(.* {problem}"):

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from lightning_easiness import Ablation, EasinessDataModule, EasinessRecord, Scores, repeat_fit
+from lightning_easiness._utils.checked_files import with_checksum
 from lightning_easiness.record.layout import RUN_FILE, is_complete, read_run
 from tests.made_runs import whole
 from tests.repeated_runs import never
@@ -323,6 +324,6 @@ def test_runs_without_a_recipe_are_not_refused(tmp_path: Path) -> None:
     repeat(tmp_path)
     for run in ("seed-1", "seed-2"):
         path = tmp_path / run / RUN_FILE
-        path.write_text(json.dumps({**json.loads(path.read_text()), "recipe": None}))
+        path.write_text(json.dumps(with_checksum({**json.loads(path.read_text()), "recipe": None})))
         assert read_run(tmp_path / run).recipe == {}
     assert repeat(tmp_path, tuned(lr=0.01)).recipes == [{}, {}]

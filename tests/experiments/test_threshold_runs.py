@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import sys
@@ -28,6 +27,7 @@ from lightning_easiness import (
     repeat_fit,
 )
 from lightning_easiness.cli.main import main
+from lightning_easiness.experiments._factories import read_object
 from lightning_easiness.experiments.halves import ARGUMENTS_FILE
 from lightning_easiness.select.base import SelectionState
 from tests.distributed_experiments import Wide
@@ -78,7 +78,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> ThresholdRuns:
 
 def test_each_half_trains_its_draw_under_the_class_that_does_not_exist(trained: ThresholdRuns) -> None:
     assert sorted(path.name for path in trained.dirpath.iterdir()) == ["half-0", "half-1", ARGUMENTS_FILE]
-    assert json.loads((trained.dirpath / ARGUMENTS_FILE).read_text()) == {"num_classes": 4, "seed": 7}
+    assert read_object(trained.dirpath / ARGUMENTS_FILE) == {"num_classes": 4, "seed": 7}
     for part, record in enumerate(trained.run()):
         indices = functional.threshold_examples(Points(N).y, NUM_CLASSES, part, seed=7)
         assert len(indices) == SIZE
