@@ -112,3 +112,15 @@ def test_digests_tell_data_sets_without_classes_apart(tmp_path: Path) -> None:
     decisions.check_same(DataIdentity(6), "Keep")
     with pytest.raises(ValueError, match="the same in another order"):
         decisions.check_same(DataIdentity(6, digest=digest.flip(0)), "Keep")
+
+
+def test_a_length_that_is_not_that_of_the_data_takes_no_memory(tmp_path: Path) -> None:
+    decisions = read_decisions(write(tmp_path, drop(1, given=0), num_examples=10**15))
+    with pytest.raises(ValueError, match=r"the first has 1000000000000000 examples and the second 6, so an index"):
+        decisions.check_same(DataIdentity(6, TARGET), "Keep")
+
+
+@pytest.mark.parametrize("row", [drop(1, given=2**63), drop(1, source=10**30), drop(10**30), drop(1, given=True)])
+def test_numbers_that_no_tensor_holds_are_refused(tmp_path: Path, row: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"^'{tmp_path / 'decisions.json'}' [^\n]*\.$"):
+        read_decisions(write(tmp_path, row))

@@ -314,3 +314,22 @@ def test_a_folder_that_cannot_be_read_is_named(part: str, tmp_path: Path, monkey
         (tmp_path / run / "run.json").unlink()
     with pytest.raises(ValueError, match=re.escape(message)):
         EasinessRecord.load(tmp_path / "seed-1")
+
+
+@pytest.mark.parametrize("name", ["../seed-1/train-probe", "..", "a/b", "x" * 300, "\ud800", "a\0b"])
+def test_a_series_that_is_no_folder_of_a_run_is_refused(tmp_path: Path, name: str) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, seed)
+    with pytest.raises(
+        ValueError, match=r"^`series` must be a plain folder name that does not begin with a dot; got '"
+    ):
+        EasinessRecord.load(tmp_path, series=name)
+
+
+def test_a_checkpoint_of_another_series_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path, 0)
+    write_run(tmp_path, 0, series="val-probe")
+    name = "step-000000000120.safetensors"
+    shutil.copy(run / "val-probe" / name, run / "train-probe" / name)
+    with pytest.warns(UserWarning, match=rf"{name}' is of series 'val-probe', not of 'train-probe': move it there\."):
+        assert EasinessRecord.load(tmp_path, "train-probe").num_checkpoints == 2

@@ -141,3 +141,12 @@ def test_sources_that_hold_no_counts(of_set: Any, tmp_path: Path) -> None:
         LevelCounts.of(two)
     first, second = (LevelCounts.of_record(two, run=run) for run in (0, 1))
     assert first.at(1) != second.at(1)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"epoch,hard,medium,easy\n1,2,\xe9,3\n", b"\0", b"epoch\n1,2,3,4,5\n"]
+)
+def test_bytes_that_are_no_counts_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "counts.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^'{tmp_path / 'counts.csv'}' must have the columns"):
+        LevelCounts.from_csv(tmp_path / "counts.csv")
