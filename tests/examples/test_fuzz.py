@@ -37,12 +37,13 @@ def target(fuzz: Any, read: Any, **changes: Any) -> Any:
 
 
 def test_a_short_round_finds_nothing(fuzz: Any, targets: list[Any]) -> None:
-    whole = sum(one.weight for one in targets)
+    whole, refused = sum(one.weight for one in targets), 0
     for one in targets:
         one.prepare()
         count = fuzz.fuzz(one, SEED, range(max(10, round(NUM_INPUTS * one.weight / whole))))
         assert not count.finds, f"python examples/benchmarks/fuzz.py --only '{one.name}' --seed {SEED} shows it"
-        assert count.outcomes[fuzz.REFUSED] > 0, f"nothing of {one.name} is refused"
+        refused += count.outcomes[fuzz.REFUSED]
+    assert refused > NUM_INPUTS / 2
 
 
 def unlucky(made: bytes) -> bool:
