@@ -8,11 +8,13 @@ be refused in one sentence before the first step; it is then trained with the ar
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -80,7 +82,7 @@ def lightly_classifier() -> Case:
     backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     module = LinearClassifier(backbone, batch_size_per_device=BATCH, feature_dim=8, num_classes=3, topk=(1,))
     items = list(zip(noise(SIZE, 3, 16, 16), classes(3), range(SIZE), strict=True))
-    return Case(module, items, lambda module, batch: F.cross_entropy(module(batch[0]), batch[1]))
+    return Case(module, items, lambda module, batch: F.cross_entropy(module(batch[0]), batch[1]), {"online": False})
 
 
 def torchgeo_classification() -> Case:
@@ -157,7 +159,11 @@ def uncertainty_classification() -> Case:
     network = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
     module = DeterministicClassification(network, nn.CrossEntropyLoss())
     items = [{"input": x, "target": y} for x, y in zip(noise(SIZE, 5), classes(3), strict=True)]
-    return Case(module, items, lambda module, batch: F.cross_entropy(module(batch["input"]), batch["target"]))
+    return Case(
+        module,
+        items,
+        lambda module, batch: F.cross_entropy(module(batch["input"]), batch["target"]),
+    )
 
 
 def uncertainty_regression() -> Case:
@@ -180,6 +186,8 @@ def text_transformer() -> Case:
     """Text: the LightningTransformer that Lightning ships, a language model that takes its targets too."""
     from lightning.pytorch.demos import LightningTransformer
 
+    Path("data").mkdir(exist_ok=True)  # in the folder of this process; else the module downloads its text
+    Path("data/wikitext-2.txt").write_text("a text of a few words\n" * 40)
     module = LightningTransformer(vocab_size=11)
     tokens = torch.arange(SIZE * 7).reshape(SIZE, 7) % 11
     items = list(zip(tokens[:, :-1], tokens[:, 1:], strict=True))
@@ -191,7 +199,11 @@ def text_transformer() -> Case:
         return {"inputs": batch[0], "target": batch[1]}, batch[1]
 
     # its outputs are log-probabilities of all positions in one row
-    arguments = {"batch_fn": batch_fn, "logits_fn": lambda output: output.reshape(-1, 6, 11).movedim(-1, 1)}
+    def losses(output: Tensor, target: Tensor) -> Tensor:
+        return F.nll_loss(output, target, reduction="none").mean(1)
+
+    logits_fn = lambda output: output.reshape(-1, 6, 11).movedim(-1, 1)  # noqa: E731
+    arguments = {"batch_fn": batch_fn, "logits_fn": logits_fn, "loss_fn": losses}
     return Case(module, items, loss, arguments)
 
 
@@ -244,13 +256,13 @@ def forecasting() -> Case:
     module = TemporalFusionTransformer.from_dataset(known, hidden_size=8, loss=QuantileLoss([0.1, 0.5, 0.9]))
 
     def losses(output: Any, target: Any) -> Tensor:
-        return (output["prediction"][..., 1] - target[0]).abs().mean(1)
+        return (output[..., 1] - target[0]).abs().mean(1)
 
     return Case(
         module,
         [known[index] for index in range(len(known))],
-        lambda module, batch: losses(module(batch[0]), batch[1])[0],
-        {"loss_fn": losses, "logits_fn": lambda output: output},
+        lambda module, batch: losses(module(batch[0]).prediction, batch[1])[0],
+        {"loss_fn": losses, "logits_fn": lambda output: output.prediction},
         known._collate_fn,
     )
 
@@ -294,7 +306,7 @@ def fit(case: Case, **arguments: Any) -> float:
             enable_model_summary=False,
             callbacks=[EasinessCallback(folder, **arguments)],
         )
-        trainer.fit(case.module, case.loader(BATCH, shuffle=True))
+        trainer.fit(case.module, case.loader(BATCH, shuffle=True), case.loader(BATCH, shuffle=False))
         recorded = EasinessRecord.load(folder, "train-probe").loss[0, -1]
     case.module.eval()
     with torch.no_grad():
@@ -328,10 +340,13 @@ def outcome(make: Callable[[], Case]) -> dict[str, Any]:
 
 def main() -> None:
     warnings.filterwarnings("ignore")
-    for name in sys.argv[1:] or CASES:
-        package, module, make = CASES[name]
-        found = outcome(make)
-        print(json.dumps({"field": name, "package": package, "module": module, **found}), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # where modules keep what they download or write
+        for name in sys.argv[1:] or CASES:
+            package, module, make = CASES[name]
+            found = outcome(make)
+            print(json.dumps({"field": name, "package": package, "module": module, **found}), flush=True)
+        os.chdir("/")
 
 
 if __name__ == "__main__":
