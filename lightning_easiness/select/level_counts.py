@@ -145,7 +145,10 @@ class LevelCounts:
             check_file(Path(path))  # a pipe would be waited for
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
+                table = csv.DictReader(file)
+                rows = list(table)
+            if not set(_COLUMNS) <= set(table.fieldnames or ()):
+                raise KeyError("columns")
             return cls({int(row["epoch"]): (int(row["hard"]), int(row["medium"]), int(row["easy"])) for row in rows})
         except (KeyError, TypeError, ValueError, csv.Error):
             raise ValueError(
