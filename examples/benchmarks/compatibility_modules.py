@@ -141,7 +141,7 @@ def chemprop_network() -> Case:
     points = [data.MoleculeDatapoint.from_smi(text, [float(len(text))]) for text in smiles]
     found = data.MoleculeDataset(points)
     module = models.MPNN(
-        parts.BondMessagePassing(d_h=16), parts.MeanAggregation(), parts.RegressionFFN(16, hidden_dim=8)
+        parts.BondMessagePassing(d_h=16), parts.MeanAggregation(), parts.RegressionFFN(input_dim=16, hidden_dim=8)
     )
     return Case(
         module,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -139,11 +139,11 @@ def _checked(path: Path, row: Any, size: int, num_classes: Any) -> int:
     return example
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return _is_integer(value) and value >= 0
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: Any) -> TypeGuard[int]:
     """Return whether this is an integer that a tensor holds."""
     return type(value) is int and -(2**63) <= value < 2**63
 
