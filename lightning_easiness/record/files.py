@@ -184,8 +184,7 @@ class ArrayFile:
                 names |= set(file.keys()).intersection(_OPTIONAL.get(file_format, ()))
                 known = [name for name in _OPTIONAL_HEADERS.get(file_format, ()) if name in metadata]
                 values = {name: _from_text(name, metadata[name]) for name in (*_HEADERS[file_format], *known)}
-                checksums = json.loads(metadata.get(CHECKSUMS, "{}"))
-                values |= {"checksum": metadata.get(CHECKSUM, ""), "checksums": dict(checksums)}
+                values |= {"checksum": metadata.get(CHECKSUM, ""), "checksums": _checksums(metadata, file)}
                 header = cls(path=path, fields=tuple(name for name in _DTYPES if name in names), **values)
                 header._check_sizes(file)
             except KeyError as error:
@@ -252,7 +251,7 @@ def read_arrays(path: Path, file_format: str) -> dict[str, Tensor]:
         check_format(path, {"format_version": FORMAT_VERSION, **metadata}, file_format)
         try:
             _check_header(metadata)
-            checksums = json.loads(metadata.get(CHECKSUMS, "{}"))
+            checksums = _checksums(metadata, file)
             rotten = [name for name, expected in checksums.items() if not is_as_written(path, name, expected)]
         except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise RecordFileError(f"'{path}' is damaged ({error}): delete it.") from error
@@ -265,6 +264,14 @@ def _check_header(metadata: Mapping[str, str]) -> None:
     has_checksums = CHECKSUM in metadata or CHECKSUMS in metadata  # else an earlier version wrote it
     if has_checksums and metadata.get(CHECKSUM) != header_checksum(metadata):
         raise ValueError("by its checksum, its header is not what was written")
+
+
+def _checksums(metadata: Mapping[str, str], file: Any) -> dict[str, str]:
+    """Return the checksum of each array, none in files of before; raise a ValueError where arrays are not these."""
+    found = dict(json.loads(metadata.get(CHECKSUMS, "{}")))
+    if found and set(found) != set(file.keys()):
+        raise ValueError("by its checksums, it has other arrays than were written")
+    return found
 
 
 def check_format(path: Path, header: Mapping[str, object], expected: str) -> None:

@@ -333,3 +333,13 @@ def test_a_checkpoint_of_another_series_is_named(tmp_path: Path) -> None:
     shutil.copy(run / "val-probe" / name, run / "train-probe" / name)
     with pytest.warns(UserWarning, match=rf"{name}' is of series 'val-probe', not of 'train-probe': move it there\."):
         assert EasinessRecord.load(tmp_path, "train-probe").num_checkpoints == 2
+
+
+def test_an_array_that_has_lost_its_name_is_missed(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, "a") as writer:
+        append(writer, source_index=torch.arange(NUM_EXAMPLES))
+    path = targets_path(tmp_path / "a", "train-probe")
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + content[8:].replace(b'"source_index": {', b'"source_indey": {'))
+    with pytest.raises(RecordFileError, match="by its checksums, it has other arrays than were written"):
+        read_identity(tmp_path / "a", "train-probe")
