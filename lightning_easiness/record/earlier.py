@@ -136,11 +136,14 @@ def bring_back(run_dir: Path, recorded: Recorded) -> int:
 
 
 def remove_what_came_again(run_dir: Path) -> None:
-    """Remove the folders all of whose checkpoints the run has recorded again, to the bit."""
+    """Remove the folders whose checkpoints the run has again, to the bit, and whose other files it has anew."""
     found = recorded_in(run_dir)
     for folder in _folders(run_dir):
         aside = recorded_in(folder)
-        if all(aside[series][step] and _is_same(found, aside, series, step) for series, step in _keys(aside)):
+        has_all = all((run_dir / path.relative_to(folder)).exists() for path in folder.glob("*/*.safetensors"))
+        if has_all and all(
+            aside[series][step] and _is_same(found, aside, series, step) for series, step in _keys(aside)
+        ):
             shutil.rmtree(folder, ignore_errors=True)
 
 
