@@ -60,7 +60,7 @@ MOST_HALVES = 3  # folders of killed trainings that are kept to be hurt
 MOST_WAYS = 3  # that are gone out of one fault
 DISK, WRITERS = "disk full", "two writers"
 COLUMNS = ("trials", "kills", "resumed", "equal", "named", "WRONG")
-QUICK = ["fit, Lightning's checkpoints", "stepwise compression"]
+QUICK = ["fit, Lightning's checkpoints", "threshold protocol"]
 
 
 @dataclass
@@ -229,7 +229,7 @@ class Soak:
 
     def on_full_disk(self, begun: Path | None) -> Verdict:
         disk = Disk(self.root / "disk")
-        folder = disk.folder / "runs"
+        folder = disk.folder
         try:
             used = pages(copied(begun, folder)) if begun else 0
             disk.resize(used + self.draw.randint(2, 2 + max(4, pages(self.whole.folder) - used)))
@@ -292,7 +292,7 @@ def copied(folder: Path, to: Path) -> Path:
     """Copy a folder with Lightning's checkpoints beside it."""
     for source, target in ((folder, to), (checkpoints_of(folder), checkpoints_of(to))):
         if source.exists():
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, dirs_exist_ok=True)
     return to
 
 

@@ -46,7 +46,7 @@ class Life:
         deadline = time.monotonic() + seconds
         while self.pids and time.monotonic() < deadline and not until():
             self.pids = [pid for pid in self.pids if not os.waitpid(pid, os.WNOHANG)[0]]
-            time.sleep(0.0005)
+            time.sleep(0.001)
         return not self.pids
 
     def kill(self, which: int) -> bool:

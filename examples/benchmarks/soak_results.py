@@ -45,13 +45,12 @@ def observed(folder: Path) -> Result:
         for run in () if record is None else record.runs:
             one = tried(lambda: record.select_runs([run]))  # noqa: B023
             if one is not None:
-                found |= of_run(one, str((runs / run / series).relative_to(folder)))
-                found[f"{(runs / run).relative_to(folder)}/complete"] = str(is_complete(runs / run))
+                found |= of_run(one, str((runs / run / series).relative_to(folder)), is_complete(runs / run))
     return found
 
 
-def of_run(record: EasinessRecord, name: str) -> Result:
-    """Return digests of what one series of one run holds."""
+def of_run(record: EasinessRecord, name: str, complete: bool) -> Result:
+    """Return digests of what one series of one run holds; what is replaced as it goes on is final in a complete one."""
     steps, epochs = record.steps.tolist(), record.epochs.tolist()
     asked: dict[str, Callable[[], Any]] = {
         f"{step}/{field}": lambda field=field, index=index: record.field(field, index)
@@ -60,14 +59,21 @@ def of_run(record: EasinessRecord, name: str) -> Result:
     }
     asked |= {f"{step}/epoch": lambda epoch=epoch: epoch for step, epoch in zip(steps, epochs, strict=True)}
     asked |= {"seed": lambda: record.seeds, "target": lambda: known_target(record)}
+    if complete:
+        asked |= final(record)
+    values = {what: tried(ask) for what, ask in asked.items()}
+    return {f"{name}/{what}": digest(value) for what, value in values.items() if value is not None}
+
+
+def final(record: EasinessRecord) -> dict[str, Callable[[], Any]]:
+    asked: dict[str, Callable[[], Any]] = {"complete": lambda: True}
     if record.series.startswith("train-"):
         asked |= {"held out": lambda: record.held_out, "trained on": lambda: record.trained_on}
     if record.has_probabilities:
         asked["probabilities"] = record.probabilities
     if record.has_held_out_probabilities:
         asked["held-out probabilities"] = record.held_out_probabilities
-    values = {what: tried(ask) for what, ask in asked.items()}
-    return {f"{name}/{what}": digest(value) for what, value in values.items() if value is not None}
+    return asked
 
 
 def known_target(record: EasinessRecord) -> Tensor | None:
@@ -95,7 +101,7 @@ def content(path: Path) -> str:
     """
     data = path.read_bytes()
     if path.suffix == ".json":
-        return digest(json.loads(data))
+        return digest(json.dumps(json.loads(data), sort_keys=True))
     if path.suffix != ".safetensors":
         return digest(data)
     end = 8 + int.from_bytes(data[:8], "little")

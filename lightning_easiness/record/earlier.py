@@ -19,6 +19,7 @@ from lightning_easiness.record.files import ArrayFile, sync_folder, write_whole
 from lightning_easiness.record.layout import (
     ONLINE_SERIES,
     RUN_FILE,
+    SET_ASIDE,
     checkpoint_path,
     checkpoint_paths,
     held_out_path,
@@ -30,8 +31,6 @@ from lightning_easiness.record.layout import (
     targets_path,
     trained_on_path,
 )
-
-_NAME = ".earlier-"
 
 #: Checksums of checkpoints by series and step; empty where one is not known.
 Recorded = Mapping[str, Mapping[int, str]]
@@ -56,6 +55,14 @@ def recorded_in(run_dir: Path) -> dict[str, dict[int, str]]:
         series: {step: _checksum(path) for step, path in checkpoint_paths(run_dir, series).items()}
         for series in list_series(run_dir)
     }
+
+
+def recorded_of(run_dir: Path, course: Course | None) -> dict[str, dict[int, str]]:
+    """Return the checkpoints of a run, and those that its course recorded, also where a file has gone since."""
+    found = recorded_in(run_dir)
+    for series, steps in ((course and course.recorded) or {}).items():
+        found[series] = {**{step: checksum for step, checksum in steps.items() if checksum}, **found.get(series, {})}
+    return found
 
 
 def other_course(run_dir: Path, course: Course) -> list[Path]:
@@ -84,7 +91,7 @@ def unfinished_epoch(run_dir: Path, course: Course) -> Path | None:
 
 def earlier_folder(run_dir: Path) -> Path:
     """Make the next folder for what was recorded earlier, `.earlier-1` at first, with the run.json of now."""
-    folder = next(path for number in count(1) if not (path := run_dir / f"{_NAME}{number}").exists())
+    folder = next(path for number in count(1) if not (path := run_dir / f"{SET_ASIDE}{number}").exists())
     folder.mkdir()
     write_whole(folder / RUN_FILE, (run_dir / RUN_FILE).read_bytes())
     sync_folder(run_dir)
@@ -148,7 +155,7 @@ def remove_what_came_again(run_dir: Path) -> None:
 
 
 def _folders(run_dir: Path) -> list[Path]:
-    return sorted(path for path in run_dir.glob(f"{_NAME}*") if path.is_dir())
+    return sorted(path for path in run_dir.glob(f"{SET_ASIDE}*") if path.is_dir())
 
 
 def _keys(recorded: Recorded) -> Iterator[tuple[str, int]]:

@@ -83,6 +83,7 @@ _ARRAYS = {
 }
 _OPTIONAL = {TARGETS: ("source_index", "digest")}
 _OPTIONAL_HEADERS = {
+    CHECKPOINT: ("previous",),
     TARGETS: ("source_fingerprint", "changes", "earlier"),
     PROBABILITIES: ("fingerprint",),
     TRAINED_ON: ("fingerprint",),
@@ -169,6 +170,7 @@ class ArrayFile:
     source_fingerprint: str = ""
     changes: int = 0  # 1 where targets differ from epoch to epoch
     earlier: tuple[str, ...] = ()  # fingerprints of when fewer targets were known
+    previous: str = ""  # step and checksum of the checkpoint before; "" for the first, and in earlier versions
     checksum: str = field(default="", compare=False)  # of the header; none in files of earlier versions
     checksums: Mapping[str, str] = field(default_factory=dict, compare=False)  # of the arrays
 
@@ -340,7 +342,7 @@ def _from_disk(values: Tensor, dtype: torch.dtype, num_examples: int) -> Tensor:
 
 
 def _from_text(name: str, text: str) -> Any:
-    if name in ("series", "fingerprint", "loss", "source_fingerprint"):
+    if name in ("series", "fingerprint", "loss", "source_fingerprint", "previous"):
         return text
     if name == "earlier":
         return tuple(text.split())

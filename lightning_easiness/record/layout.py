@@ -37,6 +37,7 @@ RUN_FILE = "run.json"
 ONLINE_SERIES = "train-online"
 PASS_SERIES = "train-probe"
 _LONGEST_NAME = 255  # bytes, on most file systems
+SET_ASIDE = ".earlier-"  # folders of a run, of what another course of its training recorded
 _CHECKPOINT_NAME = re.compile(r"step-(\d{12,})\.safetensors")
 
 
@@ -45,7 +46,9 @@ class RunInfo:
     """The contents of `run.json`; `name` is that of the folder, so that a folder may be renamed.
 
     `recipe` is what the run was trained by, as in `record.recipes`; it is empty where it was not recorded.
-    `class_names` are those of the outputs of the model in their order, None where they are not known.
+    `class_names` are those of the outputs of the model in their order, None where they are not known. `files` are the
+    checksums of the last checkpoint of each series and of the files that are replaced, by their paths in the folder;
+    none before the run is complete.
     """
 
     path: Path
@@ -55,6 +58,17 @@ class RunInfo:
     complete: bool
     recipe: dict[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
+    files: dict[str, str] = field(default_factory=dict)
+
+    def last(self, series: str) -> str:
+        """Return step and checksum of the last checkpoint of a series; "" where they are not known."""
+        named = ((Path(name), checksum) for name, checksum in self.files.items())
+        found = (
+            f"{int(match[1])} {checksum}"
+            for path, checksum in named
+            if path.parent.name == series and (match := _CHECKPOINT_NAME.fullmatch(path.name))
+        )
+        return next(found, "")
 
 
 def check_name(argument: str, name: str) -> None:
@@ -80,7 +94,7 @@ def read_run(run_dir: str | Path) -> RunInfo:
     """Read `run.json` in the folder of a run; raise a RecordFileError if it is missing or damaged."""
     path = Path(run_dir) / RUN_FILE
     if not os.path.lexists(path):
-        raise RecordFileError(f"'{run_dir}' is not a run: it holds no {RUN_FILE}.")
+        raise RecordFileError(f"'{run_dir}' is not a run: it holds no {RUN_FILE}; copy it here again.")
     content = read_json(path, "copy it here again")
     about = content if isinstance(content, dict) else {}
     check_format(path, about, RUN_FORMAT)
@@ -95,8 +109,11 @@ def read_run(run_dir: str | Path) -> RunInfo:
     names = as_class_names(listed)
     if listed is not None and names is None:
         raise RecordFileError(f"'{path}' is damaged (its class_names are not strings): copy it here again.")
+    files = about.get("files") or {}
+    if not isinstance(files, dict) or not all(isinstance(checksum, str) for checksum in files.values()):
+        raise RecordFileError(f"'{path}' is damaged (its files are not an object of checksums): copy it here again.")
     name = Path(run_dir).resolve().name
-    return RunInfo(Path(run_dir), name, seed, versions, bool(about.get("complete", False)), recipe, names)
+    return RunInfo(Path(run_dir), name, seed, versions, bool(about.get("complete", False)), recipe, names, files)
 
 
 def is_complete(run_dir: str | Path) -> bool:
@@ -176,7 +193,7 @@ def open_checkpoint(path: Path) -> ArrayFile:
 
 def open_targets(run_dir: Path, series: str) -> ArrayFile:
     """Open the header of the targets of a series; raise a RecordFileError if it is missing or bad."""
-    return ArrayFile.open(targets_path(run_dir, series), TARGETS)
+    return check_listed(ArrayFile.open(targets_path(run_dir, series), TARGETS), run_dir)
 
 
 def read_identity(run_dir: Path, series: str) -> DataIdentity:
@@ -209,6 +226,16 @@ def check_targets(file: ArrayFile, *targets: ArrayFile | None) -> None:
         )
 
 
+def check_listed(file: ArrayFile, run_dir: Path) -> ArrayFile:
+    """Return a file; raise a RecordFileError where run.json of a complete run names another one in its place."""
+    expected = ""
+    with suppress(RecordFileError):  # `load` names it
+        expected = read_run(run_dir).files.get(file.path.relative_to(run_dir).as_posix(), "")
+    if expected and file.checksum and file.checksum != expected:
+        raise RecordFileError(f"'{file.path}' is not the one of its run, by {RUN_FILE}: copy that here again.")
+    return file
+
+
 def _open_beside_targets(path: Path, file_format: str, *series: str) -> ArrayFile:
     """Open a file that is of the same data as any of some series of its run."""
     file, run_dir = ArrayFile.open(path, file_format), path.parents[file_format != TRAINED_ON]
@@ -217,7 +244,7 @@ def _open_beside_targets(path: Path, file_format: str, *series: str) -> ArrayFil
         with suppress(RecordFileError):  # `load` names it
             targets.append(open_targets(run_dir, name))
     check_targets(file, *targets)
-    return file
+    return check_listed(file, run_dir)
 
 
 def open_probabilities(run_dir: Path) -> ArrayFile:

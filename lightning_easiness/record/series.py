@@ -14,6 +14,7 @@ from typing import TypeVar
 from lightning_easiness._utils.spelling import did_you_mean
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
+from lightning_easiness.record.chain import missing, missing_series, of_one_run
 from lightning_easiness.record.files import ArrayFile
 from lightning_easiness.record.finding import add_problems, problems_of, quoted, tried
 from lightning_easiness.record.layout import (
@@ -28,10 +29,12 @@ from lightning_easiness.record.layout import (
     open_targets,
     open_trained_on,
     read_run,
+    trained_on_path,
 )
 
 T = TypeVar("T")
 
+_REPLACED = ("probabilities.safetensors", "held-out.safetensors")
 _LOAD_ONE = "load those of one data set, module and loss with runs=[...]."
 
 
@@ -131,6 +134,8 @@ def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSer
         others = quoted(list_series(run_dir)) or "no checkpoint yet"
         way_out = "" if info.complete else "; it is unfinished: run it again to its end"
         problems.append(f"Run '{info.name}' holds no series '{series}'; it holds {others}{way_out}.")
+    if info is not None and paths is not None:
+        problems += [*missing_series(run_dir, series, info.last(series)), *_missing_files(info, series)]
     if info is None or not paths:
         return None
     files = [file for path in paths.values() if (file := tried(problems, open_checkpoint, path)) is not None]
@@ -149,10 +154,32 @@ def _read_series(run_dir: Path, series: str, problems: list[str]) -> RecordedSer
         if file.num_examples != length
     ]
     of_length = [file for file in files if file.num_examples == length]
-    fitting = tuple(file for file in of_length if not add_problems(problems, check_targets, file, targets))
+    fitting = _of_these_targets(of_length, targets, problems)
+    if fitting:
+        fitting, faults = of_one_run(run_dir, series, fitting, info.last(series))
+        problems += faults
     if not fitting:
         return None
     return _with_training(RecordedSeries(info, identity, fitting, fitting, targets=targets), series, problems)
+
+
+def _of_these_targets(
+    files: Sequence[ArrayFile], targets: ArrayFile | None, problems: list[str]
+) -> tuple[ArrayFile, ...]:
+    """Return the checkpoints that are of the targets beside them; where none of several is, it is the targets'."""
+    found: list[str] = []
+    fitting = tuple(file for file in files if not add_problems(found, check_targets, file, targets))
+    if targets is not None and not fitting and len(files) > 1:
+        here = f"'{targets.path}' is of other data than the {len(files)} checkpoints beside it"
+        found = [f"{here}: copy the one of this run here again."]
+    problems += found
+    return fitting
+
+
+def _missing_files(info: RunInfo, series: str) -> list[str]:
+    """Return a sentence for each file beside a series' checkpoints and targets that run.json names and that is gone."""
+    replaced = (info.path / name for name in info.files if Path(name).name in _REPLACED)
+    return [text for path in replaced if path.parent.name == series for text in missing(info.path, path)]
 
 
 def _with_training(run: RecordedSeries, series: str, problems: list[str]) -> RecordedSeries | None:
@@ -164,6 +191,9 @@ def _with_training(run: RecordedSeries, series: str, problems: list[str]) -> Rec
     if training is not None and training.num_examples != run.identity.num_examples:
         size = run.identity.num_examples
         problems.append(f"'{training.path}' is of {training.num_examples} examples, series '{series}' of {size}.")
+    listed = trained_on_path(run.info.path)
+    if training is None and listed.name in run.info.files and len(problems) == number:
+        problems += missing(run.info.path, listed)
     if len(problems) > number:
         problems[-1] += f" What run '{run.name}' trained on is not known, so that all of it is left out."
         return None

@@ -31,6 +31,7 @@ from lightning_easiness.data.observation import (
     Replaced,
     TrainedOn,
 )
+from lightning_easiness.record.chain import link, listed_files
 from lightning_easiness.record.earlier import (
     Course,
     bring_back,
@@ -38,7 +39,7 @@ from lightning_easiness.record.earlier import (
     move_checkpoints,
     move_files,
     other_course,
-    recorded_in,
+    recorded_of,
     remove_what_came_again,
     unfinished_epoch,
 )
@@ -153,6 +154,7 @@ class RunWriter:
                 "loss": observation.loss_name,
             }
             self._set_aside_unfinished(observation)
+            header["previous"] = link(self.recorded.get(observation.series, {}), observation.step)
             checksum = write_arrays(path, CHECKPOINT, fields, header)
         self._appended.add(observation.series)
         self.recorded.setdefault(observation.series, {})[observation.step] = checksum
@@ -175,8 +177,8 @@ class RunWriter:
         header: dict[str, object] = {"num_examples": len(found.held_out), "num_held_out": int(found.held_out.sum())}
         header |= self._fingerprint(PASS_SERIES) or self._fingerprint(ONLINE_SERIES)
         arrays = {"trained_on": found.trained_on, "held_out": found.held_out}
-        with self._writing(None, found.step):
-            if not self._is_there(arrays):
+        if not self._is_there(arrays):
+            with self._writing(None, found.step):
                 write_arrays(path, TRAINED_ON, arrays, header)
         return path
 
@@ -210,7 +212,8 @@ class RunWriter:
 
     def complete(self) -> None:
         """Mark the training as complete in `run.json`."""
-        self._info["complete"] = True
+        if not self._info["complete"]:  # else a file that has gone since would not be known
+            self._info |= {"complete": True, "files": listed_files(self.path, self.recorded)}
         with self._naming_dirpath():
             self._write_info()
             remove_what_came_again(self.path)
@@ -239,13 +242,14 @@ class RunWriter:
             info = self._continued(read_run(self.path), info)
         about = {"format": RUN_FORMAT, "format_version": FORMAT_VERSION, "run": self.run, "seed": info.seed}
         self._info: dict[str, object] = {**about, "versions": info.versions, "complete": info.complete}
-        optional = {"recipe": info.recipe, "class_names": info.class_names}
+        optional = {"recipe": info.recipe, "class_names": info.class_names, "files": info.files}
         self._info |= {name: value for name, value in optional.items() if value}
         with self._naming_dirpath():
             remove_leftovers(self.path)
             other = [] if self._course is None or anew else other_course(self.path, self._course)
             if (found and anew) or other:
-                self.earlier, self._info["complete"] = earlier_folder(self.path), False
+                self.earlier = earlier_folder(self.path)
+                self._reopen()
             self._write_info()  # incomplete, before anything is moved
             if self.earlier is not None and anew:
                 move_checkpoints(self.path, self.earlier)
@@ -254,7 +258,11 @@ class RunWriter:
             if self._course is not None and not anew:
                 bring_back(self.path, self._course.recorded or {})
                 self._unfinished = unfinished_epoch(self.path, self._course)
-            self.recorded = recorded_in(self.path)
+            self.recorded = recorded_of(self.path, self._course)
+
+    def _reopen(self) -> None:
+        """Take back that the run is complete, in what is written next."""
+        self._info = {name: value for name, value in self._info.items() if name != "files"} | {"complete": False}
 
     def _set_aside_unfinished(self, observation: Observation) -> None:
         """Set aside what was recorded of an epoch when a fit was ended within it, before all of it takes its place."""
@@ -277,6 +285,7 @@ class RunWriter:
             info,
             seed=info.seed if before.seed is None else before.seed,
             complete=before.complete,
+            files=before.files,
             recipe=self._continued_recipe(before, info.recipe) if info.recipe else before.recipe,
             class_names=info.class_names or before.class_names,
         )
@@ -306,7 +315,7 @@ class RunWriter:
         what = f"Step {step}{of_series} was not written into '{self.path}'"
         with _explaining(what, "fix that; all checkpoints before it are whole."):
             if self._info["complete"]:  # training continues after its end
-                self._info["complete"] = False
+                self._reopen()
                 self._write_info()
             _make_folder(self.path / series if series else self.path)
             yield

@@ -188,6 +188,15 @@ def test_a_kill_while_files_are_set_aside(told: Any, tmp_path: Path, monkeypatch
     }
 
 
+def without_links(found: dict[str, Any]) -> dict[str, Any]:
+    """The files, whatever checkpoint was recorded before each."""
+    left = {}
+    for name, (header, values) in found.items():
+        about = {key: text for key, text in header["__metadata__"].items() if key not in ("previous", "checksum")}
+        left[name] = ({**header, "__metadata__": about}, values)
+    return left
+
+
 def test_a_fit_that_ended_within_an_epoch_and_goes_on_records_the_epoch_once(told: Any, tmp_path: Path) -> None:
     train(tmp_path, 1.0, max_steps=10)
     assert EasinessRecord.load(run(tmp_path), "train-online").steps.tolist() == [7, 10]
@@ -195,7 +204,7 @@ def test_a_fit_that_ended_within_an_epoch_and_goes_on_records_the_epoch_once(tol
     assert_no_step_twice(tmp_path)
     after = visible(tmp_path)
     assert after.pop("train-probe/step-000000000010.safetensors"), "of the pass at the end of the first fit"
-    assert_identical(after, told[None])
+    assert_identical(without_links(after), without_links(told[None]))
     assert [path.name for path in run(tmp_path).glob(".earlier-1/*/step-*")] == ["step-000000000010.safetensors"]
 
 

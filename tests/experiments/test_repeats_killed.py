@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 
 from lightning_easiness.record.layout import is_complete
-from tests.processes import ROOT, run_script
+from tests.processes import run_script
 from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, fast_collection, repeat  # noqa: F401
 from tests.small import recorded
 
@@ -67,12 +65,3 @@ def test_setups_are_hard_enough(whole) -> None:
 def test_separate_processes_find_the_same(killed: Path, tmp_path: Path) -> None:
     repeat(tmp_path, SETUPS["plain"], seeds=SEPARATE_SEEDS)
     assert recorded(killed / "separate") == recorded(tmp_path)
-
-
-@pytest.mark.slow
-def test_kills_at_random_moments(tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "examples/benchmarks/kill_loop.py", "--rounds", "5", "--output", tmp_path]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    for sentence in ("5 kills", "0 lost, 0 changed, 0 unreadable", "bit-identical"):
-        assert sentence in printed

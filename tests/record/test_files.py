@@ -242,7 +242,8 @@ def test_a_renamed_checkpoint_is_named(written: Path) -> None:
 
 
 def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path) -> None:
-    with pytest.raises(RecordFileError, match=whole(f"'{tmp_path}' is not a run: it holds no run.json.")):
+    message = f"'{tmp_path}' is not a run: it holds no run.json; copy it here again."
+    with pytest.raises(RecordFileError, match=whole(message)):
         read_run(tmp_path)
     path = targets_path(tmp_path, "train-probe")
     with pytest.raises(RecordFileError, match=whole(f"'{path}' does not exist: copy it here again.")):

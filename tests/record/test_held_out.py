@@ -132,8 +132,10 @@ def test_merging_runs_that_held_out_and_runs_that_did_not_is_refused(tmp_path: P
 
 def test_a_run_without_its_probabilities(tmp_path: Path) -> None:
     write(tmp_path, 0, 1)
-    held_out_path(tmp_path / "seed-1").unlink()
-    record = EasinessRecord.load(tmp_path)
+    path = held_out_path(tmp_path / "seed-1")
+    path.unlink()
+    record, warnings = load_and_catch(tmp_path)
+    assert warnings == [f"Left out: '{path}' is missing: copy it here again, or train the run anew."]
     assert not record.has_held_out_probabilities
     message = (
         "No probabilities of what was held out are recorded in 1 of 2 runs, the first is 'seed-1': its training is not"
