@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd  # noqa: F401  # another user may not import what is needed later
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -174,7 +175,7 @@ def fit(given: Given, selection: Selection | None = None) -> Result:
     """One fit with the callback, resumed by a checkpoint that ModelCheckpoint wrote."""
     seed_everything(1 + given.shift, verbose=False)
     module, loader = Net(dropout=0.0), StatefulLoader(Points(given.data_seed))
-    saves = ModelCheckpoint(checkpoints_of(given.folder), "{step}", every_n_train_steps=4, save_top_k=-1)
+    saves = ModelCheckpoint(checkpoints_of(given.folder), "{step}", every_n_train_steps=5, save_top_k=-1)
     watches = observer(dirpath=given.folder, run="only", exist_ok=True, probabilities=True)
     trainer = make_trainer(callbacks=[watches, saves], enable_checkpointing=True)
     data = loader if selection is None else EasinessDataModule(loader, selection)

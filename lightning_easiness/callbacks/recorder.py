@@ -170,7 +170,9 @@ class RunRecorder:
                 " or exist_ok=True to train it anew, with its checkpoints set aside."
             )
         except OSError as error:
-            return RuntimeError(error.strerror or str(error))
+            who = "check what it is and who may read it."
+            told = f"'{error.filename}' cannot be read ({error.strerror}): {who}" if error.filename else error.strerror
+            return RuntimeError(told or str(error))
         except (RuntimeError, ValueError) as error:
             return RuntimeError(str(error))
         return None

@@ -33,6 +33,7 @@ from lightning_easiness.experiments.recipe_check import check_recipe
 from lightning_easiness.experiments.repeats import missing_run, own_seeding, run_name, train_seeds
 from lightning_easiness.functional._rng import mixed_seed
 from lightning_easiness.record.files import read_arrays, write_arrays
+from lightning_easiness.record.layout import read_run
 from lightning_easiness.record.next_command import quoted, recorded
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.select.static import Keep
@@ -228,6 +229,18 @@ class StepwiseCompression:
                 f"Run '{missing}' in '{folder}' is not complete, or cannot be read, so that nothing is removed yet;"
                 " run again to go on with it, after deleting what a warning says is damaged."
             )
+        lacking = next((name for name in record.runs if not _has_last(folder / name, record)), None)
+        if lacking:
+            raise RuntimeError(
+                f"The last checkpoint of run '{lacking}' in '{folder}' is damaged, missing or of another run, so that"
+                " nothing is removed yet: copy it here again, or delete the run's folder to train it anew."
+            )
+
+
+def _has_last(run_dir: Path, record: EasinessRecord) -> bool:
+    """Return whether the last checkpoint that a run recorded is in the record."""
+    step = read_run(run_dir).last(record.series).partition(" ")[0]
+    return not step or int(record.select_runs([run_dir.name]).steps[-1]) == int(step)
 
 
 def write_step(path: Path, step: Step) -> None:

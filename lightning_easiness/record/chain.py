@@ -24,6 +24,7 @@ from lightning_easiness.record.layout import (
     trained_on_path,
 )
 
+REPLACED = ("trained-on.safetensors", "probabilities.safetensors", "held-out.safetensors")
 _COPY = "copy the one of this run here again."
 
 
@@ -33,8 +34,11 @@ def link(recorded: Mapping[int, str], step: int) -> str:
     return "" if before is None else f"{before} {recorded[before]}".rstrip()
 
 
-def listed_files(run_dir: Path, recorded: Mapping[str, Mapping[int, str]]) -> dict[str, str]:
-    """Return the checksums of the last checkpoint of each series, and of the files of a run that are replaced."""
+def listed_files(run_dir: Path, recorded: Mapping[str, Mapping[int, str]], before: Mapping[str, str]) -> dict[str, str]:
+    """Return the checksums of the last checkpoint of each series, and of the files of a run that are replaced.
+
+    Of those that were listed before, the ones that have gone since stay known.
+    """
     last = {series: max(steps) for series, steps in recorded.items() if steps}
     found = {checkpoint_path(run_dir, series, step): recorded[series][step] for series, step in last.items()}
     formats = {targets_path(run_dir, series): TARGETS for series in last}
@@ -42,7 +46,11 @@ def listed_files(run_dir: Path, recorded: Mapping[str, Mapping[int, str]]) -> di
     for path, name in {**formats, held_out_path(run_dir): HELD_OUT_PROBABILITIES}.items():
         with suppress(RecordFileError):  # it is not there, or `load` names it
             found[path] = ArrayFile.open(path, name).checksum
-    return {path.relative_to(run_dir).as_posix(): found[path] for path in sorted(found) if found[path]}
+    here = {path.relative_to(run_dir).as_posix(): checksum for path, checksum in found.items() if checksum}
+    gone = {
+        name: before[name] for name in before if Path(name).name in REPLACED and not os.path.lexists(run_dir / name)
+    }
+    return dict(sorted({**gone, **here}.items()))
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def recorded_of(run_dir: Path, course: Course | None) -> dict[str, dict[int, str
     """Return the checkpoints of a run, and those that its course recorded, also where a file has gone since."""
     found = recorded_in(run_dir)
     for series, steps in ((course and course.recorded) or {}).items():
-        found[series] = {**{step: checksum for step, checksum in steps.items() if checksum}, **found.get(series, {})}
+        found[series] = {**steps, **found.get(series, {})}
     return found
 
 

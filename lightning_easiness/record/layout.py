@@ -150,7 +150,7 @@ def checkpoint_paths(run_dir: str | Path, series: str) -> dict[int, Path]:
     Raises a RecordFileError if the folder of the series cannot be read.
     """
     folder = Path(run_dir) / series
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # nor where it cannot be told
         return {}
     matches = ((_CHECKPOINT_NAME.fullmatch(path.name), path) for path in list_folder(folder))
     return dict(sorted((int(match[1]), path) for match, path in matches if match))
@@ -232,7 +232,8 @@ def check_listed(file: ArrayFile, run_dir: Path) -> ArrayFile:
     with suppress(RecordFileError):  # `load` names it
         expected = read_run(run_dir).files.get(file.path.relative_to(run_dir).as_posix(), "")
     if expected and file.checksum and file.checksum != expected:
-        raise RecordFileError(f"'{file.path}' is not the one of its run, by {RUN_FILE}: copy that here again.")
+        run_file = run_dir / RUN_FILE
+        raise RecordFileError(f"'{file.path}' and '{run_file}' are not of the same run: copy the right one here again.")
     return file
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from lightning_easiness._utils.spelling import did_you_mean
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
-from lightning_easiness.record.chain import missing, missing_series, of_one_run
+from lightning_easiness.record.chain import REPLACED, missing, missing_series, of_one_run
 from lightning_easiness.record.files import ArrayFile
 from lightning_easiness.record.finding import add_problems, problems_of, quoted, tried
 from lightning_easiness.record.layout import (
@@ -34,7 +34,6 @@ from lightning_easiness.record.layout import (
 
 T = TypeVar("T")
 
-_REPLACED = ("probabilities.safetensors", "held-out.safetensors")
 _LOAD_ONE = "load those of one data set, module and loss with runs=[...]."
 
 
@@ -117,7 +116,8 @@ def read_runs(path: Path, folders: Sequence[Path], series: str) -> tuple[list[Re
     if found:
         return found, problems
     there = sorted({name for folder in folders for name in list_series(folder)})
-    if series in there or all(problems_of(read_run, folder) for folder in folders):
+    is_closed = any(problems_of(checkpoint_paths, folder, series) for folder in folders)
+    if series in there or is_closed or all(problems_of(read_run, folder) for folder in folders):
         raise ValueError(f"Nothing of series '{series}' in '{path}' can be read: {' '.join(problems)}")
     held = f"there are {quoted(there)}" if there else "no run holds a checkpoint yet"
     guess = did_you_mean(series, there)
@@ -178,7 +178,7 @@ def _of_these_targets(
 
 def _missing_files(info: RunInfo, series: str) -> list[str]:
     """Return a sentence for each file beside a series' checkpoints and targets that run.json names and that is gone."""
-    replaced = (info.path / name for name in info.files if Path(name).name in _REPLACED)
+    replaced = (info.path / name for name in info.files if Path(name).name in REPLACED)
     return [text for path in replaced if path.parent.name == series for text in missing(info.path, path)]
 
 

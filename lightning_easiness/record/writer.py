@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import errno
 import json
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +74,7 @@ from lightning_easiness.record.layout import (
 )
 from lightning_easiness.record.recipes import continued, named, not_replaced
 from lightning_easiness.record.stored import to_stored
-
-_PACKAGES = ("lightning-easiness", "torch", "lightning", "numpy", "safetensors")
+from lightning_easiness.record.versions import versions_here
 
 
 class RunWriter:
@@ -104,12 +101,12 @@ class RunWriter:
     ) -> None:
         check_name("run", run)
         self.dirpath, self.run, self.path = Path(dirpath), run, Path(dirpath) / run
-        self._closed = False
         self._appended: set[str] = set()  # series, by this writer
         self.earlier: Path | None = None  # where the checkpoints of an earlier training were set aside
         self.recorded: dict[str, dict[int, str]] = {}  # the checkpoints on disk, with their checksums
-        self._course = course
+        self._course, self._closed = course, False
         self._unfinished: Path | None = None  # of the epoch that is gone on with
+        self._listed: Any = {}  # files of a complete run that is gone on with
         self._lock = FileLock(self.path / ".lock", timeout=0, thread_local=False)
         with self._naming_dirpath():
             _make_folder(self.path)
@@ -121,7 +118,7 @@ class RunWriter:
                     "give one of them another `run` or `dirpath`."
                 ) from None
         try:
-            known = dict(_versions() if versions is None else versions)
+            known = dict(versions_here() if versions is None else versions)
             names = None if class_names is None else tuple(class_names)
             self._begin(RunInfo(self.path, run, seed, known, False, dict(recipe or {}), names), resume, anew)
         except BaseException:
@@ -177,8 +174,8 @@ class RunWriter:
         header: dict[str, object] = {"num_examples": len(found.held_out), "num_held_out": int(found.held_out.sum())}
         header |= self._fingerprint(PASS_SERIES) or self._fingerprint(ONLINE_SERIES)
         arrays = {"trained_on": found.trained_on, "held_out": found.held_out}
-        if not self._is_there(arrays):
-            with self._writing(None, found.step):
+        with self._writing(None, found.step):
+            if not self._is_there(arrays):
                 write_arrays(path, TRAINED_ON, arrays, header)
         return path
 
@@ -212,8 +209,10 @@ class RunWriter:
 
     def complete(self) -> None:
         """Mark the training as complete in `run.json`."""
-        if not self._info["complete"]:  # else a file that has gone since would not be known
-            self._info |= {"complete": True, "files": listed_files(self.path, self.recorded)}
+        self._info |= {
+            "complete": True,
+            "files": listed_files(self.path, self.recorded, self._info.get("files") or self._listed),
+        }
         with self._naming_dirpath():
             self._write_info()
             remove_what_came_again(self.path)
@@ -249,7 +248,7 @@ class RunWriter:
             other = [] if self._course is None or anew else other_course(self.path, self._course)
             if (found and anew) or other:
                 self.earlier = earlier_folder(self.path)
-                self._reopen()
+                self._reopen(anew)
             self._write_info()  # incomplete, before anything is moved
             if self.earlier is not None and anew:
                 move_checkpoints(self.path, self.earlier)
@@ -260,9 +259,10 @@ class RunWriter:
                 self._unfinished = unfinished_epoch(self.path, self._course)
             self.recorded = recorded_of(self.path, self._course)
 
-    def _reopen(self) -> None:
+    def _reopen(self, anew: bool = False) -> None:
         """Take back that the run is complete, in what is written next."""
-        self._info = {name: value for name, value in self._info.items() if name != "files"} | {"complete": False}
+        self._info["complete"], listed = False, self._info.pop("files", {})
+        self._listed = {} if anew else listed
 
     def _set_aside_unfinished(self, observation: Observation) -> None:
         """Set aside what was recorded of an epoch when a fit was ended within it, before all of it takes its place."""
@@ -279,7 +279,8 @@ class RunWriter:
         if before.seed is not None and info.seed not in (None, before.seed):
             warn_user(
                 f"Run '{self.run}' in '{self.dirpath}' was started with seed {before.seed} and is resumed with seed"
-                f" {info.seed}: its record keeps seed {before.seed}."
+                f" {info.seed}: its record keeps seed {before.seed}; if '{self.path / RUN_FILE}' is"
+                " another run's, copy its own here again."
             )
         return replace(
             info,
@@ -386,11 +387,3 @@ def _check_replaced(before: RunInfo, info: RunInfo) -> None:
     refusal = not_replaced(before, info.recipe, info.seed)
     if refusal is not None:
         raise ValueError(refusal)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found

@@ -91,7 +91,7 @@ def test_replaced_files_that_are_gone_or_of_another_run_are_named(tmp_path: Path
     path = probabilities_path(runs[0])
     shutil.copy(probabilities_path(runs[1]), path)
     record = EasinessRecord.load(tmp_path / "ours", "train-online")
-    message = f"'{path}' is not the one of its run, by run.json: copy that here again."
+    message = f"'{path}' and '{runs[0] / 'run.json'}' are not of the same run: copy the right one here again."
     with pytest.raises(ValueError, match=whole(message)):
         record.probabilities()
     path.unlink()

@@ -165,7 +165,8 @@ def test_a_run_without_checkpoints_is_begun_anew(tmp_path: Path) -> None:
 def test_resuming_goes_on_with_the_first_seed_and_a_step_may_be_written_anew(tmp_path: Path) -> None:
     write_run(tmp_path, 0)
     message = (
-        f"Run 'seed-0' in '{tmp_path}' was started with seed 0 and is resumed with seed 1: its record keeps seed 0."
+        f"Run 'seed-0' in '{tmp_path}' was started with seed 0 and is resumed with seed 1: its record keeps seed 0;"
+        f" if '{tmp_path / 'seed-0' / 'run.json'}' is another run's, copy its own here again."
     )
     with pytest.warns(UserWarning, match=whole(message)) as caught:
         writer = RunWriter(tmp_path, "seed-0", seed=1, resume=True)
