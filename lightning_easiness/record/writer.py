@@ -240,7 +240,7 @@ class RunWriter:
         elif found:
             info = self._continued(read_run(self.path), info)
         about = {"format": RUN_FORMAT, "format_version": FORMAT_VERSION, "run": self.run, "seed": info.seed}
-        self._info: dict[str, object] = {**about, "versions": info.versions, "complete": info.complete}
+        self._info: dict[str, Any] = {**about, "versions": info.versions, "complete": info.complete}
         optional = {"recipe": info.recipe, "class_names": info.class_names, "files": info.files}
         self._info |= {name: value for name, value in optional.items() if value}
         with self._naming_dirpath():
