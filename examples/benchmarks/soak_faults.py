@@ -57,7 +57,9 @@ def has_way_out(sentence: str) -> bool:
 
 def naming(hurt: Path) -> Callable[[str], bool]:
     """Return whether a sentence names a file, or the folder or the run that it is in."""
-    places = [str(hurt), f"'{hurt.parent}'", *(f"'{run.name}' in '{run.parent}'" for run in hurt.parents)]
+    places = [str(hurt), f"'{hurt.parent}'"]
+    for where in ("in", "cannot be written into"):
+        places += [f"'{run.name}' {where} '{run.parent}'" for run in hurt.parents]
     return lambda sentence: any(place in sentence for place in places)
 
 

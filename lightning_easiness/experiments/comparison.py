@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness._utils.checked_files import json_checksum
 from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.rng import OwnGenerators
 from lightning_easiness.data.subset import num_examples
@@ -34,7 +35,7 @@ from lightning_easiness.experiments._factories import (
     write_object,
 )
 from lightning_easiness.experiments.compression import StepwiseCompression
-from lightning_easiness.experiments.recipe_check import claim_recipe
+from lightning_easiness.experiments.recipe_check import RECIPE_FILE, claim_recipe
 from lightning_easiness.experiments.repeats import observers, own_seeding, run_name
 from lightning_easiness.scores import Scores
 from lightning_easiness.select.base import Selection, SelectionState
@@ -134,7 +135,8 @@ def compare_selections(
     claim(folder / "comparison.json", {"seeds": seeds, "step": step, "seed": seed, "hardest_dropped": hardest_dropped})
     with own_seeding():
         claim_recipe(make_trainer, make_module, datamodule, folder, seeds[0])
-    runs = _Runs(compression, folder / "results", metric, evaluate, hardest_dropped)
+    recipe = agreed(lambda: json_checksum(read_object(folder / RECIPE_FILE) or {}))
+    runs = _Runs(compression, folder / "results", metric, evaluate, hardest_dropped, recipe)
     if equal == "updates":
         runs.max_steps = runs.result("everything", 0.0, seeds[0])["updates"]
     cells = [("everything", 0.0), *((method, ratio) for method in methods for ratio in ratios)]
@@ -156,6 +158,7 @@ class _Runs:
     metric: str
     evaluate: str
     hardest_dropped: float
+    recipe: str  # checksum of what all are trained by
     max_steps: int | None = None  # None for the Trainer's own number of epochs
     scores: Scores | None = None
 
@@ -182,9 +185,10 @@ class _Runs:
         """Return the "metrics", "num_kept" and "updates" of one run, from disk or after training it."""
         kind = f"{self.evaluate}-{'epochs' if self.max_steps is None else f'{self.max_steps}-updates'}"
         path = self.folder / kind / f"{method}-{ratio}" / f"{run_name(seed)}.json"
-        found = agreed(lambda: read_result(path))
+        about = {"method": method, "ratio": ratio, "seed": seed, "recipe": self.recipe}
+        found = agreed(lambda: read_result(path, about))
         if found is None:
-            fitted = self._fit(self._selection(method, ratio, seed), seed)
+            fitted = {**self._fit(self._selection(method, ratio, seed), seed), "about": about}
             found = agreed(lambda: fitted)
             if is_writer():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,8 +235,11 @@ class _Runs:
         return {"metrics": metrics, "num_kept": num_kept, "updates": updates}
 
 
-def read_result(path: Path) -> dict[str, Any] | None:
-    """Read the "metrics", "num_kept" and "updates" of one run, None without the file; a ValueError if it is damaged."""
+def read_result(path: Path, about: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """Read the "metrics", "num_kept" and "updates" of one run, None without the file; a ValueError if it is damaged.
+
+    `about` says which run it must be of, where the file says it.
+    """
     found = read_object(path)
     if found is None:
         return None
@@ -240,6 +247,8 @@ def read_result(path: Path) -> dict[str, Any] | None:
     are_numbers = isinstance(metrics, dict) and all(type(value) in (int, float) for value in metrics.values())
     if not are_numbers or not all(type(count) is int and 0 <= count < 2**63 for count in counts):
         raise ValueError(f"'{path}' is damaged (it is no result of a run): delete it to have that run trained again.")
+    if about is not None and found.get("about", about) != about:
+        raise ValueError(f"'{path}' is the result of another run: delete it to have this one trained.")
     return found
 
 

@@ -19,7 +19,7 @@ from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.recipes import begun_runs, differences, named, other_recipe
 from lightning_easiness.select.datamodule import EasinessDataModule
 
-_RECIPE_FILE = "recipe.json"
+RECIPE_FILE = "recipe.json"
 
 
 def check_begun(
@@ -89,7 +89,7 @@ def claim_recipe(
 
     To be called where `check_begun` is.
     """
-    path = folder / _RECIPE_FILE
+    path = folder / RECIPE_FILE
     before = agreed(lambda: read_object(path))
     recipe = _known(make_trainer, make_module, datamodule, seed, None if before is None else folder)
     if before is None and recipe and is_writer():
