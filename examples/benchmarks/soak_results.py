@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -32,8 +34,11 @@ def digest(*values: Any) -> str:
 
 def visible(folder: Path, pattern: str) -> list[Path]:
     """Return the files under a folder that are not hidden, nor in a hidden folder, in order."""
-    found = folder.rglob(pattern)
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    found = []
+    for where, folders, names in os.walk(folder):  # which passes over what has gone while it looks
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(where, name) for name in fnmatch.filter(names, pattern) if not name.startswith(".")]
+    return sorted(found)
 
 
 def observed(folder: Path) -> Result:

@@ -125,14 +125,25 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 def write_object(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON with its checksum, for `read_object`."""
-    write_whole(path, json.dumps(with_checksum(content), indent=1).encode())
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(with_checksum(content), indent=1).encode())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what to do where a file of an experiment cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        way_out = "make room on the disk, or let it be written to, and run again."
+        raise OSError(error.errno, f"'{path}' was not written ({error.strerror}): {way_out}") from error
 
 
 def claim(path: Path, arguments: dict[str, Any]) -> None:
     """Write the arguments of an experiment into its folder, unless they are there already."""
     check_claim(path, arguments)
     if is_writer() and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_object(path, arguments)
 
 

@@ -191,7 +191,6 @@ class _Runs:
             fitted = {**self._fit(self._selection(method, ratio, seed), seed), "about": about}
             found = agreed(lambda: fitted)
             if is_writer():
-                path.parent.mkdir(parents=True, exist_ok=True)
                 write_object(path, found)
         if self.metric not in found["metrics"]:
             raise ValueError(

@@ -27,6 +27,7 @@ from lightning_easiness.experiments._factories import (
     check_seeds,
     claim,
     with_selection,
+    writing,
 )
 from lightning_easiness.experiments.held_out import HoldOut
 from lightning_easiness.experiments.recipe_check import check_recipe
@@ -245,7 +246,8 @@ def _has_last(run_dir: Path, record: EasinessRecord) -> bool:
 
 def write_step(path: Path, step: Step) -> None:
     """Write a step's decision."""
-    write_arrays(path, _FORMAT, vars(step), {})
+    with writing(path):
+        write_arrays(path, _FORMAT, vars(step), {})
 
 
 def read_step(path: Path) -> Step | None:
