@@ -57,7 +57,7 @@ def has_way_out(sentence: str) -> bool:
 
 def naming(hurt: Path) -> Callable[[str], bool]:
     """Return whether a sentence names a file, or the folder or the run that it is in."""
-    places = [str(hurt), f"'{hurt.parent}'"]
+    places = [str(hurt), f"'{hurt.parent}'", f"'{hurt.parents[1]}'"]
     for where in ("in", "cannot be written into"):
         places += [f"'{run.name}' {where} '{run.parent}'" for run in hurt.parents]
     return lambda sentence: any(place in sentence for place in places)

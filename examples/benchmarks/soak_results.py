@@ -48,7 +48,7 @@ def observed(folder: Path) -> Result:
     for runs, series in sorted(places):
         record = tried(lambda: EasinessRecord.load(runs, series))  # noqa: B023
         for run in () if record is None else record.runs:
-            one = tried(lambda: record.select_runs([run]))  # noqa: B023
+            one = tried(lambda: EasinessRecord.load(runs, series, run))  # noqa: B023
             if one is not None:
                 found |= of_run(one, str((runs / run / series).relative_to(folder)), is_complete(runs / run))
     return found

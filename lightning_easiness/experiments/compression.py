@@ -241,7 +241,7 @@ class StepwiseCompression:
 def _has_last(run_dir: Path, record: EasinessRecord) -> bool:
     """Return whether the last checkpoint that a run recorded is in the record."""
     step = read_run(run_dir).last(record.series).partition(" ")[0]
-    return not step or int(record.select_runs([run_dir.name]).steps[-1]) == int(step)
+    return not step or int(EasinessRecord.load(run_dir.parent, record.series, run_dir.name).steps[-1]) == int(step)
 
 
 def write_step(path: Path, step: Step) -> None:
