@@ -147,7 +147,7 @@ def chemprop_network() -> Case:
         module,
         [found[index] for index in range(SIZE)],
         lambda module, batch: F.mse_loss(module(batch.bmg, batch.V_d, batch.X_d), batch.Y),
-        {"batch_fn": lambda batch: (batch.bmg, batch.Y)},
+        {"batch_fn": lambda batch: (batch.bmg, batch.Y), "online": False},
         data.collate_batch,
     )
 

@@ -259,6 +259,7 @@ def main() -> int:
             share = max(1, round(given.inputs * one.weight / weights))
             counts.append(in_process(one, given.seed, given.first, given.first + share))
             keep(given.output, one, given.seed, counts[-1].finds)
+            print(*counts[-1].row(), sep=", ", flush=True)
             for number, wrong in list(counts[-1].finds.items())[:MOST_KEPT]:
                 print(f"{one.name}, input {number}: {wrong}", flush=True)
     print(f"seed {given.seed}\n\n{table(counts)}")
