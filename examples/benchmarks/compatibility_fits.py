@@ -90,7 +90,9 @@ def outcome(precision: str, backend: str | None) -> str:
             trainer, module, data = fit(precision, backend, folder)
             recorded = EasinessRecord.load(folder, "train-probe").loss[0, -1]
     except Exception as error:
-        return f"WRONG: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        sentence = " ".join(str(error).split())
+        kind = "refused" if "EasinessCallback" in sentence else f"WRONG: {type(error).__name__}"
+        return f"{kind}: {sentence[:250]}"
     module.eval()
     plugin = trainer.precision_plugin
     with torch.no_grad(), plugin.forward_context():

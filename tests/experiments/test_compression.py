@@ -15,8 +15,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessRecord, StepwiseCompression
+from lightning_easiness.experiments.compression import Step, write_step
 from lightning_easiness.functional import ablate
-from lightning_easiness.record.files import write_whole
 from tests.made_runs import whole
 from tests.repeated_runs import Data, Modules, fast_collection, in_a_process, never  # noqa: F401
 from tests.small import Net, Points, loader, streams, trainer
@@ -178,13 +178,13 @@ def test_a_kill_by_the_system(undisturbed: Path, tmp_path: Path) -> None:
 def test_a_kill_between_the_last_run_and_the_decision(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies(path: Path, data: bytes) -> None:
+    def dies(path: Path, step: Step) -> None:
         if path.name == "kept-0.2.safetensors":
             raise ArithmeticError("on purpose")
-        write_whole(path, data)
+        write_step(path, step)
 
     with monkeypatch.context() as patched:
-        patched.setattr("lightning_easiness.experiments.compression.write_whole", dies)
+        patched.setattr("lightning_easiness.experiments.compression.write_step", dies)
         with pytest.raises(ArithmeticError):
             compression(tmp_path).run()
     ends(undisturbed, tmp_path, 2)  # of the third step
