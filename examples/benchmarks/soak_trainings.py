@@ -158,6 +158,14 @@ def observer(**options: Any) -> EasinessCallback:
 # ------------------------------------------------------------------------------------ by Lightning's own checkpoints
 
 
+class WithinEpochs(ModelCheckpoint):
+    """Saves nothing at the last batch of an epoch, from which Lightning itself does not resume exactly."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx + 1 < trainer.num_training_batches:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
 def checkpoints_of(folder: Path) -> Path:
     """Return the folder of Lightning's checkpoints: its files are not ours, and no fault meets them."""
     return folder.with_name(f"{folder.name}-lightning")
@@ -175,7 +183,7 @@ def fit(given: Given, selection: Selection | None = None) -> Result:
     """One fit with the callback, resumed by a checkpoint that ModelCheckpoint wrote."""
     seed_everything(1 + given.shift, verbose=False)
     module, loader = Net(dropout=0.0), StatefulLoader(Points(given.data_seed))
-    saves = ModelCheckpoint(checkpoints_of(given.folder), "{step}", every_n_train_steps=5, save_top_k=-1)
+    saves = WithinEpochs(checkpoints_of(given.folder), "{step}", every_n_train_steps=2, save_top_k=-1)
     watches = observer(dirpath=given.folder, run="only", exist_ok=True, probabilities=True)
     trainer = make_trainer(callbacks=[watches, saves], enable_checkpointing=True)
     data = loader if selection is None else EasinessDataModule(loader, selection)
