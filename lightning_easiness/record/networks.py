@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional import matching_matrix
 from lightning_easiness.functional._rng import generator
 from lightning_easiness.record.ends import Ends, Ties, class_chance
+from lightning_easiness.record.matching import check_other_runs
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
 
@@ -103,8 +105,9 @@ def compare_networks(
     Every element compares groups of equally many runs, half of the runs of the record that has the fewest: a network
     with another, and on the diagonal a network with other runs of itself, which is the most that a network can be
     expected to agree with others. Elements are means over random splits into groups. Runs at the same place, which may
-    share a seed, are never compared. Networks also share examples because the same classes are easy for both:
-    `class_chance` says how many.
+    share a seed, are never compared, unless a record has a single run: then records are compared as a whole, and the
+    diagonal is NaN. Networks also share examples because the same classes are easy for both: `class_chance` says how
+    many.
 
     Args:
         records: name -> the record of a network. Or its Scores, which are compared as they are; then there are no other
@@ -121,8 +124,8 @@ def compare_networks(
 
     Raises:
         TypeError: If records and Scores are mixed.
-        ValueError: If there are fewer than two networks, they were observed on different data, a score cannot be
-            computed, or an argument is out of its range.
+        ValueError: If there are fewer than two networks, they were observed on different data, two records hold the
+            same run, a score cannot be computed, or an argument is out of its range.
 
     Example:
         >>> loss = torch.arange(8.0)
@@ -170,21 +173,39 @@ def _check_networks(records: Mapping[str, EasinessRecord | Scores]) -> None:
     for name, other in others:
         way_out = "compare networks that were observed on the same examples, in the same order."
         one.identity.check_same(other.identity, f"Network {first!r}", f"network {name!r}", way_out)
+    for (here, record), (there, other) in combinations(records.items(), 2):
+        if isinstance(record, EasinessRecord) and isinstance(other, EasinessRecord):
+            check_other_runs(record, other, f"Network {here!r}", f"network {there!r}")
 
 
 def _splits(numbers: Sequence[int], size: int, num_splits: int, seed: int) -> list[tuple[_Split, ...]]:
     """Return distinct random splits: for each network two disjoint groups of its runs.
 
-    Networks of equally many runs are split at the same places, so that the first group of one and the second group of
-    another have no place in common.
+    Each place is on one side for all networks, so that the first group of one and the second group of another have no
+    place in common.
     """
     found: dict[tuple[_Split, ...], None] = {}
     for number in range(num_splits):
+        sides = _sides(min(numbers), max(numbers), size, seed, number)
         orders = {count: torch.randperm(count, generator=generator(seed, number, count)).tolist() for count in numbers}
-        halves = [(orders[count][:size], orders[count][size : 2 * size]) for count in numbers]
+        halves = [_on_sides(orders[count], sides, size) for count in numbers]
         swaps = sorted(halves[0][0]) > sorted(halves[0][1])  # the same split with the groups swapped
         found[tuple(_ascending(half, swaps) for half in halves)] = None
     return list(found)
+
+
+def _sides(smallest: int, largest: int, size: int, seed: int, number: int) -> tuple[list[int], list[int]]:
+    """Return `size` places of the smallest record on each side, and half of the places that only others have."""
+    order = torch.randperm(smallest, generator=generator(seed, number, smallest)).tolist()
+    spare = torch.randperm(largest - smallest, generator=generator(seed, number, smallest, largest)) + smallest
+    first, second = spare.tensor_split(2)
+    return order[:size] + first.tolist(), order[size : 2 * size] + second.tolist()
+
+
+def _on_sides(order: list[int], sides: tuple[list[int], list[int]], size: int) -> tuple[list[int], list[int]]:
+    """Return the first `size` places of an order on each side."""
+    first, second = ([place for place in order if place in side][:size] for side in sides)
+    return first, second
 
 
 def _ascending(groups: tuple[list[int], list[int]], swaps: bool) -> _Split:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from lightning_easiness import EasinessRecord, Scores, compare_networks
+from lightning_easiness.functional._rng import generator
+from lightning_easiness.record.networks import _splits
 from tests.made_runs import make_scores, write_run
 
 N, FRACTION, COUNT = 40, 0.25, 10
@@ -90,8 +92,8 @@ def test_scores_alone_have_no_other_runs(networks) -> None:
     assert matrix.spread.isnan().all()
 
 
-def test_a_record_of_a_single_run_is_compared_as_a_whole(networks) -> None:
-    matrix = compare_networks({**networks, "single": networks["mlp"].select_runs([0])}, fraction=FRACTION)
+def test_a_record_of_a_single_run_is_compared_as_a_whole(networks, tmp_path) -> None:
+    matrix = compare_networks({**networks, "single": write_network(tmp_path, "single", 1, 0)}, fraction=FRACTION)
     assert matrix.rates.diagonal().isnan().all()
     assert matrix.rates[0, 3] > 0
 
@@ -101,6 +103,49 @@ def test_groups_are_as_large_as_the_smallest_record_allows(networks, tmp_path) -
     assert matrix.num_runs == 2
     assert matrix.num_splits > 3
     assert not matrix.rates.isnan().any()
+
+
+def write_places(folder: Path, num_runs: int) -> EasinessRecord:
+    """Runs whose easiest examples say at which place they are: ten of their own each, alike in each network."""
+    for place in range(num_runs):
+        loss = torch.full((80,), 2.0).index_fill(0, torch.arange(10 * place, 10 * place + 10), 0.1)
+        write_run(folder, place, steps=(7,), num_examples=80, fields={"loss": loss, "correct": loss < 1})
+    return EasinessRecord.load(folder)
+
+
+@pytest.mark.parametrize("numbers", [(4, 6), (6, 4), (5, 5), (2, 8), (4, 5, 7)])
+def test_runs_at_the_same_place_are_never_compared(tmp_path: Path, numbers: tuple[int, ...]) -> None:
+    named = {f"net-{i}": write_places(tmp_path / str(i), number) for i, number in enumerate(numbers)}
+    size = min(numbers) // 2
+    matrix = compare_networks(named, "mean_loss", fraction=10 * size / 80, num_splits=40)
+    assert matrix.rates.abs().max() == 0
+    assert matrix.num_splits > 1 or min(numbers) == max(numbers) == 2
+
+
+def test_the_spare_runs_of_a_larger_record_are_drawn_too() -> None:
+    splits = _splits([4, 9], 2, 40, 0)
+    assert {place for _, larger in splits for group in larger for place in group} == set(range(9))
+    assert all(len(set(first) | set(second)) == 4 for split in splits for first, second in split)
+
+
+@pytest.mark.parametrize("count", [2, 4, 5, 10])
+def test_networks_of_equally_many_runs_are_split_by_one_permutation_each_time(count: int) -> None:
+    """So that numbers that were published stay."""
+    size, expected = count // 2, []
+    for number in range(20):
+        order = torch.randperm(count, generator=generator(3, number, count)).tolist()
+        split = tuple(sorted([tuple(sorted(order[:size])), tuple(sorted(order[size : 2 * size]))]))
+        expected += [] if (split, split, split) in expected else [(split, split, split)]
+    assert _splits([count] * 3, size, 20, 3) == expected
+
+
+def test_runs_under_two_names_are_refused(networks) -> None:
+    with pytest.raises(ValueError, match=r"^Network 'mlp' and network 'again' both hold the run '.*', which matches "):
+        compare_networks({**networks, "again": networks["mlp"]})
+    with pytest.raises(ValueError, match=r"^Network 'a' and network 'b' both hold the run"):
+        compare_networks({"a": networks["mlp"].select_runs([0, 1]), "b": networks["mlp"].select_runs([1, 2])})
+    halves = {"a": networks["mlp"].select_runs([0, 1]), "b": networks["mlp"].select_runs([2, 3])}
+    assert compare_networks(halves, fraction=FRACTION).num_runs == 1
 
 
 def test_ties_that_are_shared_agree_by_chance_where_all_are_equal() -> None:
