@@ -136,22 +136,24 @@ def sweep_pattern(
 def _strengths(record: EasinessRecord, name: str) -> dict[float, str]:
     """Return the series of a pattern by its strength; raise a ValueError that names those there are."""
     prefix = f"{record.series}-"
-    found: dict[float, str] = {}
-    names = []
-    for series in record.all_series:
-        pattern, _, strength = series.removeprefix(prefix).rpartition("-")
-        if not series.startswith(prefix) or not _is_number(strength):
-            continue
-        names.append(pattern)
-        if pattern == name:
-            found[float(strength)] = series
+    begun = f"{prefix}{name}-"
+    all_series = [series for series in record.all_series if series.startswith(prefix)]
+    after = {series.removeprefix(begun): series for series in all_series if series.startswith(begun)}
+    found = {float(strength): series for strength, series in after.items() if _is_number(strength)}
     if not found:
+        names = [pattern for series in all_series if (pattern := _pattern(series.removeprefix(prefix)))]
         there = f"there is {', '.join(sorted(set(names)))}" if names else "they have no pattern at any strength"
         raise ValueError(
             f"The runs hold no series '{prefix}{name}-<strength>'{did_you_mean(name, set(names))}; {there}: train with"
             f" EasinessCallback(patterns=pattern_series({name!r}, function, strengths))."
         )
     return found
+
+
+def _pattern(named: str) -> str:
+    """Return the pattern of "<pattern>-<strength>", "" of other names; "p" of "p--1" and "p-1e-05"."""
+    cuts = (cut for cut, letter in enumerate(named) if letter == "-" and _is_number(named[cut + 1 :]))
+    return named[: next(cuts, 0)]
 
 
 def _is_number(text: str) -> bool:

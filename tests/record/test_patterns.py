@@ -106,6 +106,19 @@ def test_a_pattern_that_was_not_recorded_is_answered_by_those_that_were(record) 
         sweep_pattern(record.with_series("train-probe-grey-0"), "grey")
 
 
+def test_every_strength_is_read_back_however_it_is_written(tmp_path: Path) -> None:
+    strengths = (-1, -0.5, 0, 1e-5, -2e-7, 1e20, 0.25)
+    named = pattern_series("p", interpolate_grey, strengths)
+    assert {"p--1", "p-1e-05", "p--2e-07", "p-1e+20"} <= set(named)
+    for series in ("", *(f"-{name}" for name in named), "-other-0.5"):
+        write_run(tmp_path, 0, steps=(7,), series=f"train-probe{series}", complete=False)
+    record = EasinessRecord.load(tmp_path, "train-probe")
+    assert [row.strength for row in sweep_pattern(record, "p", "mean_loss").rows] == sorted(strengths)
+    assert [row.strength for row in sweep_pattern(record, "other", "mean_loss").rows] == [0.5]
+    with pytest.raises(ValueError, match=r"hold no series 'train-probe-q-<strength>'.*; there is other, p: train with"):
+        sweep_pattern(record, "q")
+
+
 def test_names_and_strengths_of_a_pattern_series() -> None:
     made = pattern_series("grey", interpolate_grey, (0, 0.25, 1))
     assert list(made) == ["grey-0", "grey-0.25", "grey-1"]
