@@ -28,7 +28,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,16 +172,32 @@ class Experiment:
             logged = {key: float(value) for key, value in trainer.callback_metrics.items()}
             return logged | dict(trainer.test(module, datamodule=data, verbose=False)[0])
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return what was kept under a name, or make it and keep it as JSON."""
+    def once(self, name: str, make: Callable[[], Any], **more: Any) -> Any:
+        """Return what was kept under a name, or make it and keep it as JSON, with what it was made of.
+
+        What was made of other settings, trainings or data is refused; `more` is what else the result depends on. The
+        number of seeds may change.
+        """
         path = self.output / "kept" / self.name / f"{name}.json"
+        made_of = json.loads(json.dumps(self._made_of() | more))
         if not path.exists():
-            made = make()
+            kept = {"made_of": made_of, "result": make()}
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_suffix(".tmp")
-            beside.write_text(json.dumps(made))
+            beside.write_text(json.dumps(kept))
             os.replace(beside, path)
-        return json.loads(path.read_text())
+        kept = json.loads(path.read_text())
+        if not isinstance(kept, dict) or kept.get("made_of") != made_of:
+            refuse(f"{path} was kept of other settings, or does not say of which: delete it, or give another --output.")
+        return kept["result"]
+
+    def _made_of(self) -> dict[str, Any]:
+        """Return what the script's results depend on."""
+        return {
+            "setting": {key: value for key, value in vars(self.setting).items() if key != "seeds"},
+            "trainings": {name: asdict(training) for name, training in self.trainings.items()},
+            "root": None if self.root is None else str(self.root.resolve()),
+        }
 
     def finish(self, rows: Rows, draw: Callable[[Any], None] | Any, finding: str) -> None:
         """Write the CSV and the figure, and print the finding.

@@ -105,14 +105,19 @@ def measured(experiment: Experiment, name: str, seed: int, method: Method, other
 
 def runs_of(experiment: Experiment, name: str, methods: Mapping[str, Method]) -> dict[str, list[Run]]:
     """Train each method under each seed and return its runs; those of other scripts with the same output are used."""
-    shared = replace(experiment, name="sel")
+    shared = replace(experiment, name="sel", trainings={name: experiment.trainings[name]})
     runs: dict[str, list[Run]] = {label: [] for label in methods}
     for seed in experiment.seeds:
         others: dict[str, Run] = {}
         for label, method in methods.items():
             kept = f"{name}-{experiment.setting.epochs}-epochs/{label.replace(' ', '_').replace(',', '')}-{seed}"
             with experiment._timed(f"{name}, {label}, seed {seed}"):
-                others[label] = shared.once(kept, lambda: measured(experiment, name, seed, method, others))  # noqa: B023
+                others[label] = shared.once(
+                    kept,
+                    lambda: measured(experiment, name, seed, method, others),  # noqa: B023
+                    sel=dict(method.sel),
+                    epochs=method.epochs,
+                )
             runs[label].append(others[label])
     return runs
 

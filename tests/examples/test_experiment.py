@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +73,32 @@ def test_a_result_is_kept(small: experiment.Experiment) -> None:
     assert set(logged) >= {"test_accuracy", "test_loss"}
     assert small.once("seed-0", lambda: pytest.fail("it was kept")) == logged
     assert small.fit("mlp", 0) == logged  # the same seed, the same numbers
+
+
+def test_a_result_of_another_setting_is_refused(small: experiment.Experiment) -> None:
+    kept = small.once("seed-0", lambda: [1.0], sel={"weight": 0.1})
+    more_seeds = replace(small, setting=SimpleNamespace(**{**vars(small.setting), "seeds": 5}))
+    assert more_seeds.once("seed-0", lambda: pytest.fail("it was kept"), sel={"weight": 0.1}) == kept == [1.0]
+    others = [
+        replace(small, setting=SimpleNamespace(**vars(small.setting), early=2)),
+        replace(small, trainings={"mlp": replace(small.trainings["mlp"], size=10)}),
+        replace(small, trainings={"mlp": replace(small.trainings["mlp"], sel_weight=0.1)}),
+        replace(small, root=small.output),
+    ]
+    for changed, weight in [*((other, 0.1) for other in others), (small, 0.2)]:
+        with pytest.raises(
+            SystemExit, match=r"seed-0\.json was kept of other settings, .*: delete it, or give another"
+        ):
+            changed.once("seed-0", lambda: pytest.fail("old numbers"), sel={"weight": weight})
+
+
+@pytest.mark.parametrize("old", ["[1.0]", '{"test_accuracy": 0.5}'])
+def test_a_result_that_does_not_say_of_which_setting_it_is_is_refused(small: experiment.Experiment, old: str) -> None:
+    path = small.output / "kept" / small.name / "seed-0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(old)
+    with pytest.raises(SystemExit, match="or does not say of which"):
+        small.once("seed-0", lambda: [1.0])
 
 
 @pytest.mark.filterwarnings("ignore:.*keeps no example of class")
