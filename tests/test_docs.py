@@ -37,6 +37,7 @@ from tests.small import QUIET, Net, loader, trainer
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]}
+README_FILES = [path for top in ("examples", "lightning_easiness") for path in sorted((ROOT / top).rglob("README.md"))]
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', flags=re.DOTALL | re.MULTILINE)
 LESS = {"range(10)": "range(4)", "max_epochs=8": "max_epochs=2"}  # seeds and epochs, so that the tests are quick
 NOT_RUN = re.compile(r"(\.venv/bin/)?(pip|python3|mkdocs|python examples/\S+) |#")  # of a shell: installation and jobs
@@ -250,6 +251,35 @@ def test_the_format_of_every_file_is_written_down(recorded: Path) -> None:
 def test_every_command_is_written_down() -> None:
     text = PAGES["docs/command-line.md"].read_text()
     assert not [name for name in COMMANDS if f"| `{name}` |" not in text or f"lightning-easiness {name} " not in text]
+
+
+def rows_of_tables(text: str) -> Iterator[tuple[str, str]]:
+    """Return each row of each table after its header."""
+    header = ""
+    for line in FENCE.sub("", text).splitlines():
+        if not line.startswith("|"):
+            header = ""
+        elif header:
+            yield header, line
+        header = header or (line if line.startswith("|") else "")
+
+
+def num_cells(row: str) -> int:
+    return len(re.findall(r"(?<!\\)\|", row)) - 1
+
+
+@pytest.mark.parametrize("path", [*PAGES.values(), *README_FILES], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_each_row_of_a_table_has_as_many_cells_as_its_header(path: Path) -> None:
+    found = list(rows_of_tables(path.read_text()))
+    assert [row for header, row in found if num_cells(row) != num_cells(header)] == []
+    assert all(row.endswith("|") for pair in found for row in pair)
+
+
+def test_a_row_with_a_cell_too_few_is_found() -> None:
+    table = "| a | b |\n| --- | --- |\n| 1 | `x\\|y` |\n| only |\n\n| c |\n| - |\n"
+    found = list(rows_of_tables(table))
+    assert [row for header, row in found if num_cells(row) != num_cells(header)] == ["| only |"]
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize("page", PAGES)
