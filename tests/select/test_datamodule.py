@@ -368,7 +368,8 @@ def test_two_callbacks_that_read_differently_are_refused_where_a_selection_obser
 
     assert refusal(ValueError, IndexedBase(), HighestLoss(0.5), callbacks=callbacks("a")) == (
         "The Trainer has 2 EasinessCallbacks that read batches differently, so it is not known by which of them"
-        " HighestLoss chooses: give them the same `module`, `batch_fn`, `logits_fn`, `loss_fn` and `sigma2`."
+        " HighestLoss chooses: give them the same `module`, `batch_fn`, `logits_fn`, `loss_fn`,"
+        " `sigma2` and `num_draws`."
     )
     fit(IndexedBase(), Keep(range(48)), callbacks=callbacks("b"))
 
