@@ -13,9 +13,10 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from lightning_easiness._utils.renamed import refuse_renamed
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional import easiest, hardest, matching_rate
-from lightning_easiness.functional.levels import DEFAULT_TOL
+from lightning_easiness.functional.levels import DEFAULT_TOL, default_is_wide
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2, draw_seeds, easiness_and_weakest
 
 __all__ = ["ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"]
@@ -80,7 +81,7 @@ class MediumSampleRate(Mean):
 
     Args:
         sigma2: Variance of the noise on each probability, above 0.
-        tol: As in `functional.easiness_level`.
+        tol: As in `functional.easiness_level`. The default is too wide for 2,000 draws and more, which is warned of.
         num_draws: Count the easiness in so many draws, as the paper does with 1,000; None for exact. See `BatchReader`.
 
     Example:
@@ -102,6 +103,9 @@ class MediumSampleRate(Mean):
         check.positive(type(self).__name__, "sigma2", sigma2)
         check.tol(type(self).__name__, tol)
         check.num_draws(type(self).__name__, num_draws)
+        problem = default_is_wide(num_draws) if tol == DEFAULT_TOL else None
+        if problem is not None:
+            warn_user(f"{problem}.")
         self.sigma2 = sigma2
         self.tol = tol
         self.num_draws = num_draws

@@ -404,3 +404,11 @@ def test_a_number_of_draws_that_is_none_is_refused(kind: Any, num_draws: Any) ->
     message = r"The `num_draws` of \w+ must be a whole number of at least 1, or None; got .*: the paper draws 1,000\."
     with pytest.raises(ValueError, match=message):
         kind(num_draws=num_draws)
+
+
+def test_medium_of_many_draws_warns_of_the_default_tolerance_alone() -> None:
+    message = r"^With num_draws=10000 the default `tol` of 0.0005 calls hard .* with `tol=1/\(2\*num_draws\)`, 5e-05\.$"
+    with pytest.warns(UserWarning, match=message):
+        MediumSampleRate(num_draws=10_000)
+    MediumSampleRate(num_draws=10_000, tol=1 / 20_000)  # a warning is an error
+    MediumSampleRate(num_draws=1000)

@@ -42,6 +42,16 @@ def easiness_level(easiness: Tensor, tol: float = DEFAULT_TOL, *, weakest_compar
     return levels_of("easiness_level", easiness, weakest_comparison, tol)
 
 
+def default_is_wide(num_draws: int | None) -> str | None:
+    """Say that of so many draws the default tolerance makes hard what some draw won; None where it does not."""
+    if num_draws is None or num_draws * DEFAULT_TOL < 1:
+        return None
+    return (
+        f"With num_draws={num_draws} the default `tol` of {DEFAULT_TOL:g} calls hard what won some draws and easy what"
+        f" lost some: tell levels with `tol=1/(2*num_draws)`, {1 / (2 * num_draws):g}"
+    )
+
+
 def levels_of(
     owner: str, easiness: Tensor, weakest: Tensor | None, tol: float, *, hard_is_asked: bool = True
 ) -> Tensor:
@@ -179,7 +189,7 @@ def in_levels_by_count(loss: Tensor, num_hard: int, num_medium: int, levels: Seq
     Args:
         loss: Loss of each example, LOW is easy, floating point, shape (N,).
         num_hard: Number of hard examples, at least 0.
-        num_medium: Number of medium examples, at least 0; all further ones are easy.
+        num_medium: Number of medium examples, at least 0; all further ones are easy. With the hard ones at most N.
         levels: Names of levels.
 
     Example:
@@ -191,6 +201,9 @@ def in_levels_by_count(loss: Tensor, num_hard: int, num_medium: int, levels: Seq
     loss = check.floating(owner, "loss", loss, "N")
     for name, count in (("num_hard", num_hard), ("num_medium", num_medium)):
         check.at_least(owner, name, count, least=0)
+    if num_hard + num_medium > len(loss):
+        must = f"be at most N - num_hard = {len(loss) - num_hard}"
+        check.refuse(owner, "num_medium", must, num_medium, "give the counts of the same data set")
     unknown = loss.isnan()
     by_rank = torch.full(loss.shape, EASY, dtype=torch.int64, device=loss.device)
     by_rank[: num_hard + num_medium] = MEDIUM

@@ -9,8 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from lightning_easiness._utils.warnings import warn_once
 from lightning_easiness.data.batch import unpack_batch
 from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional.levels import default_is_wide
 from lightning_easiness.functional.sample_easiness import DEFAULT_SIGMA2
 
 LOGITS_KEYS = ("logits", "logit", "output", "out", "y_hat", "preds")
@@ -48,7 +50,8 @@ class BatchReader:
         sigma2: Noise variance of sample easiness, above 0.
         num_draws: Count sample easiness in so many draws of noise, as the paper does with 1,000, in place of the exact
             probability. It takes `num_draws` times the work; the draws of an example depend on its index and the step
-            alone, and on no batches, processes, other random numbers or resume. None for exact.
+            alone, and on no batches, processes, other random numbers or resume. None for exact. For 2,000 and more the
+            default `tol` of levels is too wide, which is warned of: give `tol=1/(2*num_draws)` where levels are told.
 
     Raises:
         ValueError: If `batch_size`, `sigma2` or `num_draws` is out of range.
@@ -78,6 +81,9 @@ class BatchReader:
             )
         check.positive("EasinessCallback or BatchReader", "sigma2", self.sigma2)
         check.num_draws("EasinessCallback or BatchReader", self.num_draws)
+        problem = default_is_wide(self.num_draws)
+        if problem is not None:
+            warn_once(f"{problem}, as in SampleEasinessTraining; the shares that are logged go by the default.")
 
     @property
     def loss_name(self) -> str:

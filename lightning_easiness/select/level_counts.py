@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness._utils.checked_files import check_file
-from lightning_easiness.functional import easiness_level
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.functional.levels import DEFAULT_TOL
 from lightning_easiness.record.record import EasinessRecord
 
@@ -80,21 +80,23 @@ class LevelCounts:
     # ------------------------------------------------------------------ handing them over
 
     @classmethod
-    def of(cls, source: Any) -> LevelCounts:
+    def of(cls, source: Any, tol: float = DEFAULT_TOL) -> LevelCounts:
         """Return the counts of a SET run, however they are given.
 
         Args:
             source: LevelCounts, the SampleEasinessTraining of a run, its record or the folder of that, or a CSV file.
+            tol: For those of a record, as in `functional.easiness_level`.
 
         Raises:
             TypeError: If it is none of these.
             ValueError: If it holds no counts.
         """
         if isinstance(source, EasinessRecord):
-            return cls.of_record(source)
+            return cls.of_record(source, tol=tol)
         if isinstance(source, (str, os.PathLike)):
             path = os.fspath(source)
-            return cls.of_record(EasinessRecord.load(path)) if os.path.isdir(path) else cls.from_csv(path)
+            is_record = os.path.isdir(path)
+            return cls.of_record(EasinessRecord.load(path), tol=tol) if is_record else cls.from_csv(path)
         found = getattr(source, "recorded_counts", source)
         if not isinstance(found, LevelCounts):
             raise TypeError(
@@ -111,13 +113,15 @@ class LevelCounts:
     def of_record(cls, record: EasinessRecord, run: int | None = None, tol: float = DEFAULT_TOL) -> LevelCounts:
         """Count the levels in an evaluation pass at each epoch's end, `every_n_epochs=1`, before the next epoch.
 
+        They are those of SET only where it made a pass before each epoch, and `tol` was its own; else it is warned of.
+
         Args:
             record: A record with sample easiness.
             run: Number of the run; None for the only one.
             tol: As in `functional.easiness_level`.
 
         Raises:
-            ValueError: If there are several runs and `run` is None, or the record has no sample easiness.
+            ValueError: If there are several runs and `run` is None, or the record has no levels.
         """
         if run is None and len(record.runs) > 1:
             raise ValueError(
@@ -126,11 +130,10 @@ class LevelCounts:
             )
         if "sample_easiness" not in record.fields:
             raise ValueError("The record has no sample easiness, so that no level is known; give that of a SET run.")
+        _warn_unless_of_set(record, run or 0, tol)
         counts = cls()
         for checkpoint, (step, epoch) in enumerate(zip(record.steps.tolist(), record.epochs.tolist(), strict=True)):
-            found = [record.field(name, checkpoint)[run or 0].float() for name in _level_fields(record)]
-            weakest = found[1] if len(found) > 1 else None
-            counts.note(epoch + (step > 0), easiness_level(found[0], tol, weakest_comparison=weakest))
+            counts.note(epoch + (step > 0), record.easiness_level(checkpoint, tol)[run or 0])
         return counts
 
     @classmethod
@@ -175,5 +178,27 @@ class LevelCounts:
         return cls({epoch: (hard, medium, easy) for epoch, hard, medium, easy in state.tolist()})
 
 
-def _level_fields(record: EasinessRecord) -> list[str]:
-    return [name for name in ("sample_easiness", "weakest_comparison") if name in record.fields]
+def _warn_unless_of_set(record: EasinessRecord, run: int, tol: float) -> None:
+    other = _other_than_set(record.recipes[run], record.series, tol)
+    if other is not None:
+        warn_user(
+            f"The counts of levels are of {other}, not of what SET called hard and medium: give `recorded_counts` of"
+            " SampleEasinessTraining, or a record of its run with a pass before each epoch."
+        )
+
+
+def _other_than_set(recipe: dict[str, Any], series: str, tol: float) -> str | None:
+    """Say what the levels in a record are of, unless they are those by which SET selected."""
+    rule = recipe.get("selection") or {}
+    if not recipe:
+        return "a run whose recipe is not known"
+    if series != "train-probe":
+        return f"the series '{series}'"
+    if not str(rule.get("class")).endswith(".SampleEasinessTraining"):
+        return f"a run on {rule['class'].rpartition('.')[2]}" if rule else "a run without SampleEasinessTraining"
+    if any(name.startswith("selection") for name in recipe.get("changed") or ()):
+        return "a run whose selection was changed when it was resumed"
+    for name, own in (("by", "sample_easiness"), ("per", "epoch"), ("online", False), ("rescore_every_n_epochs", 1)):
+        if rule.get(name) != own:
+            return f"passes beside SampleEasinessTraining({name}={rule.get(name)!r})"
+    return None if rule.get("tol") == tol else f"tol={tol:g} where SET had tol={rule.get('tol')}"

@@ -33,8 +33,9 @@ class SampleEasinessTraining(Selection):
     `others_share`, of the other levels, drawn again in each epoch. Each of these has a weight of 1 / r. At fixed
     weights of the model, the gradients of an epoch's batches then add up, on average over draws and orders, to those of
     an epoch on everything with the same loader: for losses that are sums over a batch, and for those that are means,
-    also where the last batch is a smaller one (`WeighsExamples.batch_share`). Add `final_epochs` on everything at the
-    end:
+    also where the last batch is a smaller one (`WeighsExamples.batch_share`). This is so where the loader draws each
+    example once an epoch: under another sampler the means are not multiplied, and their average may differ. Add
+    `final_epochs` on everything at the end:
 
         SampleEasinessTraining(
             early_epochs=2, others_share=0.5, final_epochs=2, online=True, rescore_every_n_epochs=None
@@ -49,8 +50,8 @@ class SampleEasinessTraining(Selection):
         early_epochs: Epochs on everything at the beginning; the paper uses 10 to 20 % of all.
         by: "sample_easiness"; or "loss", the control L-SET: the same numbers of examples, by rank of the loss.
         level_counts: For by="loss", how many examples SET called hard and medium before each epoch: the
-            SampleEasinessTraining of a SET run, its `LevelCounts`, its record or folder with `every_n_epochs=1`, or a
-            CSV file. None: as many as are by the sample easiness of the model itself.
+            SampleEasinessTraining of a SET run, its `LevelCounts`, its record or folder with `every_n_epochs=1`,
+            counted by `tol`, or a CSV file. None: as many as are by the sample easiness of the model itself.
         per: "epoch"; or "batch", Algorithm 1 of the paper: batches are drawn from everything, and examples of other
             levels are removed from each before the training step. A batch without one of the levels is skipped, with no
             step of optimizer or schedule; of several processes, all skip it or none. Their common step is that of the
@@ -110,9 +111,9 @@ class SampleEasinessTraining(Selection):
         self.by, self.per, self.others_share, self.tol = by, per, others_share, tol
         self.rescore_every_n_epochs, self.online = rescore_every_n_epochs, online
         self.minimum, self.seed = minimum, seed
-        self.level_counts = None if level_counts is None else LevelCounts.of(level_counts)
-        self.recorded_counts = LevelCounts()
         self._check_values()
+        self.level_counts = None if level_counts is None else LevelCounts.of(level_counts, tol)
+        self.recorded_counts = LevelCounts()
         self._check_combinations()
         self.per_batch = per == "batch"
         self.every_epoch = not self.per_batch
@@ -124,6 +125,7 @@ class SampleEasinessTraining(Selection):
 
     @override
     def select(self, state: SelectionState) -> Tensor:
+        self._check_size(state)
         if self._takes_everything(state):
             return torch.arange(state.num_examples)
         chosen = self._in_levels(state)
@@ -189,6 +191,15 @@ class SampleEasinessTraining(Selection):
             for epoch in range(self.early_epochs, (trainer.max_epochs or 0) - self.final_epochs, holds):
                 self.level_counts.at(epoch)
 
+    def _check_size(self, state: SelectionState) -> None:
+        """Raise unless the counts of all epochs to come are of this data set: at the first choice, before any step."""
+        for epoch, counts in () if self.level_counts is None else self.level_counts.epochs.items():
+            if epoch >= state.epoch and sum(counts) != state.num_examples:
+                raise ValueError(
+                    f"The `level_counts` of {_OWNER} are of {sum(counts)} examples, but there are"
+                    f" {state.num_examples}: give those of a SET run on the same data set."
+                )
+
     @override
     def state_dict(self) -> dict[str, Any]:
         return {"recorded_counts": self.recorded_counts.state()} if self.recorded_counts.epochs else {}
@@ -218,11 +229,6 @@ class SampleEasinessTraining(Selection):
 
     def _by_count(self, counts: tuple[int, int, int], state: SelectionState) -> Tensor:
         """Return whether each example is in one of the levels, as large as they were in a SET run, bool (N,)."""
-        if sum(counts) != state.num_examples:
-            raise ValueError(
-                f"The `level_counts` of {_OWNER} are of {sum(counts)} examples, but there are {state.num_examples}:"
-                " give those of a SET run on the same data set."
-            )
         assert state.observed is not None
         return functional.in_levels_by_count(state.observed["loss"], *counts[:2], self.levels)
 

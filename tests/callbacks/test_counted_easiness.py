@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, EasinessRecord, SampleEasinessTraining
-from lightning_easiness.functional import sample_easiness
+from lightning_easiness.functional import easiness_level, sample_easiness
+from lightning_easiness.functional.levels import default_is_wide
 from tests.plain_forward import eval_forward, probed
 from tests.small import Net, Points, loader, trainer
 
@@ -80,6 +81,25 @@ def test_what_is_no_number_of_draws_is_refused(num_draws: Any) -> None:
     for make in (EasinessCallback, BatchReader):
         with pytest.raises(ValueError, match=message):
             make(num_draws=num_draws)
+
+
+@pytest.mark.parametrize("make", [EasinessCallback, BatchReader])
+def test_of_many_draws_the_default_tolerance_is_warned_of_once(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_easiness._utils.warnings._said", set())
+    for num_draws in (None, 1, 1000, 1999):
+        make(num_draws=num_draws)  # a warning is an error
+    message = r"^With num_draws=10000 the default `tol` of 0.0005 calls .* with `tol=1/\(2\*num_draws\)`, 5e-05, as"
+    with pytest.warns(UserWarning, match=message):
+        make(num_draws=10_000)
+    make(num_draws=10_000)
+
+
+@pytest.mark.parametrize(("num_draws", "is_wide"), [(1000, False), (1999, False), (2000, True), (10_000, True)])
+def test_the_default_tolerance_is_too_wide_where_one_win_is_hard(num_draws: int, is_wide: bool) -> None:
+    one_win = torch.tensor([1 / num_draws])
+    assert (int(easiness_level(one_win, weakest_comparison=one_win)) == 0) == is_wide
+    assert (default_is_wide(num_draws) is not None) == is_wide
+    assert int(easiness_level(one_win, 1 / (2 * num_draws), weakest_comparison=one_win)) == 1
 
 
 @pytest.mark.parametrize("per", ["epoch", "batch"])

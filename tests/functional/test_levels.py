@@ -186,7 +186,8 @@ def test_by_rank_of_the_loss_one_by_one(data: st.DataObject, levels: list[Any], 
 def test_by_count_the_hardest_are_skipped_and_the_next_are_medium(data: st.DataObject, levels: list[Any]) -> None:
     size = data.draw(st.integers(0, 12))
     loss = data.draw(st.lists(losses, min_size=size, max_size=size, unique=True))
-    num_hard, num_medium = (data.draw(st.integers(0, size + 2)) for _ in range(2))
+    num_hard = data.draw(st.integers(0, size))
+    num_medium = data.draw(st.integers(0, size - num_hard))
     found = in_levels_by_count(torch.tensor(loss, dtype=torch.float64), num_hard, num_medium, levels).tolist()
     known = sorted((i for i in range(size) if not math.isnan(loss[i])), key=lambda i: -loss[i])
     names = ["hard"] * num_hard + ["medium"] * num_medium + ["easy"] * size

@@ -170,6 +170,7 @@ OUTPUTS = (
 WEIGHTS = "be finite numbers of at least 0, one per checkpoint, (3,); got {} of shape {}."
 CORRECT = "contain only 0 and 1; got 2: compare predictions with targets, as in `prediction == target`."
 NAMES_ALONE = 'be "hard", "medium" or "easy", since the loss has no intervals; got {!r}.'
+MORE_THAN_ALL = "be at most N - num_hard = {}; got {}: give the counts of the same data set."
 INFINITE = (
     "be finite for sampling={!r}; got 1 infinite of 3, the first at index 1: use sampling='beta' or 'top', which "
     "need only their order."
@@ -292,6 +293,8 @@ REFUSED = [
         easiness=torch.linspace(0, 3, N),
     ),
     *(row(owner, ONE_LEVEL.format(bad), levels=levels) for owner in OF_LEVELS for levels, bad in BAD_LEVELS),
+    row("in_levels_by_count", MORE_THAN_ALL.format(9, 10), num_medium=10),
+    row("in_levels_by_count", MORE_THAN_ALL.format(-1, 0), num_medium=0, num_hard=13),
     row("in_levels_by_count", NAMES_ALONE.format(["medium", (0.1, 0.2)]), levels=["medium", (0.1, 0.2)]),
     row("in_levels_by_loss", NAMES_ALONE.format(["medium", (0.1, 0.2)]), levels=["medium", (0.1, 0.2)]),
     row("interpolate_grey", CHANNELS, images=IMAGES[:, :1]),

@@ -10,6 +10,7 @@ import torch
 
 from lightning_easiness import EasinessCallback, EasinessRecord, LevelCounts, SampleEasinessTraining
 from lightning_easiness.functional import easiness_level
+from tests.made_runs import write_run
 from tests.resuming import Stop
 from tests.selecting import IndexedPoints
 from tests.set_fits import SIGMA2, Weighs, easiness_at, fit, level_of, logits_at, loss_loop, seeded, training
@@ -100,6 +101,44 @@ def test_a_checkpoint_of_the_start_is_of_the_first_epoch(tmp_path: Path) -> None
     assert counts.at(0) == tuple(int((level == number).sum()) for number in range(3))
 
 
+# ----------------------------------------------------------------------------------------------- records of other runs
+
+OTHER_RUNS = {
+    "a run without SampleEasinessTraining": None,
+    r"passes beside SampleEasinessTraining\(online=True\)": {"online": True},
+    r"passes beside SampleEasinessTraining\(rescore_every_n_epochs=2\)": {"rescore_every_n_epochs": 2},
+    r"passes beside SampleEasinessTraining\(by='loss'\)": {"by": "loss"},
+    "tol=0.0005 where SET had tol=0.01": {"tol": 0.01},
+}
+
+
+@pytest.mark.parametrize("counted", list(OTHER_RUNS))
+def test_a_record_of_another_run_is_warned_of(counted: str, tmp_path: Path) -> None:
+    options = OTHER_RUNS[counted]
+    rule = None if options is None else training(early_epochs=1, **options)
+    fit(rule, seeded(), [EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2)], max_epochs=2)
+    with pytest.warns(UserWarning, match=f"^The counts of levels are of {counted}, not of what SET called hard and"):
+        training(by="loss", level_counts=tmp_path)
+
+
+def test_a_record_is_counted_by_the_tolerance_of_the_selection(tmp_path: Path) -> None:
+    rule = training(early_epochs=1, tol=0.1)
+    fit(rule, seeded(), [EasinessCallback(tmp_path, every_n_epochs=1, sigma2=SIGMA2)], max_epochs=3)
+    taken = training(by="loss", tol=0.1, level_counts=tmp_path).level_counts
+    assert taken is not None
+    assert {epoch: taken.at(epoch) for epoch in (1, 2)} == rule.recorded_counts.epochs
+    with pytest.warns(UserWarning, match="tol=0.0005 where SET had tol=0.1"):
+        assert LevelCounts.of(tmp_path).at(2) != taken.at(2)
+
+
+def test_of_two_classes_easiness_alone_is_enough(tmp_path: Path) -> None:
+    easiness = torch.tensor([0.0, 0.3, 0.6, 1.0, 1.0, 1.0])
+    fields = {"loss": 1 - easiness, "correct": easiness > 0.5, "sample_easiness": easiness}
+    write_run(tmp_path, 0, steps=(10,), fields=fields, target=torch.arange(6) % 2, num_classes=2)
+    with pytest.warns(UserWarning, match="are of a run whose recipe is not known, not"):
+        assert LevelCounts.of(tmp_path).at(1) == (1, 2, 3)
+
+
 # ------------------------------------------------------------------------------------------------------ bad input
 
 UNUSABLE = "The `level_counts` of SampleEasinessTraining are for by='loss' and per='epoch'; got"
@@ -111,7 +150,7 @@ def test_counts_that_would_not_be_used_are_refused(options: dict[str, Any]) -> N
         SampleEasinessTraining(level_counts=LevelCounts(COUNTS), **options)
 
 
-def test_other_epochs_are_refused_before_training_and_another_size_at_its_first_selection() -> None:
+def test_other_epochs_and_another_size_are_refused_before_training() -> None:
     module, rule = seeded(), training(by="loss", level_counts=LevelCounts(COUNTS))
     with pytest.raises(ValueError, match=r"^The counts of levels are of epochs 2 to 4, not of epoch 5; give those of"):
         fit(rule, module, max_epochs=6)
@@ -119,6 +158,10 @@ def test_other_epochs_are_refused_before_training_and_another_size_at_its_first_
     fewer = training(by="loss", level_counts=LevelCounts({2: (1, 2, 3)}))
     with pytest.raises(ValueError, match="are of 6 examples, but there are 53: give those of a SET run on the same"):
         fit(fewer, module, max_epochs=3)
+    later = training(by="loss", level_counts=LevelCounts({2: COUNTS[2], 3: (1, 2, 3)}))
+    with pytest.raises(ValueError, match="are of 6 examples, but there are 53"):
+        fit(later, module, max_epochs=4)
+    assert not module.batches, "no step was made, not even of the early epochs"
 
 
 def test_sources_that_hold_no_counts(of_set: Any, tmp_path: Path) -> None:
