@@ -8,9 +8,10 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.warnings import warn_once
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import easiness_level, max_probability, most_predicted_class
-from lightning_easiness.functional.levels import DEFAULT_TOL
+from lightning_easiness.functional.levels import DEFAULT_TOL, default_is_wide
 from lightning_easiness.record.files import FIELDS, MOST_CLASSES
 from lightning_easiness.record.held_out import (
     have_held_out_probabilities,
@@ -286,7 +287,8 @@ class RecordedArrays:
 
         Args:
             checkpoint: Index, negative from the end; None for all.
-            tol: As in `functional.easiness_level`.
+            tol: As in `functional.easiness_level`. The default is too wide for easiness that was counted in 2,000 draws
+                or more, which is warned of.
 
         Returns:
             int64 `(R, N)`, or `(R, C, N)` at all checkpoints.
@@ -297,6 +299,10 @@ class RecordedArrays:
         """
         weakest = self.field(self.weakest_field, checkpoint)
         easiness = self.field("sample_easiness", checkpoint)
+        counted = self._runs[0].info.recipe.get("sample_easiness") or {}
+        problem = default_is_wide(counted.get("num_draws")) if tol == DEFAULT_TOL else None
+        if problem is not None:
+            warn_once(f"{problem}, as in record.easiness_level(tol=...).")
         levels = easiness_level(easiness.flatten(), tol, weakest_comparison=weakest.flatten())
         return levels.reshape(easiness.shape)
 

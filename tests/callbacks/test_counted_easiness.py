@@ -94,6 +94,16 @@ def test_of_many_draws_the_default_tolerance_is_warned_of_once(make: Any, monkey
     make(num_draws=10_000)
 
 
+def test_a_record_of_many_draws_warns_of_the_default_tolerance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_easiness._utils.warnings._said", set())
+    with pytest.warns(UserWarning, match="the shares that are logged go by the default"):
+        record = probed(tmp_path, Net(), sigma2=SIGMA2, num_draws=2000)
+    level = record.easiness_level(-1, 1 / 4000)[0]  # a warning is an error
+    assert torch.equal(level == 0, record.weakest_comparison[0, -1] == 0), "some class won every draw"
+    with pytest.warns(UserWarning, match=r"^With num_draws=2000 .* as in record.easiness_level\(tol=...\).$"):
+        record.easiness_level(-1)
+
+
 @pytest.mark.parametrize(("num_draws", "is_wide"), [(1000, False), (1999, False), (2000, True), (10_000, True)])
 def test_the_default_tolerance_is_too_wide_where_one_win_is_hard(num_draws: int, is_wide: bool) -> None:
     one_win = torch.tensor([1 / num_draws])
