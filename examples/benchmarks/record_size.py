@@ -34,6 +34,7 @@ def make_fields(num_examples: int, generator: torch.Generator) -> dict[str, Tens
         "correct": margin > 0,
         "margin": margin,
         "sample_easiness": draw[0],
+        "weakest_comparison": draw[0].sqrt(),
         "el2n": draw[1],
         "prediction": torch.randint(0, NUM_CLASSES, (num_examples,), generator=generator).short(),
     }
