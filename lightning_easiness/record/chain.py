@@ -37,7 +37,7 @@ def link(recorded: Mapping[int, str], step: int) -> str:
 def listed_files(run_dir: Path, recorded: Mapping[str, Mapping[int, str]], before: Mapping[str, str]) -> dict[str, str]:
     """Return the checksums of the last checkpoint of each series, and of the files of a run that are replaced.
 
-    Of those that were listed before, the ones that have gone since stay known.
+    Of those that were listed before, the ones that have gone since stay known, but not what was set aside.
     """
     last = {series: max(steps) for series, steps in recorded.items() if steps}
     found = {checkpoint_path(run_dir, series, step): recorded[series][step] for series, step in last.items()}
@@ -47,10 +47,12 @@ def listed_files(run_dir: Path, recorded: Mapping[str, Mapping[int, str]], befor
         with suppress(RecordFileError):  # it is not there, or `load` names it
             found[path] = ArrayFile.open(path, name).checksum
     here = {path.relative_to(run_dir).as_posix(): checksum for path, checksum in found.items() if checksum}
-    gone = {
-        name: before[name] for name in before if Path(name).name in REPLACED and not os.path.lexists(run_dir / name)
-    }
+    gone = {name: before[name] for name in before if Path(name).name in REPLACED and _is_gone(run_dir, name)}
     return dict(sorted({**gone, **here}.items()))
+
+
+def _is_gone(run_dir: Path, name: str) -> bool:
+    return not os.path.lexists(run_dir / name) and not any(run_dir.glob(f"{SET_ASIDE}*/{name}"))
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def rows_of(text: str) -> list[list[str]]:
 
 def set_recipe(run: Path, recipe: dict[str, Any]) -> None:
     content = json.loads((run / "run.json").read_text())
+    del content["checksum"]
     (run / "run.json").write_text(json.dumps({**content, "recipe": recipe}))
 
 

@@ -190,8 +190,8 @@ def test_resumed_equals_never_stopped(fits: dict[str, Path]) -> None:
     assert_identical(whole, again)
     for series in ("train-probe", "train-online"):
         left, right = (EasinessRecord.load(folder / name, series=series) for name in ("whole", "resumed"))
-        # the stopped fit ended an epoch at step 6
-        assert sorted({*left.steps.tolist(), 6}) == right.steps.tolist()
+        # the epoch that the stopped fit ended at step 6 went on, and is recorded once
+        assert left.steps.tolist() == right.steps.tolist()
         assert_same(left, right, left.steps.tolist())
         assert torch.equal(left.probabilities(), right.probabilities())
     online: Tensor = EasinessRecord.load(folder / "resumed", series="train-online").count[0, -1]

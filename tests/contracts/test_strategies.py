@@ -11,14 +11,13 @@ import pytest
 
 from tests.processes import ROOT
 
-pytestmark = [pytest.mark.multiprocess, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.multiprocess, pytest.mark.long, pytest.mark.timeout(900)]
 
 # what is tried here; examples/benchmarks/strategies.py tries everything under each of them, and under more
 CASES = {
     "tensor parallel, 1 x 2": ("callback", "datamodule", "selmodule", "repeat_fit"),
     "FSDP2, 2 x 1": ("callback", "repeat_fit", "experiments"),
     "two nodes of 2, torchrun": ("callback", "datamodule"),
-    "ddp_spawn, 2": ("callback", "repeat_fit"),  # each fit imports everything anew, twice
 }
 ONE = "one process"
 SCENARIOS = ("callback", "datamodule", "selmodule", "repeat_fit", "experiments")

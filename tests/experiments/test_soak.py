@@ -14,7 +14,7 @@ from tests.processes import ROOT
 SCRIPT = ROOT / "examples/benchmarks/soak.py"
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.multiprocess,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
 ]
