@@ -41,6 +41,25 @@ class Table(ABC):
         write_parquet(self.to_pandas(), path, f"{type(self).__name__}.to_parquet()")
 
 
+class TitledTable(Table):
+    """A table that is also written under a title: `str()` of it is text, and a notebook shows HTML."""
+
+    @abstractmethod
+    def _title(self) -> str:
+        """Return the line above the columns."""
+
+    @abstractmethod
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
+        """Return the columns by name, all of one length."""
+
+    def __str__(self) -> str:
+        return f"{self._title()}\n{to_text(self._columns())}"
+
+    def _repr_html_(self) -> str:
+        columns = self._columns()
+        return to_html(self._title(), columns, max(map(len, columns.values()), default=0))
+
+
 def masked(labels: Any) -> NDArray[Any]:
     """Return integers of a tensor or array with those below 0 as not known."""
     values = np.asarray(labels)

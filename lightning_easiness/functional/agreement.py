@@ -219,7 +219,8 @@ def split_half_matching(
     What chance does not tell about a matching rate of two models: how much other seeds of the same one share. The mean,
     over random splits, of `expected_matching_rate` between the examples that are easiest, or hardest, by the means of
     the two halves. If the number of runs is odd, each split leaves out one random run. Halves are noisier than all runs
-    are, so that R runs and R others would match better. NaN if no example has a value.
+    are, so that R runs and R others would match better. NaN if no example has a value. The diagonal of
+    `compare_networks` answers another question, what to expect of other networks: its groups are as large as theirs.
 
     Args:
         values: One value per run and example, any real dtype, shape (R, N), R >= 2. An example that is NaN in a run is

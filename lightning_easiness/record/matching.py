@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,11 +17,11 @@ from lightning_easiness.functional import (
     split_half_matching,
 )
 from lightning_easiness.functional._rng import generator
+from lightning_easiness.record.ends import ENDS, class_chance, error_of_halves
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.score_runs import RunScores
 from lightning_easiness.scores import get_score
 
-ENDS = ("easy", "hard")
 _DRAWS = 40  # of halves of the runs
 
 
@@ -91,19 +90,10 @@ class Side:
 
     def _class_chance(self, other: Side, which: str) -> float:
         target = self.record.identity.merged(other.record.identity).known_target
-        if not len(target) or int(target.min()) < 0:
-            return math.nan
-        ones = torch.ones(len(target), dtype=torch.float64)
-        sets = (ones, self.chosen[which].double(), other.chosen[which].double())
-        size, here, there = (torch.zeros(int(target.max()) + 1).double().index_add(0, target, each) for each in sets)
-        shared = (here * there / size.clamp(min=1)).sum()
-        return float(shared / torch.maximum(here.sum(), there.sum()))
+        return float(class_chance(self.chosen[which][None], other.chosen[which][None], target))
 
     def _error(self, other: Side, which: str) -> float:
-        """Return the standard deviation over halves of the runs, for the size of a half (Shao and Wu, 1989).
-
-        To leave out one run at a time is wrong here: examples cross the edge of a set in steps.
-        """
+        """Return the standard error over seeds; NaN unless both records have two runs."""
         counts = self.record.num_runs, other.record.num_runs
         if min(counts) < 2:
             return math.nan
@@ -111,9 +101,7 @@ class Side:
             float(expected_matching_rate(a[which], b[which]))
             for a, b in zip(self.by_halves, other.by_halves, strict=True)
         ]
-        # with halves of other sizes on the two sides, the mean of their factors
-        factor = statistics.fmean((count - count // 2) / (count // 2) for count in counts)
-        return math.sqrt(factor) * statistics.stdev(rates)
+        return error_of_halves(rates, *counts)
 
     def _ties(self, other: Side, which: str) -> tuple[float, float]:
         tied = (((each > 0) & (each < 1)).double().mean() for each in (self.chosen[which], other.chosen[which]))

@@ -14,7 +14,8 @@ from typing_extensions import override
 from lightning_easiness._utils.tables import Table, to_html, to_text
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.functional import _checks as check
-from lightning_easiness.record.matching import ENDS, Matched, Side, check_other_runs
+from lightning_easiness.record.ends import ENDS, named_end
+from lightning_easiness.record.matching import Matched, Side, check_other_runs
 from lightning_easiness.record.record import EasinessRecord
 
 if TYPE_CHECKING:
@@ -100,8 +101,7 @@ class MatchingCurves(Table):
         return columns
 
     def _title(self, which: str) -> str:
-        end = "easiest" if which == "easy" else "hardest"
-        return f"Matching rate of the {end} {100 * self.fraction:.3g} %; {self.chance:.2f} by chance"
+        return f"Matching rate of the {named_end(which, self.fraction)}; {self.chance:.2f} by chance"
 
     @override
     def __str__(self) -> str:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_easiness._utils.tables import Table, to_html, to_text
+from lightning_easiness._utils.tables import TitledTable
 from lightning_easiness._utils.tables import to_pandas as table_of
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional import matching_matrix
 from lightning_easiness.functional._rng import generator
-from lightning_easiness.record.ends import Ends, Ties, class_chance
+from lightning_easiness.record.ends import Ends, Ties, class_chance, named_end
 from lightning_easiness.record.matching import check_other_runs
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
@@ -28,7 +28,7 @@ _Split = tuple[tuple[int, ...], tuple[int, ...]]  # two groups of runs, each asc
 
 
 @dataclass(frozen=True, eq=False)
-class MatchingMatrix(Table):
+class MatchingMatrix(TitledTable):
     """The matching rate of each network with each other, and on the diagonal with other runs of itself.
 
     `str()` of it is a table.
@@ -69,6 +69,7 @@ class MatchingMatrix(Table):
         }
         return table_of(columns, index="network")
 
+    @override
     def _columns(self) -> dict[str, list[Any]]:
         """Return the upper triangle as text, and what chance gives."""
         columns: dict[str, list[Any]] = {"": list(self.names)}
@@ -77,16 +78,10 @@ class MatchingMatrix(Table):
             columns[name] = [f"{cell:.2f}" if cell == cell else "-" for cell in cells]
         return {**columns, "chance": [f"{self.chance:g}"] * len(self.names)}
 
+    @override
     def _title(self) -> str:
         groups = "all runs" if self.num_splits == 0 else f"groups of {self.num_runs} runs, {self.num_splits} splits"
-        end = "easiest" if self.which == "easy" else "hardest"
-        return f"Matching rate of the {end} {100 * self.fraction:g} % by {self.score} ({groups})"
-
-    def __str__(self) -> str:
-        return f"{self._title()}\n{to_text(self._columns())}"
-
-    def _repr_html_(self) -> str:
-        return to_html(self._title(), self._columns(), len(self.names))
+        return f"Matching rate of the {named_end(self.which, self.fraction)} by {self.score} ({groups})"
 
 
 def compare_networks(
@@ -107,7 +102,8 @@ def compare_networks(
     expected to agree with others. Elements are means over random splits into groups. Runs at the same place, which may
     share a seed, are never compared, unless a record has a single run: then records are compared as a whole, and the
     diagonal is NaN. Networks also share examples because the same classes are easy for both: `class_chance` says how
-    many.
+    many. `functional.split_half_matching` answers another question, how well the halves of one network's runs match:
+    their size does not depend on other networks, and ties are shared.
 
     Args:
         records: name -> the record of a network. Or its Scores, which are compared as they are; then there are no other
@@ -232,4 +228,5 @@ def _of_split(
 
 def _compared(a: Tensor, b: Tensor, target: Tensor) -> Tensor:
     """Return the rates of the sets of M networks with each other, and those by class alone, (2, M, M)."""
-    return torch.stack([matching_matrix(a, b), class_chance(a, b, target)])
+    rates = matching_matrix(a, b)
+    return torch.stack([rates, class_chance(a, b, target).to(rates)])

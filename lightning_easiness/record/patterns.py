@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness._utils.spelling import did_you_mean
-from lightning_easiness._utils.tables import Table, to_html, to_text
+from lightning_easiness._utils.tables import TitledTable
 from lightning_easiness._utils.tables import to_pandas as table_of
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
-from lightning_easiness.record.ends import Ends, Ties
+from lightning_easiness.record.ends import Ends, Ties, error_of_halves, named_end
 from lightning_easiness.record.record import EasinessRecord
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ class PatternRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PatternSweep(Table):
+class PatternSweep(TitledTable):
     """What is left of the easy, or the hard, examples, a row for each strength of a pattern, ascending.
 
     `str()` of it is a table.
@@ -53,19 +51,15 @@ class PatternSweep(Table):
         """Return a table with a row for each strength."""
         return table_of(self._columns(), index="strength")
 
+    @override
     def _columns(self) -> dict[str, Any]:
         columns = zip(*self.rows, strict=True)
         return {name: list(column) for name, column in zip(PatternRow._fields, columns, strict=True)}
 
+    @override
     def _title(self) -> str:
-        end = "easiest" if self.which == "easy" else "hardest"
-        return f"The {end} {100 * self.fraction:g} % by {self.score} under {self.name} ({self.num_runs} runs)"
-
-    def __str__(self) -> str:
-        return f"{self._title()}\n{to_text(self._columns())}"
-
-    def _repr_html_(self) -> str:
-        return to_html(self._title(), self._columns(), len(self.rows))
+        runs = f"{self.num_runs} run{'' if self.num_runs == 1 else 's'}"
+        return f"The {named_end(self.which, self.fraction)} by {self.score} under {self.name} ({runs})"
 
 
 def sweep_pattern(
@@ -111,7 +105,7 @@ def sweep_pattern(
         ...         _ = writer.append(Observation(series, 9, 0, fields, DataIdentity(4)))
         ...     writer.complete()
         >>> print(sweep_pattern(EasinessRecord.load(folder), "grey", "mean_loss", fraction=0.5))
-        The easiest 50 % by mean_loss under grey (1 runs)
+        The easiest 50 % by mean_loss under grey (1 run)
         strength  matching_rate  error  chance  accuracy  accuracy_of_all
                0              0      -     0.5         0              0.5
     """
@@ -127,7 +121,9 @@ def sweep_pattern(
         correct = other.field("correct", checkpoint).double().mean(0)
         chosen = ends.of(record.score(score, checkpoint)).double()
         left = float((correct * chosen).sum() / chosen.sum())
-        return PatternRow(strength, rate, _error(of_halves, record.num_runs), fraction, left, float(correct.mean()))
+        return PatternRow(
+            strength, rate, error_of_halves(of_halves, record.num_runs), fraction, left, float(correct.mean())
+        )
 
     rows = tuple(row(strength, other) for strength, other in altered.items())
     return PatternSweep(name, which, fraction, score, record.num_runs, rows)
@@ -164,21 +160,12 @@ def _is_number(text: str) -> bool:
 
 
 def _halves(num_runs: int, num_splits: int, seed: int) -> list[list[int]]:
-    """Return random halves of the runs; none of a single run."""
+    """Return random halves of the runs, the larger half of an odd number; none of a single run."""
     if num_runs < 2:
         return []
     draws = (torch.randperm(num_runs, generator=generator(seed, draw)) for draw in range(num_splits))
-    return [sorted(order[: num_runs // 2].tolist()) for order in draws]
+    return [sorted(order[: num_runs - num_runs // 2].tolist()) for order in draws]
 
 
 def _rate(one: EasinessRecord, other: EasinessRecord, score: str, checkpoint: int, ends: Ends) -> float:
     return float(ends.rates([one.score(score, checkpoint)], [other.score(score, checkpoint)]))
-
-
-def _error(of_halves: Sequence[float], num_runs: int) -> float:
-    """Return the standard error over runs, from halves of them (Shao and Wu, 1989); NaN of fewer than two."""
-    if len(of_halves) < 2:
-        return math.nan
-    half = num_runs // 2
-    spread: Tensor = torch.tensor(of_halves, dtype=torch.float64).std()
-    return float(spread) * math.sqrt((num_runs - half) / half)

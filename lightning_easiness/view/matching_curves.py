@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from lightning_easiness.record.ends import named_end
 from lightning_easiness.record.matching_curves import AT_END, CurvePoint, MatchingCurves
 from lightning_easiness.view.style import LINES, MUTED, LineEnd, blank_figure, label_ends, saved, set_title, styled
 from lightning_easiness.view.words import count_of, spoken
@@ -78,7 +79,7 @@ def _draw_line(axes: Any, curves: MatchingCurves, label: str, line: list[CurvePo
 
 
 def _finding(curves: MatchingCurves, which: str) -> str:
-    end = f"{'easiest' if which == 'easy' else 'hardest'} {100 * curves.fraction:.3g} %"
+    end = named_end(which, curves.fraction)
     pairs = [line for line in curves.curves(which).values() if line[0].first != line[0].second]
     lines = pairs or list(curves.curves(which).values())
     chance = f"chance is {curves.chance:.2f}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lightning_easiness.record.ends import named_end
 from lightning_easiness.record.networks import MatchingMatrix
 from lightning_easiness.view.style import EASY, HARD, INK, MUTED, blank_figure, saved, set_title, styled
 from lightning_easiness.view.words import count_of, spoken
@@ -81,8 +82,7 @@ def _write(axes: Any, row: int, column: int, rate: float, spread: float) -> None
 def _finding(matrix: MatchingMatrix) -> str:
     low, high = float(matrix.others.min()), float(matrix.others.max())
     between = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
-    end = "easiest" if matrix.which == "easy" else "hardest"
-    return f"Networks share {between} of the {end} {100 * matrix.fraction:g} % of examples"
+    return f"Networks share {between} of the {named_end(matrix.which, matrix.fraction)} of examples"
 
 
 def _note(matrix: MatchingMatrix) -> str:

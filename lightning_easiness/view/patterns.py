@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from lightning_easiness.record.ends import named_end
 from lightning_easiness.record.patterns import PatternSweep
 from lightning_easiness.view.style import EASY, HARD, MUTED, LineEnd, blank_figure, label_ends, saved, set_title, styled
 from lightning_easiness.view.words import count_of, spoken
@@ -63,8 +64,7 @@ def _draw(axes: Any, sweeps: list[PatternSweep]) -> None:
 
 def _finding(sweep: PatternSweep) -> str:
     low = sweep.rows[0]
-    end = "easiest" if sweep.which == "easy" else "hardest"
-    share = f"{100 * low.matching_rate:.0f} % of the {end} {100 * sweep.fraction:g} %"
+    share = f"{100 * low.matching_rate:.0f} % of the {named_end(sweep.which, sweep.fraction)}"
     return f"{share} remain at {sweep.name} {low.strength:g}"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from itertools import combinations
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, pstdev, stdev
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from lightning.pytorch import seed_everything
 
 from lightning_easiness import EasinessCallback, EasinessRecord, sweep_pattern
 from lightning_easiness.functional import interpolate_grey, pattern_series
+from lightning_easiness.record.ends import error_of_halves
 from lightning_easiness.record.patterns import PatternRow
 from tests.made_runs import write_run
 from tests.small import Net, loader, trainer
@@ -73,6 +76,21 @@ def test_the_error_is_the_deviation_over_halves_of_the_runs(record, losses) -> N
         for b in range(a)
     ]
     assert row.error == pytest.approx(stdev(rates), rel=0.15), "of six halves, each drawn about 33 times"
+
+
+@pytest.mark.parametrize("num_runs", [2, 3, 4, 5])
+def test_the_error_of_a_mean_from_halves_is_the_error_of_the_mean(num_runs: int) -> None:
+    values = [2.0, 3.5, 1.0, 7.0, 4.0][:num_runs]
+    means = [fmean(half) for half in combinations(values, num_runs - num_runs // 2)]
+    assert error_of_halves(means * 500, num_runs) == pytest.approx(stdev(values) / math.sqrt(num_runs), rel=1e-3)
+
+
+def test_an_odd_number_of_runs_leaves_out_the_smaller_half(record, losses) -> None:
+    (row, *_) = sweep_pattern(record.select_runs([0, 1, 2]), "grey", fraction=FRACTION, num_splits=200).rows
+    pairs = [[0, 1], [0, 2], [1, 2]]
+    rates = [len(set_of(losses[None], runs, "easy") & set_of(losses[0.0], runs, "easy")) / COUNT for runs in pairs]
+    assert row.error == pytest.approx(math.sqrt(2) * pstdev(rates), rel=0.15)
+    assert row.error > 0
 
 
 def test_a_single_run_has_no_error(record) -> None:
