@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_easiness import (
@@ -217,6 +219,20 @@ class Leave(Callback):
         torch.save(left, self.path.with_name(f"{self.path.name}-{trainer.global_rank}.pt"))
 
 
+@contextmanager
+def interrupted() -> Iterator[None]:
+    """Expect the interruption of a training, which reaches the process that spawned others as text."""
+    try:
+        yield
+    except InterruptedError:
+        return
+    except ProcessRaisedException as error:
+        if "InterruptedError: on purpose" not in str(error):
+            raise
+        return
+    raise AssertionError("nothing was interrupted")
+
+
 class Fits:
     """The fits of one strategy, each of which leaves files in a folder."""
 
@@ -248,7 +264,7 @@ class Fits:
 
     def repeat_fit(self) -> None:
         arguments = {"seeds": SEEDS, "dirpath": self.folder / "repeats", "progress": False}
-        with suppress(InterruptedError):
+        with interrupted():
             repeat_fit(self.trainer, lambda: Net(stops_at=2), loader(), **arguments)
         repeat_fit(lambda seed: self.trainer([Leave(self.folder / f"seed {seed}")]), Net, loader(), **arguments)
 
@@ -263,7 +279,7 @@ class Fits:
             "metric": "val_loss",
         }
         options: dict[str, Any] = {"dirpath": folder, "step": 0.15, "progress": False, **arguments}
-        with suppress(InterruptedError):
+        with interrupted():
             compare_selections(self.trainer, lambda: Net(stops_at=2), data, **options)
         rows = compare_selections(self.trainer, Net, data, **options)
         if rank_zero_only.rank == 0:
@@ -388,6 +404,8 @@ def outcomes(name: str, place: Path, scenarios: list[str], verbose: bool) -> Ite
     waiting = [] if is_made else list(scenarios)
     while waiting:
         folder = place / name
+        for scenario in waiting:  # of an earlier call, which did not come to its end
+            shutil.rmtree(folder / scenario, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         problem = start(name, folder, waiting)
         done = [scenario for scenario in waiting if (folder / scenario / "done").exists()]

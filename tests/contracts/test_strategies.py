@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.multiprocess, pytest.mark.long, pytest.mark.timeout(90
 
 # what is tried here; examples/benchmarks/strategies.py tries everything under each of them, and under more
 CASES = {
+    "ddp_spawn, 2": ("callback", "repeat_fit"),
     "tensor parallel, 1 x 2": ("callback", "datamodule", "selmodule", "repeat_fit"),
     "FSDP2, 2 x 1": ("callback", "repeat_fit", "experiments"),
     "two nodes of 2, torchrun": ("callback", "datamodule"),
