@@ -101,9 +101,9 @@ def easiness_and_weakest(
     return wins.prod(1), wins.amin(1)
 
 
-def draw_seeds(index: Sequence[int], step: int = 0) -> list[int]:
-    """Return the seed of the draws of each example, by its index and the step: the same in any batch and process."""
-    return [mixed_seed(_DRAWS, step, number) for number in index]
+def draw_seeds(index: Sequence[int], num_epochs: int = 0) -> list[int]:
+    """Return the seed of each example's draws, by its index and the epochs done: the same in any batch and process."""
+    return [mixed_seed(_DRAWS, num_epochs, number) for number in index]
 
 
 def _in_chunks(owner: str, rule: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> Tensor:

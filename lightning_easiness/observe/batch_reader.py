@@ -49,9 +49,10 @@ class BatchReader:
         batch_size: Examples per batch of an evaluation pass; by default the loader's own.
         sigma2: Noise variance of sample easiness, above 0.
         num_draws: Count sample easiness in so many draws of noise, as the paper does with 1,000, in place of the exact
-            probability. It takes `num_draws` times the work; the draws of an example depend on its index and the step
-            alone, and on no batches, processes, other random numbers or resume. None for exact. For 2,000 and more the
-            default `tol` of levels is too wide, which is warned of: give `tol=1/(2*num_draws)` where levels are told.
+            probability. It takes `num_draws` times the work; the draws of an example depend on its index and the number
+            of epochs done alone, and on no batches, processes, other random numbers or resume. None for exact. For
+            2,000 and more the default `tol` of levels is too wide, which is warned of: give `tol=1/(2*num_draws)` where
+            levels are told.
 
     Raises:
         ValueError: If `batch_size`, `sigma2` or `num_draws` is out of range.

@@ -46,7 +46,7 @@ def packed_epoch(names: Sequence[str], sums: Tensor, target: Tensor, prediction:
 
 def _apart(prediction: Tensor, target: Tensor) -> Tensor:
     """Return predictions less their targets, mostly 0, modulo what they are stored in: bytes where classes fit."""
-    fits = int(prediction.max()) < _NONE if len(prediction) else True
+    fits = bool(((prediction >= -1) & (prediction < _NONE)).all())
     return (prediction - _short(target)).to(torch.uint8 if fits else torch.int16)
 
 

@@ -81,7 +81,7 @@ class EvaluationPass:
     def run(self, trainer: Trainer, *, epoch: int | None = None) -> list[Observation]:
         """Make the pass, on all processes together, and return an observation per series, complete in every process.
 
-        A trial run reads as few batches as it trains on.
+        A trial run reads as few batches as it trains on. `epoch` is the one that has ended, None before or within one.
         """
         began = time.perf_counter()
         if self.reading is None:
@@ -92,11 +92,12 @@ class EvaluationPass:
         columns: dict[str, dict[str, Tensor]] = {series: {} for series in self._series}
         empty = torch.empty(len(self.dataset), device=trainer.lightning_module.device)
         forward = find_forward(trainer, self._reader.module)
+        num_epochs = trainer.current_epoch if epoch is None else epoch + 1  # done, also where the next chooses by it
         self._rows = None if self.held_out is None else HeldOutRows(self.held_out, trainer)
         with _at_rest(trainer), _isolated(loader, self.dataset):
             for position, (index, batch) in zip(range(total), _with_bar(trainer, loader, total), strict=False):
                 start = None if batches.is_padding(position) else int(index[0])
-                for series, values in self._observe(trainer, forward, batch, index).items():
+                for series, values in self._observe(trainer, forward, batch, index, num_epochs).items():
                     _write(columns[series], start, self._without_rows(values, start), empty)
         found = [self._observation(trainer, series, columns[series], epoch) for series in self._series]
         return [replace(observation, seconds=time.perf_counter() - began) for observation in found]
@@ -152,10 +153,10 @@ class EvaluationPass:
                 check_only_target(batch, self.task, index, known)
             if announces:
                 announce(self.reading)
-            seeds = self.task.draw_seeds(index, num_steps(trainer))
+            seeds = self.task.draw_seeds(index, trainer.current_epoch)
             self.reading.observe(prediction, target, len(index), fields=PROBE_FIELDS, seeds=seeds)
             if len(self._series) > 1:  # patterns
-                self._observe(trainer, find_forward(trainer, self._reader.module), batch, index)
+                self._observe(trainer, find_forward(trainer, self._reader.module), batch, index, trainer.current_epoch)
 
     def observe_batch(self, trainer: Trainer, batch: Any, index: Tensor) -> dict[str, Tensor]:
         """Observe one batch of the examples `index` that is on the device, in this process alone, on the CPU."""
@@ -164,7 +165,7 @@ class EvaluationPass:
         assert self.reading is not None
         with _at_rest(trainer), isolated_rng():
             prediction, target = self._predict(trainer, batch)
-            seeds = self.task.draw_seeds(index, num_steps(trainer))
+            seeds = self.task.draw_seeds(index, trainer.current_epoch)
             observed = self.reading.observe(prediction, target, len(index), fields=PROBE_FIELDS, seeds=seeds)
         observed = {name: values.cpu() for name, values in observed.items()}
         fields, known, _ = self.task.settle(observed, observed.pop("target", None))
@@ -197,10 +198,10 @@ class EvaluationPass:
         return detached(prediction), endings_of(prediction, part)
 
     def _observe(
-        self, trainer: Trainer, forward: Callable[[Any], Any], batch: Any, index: Tensor
+        self, trainer: Trainer, forward: Callable[[Any], Any], batch: Any, index: Tensor, num_epochs: int
     ) -> dict[str, dict[str, Tensor]]:
         assert self.reading is not None
-        seeds = self.task.draw_seeds(index, num_steps(trainer))
+        seeds = self.task.draw_seeds(index, num_epochs)
         inputs, target = self._unpack(trainer, on_device(trainer, trainer.lightning_module, batch))
         observed = {}
         for series, pattern in self._series.items():

@@ -75,7 +75,6 @@ class OnlineObserver:
         self._source_index: Tensor | None = None
         self._restored: tuple[Tensor, Tensor, Tensor] | None = None
         self._index: Tensor | None = None
-        self._step = 0  # optimizer steps before the batch
         self._target: Any = None
         self._inputs: Any = None  # of the first batch
         self._like: Reading | None = None  # how a trial batch was read, or the task of a fit that is resumed
@@ -135,7 +134,6 @@ class OnlineObserver:
         check_index(self._index, self._sums.num_examples)
         if self._reading is None:
             check_same_share(self._trainer, self._index)
-        self._step = num_steps(self._trainer)
         inputs, self._target = self._reader.unpack(batch)  # now, as a training step may take its batch apart
         self._inputs = inputs if self._reading is None else None
         self._reader.check_target(self._target, len(self._index))
@@ -272,7 +270,7 @@ class OnlineObserver:
             if reading is None:
                 reading = self._reading = self._recognised(prediction, target, index, self._logits_hook.ending)
                 self._logits_hook.notes_endings = False
-            seeds = reading.task.draw_seeds(index, self._step)
+            seeds = reading.task.draw_seeds(index, self._trainer.current_epoch)
             observed = reading.observe(prediction, target, len(index), fields=self._asked, seeds=seeds)
             if is_first and outputs is not None:
                 self._check_first_step(prediction, target, observed["loss"], outputs)

@@ -75,9 +75,9 @@ class Task:
         labels = class_indices(target, size)  # they identify the data, whatever the loss makes of them
         return {} if labels is None else {"target": labels}
 
-    def draw_seeds(self, index: Tensor, step: int) -> list[int] | None:
-        """Return the seed of each example's draws at a step, `index` int64 (B,) on the CPU; None without draws."""
-        return None if self.num_draws is None else draw_seeds(index.tolist(), step)
+    def draw_seeds(self, index: Tensor, num_epochs: int) -> list[int] | None:
+        """Return the seed of each example's draws after some epochs, `index` int64 (B,) on the CPU; None if exact."""
+        return None if self.num_draws is None else draw_seeds(index.tolist(), num_epochs)
 
     def settle(
         self, fields: Mapping[str, Tensor], target: Tensor | None, seen: Tensor | None = None

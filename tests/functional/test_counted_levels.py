@@ -89,9 +89,11 @@ def test_of_counted_comparisons_the_rule_is_the_counting_itself(num_classes: int
 def test_each_example_has_draws_of_its_own_whatever_the_batch() -> None:
     found, target = outputs(10)
     logits, index = found[5], torch.randperm(len(target), generator=torch.Generator().manual_seed(0))
-    easiness, weakest = easiness_and_weakest(logits, target, num_draws=50, seeds=draw_seeds(index.tolist(), step=3))
+    easiness, weakest = easiness_and_weakest(
+        logits, target, num_draws=50, seeds=draw_seeds(index.tolist(), num_epochs=3)
+    )
     for part in (slice(0, 1), slice(7, 19), slice(19, 400)):
-        seeds = draw_seeds(index[part].tolist(), step=3)
+        seeds = draw_seeds(index[part].tolist(), num_epochs=3)
         again = easiness_and_weakest(logits[part], target[part], num_draws=50, seeds=seeds)
         assert torch.equal(again[0], easiness[part])
         assert torch.equal(again[1], weakest[part])
@@ -99,10 +101,10 @@ def test_each_example_has_draws_of_its_own_whatever_the_batch() -> None:
     assert (easiness <= weakest).all()
 
 
-def test_draws_differ_by_example_and_step() -> None:
+def test_draws_differ_by_example_and_epoch() -> None:
     """Of two tied classes, the true one wins a binomial number of the draws, which differs."""
     logits, target = torch.zeros(300, 2), torch.zeros(300, dtype=torch.int64)
-    seeds = [draw_seeds(range(300), step) for step in (0, 1)]
+    seeds = [draw_seeds(range(300), epoch) for epoch in (0, 1)]
     at = [easiness_and_weakest(logits, target, num_draws=1000, seeds=each)[0] for each in seeds]
     for counts in at:
         assert counts.mean().item() == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(300 * 1000))

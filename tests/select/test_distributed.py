@@ -55,12 +55,8 @@ def examples(ranks: list[dict[str, Any]], epoch: int) -> list[int]:
 # ------------------------------------------------------------------------------------------- each selection
 
 
-# draws are keyed by the update, and more processes make fewer updates: levels by exact easiness are the same
-EXACT = [name for name in SELECTIONS if "counted" not in name]
-
-
 @ANY
-@pytest.mark.parametrize("case", EXACT)
+@pytest.mark.parametrize("case", SELECTIONS)
 def test_any_number_of_processes_chooses_the_same_examples(case: str, processes: int, folders: dict[int, Path]) -> None:
     name = str(list(SELECTIONS).index(case))
     (one,), ranks = seen(folders, 1, "registered", name), seen(folders, processes, "registered", name)
