@@ -98,8 +98,13 @@ def trained(observer: dict[str, Any] | None = None, **options: Any) -> Case:
     return Case(observer, lambda: SampleEasinessTraining(**options))
 
 
+def level_counts(size: int) -> LevelCounts:
+    """What a SET run on so many examples may have counted: ever more easy ones."""
+    hard, medium = size // 5, size // 2 - 2
+    return LevelCounts({epoch: (hard, medium - 2 * epoch, size - hard - medium + 2 * epoch) for epoch in range(1, 9)})
+
+
 # name -> Case(options of the callback or None, a function that makes the selection)
-COUNTS = LevelCounts({epoch: (10, 24 - 2 * epoch, 19 + 2 * epoch) for epoch in range(1, 9)})
 SELECTIONS: dict[str, Case] = {
     "Keep": Case(None, lambda: Keep(range(20, 44))),
     "Ablation": Case(None, lambda: Ablation(scores(), 0.4)),
@@ -113,7 +118,7 @@ SELECTIONS: dict[str, Case] = {
     "SET online, counted": trained({"num_draws": 20}, online=True, rescore_every_n_epochs=None),
     "SET per batch, counted": trained({"num_draws": 20}, per="batch", levels=("medium", "hard")),
     "SET by loss, every other epoch": trained(by="loss", rescore_every_n_epochs=2),
-    "SET by loss and the counts of another run": trained(by="loss", level_counts=COUNTS),
+    "SET by loss and the counts of another run": trained(by="loss", level_counts=level_counts(53)),
     "SET with weights": trained(others_share=0.4, final_epochs=1),
     "SET online": trained({}, online=True, rescore_every_n_epochs=None),
     "SET online and every other epoch": trained({}, online=True, rescore_every_n_epochs=2, others_share=0.4),
