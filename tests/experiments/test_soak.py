@@ -45,4 +45,4 @@ def test_what_is_wrong_ends_it_with_an_error(tmp_path: Path) -> None:
     options = ["--driver", "repeats", "--kills", "0", "--trials", "6", "--fault", "a bit flipped"]
     ended = soak(*options, path=str(tmp_path))
     assert ended.returncode == 1
-    assert "WRONG: repeats, a bit flipped" in ended.stderr
+    assert "WRONG: repeats, a bit flipped" in ended.stdout
