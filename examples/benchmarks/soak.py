@@ -22,6 +22,7 @@ import argparse
 import gc
 import json
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two drivers, 2 kills and one trial of each fault")
     parser.add_argument("--said", action="store_true", help="print what errors and warnings said")
     parser.add_argument("--jobs", type=int, default=2, help="drivers at a time; default: %(default)s")
-    parser.add_argument("--output", type=Path, help="keep the folders here; there must not be any")
+    parser.add_argument("--output", type=Path, help="keep the folders here, where there must not be any of that name")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # in a process of its own
     arguments = parser.parse_args()
     if arguments.quick:
@@ -115,8 +116,19 @@ def soak_all(root: Path, arguments: argparse.Namespace) -> bool:
             wrong += found["wrong"]
             said += found["said"]
     print_row("all", f"in {time.monotonic() - begun:.0f} s", *(total[column] for column in COLUMNS))
-    print(*(said if arguments.said else []), *(f"WRONG: {one}" for one in wrong), sep="\n")
+    for line in [*(said if arguments.said else []), *(f"WRONG: {one}" for one in wrong)]:
+        print(line)
     return bool(wrong)
+
+
+def opened(folder: Path) -> Path:
+    """Open a folder to other users, as whom root trains where a file must not be read, and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    closed = [path for path in folder.resolve().parents if not path.stat().st_mode & 0o001]
+    if closed and os.getuid() == 0:
+        sys.exit(f"Other users may not enter '{closed[-1]}', which root needs here: give another --output, or TMPDIR.")
+    return folder.resolve()
 
 
 def main() -> None:
@@ -124,12 +136,10 @@ def main() -> None:
     if arguments.alone:
         print(json.dumps(soak_one(arguments.output, arguments)))
     elif arguments.output is not None:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        sys.exit(soak_all(arguments.output.resolve(), arguments))
+        sys.exit(soak_all(opened(arguments.output), arguments))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            Path(folder).chmod(0o755)
-            sys.exit(soak_all(Path(folder).resolve(), arguments))
+            sys.exit(soak_all(opened(Path(folder)), arguments))
 
 
 if __name__ == "__main__":
