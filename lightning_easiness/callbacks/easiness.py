@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_easiness._utils.lightning import StrategyHook, num_steps, trial_batches
-from lightning_easiness.callbacks.checks import (
-    check_arguments,
-    checked_patterns,
-    warn_of_failed_pass,
-    warn_of_lost_state,
-)
+from lightning_easiness._utils.lightning import StrategyHook, num_steps
+from lightning_easiness.callbacks.checks import check_arguments, checked_patterns, warn_of_lost_state
 from lightning_easiness.callbacks.class_names import names_of_fit
 from lightning_easiness.callbacks.fit_log import FitLog
 from lightning_easiness.callbacks.listeners import HasListeners, Listeners
-from lightning_easiness.callbacks.passes import recognise_task
+from lightning_easiness.callbacks.passes import recognise_task, run_last_pass, sizes_of
 from lightning_easiness.callbacks.recipe import data_recipe, easiness_recipe, fit_recipe
-from lightning_easiness.callbacks.recorder import WRITE_LATER, RunRecorder
+from lightning_easiness.callbacks.recorder import WRITE_LATER, RunRecorder, folder_of_fit
 from lightning_easiness.callbacks.usage import UsageMeter, log_average_usage, log_usage, trained_share
 from lightning_easiness.data.class_names import check_class_names
 from lightning_easiness.data.observation import Observation
@@ -38,7 +33,7 @@ from lightning_easiness.observe.held_out import TrainedExamples
 from lightning_easiness.observe.online import OnlineObserver
 from lightning_easiness.observe.tasks import ONLINE_FIELDS
 from lightning_easiness.record.earlier import Course
-from lightning_easiness.record.next_command import where_and_next
+from lightning_easiness.record.layout import ONLINE_SERIES
 
 
 class EasinessCallback(HasListeners, Callback):
@@ -177,7 +172,7 @@ class EasinessCallback(HasListeners, Callback):
     def series(self) -> str:
         """Name of the main series: that of the evaluation pass, or the online one without a pass."""
         if self.probe is None:
-            return "train-online"
+            return ONLINE_SERIES
         return f"{self.probe}-probe" if isinstance(self.probe, str) else "loader-probe"
 
     # ------------------------------------------------------------------ the fit begins and ends
@@ -246,19 +241,14 @@ class EasinessCallback(HasListeners, Callback):
             self._pass, task = recognise_task(
                 trainer, self.probe, self.reader, self.patterns, self._online, self._restored
             )
-        folder = self.dirpath
-        if folder is None and self.folder is not None and trainer.strategy.broadcast(self.folder.exists()):
-            folder = self.folder
+        folder = folder_of_fit(trainer, self.dirpath, self.folder)
         goes_on = self._run_name is not None or (self.exist_ok and num_steps(trainer) > 0)
         anew = self.exist_ok and not goes_on
-        probed, sizes = None if self._pass is None else self._pass.dataset, {}
-        if self._online is not None:
-            sizes["train-online"] = self._online.num_examples
-        if probed is not None:
-            sizes[self.series] = len(probed)
+        probed = None if self._pass is None else self._pass.dataset
         names = names_of_fit(trainer, probed, self.class_names, None if task is None else task.num_classes)
         course = Course(num_steps(trainer), self._recorded, self._open_epoch) if goes_on else None
         self._recorder = RunRecorder(folder, self._run_name or self.run, goes_on, self.one_recipe, names, anew, course)
+        sizes = sizes_of(self.series, self._pass, self._online)
         self._recorder.open(trainer, sizes, {**self._recipe, **data_recipe(trainer), **easiness_recipe(self.reader)})
         self._trained = TrainedExamples.of(trainer, self._trained_before)
         if self._trained is not None and self._trained.is_known:  # from the beginning: a run that goes on goes by it
@@ -279,31 +269,15 @@ class EasinessCallback(HasListeners, Callback):
                 self._evaluate(trainer, self._last_epoch)
         elif not self._is_over:
             return
-        is_evaluated = self.every_n_epochs is not None or self._evaluate_at_end(trainer)
+        last = partial(self._evaluate, trainer, self._last_epoch)
+        is_evaluated = self.every_n_epochs is not None or run_last_pass(trainer, last, self.folder)
         self._log.end(trainer)
         log_average_usage(self.usage, trainer)
         self._last_fit = (id(trainer), num_steps(trainer))
         if is_evaluated:
             self._recorder.complete()
-            if (
-                not self._recorder.is_waiting
-                and self.says_where
-                and self.folder is not None
-                and trainer.is_global_zero
-                and not trial_batches(trainer)
-            ):
-                rank_zero_info(where_and_next(self.folder, self.series, "What was observed of each example"))
-
-    def _evaluate_at_end(self, trainer: Trainer) -> bool:
-        """Make the last pass; an error in it must not lose a training that is over, where no other process waits."""
-        try:
-            self._evaluate(trainer, self._last_epoch)
-        except Exception as error:
-            if trainer.world_size > 1:
-                raise
-            warn_of_failed_pass(error, self.folder)
-            return False
-        return True
+            if self.says_where:
+                self._recorder.say_where(self.series)
 
     def _close(self, keep_sums: bool = False) -> None:
         if self._online is not None:

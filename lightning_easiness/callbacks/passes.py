@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
+from lightning_easiness.callbacks.checks import warn_of_failed_pass
 from lightning_easiness.data.indexed_loader import check_indexable
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import only_loader
@@ -15,6 +17,7 @@ from lightning_easiness.observe.evaluation import EvaluationPass, Pattern
 from lightning_easiness.observe.online import OnlineObserver
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.tasks import Task
+from lightning_easiness.record.layout import ONLINE_SERIES
 
 
 def make_pass(trainer: Trainer, probe: Any, reader: BatchReader, patterns: Mapping[str, Pattern]) -> EvaluationPass:
@@ -54,3 +57,24 @@ def recognise_task(
         online.start(restored, training_reading(trainer, reader) if tried is None else tried.reading)
     of_step = None if online is None else online.task
     return found, of_step if found is None else found.task
+
+
+def sizes_of(series: str, evaluation: EvaluationPass | None, online: OnlineObserver | None) -> dict[str, int]:
+    """Return the number of examples of the pass's `series` and of the online one, for those that there are."""
+    sizes = {} if online is None else {ONLINE_SERIES: online.num_examples}
+    return sizes if evaluation is None else {**sizes, series: len(evaluation.dataset)}
+
+
+def run_last_pass(trainer: Trainer, evaluate: Callable[[], None], folder: Path | None) -> bool:
+    """Make the pass at the end of a fit; return whether it succeeded.
+
+    An error in it must not lose a training that is over. It is raised where other processes wait.
+    """
+    try:
+        evaluate()
+    except Exception as error:
+        if trainer.world_size > 1:
+            raise
+        warn_of_failed_pass(error, folder)
+        return False
+    return True

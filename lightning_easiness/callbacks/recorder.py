@@ -20,6 +20,7 @@ from lightning_easiness.data.observation import Observation, Replaced
 from lightning_easiness.observe.checks import check_length
 from lightning_easiness.record.earlier import Course
 from lightning_easiness.record.layout import checkpoint_paths, read_identity
+from lightning_easiness.record.next_command import where_and_next
 from lightning_easiness.record.recipes import other_recipe
 from lightning_easiness.record.writer import RunWriter
 
@@ -118,6 +119,11 @@ class RunRecorder:
         self._is_to_be_completed = self._writer is not None
         self.write_waiting(WRITE_LATER)
 
+    def say_where(self, series: str) -> None:
+        """Log where the complete run is and how to read `series`, in the process that has written it."""
+        if self._writer is not None and self.dirpath is not None and not self.is_waiting:
+            rank_zero_info(where_and_next(self.dirpath, series, "What was observed of each example"))
+
     def close(self) -> None:
         """Let go of the run; what waits to be written stays in memory."""
         if self._writer is not None:
@@ -195,6 +201,13 @@ class RunRecorder:
 def _num_bytes(found: Observation | Replaced) -> int:
     columns = found.fields if isinstance(found, Observation) else vars(found)
     return sum(value.nbytes for value in columns.values() if isinstance(value, Tensor))
+
+
+def folder_of_fit(trainer: Trainer, dirpath: Path | None, before: Path | None) -> Path | None:
+    """Return the folder that is given, or else that of the fit that is resumed, if it exists; None for a new one."""
+    if dirpath is not None or before is None:
+        return dirpath
+    return before if trainer.strategy.broadcast(before.exists()) else None
 
 
 def _folders_beside_the_logger(trainer: Trainer) -> Iterator[Path]:

@@ -40,8 +40,8 @@ from lightning_easiness.observe.tasks import (
     Task,
     restore_task,
 )
+from lightning_easiness.record.layout import ONLINE_SERIES
 
-SERIES = "train-online"
 _numbers = count()  # of the observers that a process made
 
 
@@ -169,7 +169,7 @@ class OnlineObserver:
         known = {*task.fields, *task.marks, "count", PREDICTION}
         fields, settled, unlabelled = task.settle({name: means[name] for name in means if name in known}, target)
         return Observation(
-            series=SERIES,
+            series=ONLINE_SERIES,
             step=num_steps(self._trainer),
             epoch=epoch,
             fields=fields,
