@@ -135,12 +135,16 @@ def test_batch_number_right_before_the_step() -> None:
 
 
 def test_loads_training() -> None:
-    seen: list[bool] = []
-    hooked = Hooked("process_dataloader", before=lambda trainer, _: seen.append(private.loads_training(trainer)))
+    seen: list[tuple[int, bool]] = []
+
+    def note(trainer: Trainer, processed: DataLoader[Any]) -> None:
+        if not trainer.sanity_checking:  # before the training, whose loader is not there yet
+            seen.append((len(processed.dataset), private.loads_training(trainer)))
+
+    hooked = Hooked("process_dataloader", before=note)
     fit = trainer(max_epochs=2, callbacks=[hooked], reload_dataloaders_every_n_epochs=1)
-    fit.fit(Net(), loader(Points(16)), loader(Points(16), shuffle=False))
-    assert seen[0], "the first loader of the training"
-    assert True in seen[1:], "and the one that is loaded again"
+    fit.fit(Net(), loader(Points(16)), loader(Points(8), shuffle=False))
+    assert seen == [(16, True), (16, True), (8, False)], "the training's, loaded again, and the validation's"
 
 
 def test_logged_metric_is_one_per_hook_and_loader_and_runs_until_the_epoch_ends() -> None:

@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from lightning_easiness import SelectionState
+from lightning_easiness import SampleEasinessTraining, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_labels, checked_weights
 from tests.contracts.cases import SELECTIONS
 from tests.small import Points, assert_identical, streams
@@ -17,7 +17,34 @@ GENERATOR = torch.Generator().manual_seed(3)
 OBSERVED = {
     name: torch.rand(53, generator=GENERATOR) for name in ("loss", "correct", "margin", "sample_easiness", "el2n")
 }
+OBSERVED["sample_easiness"] = (3 * OBSERVED["sample_easiness"] - 1).clamp(0, 1)  # all three levels
 OBSERVED["weakest_comparison"] = OBSERVED["sample_easiness"].sqrt()
+
+
+HARD, MEDIUM = 16, 17  # of those levels, by `OBSERVED`
+SIZES = {  # in epochs 0 and 2
+    "Keep": (24, 24),
+    "Ablation": (32, 32),  # without 40 % of 53
+    "Relabel": (53, 53),
+    "growing": (16, 24),
+    "shrinking": (53, 24),
+    "highest loss": (21, 21),
+    "highest loss, once": (48, 48),
+    "SET by loss and the counts of another run": (53, 20),
+    "held out": (53, 53),
+}
+
+
+def size_of(case: str, epoch: int) -> int:
+    """How many examples a selection is defined to choose."""
+    name, make = case.removeprefix("held out, "), SELECTIONS[case].selection
+    if name in SIZES:
+        return SIZES[name][epoch > 0]
+    assert make is not None
+    training = make()
+    assert isinstance(training, SampleEasinessTraining)
+    chosen = MEDIUM + HARD * ("hard" in training.levels)
+    return chosen + round(training.others_share * (53 - chosen)) if epoch else 53
 
 
 @pytest.mark.parametrize("case", SELECTIONS)
@@ -32,6 +59,7 @@ def test_it_chooses_alike_and_touches_no_stream(epoch: int, case: str) -> None:
     for one in (selection, selection, make(), copy.deepcopy(selection), pickle.loads(pickle.dumps(selection))):
         given = checked_labels(case, one.labels(state), 53), checked_weights(case, one.weights(state), 53)
         chosen.append((checked_indices(case, one.select(state), 53), *given))
+    assert len(chosen[0][0]) == size_of(case, epoch)
     for again in chosen[1:]:
         assert_identical(again, chosen[0])
     assert_identical(streams(), before)

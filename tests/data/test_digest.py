@@ -134,9 +134,11 @@ def test_steps_of_other_lengths_make_no_factors_again() -> None:
 @pytest.mark.parametrize("of", [row_digest, step_target])
 @pytest.mark.parametrize("target", CASES, ids=lambda target: f"{target.dtype} {tuple(target.shape)}")
 def test_it_reads_nothing_back(target: Tensor, of: Callable[[Tensor, int], Tensor | None]) -> None:
-    found = of(target.to("meta"), 7)  # where there are no values to read
+    found, known = of(target.to("meta"), 7), of(target, 7)
     assert found is not None
-    assert (found.device.type, found.shape) == ("meta", (7,))
+    assert known is not None
+    assert (found.device.type, found.shape, found.dtype) == ("meta", (7,), known.dtype), "there are no values to read"
+    assert len(known.unique()) == len(target.unique(dim=0)), "and where there are, it goes by them"
 
 
 def test_it_is_the_same_in_another_process() -> None:
