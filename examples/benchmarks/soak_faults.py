@@ -8,7 +8,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -179,3 +179,8 @@ def small_files(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def on_another_disk() -> AbstractContextManager[None]:
+    """Let files of any size be written, as Lightning's checkpoints are, which are not on the disk that is full."""
+    return small_files(resource.getrlimit(resource.RLIMIT_FSIZE)[1])

@@ -12,6 +12,7 @@ import pandas as pd  # noqa: F401  # another user may not import what is needed 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from soak_faults import on_another_disk
 from soak_processes import Result
 from soak_results import digest, observed
 from torch import Tensor, nn
@@ -163,7 +164,8 @@ class WithinEpochs(ModelCheckpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx + 1 < trainer.num_training_batches:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            with on_another_disk():
+                super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 def checkpoints_of(folder: Path) -> Path:
