@@ -6,7 +6,8 @@ meet another one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,8 @@ import torch.distributed as distributed
 from torch import Tensor
 
 _PART = 4 * 2**20  # bytes: the store refuses values above 8 MiB
-PATIENCE = 10.0  # seconds that a process has to stop after another one
+_PATIENCE = 10.0  # seconds that all others have to stop after a process
+_AT_LEAST = 0.1  # of them for each: the store takes 0 for no limit
 
 
 def leave(name: str, rank: int, tensors: Mapping[str, Tensor]) -> None:
@@ -31,8 +33,13 @@ def leave(name: str, rank: int, tensors: Mapping[str, Tensor]) -> None:
         store.set(_key(name, rank), str(len(parts)))
 
 
-def take(name: str, rank: int, seconds: float = PATIENCE) -> dict[str, Tensor] | None:
-    """Return what a process left; None where it leaves nothing in time."""
+def take(name: str, ranks: Iterable[int], seconds: float = _PATIENCE) -> dict[int, dict[str, Tensor] | None]:
+    """Return what each process left; None where one leaves nothing within the time that all have together."""
+    end = time.monotonic() + seconds
+    return {rank: _taken(name, rank, max(_AT_LEAST, end - time.monotonic())) for rank in ranks}
+
+
+def _taken(name: str, rank: int, seconds: float) -> dict[str, Tensor] | None:
     store = _store()
     if store is None:
         return None

@@ -80,6 +80,7 @@ class OnlineObserver:
         self._like: Reading | None = None  # how a trial batch was read, or the task of a fit that is resumed
         self._reading: Reading | None = None  # of the training step, known at its first batch
         self._number = next(_numbers)  # the same in every process
+        self._is_first = True  # of the processes that read its share of the data
         self._is_stopped = False  # by an error, after which other processes may not take part any more
         self._has_gathered = False
         self._others: list[EpochSums] = []  # what those that stopped too left of the epoch
@@ -104,7 +105,7 @@ class OnlineObserver:
 
         `like` is how a trial batch was read; None where there was none, so that the first step decides on the task.
         """
-        dataset = self._loader().dataset
+        dataset, self._is_first = self._loader().dataset, is_first_of_share(self._trainer)
         self._sums, self._source_index = EpochSums(num_examples(dataset), self._names), source_index(dataset)
         known = None if state is None else state.get("task")
         self._like = like if like is not None or known is None else Reading(restore_task(known))
@@ -223,10 +224,10 @@ class OnlineObserver:
         trainer, name, self._has_gathered = self._trainer, f"stopped-{self._number}", True
         lists = {"sums": self._sums, "probabilities": self._probabilities}
         if not trainer.is_global_zero:
-            held = {at: one.handed() for at, one in lists.items() if one is not None and is_first_of_share(trainer)}
+            held = {at: one.handed() for at, one in lists.items() if one is not None and self._is_first}
             leave(name, trainer.global_rank, {f"{at}/{key}": held[at][key] for at in held for key in held[at]})
             return
-        others = {rank: take(name, rank) for rank in range(1, trainer.world_size)}
+        others = take(name, range(1, trainer.world_size))
         for handed in filter(None, others.values()):
             self._others.append(EpochSums(self.num_examples, self._sums.names))
             self._others[-1].take(_of(handed, "sums"))
