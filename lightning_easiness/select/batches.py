@@ -97,7 +97,7 @@ class BatchWork:
         # an evaluation pass within the training is no training; for a batch that is None there is no training step
         if not self._trainer.training or batch is None:
             if self._trainer.training and self._empty is not None:
-                self._empty.begin()
+                self._empty.take()
             return batch
         if self._trainer.current_epoch != self._epoch:
             self._log_fraction()
@@ -111,9 +111,9 @@ class BatchWork:
             weights = None if self.weights is None else self.weights[index]
             self._hand_out(weights, 1.0 if weights is None else self.mean_factor)
             return batch
-        self._empty.begin()
         state = self._state(len(index))
         if not self._selection.observes_before(state):
+            self._empty.take(gives_gradients=True)
             self._counts.add(len(index), len(index), 0)
             self._hand_out(None, 1.0)
             return batch
@@ -154,8 +154,7 @@ class BatchWork:
         if self._pass is None:
             loader = self._trainer.train_dataloader
             self._pass = EvaluationPass("train", loader, self._reader, reading=self.reading)
-        seen = self._pass.observe_batch(self._trainer, batch, self._index)
-        return {name: values.cpu() for name, values in seen.items()}
+        return self._pass.observe_batch(self._trainer, batch, self._index)
 
     def _hand_out(self, weights: Tensor | None, fraction: float) -> None:
         module = self._trainer.lightning_module

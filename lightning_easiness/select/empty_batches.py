@@ -38,9 +38,10 @@ class EmptyBatches:
             hook.remove()
         self._let_statistics_move(None)
 
-    def begin(self) -> None:
-        """Take a batch as it comes, until `decide` is asked."""
+    def take(self, gives_gradients: bool = False) -> None:
+        """Take a batch as it comes, in all processes: a whole one, or one that is None, which gives no gradients."""
         self._factor, self._passed.is_passed = 1.0, False
+        self._has_gradients = (self._has_gradients or gives_gradients) and not accumulation(self._trainer)[1]
 
     def decide(self, num_kept: int, is_weighted: bool) -> bool:
         """Return whether there is a training step, asked in all processes together.

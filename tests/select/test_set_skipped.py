@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from lightning_easiness import EasinessCallback, EasinessRecord
+from lightning_easiness import EasinessCallback, EasinessRecord, Selection, SelectionState
 from tests.selecting import IndexedBase, IndexedPoints, Traces
 from tests.set_fits import NO_NOISE, SIGMA2, easiness_loop, fitted, level_of, seeded, training
 
@@ -104,6 +104,34 @@ def test_weights_are_those_of_a_loop_by_hand(kind: type[Plain], every: int) -> N
         assert [was for was, _, _ in steps.seen] == trained
         assert [number for _, number, _ in steps.seen] == [sum(trained[: i + 1]) for i in range(len(trained))]
         assert made.fit_loop.epoch_loop._batches_that_stepped == made_steps, "the step that loggers show"
+
+
+class EveryOther(Selection):
+    """Takes a batch whole and unobserved, and nothing of the next one."""
+
+    per_batch = needs_observation = True
+
+    def observes_before(self, state: SelectionState) -> bool:
+        return state.batch % 2 == 1
+
+    def select(self, state: SelectionState) -> Tensor:
+        return torch.zeros(0, dtype=torch.int64)
+
+
+def test_gradients_of_a_batch_that_was_not_observed_are_not_lost_with_the_next() -> None:
+    ours, theirs = seeded(Plain), seeded(Plain)
+    data, options = IndexedBase(batch_size=2, shuffle=False), {"max_epochs": 1, "accumulate_grad_batches": 2}
+    _, made = fitted(EveryOther(), ours, data=data, **options)
+    configured, points = theirs.configure_optimizers(), IndexedPoints()
+    for start in range(0, SIZE, 4):
+        configured["optimizer"].zero_grad()
+        x, y = points.x[start : start + 2], points.y[start : start + 2]
+        (nn.functional.cross_entropy(theirs.net(x), y) / 2).backward()
+        configured["optimizer"].step()
+        configured["lr_scheduler"]["scheduler"].step()
+    assert made.global_step == 14
+    for name, value in theirs.net.state_dict().items():
+        torch.testing.assert_close(ours.net.state_dict()[name], value, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
