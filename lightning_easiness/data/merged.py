@@ -6,19 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    ConcatDataset,
-    DataLoader,
-    DistributedSampler,
-    RandomSampler,
-    Sampler,
-    SequentialSampler,
-)
+from torch.utils.data import ConcatDataset, DataLoader, DistributedSampler, RandomSampler, SequentialSampler
 
-from lightning_easiness._utils.lightning import replace_saved_dataset
-from lightning_easiness.data.indexed_loader import plain_copy
+from lightning_easiness.data.indexed_loader import sampler_kind
 from lightning_easiness.data.subset import known_target, source, source_index
+from lightning_easiness.data.subset_loader import loader_over
+
+_OF_ALL = (SequentialSampler, RandomSampler, DistributedSampler)
 
 
 class MergedDataset(ConcatDataset[Any]):
@@ -49,13 +43,8 @@ def merged_loader(loader: DataLoader[Any], val: Any) -> DataLoader[Any]:
     """
     val = _only(val)
     _check_disjoint(loader.dataset, val.dataset)
-    merged = MergedDataset(loader.dataset, val.dataset)
-    sampler = _sampler_over(loader, merged)
-    clone: DataLoader[Any] = plain_copy(loader)
-    batches = BatchSampler(sampler, loader.batch_size, loader.drop_last)  # type: ignore[arg-type]
-    clone.__dict__.update(dataset=merged, sampler=sampler, batch_sampler=batches)  # DataLoader allows no setting
-    replace_saved_dataset(clone, loader.dataset, merged)
-    return clone
+    _check_sampler(loader)
+    return loader_over(loader, MergedDataset(loader.dataset, val.dataset))
 
 
 def _only(val: Any) -> DataLoader[Any]:
@@ -88,27 +77,11 @@ def _places(dataset: Any) -> Tensor:
     return torch.arange(len(dataset)) if found is None else found
 
 
-def _sampler_over(loader: DataLoader[Any], merged: MergedDataset) -> Sampler[int]:
-    """Return a sampler like the loader's over more examples; raise a TypeError for one that chooses among them."""
-    sampler: Any = loader.sampler
-    if type(loader.batch_sampler) is BatchSampler and loader.batch_size is not None:
-        if type(sampler) is SequentialSampler:
-            return SequentialSampler(merged)
-        if type(sampler) is RandomSampler and sampler._num_samples is None:
-            return RandomSampler(merged, sampler.replacement, generator=sampler.generator)
-        if type(sampler) is DistributedSampler:
-            return _distributed(sampler, merged)
-        batches = sampler
-    else:
-        batches = loader.batch_sampler
-    raise TypeError(
-        f"EasinessDataModule(train_on_val=True) cannot tell how {type(batches).__name__} would draw validation"
-        " examples: use shuffle=True, or merge the two data sets in train_dataloader()."
-    )
-
-
-def _distributed(sampler: DistributedSampler[Any], merged: MergedDataset) -> DistributedSampler[Any]:
-    options = sampler.num_replicas, sampler.rank, sampler.shuffle, sampler.seed, sampler.drop_last
-    clone: DistributedSampler[Any] = DistributedSampler(merged, *options)
-    clone.set_epoch(sampler.epoch)
-    return clone
+def _check_sampler(loader: DataLoader[Any]) -> None:
+    """Raise a TypeError unless a loader's sampler draws from all examples, and so from more of them, too."""
+    sampler = loader.batch_sampler if loader.batch_size is None else loader.sampler
+    if sampler_kind(sampler) not in _OF_ALL or getattr(sampler, "_num_samples", None) is not None:
+        raise TypeError(
+            f"EasinessDataModule(train_on_val=True) cannot tell how {type(sampler).__name__} would draw validation"
+            " examples: use shuffle=True, or merge the two data sets in train_dataloader()."
+        )

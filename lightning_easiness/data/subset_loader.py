@@ -1,7 +1,7 @@
-"""A user's train loader over a subset of its data set, with all other settings unchanged.
+"""A user's train loader over a subset of its data set, or over more data, with all other settings unchanged.
 
 The loader is copied, not rebuilt, so that no attribute is lost, including those of subclasses. Only the sampler and
-the batch sampler, which depend on the length of the data set, are made for the subset.
+the batch sampler, which depend on the length of the data set, are made anew.
 """
 
 from __future__ import annotations
@@ -47,16 +47,14 @@ def check_selectable(loader: Any) -> None:
         )
 
 
-def select_from(
-    loader: DataLoader[Any], selected: SelectedDataset, enough: Callable[[int], int] = int
-) -> DataLoader[Any]:
+def loader_over(loader: DataLoader[Any], selected: Any, enough: Callable[[int], int] = int) -> DataLoader[Any]:
     """Make a loader over `selected`, a subset of the loader's data set, with the user's settings otherwise.
 
     A random sampler draws from the selection with the same generator, a weighted one with the weights of the selected
     examples. A given number of draws is reduced in proportion to the selection, or to what `enough` (number of draws ->
     number needed) returns. A subset sampler draws the selected part of its subset. A custom sampler or batch sampler
     must have a method `for_selection(selected)` that returns a sampler of positions 0 to n - 1, else a TypeError is
-    raised.
+    raised. Samplers that draw each example once may also be given another data set than a subset.
     """
     clone: DataLoader[Any] = plain_copy(loader)
     batches: Any = loader.batch_sampler
@@ -79,8 +77,7 @@ def select_from(
 
 def drawable(loader: DataLoader[Any]) -> Tensor | None:
     """Return the examples that a loader's sampler can draw, bool (N,); None for all."""
-    batches = loader.batch_sampler
-    sampler = _single(batches) if sampler_kind(batches) is BatchSampler else _single(loader.sampler)
+    sampler = sampler_of_examples(loader)
     mask = torch.zeros(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
     if type(sampler) is SubsetRandomSampler:
         mask[torch.as_tensor(sampler.indices, dtype=torch.int64)] = True
@@ -88,6 +85,11 @@ def drawable(loader: DataLoader[Any]) -> Tensor | None:
     if type(sampler) is WeightedRandomSampler:
         mask[sampler.weights.nonzero()[:, 0]] = True
     return None if mask.all() or not mask.any() else mask
+
+
+def sampler_of_examples(loader: DataLoader[Any]) -> Any:
+    """Return what draws a loader's examples: its sampler, or a batch sampler of the user's own."""
+    return _single(loader.sampler if loader.batch_sampler is None else loader.batch_sampler)
 
 
 def check_batches(owner: str, loader: DataLoader[Any], trainer: Any) -> None:
@@ -143,6 +145,8 @@ def _weighted(sampler: WeightedRandomSampler, selected: SelectedDataset) -> Weig
     clone = copy.copy(sampler)
     weights: Tensor = sampler.weights
     clone.weights = weights[selected.indices]
+    if sampler.replacement:
+        clone.weights[num_selected(selected) :] = 0  # more draws take the place of repeats
     # each example is drawn as often as before
     clone.num_samples = _part(sampler.num_samples, float(clone.weights.sum()), float(weights.sum()))
     if not sampler.replacement:

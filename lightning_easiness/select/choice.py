@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import (
-    BatchSampler,
     DataLoader,
     DistributedSampler,
     RandomSampler,
@@ -21,7 +20,9 @@ from torch.utils.data import (
 
 from lightning_easiness._utils.batch_norm import batch_norms
 from lightning_easiness._utils.lightning import data_share
+from lightning_easiness.data.indexed_loader import sampler_kind
 from lightning_easiness.data.ordered_loader import examples_per_batch
+from lightning_easiness.data.subset_loader import sampler_of_examples
 from lightning_easiness.select.base import Selection
 
 
@@ -95,14 +96,13 @@ def least_chosen(selection: Selection, trainer: Trainer | None, loader: DataLoad
     return max(selection.minimum or 1, 1 + _refuses_one(trainer, loader))
 
 
-def positions_needed(trainer: Trainer | None, loader: DataLoader[Any], count: int) -> int:
+def positions_needed(trainer: Trainer | None, loader: DataLoader[Any], count: int, batches: int) -> int:
     """How many examples an epoch reads that trains on `count`: repeats give each process what it cannot do without.
 
-    That is as many batches as the Trainer's limits and intervals ask for, a whole batch where others are dropped, and
-    a second example in a last batch of one that batch norm would see.
+    That is so many `batches`, whole ones where others are dropped, 0 where too few are refused in place of repeated;
+    and a second example in a last batch of one that batch norm would see.
     """
     (_, shares), size = data_share(trainer), examples_per_batch(loader)
-    batches = max(batches_asked_for(trainer), 1)
     own = -(-count // shares)  # a sampler gives each process as many
     of_each = max(own, batches * size if loader.drop_last else (batches - 1) * size + 1)
     if not loader.drop_last and of_each % size == 1 and _refuses_one(trainer, loader):
@@ -110,7 +110,7 @@ def positions_needed(trainer: Trainer | None, loader: DataLoader[Any], count: in
     return count if of_each == own else shares * (of_each - 1) + 1
 
 
-def mean_factor(trainer: Trainer | None, loader: DataLoader[Any], choice: Choice) -> float:
+def mean_factor(trainer: Trainer | None, loader: DataLoader[Any], choice: Choice, num_repeated: int) -> float:
     """Return what to multiply means of weighted batches by, so that an epoch's are worth those of one on everything.
 
     In a mean over a batch of b an example counts 1 / b, so that over an epoch of k batches, in random order, each of n
@@ -120,7 +120,7 @@ def mean_factor(trainer: Trainer | None, loader: DataLoader[Any], choice: Choice
     if not _draws_each_once(loader) or not len(choice.kept):
         return 1.0
     whole, own = choice.num_drawable, len(choice.kept)
-    batches = batches_of(trainer, loader, positions_needed(trainer, loader, own))
+    batches = batches_of(trainer, loader, own + num_repeated)
     return (batches_of(trainer, loader, whole) / whole) / (batches / own) if batches else 1.0
 
 
@@ -133,12 +133,11 @@ def batches_of(trainer: Trainer | None, loader: DataLoader[Any], positions: int)
 
 
 def _draws_each_once(loader: DataLoader[Any]) -> bool:
-    sampler: Any = loader.sampler
-    if type(loader.batch_sampler) is BatchSampler:
-        sampler = loader.batch_sampler.sampler
-    if type(sampler) is RandomSampler:
+    sampler = sampler_of_examples(loader)
+    kind = sampler_kind(sampler)
+    if kind is RandomSampler:
         return not sampler.replacement and sampler._num_samples is None
-    return type(sampler) in (SequentialSampler, SubsetRandomSampler, DistributedSampler)
+    return kind in (SequentialSampler, SubsetRandomSampler, DistributedSampler)
 
 
 def repeated(kept: Tensor, size: int, generator: torch.Generator) -> Tensor:

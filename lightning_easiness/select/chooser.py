@@ -26,7 +26,7 @@ from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.refusals import lacks_fields
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_labels, checked_weights
-from lightning_easiness.select.choice import Choice, filled_up, least_chosen, positions_needed
+from lightning_easiness.select.choice import Choice, batches_asked_for, filled_up, least_chosen, positions_needed
 from lightning_easiness.select.report import Added, report_choice
 
 
@@ -97,10 +97,18 @@ class Chooser:
 
     def num_repeated(self, trainer: Trainer | None, loader: DataLoader[Any], choice: Choice) -> int:
         """Return how many examples of a choice an epoch reads again; none where it is the user's own loader's."""
-        is_own = choice.is_everything and self.held_out is None
-        if is_own or not (self._selection.every_epoch or self.held_out is not None):
+        if choice.is_everything and self.held_out is None:
             return 0
-        return positions_needed(trainer, loader, len(choice.kept)) - len(choice.kept)
+        return self.positions(trainer, loader, len(choice.kept)) - len(choice.kept)
+
+    def positions(self, trainer: Trainer | None, loader: DataLoader[Any], count: int) -> int:
+        """Return how many examples an epoch on `count` of them reads, with its repeats.
+
+        A selection that is made once gets no further batches by repeats: where it is too small it is refused.
+        """
+        completes = self._selection.every_epoch or self.held_out is not None
+        batches = max(batches_asked_for(trainer), 1) if completes else 0
+        return positions_needed(trainer, loader, count, batches)
 
     def _asked(self, state: SelectionState) -> Choice:
         """Return what the selection itself chooses, which for an epoch may be nothing: it is filled up then."""

@@ -39,7 +39,8 @@ class EasinessDataModule(LightningDataModule):
 
     Hooks, state, hyperparameters, attributes and the validation, test and prediction loaders are the wrapped
     datamodule's. The train loader keeps all the user's settings and reads the selected examples, optionally with other
-    labels. Without a selection, or with one that keeps everything, it is the user's loader itself.
+    labels. Without a selection, or with one that keeps everything, it is the user's loader itself. Where batch norm
+    would see a last batch of a single example, one of those selected is read twice.
 
     Indices are those of the whole data set. An EasinessCallback still records all of it: online the examples trained
     on, with the labels used in training (`count` is 0 for the others), and in its evaluation pass every example with

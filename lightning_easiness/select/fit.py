@@ -17,12 +17,12 @@ from lightning_easiness._utils.lightning import end_resumed_epoch
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.subset import SelectedDataset, try_label
-from lightning_easiness.data.subset_loader import check_batches, check_selectable, select_from
+from lightning_easiness.data.subset_loader import check_batches, check_selectable, loader_over
 from lightning_easiness.functional._rng import generator
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.batches import BatchWork, check_consumers
-from lightning_easiness.select.choice import Choice, mean_factor, positions_needed, repeated
+from lightning_easiness.select.choice import Choice, mean_factor, repeated
 from lightning_easiness.select.chooser import Chooser
 
 
@@ -94,7 +94,8 @@ class SelectedFit:
             self._first = choice
         if self.batch_work is not None:
             self.batch_work.weights = choice.weights
-            self.batch_work.mean_factor = mean_factor(self.trainer, loader, choice)
+            repeats = self._chooser.num_repeated(self.trainer, loader, choice)
+            self.batch_work.mean_factor = mean_factor(self.trainer, loader, choice, repeats)
         return self._selected(loader, choice)
 
     def _held_out(self, size: int) -> Tensor | None:
@@ -133,7 +134,7 @@ class SelectedFit:
     def _check_further_epochs(self, loader: DataLoader[Any]) -> None:
         if self.choice is None:
             # a sampler that cannot be kept is better known now than at the first epoch that is no longer on everything
-            select_from(loader, SelectedDataset(loader.dataset, torch.arange(len(loader.dataset))))  # type: ignore[arg-type]
+            loader_over(loader, SelectedDataset(loader.dataset, torch.arange(len(loader.dataset))))  # type: ignore[arg-type]
         elif not self._has_warned:  # at the second epoch
             self._has_warned = True
             _warn_of_schedules(self.trainer)
@@ -177,8 +178,7 @@ class SelectedFit:
         )
         if choice.labels is not None:
             try_label(selected)
-        pads = self._selection.every_epoch
-        made = select_from(loader, selected, partial(positions_needed, self.trainer, loader) if pads else int)
+        made = loader_over(loader, selected, partial(self._chooser.positions, self.trainer, loader))
         check_batches(type(self._selection).__name__, made, self.trainer)
         return made
 

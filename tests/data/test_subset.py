@@ -41,7 +41,7 @@ from lightning_easiness.data.subset import (
     source_index,
     whole,
 )
-from lightning_easiness.data.subset_loader import check_selectable, select_from
+from lightning_easiness.data.subset_loader import check_selectable, loader_over
 from tests.made_runs import whole as raised
 from tests.small import Points
 
@@ -93,7 +93,7 @@ class Loud(DataLoader):
 
 
 def selected_from(loader: DataLoader, kept: Tensor = KEPT) -> Any:
-    return select_from(loader, SelectedDataset(loader.dataset, kept))
+    return loader_over(loader, SelectedDataset(loader.dataset, kept))
 
 
 def batches(loader: DataLoader) -> list[list[int]]:
@@ -159,7 +159,7 @@ def test_labels_of_whole_batches_are_replaced_as_those_of_single_items(form: str
     new = torch.full((20,), -1)
     new[[3, 5, 11, 17]] = torch.tensor([2, 0, 0, 1])
     selected = SelectedDataset(WholeBatches(form), KEPT, target=new)
-    loader = select_from(DataLoader(selected.dataset, batch_size, collate_fn=as_it_is), selected)
+    loader = loader_over(DataLoader(selected.dataset, batch_size, collate_fn=as_it_is), selected)
     key = "label" if form == "mapping" else 1
     found = [row for batch in loader for row in batch[key]]
     alone = [selected[position][key] for position in range(len(selected))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations, permutations
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, DistributedSampler, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, SequentialSampler, WeightedRandomSampler
 
 from lightning_easiness.select.choice import (
     Choice,
@@ -77,7 +77,7 @@ def test_an_epoch_reads_as_few_as_give_each_process_its_batches(
     shares = {"rank": 0, "num_replicas": processes}
     made: Any = trainer_of(val_check_interval=asked or 1.0, distributed_sampler_kwargs=shares, lightning_module=module)
     loader: Any = DataLoader(range(50), batch_size, drop_last=drop_last)  # type: ignore[arg-type]
-    size = positions_needed(made, loader, count)
+    size = positions_needed(made, loader, count, max(1, batches_asked_for(made)))
     sizes = batches_of_each(size, processes, batch_size, drop_last)
     assert size >= count
     assert all(len(one) >= max(1, asked) for one in sizes)
@@ -152,19 +152,28 @@ def test_means_over_an_epoch_count_each_example_as_an_epoch_on_everything_does(
         distributed_sampler_kwargs=shares, lightning_module=nn.Linear(2, 2), limit_train_batches=limit
     )
     loader: Any = DataLoader(range(size), batch_size, shuffle=True, drop_last=drop_last)  # type: ignore[arg-type]
-    factor = mean_factor(made, loader, Choice(0, size, torch.arange(chosen + drawn)))
+    factor = mean_factor(made, loader, Choice(0, size, torch.arange(chosen + drawn)), 0)
     for index in range(size):
         assert factor * float(weighted[index]) == pytest.approx(float(whole[index]))
+
+
+class Again(BatchSampler):
+    """Gives each batch twice."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch for batch in super().__iter__() for _ in range(2))
 
 
 def test_the_factor_of_a_small_last_batch_and_of_samplers_of_which_it_is_not_known() -> None:
     """Of 250 examples 130 are kept, in batches of 64: three means of 130 count more than four of 250."""
     choice = Choice(0, 250, torch.arange(130))
     loader: Any = DataLoader(range(250), 64, shuffle=True)  # type: ignore[arg-type]
-    assert mean_factor(None, loader, choice) == pytest.approx((4 / 250) / (3 / 130))
+    assert mean_factor(None, loader, choice, 0) == pytest.approx((4 / 250) / (3 / 130))
     drawn: Any = DataLoader(range(250), 64, sampler=WeightedRandomSampler([1.0] * 250, 250))  # type: ignore[arg-type]
-    assert mean_factor(None, drawn, choice) == 1
-    assert mean_factor(None, loader, Choice(0, 250, torch.arange(250))) == 1
+    assert mean_factor(None, drawn, choice, 0) == 1
+    own: Any = DataLoader(range(250), batch_sampler=Again(SequentialSampler(range(250)), 64, drop_last=False))  # type: ignore[arg-type]
+    assert mean_factor(None, own, choice, 0) == 1, "a batch sampler of the user's own may draw an example twice"
+    assert mean_factor(None, loader, Choice(0, 250, torch.arange(250)), 0) == 1
 
 
 # ------------------------------------------------------------------------------------------------ fractions of classes

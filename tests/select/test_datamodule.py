@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningDataModule, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, random_split
+from torch.utils.data import DataLoader, WeightedRandomSampler, random_split
 
 from lightning_easiness import (
     Ablation,
@@ -37,9 +37,11 @@ from tests.selecting import (
     Sizes,
     Traces,
     fit,
+    over,
     refusal,
     scores,
 )
+from tests.set_fits import NoNorm
 from tests.small import Net, Points, assert_identical, loader, streams, trainer
 
 
@@ -86,6 +88,49 @@ def test_an_observation_leaves_the_training_as_it_is() -> None:
     observing = type("Observing", (Sizes,), {"needs_observation": True})
     plain = fitted(EasinessDataModule(IndexedBase(), Sizes([30, 20])))
     assert_identical(plain, fitted(EasinessDataModule(IndexedBase(), observing([30, 20]))))
+
+
+# ------------------------------------------------------------------------------------- a last batch of a single example
+
+
+# a batch size, and selections after which the last batch would be of one, which batch norm refuses
+ALONE: dict[str, tuple[int, Selection, int]] = {
+    "kept": (10, Keep(range(51)), 51),
+    "removed": (8, Ablation(scores(), ratio=4 / 53), 49),
+    "relabelled": (13, Relabel(scores(), ratio=0.5), 53),
+    "nothing else": (8, Keep([7]), 1),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Keep keeps no example of classes")
+@pytest.mark.parametrize("case", ALONE)
+def test_a_selection_that_is_made_once_repeats_an_example_for_batch_norm_alone(case: str, tmp_path: Path) -> None:
+    size, selection, number = ALONE[case]
+    for norm, read in ((None, number + 1), (nn.Identity(), number)):
+        module, observer = Traces(), EasinessCallback(tmp_path / str(read), probe=None)
+        module.net[1] = norm or module.net[1]
+        fit(IndexedBase(batch_size=size), selection, module, callbacks=[observer])
+        assert module.lengths(2) == [read, read]
+        assert [len(set(module.epoch(epoch))) for epoch in range(2)] == [number, number]
+        assert observer.usage.data_use == pytest.approx([number / 53] * 2), "a repeat is no further example"
+        count = EasinessRecord.load(tmp_path / str(read)).count[0]
+        assert count.sum(1).tolist() == [read, read]
+        assert (count > 0).sum(1).tolist() == [number, number]
+
+
+def test_what_is_kept_is_repeated_for_no_other_reason() -> None:
+    """It is the user's: too little for the Trainer's intervals, or for a batch, is refused in place of repeated."""
+    assert "val_check_interval" in refusal(ValueError, IndexedBase(), Keep(range(49)), val_check_interval=8)
+    assert "keeps 5 of 53 examples" in refusal(ValueError, IndexedBase(drop_last=True), Keep(range(5)))
+    assert fit(IndexedBase(drop_last=True), Keep(range(49)))[0].lengths(2) == [48, 48]
+    assert fit(IndexedBase(batch_size=1), Keep(range(9)), NoNorm())[0].lengths(2) == [9, 9]
+
+
+def test_draws_by_weights_are_one_more_in_place_of_a_repeat() -> None:
+    sampler = WeightedRandomSampler([1.0] * 53, 53)
+    module, made = fit(over(sampler), Keep(range(49)))
+    assert module.lengths(2) == [50, 50], "of 53 draws the 49 of what is kept"
+    assert made.train_dataloader.sampler.weights.tolist() == [1.0] * 49 + [0.0]
 
 
 # ------------------------------------------------------------------------------------------------- hooks and state

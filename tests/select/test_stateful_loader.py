@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import seed_everything
+from torch.utils.data import DataLoader
 
+from lightning_easiness.data.merged import merged_loader
+from lightning_easiness.select.choice import Choice, mean_factor
 from tests.contracts.cases import CALLBACKS, SELECTIONS
 from tests.resuming import BATCH, SIZE, Plain, Stop
-from tests.selecting import IndexedPoints
+from tests.selecting import IndexedPoints, Numbered
 from tests.small import assert_identical, recorded, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # by its loader
@@ -90,3 +94,19 @@ LOADERS: dict[str, Callable[[], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", ["Ablation", "growing"])
 def test_loaders_of_any_kind(case: str, kind: str, tmp_path: Path) -> None:
     assert_goes_on(case, [(2, 0)], tmp_path, LOADERS[kind])
+
+
+def test_means_of_weighted_epochs_are_as_with_torchs_own_loader() -> None:
+    choice, points = Choice(0, 250, torch.arange(130)), IndexedPoints(250)
+    plain = DataLoader(points, batch_size=64, shuffle=True)
+    factors = [mean_factor(None, made, choice, 0) for made in (loader(points, batch_size=64), plain)]
+    assert factors == [pytest.approx((4 / 250) / (3 / 130))] * 2
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_validation_examples_are_trained_on_too(shuffle: bool) -> None:
+    made = merged_loader(loader(Numbered(20), shuffle=shuffle), loader(Numbered(9, first=20)))
+    assert type(made) is torchdata.StatefulDataLoader
+    drawn = [int(index) for x, _ in made for index in x[:, 8]]
+    assert sorted(drawn) == list(range(29))
+    assert (drawn == sorted(drawn)) is not shuffle
