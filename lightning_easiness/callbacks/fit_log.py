@@ -16,6 +16,7 @@ from lightning_easiness.callbacks.history import History
 from lightning_easiness.callbacks.logging import log_observation, show
 from lightning_easiness.callbacks.sinks import sinks_of
 from lightning_easiness.data.observation import Observation
+from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES
 from lightning_easiness.view.data_map import data_map_image
 from lightning_easiness.view.words import count_of
 
@@ -61,7 +62,7 @@ class FitLog:
         """Show examples of a checkpoint of an evaluation pass."""
         if self._is_on and self._num_images and self._takes_images(trainer):
             own = self._histories[observation.series]
-            online = self._histories.get("train-online") if observation.series == "train-probe" else None
+            online = self._histories.get(ONLINE_SERIES) if observation.series == PASS_SERIES else None
             options: dict[str, Any] = {"num_images": self._num_images, "names": self._names}
             draw: Callable[[], None] = lambda: log_galleries(  # noqa: E731
                 trainer, dataset, observation, own, online or own, **options

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from lightning_easiness._utils.checked_files import RecordFileError
 from lightning_easiness._utils.lightning import trial_batches
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.observation import Observation, Replaced
 from lightning_easiness.observe.checks import check_length
 from lightning_easiness.record.earlier import Course
@@ -108,10 +108,9 @@ class RunRecorder:
             held = self._unwritten
             what = f"step {held[0].step}" if held else f"that run '{self.run}' is complete"
             many = f"{len(held)} checkpoints ({sum(map(_num_bytes, held)) / 1e6:.3g} MB) wait in memory"
-            warnings.warn(
+            warn_user(
                 f"EasinessCallback could not write {what} under '{self.dirpath}' ({error}); {many}"
-                f" {later or 'for the next try. Make room on the disk.'}",
-                stacklevel=2,
+                f" {later or 'for the next try. Make room on the disk.'}"
             )
 
     def complete(self) -> None:

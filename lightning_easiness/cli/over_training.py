@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lightning_easiness.cli.files import write_table
 from lightning_easiness.cli.source import Source
 from lightning_easiness.record.matching_curves import MatchingCurves, matching_curves, matching_with_end
 from lightning_easiness.record.record import EasinessRecord
@@ -47,4 +48,4 @@ def write(curves: Curves, path: Path | None) -> None:
         return
     import pandas
 
-    pandas.DataFrame(rows_of_curves(curves)).to_csv(path, index=False)
+    write_table(pandas.DataFrame(rows_of_curves(curves)).set_index("fraction"), path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from lightning_easiness import functional
 from lightning_easiness._utils.lightning import is_writer
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.experiments._factories import (
     agreed,
@@ -257,7 +257,7 @@ def read_step(path: Path) -> Step | None:
     try:
         return Step(**read_arrays(path, _FORMAT))
     except (TypeError, ValueError):
-        warnings.warn(f"'{path}' is damaged, or not of a compression; its step is decided again.", stacklevel=2)
+        warn_user(f"'{path}' is damaged, or not of a compression; its step is decided again.")
         return None
 
 

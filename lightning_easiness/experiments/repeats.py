@@ -25,7 +25,7 @@ from lightning_easiness.experiments._factories import bar, check_factories, chec
 from lightning_easiness.experiments.held_out import HoldOut, check_held_out
 from lightning_easiness.experiments.recipe_check import check_begun
 from lightning_easiness.experiments.resume import ResumePoint, remove_resume_point
-from lightning_easiness.record.layout import checkpoint_paths, is_complete
+from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES, checkpoint_paths, is_complete
 from lightning_easiness.record.next_command import where_and_next
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
@@ -99,7 +99,7 @@ def train_seeds(
     folder = Path(dirpath)
     rule = hold_out if isinstance(hold_out, HoldOut) else HoldOut.of("repeat_fit", hold_out, seeds)
     check_held_out("repeat_fit", rule, [folder / run_name(seed) for seed in seeds])
-    series = "train-probe"
+    series = PASS_SERIES
     fitted: WeakSet[Any] = WeakSet()
     with own_seeding(), bar("Run", len(seeds), 2, progress) as runs:
         check_begun(make_trainer, make_module, datamodule, folder, [run_name(seed) for seed in seeds], seeds[0])
@@ -222,7 +222,7 @@ def _check_same_data(folder: Path, series: str, seeds: list[int]) -> None:
 def _series_in(run_folder: Path, series: str) -> str:
     """Return the series that was asked for, or the one that these runs have if every run was complete before."""
     held = [path.name for path in run_folder.glob("*") if path.is_dir()]
-    return next((name for name in (series, "val-probe", "loader-probe", "train-online") if name in held), series)
+    return next((name for name in (series, "val-probe", "loader-probe", ONLINE_SERIES) if name in held), series)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing_extensions import override
 
 from lightning_easiness._utils.lightning import begin_next_epoch, is_sharded
 from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, seed_rng, set_rng_state
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.functional._rng import mixed_seed
 
 _FILE = "resume.ckpt"
@@ -45,17 +45,16 @@ class ResumePoint(Checkpoint):
             return None
         if path.is_dir() and not is_sharded(trainer):
             kind = type(trainer.strategy).__name__
-            warnings.warn(f"'{path}' was saved under another strategy than {kind}; its run starts again.", stacklevel=2)
+            warn_user(f"'{path}' was saved under another strategy than {kind}; its run starts again.")
             return None
         held = path / _METADATA if path.is_dir() else path
         try:
             if held.exists():  # DeepSpeed has files of other names
                 _check_whole(held)
         except Exception as error:
-            warnings.warn(
+            warn_user(
                 f"'{path}' is damaged, or holds more than tensors and plain types, as hyperparameters may"
-                f" ({type(error).__name__}); its run starts again.",
-                stacklevel=2,
+                f" ({type(error).__name__}); its run starts again."
             )
             return None
         return str(path)
@@ -78,11 +77,10 @@ class ResumePoint(Checkpoint):
             trainer.save_checkpoint(path, weights_only=False)  # the optimizer too
         except OSError as error:
             trainer.strategy.barrier()  # at which the other processes wait in `save_checkpoint`
-            warnings.warn(
+            warn_user(
                 f"'{self.folder / _FILE}' could not be saved in epoch {trainer.current_epoch}"
                 f" ({error.strerror or error}), so that after a kill the run continues from an earlier epoch: make"
-                " room on the disk.",
-                stacklevel=2,
+                " room on the disk."
             )
             return False
         return True

@@ -24,6 +24,7 @@ from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.refusals import lacks_fields
+from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.checks import checked_indices, checked_labels, checked_weights
 from lightning_easiness.select.choice import Choice, batches_asked_for, filled_up, least_chosen, positions_needed
@@ -60,9 +61,9 @@ class Chooser:
 
     def listen(self, observation: Observation) -> None:
         """Take in what the Trainer's EasinessCallback observed."""
-        if observation.series == "train-probe":
+        if observation.series == PASS_SERIES:
             self._latest = observation
-        elif observation.series == "train-online" and self._selection.online:
+        elif observation.series == ONLINE_SERIES and self._selection.online:
             self._has_seen_online = True
             self._remember(observation)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_easiness._utils.checked_files import check_file
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.functional.levels import DEFAULT_TOL
+from lightning_easiness.record.layout import PASS_SERIES
 from lightning_easiness.record.record import EasinessRecord
 
 _COLUMNS = ("epoch", "hard", "medium", "easy")
@@ -192,7 +193,7 @@ def _other_than_set(recipe: dict[str, Any], series: str, tol: float) -> str | No
     rule = recipe.get("selection") or {}
     if not recipe:
         return "a run whose recipe is not known"
-    if series != "train-probe":
+    if series != PASS_SERIES:
         return f"the series '{series}'"
     if not str(rule.get("class")).endswith(".SampleEasinessTraining"):
         return f"a run on {rule['class'].rpartition('.')[2]}" if rule else "a run without SampleEasinessTraining"
