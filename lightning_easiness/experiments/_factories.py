@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from lightning_easiness._utils.checked_files import CHECKSUM, RecordFileError, read_json, with_checksum
+from lightning_easiness._utils.group import is_first_process, num_processes
 from lightning_easiness._utils.lightning import is_named, is_writer
 from lightning_easiness.record.files import write_whole
 from lightning_easiness.select.base import Selection
@@ -91,10 +92,10 @@ def is_function(datamodule: Any) -> bool:
 
 def agreed(decide: Callable[[], _T]) -> _T:
     """Return what the first process decides, or raise its error, in all processes of a group that is at work."""
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+    if num_processes() == 1:
         return decide()
     answer: list[Any] = [None, None]
-    if distributed.get_rank() == 0:
+    if is_first_process():
         try:
             answer[0] = decide()
         except Exception as error:

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import distributed
 from typing_extensions import override
 
+from lightning_easiness._utils.group import is_first_process, num_processes
 from lightning_easiness._utils.lightning import begin_next_epoch, is_sharded
 from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, seed_rng, set_rng_state
 from lightning_easiness._utils.warnings import warn_user
@@ -163,10 +164,9 @@ def _own_state(trainer: Trainer) -> dict[str, Any]:
 
 def _of_all_processes(own: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what each process has, by rank, in the first one, which writes; in the others their own."""
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+    if num_processes() == 1:
         return [own]
-    is_first = distributed.get_rank() == 0
-    found: list[Any] | None = [None] * distributed.get_world_size() if is_first else None
+    found: list[Any] | None = [None] * num_processes() if is_first_process() else None
     distributed.gather_object(own, found)
     return found or [own]
 

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_easiness._utils.group import num_processes
 from lightning_easiness._utils.lightning import (
     as_validation,
     data_share,
@@ -283,7 +284,7 @@ def _same_buffers(module: LightningModule) -> Iterator[None]:
     """
     buffers = [buffer for buffer in module.buffers() if buffer.numel()]
     kept = [buffer.clone() for buffer in buffers]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if num_processes() > 1:
         for buffer in buffers:
             if not hasattr(buffer, "to_local"):  # one that is sharded is the same tensor for all
                 torch.distributed.broadcast(buffer, src=0)

@@ -51,6 +51,12 @@ class Ends:
         check.fraction(owner, self.fraction)
 
 
+def both_ends(values: Tensor, fraction: float, higher_is_easier: bool) -> dict[str, Tensor]:
+    """Return how likely each example is to be "easy", and to be "hard", (N,) each; a fair draw decides among ties."""
+    direction = {"higher_is_easier": higher_is_easier}
+    return {end: selection_probability(values, fraction, which=end, **direction) for end in ENDS}
+
+
 def named_end(which: str, fraction: float) -> str:
     """Write which examples are meant: "easiest 10 %", "hardest 2.5 %"."""
     return f"{'easiest' if which == 'easy' else 'hardest'} {100 * fraction:.3g} %"

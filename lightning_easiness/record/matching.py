@@ -13,11 +13,10 @@ from torch import Tensor
 from lightning_easiness.functional import (
     expected_matching_rate,
     mean_over_runs,
-    selection_probability,
     split_half_matching,
 )
 from lightning_easiness.functional._rng import generator
-from lightning_easiness.record.ends import ENDS, class_chance, error_of_halves
+from lightning_easiness.record.ends import both_ends, class_chance, error_of_halves
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.score_runs import RunScores
 from lightning_easiness.scores import get_score
@@ -120,7 +119,7 @@ class Side:
         return found
 
     def _choose(self, values: Tensor) -> dict[str, Tensor]:
-        return {end: selection_probability(values, self.fraction, which=end, **self._direction) for end in ENDS}
+        return both_ends(values, self.fraction, **self._direction)
 
 
 def check_other_runs(one: EasinessRecord, two: EasinessRecord, here: str, there: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from typing_extensions import override
 
+from lightning_easiness._utils.spelling import shortened
 from lightning_easiness._utils.tables import Table, to_html, to_text
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.functional import _checks as check
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 Align = Literal["epoch", "step"]
 AT_END = "its end"  # in the place of a second record
-
-_SHOWN_MOMENTS = 6
 
 
 @dataclass(frozen=True)
@@ -327,14 +326,9 @@ def _shared_moments(owner: str, records: Mapping[str, EasinessRecord], align: Al
         raise ValueError(f"The `records` of {owner} are empty; give records by name.")
     shared = sorted(set.intersection(*(set(each) for each in found.values())))
     if not shared:
-        held = "; ".join(f"'{name}' has {_listed(each)}" for name, each in found.items())
+        held = "; ".join(f"'{name}' has {shortened(each)}" for name, each in found.items())
         raise ValueError(f"The `records` of {owner} share no {align} ({held}): observe them at the same {align}s.")
     lacking = sorted(set.union(*(set(each) for each in found.values())) - set(shared))
     if lacking:
-        warn_user(f"{owner} leaves out each {align} that only some of the records have: {_listed(lacking)}.")
+        warn_user(f"{owner} leaves out each {align} that only some of the records have: {shortened(lacking)}.")
     return [{name: each[moment] for name, each in found.items()} for moment in shared]
-
-
-def _listed(moments: Iterable[int]) -> str:
-    words = [str(moment) for moment in moments]
-    return ", ".join(words if len(words) <= _SHOWN_MOMENTS else [*words[:3], "...", *words[-2:]])

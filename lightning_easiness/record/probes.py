@@ -10,7 +10,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightning_easiness.functional import expected_matching_rate, rank_correlation, selection_probability
+from lightning_easiness.functional import expected_matching_rate, rank_correlation
+from lightning_easiness.record.ends import ENDS, both_ends
 from lightning_easiness.record.matching import check_other_runs
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import get_score
@@ -108,16 +109,15 @@ class _Wanted:
         self.values, self.name, self.fraction = values, name, fraction
         self.ends = self._ends(values)
 
-    def _ends(self, values: Tensor) -> list[Tensor]:
-        direction = {"higher_is_easier": get_score(self.name).higher_is_easier}
-        return [selection_probability(values, self.fraction, which=end, **direction) for end in ("easy", "hard")]
+    def _ends(self, values: Tensor) -> dict[str, Tensor]:
+        return both_ends(values, self.fraction, get_score(self.name).higher_is_easier)
 
     def measures(self, values: Tensor) -> tuple[float, ...]:
         """Return the rank correlation and the matching rates of easy and of hard examples."""
         known = ~(values.isnan() | self.values.isnan())
         rank = rank_correlation(values[known].double(), self.values[known].double())
-        pairs = zip(self._ends(values), self.ends, strict=True)
-        return float(rank), *(float(expected_matching_rate(a, b)) for a, b in pairs)
+        found = self._ends(values)
+        return float(rank), *(float(expected_matching_rate(found[end], self.ends[end])) for end in ENDS)
 
 
 def _compared(record: EasinessRecord, size: int, checkpoint: int, wanted: _Wanted) -> ProbeAgreement:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from lightning_easiness._utils.spelling import did_you_mean
+from lightning_easiness._utils.spelling import did_you_mean, shortened
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.record.chain import REPLACED, missing, missing_series, of_one_run
@@ -317,7 +317,4 @@ def same_seeds(runs: Sequence[RecordedSeries]) -> list[str]:
 
 def _listed(steps: Iterable[int]) -> str:
     ordered = sorted(steps)
-    if len(ordered) == 1:
-        return f"step {ordered[0]}"
-    shown = map(str, ordered if len(ordered) <= 6 else (*ordered[:3], "...", *ordered[-2:]))
-    return f"steps {', '.join(shown)}"
+    return f"step{'' if len(ordered) == 1 else 's'} {shortened(ordered)}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.examples import archives
+from tests.examples.conftest import RunScript
 
 import everything  # isort: skip
 import hard_examples  # isort: skip
@@ -89,17 +88,13 @@ SMALLER: dict[Any, dict[str, Any]] = {
 @pytest.mark.filterwarnings("ignore:.*keeps no example of class")
 @pytest.mark.parametrize("script", SMALLER, ids=lambda script: script.__name__)
 def test_a_script_writes_its_table_its_figure_and_one_finding(
-    script: Any, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: Any, root: Path, monkeypatch: pytest.MonkeyPatch, run_script: RunScript
 ) -> None:
     monkeypatch.setitem(script.SETTINGS, "small", script.SETTINGS["small"] | SMALLER[script])
-    arguments = ["--data-root", str(root), "--output", str(root / "out"), "--accelerator", "cpu"]
-    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *arguments])
-    script.main()
-    assert len(capsys.readouterr().out.splitlines()) == 1
-    folder = root / "out" / "small"
-    with (folder / f"{script.__name__}.csv").open() as file:
-        assert len(list(csv.DictReader(file))) >= 4
-    assert (folder / f"{script.__name__}.png").stat().st_size > 5000
+    made = run_script(script, root, "--accelerator", "cpu")
+    assert len(made.printed.splitlines()) == 1
+    assert len(made.rows) >= 4
+    assert made.figure_bytes > 5000
 
 
 def test_everything_runs_each_script_of_the_three_texts_and_of_what_goes_beyond() -> None:

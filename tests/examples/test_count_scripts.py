@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import sys
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +15,7 @@ from lightning_easiness import PatternSweep, Scores
 from lightning_easiness.record.networks import MatchingMatrix
 from lightning_easiness.record.patterns import PatternRow
 from tests.examples import archives
+from tests.examples.conftest import RunScript
 
 import count_ablation  # isort: skip
 import count_grids  # isort: skip
@@ -172,7 +171,7 @@ def test_easy_images_are_close_and_hard_ones_far(means: tuple[int, int, int], ve
 @pytest.mark.filterwarnings("ignore:.*")  # twenty examples are few for all that is said of them
 @pytest.mark.parametrize("script", [count_matching, count_grids, count_patterns, count_ablation, count_validation])
 def test_each_script_runs_from_archives_to_its_finding(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_script: RunScript
 ) -> None:
     archives.fashion_mnist(tmp_path)
     archives.cifar_10_folders(tmp_path)
@@ -184,14 +183,10 @@ def test_each_script_runs_from_archives_to_its_finding(
     if "widths" in settings["small"]:
         small["widths"] = dict.fromkeys(settings["small"]["widths"], 0.05)
     monkeypatch.setitem(settings, "small", {**settings["small"], **small})
-    name = script.__name__
-    arguments = [f"{name}.py", "--data-root", str(tmp_path), "--output", str(tmp_path / "out"), "--accelerator", "cpu"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    script.main()
-    assert capsys.readouterr().out.startswith(("agrees: ", "differs: ", "cannot tell: "))
-    assert (tmp_path / "out" / "small" / f"{name}.png").stat().st_size > 1000
-    with (tmp_path / "out" / "small" / f"{name}.csv").open() as file:
-        assert len(list(csv.DictReader(file))) > 1
+    made = run_script(script, tmp_path, "--accelerator", "cpu")
+    assert made.printed.startswith(("agrees: ", "differs: ", "cannot tell: "))
+    assert made.figure_bytes > 1000
+    assert len(made.rows) > 1
 
 
 def test_the_full_settings_are_the_networks_of_the_text() -> None:

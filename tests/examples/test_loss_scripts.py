@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 from lightning_easiness import EasinessRecord, Scores, matching_curves, matching_with_end
 from lightning_easiness.record.writer import RunWriter
 from tests.examples import archives
+from tests.examples.conftest import RunScript
 from tests.made_runs import append
 
 import data_sets  # isort: skip
@@ -138,21 +137,17 @@ def test_the_finding_of_the_grids_is_of_all_classes(alike: str, verdict: str) ->
 @pytest.mark.filterwarnings("ignore:.*keeps no example of class")  # of twenty examples
 @pytest.mark.parametrize("script", [loss_grids, loss_matching, loss_beginning_and_end, loss_ablation])
 def test_each_script_runs_from_archives_to_its_finding(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_script: RunScript
 ) -> None:
     archives.fashion_mnist(tmp_path)
     archives.cifar_10_folders(tmp_path)
     small = {"size": None, "image_size": 8, "epochs": 2, "early": 1, "seeds": 2, "ratios": (0.5,)}
     small["widths"] = dict.fromkeys(script.SETTINGS["small"]["widths"], 0.05)
     monkeypatch.setitem(script.SETTINGS, "small", {**script.SETTINGS["small"], **small})
-    name = script.__name__
-    arguments = [f"{name}.py", "--data-root", str(tmp_path), "--output", str(tmp_path / "out"), "--accelerator", "cpu"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    script.main()
-    assert capsys.readouterr().out.startswith(("agrees: ", "differs: ", "cannot tell: "))
-    assert (tmp_path / "out" / "small" / f"{name}.png").stat().st_size > 5000
-    with (tmp_path / "out" / "small" / f"{name}.csv").open() as file:
-        assert len(list(csv.DictReader(file))) > 3
+    made = run_script(script, tmp_path, "--accelerator", "cpu")
+    assert made.printed.startswith(("agrees: ", "differs: ", "cannot tell: "))
+    assert made.figure_bytes > 5000
+    assert len(made.rows) > 3
 
 
 def test_the_full_settings_are_the_networks_of_the_text() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from torchvision.datasets import cifar
 
 from lightning_easiness import SelectionState
 from tests.examples import archives
+from tests.examples.conftest import RunScript
 
 import experiment  # isort: skip
 import sel_aum  # isort: skip
@@ -123,7 +122,7 @@ def test_every_full_training_names_a_network_and_a_data_set_that_there_are(scrip
 @pytest.mark.filterwarnings("ignore:The threshold", "ignore:Most labels of some classes")  # of so few examples
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_a_script_makes_its_table_its_figure_and_its_finding(
-    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_script: RunScript
 ) -> None:
     pytest.importorskip("matplotlib")
     archives.fashion_mnist(tmp_path)
@@ -132,18 +131,12 @@ def test_a_script_makes_its_table_its_figure_and_its_finding(
     less = {"seeds": 2, "epochs": 3, "early": 1, "size": 60, "width": 0.05}
     small = {**script.SETTINGS["small"], **{key: less[key] for key in less.keys() & script.SETTINGS["small"].keys()}}
     monkeypatch.setitem(script.SETTINGS, "small", small)
-    name = script.__name__
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--data-root", str(tmp_path), "--output", str(tmp_path / "out")])
-    script.main()
-    printed = capsys.readouterr().out.splitlines()[-1]
-    assert printed.startswith(experiment.VERDICTS)
-    out = tmp_path / "out" / "small"
-    with (out / f"{name}.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) > 3
-    assert (out / f"{name}.png").stat().st_size > 5000
+    made = run_script(script, tmp_path)
+    finding = made.printed.splitlines()[-1]
+    assert finding.startswith(experiment.VERDICTS)
+    assert len(made.rows) > 3
+    assert made.figure_bytes > 5000
     monkeypatch.setattr(sel_runs, "measured", None)  # what is kept is not trained again
     monkeypatch.setattr(sel_scatter, "measured", None)
     monkeypatch.setattr(sel_aum, "measured", None)
-    script.main()
-    assert capsys.readouterr().out.splitlines()[-1] == printed
+    assert run_script(script, tmp_path).printed.splitlines()[-1] == finding
