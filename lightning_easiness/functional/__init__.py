@@ -24,6 +24,14 @@ from lightning_easiness.functional.contradiction import (
     contradicted_beyond_slowness,
     gap_at_tie,
 )
+from lightning_easiness.functional.dynamic import (
+    dealt_share,
+    hardest_of_pool,
+    inclusion_weights,
+    prune_below_mean,
+    prune_in_windows,
+    random_share,
+)
 from lightning_easiness.functional.dynamics import (
     area_under_loss,
     area_under_margin,
@@ -81,6 +89,7 @@ from lightning_easiness.functional.pruning import ablate, relabel
 from lightning_easiness.functional.sample_easiness import expected_sample_easiness_error, sample_easiness
 from lightning_easiness.functional.sample_easiness_loss import sample_easiness_loss
 from lightning_easiness.functional.sampling import weighted_sample
+from lightning_easiness.functional.systematic import inclusion_probability, systematic_sample
 from lightning_easiness.functional.targets import (
     dense_loss,
     dense_margin,
@@ -105,6 +114,7 @@ __all__ = [
     "correctness",
     "corrupt_labels",
     "count_easiness",
+    "dealt_share",
     "dense_loss",
     "dense_margin",
     "difference_error",
@@ -122,10 +132,13 @@ __all__ = [
     "gap_at_tie",
     "generalization_gap",
     "hardest",
+    "hardest_of_pool",
     "held_out_part",
     "in_levels",
     "in_levels_by_count",
     "in_levels_by_loss",
+    "inclusion_probability",
+    "inclusion_weights",
     "interpolate_grey",
     "learning_weights",
     "margin",
@@ -141,7 +154,10 @@ __all__ = [
     "multi_label_margin",
     "normalized_margin",
     "pattern_series",
+    "prune_below_mean",
+    "prune_in_windows",
     "radial_mask",
+    "random_share",
     "rank_by_easiness",
     "rank_correlation",
     "refine_by_sample_easiness",
@@ -158,6 +174,7 @@ __all__ = [
     "split_half_agreement",
     "split_half_matching",
     "suggest_labels",
+    "systematic_sample",
     "threshold_examples",
     "threshold_of",
     "variability",

@@ -77,6 +77,8 @@ DROPPED = "be in [0, ratio], [0, 0.5]; got {}: it is a part of what is removed, 
 FLOOR = "be the log of a probability, below 0, or None; got {}: use for example math.log(1e-7)."
 ONE_LEVEL = 'be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in [0, 1]; got {!r}.'
 LEVELS = 'be a sequence of levels, such as ("medium",); got {!r}.'
+OF_SHARES = ("random_share", "dealt_share", "hardest_of_pool", "inclusion_probability")
+LEFT_OUT = "be in [0, 1); got {}: it is the fraction to leave out, half of them is 0.5."
 OF_LEVELS = ("in_levels", "in_levels_by_count", "in_levels_by_loss")
 OPTIONS = [
     ("fraction_to_count", "fraction", FRACTION, (0.0, -0.1, 1.0001, 10, NAN, INF)),
@@ -125,6 +127,14 @@ OPTIONS = [
     ("relabel", "noise", "be 'uniform' or 'next_class'; got {!r}.", ("shuffle",)),
     ("relabel", "num_classes", "be at least 1; got {}.", (0,)),
     ("weighted_sample", "count", "be at least 0; got {}.", (-1,)),
+    *((owner, "share", "be in (0, 1]; got {}: half is 0.5.", (0.0, 1.2, NAN, None)) for owner in OF_SHARES),
+    *((owner, "num_examples", "be at least 1; got {}.", (0, None)) for owner in ("random_share", "dealt_share")),
+    ("dealt_share", "epoch", "be at least 0; got {}.", (-1,)),
+    *((owner, "share", LEFT_OUT, (1.0, -0.1, NAN, None)) for owner in ("prune_below_mean", "prune_in_windows")),
+    ("hardest_of_pool", "pool", "be in [share, 1], [0.3, 1]; got {}: both are fractions of all examples.", (0.2, 1.1)),
+    ("inclusion_weights", "epochs", "be at least 1; got {}.", (0,)),
+    ("inclusion_probability", "power", "be at least 0; got {}.", (-1, NAN)),
+    ("inclusion_probability", "uniform", "be in [0, 1]; got {}: a fifth is 0.2.", (-0.1, 1.1, NAN)),
     ("weighted_sample", "count", "be an integer; got {!r}: round it first.", (2.0, True)),
 ]
 
@@ -367,6 +377,15 @@ REFUSED = [
     row("weighted_sample", COUNT.format(2, 4, 3), count=3, weights=tensor([1.0, 0.0, 2.0, 0.0])),
     row("weighted_sample", COUNT.format(3, 3, 4), count=4, weights=torch.ones(3)),
     row("weighted_sample", COUNT.format(0, 3, 1), count=1, weights=torch.zeros(3)),
+    row("inclusion_probability", "be at least 0; got -0.5: give losses.", values=tensor([1.0, -0.5])),
+    *(
+        row(
+            "systematic_sample",
+            f"be in [0, 1]; got {bad}: as inclusion_probability() returns.",
+            probability=tensor([bad]),
+        )
+        for bad in (1.5, -0.5, NAN)
+    ),
 ]
 
 

@@ -1,0 +1,204 @@
+"""Which examples an epoch trains on, by what the epochs before it have shown: the rules of dynamic data pruning.
+
+All draws are made on the CPU, from the generator that is given, so that every device and every rank gets the same
+examples. NaN is the loss of an example that was never seen: it is taken for the hardest, so that it is kept.
+"""
+
+import torch
+from torch import Tensor
+
+from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional._rng import generator as generator_of
+from lightning_easiness.functional.easiness import fraction_to_count, round_half_up
+from lightning_easiness.functional.sampling import positions, smallest, uniform_keys
+
+
+def random_share(num_examples: int, share: float, *, generator: torch.Generator) -> Tensor:
+    """Return the indices of a random share of the examples, int64 (n,), ASCENDING.
+
+    With a fresh share in each epoch this is "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning"
+    (Okanovic et al., 2024), with replacement between epochs.
+
+    Args:
+        num_examples: N, at least 1.
+        share: Fraction of them, in (0, 1]; rounded half up, at least one example.
+        generator: Source of the draw, on the CPU. N numbers are drawn from it.
+
+    Example:
+        >>> random_share(6, 0.5, generator=torch.Generator().manual_seed(0))
+        tensor([1, 2, 4])
+    """
+    check.at_least("random_share", "num_examples", num_examples, least=1)
+    check.fraction("random_share", share, "share", "half is 0.5")
+    return drawn(num_examples, fraction_to_count(share, num_examples), generator)
+
+
+def drawn(num_examples: int, count: int, generator: torch.Generator) -> Tensor:
+    """Return `count` random indices below `num_examples`, ascending."""
+    return positions(smallest(uniform_keys(num_examples, generator), count))
+
+
+def dealt_share(num_examples: int, share: float, epoch: int, *, seed: int = 0) -> Tensor:
+    """Return the indices that an epoch trains on where whole passes are dealt out over epochs, int64 (n,), ASCENDING.
+
+    A pass is a random order of all examples. Each epoch takes the next share of it, and the last epoch of a pass is
+    filled up from its beginning, so that a pass of ceil(1 / share) epochs has each example once or, for those few,
+    twice. "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning" (Okanovic et al., 2024), without
+    replacement.
+
+    Args:
+        num_examples: N, at least 1.
+        share: Fraction of an epoch, in (0, 1]; rounded half up, at least one example.
+        epoch: Number of the epoch, from 0.
+        seed: Seed of the orders.
+
+    Example:
+        >>> torch.cat([dealt_share(6, 0.5, epoch) for epoch in range(2)]).sort().values
+        tensor([0, 1, 2, 3, 4, 5])
+    """
+    check.at_least("dealt_share", "num_examples", num_examples, least=1)
+    check.fraction("dealt_share", share, "share", "half is 0.5")
+    check.at_least("dealt_share", "epoch", epoch, least=0)
+    count = fraction_to_count(share, num_examples)
+    number, place = divmod(epoch, -(-num_examples // count))
+    order = torch.randperm(num_examples, generator=generator_of(seed, number))
+    return marked(num_examples, order.roll(-place * count)[:count])
+
+
+def marked(num_examples: int, indices: Tensor) -> Tensor:
+    """Return indices that are each there once in ascending order; faster than to sort millions."""
+    mask = torch.zeros(num_examples, dtype=torch.bool)
+    mask[indices] = True
+    return positions(mask)
+
+
+def prune_below_mean(loss: Tensor, share: float, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Leave out a random share of the examples whose loss is below the mean: those that are kept, and all weights.
+
+    An example below the mean, of n of which k are kept, has the weight n / k, which is 1 / (1 - share) but for
+    rounding; all others have 1. So the sum of weight times any value over those kept is, on average over the draws,
+    the sum over all examples. "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning" (Qin et al.,
+    2024).
+
+    Args:
+        loss: Loss of each example, LOW is easy, floating point, shape (N,). NaN, never seen, is above the mean of the
+            others.
+        share: Fraction to leave out of those below the mean, in [0, 1); rounded half up, at least one stays.
+        generator: Source of the draw, on the CPU.
+
+    Returns:
+        The indices kept, int64 (n,), ASCENDING; and the weight of each example, (N,).
+
+    Example:
+        >>> loss = torch.tensor([0.1, 4.0, 0.2, 0.3, 0.4])
+        >>> prune_below_mean(loss, 0.5, generator=torch.Generator().manual_seed(0))
+        (tensor([1, 2, 3]), tensor([2., 1., 2., 2., 2.]))
+    """
+    loss = check.floating("prune_below_mean", "loss", loss, "N")
+    check_left_out("prune_below_mean", share)
+    losses = loss.detach().cpu()
+    below = losses < losses.to(torch.float64).nanmean()
+    easy = positions(below)
+    left = len(easy) - min(round_half_up(share, len(easy)), max(len(easy) - 1, 0))
+    kept = ~below
+    kept[easy[drawn(len(easy), left, generator)]] = True
+    weight = torch.where(below, len(easy) / max(left, 1), 1.0).to(loss.dtype)
+    return positions(kept).to(loss.device), weight.to(loss.device)
+
+
+def check_left_out(owner: str, share: float) -> None:
+    """Raise ValueError unless a share to leave out is in [0, 1)."""
+    if not (check.is_number(share) and 0 <= share < 1):
+        check.refuse(owner, "share", "be in [0, 1)", share, "it is the fraction to leave out, half of them is 0.5")
+
+
+def hardest_of_pool(loss: Tensor, share: float, pool: float, *, generator: torch.Generator) -> Tensor:
+    """Return the hardest of a random pool of the examples, int64 (n,), ASCENDING.
+
+    Draws the fraction `pool` of all examples uniformly and keeps those with the highest losses of it, so that the
+    fraction `share` of all is left: exactly so many, without weights. "OrderDP: A Theoretically Guaranteed Lossless
+    Dynamic Data Pruning Framework" (Jin et al., 2026). With a pool of 1 these are the hardest of all; with a pool
+    equal to the share a random share.
+
+    Args:
+        loss: Loss of each example, LOW is easy, floating point, shape (N,). NaN, never seen, is the hardest. Ties are
+            broken at random.
+        share: Fraction of all examples to keep, in (0, 1]; rounded half up, at least one.
+        pool: Fraction of all examples to choose from, in [share, 1].
+        generator: Source of the draw, on the CPU.
+
+    Example:
+        >>> loss = torch.tensor([0.1, 4.0, 0.2, 0.3])
+        >>> hardest_of_pool(loss, 0.5, 1.0, generator=torch.Generator().manual_seed(0))
+        tensor([1, 3])
+    """
+    owner = "hardest_of_pool"
+    loss = check.floating(owner, "loss", loss, "N")
+    check_pool(owner, share, pool)
+    size, losses = len(loss), loss.detach().cpu()
+    among = torch.randperm(size, generator=generator)[: fraction_to_count(pool, size)]
+    hardness = losses[among].to(torch.float64).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    hardest = smallest(hardness.neg_(), fraction_to_count(share, size))
+    return marked(size, among[hardest]).to(loss.device)
+
+
+def check_pool(owner: str, share: float, pool: float) -> None:
+    """Raise ValueError unless a share to keep is in (0, 1], and the pool that it is taken from in [share, 1]."""
+    check.fraction(owner, share, "share", "half is 0.5")
+    if not (check.is_number(pool) and share <= pool <= 1):
+        way = "both are fractions of all examples"
+        check.refuse(owner, "pool", f"be in [share, 1], [{share:g}, 1]", pool, way)
+
+
+def prune_in_windows(
+    loss: Tensor, window_loss: Tensor, was_in: Tensor, share: float, *, generator: torch.Generator
+) -> Tensor:
+    """Return the indices to train on next by losses that are compared within a window alone, int64 (n,), ASCENDING.
+
+    Of the examples of the last epoch, those with a loss below the mean of their window, the batch that they were in,
+    are left out with the probability `share`; those that were not in it are put back with the probability
+    1 - `share`. "Inconsistency Biases in Dynamic Data Pruning" (Zhou et al., 2026), where it is RePB with a window of
+    one batch, in which all losses are of the same weights of the model. See `inclusion_weights` for its weights.
+
+    Args:
+        loss: Last loss of each example, LOW is easy, floating point, shape (N,). NaN, never seen, is kept where the
+            example was in the last epoch.
+        window_loss: Mean loss of the batch that the loss was observed in, (N,).
+        was_in: Whether the example was in the last epoch, bool, (N,).
+        share: Probability to leave out, in [0, 1).
+        generator: Source of the draw, on the CPU. N numbers are drawn from it.
+
+    Example:
+        >>> loss, batch = torch.tensor([0.1, 4.0, 0.2, 0.3]), torch.tensor([2.05, 2.05, 0.25, 0.25])
+        >>> was_in = torch.tensor([True, True, True, True])
+        >>> prune_in_windows(loss, batch, was_in, 0.5, generator=torch.Generator().manual_seed(0))
+        tensor([0, 1, 3])
+    """
+    owner = "prune_in_windows"
+    loss = check.floating(owner, "loss", loss, "N")
+    window_loss = check.floating(owner, "window_loss", window_loss, "N")
+    check.same_length(owner, "window_loss", window_loss, "loss", loss)
+    check.mask(owner, "was_in", was_in)
+    check.same_length(owner, "was_in", was_in, "loss", loss)
+    check_left_out(owner, share)
+    is_hard = (~(loss < window_loss) & was_in).cpu()
+    return positions(is_hard | (uniform_keys(len(loss), generator) >= share)).to(loss.device)
+
+
+def inclusion_weights(times: Tensor, epochs: int) -> Tensor:
+    """Return the weight of each example by how often it was trained on, (N,): epochs / times; NaN for never.
+
+    Over many epochs an example then counts as often as if each epoch had been on everything. The weights of
+    "Inconsistency Biases in Dynamic Data Pruning" (Zhou et al., 2026).
+
+    Args:
+        times: In how many of the epochs each example was, the coming one included, integers, shape (N,).
+        epochs: Number of epochs, the coming one included, at least 1.
+
+    Example:
+        >>> inclusion_weights(torch.tensor([4, 2, 1, 0]), epochs=4)
+        tensor([1., 2., 4., nan])
+    """
+    check.integers("inclusion_weights", "times", times)
+    check.at_least("inclusion_weights", "epochs", epochs, least=1)
+    return torch.where(times > 0, epochs / times, torch.nan)
