@@ -97,6 +97,7 @@ from lightning_easiness.functional.targets import (
     multi_label_margin,
     soft_cross_entropy,
 )
+from lightning_easiness.functional.uncertainty import draw_by_dual, dual, dynamic_uncertainty, tdds
 
 __all__ = [
     "Contradiction",
@@ -118,6 +119,9 @@ __all__ = [
     "dense_loss",
     "dense_margin",
     "difference_error",
+    "draw_by_dual",
+    "dual",
+    "dynamic_uncertainty",
     "early_agreement",
     "easiest",
     "easiness_level",
@@ -175,6 +179,7 @@ __all__ = [
     "split_half_matching",
     "suggest_labels",
     "systematic_sample",
+    "tdds",
     "threshold_examples",
     "threshold_of",
     "variability",

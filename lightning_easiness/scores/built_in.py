@@ -24,6 +24,15 @@ _FORGETTING = "An Empirical Study of Example Forgetting during Deep Neural Netwo
 _O2U = "O2U-Net: A Simple Noisy Label Detection Approach for Deep Neural Networks (Huang et al., 2019)"
 _EARLY = "Early-Learning Regularization Prevents Memorization of Noisy Labels (Liu et al., 2020)"
 _DATA_MAPS = "Dataset Cartography: Mapping and Diagnosing Datasets with Training Dynamics (Swayamdipta et al., 2020)"
+_DUAL = (
+    "Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction Uncertainty (Cho et al.,"
+    " 2025)"
+)
+_DYNAMIC_UNCERTAINTY = "Large-scale Dataset Pruning with Dynamic Uncertainty (He et al., 2024)"
+_TDDS = (
+    "Spanning Training Progress: Temporal Dual-Depth Scoring for Enhanced Dataset Pruning (Zhang et al., 2024), of the"
+    " label's part of the divergence"
+)
 _HELD_OUT = "Out-of-sample prediction, as in cross-validation (Stone, 1974)"
 _MEMORIZATION = "What Neural Networks Memorize and Why (Feldman and Zhang, 2020), eq. 1"
 _OWN = "; the weights are of this package"
@@ -152,6 +161,29 @@ def _variability(loss: Tensor) -> Tensor:
 def _correctness(correct: Tensor) -> Tensor:
     """Fraction of checkpoints with a correct prediction, among those at which the example was seen."""
     return correct.nanmean(0)
+
+
+# ------------------------------------------------------------------------------------------ for pruning: keep the high
+
+_uncertain = partial(_over_training, field="loss", easy="low", loss="cross_entropy", ranks_difficulty=False)
+
+
+@_uncertain("dual", range=(0.0, 2 / sqrt(27)), paper=_DUAL)
+def _dual(loss: Tensor, window: int = 10) -> Tensor:
+    """Mean over windows of checkpoints of (1 - mean) times deviation of the label's probability; keep the highest."""
+    return functional.dual(loss, window)
+
+
+@_uncertain("dynamic_uncertainty", range=(0.0, sqrt(0.5)), paper=_DYNAMIC_UNCERTAINTY)
+def _dynamic_uncertainty(loss: Tensor, window: int = 10) -> Tensor:
+    """Mean over windows of checkpoints of the label's probability's standard deviation; keep the highest."""
+    return functional.dynamic_uncertainty(loss, window)
+
+
+@_uncertain("tdds", range=(0.0, 9.22), paper=_TDDS)
+def _tdds(loss: Tensor, window: int = 10, decay: float = 0.9) -> Tensor:
+    """Exponential mean over windows of checkpoints of the deviation of the loss's changes; keep the highest."""
+    return functional.tdds(loss, window, decay)
 
 
 # --------------------------------------------------------------------------------------------- of runs that hold out

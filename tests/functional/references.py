@@ -188,6 +188,42 @@ def correctness(correct: Rows) -> list[float]:
     return [float(Fraction(sum(map(bool, answers)), len(answers))) for answers in columns(correct)]
 
 
+def windows_of_seen(course: Sequence[float], window: int) -> list[list[float]]:
+    """Windows of the checkpoints that saw an example; one of all of them where they are fewer."""
+    seen = [value for value in course if not math.isnan(value)]
+    return [seen[at : at + window] for at in range(len(seen) - window + 1)] or [seen]
+
+
+def mean_of_windows(windows: Sequence[float]) -> float:
+    return statistics.fmean(windows) if windows else math.nan
+
+
+def dynamic_uncertainty(loss: Rows, window: int) -> list[float]:
+    courses = [windows_of_seen([math.exp(-value) for value in course], window) for course in columns(loss)]
+    return [mean_of_windows([statistics.stdev(part) for part in parts if len(part) > 1]) for parts in courses]
+
+
+def dual(loss: Rows, window: int) -> list[float]:
+    courses = [windows_of_seen([math.exp(-value) for value in course], window) for course in columns(loss)]
+    return [
+        mean_of_windows([(1 - statistics.fmean(part)) * statistics.stdev(part) for part in parts if len(part) > 1])
+        for parts in courses
+    ]
+
+
+def tdds(loss: Rows, window: int, decay: float) -> list[float]:
+    limit, found = -math.log(1e-8), []
+    for course in columns(loss):
+        values = []
+        for part in windows_of_seen([min(value, limit) for value in course], window):
+            changes = [abs(after - before) for before, after in itertools.pairwise(part)]
+            values += [statistics.pstdev(changes)] if len(changes) > 1 else []
+        weights = [decay * (1 - decay) ** age for age in reversed(range(len(values)))]
+        total = sum(weight * value for weight, value in zip(weights, values, strict=True))
+        found.append(total / sum(weights) if values else math.nan)
+    return found
+
+
 def early_agreement(correct: Rows, early: float, seen: Rows) -> list[float]:
     number = fraction_to_count(early, len(correct))
     shares = []

@@ -32,6 +32,10 @@ DRAWN = {
         ablate("easy", "proportional", target=TARGET, class_balanced=True),
         [3, 6, 10, 11, 13, 14, 15, 16, 17, 18],
     ),
+    "by DUAL": (
+        lambda: functional.draw_by_dual(VALUES / 10, TARGET * 0.4 + 0.3, 0.5, seed=7),
+        [1, 7, 9, 10, 11, 12, 13, 14, 16, 18],
+    ),
     "uniform labels": (
         lambda: functional.relabel(TARGET, torch.tensor([0, 3, 5, 8]), "uniform", num_classes=5, seed=7),
         [3, 1, 0, 0, 0, 3, 0, 1, 4, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1],

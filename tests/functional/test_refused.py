@@ -80,6 +80,17 @@ LEVELS = 'be a sequence of levels, such as ("medium",); got {!r}.'
 OF_SHARES = ("random_share", "dealt_share", "hardest_of_pool", "inclusion_probability")
 LEFT_OUT = "be in [0, 1); got {}: it is the fraction to leave out, half of them is 0.5."
 OF_LEVELS = ("in_levels", "in_levels_by_count", "in_levels_by_loss")
+OF_DUAL = (
+    "be finite and at least 0, and above 0 for an example; got {}: give the values of record.score('dual') of the"
+    " examples that have one."
+)
+BAD_DUAL = [
+    ([0.1] * 11 + [NAN], "nan at index 11"),
+    ([-1.0] + [0.1] * 11, "-1.0 at index 0"),
+    ([0.1] * 11 + [INF], "inf at index 11"),
+    ([0.0] * 12, "0 for each example"),
+]
+WINDOWS = (("dual", 2), ("dynamic_uncertainty", 2), ("tdds", 3))
 OPTIONS = [
     ("fraction_to_count", "fraction", FRACTION, (0.0, -0.1, 1.0001, 10, NAN, INF)),
     ("fraction_to_count", "n", "be at least 0; got {}.", (-1, None)),
@@ -97,6 +108,10 @@ OPTIONS = [
     ("split_half_matching", "which", "be 'easy' or 'hard'; got {!r}.", ("easiest",)),
     ("extrapolate_agreement", "factor", ABOVE_0, (0, -1.0, NAN, INF)),
     ("early_agreement", "early", "be in (0, 1]; got {}: the first half is 0.5.", (0.0, 1.5, -0.5, NAN)),
+    *((owner, "window", "be at least {}; got {{}}.".format(least), (least - 1, None)) for owner, least in WINDOWS),
+    ("tdds", "decay", "be in (0, 1]; got {}: the paper takes 0.9.", (0.0, 1.1, NAN)),
+    ("draw_by_dual", "ratio", "be in [0, 1); got {}: it is the fraction to remove, 30 % is 0.3.", (1.0, -0.1, NAN)),
+    ("draw_by_dual", "c_d", ABOVE_0, (0.0, NAN)),
     ("sample_easiness", "sigma2", ABOVE_0, (0.0, -1e-4, NAN, INF, None, "a")),
     ("sample_easiness", "num_draws", "be at least 1; got {}.", (0,)),
     ("sample_easiness", "method", "be 'exact' or 'monte_carlo'; got {!r}.", ("montecarlo",)),
@@ -362,6 +377,14 @@ REFUSED = [
         hardest_dropped=0.1,
         sampling="top",
     ),
+    *(row("draw_by_dual", OF_DUAL.format(got), dual=tensor(bad)) for bad, got in BAD_DUAL),
+    row(
+        "draw_by_dual",
+        "be known; got NaN at index 1: leave that example out.",
+        confidence=tensor([0.5, NAN, 1.0]),
+        dual=tensor([0.1, 0.2, 0.3]),
+    ),
+    row("draw_by_dual", "be in [0, 1], probabilities; got 0 to 2.", confidence=torch.linspace(0, 2, N)),
     row("relabel", ONCE.format(0), indices=tensor([0, 1, 0])),
     *(
         row(

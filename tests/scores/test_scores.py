@@ -68,6 +68,11 @@ def chances(loss: list[float]) -> list[float]:
     return [math.exp(-value) for value in loss]
 
 
+def deviation_of_changes(loss: list[float]) -> float:
+    changes = [abs(after - before) for before, after in itertools.pairwise(loss)]
+    return pstdev(changes) if len(changes) > 1 else fmean([])
+
+
 # The field that a score of a checkpoint is taken from.
 AT_CHECKPOINT = {
     "mean_loss": "loss",
@@ -91,6 +96,10 @@ OVER_TRAINING: dict[str, Callable[..., float]] = {
     ),
     "variability": lambda values, seen, accuracy: pstdev(chances(seen["loss"])),
     "correctness": lambda values, seen, accuracy: fmean(seen["correct"]),
+    # fewer checkpoints than a window of ten: one of them all
+    "dual": lambda values, seen, accuracy: (1 - fmean(chances(seen["loss"]))) * stdev(chances(seen["loss"])),
+    "dynamic_uncertainty": lambda values, seen, accuracy: stdev(chances(seen["loss"])),
+    "tdds": lambda values, seen, accuracy: deviation_of_changes(seen["loss"]),
 }
 
 
