@@ -128,7 +128,7 @@ def _dual_weights(score: Tensor, mean: Tensor, ratio: float, c_d: float) -> Tens
     wanted = hardest(score, min(1.0, _MOST_WANTED / len(score)), higher_is_easier=False)
     b = _CONCENTRATION * (1 - float(mean[wanted].mean())) * (1 - ratio**c_d)
     mean = mean.clamp(_LEAST, 1 - _LEAST)
-    log = score.log() + (_CONCENTRATION - b) * mean.log() + (b - 1) * (1 - mean).log()
+    log: Tensor = score.log() + (_CONCENTRATION - b) * mean.log() + (b - 1) * (1 - mean).log()
     return (log - log.amax()).exp()
 
 

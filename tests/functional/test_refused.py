@@ -108,7 +108,7 @@ OPTIONS = [
     ("split_half_matching", "which", "be 'easy' or 'hard'; got {!r}.", ("easiest",)),
     ("extrapolate_agreement", "factor", ABOVE_0, (0, -1.0, NAN, INF)),
     ("early_agreement", "early", "be in (0, 1]; got {}: the first half is 0.5.", (0.0, 1.5, -0.5, NAN)),
-    *((owner, "window", "be at least {}; got {{}}.".format(least), (least - 1, None)) for owner, least in WINDOWS),
+    *((owner, "window", f"be at least {least}; got {{}}.", (least - 1, None)) for owner, least in WINDOWS),
     ("tdds", "decay", "be in (0, 1]; got {}: the paper takes 0.9.", (0.0, 1.1, NAN)),
     ("draw_by_dual", "ratio", "be in [0, 1); got {}: it is the fraction to remove, 30 % is 0.3.", (1.0, -0.1, NAN)),
     ("draw_by_dual", "c_d", ABOVE_0, (0.0, NAN)),
