@@ -28,10 +28,22 @@ HARDEST_DROPPED = 0.1  # used by "stratified": the very hardest examples often h
 
 
 def as_markdown(rows: list[dict[str, Any]], ratios: list[float]) -> str:
-    """Format the rows as a table with one line per method and one column per ratio, "mean ± spread" in percent."""
+    """Format the rows as two tables with one line per method and one column per ratio, "mean ± spread" in percent.
+
+    The second is of the worst class.
+    """
+    accuracy = _table(rows, ratios, "mean", "spread")
+    updates = {row["ratio"]: f"{row['updates']:.0f}" for row in rows if row["method"] == "random"}
+    accuracy.append("| *updates* | " + " | ".join(updates[ratio] for ratio in ratios) + " |")
+    worst = _table(rows, ratios, "worst_class", "worst_class_spread")
+    return "\n".join([*accuracy, "", "The class that is predicted worst:", "", *worst])
+
+
+def _table(rows: list[dict[str, Any]], ratios: list[float], mean: str, spread: str) -> list[str]:
+    """Return the lines of a table of one of the measures."""
 
     def cell(row: dict[str, Any]) -> str:
-        return f"{100 * row['mean']:.1f} ± {100 * row['spread']:.1f}"
+        return f"{100 * row[mean]:.1f} ± {100 * row[spread]:.1f}"
 
     everything = next(row for row in rows if row["method"] == "everything")
     lines = [f"Everything: {cell(everything)} %, {everything['num_seeds']} seeds.", ""]
@@ -40,9 +52,7 @@ def as_markdown(rows: list[dict[str, Any]], ratios: list[float]) -> str:
     for method in dict.fromkeys(row["method"] for row in rows if row is not everything):
         found = {row["ratio"]: cell(row) for row in rows if row["method"] == method}
         lines.append(f"| {method} | " + " | ".join(found[ratio] for ratio in ratios) + " |")
-    updates = {row["ratio"]: f"{row['updates']:.0f}" for row in rows if row["method"] == "random"}
-    lines.append("| *updates* | " + " | ".join(updates[ratio] for ratio in ratios) + " |")
-    return "\n".join(lines)
+    return lines
 
 
 def main() -> None:

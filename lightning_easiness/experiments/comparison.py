@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +38,8 @@ from lightning_easiness.experiments._factories import (
 from lightning_easiness.experiments.compression import StepwiseCompression
 from lightning_easiness.experiments.recipe_check import RECIPE_FILE, claim_recipe
 from lightning_easiness.experiments.repeats import observers, own_seeding, run_name
+from lightning_easiness.experiments.worst_class import WorstClass
+from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.scores import Scores
 from lightning_easiness.select.base import Selection, SelectionState
 from lightning_easiness.select.datamodule import EasinessDataModule
@@ -60,6 +63,7 @@ def compare_selections(
     step: float = 0.1,
     seed: int = 0,
     hardest_dropped: float = 0.0,
+    class_balanced: bool = False,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Train on the examples that each method keeps at each ratio, under each seed, and tabulate a metric.
@@ -93,12 +97,15 @@ def compare_selections(
         step: Fraction of the original data set that "stepwise" removes at a time.
         seed: Seed of the draws of "stepwise".
         hardest_dropped: For "stratified", as in `functional.ablate`; limited to the ratio.
+        class_balanced: Remove the same fraction of each class, whatever the method; all labels must be known.
         progress: Show progress bars.
 
     Returns:
         A row for "everything", then one for each method and ratio, random first: "method", "ratio", "num_kept",
-        "metric", "mean", "spread" (sample standard deviation over seeds, NaN for one), "num_seeds", "equal" and
-        "updates" (mean number of a run).
+        "metric", "mean", "spread" (sample standard deviation over seeds, NaN for one), "worst_class" and
+        "worst_class_spread" (the same of the accuracy of the class that is predicted worst, by a pass over all
+        evaluated examples; NaN where examples have no class each), "num_seeds", "equal" and "updates" (mean number of a
+        run).
 
     Raises:
         ValueError: If an argument is out of range, or `metric` is not logged.
@@ -130,9 +137,11 @@ def compare_selections(
         seeds=seeds,
         dirpath=folder / "stepwise",
         seed=seed,
+        class_balanced=class_balanced,
         progress=progress,
     )
-    claim(folder / "comparison.json", {"seeds": seeds, "step": step, "seed": seed, "hardest_dropped": hardest_dropped})
+    arguments = {"seeds": seeds, "step": step, "seed": seed, "hardest_dropped": hardest_dropped}
+    claim(folder / "comparison.json", {**arguments, "class_balanced": class_balanced or None})
     with own_seeding():
         claim_recipe(make_trainer, make_module, datamodule, folder, seeds[0])
     recipe = agreed(lambda: json_checksum(read_object(folder / RECIPE_FILE) or {}))
@@ -169,13 +178,16 @@ class _Runs:
             results.append(self.result(method, ratio, seed))
             fits.update()
         values = [result["metrics"][self.metric] for result in results]
+        worst = [math.nan if result.get("worst_class") is None else result["worst_class"] for result in results]
         return {
             "method": method,
             "ratio": ratio,
             "num_kept": int(results[0]["num_kept"]),
             "metric": self.metric,
             "mean": statistics.fmean(values),
-            "spread": statistics.stdev(values) if len(values) > 1 else float("nan"),
+            "spread": _spread(values),
+            "worst_class": statistics.fmean(worst),
+            "worst_class_spread": _spread(worst),
             "num_seeds": len(values),
             "equal": "epochs" if self.max_steps is None else "updates",
             "updates": statistics.fmean(result["updates"] for result in results),
@@ -202,16 +214,17 @@ class _Runs:
     def _selection(self, method: str, ratio: float, seed: int) -> Selection | None:
         if method == "everything":
             return None
-        if method == "random":
+        balanced = self.compression.class_balanced
+        if method == "random" and not balanced:  # which needs no scores
             return _Random(ratio, seed)
         if method == "stepwise":
             return Keep(self.compression.kept_at(ratio))
         if self.scores is None:
             self.scores = self.compression.measure(1, None).score("mean_loss")
+        options: dict[str, Any] = {"remove": method}
         if method == "stratified":
-            dropped = min(self.hardest_dropped, ratio)
-            return Ablation(self.scores, ratio, sampling="stratified", seed=seed, hardest_dropped=dropped)
-        return Ablation(self.scores, ratio, remove="easy" if method == "easy" else "hard", seed=seed)
+            options = {"sampling": "stratified", "hardest_dropped": min(self.hardest_dropped, ratio)}
+        return Ablation(self.scores, ratio, seed=seed, class_balanced=balanced, **options)
 
     def _fit(self, selection: Selection | None, seed: int) -> dict[str, Any]:
         given = {"seed": seed} if self.max_steps is None else {"seed": seed, "max_steps": self.max_steps}
@@ -220,18 +233,22 @@ class _Runs:
             module: LightningModule = make(self.compression.make_module, seed=seed)
             trainer: Trainer = make(self.compression.make_trainer, **given)
             _check_has_step(module, self.evaluate)
-            for observer in observers(trainer):  # its runs have no place in the record of those that measure
-                trainer.callbacks.remove(observer)  # type: ignore[attr-defined]
             data = make_data(with_selection(self.compression.datamodule, selection))
+            reader = data.reader or BatchReader()
+            for observer in observers(trainer):  # its runs have no place in the record of those that measure
+                reader = observer.reader
+                trainer.callbacks.remove(observer)  # type: ignore[attr-defined]
             with OwnGenerators(data):
                 trainer.fit(module, datamodule=data)
                 _check_trained(trainer, self.max_steps)
                 updates, chosen = trainer.global_step, data.selected_indices
                 loader: Any = trainer.train_dataloader
                 num_kept = len(chosen) if chosen is not None else num_examples(loader.dataset)
+                worst = WorstClass(reader)
+                trainer.callbacks.append(worst)  # type: ignore[attr-defined]
                 found = getattr(trainer, self.evaluate)(module, datamodule=data, verbose=False)
         metrics = {name: float(value) for of_loader in found for name, value in of_loader.items()}
-        return {"metrics": metrics, "num_kept": num_kept, "updates": updates}
+        return {"metrics": metrics, "num_kept": num_kept, "updates": updates, "worst_class": worst.accuracy}
 
 
 def read_result(path: Path, about: dict[str, Any] | None = None) -> dict[str, Any] | None:
@@ -261,6 +278,10 @@ class _Random(Selection):
     def select(self, state: SelectionState) -> Tensor:
         nothing = torch.zeros(state.num_examples)
         return functional.ablate(nothing, self.ratio, remove="random", higher_is_easier=False, seed=self.seed)
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def _check_trained(trainer: Trainer, max_steps: int | None) -> None:

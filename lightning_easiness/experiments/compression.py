@@ -78,6 +78,7 @@ class StepwiseCompression:
         hold_out: As in `repeat_fit`, of what is left in each step, at most one half and with two seeds at least: what
             decides is the mean loss of the runs that trained on the example.
         seed: Seed of the draws.
+        class_balanced: Remove the same fraction of each class in each step; all labels must be known.
         progress: Show bars over the steps and over the runs of a step.
 
     Raises:
@@ -103,6 +104,7 @@ class StepwiseCompression:
         *,
         hold_out: float | Literal["folds"] | None = None,
         seed: int = 0,
+        class_balanced: bool = False,
         progress: bool = True,
     ) -> None:
         check_ratio("StepwiseCompression", "ratio", ratio)
@@ -116,6 +118,7 @@ class StepwiseCompression:
         self.make_trainer, self.make_module, self.datamodule = make_trainer, make_module, datamodule
         self.ratio, self.step, self.seeds = ratio, step, check_seeds("StepwiseCompression", seeds)
         self.dirpath, self.seed, self.progress = Path(dirpath), seed, progress
+        self.class_balanced = class_balanced
         self._is_checked = False
         self.hold_out = HoldOut.of("StepwiseCompression", hold_out, self.seeds)
         if self.hold_out is not None and (len(self.seeds) < 2 or self.hold_out.share > Fraction(1, 2)):
@@ -152,7 +155,9 @@ class StepwiseCompression:
     @property
     def _arguments(self) -> dict[str, Any]:
         hold_out = None if self.hold_out is None else self.hold_out.name
-        return {"step": self.step, "seeds": self.seeds, "seed": self.seed, "hold_out": hold_out}
+        balanced = self.class_balanced or None  # as the folders of before, which say nothing
+        arguments = {"step": self.step, "seeds": self.seeds, "seed": self.seed, "hold_out": hold_out}
+        return {**arguments, "class_balanced": balanced}
 
     def shares(self, ratio: float | None = None) -> list[float]:
         """Return the fraction of the original data set removed after each step, up to `ratio`."""
@@ -209,7 +214,8 @@ class StepwiseCompression:
             )
         going = len(left) - _num_kept(share, size)
         draw = mixed_seed(self.seed, number)  # the same in every process, and however often the step is decided
-        kept = left[functional.ablate(loss, going / len(left), higher_is_easier=False, seed=draw)]
+        balance = {"class_balanced": True, "target": record.target[left]} if self.class_balanced else {}
+        kept = left[functional.ablate(loss, going / len(left), higher_is_easier=False, seed=draw, **balance)]
         score = torch.full((size,), torch.nan)
         score[left] = loss.float()
         step = Step(kept, score, record.target)

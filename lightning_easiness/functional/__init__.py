@@ -84,7 +84,12 @@ from lightning_easiness.functional.levels import (
 )
 from lightning_easiness.functional.mixture import TwoGroups, split_by_gap, split_by_mixture
 from lightning_easiness.functional.patterns import interpolate_grey, pattern_series, radial_mask, shuffle_tiles
-from lightning_easiness.functional.prediction import max_probability, most_predicted_class
+from lightning_easiness.functional.prediction import (
+    class_accuracy,
+    max_probability,
+    most_predicted_class,
+    worst_class_accuracy,
+)
 from lightning_easiness.functional.pruning import ablate, relabel
 from lightning_easiness.functional.sample_easiness import expected_sample_easiness_error, sample_easiness
 from lightning_easiness.functional.sample_easiness_loss import sample_easiness_loss
@@ -107,6 +112,7 @@ __all__ = [
     "ablate",
     "area_under_loss",
     "area_under_margin",
+    "class_accuracy",
     "compare_to_thresholds",
     "confidence",
     "confident_joint",
@@ -184,6 +190,7 @@ __all__ = [
     "threshold_of",
     "variability",
     "weighted_sample",
+    "worst_class_accuracy",
 ]
 
 

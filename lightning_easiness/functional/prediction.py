@@ -1,4 +1,4 @@
-"""What a model predicts for an example: the class that most runs predict, and how confident one is."""
+"""What a model predicts: the class that most runs predict, how confident one is, how right it is in each class."""
 
 import torch
 from torch import Tensor
@@ -54,3 +54,44 @@ def max_probability(loss: Tensor, margin: Tensor) -> Tensor:
     loss, margin = check.floating(owner, "loss", loss, "N"), check.floating(owner, "margin", margin, "N")
     check.same_length(owner, "margin", margin, "loss", loss)
     return (-(loss + margin.clamp(max=0))).exp().clamp(max=1)
+
+
+def class_accuracy(correct: Tensor, target: Tensor) -> Tensor:
+    """Return the fraction of the examples of each class that are predicted right, (K,), K the largest class plus one.
+
+    In [0, 1], high is right; NaN for a class without an example.
+
+    Args:
+        correct: Whether the prediction is the label, bool or integers 0 and 1, shape (N,).
+        target: Class of each example, integers, shape (N,); one below 0 is unknown and does not count.
+
+    Example:
+        >>> class_accuracy(torch.tensor([1, 0, 1, 1, 0]), torch.tensor([0, 0, 2, 2, -1]))
+        tensor([0.5000,    nan, 1.0000])
+    """
+    owner = "class_accuracy"
+    correct = check.correct(owner, correct, "N")
+    check.integers(owner, "target", target)
+    check.same_length(owner, "target", target, "correct", correct)
+    known = target >= 0
+    classes = target[known].long()
+    right = torch.bincount(classes, weights=correct[known].double())
+    return (right / torch.bincount(classes)).float()
+
+
+def worst_class_accuracy(correct: Tensor, target: Tensor) -> Tensor:
+    """Return the accuracy of the class that is predicted worst, a single number, in [0, 1]; NaN without a known class.
+
+    It shows what a selection costs a class, where the mean hides it.
+
+    Args:
+        correct: Whether the prediction is the label, as in `class_accuracy`.
+        target: Class of each example, as in `class_accuracy`.
+
+    Example:
+        >>> worst_class_accuracy(torch.tensor([1, 0, 1, 1, 0]), torch.tensor([0, 0, 2, 2, -1]))
+        tensor(0.5000)
+    """
+    of_classes = class_accuracy(correct, target)
+    known = of_classes[~of_classes.isnan()]
+    return known.amin() if len(known) else of_classes.new_tensor(torch.nan)

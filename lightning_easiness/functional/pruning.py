@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
-from lightning_easiness.functional._rng import draw_seed, generator, separate_generator
+from lightning_easiness.functional._rng import generator, separate_generator
+from lightning_easiness.functional.class_budgets import check_classes, groups_of, in_each_class
 from lightning_easiness.functional.easiness import rank_by_easiness, round_half_up
 from lightning_easiness.functional.sampling import positions, smallest, uniform_keys, weighted_keys
 
@@ -90,7 +91,7 @@ def ablate(
         hardest_dropped=hardest_dropped,
         num_strata=num_strata,
     )
-    classes = _check_classes(target, class_balanced, values)
+    classes = check_classes("ablate", target, class_balanced, "values", values)
     _check_not_nan(pool.values)
     num_removed = round_half_up(ratio, len(pool))
     if not num_removed:
@@ -215,7 +216,7 @@ def _window(pool: _Pool, num_kept: int) -> Tensor:
 def _stratified(pool: _Pool, num_kept: int) -> Tensor:
     """Remove a fraction of the hardest, then keep the same number from each range of equal width."""
     left = pool.hardest_first_behind_dropped(num_kept).sort().values
-    groups = _groups(_strata(pool.values[left], pool.num_strata))
+    groups = groups_of(_strata(pool.values[left], pool.num_strata))
     source = separate_generator(pool.seed, 0)  # not the generator of the order among ties
     budgets = _budgets([len(group) for group in groups], num_kept)
     chosen = [
@@ -254,34 +255,10 @@ def _budgets(sizes: list[int], total: int) -> list[int]:
 
 
 def _in_each_class(rule: _Rule, pool: _Pool, classes: Tensor, num_kept: int) -> Tensor:
-    """Apply a rule within each class; each keeps its proportion of `num_kept` up to less than one example."""
-    source = generator(pool.seed)
-    groups = _groups(classes)
-    counts = _largest_remainder([len(members) for members in groups], num_kept, source)
-    # One seed per class, also for classes that keep nothing, so that a class's draw does not depend on other counts.
-    kept = [
-        members[rule(pool.part(members, seed), count)]
-        for members, count, seed in zip(groups, counts, [draw_seed(source) for _ in groups], strict=True)
-        if count
-    ]
-    return torch.cat(kept).sort().values
-
-
-def _groups(labels: Tensor) -> list[Tensor]:
-    """Return the indices of each label, ascending within a label."""
-    ordered, order = labels.sort(stable=True)
-    starts = positions(ordered.diff() != 0) + 1
-    return list(torch.tensor_split(order, starts))
-
-
-def _largest_remainder(sizes: list[int], total: int, source: torch.Generator) -> list[int]:
-    """Split `total` in proportion to the sizes, rounded down; the largest remainders get one more."""
-    n = sum(sizes)
-    counts = [size * total // n for size in sizes]
-    shuffled = torch.randperm(len(sizes), generator=source).tolist()
-    for winner in sorted(shuffled, key=lambda i: -(sizes[i] * total % n))[: total - sum(counts)]:
-        counts[winner] += 1
-    return counts
+    """Apply a rule within each class."""
+    return in_each_class(
+        lambda members, count, seed: rule(pool.part(members, seed), count), classes, num_kept, pool.seed
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ checks
@@ -326,22 +303,6 @@ def _check_options(
     if hardest_dropped and sampling not in ("stratified", "window") and remove != "random":
         way = "it is for 'stratified' and 'window'"
         check.refuse("ablate", "hardest_dropped", f"be 0 for sampling={sampling!r}", hardest_dropped, way)
-
-
-def _check_classes(target: Tensor | None, class_balanced: bool, values: Tensor) -> Tensor | None:
-    """Return the classes on the CPU, or None if the draw is not balanced."""
-    if target is not None:
-        check.integers("ablate", "target", target)
-        check.same_length("ablate", "target", target, "values", values)
-    if not class_balanced:
-        return None
-    if target is None:
-        must, way = "be given with class_balanced=True", "give the class of each example, integers of shape (N,)"
-        check.refuse("ablate", "target", must, None, way)
-    if bool((target < 0).any()):
-        got = f"{int((target < 0).sum())} of {len(target)} below 0, which are unknown labels"
-        check.refuse("ablate", "target", "be at least 0", got, "set class_balanced=False, or leave those examples out")
-    return target.detach().cpu().long()
 
 
 def _check_not_nan(values: Tensor) -> None:

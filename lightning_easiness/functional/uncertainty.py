@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
+from lightning_easiness.functional.class_budgets import check_classes, in_each_class
 from lightning_easiness.functional.easiness import hardest, round_half_up
 from lightning_easiness.functional.sampling import positions, smallest, weighted_keys
 
@@ -90,7 +91,16 @@ def tdds(loss: Tensor, window: int = 10, decay: float = 0.9) -> Tensor:
     return total / weight
 
 
-def draw_by_dual(dual: Tensor, confidence: Tensor, ratio: float, c_d: float = 4.0, seed: int = 0) -> Tensor:
+def draw_by_dual(
+    dual: Tensor,
+    confidence: Tensor,
+    ratio: float,
+    c_d: float = 4.0,
+    seed: int = 0,
+    *,
+    target: Tensor | None = None,
+    class_balanced: bool = False,
+) -> Tensor:
     """Return the indices of the examples KEPT, int64 (n,), ASCENDING, drawn by DUAL, and the easier the more must go.
 
     Kept examples are drawn without replacement with probability proportional to the score times the density of a beta
@@ -105,6 +115,8 @@ def draw_by_dual(dual: Tensor, confidence: Tensor, ratio: float, c_d: float = 4.
         ratio: Fraction to remove, in [0, 1); the count is as in `ablate`.
         c_d: When to turn to the easy: a larger one turns at larger ratios. The paper takes more for easier data.
         seed: Seed of the draw.
+        target: Class of each example, integers, shape (N,); for `class_balanced`.
+        class_balanced: Whether to keep the same fraction of each class, as in `ablate`.
 
     Example:
         >>> score, probability = torch.tensor([0.1, 0.3, 0.2, 0.0]), torch.tensor([0.9, 0.5, 0.7, 1.0])
@@ -116,11 +128,17 @@ def draw_by_dual(dual: Tensor, confidence: Tensor, ratio: float, c_d: float = 4.
     check.same_length(owner, "confidence", confidence, "dual", dual)
     mean = check.floating(owner, "confidence", confidence, "N").detach().cpu()
     _check_draw(score, mean, ratio, c_d)
+    classes = check_classes(owner, target, class_balanced, "dual", dual)
     if not len(score):
         return torch.zeros(0, dtype=torch.int64, device=dual.device)
     kept = max(1, len(score) - round_half_up(ratio, len(score)))
     weights = _dual_weights(score.double(), mean.double(), ratio, c_d)
-    return positions(smallest(weighted_keys(weights, generator(seed)), kept)).to(dual.device)
+
+    def draw(members: Tensor, count: int, seed: int) -> Tensor:
+        return positions(smallest(weighted_keys(weights[members], generator(seed)), count))
+
+    drawn = draw(torch.arange(len(score)), kept, seed) if classes is None else in_each_class(draw, classes, kept, seed)
+    return drawn.to(dual.device)
 
 
 def _dual_weights(score: Tensor, mean: Tensor, ratio: float, c_d: float) -> Tensor:

@@ -108,6 +108,11 @@ class EasinessDataModule(LightningDataModule):
             if getattr(type(self), hook) is getattr(LightningDataModule, hook):  # none of ours, nor of a subclass
                 self.__dict__[hook] = getattr(self.datamodule, hook)
 
+    @property
+    def reader(self) -> BatchReader | None:
+        """How batches are read where the Trainer has no EasinessCallback, as given."""
+        return self._reader
+
     def _new_fit(self) -> SelectedFit | None:
         if self.selection is None and self._part is None:
             return None

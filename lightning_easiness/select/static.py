@@ -180,9 +180,8 @@ class Ablation(Selection):
         self.scores = _scores("Ablation", scores, score)
         self.ratio, self.remove, self.sampling, self.seed = ratio, remove, sampling, seed
         self.target = self.scores.target
-        options = {"class_balanced": class_balanced, "hardest_dropped": hardest_dropped, "num_strata": num_strata}
-        target = self.scores.target if class_balanced else None
-        self.kept = _left(self.scores, ratio, remove, sampling, seed, target=target, **options)
+        options = {"hardest_dropped": hardest_dropped, "num_strata": num_strata}
+        self.kept = _left(self.scores, ratio, remove, sampling, seed, class_balanced, **options)
 
     @override
     def select(self, state: SelectionState) -> Tensor:
@@ -201,6 +200,7 @@ class Relabel(Selection):
 
     Args:
         scores, ratio, which, sampling, score: As in `Ablation`, where `which` is `remove`; all targets must be known.
+        class_balanced: Relabel the same fraction of each class.
         noise: "uniform" for any class, possibly the true one; "next_class" for c + 1; or labels for all examples,
             `(N,)`, which the chosen examples get where they are not negative.
         seed: Seed of both draws.
@@ -235,6 +235,7 @@ class Relabel(Selection):
         seed: int = 0,
         *,
         sampling: Sampling = "beta",
+        class_balanced: bool = False,
         num_classes: int | None = None,
         score: str = "mean_loss",
         replace_fn: Callable[[Any, int], Any] | None = None,
@@ -244,7 +245,7 @@ class Relabel(Selection):
         self.scores = _scores("Relabel", scores, score)
         self.seed, self.replace_fn, self.target = seed, replace_fn, self.scores.identity.known_target
         chosen = torch.ones(len(self.scores), dtype=torch.bool)
-        chosen[_left(self.scores, ratio, which, sampling, seed)] = False
+        chosen[_left(self.scores, ratio, which, sampling, seed, class_balanced)] = False
         self.chosen_indices = chosen.nonzero()[:, 0]
         self.new_labels = self._relabelled(noise, chosen, num_classes)
         self.changed_indices = (self.new_labels != self.target).nonzero()[:, 0]
@@ -274,9 +275,12 @@ class Relabel(Selection):
         return self.new_labels
 
 
-def _left(scores: Scores, ratio: float, remove: Which, sampling: Sampling, seed: int, **options: Any) -> Tensor:
+def _left(
+    scores: Scores, ratio: float, remove: Which, sampling: Sampling, seed: int, class_balanced: bool, **options: Any
+) -> Tensor:
     """Return the examples that an ablation by these scores keeps."""
     options |= {"higher_is_easier": scores.higher_is_easier, "tie_breaker": scores.tie_breaker}
+    options |= {"class_balanced": class_balanced, "target": scores.target if class_balanced else None}
     return functional.ablate(scores.values, ratio, remove, sampling, seed=seed, **options)
 
 

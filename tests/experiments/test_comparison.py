@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from lightning_easiness import EasinessCallback, compare_selections, draw_comparison
+from lightning_easiness import EasinessCallback, StepwiseCompression, compare_selections, draw_comparison
+from lightning_easiness.experiments.comparison import _Runs
 from tests.made_runs import whole
 from tests.repeated_runs import Data, Modules, TrainOnly, WithTest, fast_collection, never  # noqa: F401
 from tests.selecting import Base
 from tests.small import loader, trainer
+
+
+def make_compression(folder: Path) -> StepwiseCompression:
+    """The compression of a balanced comparison, all of whose steps are on disk."""
+    options = {"seeds": (1,), "dirpath": folder / "stepwise", "class_balanced": True, "progress": False}
+    return StepwiseCompression(trainer, WithTest, Data(), 0.5, **options)
 
 
 def compare(folder: Path, **changes: Any) -> list[dict[str, Any]]:
@@ -49,6 +57,71 @@ def test_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.tensor([run["metrics"]["val_loss"] for run in (one, other)], dtype=torch.float64)
     assert rows[3]["mean"] == pytest.approx(float(values.mean()))
     assert rows[3]["spread"] == pytest.approx(float(values.std()))
+    worst = torch.tensor([run["worst_class"] for run in (one, other)], dtype=torch.float64)
+    assert rows[3]["worst_class"] == pytest.approx(float(worst.mean()))
+    assert rows[3]["worst_class_spread"] == pytest.approx(float(worst.std()))
+
+
+class KeepsAnswers(WithTest):
+    """Remembers what it predicts in its tests, of every instance."""
+
+    answers: ClassVar[list[tuple[int, int]]] = []
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        super().test_step(batch, batch_idx)
+        if self.trainer.testing:
+            self.answers.extend(zip(self(batch[0]).argmax(1).tolist(), batch[1].tolist(), strict=True))
+
+
+def test_the_worst_class_is_that_of_the_evaluated_examples(tmp_path: Path) -> None:
+    KeepsAnswers.answers.clear()
+    options = {"make_module": KeepsAnswers, "metric": "test_loss", "evaluate": "test", "seeds": (1,)}
+    (row, _) = compare(tmp_path, methods=("random",), ratios=(0.5,), **options)
+    answers = KeepsAnswers.answers[:20]  # of the run on everything, the first
+    shares = []
+    for label in {given for _, given in answers}:
+        own = [found == given for found, given in answers if given == label]
+        shares.append(sum(own) / len(own))
+    assert len(KeepsAnswers.answers) == 40
+    assert row["worst_class"] == pytest.approx(min(shares))
+
+
+class Regresses(WithTest):
+    """Predicts a number, of which no class can be the worst."""
+
+    def loss(self, batch: Any) -> Any:
+        return torch.nn.functional.mse_loss(self(batch[0])[:, 0], batch[1].float())
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", self.loss(batch))
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x)[:, :1]
+
+
+def test_without_classes_the_worst_class_is_not_known(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="The accuracy of the worst class is not known: The targets of 5 of"):
+        rows = compare(tmp_path, make_module=Regresses, methods=("random",), ratios=(0.5,), seeds=(1,))
+    assert [math.isnan(row["worst_class"]) for row in rows] == [True, True]
+
+
+def test_a_balanced_comparison_keeps_each_class_in_proportion(tmp_path: Path) -> None:
+    rows = compare(tmp_path, class_balanced=True, ratios=(0.5,), seeds=(1,))
+    target, kept = Data().points.y, {}
+    for method in ("random", "easy", "hard", "stratified"):
+        runs = _Runs(make_compression(tmp_path), tmp_path / "results", "val_loss", "validate", 0.0, "")
+        kept[method] = runs._selection(method, 0.5, 1).kept
+    kept["stepwise"] = make_compression(tmp_path).kept_at(0.5)
+    assert {row["num_kept"] for row in rows[1:]} == {26}
+    for method, indices in kept.items():
+        for label in range(4):
+            own = int((target == label).sum())
+            assert abs(int((target[indices] == label).sum()) - own * 26 / 53) < (3 if method == "stepwise" else 1)
+    with pytest.raises(ValueError, match="holds what came of class_balanced=True, but `class_balanced` is None now"):
+        compare(tmp_path, ratios=(0.5,), seeds=(1,))
 
 
 def test_the_table_and_the_figure(tmp_path: Path) -> None:

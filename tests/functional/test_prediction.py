@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_easiness.functional import margin, max_probability, most_predicted_class
+from lightning_easiness.functional import (
+    class_accuracy,
+    margin,
+    max_probability,
+    most_predicted_class,
+    worst_class_accuracy,
+)
 
 
 def counted(column: list[int]) -> int:
@@ -41,3 +47,16 @@ def test_confidence_is_the_largest_softmax_output_whatever_the_label(num_classes
     found = max_probability(loss, margin(logits, target))
     torch.testing.assert_close(found, logits.softmax(1).amax(1), rtol=1e-4, atol=1e-6)
     assert (found <= 1).all()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(-1, 4)), max_size=20))
+def test_the_accuracy_of_each_class_and_of_the_worst(answers):
+    correct = torch.tensor([answer for answer, _ in answers], dtype=torch.bool)
+    target = torch.tensor([label for _, label in answers], dtype=torch.int64)
+    of_class = {}
+    for label in range(max((label for _, label in answers), default=-1) + 1):
+        own = [answer for answer, other in answers if other == label]
+        of_class[label] = sum(own) / len(own) if own else float("nan")
+    assert class_accuracy(correct, target).tolist() == pytest.approx(list(of_class.values()), nan_ok=True)
+    worst = min((share for share in of_class.values() if share == share), default=float("nan"))
+    assert float(worst_class_accuracy(correct, target)) == pytest.approx(worst, nan_ok=True)
