@@ -17,9 +17,9 @@ from lightning_easiness import draw_comparison
 HERE = Path(__file__).parent
 
 
-def tables(path: Path) -> list[list[list[str]]]:
-    """Read the tables of a Markdown file, as rows of cells without the rule below the head."""
-    blocks = re.findall(r"(?:^\|.*\n)+", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+def tables(text: str) -> list[list[list[str]]]:
+    """Read the tables of a Markdown text, as rows of cells without the rule below the head."""
+    blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
     return [
         [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in block.splitlines() if "---" not in line]
         for block in blocks
@@ -37,7 +37,7 @@ def comparison_rows(path: Path, equal: str) -> list[dict[str, Any]]:
     assert whole is not None
     about = {"metric": "test_accuracy", "num_seeds": int(whole[3]), "equal": equal}
     found = [{"method": "everything", "ratio": 0.0, "mean": percent(whole[1]), "spread": percent(whole[2]), **about}]
-    head, *lines = tables(path)[("epochs", "updates").index(equal)]
+    head, *lines = tables(section)[0]
     for method, *cells in lines:
         for ratio, cell in zip(head[1:], cells, strict=True):
             if "±" in cell:

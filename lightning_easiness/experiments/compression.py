@@ -214,7 +214,7 @@ class StepwiseCompression:
             )
         going = len(left) - _num_kept(share, size)
         draw = mixed_seed(self.seed, number)  # the same in every process, and however often the step is decided
-        balance = {"class_balanced": True, "target": record.target[left]} if self.class_balanced else {}
+        balance: dict[str, Any] = {"class_balanced": True, "target": record.target[left]} if self.class_balanced else {}
         kept = left[functional.ablate(loss, going / len(left), higher_is_easier=False, seed=draw, **balance)]
         score = torch.full((size,), torch.nan)
         score[left] = loss.float()
