@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -79,6 +79,25 @@ def accumulation(trainer: Any) -> tuple[bool, bool]:
     number, every = batch_number(trainer), trainer.accumulate_grad_batches
     ends_epoch = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
     return number % every == 0, (number + 1) % every == 0 or ends_epoch or number + 1 == trainer.num_training_batches
+
+
+class StepsDone(NamedTuple):
+    """How far a fit is, after a batch of the current epoch, in steps of the optimizer."""
+
+    epoch: int
+    step: int  # of this epoch; a step that is skipped counts
+    steps: int  # that this epoch has
+    made: int  # since the beginning of the fit
+    epochs: int  # of the whole fit; -1 where it is not limited by epochs
+    max_steps: int  # -1 where it is not limited by steps
+
+
+def steps_done(trainer: Any) -> StepsDone:
+    """Return how far a fit is, asked after a batch before the loop counts it as completed."""
+    every, batch = trainer.accumulate_grad_batches, batch_number(trainer)
+    step, steps = -(-batch // every), -(-trainer.num_training_batches // every)
+    epochs = -1 if trainer.max_epochs is None else int(trainer.max_epochs)
+    return StepsDone(trainer.current_epoch, step, steps, trainer.global_step, epochs, trainer.max_steps)
 
 
 def batch_is_finished(trainer: Any) -> bool:
@@ -266,6 +285,40 @@ class PassedBatch:
     def remove(self) -> None:
         """Give the loop back."""
         self._loop.__dict__.pop("_should_accumulate", None)
+
+
+class ScheduleHook:
+    """Decides how often a schedule that steps with the batches is moved after each step, until `remove`.
+
+    By itself the loop moves it once, and not at all for a batch that is passed over. `moves` takes the number of the
+    schedule and its `frequency`.
+    """
+
+    def __init__(self, trainer: Any, moves: Callable[[int, int], int]) -> None:
+        self._trainer, self._moves = trainer, moves
+        self._loop = trainer.fit_loop.epoch_loop
+        self._by_itself = self._loop.update_lr_schedulers
+        self._loop.update_lr_schedulers = self._update
+
+    def remove(self) -> None:
+        """Give the loop back."""
+        self._loop.__dict__.pop("update_lr_schedulers", None)
+
+    def _update(self, interval: str, update_plateau_schedulers: bool) -> None:
+        if interval != "step" or update_plateau_schedulers or not self._trainer.lightning_module.automatic_optimization:
+            self._by_itself(interval, update_plateau_schedulers=update_plateau_schedulers)
+        elif not type(self._loop)._should_accumulate(self._loop):  # not of the instance, by which batches are passed
+            for number, config in enumerate(self._trainer.lr_scheduler_configs):
+                if config.interval == "step" and not config.reduce_on_plateau:
+                    for _ in range(self._moves(number, config.frequency)):
+                        self._move(config.scheduler)
+
+    def _move(self, schedule: Any) -> None:
+        from lightning.pytorch.trainer import call
+
+        self._loop.scheduler_progress.increment_ready()
+        call._call_lightning_module_hook(self._trainer, "lr_scheduler_step", schedule, None)
+        self._loop.scheduler_progress.increment_completed()
 
 
 # ---------------------------------------------------------------------------------------------------------- resuming

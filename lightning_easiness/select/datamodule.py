@@ -49,9 +49,12 @@ class EasinessDataModule(LightningDataModule):
 
     A selection for every epoch is made before the epoch's loader, at the current weights, the same in all processes.
     The Trainer then reloads its train loader each epoch, or each `reload_dataloaders_every_n_epochs`, if the user has
-    set it. A fit resumed within an epoch keeps the epoch's selection. Learning-rate schedules based on
-    `trainer.estimated_stepping_batches` assume that all epochs are as long as the first: let such a schedule step once
-    per epoch.
+    set it. A fit resumed within an epoch keeps the epoch's selection.
+
+    Learning-rate schedules that step with the batches, as those made for `trainer.estimated_stepping_batches` steps,
+    take all epochs to be as long as the first. So each epoch, whatever its length, moves them by as many steps as the
+    first one has, spread evenly over its own: at the end of the fit a schedule is at its end. Where a selection changes
+    no length it moves by one step at a time, as ever. A schedule that the module moves by itself is left to it.
 
     Args:
         datamodule: A LightningDataModule with one train DataLoader over a map-style data set; or that DataLoader.

@@ -24,6 +24,7 @@ from lightning_easiness.select.base import Selection
 from lightning_easiness.select.batches import BatchWork, check_consumers
 from lightning_easiness.select.choice import Choice, mean_factor, repeated
 from lightning_easiness.select.chooser import Chooser
+from lightning_easiness.select.lr_schedules import LRSchedules, warn_of_manual_schedules
 
 
 class SelectedFit:
@@ -39,6 +40,7 @@ class SelectedFit:
         self.trainer: Any = None
         self.choice: Choice | None = None  # the latest
         self.batch_work: BatchWork | None = None
+        self._schedules: LRSchedules | None = None
         self._selection, self._reader, self._check_target = selection, reader, check_target
         self._hold_out = hold_out
         self._chooser = Chooser(selection, reader or BatchReader(), None, check_target)
@@ -56,6 +58,8 @@ class SelectedFit:
         self._chooser = Chooser(selection, reader, callback, self._check_target)
         if selection.per_batch or selection.weighs:
             self.batch_work = BatchWork(trainer, selection, reader)
+        if selection.every_epoch or selection.per_batch:
+            self._schedules = LRSchedules(trainer)
         if selection.every_epoch:
             self._own_reloading = trainer.reload_dataloaders_every_n_epochs
             trainer.reload_dataloaders_every_n_epochs = 1
@@ -66,6 +70,9 @@ class SelectedFit:
         if self.batch_work is not None:
             self.batch_work.close()
             self.batch_work = None
+        if self._schedules is not None:
+            self._schedules.close()
+            self._schedules = None
         if self._own_reloading is not None and self.trainer is not None:
             self.trainer.reload_dataloaders_every_n_epochs = self._own_reloading
             self._own_reloading = self._validation = None
@@ -137,7 +144,7 @@ class SelectedFit:
             loader_over(loader, SelectedDataset(loader.dataset, torch.arange(len(loader.dataset))))  # type: ignore[arg-type]
         elif not self._has_warned:  # at the second epoch
             self._has_warned = True
-            _warn_of_schedules(self.trainer)
+            warn_of_manual_schedules(self.trainer)
 
     @property
     def _epoch(self) -> int:
@@ -196,7 +203,8 @@ class SelectedFit:
             state["of_rule"] = {"rule": type(self._selection).__name__, **of_rule}
         if self._chooser.remembered:
             state["remembered"] = dict(self._chooser.remembered)
-        return state
+        schedules = {} if self._schedules is None else self._schedules.state_dict()
+        return {**state, "schedules": schedules} if schedules else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state, unless it is another selection's."""
@@ -209,6 +217,8 @@ class SelectedFit:
             warn_of_another_rule(rule, name)
         if state.get("of_rule", {}).get("rule") == name:
             self._selection.load_state_dict(state["of_rule"])
+        if self._schedules is not None:
+            self._schedules.load_state_dict(state.get("schedules", {}))
         held = {name: values.cpu() for name, values in state.get("remembered", {}).items()}
         lacking = [field for field in self._selection.remembers if held and field not in held]
         if lacking:
@@ -274,15 +284,3 @@ def _reader_and_callback(
         )
     # one that observes the same examples, if there is one, as its passes can be used
     return first, min(usable, key=lambda callback: callback.probe != "train") if observes else None
-
-
-def _warn_of_schedules(trainer: Any) -> None:
-    """Warn of a schedule that has a number of steps, and steps with the batches, whose number now changes."""
-    for config in [] if trainer is None or trainer.strategy is None else trainer.lr_scheduler_configs:
-        if config.interval == "step" and getattr(config.scheduler, "total_steps", None):
-            rank_zero_warn(
-                f"{type(config.scheduler).__name__} steps with each batch and was made for"
-                f" {config.scheduler.total_steps} steps, but the epochs of a selection differ in length: let it step"
-                " once an epoch, interval='epoch', and give it the number of epochs.",
-                category=UserWarning,
-            )

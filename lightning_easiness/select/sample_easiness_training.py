@@ -54,7 +54,7 @@ class SampleEasinessTraining(Selection):
             counted by `tol`, or a CSV file. None: as many as are by the sample easiness of the model itself.
         per: "epoch"; or "batch", Algorithm 1 of the paper: batches are drawn from everything, and examples of other
             levels are removed from each before the training step. A batch without one of the levels is skipped, with no
-            step of optimizer or schedule; of several processes, all skip it or none. Their common step is that of the
+            step of the optimizer; of several processes, all skip it or none. Their common step is that of the
             mean over what all keep, so that the loss must be a mean over its batch. A single example gets another one
             beside it, drawn from its batch, if the module has batch norm. Where gradients are accumulated, a batch that
             is skipped counts as zero in their average.

@@ -45,6 +45,13 @@ class Raw(Net):
         optimizer.step()
 
 
+class Scheduled(Net):
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
 class Iterates(LightningModule):
     def training_step(self, dataloader_iter):
         raise AssertionError
@@ -247,12 +254,6 @@ def test_accumulation_is_where_lightning_steps() -> None:
 
 
 def test_a_batch_that_is_passed_steps_no_schedule_and_no_count() -> None:
-    class Scheduled(Net):
-        def configure_optimizers(self):
-            optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
     class Passes(Callback):
         def setup(self, trainer, pl_module, stage):
             self.passed = private.PassedBatch(trainer)
@@ -275,6 +276,43 @@ def test_a_batch_that_is_passed_steps_no_schedule_and_no_count() -> None:
     assert made.global_step == made.fit_loop.epoch_loop._batches_that_stepped == 3
     assert made.optimizers[0].param_groups[0]["lr"] == 0.5**3
     assert "_should_accumulate" not in vars(made.fit_loop.epoch_loop)
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, 5), (2, 3)])
+def test_steps_done_counts_within_an_epoch_and_in_all(every: int, steps: int) -> None:
+    seen: list[private.StepsDone] = []
+
+    def moves(number: int, frequency: int) -> int:
+        seen.append(private.steps_done(made))
+        return 1
+
+    made = trainer(max_epochs=2, accumulate_grad_batches=every)
+    hook = private.ScheduleHook(made, moves)
+    made.fit(Scheduled(), loader(Points(40), batch_size=8))
+    hook.remove()
+    by_hand = [(epoch, step + 1, steps, epoch * steps + step + 1, 2, -1) for epoch in range(2) for step in range(steps)]
+    assert [tuple(one) for one in seen] == by_hand
+
+
+def test_schedule_hook_decides_how_often_a_schedule_moves() -> None:
+    """It is asked once for each step and schedule, and leaves those by epoch alone."""
+    asked: list[tuple[int, int]] = []
+
+    def moves(number: int, frequency: int) -> int:
+        asked.append((number, frequency))
+        return 2 * (len(asked) % 2)
+
+    module, made = Scheduled(), trainer(max_epochs=1)
+    configured = module.configure_optimizers()
+    by_epoch, schedule = torch.optim.lr_scheduler.StepLR(configured["optimizer"], 1), configured["lr_scheduler"]
+    module.configure_optimizers = lambda: ([configured["optimizer"]], [by_epoch, schedule])
+    hook = private.ScheduleHook(made, moves)
+    made.fit(module, loader(Points(40), batch_size=8))
+    assert asked == [(1, 1)] * 5, "of the second schedule, in five steps"
+    assert (by_epoch.last_epoch, schedule["scheduler"].last_epoch) == (1, 6)
+    assert "update_lr_schedulers" in vars(made.fit_loop.epoch_loop)
+    hook.remove()
+    assert "update_lr_schedulers" not in vars(made.fit_loop.epoch_loop)
 
 
 def test_what_resuming_reads_is_there() -> None:

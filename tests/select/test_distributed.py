@@ -108,7 +108,9 @@ def test_lengths_grow_and_shrink(processes: int, folders: dict[int, Path]) -> No
     for rank in ranks:
         assert rank["lengths"] == expected, "the progress bar's total"
         assert (rank["validations"], rank["num_steps"]) == (5, sum(expected))
-        assert rank["lr"] == pytest.approx(0.05 * 0.9 ** sum(expected))
+        assert rank["lr"] == pytest.approx(0.05 * 0.9 ** (5 * expected[0])), (
+            "an epoch moves a schedule as the first one"
+        )
         assert rank["selected"] == one[0]["selected"], "the same selection, whatever the number of processes"
     online = EasinessRecord.load(folders[processes] / "lengths" / "record", series="train-online")
     for epoch, size in enumerate(SIZES):
@@ -207,7 +209,7 @@ def test_a_step_is_that_of_one_process_on_what_all_keep_and_there_is_none_where_
             assert_identical(other, state, "weights before the batch")
         everywhere = easiness_at(state, Learns)
         kept = [[i for i in held if epoch == 0 or level_of(everywhere[i]) == "medium"] for _, held, _ in batches]
-        numbers.append((state, [i for own in kept for i in own], 0.05 * 0.9**steps))
+        numbers.append((state, [i for own in kept for i in own], 0.05 * 0.9 ** len(numbers)))
         kept_by.append([len(own) for own in kept])
         steps += any(kept)
     assert all(rank["num_steps"] == steps for rank in ranks)

@@ -161,10 +161,10 @@ class Scheduled(Traces):
 def test_learning_rates_step_with_the_batches_and_the_validations_of_each_epoch(
     rule: Selection, planned: int, steps: int
 ) -> None:
-    """The planned number of steps is right for a selection made once, and else of epochs as long as the first."""
+    """The planned number of steps is that of epochs as long as the first, and schedules move by as many."""
     module, made = fit(IndexedBase(), rule, Scheduled(), max_epochs=3)
     assert (module.planned, made.global_step) == (planned, steps)
-    assert made.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.9**steps)
+    assert made.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.9**planned)
     assert module.plateau.last_epoch == 3
 
 
