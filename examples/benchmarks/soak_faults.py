@@ -52,7 +52,7 @@ def judge(report: Report | None, whole: Result, names: Callable[[str], bool] = l
 
 def has_way_out(sentence: str) -> bool:
     """Return whether a sentence says what to do, beside the names of files."""
-    return bool(WAY_OUT.search(re.sub(r"'[^']*'", "", sentence)))
+    return bool(WAY_OUT.search(re.sub(r"'[^']*'|\S*/\S*", "", sentence)))
 
 
 def naming(hurt: Path) -> Callable[[str], bool]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,15 @@ def check_file(path: Path) -> int:
         kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "a device")
         raise RecordFileError(f"'{path}' is {kind}, not a file: move it away.")
     return found.st_size
+
+
+def check_folder(folder: Path) -> None:
+    """Raise a RecordFileError for a folder that is there but may not be entered, which is not an empty one."""
+    try:
+        with suppress(FileNotFoundError):
+            os.stat(os.path.join(folder, os.curdir))
+    except OSError as error:
+        raise unreadable(folder, error) from error
 
 
 def unreadable(path: Path, error: Exception) -> RecordFileError:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from lightning_easiness._utils.checked_files import CHECKSUM, RecordFileError, read_json, with_checksum
+from lightning_easiness._utils.checked_files import CHECKSUM, RecordFileError, check_folder, read_json, with_checksum
 from lightning_easiness._utils.group import is_first_process, num_processes
 from lightning_easiness._utils.lightning import is_named, is_writer
 from lightning_easiness.record.files import write_whole
@@ -114,6 +114,7 @@ def bar(name: str, total: int, level: int, shown: bool) -> Any:
 
 def read_object(path: Path) -> dict[str, Any] | None:
     """Return what an experiment wrote as JSON, None without the file; raise a ValueError if it is damaged."""
+    check_folder(path.parent)
     if not os.path.lexists(path):
         return None
     way_out = f"delete it if '{path.parent}' is this experiment's"

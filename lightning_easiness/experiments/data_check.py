@@ -51,6 +51,11 @@ def check_data(datamodule: Any, folder: Path, seed: int) -> str | None:
     raise ValueError(refusal)
 
 
+def shown_data(datamodule: Any, seed: int) -> dict[str, Any]:
+    """Make the data, and return what of the recipe they show without reading an example; nothing where that fails."""
+    return _made(datamodule, seed).recipe
+
+
 def _made(datamodule: Any, seed: int) -> _Found:
     """Make the data of a run as a fit does, under a seed of their own."""
     seed_everything(seed, workers=True, verbose=False)

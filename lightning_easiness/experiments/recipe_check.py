@@ -14,9 +14,9 @@ from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.callbacks.recipe import datamodule_recipe, known_recipe, loader_recipe
 from lightning_easiness.experiments._factories import agreed, is_function, make, read_object, write_object
-from lightning_easiness.experiments.data_check import check_data
+from lightning_easiness.experiments.data_check import check_data, shown_data
 from lightning_easiness.record.layout import is_complete
-from lightning_easiness.record.recipes import begun_runs, differences, named, other_recipe
+from lightning_easiness.record.recipes import begun_runs, described, differences, other_recipe
 from lightning_easiness.select.datamodule import EasinessDataModule
 
 RECIPE_FILE = "recipe.json"
@@ -87,19 +87,22 @@ def claim_recipe(
 ) -> None:
     """Write the recipe of an experiment into its folder, unless one is there; raise a ValueError if that is another.
 
-    To be called where `check_begun` is.
+    The data are made for it, once. To be called where `check_begun` is.
     """
     path = folder / RECIPE_FILE
     before = agreed(lambda: read_object(path))
     recipe = _known(make_trainer, make_module, datamodule, seed, None if before is None else folder)
+    if recipe and "data" not in recipe:
+        recipe |= shown_data(datamodule, seed)
     if before is None and recipe and is_writer():
         folder.mkdir(parents=True, exist_ok=True)
         write_object(path, recipe)
-    found = [] if before is None else differences(before, recipe, partial=True)
+    found = agreed(lambda: [] if before is None else differences(before, recipe, partial=True))
     if found:
+        what = "other data" if {one.part for one in found} == {"data"} else "another recipe"
         raise ValueError(
-            f"'{folder}' holds what came of another recipe ({named(found)}): give another `dirpath`, delete it to train"
-            " everything anew, or go back to the recipe of then."
+            f"'{folder}' holds what came of {what} ({described(found)}): give another `dirpath`, delete it to train"
+            f" everything anew, or go back to the {what.split()[-1]} of then."
         )
 
 

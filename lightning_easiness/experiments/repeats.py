@@ -18,6 +18,7 @@ from weakref import WeakSet
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_easiness._utils.checked_files import check_folder
 from lightning_easiness._utils.lightning import is_named, is_writer, trial_batches
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.callbacks import EasinessCallback
@@ -97,6 +98,7 @@ def train_seeds(
     check_factories("repeat_fit", make_trainer, make_module)
     seeds = check_seeds("repeat_fit", seeds)
     folder = Path(dirpath)
+    check_folder(folder)
     rule = hold_out if isinstance(hold_out, HoldOut) else HoldOut.of("repeat_fit", hold_out, seeds)
     check_held_out("repeat_fit", rule, [folder / run_name(seed) for seed in seeds])
     series = PASS_SERIES

@@ -6,7 +6,7 @@ import os
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -14,16 +14,19 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import distributed
 from typing_extensions import override
 
+from lightning_easiness._utils.checked_files import RecordFileError
 from lightning_easiness._utils.group import is_first_process, num_processes
 from lightning_easiness._utils.lightning import begin_next_epoch, is_sharded
 from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, seed_rng, set_rng_state
 from lightning_easiness._utils.warnings import warn_user
+from lightning_easiness.experiments.shards import checksums_of, damaged_shard, write_checksums
 from lightning_easiness.functional._rng import mixed_seed
 
 _FILE = "resume.ckpt"
 _BESIDE = ".tmp-resume.ckpt"  # while it is written
 _BEFORE = ".before-resume.ckpt"  # the one before, while another takes its place
 _METADATA = "meta.pt"  # of Lightning, in a checkpoint that is a folder
+_T = TypeVar("_T")
 
 
 class ResumePoint(Checkpoint):
@@ -36,6 +39,7 @@ class ResumePoint(Checkpoint):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._begun: Path | None = None  # what is resumed from
         self._saved: dict[str, Any] = {}
         self._resumed: dict[str, Any] = {}
 
@@ -58,7 +62,26 @@ class ResumePoint(Checkpoint):
                 f" ({type(error).__name__}); its run starts again."
             )
             return None
+        self._begun = path
         return str(path)
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._begun is None:
+            return
+        if not self._begun.exists():
+            raise RuntimeError(
+                f"'{self._begun}' is gone, as another process has trained its run in the meantime: run again to go on."
+            )
+        if self._begun.is_dir():
+            self._check_shards(trainer, self._begun)
+
+    def _check_shards(self, trainer: Trainer, folder: Path) -> None:
+        """Raise a RecordFileError in every process if one finds a damaged file among its share of a folder."""
+        found = _by_all_processes(damaged_shard(folder, trainer.global_rank, num_processes()))
+        problem = next(filter(None, found), None)
+        if problem is not None:
+            raise RecordFileError(f"{problem}: copy it here again, or delete '{folder}' to let its run start again.")
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,6 +91,9 @@ class ResumePoint(Checkpoint):
         trainer.strategy.barrier()
         self._saved = {"ranks": _of_all_processes(_own_state(trainer))}
         is_saved = self._save(trainer, beside)
+        if is_sharded(trainer):
+            known = _of_all_processes(checksums_of(beside, trainer.global_rank, num_processes()) if is_saved else None)
+            is_saved = is_saved and (not trainer.is_global_zero or self._sign(trainer, beside, known))
         self._saved = {}  # other callbacks' checkpoints are the user's
         if trainer.is_global_zero and is_saved:
             replace(beside, self.folder / _FILE, self.folder / _BEFORE)
@@ -78,13 +104,24 @@ class ResumePoint(Checkpoint):
             trainer.save_checkpoint(path, weights_only=False)  # the optimizer too
         except OSError as error:
             trainer.strategy.barrier()  # at which the other processes wait in `save_checkpoint`
-            warn_user(
-                f"'{self.folder / _FILE}' could not be saved in epoch {trainer.current_epoch}"
-                f" ({error.strerror or error}), so that after a kill the run continues from an earlier epoch: make"
-                " room on the disk."
-            )
+            self._warn(trainer, error.strerror or str(error))
             return False
         return True
+
+    def _sign(self, trainer: Trainer, path: Path, known: list[dict[str, str] | None]) -> bool:
+        """Write the checksums that all processes found into a folder; False where that fails."""
+        try:
+            write_checksums(path, known)
+        except OSError as error:
+            self._warn(trainer, error.strerror or str(error))
+            return False
+        return True
+
+    def _warn(self, trainer: Trainer, reason: str) -> None:
+        warn_user(
+            f"'{self.folder / _FILE}' could not be saved in epoch {trainer.current_epoch} ({reason}), so that after a"
+            " kill the run continues from an earlier epoch: make room on the disk."
+        )
 
     @property
     @override
@@ -162,13 +199,22 @@ def _own_state(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _of_all_processes(own: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_all_processes(own: _T) -> list[_T]:
     """Return what each process has, by rank, in the first one, which writes; in the others their own."""
     if num_processes() == 1:
         return [own]
     found: list[Any] | None = [None] * num_processes() if is_first_process() else None
     distributed.gather_object(own, found)
     return found or [own]
+
+
+def _by_all_processes(own: _T) -> list[_T]:
+    """Return what each process has, by rank, in all of them."""
+    if num_processes() == 1:
+        return [own]
+    found: list[Any] = [None] * num_processes()
+    distributed.all_gather_object(found, own)
+    return found
 
 
 def _generators(trainer: Trainer) -> OwnGenerators:

@@ -304,7 +304,8 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
             f"'{path}' is truncated or not a safetensors file ({error}): delete it or copy it here again."
         ) from error
     except OSError as error:
-        raise unreadable(path, error) from error
+        closed = None if os.access(path, os.R_OK) else PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise unreadable(path, closed or error) from error  # the library says that there is no such file
     with file:
         yield file
 

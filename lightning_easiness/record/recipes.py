@@ -109,10 +109,8 @@ def not_replaced(before: RunInfo, recipe: Recipe, seed: int | None) -> str | Non
     found = differences(before.recipe, recipe, (before.seed, seed)) if before.recipe and recipe else []
     if not found:
         return None
-    others = [one for one in found if one.part != "data"]
-    what = [*_in_words(one for one in found if one.part == "data"), *([named(others)] if others else [])]
     return (
-        f"Run '{before.name}' in '{before.path.parent}' was trained by another recipe ({'; '.join(what)}), so"
+        f"Run '{before.name}' in '{before.path.parent}' was trained by another recipe ({described(found)}), so"
         f" exist_ok=True does not replace it: delete '{before.path}', or give EasinessCallback another `run` or"
         " `dirpath`."
     )
@@ -145,6 +143,17 @@ def named(found: Sequence[Difference]) -> str:
         'max_epochs: 5 then, 6 now'
     """
     return _first_few([str(one) for one in found])
+
+
+def described(found: Sequence[Difference]) -> str:
+    """Name the first few differences, those of the data in words.
+
+    Example:
+        >>> described([Difference("data.listed_targets", "1f", "2e"), Difference("max_epochs", 5, 6)])
+        'other targets; max_epochs: 5 then, 6 now'
+    """
+    others = [one for one in found if one.part != "data"]
+    return "; ".join([*_in_words(one for one in found if one.part == "data"), *([named(others)] if others else [])])
 
 
 def between(found: Sequence[Difference]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from lightning_easiness import EasinessDataModule, repeat_fit
+from lightning_easiness import EasinessDataModule, compare_selections, repeat_fit
 from lightning_easiness._utils.checked_files import with_checksum
 from lightning_easiness.record.layout import RUN_FILE
 from tests.made_runs import whole
@@ -187,3 +188,43 @@ def observer() -> Any:
     return EasinessCallback(
         num_images=0, logits_fn=lambda output: output[:, :1], loss_fn=lambda p, t: (p - t).square()[:, 0]
     )
+
+
+class Compared(Split):
+    def setup(self, stage: str) -> None:
+        super().setup("fit")  # also to validate
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return loader(Points(20, seed=5), shuffle=False)
+
+
+def compare(folder: Path, data: Any) -> list[float]:
+    given = {"ratios": [0.5], "methods": ["random"], "seeds": [1], "metric": "val_loss", "progress": False}
+    return [row["mean"] for row in compare_selections(trainer, Net, data, dirpath=folder, **given)]
+
+
+def test_kept_results_of_a_comparison_on_other_data_are_refused(
+    tmp_path: Path, given: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there, anew = tmp_path / "here", tmp_path / "there", tmp_path / "anew"
+    means = compare(here, given(Compared()))
+    others = compare(there, given(Compared(corrected=5)))
+    assert others != means
+    compare(anew, given(Compared(None)))
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "fit", never)
+        assert compare(here, given(Compared())) == means
+        compare(anew, given(Compared(None)))
+        message = (
+            f"'{here}' holds what came of other data (other targets): give another `dirpath`, delete it to train"
+            " everything anew, or go back to the data of then."
+        )
+        with pytest.raises(ValueError, match=whole(message)):
+            compare(here, given(Compared(corrected=5)))
+        for result in there.rglob("random-0.5/*.json"):
+            shutil.copy(result, here / result.relative_to(there))
+        with pytest.raises(ValueError, match="is the result of another run: delete it to have this one trained"):
+            compare(here, given(Compared()))
+    for result in here.rglob("random-0.5/*.json"):
+        result.unlink()
+    assert compare(here, given(Compared())) == means

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,10 +12,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lightning_easiness import EasinessDataModule, StepwiseCompression, compare_selections, repeat_fit
 from lightning_easiness._utils.checked_files import with_checksum
 from lightning_easiness.experiments._factories import claim, read_object
 from lightning_easiness.experiments.comparison import read_result
 from lightning_easiness.experiments.compression import Step, read_step, write_step
+from tests.made_runs import whole
+from tests.small import Net, loader, trainer
 
 RESULT = {"metrics": {"val_acc": 0.75}, "num_kept": 90, "updates": 120}
 STEP = Step(torch.tensor([0, 2]), torch.tensor([0.5, torch.nan, 2.0]), torch.tensor([1, 0, 1]))
@@ -46,6 +50,36 @@ def test_what_is_no_object_is_named(tmp_path: Path, text: str) -> None:
         ValueError, match=rf"^'{path}' is damaged .*: delete it if '{tmp_path}' is this experiment's\.$"
     ):
         read_object(path)
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that may not be entered, also by root."""
+    stat, closed = os.stat, tmp_path / "closed"
+    closed.mkdir()
+
+    def refuse(path: Any, *rest: Any, **options: Any) -> Any:
+        if os.fspath(path).startswith(f"{closed}{os.sep}"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return stat(path, *rest, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    return closed
+
+
+@pytest.mark.parametrize("what", ["repeats", "steps", "comparison"])
+def test_a_folder_that_may_not_be_entered_is_named_and_not_taken_for_a_new_one(closed: Path, what: str) -> None:
+    options = {"dirpath": closed, "seeds": [1], "progress": False}
+    work = {
+        "repeats": lambda: repeat_fit(trainer, Net, loader(), **options),
+        "steps": lambda: StepwiseCompression(trainer, Net, loader(), ratio=0.5, **options).run(),
+        "comparison": lambda: compare_selections(
+            trainer, Net, EasinessDataModule(loader(), val_dataloaders=loader()), [0.5], metric="val_loss", **options
+        ),
+    }[what]
+    message = f"'{closed}' cannot be read (Permission denied): check what it is and who may read it."
+    with pytest.raises(ValueError, match=whole(message)):
+        work()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")

@@ -133,6 +133,15 @@ def test_a_folder_under_another_strategy_or_with_damaged_metadata_begins_the_run
         assert point.found(SHARDED) is None
 
 
+def test_a_checkpoint_that_another_process_removed_as_it_completed_the_run_is_named(tmp_path: Path) -> None:
+    point, path = ResumePoint(tmp_path), a_folder(tmp_path / "resume.ckpt")
+    fit: Any = (SHARDED, None, "fit")
+    assert point.found(SHARDED) == str(path)
+    shutil.rmtree(path)
+    with pytest.raises(RuntimeError, match=r"resume.ckpt' is gone, as another process has trained its run in the mean"):
+        point.setup(*fit)
+
+
 def repeat(folder: Path, make_module: Any) -> dict[str, Any]:
     data = loader(Points(augment=True))
     repeat_fit(lambda: trainer(max_epochs=3), make_module, data, seeds=(1,), dirpath=folder, progress=False)
