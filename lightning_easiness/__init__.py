@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lightning_easiness.record.probes import ProbeAgreement, cheapest_probe, compare_probes
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores import ScoreDefinition, Scores, register_score
-    from lightning_easiness.select.base import Selection, SelectionState
+    from lightning_easiness.select.base import Needs, Selected, Selection, SelectionState
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.level_counts import LevelCounts
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
@@ -73,7 +73,7 @@ _HOMES = {  # module -> the names that it has
     "record.patterns": ("PatternSweep", "sweep_pattern"),
     "record.record": ("EasinessRecord",),
     "scores": ("ScoreDefinition", "Scores", "register_score"),
-    "select.base": ("Selection", "SelectionState"),
+    "select.base": ("Needs", "Selected", "Selection", "SelectionState"),
     "select.datamodule": ("EasinessDataModule",),
     "select.level_counts": ("LevelCounts",),
     "select.sample_easiness_training": ("SampleEasinessTraining",),
@@ -114,6 +114,7 @@ __all__ = [
     "MatchingRate",
     "MediumSampleRate",
     "Mixture",
+    "Needs",
     "NoImageError",
     "Observation",
     "PatternSweep",
@@ -126,6 +127,7 @@ __all__ = [
     "SampleEasinessTraining",
     "ScoreDefinition",
     "Scores",
+    "Selected",
     "Selection",
     "SelectionState",
     "StepwiseCompression",

@@ -20,6 +20,7 @@ from lightning_easiness import (
     EasinessCallback,
     EasinessDataModule,
     Keep,
+    Needs,
     SampleEasinessTraining,
     Selection,
     SelectionState,
@@ -124,7 +125,7 @@ def lengths(folder: Path) -> None:
 class Unseeded(Selection):
     """Draws differently by rank: what rank 0 draws counts."""
 
-    every_epoch = True
+    needs = Needs(every="epoch")
 
     def select(self, state: SelectionState) -> Tensor:
         stream = torch.Generator().manual_seed(torch.distributed.get_rank())

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from lightning_easiness import EasinessDataModule, Scores, Selection, SelectionState
+from lightning_easiness import EasinessDataModule, Needs, Scores, Selection, SelectionState
 from lightning_easiness.functional import hardest
 from tests.small import Net, Points, loader, trainer
 
@@ -134,7 +134,7 @@ class CountsPasses(Traces):
 class Sizes(Selection):
     """So many random examples, a number for each epoch."""
 
-    every_epoch = True
+    needs = Needs(every="epoch")
 
     def __init__(self, sizes: list[int], minimum: int | None = None) -> None:
         self.sizes, self.minimum = sizes, minimum
@@ -146,7 +146,7 @@ class Sizes(Selection):
 class Listed(Selection):
     """Chooses by a list of what each epoch keeps."""
 
-    every_epoch = True
+    needs = Needs(every="epoch")
 
     def __init__(self, *epochs: Any, **attributes: Any) -> None:
         self.epochs = epochs
@@ -160,24 +160,22 @@ class Listed(Selection):
 class HighestLoss(Selection):
     """A user's rule: each epoch the hardest share at the current weights."""
 
-    every_epoch = True
-    needs_observation = True
+    needs = Needs(every="epoch", passes=True)
 
     def __init__(self, share: float) -> None:
         self.share = share
 
     def select(self, state: SelectionState) -> Tensor:
-        return hardest(state.observed["loss"], self.share, higher_is_easier=False)
+        return hardest(state.observe()["loss"], self.share, higher_is_easier=False)
 
 
 class HardestSizes(Sizes):
     """As many of the hardest at the current weights."""
 
-    needs_observation = True
+    needs = Needs(every="epoch", passes=True)
 
     def select(self, state: SelectionState) -> Tensor:
-        assert state.observed is not None
-        return state.observed["loss"].argsort(descending=True)[: self.sizes[state.epoch]]
+        return state.observe()["loss"].argsort(descending=True)[: self.sizes[state.epoch]]
 
 
 def over(sampler: Any, **options: Any) -> DataLoader[Any]:

@@ -39,7 +39,7 @@ from models import NUM_CLASSES, quiet_trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_easiness import EasinessDataModule, Selection, SelectionState
+from lightning_easiness import EasinessDataModule, Needs, Selection, SelectionState
 
 LIMIT = 1.0
 KEPT = 0.7
@@ -49,7 +49,7 @@ FORMS = ("mask", "ascending", "random order")
 class Drawn(Selection):
     """Alternates between two selections that were drawn beforehand."""
 
-    every_epoch = True
+    needs = Needs(every="epoch")
 
     def __init__(self, num_examples: int, form: str) -> None:
         self.choices = [self._draw(num_examples, form, seed) for seed in (0, 1)]

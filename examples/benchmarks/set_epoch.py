@@ -48,14 +48,14 @@ class TakesTurns(SampleEasinessTraining):
     def is_classic(self, epoch: int) -> bool:
         return epoch % (self.cycle + 1) == 0
 
-    def observes_before(self, state: SelectionState) -> bool:
+    def is_rescored(self, state: SelectionState) -> bool:
         # the first epoch after a classic one, if there are passes at all
         return self.rescore_every_n_epochs is not None and state.epoch % (self.cycle + 1) == 1
 
     def select(self, state: SelectionState) -> Tensor:
-        super().select(state)  # for its cost only
         if self.is_classic(state.epoch):
             return torch.arange(state.num_examples)
+        super().select(state)  # for its cost only
         return torch.randperm(state.num_examples, generator=state.generator())[: round(self.share * state.num_examples)]
 
 

@@ -43,6 +43,7 @@ from lightning_easiness import (
     EasinessCallback,
     EasinessDataModule,
     EasinessRecord,
+    Needs,
     Relabel,
     SampleEasinessTraining,
     Scores,
@@ -177,11 +178,10 @@ class Validated(LightningDataModule):
 class LowestLoss(Selection):
     """A user's rule: more and more of the easiest examples at the current weights."""
 
-    every_epoch = needs_observation = True
+    needs = Needs(every="epoch", passes=True)
 
     def select(self, state: SelectionState) -> Tensor:
-        assert state.observed is not None
-        return state.observed["loss"].argsort()[: 2 + 10 * state.epoch]
+        return state.observe()["loss"].argsort()[: 2 + 10 * state.epoch]
 
 
 def made_scores() -> Scores:

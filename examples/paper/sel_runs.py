@@ -19,7 +19,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 from training import Classifier, Training
 
-from lightning_easiness import EasinessCallback, EasinessDataModule, Selection, SelectionState
+from lightning_easiness import EasinessCallback, EasinessDataModule, Needs, Selection, SelectionState
 from lightning_easiness.metrics import ExpectedSampleEasinessError, MediumSampleRate
 from lightning_easiness.view.style import BETWEEN, EASY, INK, MUTED, blank_figure, styled
 
@@ -125,7 +125,7 @@ def runs_of(experiment: Experiment, name: str, methods: Mapping[str, Method]) ->
 class RandomOfSizes(Selection):
     """As many examples in each epoch as another selection took, drawn anew from all of them."""
 
-    every_epoch = True
+    needs = Needs(every="epoch")
 
     def __init__(self, sizes: Sequence[int], seed: int) -> None:
         self.sizes, self.seed = sizes, seed

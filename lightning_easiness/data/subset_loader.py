@@ -43,7 +43,7 @@ def check_selectable(loader: Any) -> None:
     if isinstance(loader.dataset, SelectedDataset):
         raise TypeError(
             "EasinessDataModule cannot select from what another EasinessDataModule has selected; write one Selection"
-            " whose select() and labels() do both, and give it to one EasinessDataModule."
+            " whose select() does both, and give it to one EasinessDataModule."
         )
 
 

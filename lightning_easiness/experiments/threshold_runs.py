@@ -39,7 +39,7 @@ from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
 from lightning_easiness.record.next_command import quoted, recorded
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.select.base import Selection, SelectionState
+from lightning_easiness.select.base import Selected, Selection, SelectionState
 
 
 class ThresholdExamples(Selection):
@@ -57,7 +57,7 @@ class ThresholdExamples(Selection):
         ValueError: There are less than two classes, or `part` is neither 0 nor 1.
 
     Example:
-        >>> ThresholdExamples(num_classes=2, seed=1).labels(SelectionState(num_examples=6))
+        >>> ThresholdExamples(num_classes=2, seed=1).select(SelectionState(num_examples=6)).labels
         tensor([-1,  2, -1, -1, -1,  2])
     """
 
@@ -78,16 +78,12 @@ class ThresholdExamples(Selection):
         return functional.threshold_examples(nothing, self.num_classes, self.part, self.seed)
 
     @override
-    def select(self, state: SelectionState) -> Tensor:
+    def select(self, state: SelectionState) -> Selected:
         if state.target is not None:
             self.check_real("ThresholdExamples", state.target)
-        return torch.arange(state.num_examples)
-
-    @override
-    def labels(self, state: SelectionState) -> Tensor:
         labels = torch.full((state.num_examples,), -1)
         labels[self.indices(state.num_examples)] = self.num_classes
-        return labels
+        return Selected(torch.arange(state.num_examples), labels=labels)
 
     def check_real(self, owner: str, target: Tensor) -> None:
         """Raise a ValueError if an example already has the class K or a larger one."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -22,7 +23,13 @@ from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.observe.hooks import LoaderHook
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.select.base import Selection, SelectionState
-from lightning_easiness.select.checks import checked_indices, checked_weights
+from lightning_easiness.select.checks import (
+    check_passes,
+    check_whole_batch,
+    checked_decision,
+    checked_indices,
+    checked_weights,
+)
 from lightning_easiness.select.choice import filled_up
 from lightning_easiness.select.empty_batches import EmptyBatches
 
@@ -62,8 +69,9 @@ class BatchWork:
         self._index = torch.empty(0, dtype=torch.int64)  # of the examples of the batch at hand
         self.reading: Reading | None = None  # how outputs are read, where it is known
         self._pass: EvaluationPass | None = None
+        self._observed: dict[str, Tensor] = {}  # of the batch at hand, if its selection has asked
         self._waiting_for_use: list[WeighsExamples] = []
-        self._empty = EmptyBatches(trainer) if selection.per_batch else None
+        self._empty = EmptyBatches(trainer) if selection.needs.every == "batch" else None
         loader_hook = LoaderHook(trainer)
         self._source = loader_hook.source
         self._hooks: list[Any] = [
@@ -111,17 +119,11 @@ class BatchWork:
             weights = None if self.weights is None else self.weights[index]
             self._hand_out(weights, 1.0 if weights is None else self.mean_factor)
             return batch
-        state = self._state(len(index))
-        if not self._selection.observes_before(state):
-            self._empty.take(gives_gradients=True)
-            self._counts.add(len(index), len(index), 0)
-            self._hand_out(None, 1.0)
-            return batch
-        return self._narrowed(batch, state, self._empty)
+        return self._selected(batch, self._empty)
 
-    def _state(self, size: int) -> SelectionState:
-        """Return what the selection knows of a batch before it is observed."""
-        selection, trainer = self._selection, self._trainer
+    def _state(self, batch: Any) -> SelectionState:
+        """Return what the selection knows of a batch, which it may observe."""
+        selection, trainer, size = self._selection, self._trainer, len(self._index)
         minimum = min(selection.minimum or 0, size)
         refuses_one = size > 1 and bool(batch_norms(trainer.lightning_module))
         return SelectionState(
@@ -131,34 +133,51 @@ class BatchWork:
             max_epochs=trainer.max_epochs,
             batch=batch_number(trainer),
             enough=lambda count: max(count, minimum, 2 if refuses_one and count == 1 else 0),
+            by_pass=cache(partial(self._by_pass, batch)),
         )
 
-    def _narrowed(self, batch: Any, state: SelectionState, empty: EmptyBatches) -> Any:
+    def _selected(self, batch: Any, empty: EmptyBatches) -> Any:
         """Return what is kept of a batch; None if no process keeps anything of it."""
-        size, observed = state.num_examples, self._observe(batch)
-        state = replace(state, target=observed.pop("target", None), observed=observed)
-        chosen = checked_indices(self._name, self._selection.select(state), size, may_be_empty=True)
+        self._observed, needs = {}, self._selection.needs
+        state, size = self._state(batch), len(self._index)
+        selected = checked_decision(self._name, needs, self._selection.select(state))
+        chosen = checked_indices(self._name, selected.kept, size, may_be_empty=True)
+        if self._observed:
+            return self._narrowed(batch, state, chosen, checked_weights(self._name, selected.weights, size), empty)
+        check_whole_batch(self._name, selected, len(chosen), size)
+        empty.take(gives_gradients=True)
+        self._counts.add(size, size, 0)
+        self._hand_out(None, 1.0)
+        return batch
+
+    def _narrowed(
+        self, batch: Any, state: SelectionState, chosen: Tensor, weights: Tensor | None, empty: EmptyBatches
+    ) -> Any:
+        """Return what is chosen of a batch, filled up; None if no process keeps anything of it."""
+        size = state.num_examples
         kept = filled_up(chosen, size, state.enough(len(chosen)), state.generator())
         self._counts.add(size, len(kept), len(kept) - len(chosen))
         loader = self._trainer.train_dataloader
-        if not empty.decide(len(kept), self._selection.weighs):
+        if not empty.decide(len(kept), self._selection.needs.weights):
             narrow(loader, None, told_by=self._source)
             return None
         narrow(loader, kept, told_by=self._source)
-        rows = kept if len(kept) else empty.rows_of_no_weight(observed)
-        weights = checked_weights(self._name, self._selection.weights(state), size)
+        rows = kept if len(kept) else empty.rows_of_no_weight(self._observed)
         self._hand_out(None if weights is None else weights[rows], len(kept) / size)  # a mean is one over all
         return batch if len(kept) == size else rows_of(batch, rows, size)
 
-    def _observe(self, batch: Any) -> dict[str, Tensor]:
+    def _by_pass(self, batch: Any) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return the fields and the targets of a batch at the current weights."""
+        check_passes(self._name, self._selection.needs)
         if self._pass is None:
             loader = self._trainer.train_dataloader
             self._pass = EvaluationPass("train", loader, self._reader, reading=self.reading)
-        return self._pass.observe_batch(self._trainer, batch, self._index)
+        self._observed = self._pass.observe_batch(self._trainer, batch, self._index)
+        return self._observed, self._observed.pop("target", None)
 
     def _hand_out(self, weights: Tensor | None, fraction: float) -> None:
         module = self._trainer.lightning_module
-        consumers = _consumers(module) if self._selection.weighs else []
+        consumers = _consumers(module) if self._selection.needs.weights else []
         for consumer in consumers:
             consumer.sample_weight = None if weights is None else weights.to(module.device, non_blocking=True)
             consumer.sample_weight_used = False
@@ -182,12 +201,12 @@ class BatchWork:
 def check_consumers(selection: Selection, module: LightningModule) -> None:
     """Raise a TypeError where a selection gives weights, or narrows batches, and the module takes neither."""
     name, kind = type(selection).__name__, type(module).__name__
-    if (selection.per_batch or selection.weighs) and takes_dataloader_iter(module):
+    if (selection.needs.every == "batch" or selection.needs.weights) and takes_dataloader_iter(module):
         raise TypeError(
             f"{name} works on each batch, but the training_step of {kind} takes batches off a `dataloader_iter` by"
             " itself; let it take (batch, batch_idx)."
         )
-    if selection.weighs and not _consumers(module):
+    if selection.needs.weights and not _consumers(module):
         raise TypeError(
             f"{name} gives weights to the examples, but nothing in {kind} takes them: use SampleEasinessLoss for its"
             " loss, or derive it from SELModule and let its loss be self.weighted_mean(losses), with one loss per"

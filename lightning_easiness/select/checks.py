@@ -9,12 +9,25 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.observe.batch_reader import kind_of
-from lightning_easiness.select.base import Selection
+from lightning_easiness.select.base import Needs, Selected, Selection
 
-_METHODS = ("select", "labels", "weights", "observes_before", "check", "state_dict", "load_state_dict")
-_RENAMED = {
+_METHODS = ("select", "check", "state_dict", "load_state_dict")
+_OBSERVE = "call state.observe() in select() where the rule goes by the current weights, with Needs(passes=True)"
+_OLD = {  # what selections had -> what to write instead
     "sigma2": "give it to EasinessCallback, or without one to EasinessDataModule(reader=...)",
-    "looks_before": "rename it to `observes_before`",
+    "looks_before": _OBSERVE,
+    "observes_before": _OBSERVE,
+    "every_epoch": "write needs = Needs(every='epoch')",
+    "per_batch": "write needs = Needs(every='batch', passes=True), and call state.observe() in select()",
+    "needs_observation": "write needs = Needs(passes=True), and take the values from state.observe() in select()",
+    "remembers": "write needs = Needs(fields=(...)), whose latest values are state.observed",
+    "weighs": "write needs = Needs(weights=True), and let select() return Selected(kept, weights)",
+}
+_OLD_IN_CLASS = {  # words that a rule may have for values of its own
+    "online": "write needs = Needs(every='epoch', fields=('loss',), online=True), with the fields that it goes by",
+    "fields": "write needs = Needs(fields=(...))",
+    "weights": "let select() return Selected(kept, weights), with needs = Needs(weights=True)",
+    "labels": "let select() return Selected(kept, labels=labels)",
 }
 
 
@@ -28,9 +41,9 @@ def check_selection(selection: Any) -> Selection | None:
             f" {type(selection).__name__}."
         )
     name = type(selection).__name__
-    for old, way_out in _RENAMED.items():
-        if hasattr(selection, old):
-            raise TypeError(f"{name} has a `{old}`, which selections have no more: {way_out}.")
+    _refuse_old(name, selection)
+    if not isinstance(selection.needs, Needs):
+        raise TypeError(f"The `needs` of {name} must be Needs(...), as Needs(every='epoch'); got {selection.needs!r}.")
     for method in _METHODS:
         if not callable(getattr(selection, method)):
             raise TypeError(f"`{method}` of {name} must stay a method; keep the values under another name.")
@@ -39,9 +52,48 @@ def check_selection(selection: Any) -> Selection | None:
     least = selection.minimum
     if least is not None and (not isinstance(least, int) or least < 1):
         raise ValueError(f"The `minimum` of {name} must be at least 1 example; got {least!r}.")
-    if least is not None and not (selection.every_epoch or selection.per_batch):
-        raise ValueError(f"The `minimum` of {name} is for selections with every_epoch=True, and {name} is made once.")
+    if least is not None and selection.needs.every == "fit":
+        raise ValueError(
+            f"The `minimum` of {name} is for selections with Needs(every='epoch' or 'batch'), and {name} is made once."
+        )
     return selection
+
+
+def _refuse_old(name: str, selection: Selection) -> None:
+    """Raise a TypeError for what selections were declared by before `needs`, which would else have no effect."""
+    for old, way_out in (_OLD | _OLD_IN_CLASS).items():
+        if hasattr(selection if old in _OLD else type(selection), old):
+            raise TypeError(f"{name} has a `{old}`, which selections have no more: {way_out}.")
+
+
+def check_passes(owner: str, needs: Needs) -> None:
+    """Raise a TypeError if a selection asks for a pass that its `needs` do not name."""
+    if not needs.passes:
+        raise TypeError(f"{owner} calls state.observe(), but its needs name no passes: write {_with(needs, 'passes')}.")
+
+
+def checked_decision(owner: str, needs: Needs, decision: Any) -> Selected:
+    """Return what a selection decided as a Selected, or raise a TypeError for parts that it cannot have."""
+    selected = Selected.of(decision)
+    if selected.weights is not None and not needs.weights:
+        raise TypeError(f"{owner} gives weights, but its needs name none: write {_with(needs, 'weights')}.")
+    if selected.labels is not None and needs.every == "batch":
+        raise TypeError(f"{owner} gives labels for a batch: decide by Needs(every='epoch') which labels to train with.")
+    return selected
+
+
+def check_whole_batch(owner: str, selected: Selected, num_kept: int, size: int) -> None:
+    """Raise a ValueError if a batch that was not observed, on which processes do not agree, is changed."""
+    if num_kept < size or selected.weights is not None:
+        raise ValueError(
+            f"{owner} keeps {num_kept} of a batch of {size} examples, or weighs them, without a look at it: call"
+            " state.observe() first, or decide by Needs(every='epoch')."
+        )
+
+
+def _with(needs: Needs, name: str) -> str:
+    changed = [f"{key}={value!r}" for key, value in (vars(needs) | {name: True}).items() if value]
+    return f"needs = Needs({', '.join(changed)})"
 
 
 def checked_indices(owner: str, chosen: Any, num_examples: int, *, may_be_empty: bool = False) -> Tensor:

@@ -91,7 +91,7 @@ def least_chosen(selection: Selection, trainer: Trainer | None, loader: DataLoad
     For an epoch that is one, without which a fit ends, and two where batch norm would see a single example. A choice
     that is made once is refused where it is too little for a batch.
     """
-    if not selection.every_epoch:
+    if selection.needs.every != "epoch":
         return examples_per_batch(loader) * data_share(trainer)[1] if loader.drop_last else 1
     return max(selection.minimum or 1, 1 + _refuses_one(trainer, loader))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -26,8 +27,15 @@ from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.refusals import lacks_fields
 from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES
 from lightning_easiness.select.base import Selection, SelectionState
-from lightning_easiness.select.checks import checked_indices, checked_labels, checked_weights
+from lightning_easiness.select.checks import (
+    check_passes,
+    checked_decision,
+    checked_indices,
+    checked_labels,
+    checked_weights,
+)
 from lightning_easiness.select.choice import Choice, batches_asked_for, filled_up, least_chosen, positions_needed
+from lightning_easiness.select.latest import Latest
 from lightning_easiness.select.report import Added, report_choice
 
 
@@ -43,16 +51,15 @@ class Chooser:
         held_out: Tensor | None = None,
     ) -> None:
         self.held_out = held_out  # int64 (m,), the examples never to be trained on; None for none
-        self.remembered: dict[str, Tensor] = {}  # field -> (N,), the latest values
-        self._selection, self._name = selection, type(selection).__name__
+        self.latest = Latest(selection.needs.fields)
+        self._selection, self._name, self._needs = selection, type(selection).__name__, selection.needs
         self._reader, self._callback, self._check_target = reader, callback, check_target
         self.reading: Reading | None = None  # how outputs are read, once it is known
         self._is_tried = False
-        self._latest: Observation | None = None
-        self._has_seen_online = False
+        self._of_callback: Observation | None = None  # its latest pass
         self._known: tuple[Any, DataIdentity | None] = (None, None)  # of the data set that it was read from
         if callback is not None:
-            callback.subscribe(self.listen, selection.remembers if selection.online else ())
+            callback.subscribe(self.listen, self._needs.of_outputs if self._needs.online else ())
 
     def close(self) -> None:
         """Stop listening to the callback."""
@@ -62,22 +69,21 @@ class Chooser:
     def listen(self, observation: Observation) -> None:
         """Take in what the Trainer's EasinessCallback observed."""
         if observation.series == PASS_SERIES:
-            self._latest = observation
-        elif observation.series == ONLINE_SERIES and self._selection.online:
-            self._has_seen_online = True
-            self._remember(observation)
+            self._of_callback = observation
+        elif observation.series == ONLINE_SERIES and self._needs.online:
+            self.latest.note(observation)
 
     def recognise(self, trainer: Trainer, loader: DataLoader[Any]) -> None:
         """Recognise the task, once a fit, or raise a ValueError where it lacks what the selection goes by."""
-        selection = self._selection
-        if self._is_tried or not (selection.needs_observation or selection.fields):
+        needs = self._needs
+        if self._is_tried or not (needs.passes or needs.of_outputs):
             return
         self._is_tried = True
         trial = EvaluationPass("train", loader, self._reader)
         with nullcontext() if self._callback is None else self._callback.usage.paused():
-            trial.try_batch(trainer, may_fail=selection.online, announces=self._callback is None)
+            trial.try_batch(trainer, may_fail=needs.online, announces=self._callback is None)
         self.reading = trial.reading
-        lacking = [] if trial.reading is None else [one for one in selection.fields if one not in trial.task.fields]
+        lacking = [] if trial.reading is None else [one for one in needs.of_outputs if one not in trial.task.fields]
         if lacking:
             raise ValueError(lacks_fields(self._name, lacking, trial.task.loss_name))
 
@@ -107,23 +113,23 @@ class Chooser:
 
         A selection that is made once gets no further batches by repeats: where it is too small it is refused.
         """
-        completes = self._selection.every_epoch or self.held_out is not None
+        completes = self._needs.every == "epoch" or self.held_out is not None
         batches = max(batches_asked_for(trainer), 1) if completes else 0
         return positions_needed(trainer, loader, count, batches)
 
     def _asked(self, state: SelectionState) -> Choice:
         """Return what the selection itself chooses, which for an epoch may be nothing: it is filled up then."""
-        seen, selection, name = self._seen(state), self._selection, self._name
-        size = seen.num_examples
-        kept = checked_indices(name, selection.select(seen), size, may_be_empty=selection.every_epoch)
-        labels = checked_labels(name, selection.labels(seen), size)
-        choice = Choice(state.epoch, size, kept, labels, checked_weights(name, selection.weights(seen), size))
+        seen, name = self._seen(state), self._name
+        size, every_epoch = seen.num_examples, self._needs.every == "epoch"
+        selected = checked_decision(name, self._needs, self._selection.select(seen))
+        kept = checked_indices(name, selected.kept, size, may_be_empty=every_epoch)
+        labels, weights = checked_labels(name, selected.labels, size), checked_weights(name, selected.weights, size)
+        choice = Choice(state.epoch, size, kept, labels, weights)
         return choice if seen.examples is None else choice.of_whole(state.num_examples, seen.examples)
 
     def _seen(self, state: SelectionState) -> SelectionState:
         """Return what the selection sees: nothing observed of the examples held out may have a say."""
-        observes = self._selection.needs_observation or self._selection.online or self._selection.remembers
-        if self.held_out is None or not observes:
+        if self.held_out is None or not self._needs.observes:
             return state
         rest = torch.ones(state.num_examples, dtype=torch.bool)
         rest[self.held_out] = False
@@ -140,7 +146,7 @@ class Chooser:
     def _completed(self, kept: Tensor, loader: DataLoader[Any], state: SelectionState, among: Tensor | None) -> Tensor:
         """Add random examples if there are too few for an epoch; raise if the selection is made only once."""
         needed = state.enough(len(kept))
-        if self._selection.every_epoch:
+        if self._needs.every == "epoch":
             return filled_up(kept, state.num_examples, needed, state.generator(), among)
         if not len(kept):
             raise ValueError(
@@ -160,22 +166,19 @@ class Chooser:
     # ------------------------------------------------------------------ what the selection can go by
 
     def _state(self, trainer: Trainer | None, loader: DataLoader[Any], epoch: int) -> SelectionState:
-        selection = self._selection
-        state = SelectionState(
-            num_examples=len(loader.dataset),  # type: ignore[arg-type]
+        selection, size = self._selection, len(loader.dataset)  # type: ignore[arg-type]
+        known = self._known_identity(loader.dataset)
+        return SelectionState(
+            num_examples=size,
             epoch=epoch,
+            target=selection.target if known is None else known.target,
+            observed=self.latest.known(size),
             seed=selection.seed,
             max_epochs=None if trainer is None else trainer.max_epochs,
-            has_memory=bool(self.remembered),
             enough=partial(max, least_chosen(selection, trainer, loader)),
+            known=known,
+            by_pass=cache(partial(self._by_pass, trainer, loader)),
         )
-        observation = self._observe(trainer, loader) if selection.observes_before(state) else None
-        observed = self._observed(observation, state.num_examples)
-        known = self._known_identity(loader.dataset)
-        target = self._selection.target if known is None else known.target
-        if observation is not None and observation.target is not None:
-            target = observation.target
-        return replace(state, target=target, observed=observed, known=known)
 
     def _known_identity(self, dataset: Any) -> DataIdentity | None:
         if not self._check_target:
@@ -185,6 +188,13 @@ class Chooser:
             self._known = (dataset, found if self._reader.batch_fn is None else replace(found, digest=None))
         return self._known[1]
 
+    def _by_pass(self, trainer: Trainer | None, loader: DataLoader[Any]) -> tuple[Mapping[str, Tensor], Tensor | None]:
+        """Return the fields and the targets that a pass sees at these weights."""
+        check_passes(self._name, self._needs)
+        observation = self._observe(trainer, loader)
+        self.latest.note(observation)
+        return observation.fields, observation.target
+
     def _observe(self, trainer: Trainer | None, loader: DataLoader[Any]) -> Observation:
         """Return what a pass sees at these weights: the callback's pass, where it has just made one."""
         if trainer is None:
@@ -192,7 +202,7 @@ class Chooser:
                 f"{self._name} chooses by the model's outputs, so that there is a train_dataloader() only within"
                 " trainer.fit(...)."
             )
-        latest, self._latest = self._latest, None
+        latest, self._of_callback = self._of_callback, None
         if self._callback is not None and latest is not None and self._serves(latest, trainer, loader):
             self._callback.usage.count(latest.seconds)  # it was left out, as a pass for the record
             return latest
@@ -201,31 +211,8 @@ class Chooser:
     def _serves(self, observation: Observation, trainer: Trainer, loader: DataLoader[Any]) -> bool:
         """Whether the callback observed the data set at hand at these weights, and what the selection asks for."""
         is_whole = observation.identity.num_examples == len(loader.dataset)  # type: ignore[arg-type]
-        has_fields = observation.fields.keys() >= set(self._selection.remembers or ("loss",))
+        has_fields = observation.fields.keys() >= set(self._needs.of_outputs or ("loss",))
         return is_whole and has_fields and observation.step == num_steps(trainer)
-
-    def _observed(self, observation: Observation | None, size: int) -> dict[str, Tensor] | None:
-        if not self._selection.remembers:
-            return None if observation is None else observation.fields
-        if observation is not None:
-            self._remember(observation)
-        if any(len(values) != size for values in self.remembered.values()):
-            self.remembered = {}  # of another data set
-        if self.remembered or observation is not None or self._has_seen_online:
-            return dict(self.remembered)  # perhaps without what the selection goes by, which it then says
-        return None
-
-    def _remember(self, observation: Observation) -> None:
-        count = observation.fields.get("count")
-        for name in self._selection.remembers:
-            values = observation.fields.get(name)
-            if values is None:
-                continue
-            known = self.remembered.get(name)
-            if known is None or len(known) != len(values):
-                known = torch.full_like(values, torch.nan)
-            seen = ~values.isnan() if count is None else (count > 0) & ~values.isnan()
-            self.remembered[name] = torch.where(seen, values, known)
 
 
 def _same_in_all_processes(trainer: Trainer | None, choice: Choice) -> Choice:

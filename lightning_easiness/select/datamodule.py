@@ -160,7 +160,7 @@ class EasinessDataModule(LightningDataModule):
 
     @property
     def share_of_batches(self) -> float | None:
-        """Fraction of this epoch's examples that a selection `per_batch` has kept in this process; else None."""
+        """Fraction of this epoch's examples that a selection for each batch has kept in this process; else None."""
         return None if self._fit is None or self._fit.batch_work is None else self._fit.batch_work.fraction
 
     @override

@@ -56,11 +56,11 @@ class SelectedFit:
         selection.check(trainer)
         reader, callback = _reader_and_callback(selection, trainer, self._reader)
         self._chooser = Chooser(selection, reader, callback, self._check_target)
-        if selection.per_batch or selection.weighs:
+        if selection.needs.every == "batch" or selection.needs.weights:
             self.batch_work = BatchWork(trainer, selection, reader)
-        if selection.every_epoch or selection.per_batch:
+        if selection.needs.every != "fit":
             self._schedules = LRSchedules(trainer)
-        if selection.every_epoch:
+        if selection.needs.every == "epoch":
             self._own_reloading = trainer.reload_dataloaders_every_n_epochs
             trainer.reload_dataloaders_every_n_epochs = 1
 
@@ -88,9 +88,9 @@ class SelectedFit:
             if self.batch_work is not None:
                 self.batch_work.reading = self._chooser.reading
         self._chooser.held_out = self._held_out(len(loader.dataset))  # type: ignore[arg-type]
-        if self._selection.per_batch:
+        if self._selection.needs.every == "batch":
             return self._without_held_out(loader)
-        if self._selection.every_epoch:
+        if self._selection.needs.every == "epoch":
             self._check_further_epochs(loader)
         if self._restored is not None and self._epoch < self._restored.epoch:
             # a fit that is resumed counts its steps before its epoch is restored: as long as the first epoch's loader
@@ -148,7 +148,8 @@ class SelectedFit:
 
     @property
     def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer is not None and self._selection.every_epoch else 0
+        is_every = self._selection.needs.every == "epoch"
+        return self.trainer.current_epoch if self.trainer is not None and is_every else 0
 
     def _choose(self, loader: DataLoader[Any]) -> Choice:
         if self._restored is not None and self._holds(self._restored):  # that epoch goes on
@@ -201,8 +202,8 @@ class SelectedFit:
         of_rule = self._selection.state_dict()
         if of_rule:
             state["of_rule"] = {"rule": type(self._selection).__name__, **of_rule}
-        if self._chooser.remembered:
-            state["remembered"] = dict(self._chooser.remembered)
+        if self._chooser.latest.values:
+            state["remembered"] = dict(self._chooser.latest.values)
         schedules = {} if self._schedules is None else self._schedules.state_dict()
         return {**state, "schedules": schedules} if schedules else state
 
@@ -220,16 +221,16 @@ class SelectedFit:
         if self._schedules is not None:
             self._schedules.load_state_dict(state.get("schedules", {}))
         held = {name: values.cpu() for name, values in state.get("remembered", {}).items()}
-        lacking = [field for field in self._selection.remembers if held and field not in held]
+        lacking = [field for field in self._selection.needs.fields if held and field not in held]
         if lacking:
             warn_of_lacking_fields(name, lacking)
         elif held:
-            self._chooser.remembered = held
+            self._chooser.latest.values = held
 
     @property
     def _is_kept(self) -> bool:
         """Whether a choice could not be made again alike."""
-        return self._selection.every_epoch or self._selection.needs_observation
+        return self._selection.needs.every == "epoch" or self._selection.needs.passes
 
 
 def _check_length(choice: Choice, loader: DataLoader[Any]) -> None:
@@ -260,15 +261,16 @@ def _reader_and_callback(
     selection: Selection, trainer: Any, reader: BatchReader | None
 ) -> tuple[BatchReader, EasinessCallback | None]:
     """How batches are read, and the callback whose observations serve the selection; or an error before training."""
-    name, observes = type(selection).__name__, selection.needs_observation or selection.online
+    name, needs = type(selection).__name__, selection.needs
+    observes = needs.passes or needs.online
     callbacks = [callback for callback in trainer.callbacks if isinstance(callback, EasinessCallback)]
-    usable = [callback for callback in callbacks if callback.online or not selection.online]
+    usable = [callback for callback in callbacks if callback.online or not needs.online]
     if callbacks and reader is not None:
         raise ValueError(
             "EasinessDataModule has a `reader`, but the Trainer has an EasinessCallback, which says how batches are"
             " read: leave out `reader`, and give its arguments to EasinessCallback."
         )
-    if selection.online and not usable:
+    if needs.online and not usable:
         raise ValueError(
             f"{name} with online=True goes by what an EasinessCallback sees in training, and the Trainer has none with"
             " online=True: add EasinessCallback(probe=None) to its callbacks."

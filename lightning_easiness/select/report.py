@@ -36,17 +36,18 @@ def report_choice(
     """Print and log the selection of an epoch."""
     if isinstance(selection, Everything):
         return
-    name, epoch = type(selection).__name__, f"Epoch {choice.epoch}{'' if selection.every_epoch else ' and after'}"
+    name, holds = type(selection).__name__, selection.needs.every != "epoch"
     fractions, selected = class_fractions(choice, target), len(choice.kept) / choice.num_drawable
     missing = _missing([label for label, fraction in fractions.items() if fraction == 0])
-    if missing and not selection.every_epoch:  # another epoch may have it; the line below says so
+    if missing and holds:  # another epoch may have it; the line below says so
         rank_zero_warn(
             f"{name} keeps {missing}, so that cannot be learnt; keep some, as class_balanced=True does.",
             category=UserWarning,
         )
     relabelled = "" if choice.labels is None else ", some under other labels"
     rank_zero_info(
-        f"{epoch}: {name} trains on {len(choice.kept)} of {choice.num_drawable} examples ({selected:.1%}){relabelled},"
+        f"Epoch {choice.epoch}{' and after' if holds else ''}: {name} trains on {len(choice.kept)} of"
+        f" {choice.num_drawable} examples ({selected:.1%}){relabelled},"
         f" chosen in {seconds:.2f} s{added.words(len(choice.kept))}{f'; {missing}' if missing else ''}."
     )
     scalars = {"easiness/selected_share": selected, "easiness/selection_seconds": seconds}

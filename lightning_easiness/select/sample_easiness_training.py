@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.functional.levels import DEFAULT_TOL, Level, check_levels
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.select.base import Selection, SelectionState
+from lightning_easiness.select.base import Needs, Selected, Selection, SelectionState
 from lightning_easiness.select.level_counts import LevelCounts
 
 _OWNER = "SampleEasinessTraining"
@@ -85,9 +85,6 @@ class SampleEasinessTraining(Selection):
         tensor([1, 3])
     """
 
-    needs_observation = True
-    fields = ("sample_easiness",)
-
     @refuse_renamed(_OWNER, sigma2="give it to EasinessCallback, or without one to EasinessDataModule(reader=...)")
     def __init__(
         self,
@@ -115,39 +112,40 @@ class SampleEasinessTraining(Selection):
         self.level_counts = None if level_counts is None else LevelCounts.of(level_counts, tol)
         self.recorded_counts = LevelCounts()
         self._check_combinations()
-        self.per_batch = per == "batch"
-        self.every_epoch = not self.per_batch
-        self.weighs = others_share > 0
         fields = ("sample_easiness", "weakest_comparison", *(["loss"] if by == "loss" else []))
-        if self.level_counts is not None:
-            self.fields = fields = ("loss",)
-        self.remembers = () if self.per_batch else fields
+        self.needs = Needs(
+            every=per,
+            fields=fields if self.level_counts is None else ("loss",),
+            passes=rescore_every_n_epochs is not None,
+            online=online,
+            weights=others_share > 0,
+        )
 
     @override
-    def select(self, state: SelectionState) -> Tensor:
+    def select(self, state: SelectionState) -> Tensor | Selected:
         self._check_size(state)
-        if self._takes_everything(state):
+        observed = self._observed(state)
+        if observed is None:
             return torch.arange(state.num_examples)
-        chosen = self._in_levels(state)
-        if self.others_share:
-            others = (~chosen).nonzero()[:, 0]
-            drawn = torch.randperm(len(others), generator=state.generator())[: self._num_drawn(chosen, state)]
-            chosen[others[drawn]] = True
-        return chosen.nonzero()[:, 0]
+        chosen = self._in_levels(observed, state)
+        if not self.others_share:
+            return chosen.nonzero()[:, 0]
+        others, count = (~chosen).nonzero()[:, 0], self._num_drawn(chosen, state)
+        weights = torch.where(chosen, 1.0, len(others) / max(1, count))
+        chosen[others[torch.randperm(len(others), generator=state.generator())[:count]]] = True
+        return Selected(chosen.nonzero()[:, 0], weights)
 
-    @override
-    def weights(self, state: SelectionState) -> Tensor | None:
-        if not self.others_share or self._takes_everything(state):
+    def _observed(self, state: SelectionState) -> Mapping[str, Tensor] | None:
+        """Return the values to go by; None for an epoch on everything, as where nothing is observed yet."""
+        if self._is_on_everything(state):
             return None
-        chosen = self._in_levels(state)
-        others = len(chosen) - int(chosen.sum())
-        return torch.where(chosen, 1.0, others / max(1, self._num_drawn(chosen, state)))
+        return state.observe() if self.is_rescored(state) else state.observed
 
-    @override
-    def observes_before(self, state: SelectionState) -> bool:
-        if self._is_on_everything(state) or self.rescore_every_n_epochs is None:
+    def is_rescored(self, state: SelectionState) -> bool:
+        """Return whether an epoch or a batch that is not on everything is observed before it."""
+        if self.rescore_every_n_epochs is None:
             return False
-        if self.per_batch or not state.has_memory:
+        if self.per == "batch" or not state.observed:
             return True
         return (state.epoch - self.early_epochs) % self.rescore_every_n_epochs == 0
 
@@ -166,7 +164,7 @@ class SampleEasinessTraining(Selection):
                 f" the Trainer trains for {epochs}, so that nothing is ever selected; set `early_epochs` lower, as a"
                 " tenth or a fifth of all epochs."
             )
-        if not (self.per_batch or is_trial):
+        if self.per != "batch" and not is_trial:
             self._check_reloading(trainer)
             self._check_counts(trainer)
         self.recorded_counts = LevelCounts()
@@ -208,10 +206,10 @@ class SampleEasinessTraining(Selection):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.recorded_counts = LevelCounts.of_state(state["recorded_counts"])
 
-    def _in_levels(self, state: SelectionState) -> Tensor:
-        observed = state.observed or {}
+    def _in_levels(self, observed: Mapping[str, Tensor], state: SelectionState) -> Tensor:
         if self.level_counts is not None:
-            return self._by_count(self.level_counts.at(state.epoch), state)
+            hard, medium, _ = self.level_counts.at(state.epoch)
+            return functional.in_levels_by_count(observed["loss"], hard, medium, self.levels)
         if "sample_easiness" not in observed:
             raise ValueError(
                 f"{_OWNER} goes by sample easiness, which needs logits (B, K) and class indices (B,); give"
@@ -227,21 +225,12 @@ class SampleEasinessTraining(Selection):
             return functional.in_levels_by_loss(loss, easiness, self.levels, self.tol, weakest_comparison=weakest)
         return functional.in_levels(easiness, self.levels, self.tol, weakest_comparison=weakest)
 
-    def _by_count(self, counts: tuple[int, int, int], state: SelectionState) -> Tensor:
-        """Return whether each example is in one of the levels, as large as they were in a SET run, bool (N,)."""
-        assert state.observed is not None
-        return functional.in_levels_by_count(state.observed["loss"], *counts[:2], self.levels)
-
     def _num_drawn(self, chosen: Tensor, state: SelectionState) -> int:
         """Return how many of the others to draw: the requested fraction, or more if there would be too few examples."""
         count = int(chosen.sum())
         others = len(chosen) - count
         drawn = functional.fraction_to_count(self.others_share, others)
         return min(others, state.enough(count + drawn) - count)
-
-    def _takes_everything(self, state: SelectionState) -> bool:
-        # nothing is observed yet, either, if only the training forward is observed and training has not begun
-        return self._is_on_everything(state) or state.observed is None
 
     def _is_on_everything(self, state: SelectionState) -> bool:
         is_final = state.max_epochs is not None and 0 <= state.max_epochs - self.final_epochs <= state.epoch

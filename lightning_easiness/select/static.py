@@ -15,7 +15,7 @@ from lightning_easiness.data.decisions import Decisions, read_decisions
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.scores import Scores
-from lightning_easiness.select.base import Selection, SelectionState
+from lightning_easiness.select.base import Selected, Selection, SelectionState
 from lightning_easiness.select.checks import checked_labels
 
 Which = Literal["easy", "hard", "random"]
@@ -123,16 +123,12 @@ class Keep(Selection):
         return keep
 
     @override
-    def select(self, state: SelectionState) -> Tensor:
+    def select(self, state: SelectionState) -> Tensor | Selected:
         if self.decisions is not None:
             self.decisions.check_same(state.identity, type(self).__name__)
         if self.known is not None:
             _check_same_data("The `data` of Keep", self.known, state, "give indices")
-        return self.indices
-
-    @override
-    def labels(self, state: SelectionState) -> Tensor | None:
-        return self.new_labels
+        return self.indices if self.new_labels is None else Selected(self.indices, labels=self.new_labels)
 
 
 class Ablation(Selection):
@@ -266,13 +262,9 @@ class Relabel(Selection):
         return functional.relabel(self.target, self.chosen_indices, noise, classes, self.seed)
 
     @override
-    def select(self, state: SelectionState) -> Tensor:
+    def select(self, state: SelectionState) -> Selected:
         _check_same_data("The `scores` of Relabel", self.scores.identity, state)
-        return torch.arange(state.num_examples)
-
-    @override
-    def labels(self, state: SelectionState) -> Tensor:
-        return self.new_labels
+        return Selected(torch.arange(state.num_examples), labels=self.new_labels)
 
 
 def _left(

@@ -23,6 +23,7 @@ from lightning_easiness import (
     EasinessDataModule,
     Keep,
     LevelCounts,
+    Needs,
     Relabel,
     SampleEasinessTraining,
     Selection,
@@ -89,7 +90,7 @@ CALLBACKS: dict[str, Case] = {
 
 
 class HighestLossOnce(HighestLoss):
-    every_epoch = False
+    needs = Needs(passes=True)
 
 
 def trained(observer: dict[str, Any] | None = None, **options: Any) -> Case:

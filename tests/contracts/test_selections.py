@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightning_easiness import SampleEasinessTraining, SelectionState
-from lightning_easiness.select.checks import checked_indices, checked_labels, checked_weights
+from lightning_easiness.select.checks import checked_decision, checked_indices, checked_labels, checked_weights
 from tests.contracts.cases import SELECTIONS
 from tests.small import Points, assert_identical, streams
 
@@ -57,8 +57,9 @@ def test_it_chooses_alike_and_touches_no_stream(epoch: int, case: str) -> None:
     selection = make()
     chosen = []
     for one in (selection, selection, make(), copy.deepcopy(selection), pickle.loads(pickle.dumps(selection))):
-        given = checked_labels(case, one.labels(state), 53), checked_weights(case, one.weights(state), 53)
-        chosen.append((checked_indices(case, one.select(state), 53), *given))
+        selected = checked_decision(case, one.needs, one.select(state))
+        given = checked_labels(case, selected.labels, 53), checked_weights(case, selected.weights, 53)
+        chosen.append((checked_indices(case, selected.kept, 53), *given))
     assert len(chosen[0][0]) == size_of(case, epoch)
     for again in chosen[1:]:
         assert_identical(again, chosen[0])

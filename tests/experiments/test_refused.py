@@ -84,7 +84,7 @@ TYPES: dict[str, Case] = {
     "The `make_module` of ThresholdRuns must take `num_classes`, the number of outputs, which is one more than the 4"
     " classes of the data set: def make_module(num_classes): ...": (protocol, {"make_module": Net}),
     "EasinessDataModule cannot select from what another EasinessDataModule has selected; write one Selection whose"
-    " select() and labels() do both, and give it to one EasinessDataModule.": (
+    " select() does both, and give it to one EasinessDataModule.": (
         protocol,
         {"make_trainer": trainer, "datamodule": EasinessDataModule(loader(), Keep(range(9)))},
     ),

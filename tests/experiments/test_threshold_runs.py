@@ -395,8 +395,9 @@ def test_old_methods_name_the_new_way(tmp_path: Path) -> None:
 
 def test_the_selection_labels_its_draw_alone() -> None:
     selection, state = ThresholdExamples(NUM_CLASSES, part=1, seed=5), SelectionState(N, target=Points(N).y)
-    assert torch.equal(selection.select(state), torch.arange(N))
-    labels = selection.labels(state)
+    selected = selection.select(state)
+    assert torch.equal(selected.kept, torch.arange(N))
+    labels = selected.labels
     indices = functional.threshold_examples(Points(N).y, NUM_CLASSES, 1, 5)
     assert (labels >= 0).nonzero()[:, 0].tolist() == indices.tolist()
     assert labels[indices].unique().tolist() == [NUM_CLASSES]

@@ -11,9 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_easiness import EasinessDataModule, Selection
-from lightning_easiness.select.base import SelectionState
-from lightning_easiness.select.checks import checked_indices, checked_labels, checked_weights
+from lightning_easiness import EasinessDataModule, Needs, Selected, Selection, SelectionState
+from lightning_easiness.select.checks import (
+    check_whole_batch,
+    checked_decision,
+    checked_indices,
+    checked_labels,
+    checked_weights,
+)
 from tests.selecting import Base
 
 RESULT = ": let select() return a tensor, of topk(...) and sort(...) the second result."
@@ -121,20 +126,47 @@ class Mine(Selection):
         return torch.arange(20)
 
 
-METHODS = ("select", "labels", "weights", "observes_before", "check")
+METHODS = ("select", "check", "state_dict", "load_state_dict")
+EVERY_EPOCH = Needs(every="epoch")
+OLD = "Mine has a `{}`, which selections have no more: {}."
+OBSERVE = "call state.observe() in select() where the rule goes by the current weights, with Needs(passes=True)"
+WAYS_OUT = {
+    "looks_before": OBSERVE,
+    "observes_before": OBSERVE,
+    "every_epoch": "write needs = Needs(every='epoch')",
+    "per_batch": "write needs = Needs(every='batch', passes=True), and call state.observe() in select()",
+    "needs_observation": "write needs = Needs(passes=True), and take the values from state.observe() in select()",
+    "remembers": "write needs = Needs(fields=(...)), whose latest values are state.observed",
+    "weighs": "write needs = Needs(weights=True), and let select() return Selected(kept, weights)",
+    "online": "write needs = Needs(every='epoch', fields=('loss',), online=True), with the fields that it goes by",
+    "fields": "write needs = Needs(fields=(...))",
+    "weights": "let select() return Selected(kept, weights), with needs = Needs(weights=True)",
+    "labels": "let select() return Selected(kept, labels=labels)",
+}
+
+
+def mine(old: str) -> Mine:
+    """A user's rule of before."""
+    return type("Mine", (Mine,), {old: True})()
+
+
 STAYS = "`{}` of Mine must stay a method; keep the values under another name."
 MINIMUM = "The `minimum` of Mine must be at least 1 example; got {}."
 NOT_ONE = "The `selection` of EasinessDataModule must be a Selection, as Ablation(...), or None; got {}."
+ONLINE = (
+    "Needs(online=True) is for a selection that decides before each epoch by what training shows: write"
+    " Needs(every='epoch', fields=('loss',), online=True), with the fields that it goes by."
+)
 NO_RULES: dict[str, tuple[Any, type[Exception], str]] = {
     **{name: (Mine(**{name: 1}), TypeError, STAYS.format(name)) for name in METHODS},
     "no seed": (Mine(seed=None), TypeError, "The `seed` of Mine must be an integer; got None."),
     "a seed in words": (Mine(seed="1"), TypeError, "The `seed` of Mine must be an integer; got '1'."),
-    "minimum 0": (Mine(minimum=0, every_epoch=True), ValueError, MINIMUM.format(0)),
-    "minimum 0.5": (Mine(minimum=0.5, every_epoch=True), ValueError, MINIMUM.format(0.5)),
+    "minimum 0": (Mine(minimum=0, needs=EVERY_EPOCH), ValueError, MINIMUM.format(0)),
+    "minimum 0.5": (Mine(minimum=0.5, needs=EVERY_EPOCH), ValueError, MINIMUM.format(0.5)),
     "a minimum of what is made once": (
         Mine(minimum=30),
         ValueError,
-        "The `minimum` of Mine is for selections with every_epoch=True, and Mine is made once.",
+        "The `minimum` of Mine is for selections with Needs(every='epoch' or 'batch'), and Mine is made once.",
     ),
     "a class": (Mine, TypeError, NOT_ONE.format("ABCMeta")),
     "indices": (range(9), TypeError, NOT_ONE.format("range")),
@@ -146,11 +178,12 @@ NO_RULES: dict[str, tuple[Any, type[Exception], str]] = {
             " EasinessDataModule(reader=...)."
         ),
     ),
-    "looks_before": (
-        Mine(looks_before=lambda state: True),
+    "needs in words": (
+        Mine(needs="epoch"),
         TypeError,
-        "Mine has a `looks_before`, which selections have no more: rename it to `observes_before`.",
+        "The `needs` of Mine must be Needs(...), as Needs(every='epoch'); got 'epoch'.",
     ),
+    **{old: (mine(old), TypeError, OLD.format(old, way_out)) for old, way_out in WAYS_OUT.items()},
 }
 
 
@@ -160,6 +193,82 @@ def test_mistakes_in_a_rule_are_errors_when_it_is_given(mistake: str) -> None:
     with pytest.raises(kind) as error:
         EasinessDataModule(Base(), rule)
     assert str(error.value) == message
+
+
+def test_words_that_are_not_of_the_class_may_be_values_of_the_rules_own() -> None:
+    rule = Mine(online=True, fields=("x",), weights=torch.ones(53), labels=[1])
+    assert EasinessDataModule(Base(), rule).selection is rule
+
+
+NO_NEEDS: dict[str, tuple[Any, type[Exception], str]] = {
+    "no such moment": (
+        {"every": "step"},
+        ValueError,
+        "The `every` of Needs must be 'fit', 'epoch' or 'batch'; got 'step'.",
+    ),
+    "a name alone": ({"fields": "loss"}, TypeError, "The `fields` of Needs must be names, as ('loss',); got 'loss'."),
+    **{
+        f"online, {options}": ({"online": True, **options}, ValueError, ONLINE)
+        for options in ({"every": "epoch"}, {"fields": ("loss",)}, {"every": "epoch", "fields": ("batch_loss",)})
+    },
+}
+
+
+@pytest.mark.parametrize("mistake", NO_NEEDS)
+def test_needs_that_do_not_go_together(mistake: str) -> None:
+    options, kind, message = NO_NEEDS[mistake]
+    with pytest.raises(kind) as error:
+        Needs(**options)
+    assert str(error.value) == message
+
+
+PARTS: dict[str, tuple[Needs, Any, str]] = {
+    "weights": (
+        Needs(every="epoch", passes=True),
+        Selected([1], weights=torch.ones(4)),
+        ("Mine gives weights, but its needs name none: write needs = Needs(every='epoch', passes=True, weights=True)."),
+    ),
+    "labels of a batch": (
+        Needs(every="batch"),
+        Selected([1], labels=torch.ones(4)),
+        "Mine gives labels for a batch: decide by Needs(every='epoch') which labels to train with.",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", PARTS)
+def test_parts_of_a_decision_that_its_needs_do_not_name(mistake: str) -> None:
+    needs, decision, message = PARTS[mistake]
+    with pytest.raises(TypeError) as error:
+        checked_decision("Mine", needs, decision)
+    assert str(error.value) == message
+
+
+def test_a_batch_that_was_not_observed_stays_whole() -> None:
+    check_whole_batch("Mine", Selected(range(4)), 4, 4)
+    with pytest.raises(ValueError, match="Mine keeps 3 of a batch of 4 examples, or weighs them, without a look at it"):
+        check_whole_batch("Mine", Selected(range(3)), 3, 4)
+    with pytest.raises(ValueError, match="or weighs them, without a look at it: call state"):
+        check_whole_batch("Mine", Selected(range(4), torch.ones(4)), 4, 4)
+
+
+def test_a_state_makes_one_pass_however_often_it_is_asked() -> None:
+    asked = []
+
+    def by_pass() -> tuple[dict[str, Tensor], Tensor]:
+        asked.append(1)
+        return {"loss": torch.arange(4.0)}, torch.tensor([3, 2, 1, 0])
+
+    state = SelectionState(4, observed={"loss": torch.zeros(4)}, by_pass=by_pass)
+    part = state.of_examples(torch.tensor([1, 3]))
+    assert part.observed["loss"].tolist() == [0, 0], "the latest before"
+    assert part.observe()["loss"].tolist() == part.observe()["loss"].tolist() == [1, 3]
+    assert part.target.tolist() == [2, 0]
+    assert state.observe()["loss"].tolist() == state.observed["loss"].tolist() == [0, 1, 2, 3]
+    assert state.target.tolist() == [3, 2, 1, 0]
+    assert len(asked) == 1
+    with pytest.raises(ValueError, match="A SelectionState made by hand observes nothing: give it observed="):
+        SelectionState(4).observe()
 
 
 # ------------------------------------------------------------------------------------------------ labels and weights

@@ -23,6 +23,7 @@ from lightning_easiness import (
     EasinessDataModule,
     EasinessRecord,
     Keep,
+    Needs,
     Relabel,
     Selection,
 )
@@ -85,7 +86,7 @@ def test_everything_kept_is_the_users_loader_itself() -> None:
 
 def test_an_observation_leaves_the_training_as_it_is() -> None:
     """A rule that observes and one that does not, with the same choice, train alike to the bit."""
-    observing = type("Observing", (Sizes,), {"needs_observation": True})
+    observing = type("Observing", (Sizes,), {"needs": Needs(every="epoch", passes=True)})
     plain = fitted(EasinessDataModule(IndexedBase(), Sizes([30, 20])))
     assert_identical(plain, fitted(EasinessDataModule(IndexedBase(), observing([30, 20]))))
 

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Subset, SubsetRandomSampler, WeightedRandomSampler
 
-from lightning_easiness import BatchReader, EasinessDataModule, EasinessRecord, Keep, SampleEasinessTraining, Selection
+from lightning_easiness import (
+    BatchReader,
+    EasinessDataModule,
+    EasinessRecord,
+    Keep,
+    SampleEasinessTraining,
+    Selected,
+    Selection,
+)
 from lightning_easiness.functional import held_out_part
 from tests.contracts.cases import HELD_OUT, SELECTIONS, level_counts
 from tests.contracts.cases import trained as trained_cases
@@ -103,12 +111,9 @@ class NotesStates(HighestLoss):
         super().__init__(0.5)
         self.states: list[Any] = []
 
-    def select(self, state: Any) -> Tensor:
+    def select(self, state: Any) -> Any:
         self.states.append(state)
-        return super().select(state)
-
-    def labels(self, state: Any) -> Tensor:
-        return torch.where(torch.arange(state.num_examples) % 2 == 0, 3, -1)
+        return Selected(super().select(state), labels=torch.where(torch.arange(state.num_examples) % 2 == 0, 3, -1))
 
 
 def test_a_selection_that_observes_is_told_which_examples_it_sees() -> None:

@@ -21,7 +21,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from lightning_easiness import Ablation, EasinessDataModule, Keep, Selection, SelectionState
+from lightning_easiness import Ablation, EasinessDataModule, Keep, Selected, Selection, SelectionState
 from lightning_easiness.data.subset import known_identity
 from tests.selecting import (
     Base,
@@ -65,11 +65,11 @@ class Odd(IndexedPoints):
 class LastLabel(Selection):
     """Another label for the very last example only, which comes in the last batch."""
 
-    def select(self, state: SelectionState) -> Tensor:
-        return torch.arange(state.num_examples)
-
-    def labels(self, state: SelectionState) -> Tensor:
-        return torch.full((state.num_examples,), -1).index_fill(0, torch.tensor(state.num_examples - 1), 0)
+    def select(self, state: SelectionState) -> Selected:
+        last = torch.tensor(state.num_examples - 1)
+        return Selected(
+            torch.arange(state.num_examples), labels=torch.full((state.num_examples,), -1).index_fill(0, last, 0)
+        )
 
 
 LESS_THAN_A_BATCH = (
@@ -129,7 +129,7 @@ BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
         TypeError,
         (
             "EasinessDataModule cannot select from what another EasinessDataModule has selected; write one Selection"
-            " whose select() and labels() do both, and give it to one EasinessDataModule."
+            " whose select() does both, and give it to one EasinessDataModule."
         ),
     ),
     "nothing of the sampler's subset": (

@@ -17,6 +17,7 @@ from lightning_easiness import (
     EasinessCallback,
     EasinessDataModule,
     Keep,
+    Needs,
     SampleEasinessTraining,
     Selection,
     SelectionState,
@@ -67,7 +68,7 @@ def another(ours: str) -> str:
 KEPT = [list(range(20, 44)), list(range(5, 29)), list(range(30, 53))]
 ONCE: dict[str, Selection | None] = {
     "Keep": Keep(KEPT[0]),
-    "Once": type("Once", (HighestLoss,), {"every_epoch": False})(0.5),
+    "Once": type("Once", (HighestLoss,), {"needs": Needs(passes=True)})(0.5),
     "Sizes": type("Sizes", (Keep,), {})(KEPT[0]),  # a rule of that name that is made once by now
     "training on everything": None,
 }
@@ -110,7 +111,7 @@ def test_resumed_with_another_data_set(of_sizes: Path) -> None:
 class Drawn(Selection):
     """Different at every call, so that only a selection that is kept comes twice."""
 
-    every_epoch = True
+    needs = Needs(every="epoch")
     calls = 0
 
     def select(self, state: SelectionState) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness import SampleEasinessTraining
-from lightning_easiness.select.base import SelectionState
+from lightning_easiness import SampleEasinessTraining, Selected, SelectionState
 
 NAMES = ("hard", "medium", "easy")
 #                         0    1     2    3    4       5       6          7    8
@@ -30,10 +30,17 @@ def state(epoch: int = LATER, easiness: Tensor = EASINESS, loss: Tensor = LOSS, 
 
 
 def chosen(training: SampleEasinessTraining, at: SelectionState) -> list[int]:
-    indices = training.select(at)
+    indices = Selected.of(training.select(at)).kept
     assert indices.dtype == torch.int64
     assert indices.tolist() == sorted(set(indices.tolist()))
     return indices.tolist()
+
+
+def passes_of(training: SampleEasinessTraining, at: SelectionState) -> int:
+    """How many passes a decision asks for, of which each shows what the state has observed, or would."""
+    asked, observed = [], at.observed or state().observed
+    training.select(replace(at, by_pass=lambda: asked.append(at) or (observed, None)))
+    return len(asked)
 
 
 # --------------------------------------------------------------------------------------------------- which levels
@@ -64,8 +71,7 @@ def test_it_chooses_the_levels_and_what_has_no_easiness(case: str) -> None:
     options, expected = CHOSEN[case]
     training = SampleEasinessTraining(**options)
     assert chosen(training, state()) == expected
-    assert training.weights(state()) is None
-    assert training.labels(state()) is None
+    assert isinstance(training.select(state()), Tensor), "no weights and no labels"
 
 
 def test_nothing_of_the_level_is_an_empty_choice() -> None:
@@ -98,22 +104,22 @@ def test_early_and_final_epochs_are_on_everything_and_every_nth_between_is_obser
         everything = epoch < early or (end == 8 and epoch >= 8 - final)
         at = state(epoch, max_epochs=end)
         assert (chosen(training, at) == EVERYTHING) == everything
-        assert (training.weights(at) is None) == everything
+        assert (Selected.of(training.select(at)).weights is None) == everything
         observes = not everything and every is not None and (epoch - early) % every == 0
-        assert training.observes_before(SelectionState(9, epoch, max_epochs=end)) == observes
+        assert passes_of(training, at) == observes
     assert SampleEasinessTraining().early_epochs == 5
 
 
 def test_per_batch_it_observes_every_batch_but_the_early_and_final_ones() -> None:
     training = SampleEasinessTraining(early_epochs=2, final_epochs=1, per="batch")
-    states = [SelectionState(4, epoch, max_epochs=5, batch=batch) for epoch in range(5) for batch in range(3)]
-    assert [state.epoch for state in states if training.observes_before(state)] == [2] * 3 + [3] * 3
+    states = [state(epoch, max_epochs=5, batch=batch, observed=None) for epoch in range(5) for batch in range(3)]
+    assert [at.epoch for at in states if passes_of(training, at)] == [2] * 3 + [3] * 3
 
 
 def test_where_nothing_is_known_all_is_trained_on() -> None:
     training = SampleEasinessTraining(early_epochs=1, online=True, rescore_every_n_epochs=None, others_share=0.5)
     assert chosen(training, state(observed=None)) == EVERYTHING
-    assert training.weights(state(observed=None)) is None
+    assert isinstance(training.select(state(observed=None)), Tensor), "no weights"
 
 
 # ----------------------------------------------------------------------------------- a fraction of the other levels
@@ -130,7 +136,7 @@ def test_a_fraction_of_the_others_is_drawn_too(names: tuple[str, ...], share: fl
     drawn = max(1, math.floor(share * others + 0.5)) if others else 0
     assert set(alone) <= set(found)
     assert len(found) == len(alone) + drawn
-    weights = training.weights(state())
+    weights = training.select(state()).weights
     assert weights.shape == (9,)
     for i in range(9):
         assert float(weights[i]) == pytest.approx(1.0 if i in alone or not drawn else others / drawn)
@@ -145,8 +151,9 @@ def test_every_draw_is_as_likely_as_any_other() -> None:
     sums = 0.0
     for epoch in range(3000):
         at = state(epoch, easiness, losses)
-        found = training.select(at)
-        sums += float((training.weights(at) * losses)[found].sum())
+        selected = training.select(at)
+        found = selected.kept
+        sums += float((selected.weights * losses)[found].sum())
         pair = tuple(i for i in found.tolist() if i != 1)
         counts[pair] = counts.get(pair, 0) + 1
     assert len(counts) == 15
@@ -165,7 +172,7 @@ def test_draws_differ_by_seed_epoch_and_batch_and_by_nothing_else() -> None:
         training = SampleEasinessTraining(others_share=0.3, seed=seed)
         observed = {"sample_easiness": easiness, "weakest_comparison": easiness}
         at = SelectionState(200, epoch, observed=observed, seed=seed, batch=batch)
-        return tuple(training.select(at).tolist())
+        return tuple(training.select(at).kept.tolist())
 
     assert drawn() == drawn()
     different = {drawn(), drawn(seed=1), drawn(epoch=8), drawn(batch=0), drawn(batch=1), drawn(seed=1, epoch=8)}

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
-from lightning_easiness import EasinessCallback, EasinessRecord, Selection, SelectionState
+from lightning_easiness import EasinessCallback, EasinessRecord, Needs, Selection, SelectionState
 from lightning_easiness.observe.tasks import PROBE_FIELDS
 from lightning_easiness.select.batches import rows_of
 from tests.selecting import IndexedBase, IndexedPoints, Traces, logged
@@ -109,12 +109,13 @@ def test_an_epoch_says_how_many_of_its_batches_held_none(caplog: pytest.LogCaptu
 class Numbers(Selection):
     """Keeps what a selection gets for each batch."""
 
-    per_batch = needs_observation = True
+    needs = Needs(every="batch", passes=True)
 
     def __init__(self) -> None:
         self.states: list[SelectionState] = []
 
     def select(self, state: SelectionState) -> Tensor:
+        state.observe()
         self.states.append(state)
         return torch.arange(state.num_examples) != 0
 

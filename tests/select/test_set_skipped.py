@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from lightning_easiness import EasinessCallback, EasinessRecord, Selection, SelectionState
+from lightning_easiness import EasinessCallback, EasinessRecord, Needs, Selection, SelectionState
 from tests.selecting import IndexedBase, IndexedPoints, Traces
 from tests.set_fits import NO_NOISE, SIGMA2, easiness_loop, fitted, level_of, seeded, training
 
@@ -112,12 +112,12 @@ def test_weights_are_those_of_a_loop_by_hand(kind: type[Plain], every: int) -> N
 class EveryOther(Selection):
     """Takes a batch whole and unobserved, and nothing of the next one."""
 
-    per_batch = needs_observation = True
-
-    def observes_before(self, state: SelectionState) -> bool:
-        return state.batch % 2 == 1
+    needs = Needs(every="batch", passes=True)
 
     def select(self, state: SelectionState) -> Tensor:
+        if state.batch % 2 == 0:
+            return torch.arange(state.num_examples)
+        state.observe()
         return torch.zeros(0, dtype=torch.int64)
 
 

@@ -44,8 +44,10 @@ def test_relabelled_are_those_that_an_ablation_removes(which: str) -> None:
         assert torch.equal(rule.new_labels[rule.chosen_indices], (Points().y[rule.chosen_indices] + 1) % 4)
         assert torch.equal(rule.new_labels[kept], Points().y[kept])
         assert torch.equal(rule.target, Points().y), "the true labels"
-        assert rule.select(STATE).tolist() == list(range(53))
-        assert torch.equal(rule.labels(STATE), rule.new_labels)
+        selected = rule.select(STATE)
+        assert selected.kept.tolist() == list(range(53))
+        assert torch.equal(selected.labels, rule.new_labels)
+        assert selected.weights is None
 
 
 def test_uniform_noise_may_be_the_true_label() -> None:
