@@ -391,7 +391,7 @@ def test_a_selection_reads_as_the_callback_does(tmp_path: Path) -> None:
 
     class Keeps(HighestLoss):
         def select(self, state: Any) -> Tensor:
-            seen.append(float(state.observed["loss"].mean()))
+            seen.append(float(state.observe()["loss"].mean()))
             return super().select(state)
 
     passes(Keeps(0.6), EasinessCallback(tmp_path, every_n_epochs=2, loss_fn=reversed_loss))

@@ -58,8 +58,7 @@ class OneIsMedium(SampleEasinessTraining):
     def select(self, state: SelectionState) -> Tensor:
         easiness = torch.ones(state.num_examples).index_fill(0, torch.tensor(7), 0.5)
         changed = dict.fromkeys(("sample_easiness", "weakest_comparison"), easiness)
-        observed = None if state.observed is None else {**state.observed, **changed}
-        return super().select(replace(state, observed=observed))
+        return super().select(replace(state, by_pass=lambda: ({**state.observe(), **changed}, None)))
 
 
 ASKED: dict[str, tuple[Any, dict[str, Any], type[Traces]]] = {
