@@ -326,8 +326,8 @@ def test_a_task_without_easiness_is_refused_before_training(options: Any, tmp_pa
             rule, module, callbacks, loader(Floats()), None if is_online else BatchReader(loss_fn=squared), max_epochs=4
         )
     assert str(error.value) == (
-        "SampleEasinessTraining goes by sample_easiness and weakest_comparison, which examples with one class each have,"
-        " but not the task that was recognised, of loss 'squared': go by the loss, or pass batch_fn, a function that"
+        "SampleEasinessTraining goes by sample_easiness and weakest_comparison, which examples with one class each"
+        " have, but not the task that was recognised, of loss 'squared': go by the loss, or pass batch_fn, a function that"
         " returns class indices (B,) as targets."
     )
     assert not module.batches
