@@ -327,8 +327,8 @@ def test_a_task_without_easiness_is_refused_before_training(options: Any, tmp_pa
         )
     assert str(error.value) == (
         "SampleEasinessTraining goes by sample_easiness and weakest_comparison, which examples with one class each"
-        " have, but not the task that was recognised, of loss 'squared': go by the loss, or pass batch_fn, a function that"
-        " returns class indices (B,) as targets."
+        " have, but not the task that was recognised, of loss 'squared': go by the loss, or pass batch_fn, a function"
+        " that returns class indices (B,) as targets."
     )
     assert not module.batches
 
