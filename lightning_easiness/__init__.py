@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores import ScoreDefinition, Scores, register_score
     from lightning_easiness.select.base import Needs, Selected, Selection, SelectionState
+    from lightning_easiness.select.by_loss import ImportanceSampling, InfoBatch, OrderDP
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.level_counts import LevelCounts
+    from lightning_easiness.select.random import Control, RandomShare
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.select.static import Ablation, Keep, Relabel
     from lightning_easiness.view.bands import draw_bands
@@ -74,8 +76,10 @@ _HOMES = {  # module -> the names that it has
     "record.record": ("EasinessRecord",),
     "scores": ("ScoreDefinition", "Scores", "register_score"),
     "select.base": ("Needs", "Selected", "Selection", "SelectionState"),
+    "select.by_loss": ("ImportanceSampling", "InfoBatch", "OrderDP"),
     "select.datamodule": ("EasinessDataModule",),
     "select.level_counts": ("LevelCounts",),
+    "select.random": ("Control", "RandomShare"),
     "select.sample_easiness_training": ("SampleEasinessTraining",),
     "select.static": ("Ablation", "Keep", "Relabel"),
     "view.bands": ("draw_bands",),
@@ -98,6 +102,7 @@ __all__ = [
     "BatchReader",
     "Confident",
     "Contradicted",
+    "Control",
     "EasinessCallback",
     "EasinessDataModule",
     "EasinessRecord",
@@ -106,6 +111,8 @@ __all__ = [
     "Hardest",
     "HeldOut",
     "ImageGrid",
+    "ImportanceSampling",
+    "InfoBatch",
     "Keep",
     "LabelIssues",
     "LevelCounts",
@@ -117,8 +124,10 @@ __all__ = [
     "Needs",
     "NoImageError",
     "Observation",
+    "OrderDP",
     "PatternSweep",
     "ProbeAgreement",
+    "RandomShare",
     "Refine",
     "Relabel",
     "Report",

@@ -219,7 +219,7 @@ def datamodule_recipe(datamodule: Any) -> dict[str, Any]:
         own = _of_hparams(datamodule, _NO_PLACES)
         return {"data_hyperparameters": own, "selection": None, "hold_out": None, "train_on_val": None}
     selection = datamodule.selection
-    of_selection = None if selection is None else {"class": class_name(selection), **_arguments(selection)}
+    of_selection = None if selection is None else _of_selection(selection)
     inner = datamodule_recipe(datamodule.datamodule)
     if datamodule.train_on_val:
         inner["train_on_val"] = True
@@ -232,11 +232,18 @@ def _of_hparams(owner: Any, left_out: re.Pattern[str]) -> dict[str, Any]:
     return {name: plain(value) for name, value in held.items() if not left_out.search(name.lower())}
 
 
-def _arguments(selection: Any) -> dict[str, Any]:
-    """Return the arguments that a selection was made with, as far as it keeps them under their names."""
+def _of_selection(selection: Any) -> dict[str, Any]:
+    """Return the class and the arguments of a selection, as far as it keeps them under their names."""
     names = inspect.signature(type(selection).__init__).parameters
     held = {name: value for name, value in vars(selection).items() if name in names}
-    return {name: _of_scores(value) if isinstance(value, Scores) else plain(value) for name, value in held.items()}
+    return {"class": class_name(selection), **{name: _argument(value) for name, value in held.items()}}
+
+
+def _argument(value: Any) -> Any:
+    """Return an argument as plain JSON; scores by their digest, and another selection by its own arguments."""
+    if isinstance(value, Scores):
+        return _of_scores(value)
+    return _of_selection(value) if is_named(value, "Selection") else plain(value)
 
 
 def _of_scores(scores: Scores) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_easiness._utils.epochs import whole_epochs
 from lightning_easiness.callbacks.logging import log_scalars
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import num_examples, num_selected
@@ -108,7 +109,7 @@ def _selection(trainer: Trainer) -> Any:
 def log_average_usage(meter: UsageMeter, trainer: Trainer) -> None:
     """Log what training by a selection saved: once, and only where one was at work."""
     selection = _selection(trainer)
-    first = getattr(selection, "early_epochs", 0)
+    first = whole_epochs(getattr(selection, "early_epochs", 0), trainer.max_epochs)
     epochs = len(meter.data_use) - first
     if selection is None or epochs < 1:
         return

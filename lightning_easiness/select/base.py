@@ -225,6 +225,13 @@ class Selection(ABC):
         """Raise a ValueError before training if the selection does not fit the Trainer."""
         return  # most selections fit any Trainer
 
+    def fewest(self, num_examples: int) -> int | None:
+        """Return how few of N examples a decision for an epoch keeps, so that too few are refused before training.
+
+        None where it is not known: then what is missing for a batch is repeated.
+        """
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         """Return what to keep in Lightning's checkpoints, tensors and plain types; {} for nothing."""
         return {}

@@ -96,6 +96,19 @@ def least_chosen(selection: Selection, trainer: Trainer | None, loader: DataLoad
     return max(selection.minimum or 1, 1 + _refuses_one(trainer, loader))
 
 
+def check_fewest(selection: Selection, trainer: Trainer | None, loader: DataLoader[Any]) -> None:
+    """Raise a ValueError where a selection for each epoch is known to leave a process without a batch."""
+    size, processes = len(loader.dataset), data_share(trainer)[1]  # type: ignore[arg-type]
+    fewest, name = selection.fewest(size), type(selection).__name__
+    needed = processes * (examples_per_batch(loader) if loader.drop_last else 1)
+    if fewest is not None and fewest < needed <= size:
+        way_out = "keep more, or set drop_last=False or a smaller batch_size" if loader.drop_last else "keep more"
+        raise ValueError(
+            f"{name} keeps {fewest} of {size} examples, but{' with drop_last=True' * loader.drop_last} an epoch of"
+            f" {processes} process{'es' * (processes > 1)} takes {needed} at least; {way_out}."
+        )
+
+
 def positions_needed(trainer: Trainer | None, loader: DataLoader[Any], count: int, batches: int) -> int:
     """How many examples an epoch reads that trains on `count`: repeats give each process what it cannot do without.
 

@@ -22,7 +22,7 @@ from lightning_easiness.functional._rng import generator
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.batches import BatchWork, check_consumers
-from lightning_easiness.select.choice import Choice, mean_factor, repeated
+from lightning_easiness.select.choice import Choice, check_fewest, mean_factor, repeated
 from lightning_easiness.select.chooser import Chooser
 from lightning_easiness.select.lr_schedules import LRSchedules, warn_of_manual_schedules
 
@@ -140,6 +140,7 @@ class SelectedFit:
 
     def _check_further_epochs(self, loader: DataLoader[Any]) -> None:
         if self.choice is None:
+            check_fewest(self._selection, self.trainer, loader)
             # a sampler that cannot be kept is better known now than at the first epoch that is no longer on everything
             loader_over(loader, SelectedDataset(loader.dataset, torch.arange(len(loader.dataset))))  # type: ignore[arg-type]
         elif not self._has_warned:  # at the second epoch

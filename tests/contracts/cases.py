@@ -19,11 +19,16 @@ from torch.utils.data import DataLoader
 from lightning_easiness import (
     Ablation,
     BatchReader,
+    Control,
     EasinessCallback,
     EasinessDataModule,
+    ImportanceSampling,
+    InfoBatch,
     Keep,
     LevelCounts,
     Needs,
+    OrderDP,
+    RandomShare,
     Relabel,
     SampleEasinessTraining,
     Selection,
@@ -99,6 +104,18 @@ def trained(observer: dict[str, Any] | None = None, **options: Any) -> Case:
     return Case(observer, lambda: SampleEasinessTraining(**options))
 
 
+def online(rule: Callable[[], Selection]) -> Case:
+    """A rule that goes by what training shows, through a callback without a pass."""
+    return Case({"probe": None}, rule)
+
+
+def controlled(case: Case) -> Case:
+    """The control of a case's rule."""
+    make = case.selection
+    assert make is not None
+    return case._replace(selection=lambda: Control(make()))
+
+
 def level_counts(size: int) -> LevelCounts:
     """What a SET run on so many examples may have counted: ever more easy ones."""
     hard, medium = size // 5, size // 2 - 2
@@ -126,8 +143,30 @@ SELECTIONS: dict[str, Case] = {
     "SET per batch": trained(per="batch", others_share=0.4),
     "SET per batch, observed": trained({"every_n_epochs": 1}, per="batch"),
 }
+SELECTIONS |= {
+    "RandomShare": Case({}, lambda: RandomShare(0.4, final_epochs=1)),
+    "RandomShare, dealt": Case(None, lambda: RandomShare(0.4, replacement=False, early_epochs=0.2)),
+    "InfoBatch": online(lambda: InfoBatch(0.6, early_epochs=1, final_epochs=0.2)),
+    "OrderDP": online(lambda: OrderDP(0.3, 0.7, early_epochs=1)),
+    "OrderDP of all": online(lambda: OrderDP(0.3, 1, early_epochs=1, final_epochs=1)),
+    "ImportanceSampling": online(lambda: ImportanceSampling(early_epochs=1)),
+    "Control of InfoBatch": online(lambda: Control(InfoBatch(0.6, early_epochs=1))),
+    "Control of SET with weights": Case(
+        None, lambda: Control(SampleEasinessTraining(early_epochs=1, others_share=0.4))
+    ),
+    "Control of SET per batch": Case({}, lambda: Control(SampleEasinessTraining(early_epochs=1, per="batch"))),
+    "Control of Relabel": Case(None, lambda: Control(Relabel(scores(), 0.4))),
+}
 # the same in a run that holds out a part
-_ALSO = ("Ablation", "shrinking", "SET with weights", "SET online", "SET per batch")
+_ALSO = (
+    "Ablation",
+    "shrinking",
+    "SET with weights",
+    "SET online",
+    "SET per batch",
+    "InfoBatch",
+    "Control of InfoBatch",
+)
 HELD_OUT = {"held out": Case({"every_n_epochs": 1}, Everything, 0.3)}
 HELD_OUT |= {f"held out, {name}": SELECTIONS[name]._replace(hold_out=0.3) for name in _ALSO}
 SELECTIONS |= HELD_OUT

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+from statistics import fmean
 
 import pytest
 import torch
 
-from lightning_easiness import SampleEasinessTraining, SelectionState
+from lightning_easiness import Control, SampleEasinessTraining, SelectionState
 from lightning_easiness.select.checks import checked_decision, checked_indices, checked_labels, checked_weights
 from tests.contracts.cases import SELECTIONS
 from tests.small import Points, assert_identical, streams
@@ -22,6 +23,7 @@ OBSERVED["weakest_comparison"] = OBSERVED["sample_easiness"].sqrt()
 
 
 HARD, MEDIUM = 16, 17  # of those levels, by `OBSERVED`
+BELOW = sum(loss < fmean(OBSERVED["loss"].tolist()) for loss in OBSERVED["loss"].tolist())
 SIZES = {  # in epochs 0 and 2
     "Keep": (24, 24),
     "Ablation": (32, 32),  # without 40 % of 53
@@ -32,16 +34,23 @@ SIZES = {  # in epochs 0 and 2
     "highest loss, once": (48, 48),
     "SET by loss and the counts of another run": (53, 20),
     "held out": (53, 53),
+    "RandomShare": (21, 21),
+    "RandomShare, dealt": (53, 21),
+    "InfoBatch": (53, 53 - round(0.6 * BELOW)),
+    "OrderDP": (53, 16),
+    "OrderDP of all": (53, 16),
+    "ImportanceSampling": (53, 27),
 }
 
 
 def size_of(case: str, epoch: int) -> int:
     """How many examples a selection is defined to choose."""
-    name, make = case.removeprefix("held out, "), SELECTIONS[case].selection
+    name, make = case.removeprefix("held out, ").removeprefix("Control of "), SELECTIONS[case].selection
     if name in SIZES:
         return SIZES[name][epoch > 0]
     assert make is not None
     training = make()
+    training = training.rule if isinstance(training, Control) else training
     assert isinstance(training, SampleEasinessTraining)
     chosen = MEDIUM + HARD * ("hard" in training.levels)
     return chosen + round(training.others_share * (53 - chosen)) if epoch else 53

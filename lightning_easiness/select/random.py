@@ -1,0 +1,121 @@
+"""Random examples: a share of them in each epoch, and the control of any other rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_easiness import functional
+from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional._rng import generator
+from lightning_easiness.functional.dynamic import drawn
+from lightning_easiness.select.base import Selected, Selection, SelectionState
+from lightning_easiness.select.checks import checked_indices
+from lightning_easiness.select.schedule import Scheduled
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+class RandomShare(Scheduled):
+    """Trains each epoch on a fresh random share of the examples.
+
+    "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning" (Okanovic et al., 2024), RS2. It needs no
+    observation and no weights, and is what every other rule should be compared with: a rule that does not beat it at
+    equal work has chosen nothing.
+
+    Args:
+        share: Fraction of the examples to train on in each epoch, in (0, 1].
+        replacement: Draw each epoch's share from all examples, whatever the epochs before it had. False deals whole
+            passes out over the epochs: in each ceil(1 / share) epochs every example is once, or twice where the pass
+            does not come out even.
+        early_epochs: Epochs on everything at the beginning: a whole number, or a fraction of all, as 0.125.
+        final_epochs: The same at the end.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If an argument is out of range. When training starts: `final_epochs`, or a fraction, without
+            max_epochs; nothing is ever selected; or the share leaves no batch.
+
+    Example:
+        >>> from lightning_easiness import SelectionState
+        >>> RandomShare(0.5).select(SelectionState(num_examples=6))
+        tensor([0, 2, 4])
+    """
+
+    def __init__(
+        self,
+        share: float = 0.5,
+        *,
+        replacement: bool = True,
+        early_epochs: float = 0,
+        final_epochs: float = 0,
+        seed: int = 0,
+    ) -> None:
+        check.fraction("RandomShare", share, "share", "half is 0.5")
+        self.set_schedule(early_epochs, final_epochs)
+        self.share, self.replacement, self.seed = share, replacement, seed
+
+    @override
+    def select_part(self, state: SelectionState) -> Tensor:
+        if self.replacement:
+            return functional.random_share(state.num_examples, self.share, generator=state.generator())
+        epoch = state.epoch - self.num_early(state)
+        return functional.dealt_share(state.num_examples, self.share, epoch, seed=state.seed)
+
+    @override
+    def fewest(self, num_examples: int) -> int:
+        return functional.fraction_to_count(self.share, num_examples)
+
+
+class Control(Selection):
+    """Trains on as many random examples as another rule would have kept: its control, matched epoch by epoch.
+
+    The rule decides as ever, by what it observes in the training of the control, and in each epoch, or batch, as many
+    examples are drawn at random. Schedules, epochs on everything, labels and the number of steps are then those of the
+    rule; only which examples it keeps is not. The examples have equal weights.
+
+    Args:
+        rule: The selection to be compared with.
+
+    Raises:
+        TypeError: If `rule` is no selection.
+
+    Example:
+        >>> from lightning_easiness import Keep, SelectionState
+        >>> Control(Keep([0, 1, 2])).select(SelectionState(num_examples=6))
+        tensor([1, 2, 4])
+    """
+
+    def __init__(self, rule: Selection) -> None:
+        if not isinstance(rule, Selection):
+            check.refuse("Control", "rule", "be a selection", repr(rule), "as Control(InfoBatch())", error=TypeError)
+        self.rule, self.needs = rule, replace(rule.needs, weights=False)
+        self.seed, self.minimum, self.target, self.replace_fn = rule.seed, rule.minimum, rule.target, rule.replace_fn
+
+    @override
+    def select(self, state: SelectionState) -> Tensor | Selected:
+        size, decision = state.num_examples, Selected.of(self.rule.select(state))
+        count = len(checked_indices(type(self.rule).__name__, decision.kept, size, may_be_empty=True))
+        stream = generator(state.seed, state.epoch, state.batch or 0, 1)  # not the one that the rule draws from
+        kept = drawn(size, count, stream)
+        return kept if decision.labels is None else Selected(kept, labels=decision.labels)
+
+    @override
+    def check(self, trainer: Trainer) -> None:
+        self.rule.check(trainer)
+
+    @override
+    def fewest(self, num_examples: int) -> int | None:
+        return self.rule.fewest(num_examples)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return self.rule.state_dict()
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rule.load_state_dict(state)

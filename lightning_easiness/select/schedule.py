@@ -1,0 +1,105 @@
+"""`Scheduled`: a rule for each epoch with epochs on everything at the beginning and at the end of a fit."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_easiness._utils.epochs import whole_epochs
+from lightning_easiness._utils.lightning import trial_batches
+from lightning_easiness.functional import _checks as check
+from lightning_easiness.select.base import Needs, Selected, Selection, SelectionState
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+class Scheduled(Selection):
+    """Trains on everything in the early and the final epochs, and on a part in those between.
+
+    Attributes:
+        early_epochs: Epochs on everything at the beginning: a whole number, or a fraction of all epochs, a float in
+            [0, 1).
+        final_epochs: The same at the end.
+    """
+
+    needs = Needs(every="epoch")
+    early_epochs: float = 0
+    final_epochs: float = 0
+
+    def set_schedule(self, early_epochs: float, final_epochs: float) -> None:
+        """Keep the numbers of epochs on everything, or raise a ValueError."""
+        self.early_epochs = _checked(type(self).__name__, "early_epochs", early_epochs)
+        self.final_epochs = _checked(type(self).__name__, "final_epochs", final_epochs)
+
+    @abstractmethod
+    def select_part(self, state: SelectionState) -> Tensor | Selected:
+        """Return what an epoch trains on that is not on everything."""
+
+    @override
+    def select(self, state: SelectionState) -> Tensor | Selected:
+        return torch.arange(state.num_examples) if self.is_on_everything(state) else self.select_part(state)
+
+    def is_on_everything(self, state: SelectionState) -> bool:
+        """Return whether an epoch is early or final, or nothing is known yet of what the rule goes by."""
+        if state.epoch < self.num_early(state):
+            return True
+        final, max_epochs = whole_epochs(self.final_epochs, state.max_epochs), state.max_epochs or -1
+        return (final > 0 and 0 <= max_epochs - final <= state.epoch) or (self.needs.online and not state.observed)
+
+    def num_early(self, state: SelectionState) -> int:
+        """Return the number of early epochs."""
+        return whole_epochs(self.early_epochs, state.max_epochs)
+
+    @override
+    def check(self, trainer: Trainer) -> None:
+        check_schedule(type(self).__name__, trainer, self.early_epochs, self.final_epochs)
+
+
+def check_schedule(owner: str, trainer: Trainer, early_epochs: float, final_epochs: float) -> None:
+    """Raise a ValueError where a fit does not have the epochs that a schedule speaks of."""
+    epochs, is_trial = trainer.max_epochs, bool(trial_batches(trainer))
+    if epochs is None or epochs < 0:
+        unknown = [name for name, given in _named(early_epochs, final_epochs).items() if _needs_length(name, given)]
+        if unknown:
+            raise ValueError(
+                f"The `{unknown[0]}` of {owner} need a Trainer with max_epochs, as else it is not known which they are;"
+                f" set max_epochs, or {unknown[0]}=0."
+            )
+        return
+    early, final = whole_epochs(early_epochs, epochs), whole_epochs(final_epochs, epochs)
+    if early + final >= epochs and not is_trial:
+        raise ValueError(
+            f"{owner} has early_epochs={early_epochs} and final_epochs={final_epochs} on everything, but the Trainer"
+            f" trains for {epochs}, so that nothing is ever selected; set them lower, as an eighth of all, 0.125."
+        )
+    holds = getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
+    moments = {"`early_epochs`": early, "epoch at which `final_epochs` begin": epochs - final if final else 0}
+    for name, moment in moments.items():
+        if holds > 1 and moment % holds and not is_trial:
+            raise ValueError(
+                f"The Trainer's reload_dataloaders_every_n_epochs={holds} lets a choice hold for {holds} epochs, so the"
+                f" {name} of {owner}, {moment}, must be a multiple of it; or leave it at 0."
+            )
+
+
+def _named(early_epochs: float, final_epochs: float) -> dict[str, float]:
+    return {"early_epochs": early_epochs, "final_epochs": final_epochs}
+
+
+def _needs_length(name: str, given: float) -> bool:
+    return bool(given) and (name == "final_epochs" or isinstance(given, float))
+
+
+def _checked(owner: str, name: str, given: float) -> float:
+    if isinstance(given, float) and given.is_integer():  # as YAML may give whole numbers
+        given = int(given)
+    is_whole = isinstance(given, int) and not isinstance(given, bool) and given >= 0
+    if not (is_whole or (isinstance(given, float) and 0 < given < 1)):
+        way = "an eighth of them is 0.125"
+        check.refuse(owner, name, "be a whole number of epochs, or a fraction of all in [0, 1)", repr(given), way)
+    return given
