@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores import ScoreDefinition, Scores, register_score
     from lightning_easiness.select.base import Needs, Selected, Selection, SelectionState
-    from lightning_easiness.select.by_loss import ImportanceSampling, InfoBatch, OrderDP
+    from lightning_easiness.select.by_loss import ImportanceSampling, InfoBatch, OrderDP, Undecided
+    from lightning_easiness.select.curriculum import Curriculum
     from lightning_easiness.select.datamodule import EasinessDataModule
     from lightning_easiness.select.level_counts import LevelCounts
     from lightning_easiness.select.random import Control, RandomShare
+    from lightning_easiness.select.repb import RePB
     from lightning_easiness.select.sample_easiness_training import SampleEasinessTraining
     from lightning_easiness.select.static import Ablation, Keep, Relabel
     from lightning_easiness.view.bands import draw_bands
@@ -76,7 +78,9 @@ _HOMES = {  # module -> the names that it has
     "record.record": ("EasinessRecord",),
     "scores": ("ScoreDefinition", "Scores", "register_score"),
     "select.base": ("Needs", "Selected", "Selection", "SelectionState"),
-    "select.by_loss": ("ImportanceSampling", "InfoBatch", "OrderDP"),
+    "select.by_loss": ("ImportanceSampling", "InfoBatch", "OrderDP", "Undecided"),
+    "select.curriculum": ("Curriculum",),
+    "select.repb": ("RePB",),
     "select.datamodule": ("EasinessDataModule",),
     "select.level_counts": ("LevelCounts",),
     "select.random": ("Control", "RandomShare"),
@@ -103,6 +107,7 @@ __all__ = [
     "Confident",
     "Contradicted",
     "Control",
+    "Curriculum",
     "EasinessCallback",
     "EasinessDataModule",
     "EasinessRecord",
@@ -128,6 +133,7 @@ __all__ = [
     "PatternSweep",
     "ProbeAgreement",
     "RandomShare",
+    "RePB",
     "Refine",
     "Relabel",
     "Report",
@@ -143,6 +149,7 @@ __all__ = [
     "Threshold",
     "ThresholdExamples",
     "ThresholdRuns",
+    "Undecided",
     "WeighsExamples",
     "__version__",
     "averages_grid",

@@ -31,6 +31,7 @@ from lightning_easiness.functional.dynamic import (
     prune_below_mean,
     prune_in_windows,
     random_share,
+    undecided_of_pool,
 )
 from lightning_easiness.functional.dynamics import (
     area_under_loss,
@@ -188,6 +189,7 @@ __all__ = [
     "tdds",
     "threshold_examples",
     "threshold_of",
+    "undecided_of_pool",
     "variability",
     "weighted_sample",
     "worst_class_accuracy",

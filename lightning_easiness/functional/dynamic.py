@@ -135,11 +135,39 @@ def hardest_of_pool(loss: Tensor, share: float, pool: float, *, generator: torch
     owner = "hardest_of_pool"
     loss = check.floating(owner, "loss", loss, "N")
     check_pool(owner, share, pool)
-    size, losses = len(loss), loss.detach().cpu()
+    return _highest_of_pool(loss, share, pool, generator)
+
+
+def _highest_of_pool(values: Tensor, share: float, pool: float, generator: torch.Generator) -> Tensor:
+    size, on_cpu = len(values), values.detach().cpu()
     among = torch.randperm(size, generator=generator)[: fraction_to_count(pool, size)]
-    hardness = losses[among].to(torch.float64).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    hardest = smallest(hardness.neg_(), fraction_to_count(share, size))
-    return marked(size, among[hardest]).to(loss.device)
+    height = on_cpu[among].to(torch.float64).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    highest = smallest(height.neg_(), fraction_to_count(share, size))
+    return marked(size, among[highest]).to(values.device)
+
+
+def undecided_of_pool(margin: Tensor, share: float, pool: float, *, generator: torch.Generator) -> Tensor:
+    """Return the examples of a random pool that are nearest to the decision boundary, int64 (n,), ASCENDING.
+
+    Nearest is the smallest absolute margin: what is classified with confidence, rightly or not as its label says, is
+    left out. Else as `hardest_of_pool`.
+
+    Args:
+        margin: Logit of the label minus the largest other one, floating point, shape (N,), as `margin` returns. NaN,
+            never seen, is the nearest. Ties are broken at random.
+        share: Fraction of all examples to keep, in (0, 1]; rounded half up, at least one.
+        pool: Fraction of all examples to choose from, in [share, 1].
+        generator: Source of the draw, on the CPU.
+
+    Example:
+        >>> margin = torch.tensor([5.0, -6.0, 0.5, -0.2])
+        >>> undecided_of_pool(margin, 0.5, 1.0, generator=torch.Generator().manual_seed(0))
+        tensor([2, 3])
+    """
+    owner = "undecided_of_pool"
+    margin = check.floating(owner, "margin", margin, "N")
+    check_pool(owner, share, pool)
+    return _highest_of_pool(-margin.abs(), share, pool, generator)
 
 
 def check_pool(owner: str, share: float, pool: float) -> None:

@@ -1,4 +1,4 @@
-"""Rules that go by the last loss of each example in training: no pass over the data, no further forward."""
+"""Rules that go by the last loss or margin of each example in training: no pass over the data, no further forward."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class InfoBatch(_ByLoss):
         >>> observed = {"loss": torch.tensor([0.1, 4.0, 0.2, 0.3, 0.4])}
         >>> selected = InfoBatch().select(SelectionState(5, epoch=1, observed=observed))
         >>> selected.kept, selected.weights
-        (tensor([1, 2, 4]), tensor([2., 1., 2., 2., 2.]))
+        (tensor([0, 1, 4]), tensor([2., 1., 2., 2., 2.]))
     """
 
     needs = Needs(every="epoch", fields=("loss",), online=True, weights=True)
@@ -126,6 +126,64 @@ class OrderDP(_ByLoss):
         return functional.fraction_to_count(self.share, num_examples)
 
 
+class Undecided(Scheduled):
+    """Trains on the examples that the model is least decided about, by their last margins.
+
+    Undecided is what is nearest to the decision boundary: the logit of the label and the largest other one are as good
+    as equal. That leaves out what is learnt, and also what the model contradicts with confidence, as it does wrong
+    labels. So nothing must be switched: on clean labels these are most of the hard examples, on wrong labels they are
+    not. "Active Bias: Training More Accurate Neural Networks by Emphasizing High Variance Samples" (Chang et al., 2017)
+    samples by closeness to the threshold; here the share is exact, without weights, and closeness is that of logits.
+
+    Margins are those of the training forward, through the Trainer's EasinessCallback, which is required; an example
+    that was never seen is undecided, and the first epoch is on everything. A margin of an example that is left out
+    stays as it was: with pool=1 it comes back when others have become more certain, with a smaller pool also by chance.
+
+    Args:
+        share: Fraction of all examples to train on in each epoch, in (0, 1].
+        pool: Fraction of all examples that is drawn first, in [share, 1], as in `OrderDP`.
+        early_epochs: Epochs on everything at the beginning: a whole number, or a fraction of all, as 0.125.
+        final_epochs: The same at the end.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If an argument is out of range. When training starts: the task has no margins; `final_epochs`, or a
+            fraction, without max_epochs; nothing is ever selected; or the share leaves no batch.
+
+    Example:
+        >>> import torch
+        >>> from lightning_easiness import SelectionState
+        >>> observed = {"margin": torch.tensor([5.0, -6.0, 0.5, -0.2])}
+        >>> Undecided(0.5).select(SelectionState(4, epoch=1, observed=observed))
+        tensor([2, 3])
+    """
+
+    needs = Needs(every="epoch", fields=("margin",), online=True)
+
+    def __init__(
+        self,
+        share: float = 0.5,
+        pool: float = 1.0,
+        *,
+        early_epochs: float = 0,
+        final_epochs: float = 0,
+        seed: int = 0,
+    ) -> None:
+        check_pool("Undecided", share, pool)
+        self.set_schedule(early_epochs, final_epochs)
+        self.share, self.pool, self.seed = share, pool, seed
+
+    @override
+    def select_part(self, state: SelectionState) -> Tensor:
+        assert state.observed is not None  # else the epoch is on everything
+        margin = state.observed["margin"]
+        return functional.undecided_of_pool(margin, self.share, self.pool, generator=state.generator())
+
+    @override
+    def fewest(self, num_examples: int) -> int:
+        return functional.fraction_to_count(self.share, num_examples)
+
+
 class ImportanceSampling(_ByLoss):
     """Draws examples with a probability that goes with the root of their last loss, and weighs by its inverse.
 
@@ -157,7 +215,7 @@ class ImportanceSampling(_ByLoss):
         >>> observed = {"loss": torch.tensor([1.0, 4.0, 0.0, 1.0])}
         >>> selected = ImportanceSampling(0.5).select(SelectionState(4, epoch=1, observed=observed))
         >>> selected.kept, selected.weights
-        (tensor([1, 3]), tensor([ 2.0000,  1.1111, 10.0000,  2.0000]))
+        (tensor([0, 1]), tensor([ 2.0000,  1.1111, 10.0000,  2.0000]))
     """
 
     needs = Needs(every="epoch", fields=("loss",), online=True, weights=True)

@@ -43,7 +43,7 @@ class RandomShare(Scheduled):
     Example:
         >>> from lightning_easiness import SelectionState
         >>> RandomShare(0.5).select(SelectionState(num_examples=6))
-        tensor([0, 2, 4])
+        tensor([1, 2, 4])
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Control(Selection):
 
     Example:
         >>> from lightning_easiness import Keep, SelectionState
-        >>> Control(Keep([0, 1, 2])).select(SelectionState(num_examples=6))
-        tensor([1, 2, 4])
+        >>> Control(Keep([1, 3])).select(SelectionState(num_examples=6))
+        tensor([0, 1])
     """
 
     def __init__(self, rule: Selection) -> None:

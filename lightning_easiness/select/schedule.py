@@ -23,7 +23,7 @@ class Scheduled(Selection):
 
     Attributes:
         early_epochs: Epochs on everything at the beginning: a whole number, or a fraction of all epochs, a float in
-            [0, 1).
+            (0, 1).
         final_epochs: The same at the end.
     """
 
@@ -33,8 +33,8 @@ class Scheduled(Selection):
 
     def set_schedule(self, early_epochs: float, final_epochs: float) -> None:
         """Keep the numbers of epochs on everything, or raise a ValueError."""
-        self.early_epochs = _checked(type(self).__name__, "early_epochs", early_epochs)
-        self.final_epochs = _checked(type(self).__name__, "final_epochs", final_epochs)
+        self.early_epochs = checked_epochs(type(self).__name__, "early_epochs", early_epochs)
+        self.final_epochs = checked_epochs(type(self).__name__, "final_epochs", final_epochs)
 
     @abstractmethod
     def select_part(self, state: SelectionState) -> Tensor | Selected:
@@ -62,17 +62,13 @@ class Scheduled(Selection):
 
 def check_schedule(owner: str, trainer: Trainer, early_epochs: float, final_epochs: float) -> None:
     """Raise a ValueError where a fit does not have the epochs that a schedule speaks of."""
-    epochs, is_trial = trainer.max_epochs, bool(trial_batches(trainer))
-    if epochs is None or epochs < 0:
-        unknown = [name for name, given in _named(early_epochs, final_epochs).items() if _needs_length(name, given)]
-        if unknown:
-            raise ValueError(
-                f"The `{unknown[0]}` of {owner} need a Trainer with max_epochs, as else it is not known which they are;"
-                f" set max_epochs, or {unknown[0]}=0."
-            )
+    epochs = trainer.max_epochs or -1
+    check_has_length(owner, trainer, "early_epochs", early_epochs)
+    check_has_length(owner, trainer, "final_epochs", final_epochs, from_the_end=True)
+    if epochs < 0 or trial_batches(trainer):
         return
     early, final = whole_epochs(early_epochs, epochs), whole_epochs(final_epochs, epochs)
-    if early + final >= epochs and not is_trial:
+    if early + final >= epochs:
         raise ValueError(
             f"{owner} has early_epochs={early_epochs} and final_epochs={final_epochs} on everything, but the Trainer"
             f" trains for {epochs}, so that nothing is ever selected; set them lower, as an eighth of all, 0.125."
@@ -80,26 +76,29 @@ def check_schedule(owner: str, trainer: Trainer, early_epochs: float, final_epoc
     holds = getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
     moments = {"`early_epochs`": early, "epoch at which `final_epochs` begin": epochs - final if final else 0}
     for name, moment in moments.items():
-        if holds > 1 and moment % holds and not is_trial:
+        if holds > 1 and moment % holds:
             raise ValueError(
                 f"The Trainer's reload_dataloaders_every_n_epochs={holds} lets a choice hold for {holds} epochs, so the"
                 f" {name} of {owner}, {moment}, must be a multiple of it; or leave it at 0."
             )
 
 
-def _named(early_epochs: float, final_epochs: float) -> dict[str, float]:
-    return {"early_epochs": early_epochs, "final_epochs": final_epochs}
+def check_has_length(owner: str, trainer: Trainer, name: str, given: float, from_the_end: bool = False) -> None:
+    """Raise a ValueError where a number of epochs is of all, or from the end, and the Trainer has no max_epochs."""
+    has_length = trainer.max_epochs is not None and trainer.max_epochs >= 0
+    if given and not has_length and (from_the_end or isinstance(given, float)):
+        raise ValueError(
+            f"The `{name}` of {owner} need a Trainer with max_epochs, as else it is not known which they are; set"
+            f" max_epochs, or {name}={'0' if from_the_end else 'a whole number'}."
+        )
 
 
-def _needs_length(name: str, given: float) -> bool:
-    return bool(given) and (name == "final_epochs" or isinstance(given, float))
-
-
-def _checked(owner: str, name: str, given: float) -> float:
+def checked_epochs(owner: str, name: str, given: float) -> float:
+    """Return a number of epochs, whole or a fraction of all, or raise a ValueError."""
     if isinstance(given, float) and given.is_integer():  # as YAML may give whole numbers
         given = int(given)
     is_whole = isinstance(given, int) and not isinstance(given, bool) and given >= 0
     if not (is_whole or (isinstance(given, float) and 0 < given < 1)):
         way = "an eighth of them is 0.125"
-        check.refuse(owner, name, "be a whole number of epochs, or a fraction of all in [0, 1)", repr(given), way)
+        check.refuse(owner, name, "be a whole number of epochs, or a fraction of all in (0, 1)", repr(given), way)
     return given

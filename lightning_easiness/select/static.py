@@ -127,7 +127,7 @@ class Keep(Selection):
         if self.decisions is not None:
             self.decisions.check_same(state.identity, type(self).__name__)
         if self.known is not None:
-            _check_same_data("The `data` of Keep", self.known, state, "give indices")
+            check_same_data("The `data` of Keep", self.known, state, "give indices")
         return self.indices if self.new_labels is None else Selected(self.indices, labels=self.new_labels)
 
 
@@ -173,7 +173,7 @@ class Ablation(Selection):
         num_strata: int = 50,
         score: str = "mean_loss",
     ) -> None:
-        self.scores = _scores("Ablation", scores, score)
+        self.scores = scores_of("Ablation", scores, score)
         self.ratio, self.remove, self.sampling, self.seed = ratio, remove, sampling, seed
         self.target = self.scores.target
         options = {"hardest_dropped": hardest_dropped, "num_strata": num_strata}
@@ -181,7 +181,7 @@ class Ablation(Selection):
 
     @override
     def select(self, state: SelectionState) -> Tensor:
-        _check_same_data("The `scores` of Ablation", self.scores.identity, state)
+        check_same_data("The `scores` of Ablation", self.scores.identity, state)
         return self.kept
 
 
@@ -238,7 +238,7 @@ class Relabel(Selection):
     ) -> None:
         if which not in ("easy", "hard", "random"):
             raise ValueError(f"The `which` of Relabel must be 'easy', 'hard' or 'random'; got {which!r}.")
-        self.scores = _scores("Relabel", scores, score)
+        self.scores = scores_of("Relabel", scores, score)
         self.seed, self.replace_fn, self.target = seed, replace_fn, self.scores.identity.known_target
         chosen = torch.ones(len(self.scores), dtype=torch.bool)
         chosen[_left(self.scores, ratio, which, sampling, seed, class_balanced)] = False
@@ -263,7 +263,7 @@ class Relabel(Selection):
 
     @override
     def select(self, state: SelectionState) -> Selected:
-        _check_same_data("The `scores` of Relabel", self.scores.identity, state)
+        check_same_data("The `scores` of Relabel", self.scores.identity, state)
         return Selected(torch.arange(state.num_examples), labels=self.new_labels)
 
 
@@ -276,7 +276,8 @@ def _left(
     return functional.ablate(scores.values, ratio, remove, sampling, seed=seed, **options)
 
 
-def _scores(owner: str, scores: Any, name: str) -> Scores:
+def scores_of(owner: str, scores: Any, name: str) -> Scores:
+    """Return scores, or those of a record in a folder, or raise an error where one is not known."""
     if isinstance(scores, (str, os.PathLike)):
         scores = EasinessRecord.load(os.fspath(scores)).score(name)
     if not isinstance(scores, Scores):
@@ -293,6 +294,7 @@ def _scores(owner: str, scores: Any, name: str) -> Scores:
     return scores
 
 
-def _check_same_data(here: str, known: DataIdentity, state: SelectionState, give: str = "give scores") -> None:
+def check_same_data(here: str, known: DataIdentity, state: SelectionState, give: str = "give scores") -> None:
+    """Raise a ValueError where what a selection goes by is of another data set than the one it selects from."""
     way_out = f"{give} of this data set, or check_target=False if it lists other labels than it hands out."
     known.check_same(state.identity, here, "the data set", way_out)

@@ -20,6 +20,7 @@ from lightning_easiness import (
     Ablation,
     BatchReader,
     Control,
+    Curriculum,
     EasinessCallback,
     EasinessDataModule,
     ImportanceSampling,
@@ -32,6 +33,7 @@ from lightning_easiness import (
     Relabel,
     SampleEasinessTraining,
     Selection,
+    Undecided,
 )
 from lightning_easiness.functional import held_out_part
 from lightning_easiness.select.static import Everything
@@ -150,6 +152,8 @@ SELECTIONS |= {
     "OrderDP": online(lambda: OrderDP(0.3, 0.7, early_epochs=1)),
     "OrderDP of all": online(lambda: OrderDP(0.3, 1, early_epochs=1, final_epochs=1)),
     "ImportanceSampling": online(lambda: ImportanceSampling(early_epochs=1)),
+    "Undecided": online(lambda: Undecided(0.4, 0.8, early_epochs=1)),
+    "Curriculum": Case(None, lambda: Curriculum(scores(), 0.3, 3)),
     "Control of InfoBatch": online(lambda: Control(InfoBatch(0.6, early_epochs=1))),
     "Control of SET with weights": Case(
         None, lambda: Control(SampleEasinessTraining(early_epochs=1, others_share=0.4))

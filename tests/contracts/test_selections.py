@@ -40,6 +40,8 @@ SIZES = {  # in epochs 0 and 2
     "OrderDP": (53, 16),
     "OrderDP of all": (53, 16),
     "ImportanceSampling": (53, 27),
+    "Undecided": (53, 21),
+    "Curriculum": (16, 41),
 }
 
 

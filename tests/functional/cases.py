@@ -142,6 +142,7 @@ CASES = [
     whole("dealt_share", num_examples=N, share=0.4, epoch=4),
     whole("prune_below_mean", loss=SCORE, share=0.5, generator=torch.Generator()),
     whole("hardest_of_pool", loss=SCORE, share=0.3, pool=0.7, generator=torch.Generator()),
+    whole("undecided_of_pool", margin=SCORE - 0.5, share=0.3, pool=0.7, generator=torch.Generator()),
     whole("prune_in_windows", loss=SCORE, window_loss=OTHER, was_in=MASK, share=0.5, generator=torch.Generator()),
     each("inclusion_weights", times=1 + torch.arange(N) % 4, epochs=4),
     whole("inclusion_probability", values=SCORE, share=0.5),

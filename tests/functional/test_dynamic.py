@@ -17,6 +17,7 @@ from lightning_easiness.functional import (
     prune_below_mean,
     prune_in_windows,
     random_share,
+    undecided_of_pool,
 )
 from tests.functional.selection_references import Law, assert_law
 from tests.functional.strategies import filled, float_types, moderate
@@ -138,6 +139,14 @@ def test_the_hardest_of_a_pool_follow_their_law(loss, share, pool):
     law = reference_hardest(loss, share, pool)
     given = torch.tensor(loss)
     assert_law(lambda seed: hardest_of_pool(given, share, pool, generator=stream(seed)).tolist(), law)
+
+
+@pytest.mark.parametrize(("share", "pool"), [(0.4, 1.0), (0.3, 0.6)])
+def test_the_undecided_of_a_pool_are_the_nearest_to_the_boundary_by_their_law(share, pool):
+    margin = [3.0, -2.0, 0.5, -0.5, NAN, 0.0, -9.0]
+    law = reference_hardest([-abs(one) for one in margin], share, pool)
+    given = torch.tensor(margin)
+    assert_law(lambda seed: undecided_of_pool(given, share, pool, generator=stream(seed)).tolist(), law)
 
 
 def test_a_large_draw_takes_the_same_as_a_sort():

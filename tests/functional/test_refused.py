@@ -77,7 +77,9 @@ DROPPED = "be in [0, ratio], [0, 0.5]; got {}: it is a part of what is removed, 
 FLOOR = "be the log of a probability, below 0, or None; got {}: use for example math.log(1e-7)."
 ONE_LEVEL = 'be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in [0, 1]; got {!r}.'
 LEVELS = 'be a sequence of levels, such as ("medium",); got {!r}.'
-OF_SHARES = ("random_share", "dealt_share", "hardest_of_pool", "inclusion_probability")
+OF_POOLS = ("hardest_of_pool", "undecided_of_pool")
+OF_SHARES = ("random_share", "dealt_share", *OF_POOLS, "inclusion_probability")
+POOL = "be in [share, 1], [0.3, 1]; got {}: both are fractions of all examples."
 LEFT_OUT = "be in [0, 1); got {}: it is the fraction to leave out, half of them is 0.5."
 OF_LEVELS = ("in_levels", "in_levels_by_count", "in_levels_by_loss")
 OF_DUAL = (
@@ -146,7 +148,7 @@ OPTIONS = [
     *((owner, "num_examples", "be at least 1; got {}.", (0, None)) for owner in ("random_share", "dealt_share")),
     ("dealt_share", "epoch", "be at least 0; got {}.", (-1,)),
     *((owner, "share", LEFT_OUT, (1.0, -0.1, NAN, None)) for owner in ("prune_below_mean", "prune_in_windows")),
-    ("hardest_of_pool", "pool", "be in [share, 1], [0.3, 1]; got {}: both are fractions of all examples.", (0.2, 1.1)),
+    *((owner, "pool", POOL, (0.2, 1.1, NAN)) for owner in OF_POOLS),
     ("inclusion_weights", "epochs", "be at least 1; got {}.", (0,)),
     ("inclusion_probability", "power", "be at least 0; got {}.", (-1, NAN)),
     ("inclusion_probability", "uniform", "be in [0, 1]; got {}: a fifth is 0.2.", (-0.1, 1.1, NAN)),

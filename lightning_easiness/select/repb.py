@@ -1,0 +1,110 @@
+"""`RePB`: compares losses within a batch alone, and weighs examples by how often they were trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_easiness import functional
+from lightning_easiness.functional.dynamic import check_left_out
+from lightning_easiness.select.base import BATCH_LOSS, Needs, Selected, SelectionState
+from lightning_easiness.select.schedule import Scheduled
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+class RePB(Scheduled):
+    """Leaves out a random share of what was below the mean of its own batch, and weighs by how often each was in.
+
+    "Inconsistency Biases in Dynamic Data Pruning" (Zhou et al., 2026), with a window of one batch. Losses of an epoch
+    are of many weights of the model, those of a batch of the same ones: so an example is compared with the batch that
+    it was in. Below its mean it is left out of the next epoch with the probability `share`; what was left out is put
+    back with the probability 1 - `share`. The weight of an example is the number of epochs divided by the number of
+    those that it was in, so that over many epochs all count alike; it has no bound but the number of epochs.
+
+    Losses are those of the training forward, through the Trainer's EasinessCallback, which is required. The batch is
+    that of a process, so that with another number of processes other examples are kept. An example that was never seen
+    is kept, and the first epoch is on everything. The weights reach the loss through `SELModule.weighted_mean` or
+    `SampleEasinessLoss`; in epochs on everything they are equal.
+
+    Args:
+        share: Probability to leave out, in [0, 1).
+        early_epochs: Epochs on everything at the beginning: a whole number, or a fraction of all, as 0.125.
+        final_epochs: The same at the end, of which the paper has none.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If an argument is out of range. When training starts: `final_epochs`, or a fraction, without
+            max_epochs; or nothing is ever left out.
+        TypeError: When training starts: nothing in the module takes weights.
+
+    Example:
+        >>> from lightning_easiness import SelectionState
+        >>> loss, batch_loss = torch.tensor([0.1, 4.0, 0.2, 0.3]), torch.tensor([2.05, 2.05, 0.25, 0.25])
+        >>> observed = {"loss": loss, "batch_loss": batch_loss}
+        >>> selected = RePB().select(SelectionState(4, epoch=1, observed=observed))
+        >>> selected.kept, selected.weights
+        (tensor([1, 3]), tensor([2., 1., 2., 1.]))
+    """
+
+    needs = Needs(every="epoch", fields=("loss", BATCH_LOSS), online=True, weights=True)
+
+    def __init__(self, share: float = 0.5, *, early_epochs: float = 0, final_epochs: float = 0, seed: int = 0) -> None:
+        check_left_out("RePB", share)
+        self.set_schedule(early_epochs, final_epochs)
+        self.share, self.seed = share, seed
+        self._forget()
+
+    def _forget(self) -> None:
+        self._epoch = -1  # the latest that was decided for
+        self._times = torch.empty(0, dtype=torch.int32)  # in how many epochs before it each example was, (N,)
+        self._last = self._kept = torch.empty(
+            0, dtype=torch.bool
+        )  # what the epoch before it had, and what it has, (N,)
+
+    @override
+    def select(self, state: SelectionState) -> Tensor | Selected:
+        self._begin(state)
+        self._kept = torch.zeros(state.num_examples, dtype=torch.bool)
+        chosen = super().select(state)
+        self._kept[Selected.of(chosen).kept] = True
+        if not isinstance(chosen, Selected):
+            return chosen
+        weights = functional.inclusion_weights(self._times + self._kept, state.epoch + 1)
+        return Selected(chosen.kept, weights.nan_to_num(1.0))  # NaN of what was never in, nor is now
+
+    def _begin(self, state: SelectionState) -> None:
+        """Count the epochs since the last decision; those that are not known of were on everything."""
+        if len(self._kept) != state.num_examples or state.epoch < self._epoch:
+            self._epoch, self._kept = 0, torch.ones(state.num_examples, dtype=torch.bool)
+            self._times = torch.zeros(state.num_examples, dtype=torch.int32)
+            self._last = self._kept
+        if state.epoch > self._epoch:
+            self._times = self._times + self._kept.int() * (state.epoch - self._epoch)
+            self._epoch, self._last = state.epoch, self._kept
+
+    @override
+    def select_part(self, state: SelectionState) -> Selected:
+        observed = state.observed or {}
+        losses = observed["loss"], observed[BATCH_LOSS]
+        return Selected(functional.prune_in_windows(*losses, self._last, self.share, generator=state.generator()))
+
+    @override
+    def check(self, trainer: Trainer) -> None:
+        super().check(trainer)
+        self._forget()
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        if self._epoch < 0:
+            return {}
+        return {"epoch": self._epoch, "times": self._times, "kept": self._kept}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._epoch, self._times, self._kept = state["epoch"], state["times"].cpu(), state["kept"].cpu()
+        self._last = self._kept
