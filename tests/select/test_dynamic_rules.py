@@ -207,8 +207,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "epochs": (
         lambda: RandomShare(early_epochs=1.5),
-        "The `early_epochs` of RandomShare must be a whole number of epochs, or a fraction of all in (0, 1); got 1.5:"
-        " an eighth of them is 0.125.",
+        (
+            "The `early_epochs` of RandomShare must be a whole number of epochs, or a fraction of all in (0, 1); got 1.5:"
+            " an eighth of them is 0.125."
+        ),
     ),
     "an order": (
         lambda: Curriculum(scores(), first="random"),
@@ -240,50 +242,64 @@ FITS: dict[str, tuple[type[Exception], Selection, dict[str, Any], str]] = {
         ValueError,
         RandomShare(0.1),
         {},
-        "RandomShare keeps 5 of 53 examples, but with drop_last=True an epoch of 1 process takes 8 at least; keep more,"
-        " or set drop_last=False or a smaller batch_size.",
+        (
+            "RandomShare keeps 5 of 53 examples, but with drop_last=True an epoch of 1 process takes 8 at least; keep more,"
+            " or set drop_last=False or a smaller batch_size."
+        ),
     ),
     "no batch of a control": (
         ValueError,
         Control(Curriculum(scores(), 0.1)),
         {"max_epochs": 4},
-        "Control keeps 5 of 53 examples, but with drop_last=True an epoch of 1 process takes 8 at least; keep more, or"
-        " set drop_last=False or a smaller batch_size.",
+        (
+            "Control keeps 5 of 53 examples, but with drop_last=True an epoch of 1 process takes 8 at least; keep more, or"
+            " set drop_last=False or a smaller batch_size."
+        ),
     ),
     "no max_epochs": (
         ValueError,
         InfoBatch(),
         {"max_epochs": -1, "max_steps": 9},
-        "The `final_epochs` of InfoBatch need a Trainer with max_epochs, as else it is not known which they are; set"
-        " max_epochs, or final_epochs=0.",
+        (
+            "The `final_epochs` of InfoBatch need a Trainer with max_epochs, as else it is not known which they are; set"
+            " max_epochs, or final_epochs=0."
+        ),
     ),
     "no max_epochs for a fraction": (
         ValueError,
         RandomShare(early_epochs=0.2),
         {"max_epochs": -1, "max_steps": 9},
-        "The `early_epochs` of RandomShare need a Trainer with max_epochs, as else it is not known which they are; set"
-        " max_epochs, or early_epochs=a whole number.",
+        (
+            "The `early_epochs` of RandomShare need a Trainer with max_epochs, as else it is not known which they are; set"
+            " max_epochs, or early_epochs=a whole number."
+        ),
     ),
     "no max_epochs to grow over": (
         ValueError,
         Curriculum(scores()),
         {"max_epochs": -1, "max_steps": 9},
-        "The `growing_epochs` of Curriculum need a Trainer with max_epochs, as else it is not known which they are; set"
-        " max_epochs, or growing_epochs=a whole number.",
+        (
+            "The `growing_epochs` of Curriculum need a Trainer with max_epochs, as else it is not known which they are; set"
+            " max_epochs, or growing_epochs=a whole number."
+        ),
     ),
     "nothing is selected": (
         ValueError,
         RandomShare(early_epochs=1, final_epochs=0.5),
         {"max_epochs": 2},
-        "RandomShare has early_epochs=1 and final_epochs=0.5 on everything, but the Trainer trains for 2, so that"
-        " nothing is ever selected; set them lower, as an eighth of all, 0.125.",
+        (
+            "RandomShare has early_epochs=1 and final_epochs=0.5 on everything, but the Trainer trains for 2, so that"
+            " nothing is ever selected; set them lower, as an eighth of all, 0.125."
+        ),
     ),
     "choices that hold": (
         ValueError,
         RandomShare(early_epochs=1),
         {"max_epochs": 4, "reload_dataloaders_every_n_epochs": 2},
-        "The Trainer's reload_dataloaders_every_n_epochs=2 lets a choice hold for 2 epochs, so the `early_epochs` of"
-        " RandomShare, 1, must be a multiple of it; or leave it at 0.",
+        (
+            "The Trainer's reload_dataloaders_every_n_epochs=2 lets a choice hold for 2 epochs, so the `early_epochs` of"
+            " RandomShare, 1, must be a multiple of it; or leave it at 0."
+        ),
     ),
     "weights that nothing takes": (
         TypeError,
