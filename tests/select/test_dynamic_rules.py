@@ -57,7 +57,7 @@ class Sees(Weighs):
                 known.update(zip(indices, (margins if margin else losses).tolist(), strict=True))
         return known
 
-    def weighted(self, epoch: int) -> bool:
+    def has_weights(self, epoch: int) -> bool:
         return any(weight is not None for at, _, _, weight in self.steps if at == epoch)
 
 
@@ -94,7 +94,7 @@ def test_info_batch_leaves_out_a_share_below_the_mean_and_weighs_the_rest_of_the
             assert weight == pytest.approx(len(below) / left if example in below else 1.0)
     for epoch in (0, 4):
         assert sorted(module.epoch(epoch)) == EVERYTHING
-        assert not module.weighted(epoch)
+        assert not module.has_weights(epoch)
 
 
 def test_order_dp_of_all_is_the_hardest_share_by_last_loss(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_control_trains_on_as_many_as_its_rule_would_keep_of_what_it_sees_itse
         below, found = below_mean(module, epoch), set(module.epoch(epoch))
         assert len(found) == SIZE - half_up(0.6 * len(below))
         assert not set(EVERYTHING) - below <= found, "the rule itself keeps all of these"
-        assert not module.weighted(epoch)
+        assert not module.has_weights(epoch)
     assert sorted(module.epoch(4)) == EVERYTHING
 
 
@@ -208,8 +208,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "epochs": (
         lambda: RandomShare(early_epochs=1.5),
         (
-            "The `early_epochs` of RandomShare must be a whole number of epochs, or a fraction of all in (0, 1); got 1.5:"
-            " an eighth of them is 0.125."
+            "The `early_epochs` of RandomShare must be a whole number of epochs, or a fraction of all in (0, 1);"
+            " got 1.5: an eighth of them is 0.125."
         ),
     ),
     "an order": (
@@ -237,51 +237,35 @@ def test_the_control_of_no_selection_is_refused() -> None:
         Control(0.5)  # type: ignore[arg-type]
 
 
+FEW = (
+    "{} keeps 5 of 53 examples, but with drop_last=True an epoch of 1 process takes 8 at least; keep more, or set"
+    " drop_last=False or a smaller batch_size."
+)
+NO_LENGTH = (
+    "The `{0}` of {1} need a Trainer with max_epochs, as else it is not known which they are; set max_epochs, or"
+    " {0}={2}."
+)
+BY_STEPS = {"max_epochs": -1, "max_steps": 9}
 FITS: dict[str, tuple[type[Exception], Selection, dict[str, Any], str]] = {
-    "no batch": (
-        ValueError,
-        RandomShare(0.1),
-        {},
-        (
-            "RandomShare keeps 5 of 53 examples, but with drop_last=True an epoch of 1 process takes 8 at least; keep more,"
-            " or set drop_last=False or a smaller batch_size."
-        ),
-    ),
+    "no batch": (ValueError, RandomShare(0.1), {}, FEW.format("RandomShare")),
     "no batch of a control": (
         ValueError,
         Control(Curriculum(scores(), 0.1)),
         {"max_epochs": 4},
-        (
-            "Control keeps 5 of 53 examples, but with drop_last=True an epoch of 1 process takes 8 at least; keep more, or"
-            " set drop_last=False or a smaller batch_size."
-        ),
+        FEW.format("Control"),
     ),
-    "no max_epochs": (
-        ValueError,
-        InfoBatch(),
-        {"max_epochs": -1, "max_steps": 9},
-        (
-            "The `final_epochs` of InfoBatch need a Trainer with max_epochs, as else it is not known which they are; set"
-            " max_epochs, or final_epochs=0."
-        ),
-    ),
+    "no max_epochs": (ValueError, InfoBatch(), BY_STEPS, NO_LENGTH.format("final_epochs", "InfoBatch", "0")),
     "no max_epochs for a fraction": (
         ValueError,
         RandomShare(early_epochs=0.2),
-        {"max_epochs": -1, "max_steps": 9},
-        (
-            "The `early_epochs` of RandomShare need a Trainer with max_epochs, as else it is not known which they are; set"
-            " max_epochs, or early_epochs=a whole number."
-        ),
+        BY_STEPS,
+        NO_LENGTH.format("early_epochs", "RandomShare", "a whole number"),
     ),
     "no max_epochs to grow over": (
         ValueError,
         Curriculum(scores()),
-        {"max_epochs": -1, "max_steps": 9},
-        (
-            "The `growing_epochs` of Curriculum need a Trainer with max_epochs, as else it is not known which they are; set"
-            " max_epochs, or growing_epochs=a whole number."
-        ),
+        BY_STEPS,
+        NO_LENGTH.format("growing_epochs", "Curriculum", "a whole number"),
     ),
     "nothing is selected": (
         ValueError,
@@ -297,7 +281,8 @@ FITS: dict[str, tuple[type[Exception], Selection, dict[str, Any], str]] = {
         RandomShare(early_epochs=1),
         {"max_epochs": 4, "reload_dataloaders_every_n_epochs": 2},
         (
-            "The Trainer's reload_dataloaders_every_n_epochs=2 lets a choice hold for 2 epochs, so the `early_epochs` of"
+            "The Trainer's reload_dataloaders_every_n_epochs=2 lets a choice hold for 2 epochs, so the"
+            " `early_epochs` of"
             " RandomShare, 1, must be a multiple of it; or leave it at 0."
         ),
     ),
