@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_easiness.functional.easiness import fraction_to_count
+import math
 
 
 def whole_epochs(given: float, max_epochs: int | None) -> int:
@@ -14,4 +14,4 @@ def whole_epochs(given: float, max_epochs: int | None) -> int:
     """
     if isinstance(given, int):
         return given
-    return fraction_to_count(given, max_epochs) if given and max_epochs and max_epochs > 0 else 0
+    return max(1, math.floor(given * max_epochs + 0.5)) if max_epochs and max_epochs > 0 else 0
