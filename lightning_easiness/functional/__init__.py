@@ -24,6 +24,7 @@ from lightning_easiness.functional.contradiction import (
     contradicted_beyond_slowness,
     gap_at_tie,
 )
+from lightning_easiness.functional.courses import alignment, most_aligned, running_mean
 from lightning_easiness.functional.dynamic import (
     dealt_share,
     hardest_of_pool,
@@ -111,6 +112,7 @@ __all__ = [
     "TieGap",
     "TwoGroups",
     "ablate",
+    "alignment",
     "area_under_loss",
     "area_under_margin",
     "class_accuracy",
@@ -160,6 +162,7 @@ __all__ = [
     "mean_over_runs",
     "medium_sample_rate",
     "memorization",
+    "most_aligned",
     "most_predicted_class",
     "multi_label_loss",
     "multi_label_margin",
@@ -174,6 +177,7 @@ __all__ = [
     "refine_by_sample_easiness",
     "relabel",
     "replace_confidence",
+    "running_mean",
     "sample_easiness",
     "sample_easiness_loss",
     "selection_probability",

@@ -113,6 +113,8 @@ OPTIONS = [
     *((owner, "window", f"be at least {least}; got {{}}.", (least - 1, None)) for owner, least in WINDOWS),
     ("tdds", "decay", "be in (0, 1]; got {}: the paper takes 0.9.", (0.0, 1.1, NAN)),
     ("draw_by_dual", "ratio", "be in [0, 1); got {}: it is the fraction to remove, 30 % is 0.3.", (1.0, -0.1, NAN)),
+    ("running_mean", "momentum", "be in [0, 1); got {}: the weight of what was before.", (1.0, -0.1, NAN)),
+    ("most_aligned", "share", "be in [0, 1); got {}: it is the fraction to leave out, 30 % is 0.3.", (1.0, -0.1, NAN)),
     ("draw_by_dual", "c_d", ABOVE_0, (0.0, NAN)),
     ("sample_easiness", "sigma2", ABOVE_0, (0.0, -1e-4, NAN, INF, None, "a")),
     ("sample_easiness", "num_draws", "be at least 1; got {}.", (0,)),
@@ -378,6 +380,11 @@ REFUSED = [
         "be 0 for sampling='top'; got 0.1: it is for 'stratified' and 'window'.",
         hardest_dropped=0.1,
         sampling="top",
+    ),
+    row(
+        "alignment",
+        "have one value per epoch, (5,); got (4,): give the losses of the same epochs.",
+        reference=torch.rand(4),
     ),
     *(row("draw_by_dual", OF_DUAL.format(got), dual=tensor(bad)) for bad, got in BAD_DUAL),
     row(
