@@ -167,7 +167,6 @@ def test_easy_images_are_close_and_hard_ones_far(means: tuple[int, int, int], ve
 # --------------------------------------------------------------------------------------------------------------- whole
 
 
-@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*")  # twenty examples are few for all that is said of them
 @pytest.mark.parametrize("script", [count_matching, count_grids, count_patterns, count_ablation, count_validation])
 def test_each_script_runs_from_archives_to_its_finding(

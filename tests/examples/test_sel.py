@@ -118,7 +118,6 @@ def test_every_full_training_names_a_network_and_a_data_set_that_there_are(scrip
 # ------------------------------------------------------------------ scripts
 
 
-@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:The threshold", "ignore:Most labels of some classes")  # of so few examples
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_a_script_makes_its_table_its_figure_and_its_finding(
