@@ -283,7 +283,9 @@ class Fits:
             compare_selections(self.trainer, lambda: Net(stops_at=2), data, **options)
         rows = compare_selections(self.trainer, Net, data, **options)
         if rank_zero_only.rank == 0:
-            table = {f"{row['method']} {row['ratio']}": [row["num_kept"], row["mean"]] for row in rows}
+            table = {
+                f"{row['method']} {row['ratio']}": [row["num_kept"], row["mean"], row["worst_class"]] for row in rows
+            }
             torch.save(table, self.folder / "table.pt")
 
 

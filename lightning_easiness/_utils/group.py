@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 import torch.distributed as distributed
+from torch import Tensor
 
 
 def num_processes() -> int:
@@ -13,3 +15,9 @@ def num_processes() -> int:
 def is_first_process() -> bool:
     """Return whether this process is the first of its group, from which the others receive."""
     return num_processes() == 1 or distributed.get_rank() == 0
+
+
+def shared_values(*values: float) -> Tensor:
+    """Make a float64 tensor in shared memory: what a process that a strategy starts writes, the one before it reads."""
+    made: Tensor = torch.tensor(values, dtype=torch.float64).share_memory_()  # type: ignore[no-untyped-call]
+    return made

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
 from lightning_easiness._utils.checked_files import json_checksum
+from lightning_easiness._utils.group import shared_values
 from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.rng import OwnGenerators
 from lightning_easiness.data.subset import num_examples
@@ -233,6 +234,8 @@ class _Runs:
             module: LightningModule = make(self.compression.make_module, seed=seed)
             trainer: Trainer = make(self.compression.make_trainer, **given)
             _check_has_step(module, self.evaluate)
+            trained = _Trained()
+            trainer.callbacks.append(trained)  # type: ignore[attr-defined]
             data = make_data(with_selection(self.compression.datamodule, selection))
             reader = data.reader or BatchReader()
             for observer in observers(trainer):  # its runs have no place in the record of those that measure
@@ -240,15 +243,31 @@ class _Runs:
                 trainer.callbacks.remove(observer)  # type: ignore[attr-defined]
             with OwnGenerators(data):
                 trainer.fit(module, datamodule=data)
-                _check_trained(trainer, self.max_steps)
-                updates, chosen = trainer.global_step, data.selected_indices
-                loader: Any = trainer.train_dataloader
-                num_kept = len(chosen) if chosen is not None else num_examples(loader.dataset)
+                num_kept, updates = map(int, trained.noted)
+                _check_trained(trainer, updates, self.max_steps)
                 worst = WorstClass(reader)
                 trainer.callbacks.append(worst)  # type: ignore[attr-defined]
                 found = getattr(trainer, self.evaluate)(module, datamodule=data, verbose=False)
         metrics = {name: float(value) for of_loader in found for name, value in of_loader.items()}
         return {"metrics": metrics, "num_kept": num_kept, "updates": updates, "worst_class": worst.accuracy}
+
+
+class _Trained(Callback):
+    """Notes what a fit trained where the process that began it can read it, though others may have trained.
+
+    Attributes:
+        noted: The number of examples that it kept, and of its updates.
+    """
+
+    def __init__(self) -> None:
+        self.noted = shared_values(0, 0)
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        loader: Any = trainer.train_dataloader
+        num_kept = num_examples(loader.dataset) if data.selected_indices is None else len(data.selected_indices)
+        self.noted.copy_(torch.tensor([num_kept, trainer.global_step]))
 
 
 def read_result(path: Path, about: dict[str, Any] | None = None) -> dict[str, Any] | None:
@@ -284,12 +303,12 @@ def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def _check_trained(trainer: Trainer, max_steps: int | None) -> None:
+def _check_trained(trainer: Trainer, updates: int, max_steps: int | None) -> None:
     if trainer.interrupted:
         raise KeyboardInterrupt
-    if max_steps is not None and trainer.global_step != max_steps:
+    if max_steps is not None and updates != max_steps:
         raise ValueError(
-            f"The Trainer that `make_trainer` returned for max_steps={max_steps} made {trainer.global_step} updates;"
+            f"The Trainer that `make_trainer` returned for max_steps={max_steps} made {updates} updates;"
             " let it return Trainer(max_steps=max_steps, max_epochs=-1, ...), with no other limit."
         )
 

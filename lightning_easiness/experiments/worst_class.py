@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness._utils.group import shared_values
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.indexed_loader import check_indexable
 from lightning_easiness.observe.batch_reader import BatchReader
@@ -23,7 +25,12 @@ class WorstClass(Callback):
 
     def __init__(self, reader: BatchReader) -> None:
         self._reader = reader
-        self.accuracy: float | None = None
+        self._noted = shared_values(math.nan)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The accuracy of the worst class, in [0, 1]."""
+        return None if bool(self._noted.isnan()) else float(self._noted)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -45,7 +52,7 @@ class WorstClass(Callback):
         if all("correct" in one.fields and one.identity.target is not None for one in found):
             correct = torch.cat([one.fields["correct"].cpu() for one in found])
             target = torch.cat([one.identity.known_target.cpu() for one in found])
-            self.accuracy = float(functional.worst_class_accuracy(correct, target))
+            self._noted.fill_(functional.worst_class_accuracy(correct, target))
 
 
 def _tried(trainer: Trainer, split: str, loader: Any, reader: BatchReader) -> EvaluationPass:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,12 +14,19 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from lightning_easiness import EasinessCallback, StepwiseCompression, compare_selections, draw_comparison
+from lightning_easiness import (
+    EasinessCallback,
+    EasinessDataModule,
+    StepwiseCompression,
+    compare_selections,
+    draw_comparison,
+)
 from lightning_easiness.experiments.comparison import _Runs
+from tests.distributed_experiments import Wide
 from tests.made_runs import whole
 from tests.repeated_runs import Data, Modules, TrainOnly, WithTest, fast_collection, never  # noqa: F401
 from tests.selecting import Base
-from tests.small import loader, trainer
+from tests.small import Points, loader, trainer
 
 
 def make_compression(folder: Path) -> StepwiseCompression:
@@ -122,6 +130,30 @@ def test_a_balanced_comparison_keeps_each_class_in_proportion(tmp_path: Path) ->
             assert abs(int((target[indices] == label).sum()) - own * 26 / 53) < (3 if method == "stepwise" else 1)
     with pytest.raises(ValueError, match="holds what came of class_balanced=True, but `class_balanced` is None now"):
         compare(tmp_path, ratios=(0.5,), seeds=(1,))
+
+
+@pytest.mark.multiprocess
+@pytest.mark.filterwarnings("ignore:It is recommended to use `self.log")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_strategy_that_trains_in_processes_of_its_own_gives_the_same_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a fit ends, its processes end, and what their Trainer and datamodule knew is gone."""
+    monkeypatch.setenv("MASTER_PORT", "")  # which Lightning sets
+    monkeypatch.delenv("MASTER_PORT")
+
+    def made(folder: Path, **options: Any) -> list[dict[str, Any]]:
+        def make_trainer(max_steps: int = -1) -> Trainer:
+            return trainer(max_steps=max_steps, max_epochs=2 if max_steps < 0 else -1, **options)
+
+        given = {"make_trainer": make_trainer, "make_module": lambda: Wide(4), "methods": ("random",), "ratios": (0.5,)}
+        data = EasinessDataModule(loader(batch_size=53), val_dataloaders=loader(Points(20, seed=5), shuffle=False))
+        return compare(folder, datamodule=data, seeds=(1,), equal="updates", **given)
+
+    here, elsewhere = made(tmp_path / "here"), made(tmp_path / "elsewhere", strategy="ddp_fork")
+    assert [(row["num_kept"], row["updates"]) for row in elsewhere] == [(53, 2), (26, 2)]
+    for name in ("mean", "worst_class"):
+        assert [row[name] for row in elsewhere] == pytest.approx([row[name] for row in here], abs=1e-6)
 
 
 def test_the_table_and_the_figure(tmp_path: Path) -> None:
