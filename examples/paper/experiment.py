@@ -78,8 +78,7 @@ class Experiment:
     def data(self, name: str) -> DeviceData | FolderData:
         """Return the data of a training; read once for all that use the same."""
         training = self.trainings[name]
-        size = (training.size, training.test_size, training.image_size, training.batch_size)
-        key = (training.data, training.text, *size, training.validate)
+        key = training.data_key()
         if key not in self._data:
             self._data[key] = training.data_module(self.root)
         return self._data[key]
@@ -172,14 +171,14 @@ class Experiment:
             logged = {key: float(value) for key, value in trainer.callback_metrics.items()}
             return logged | dict(trainer.test(module, datamodule=data, verbose=False)[0])
 
-    def once(self, name: str, make: Callable[[], Any], **more: Any) -> Any:
+    def once(self, name: str, make: Callable[[], Any], of: Iterable[str] | None = None, **more: Any) -> Any:
         """Return what was kept under a name, or make it and keep it as JSON, with what it was made of.
 
-        What was made of other settings, trainings or data is refused; `more` is what else the result depends on. The
-        number of seeds may change.
+        What was made of other settings, trainings or data is refused, but the number of seeds may change. `of` are the
+        only trainings that it depends on, and nothing of the setting; None for all. `more` is what else it depends on.
         """
-        path = self.output / "kept" / self.name / f"{name}.json"
-        made_of = json.loads(json.dumps(self._made_of() | more))
+        path = self.kept(name)
+        made_of = json.loads(json.dumps(self._made_of(of) | more))
         if not path.exists():
             kept = {"made_of": made_of, "result": make()}
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,30 +190,38 @@ class Experiment:
             refuse(f"{path} was kept of other settings, or does not say of which: delete it, or give another --output.")
         return kept["result"]
 
-    def _made_of(self) -> dict[str, Any]:
-        """Return what the script's results depend on."""
+    def kept(self, name: str) -> Path:
+        """Return where `once` keeps a result."""
+        return self.output / "kept" / self.name / f"{name}.json"
+
+    def _made_of(self, of: Iterable[str] | None) -> dict[str, Any]:
+        """Return what a result depends on."""
+        names = self.trainings if of is None else of
         return {
-            "setting": {key: value for key, value in vars(self.setting).items() if key != "seeds"},
-            "trainings": {name: asdict(training) for name, training in self.trainings.items()},
+            "setting": {} if of else {key: value for key, value in vars(self.setting).items() if key != "seeds"},
+            "trainings": {name: asdict(self.trainings[name]) for name in names},
             "root": None if self.root is None else str(self.root.resolve()),
         }
 
-    def finish(self, rows: Rows, draw: Callable[[Any], None] | Any, finding: str) -> None:
+    def finish(self, rows: Rows, draw: Callable[[Any], None] | Any, finding: str | Sequence[str]) -> None:
         """Write the CSV and the figure, and print the finding.
 
         Args:
             rows: The numbers, one dictionary a row, all with the same keys.
             draw: Draws into the matplotlib Figure that it is given; or a finished Figure, or an image.
-            finding: One line, computed from the numbers, that begins with one of `VERDICTS`.
+            finding: One line, or several, computed from the numbers, each beginning with one of `VERDICTS`.
         """
-        if not finding.startswith(VERDICTS) or "\n" in finding:
-            raise ValueError(f"A finding must be one line that begins with one of {VERDICTS}; got {finding!r}.")
+        lines = [finding] if isinstance(finding, str) else finding
+        for line in lines:
+            if not line.startswith(VERDICTS) or "\n" in line:
+                raise ValueError(f"A finding must be one line that begins with one of {VERDICTS}; got {line!r}.")
+        text = "\n".join(lines)
         write_csv(rows, self.output / f"{self.name}.csv")
         write_figure(draw, self.output / f"{self.name}.png")
-        (self.output / f"{self.name}.txt").write_text(finding + "\n", encoding="utf-8")
+        (self.output / f"{self.name}.txt").write_text(text + "\n", encoding="utf-8")
         total = time.perf_counter() - self.began
         print(f"{self.name}: {total:.0f} s, of which {self.seconds:.0f} s in trainings", file=sys.stderr)
-        print(finding)
+        print(text)
 
     def _timed(self, what: str) -> _Timed:
         return _Timed(self, what)

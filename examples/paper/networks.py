@@ -49,6 +49,8 @@ SIZES = {
     # "with 12k features" and "with 18M parameters" in the SEL text
     "cnn-12k": Size(11_500, 12_499, 10, 28, channels=1),
     "cnn-18m": Size(17_500_000, 18_499_999, 10, 32),
+    # Page's "How to Train Your ResNet" (2018), whose network this is: 6.6 M
+    "resnet-9": Size(6_550_000, 6_649_999, 10, 32),
 }
 
 
@@ -262,6 +264,31 @@ def _cnn(stages: tuple[int, ...], hidden: int) -> Callable[..., nn.Module]:
     return build
 
 
+class _Residual(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(*_convolved(channels, channels), *_convolved(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.convolutions(x)
+
+
+def _convolved(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+
+
+def _resnet_9(num_classes: int, image_size: int, channels: int, width: float) -> nn.Module:
+    """Make Page's fast network for CIFAR: four stages, the second and the last with a residual part."""
+    one, two, three, four = (_scaled(base, width) for base in (64, 128, 256, 512))
+    return nn.Sequential(
+        *_convolved(channels, one), *_convolved(one, two), nn.MaxPool2d(2), _Residual(two),
+        *_convolved(two, three), nn.MaxPool2d(2), *_convolved(three, four), nn.MaxPool2d(2), _Residual(four),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(four, num_classes, bias=False),
+    )  # fmt: skip
+
+
 def _initialized(module: Any) -> Any:
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
@@ -284,6 +311,8 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "densenet-121": _densenet(32, (6, 12, 24, 16), 64),
     "cnn-12k": _cnn((8, 16, 16), 54),
     "cnn-18m": _cnn((128, 256, 512), 2000),
+    "cnn-small": _cnn((16, 32), 64),
+    "resnet-9": _resnet_9,
 }
 NAMES = tuple(_BUILDERS)
 

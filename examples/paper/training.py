@@ -85,6 +85,11 @@ class Training:
             sel_weight=self.sel_weight,
         )
 
+    def data_key(self) -> tuple[Any, ...]:
+        """Return what the data depend on: trainings of equal keys share them."""
+        size = (self.size, self.test_size, self.image_size, self.batch_size)
+        return (self.data, self.text, *size, self.validate)
+
     def data_module(self, root: Path | None) -> DeviceData | FolderData:
         """Read the data set and return it with the text's augmentation; ImageNet stays in its folder."""
         if self.data == "imagenet":

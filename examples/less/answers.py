@@ -1,0 +1,141 @@
+"""What the table answers, each as one line that says whether an aim is reached, computed from the rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from less.table import Mean, Row, Runs
+from less.ways import CLASSIC, WAYS
+
+LEAST_SAVING, LEAST_ABOVE, ERRORS = 0.4, 3.0, 2.0
+
+
+def findings(rows: Sequence[Row], runs: Mapping[tuple[str, str], Runs]) -> list[str]:
+    """Return the lines: savings by data set, which ways are never below classic training, and wrong labels."""
+    found = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        of_data = [row for row in rows if row["data"] == data]
+        clean = [row for row in of_data if row["labels"] == "clean"]
+        if clean:
+            found += [saves(data, clean, "saving", "work"), saves(data, clean, "seconds_saving", "seconds")]
+        if len({row["labels"] for row in of_data}) > 1:
+            found.append(never_below(data, of_data))
+        if (data, "wrong") in runs:
+            found.append(under_wrong_labels(data, runs[data, "wrong"]))
+    return found
+
+
+def rules(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows that are neither of classic training nor of a twin."""
+    return [row for row in rows if row["twin"]]
+
+
+def saves(data: str, rows: Sequence[Row], saving: str, unit: str) -> str:
+    """Say where a rule saves enough at equal accuracy, and its twin less than half of that."""
+    reached = [
+        row for row in rules(rows) if row[saving] >= LEAST_SAVING and not row[f"twin_{saving}"] >= row[saving] / 2
+    ]
+    sure = [
+        row for row in reached
+        if row[f"{saving}_low"] >= LEAST_SAVING and row[f"twin_{saving}_high"] < row[f"{saving}_low"] / 2
+    ]  # fmt: skip
+    verdict = "agrees" if sure else "cannot tell" if reached else "differs"
+    claim = (
+        f"{data}: some rule saves {LEAST_SAVING:.0%} of the {unit} at equal accuracy, its twin less than half of that"
+    )
+    best = sorted(reached or rules(rows), key=lambda row: -row[saving])[: 4 if reached else 1]
+    told = "; ".join(
+        f"{row['way']} at {row['work']:.1f}: {row[saving]:.0%} ({row[f'{saving}_low']:.0%} to"
+        f" {row[f'{saving}_high']:.0%}), twin {row[f'twin_{saving}']:.0%}"
+        for row in best
+    )
+    return f"{verdict}: {claim} ({len(sure)} cells beyond a standard error, {len(reached)} by their means): {told}"
+
+
+def never_below(data: str, rows: Sequence[Row]) -> str:
+    """Say which rules are nowhere below classic training of equal work by more than the spread."""
+    by_way: dict[str, list[Row]] = {}
+    for row in rules(rows):
+        by_way.setdefault(row["way"], []).append(row)
+    below = {way: [row for row in found if is_below(row)] for way, found in by_way.items()}
+    never = [way for way, found in below.items() if not found]
+    claim = (
+        f"{data}: a rule is never below classic training of equal work by {ERRORS:g} standard errors, clean or wrong"
+    )
+    told = f"never: {', '.join(never) or 'none'}; " + "; ".join(
+        f"{way} in {len(found)} of {len(by_way[way])}" for way, found in below.items() if found
+    )
+    return f"{'agrees' if never else 'differs'}: {claim}: {told.rstrip('; ')}"
+
+
+def is_below(row: Row) -> bool:
+    """Return whether a row is below classic training of equal work beyond the spread."""
+    return bool(row["above_classic"] < -ERRORS * row["above_classic_error"])
+
+
+def under_wrong_labels(data: str, runs: Runs) -> str:
+    """Say how far the best rule at the longest budget is above training to the end and above stopping early."""
+    longest = max(epochs for way, epochs in runs if way == CLASSIC)
+    full = accuracy(runs[CLASSIC, longest])
+    how, early = stopped_early(runs)
+    last = {way: max(epochs for name, epochs in runs if name == way) for way, _ in runs if WAYS[way].twin}
+    ends = {way: accuracy(runs[way, epochs]) for way, epochs in last.items()}
+    claim = f"{data}, wrong labels: a rule ends {LEAST_ABOVE:g} points above full training and above stopping early"
+    if not ends:
+        return f"cannot tell: {claim}: no rule was trained"
+    best = max(ends, key=lambda way: ends[way].value)
+    over = [ends[best].minus(other) for other in (full, early)]
+    is_sure = all(one.value - ERRORS * one.error >= LEAST_ABOVE for one in over)
+    verdict = "agrees" if is_sure else "cannot tell" if min(one.value for one in over) >= LEAST_ABOVE else "differs"
+    order = sorted(ends, key=lambda way: -ends[way].value)
+    told = ", ".join(f"{way} {ends[way].value:.1f}" for way in order)
+    return (
+        f"{verdict}: {claim}: the best, {best}, {ends[best].value:.1f} ± {ends[best].error:.1f}, is"
+        f" {over[0].value:+.1f} ± {over[0].error:.1f} from {longest} epochs of classic training ({full.value:.1f}) and"
+        f" {over[1].value:+.1f} ± {over[1].error:.1f} from {how} ({early.value:.1f}); {told}"
+    )
+
+
+def accuracy(found: Sequence[Mapping[str, Any]]) -> Mean:
+    return Mean.of([run["accuracy"] for run in found])
+
+
+def stopped_early(runs: Runs) -> tuple[str, Mean]:
+    """Return the better of two ways to stop classic training early.
+
+    Either the longest training at the epoch of the highest accuracy on examples held out, whose labels are as wrong; or
+    the budget, finished by its own schedule, that is best on the test examples, which is more than one could know.
+    """
+    longest = max(epochs for way, epochs in runs if way == CLASSIC)
+    courses = [run["course"] for run in runs[CLASSIC, longest]]
+    stopped = Mean.of(
+        [max(course, key=lambda point: point["held"])["accuracy"] for course in courses if course] or [math.nan]
+    )
+    finished = {epochs: accuracy(found) for (way, epochs), found in runs.items() if way == CLASSIC}
+    best = max(finished, key=lambda epochs: finished[epochs].value)
+    if stopped.value > finished[best].value:
+        return "stopping it by held-out examples", stopped
+    return f"only {best} epochs of it", finished[best]
+
+
+def pruning_findings(rows: Sequence[Row]) -> list[str]:
+    """Say for each data set which ways to prune are better than random ones, and how often."""
+    return [
+        pruning_finding(data, [row for row in rows if row["data"] == data]) for data in {row["data"]: 0 for row in rows}
+    ]
+
+
+def pruning_finding(data: str, rows: Sequence[Row]) -> str:
+    """Say which ways to prune once are decidedly better than random ones, at which shares."""
+    others = [row for row in rows if row["by"] != "random"]
+    better = [row for row in others if row["above_random"] > ERRORS * row["above_random_error"]]
+    worse = [row for row in others if row["above_random"] < -ERRORS * row["above_random_error"]]
+    pays = [row for row in better if row["above_classic"] > 0]
+    told = ", ".join(f"{row['by']} at {row['removed']:.0%} ({row['above_random']:+.1f})" for row in better) or "none"
+    return (
+        f"{'agrees' if better else 'differs'}: {data}: pruning once by a score is better than random pruning by"
+        f" {ERRORS:g} standard errors in {len(better)} of {len(others)} cells and worse in {len(worse)}; above classic"
+        f" training of equal work, the scores not counted, in {len(pays)} of them: {told}"
+    )

@@ -1,0 +1,153 @@
+"""One training on less: its data, perhaps with wrong labels, its network, and what came of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from data_sets import Pictures
+from device_data import DeviceData, HeldPictures
+from experiment import Experiment
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor
+from training import Classifier, Training
+
+from less.ways import Way
+from less.work import WorkMeter, edge_of, plan_of
+from lightning_easiness import EasinessCallback, EasinessDataModule, Selection
+
+PEAK = 0.1  # learning rate
+
+
+@dataclass(frozen=True)
+class LessTraining(Training):
+    """One way of training on less: SGD and one cycle of the learning rate, by the share of the work done.
+
+    Args:
+        wrong: Share of the training labels that are replaced by another class.
+        held: Further training examples, with as many wrong labels, by which a training may be stopped early.
+        shift: Move training pictures by up to so many pixels.
+    """
+
+    wrong: float = 0.0
+    held: int = 0
+    shift: int = 0
+
+    def module(self, num_examples: int | None = None, kind: type[Classifier] | None = None, **more: Any) -> Classifier:
+        return super().module(num_examples, kind or LessClassifier, **more)
+
+    def data_key(self) -> tuple[Any, ...]:
+        return (*super().data_key(), self.wrong, self.held, self.shift)
+
+    def augmentation(self) -> dict[str, Any]:
+        return {"shift": self.shift, "flip": True}
+
+    def data_of(self, pictures: Pictures) -> DeviceData:
+        """Return given pictures, with wrong labels; `held` has the examples that are not trained on."""
+        size = self.size or len(pictures.images) - self.held
+        pictures = pictures.first(size + self.held, self.test_size)
+        pictures = replace(pictures, target=made_wrong(pictures.target, self.wrong, len(pictures.classes)))
+        held = pictures.images[size:], pictures.target[size:]
+        made = replace(self, size=size)._data_of(pictures)
+        rest = replace(pictures, images=held[0], target=held[1]).resized(self.image_size)
+        made.held = HeldPictures(rest.images, rest.target)  # type: ignore[attr-defined]
+        return made
+
+    def _data_of(self, pictures: Pictures) -> DeviceData:
+        return super().data_of(pictures)
+
+
+def made_wrong(target: Tensor, share: float, num_classes: int) -> Tensor:
+    """Return labels of which a share, drawn once for all, is another class, each of the others equally likely."""
+    generator = torch.Generator().manual_seed(1)
+    chosen = torch.randperm(len(target), generator=generator)[: round(share * len(target))]
+    by = torch.randint(1, num_classes, (len(chosen),), generator=generator)
+    return target.scatter(0, chosen, (target[chosen] + by) % num_classes)
+
+
+class LessClassifier(Classifier):
+    """A network with SGD, whose learning rate a WorkMeter sets."""
+
+    def __init__(self, **form: Any) -> None:
+        super().__init__(**form)
+        self.model.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.contiguous(memory_format=torch.channels_last))
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), PEAK, momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+
+def train(
+    experiment: Experiment,
+    name: str,
+    way: Way,
+    epochs: int,
+    seed: int,
+    *,
+    selection: Selection | None = None,
+    callbacks: Sequence[Callback] = (),
+    follows: bool = False,
+    num_kept: int | None = None,
+) -> dict[str, Any]:
+    """Train once and return the work, the seconds, the test accuracy, and that of the worst class.
+
+    With `follows`, also the accuracies on the held examples and on the test examples after each epoch. A selection that
+    is made once says how many examples it keeps, `num_kept`.
+    """
+    training, data = experiment.trainings[name], experiment.data(name)
+    seed_everything(seed, workers=True, verbose=False)
+    size = len(data.train)
+    meter = WorkMeter(plan_of(epochs, num_kept or size, training.batch_size, way.share), size, PEAK)
+    course = Course(meter, data)
+    module = experiment.module(name)
+    chosen = way.make(edge_of(epochs), seed) if selection is None else selection
+    with tempfile.TemporaryDirectory() as folder:
+        watch = [EasinessCallback(folder, probe=None, num_images=0)] if way.online else []
+        more = [*callbacks, *watch, meter, *([course] if follows else [])]
+        trainer = experiment.trainer(name, more, max_epochs=epochs)
+        trainer.fit(module, datamodule=data if chosen is None else EasinessDataModule(data, chosen))
+    return {
+        "work": meter.work, "trained": meter.trained, "looked_at": meter.looked_at, "steps": meter.steps,
+        "wall": meter.wall, "cpu": meter.cpu, "by_epoch": meter.by_epoch,
+        **accuracies(module, data, data.test), "course": course.points,
+    }  # fmt: skip
+
+
+class Course(Callback):
+    """Keeps the accuracy on the held and on the test examples after each epoch, with the work so far."""
+
+    def __init__(self, meter: WorkMeter, data: Any) -> None:
+        self.meter, self.data = meter, data
+        self.points: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with self.meter.aside():
+            held = accuracies(pl_module, self.data, self.data.held.to(pl_module.device))["accuracy"]
+            test = accuracies(pl_module, self.data, self.data.test)["accuracy"]
+        self.points.append({"work": self.meter.work, "held": held, "accuracy": test})
+
+
+@torch.no_grad()
+def accuracies(module: Any, data: Any, pictures: HeldPictures) -> dict[str, float]:
+    """Return the accuracy on pictures as they are, in percent, and that of the worst class."""
+    was_training = module.training
+    module.eval()
+    device = pictures.images.device
+    right = torch.cat([
+        module.to(device)(data.normalize(images)).argmax(1) == labels
+        for images, labels in batches_of(pictures, data.test_batch_size)
+    ]).float().cpu()  # fmt: skip
+    module.train(was_training)
+    of_classes = [right[pictures.targets == label].mean() for label in pictures.targets.unique()]
+    return {"accuracy": 100 * float(right.mean()), "worst_class": 100 * float(min(of_classes))}
+
+
+def batches_of(pictures: HeldPictures, size: int) -> Any:
+    """Yield pictures and labels in their order."""
+    for index in torch.arange(len(pictures)).split(size):
+        yield pictures.__getitems__(index.tolist())
