@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from less import pruned  # first: it knows where the modules of paper/ are
-from less.answers import findings, pruning_findings
+from less.answers import findings, pruning_findings  # first: the package knows where the modules of paper/ are
 from less.figure import draw
-from less.runs import LessTraining, train
+from less.kept import Kept
+from less.pruned import pruned_rows
+from less.runs import LessTraining
 from less.table import Curve, rows_of
-from less.ways import CLASSIC, WAYS
+from less.ways import WAYS
 
 from experiment import Experiment, begin, write_csv  # isort: skip
 
@@ -35,13 +34,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "seeds": 4, "networks": {"fashion-mnist": "cnn-small", "cifar-10": "cnn-small"}, "size": 5000, "held": 1000,
         "image_size": {"fashion-mnist": 14, "cifar-10": 16}, "batch_size": 64, "shift": 0, "wrong": 0.4,
         "budgets": {"clean": (5, 8, 12, 18), "wrong": (8, 12, 18, 28), "classic": (3, 5, 8, 12, 18),
-                    "classic, wrong": (5, 8, 12, 18, 28), "pruned": 12, "memorization": 6},
+                    "classic, wrong": (5, 8, 12, 18, 28), "scores": 12, "held out": 6},
     },
     "full": {
         "seeds": 5, "networks": {"fashion-mnist": "resnet-18", "cifar-10": "resnet-18", "cifar-10, fast": "resnet-9"},
         "size": None, "held": 5000, "image_size": {}, "batch_size": 128, "shift": 4, "wrong": 0.4,
         "budgets": {"clean": (20, 40, 80, 200), "wrong": (20, 40, 80, 200), "classic": (10, 20, 40, 80, 200),
-                    "classic, wrong": (10, 20, 40, 80, 200), "pruned": 200, "memorization": 40},
+                    "classic, wrong": (10, 20, 40, 80, 200), "scores": 200, "held out": 40},
     },
 }  # fmt: skip
 
@@ -57,74 +56,6 @@ def trainings(setting: SimpleNamespace) -> dict[str, LessTraining]:
                 image_size=setting.image_size.get(data), shift=setting.shift, wrong=wrong,
             )  # fmt: skip
     return made
-
-
-@dataclass
-class Kept:
-    """The results of all trainings, made until the time is up: by name of the data, then by way and budget, a list."""
-
-    experiment: Experiment
-    ends: float = float("inf")  # by time.monotonic
-    only: str = ""  # the beginning of the names of the data that are trained on; what is kept of others is read
-    runs: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
-    pruned: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
-    cost: dict[str, dict[str, float]] = field(default_factory=dict)  # epochs' worth of work for scores
-
-    def may_make(self, name: str) -> bool:
-        """Return whether something may still be trained."""
-        return time.monotonic() < self.ends and name.startswith(self.only)
-
-    def result(self, name: str, what: str, make: Callable[[], Any], **more: Any) -> Any:
-        """Return a result that is kept, else make it if it may be made, else None."""
-        key = f"{name}, {what}".replace("/", " ")
-        if self.experiment.kept(key).exists() or self.may_make(name):
-            return self.experiment.once(key, make, of=[name], **more)
-        return None
-
-    def frontier(self, name: str, seed: int) -> None:
-        """Train each way at each budget, classic training beside the rules of its budget."""
-        is_wrong = name.endswith("wrong")
-        for way, epochs in cells(self.experiment.setting.budgets, is_wrong):
-
-            def make(way: str = way, epochs: int = epochs) -> Any:
-                return train(self.experiment, name, WAYS[way], epochs, seed, follows=is_wrong and way == CLASSIC)
-
-            found = self.result(name, f"{way}, {epochs}, seed {seed}", make)
-            if found is not None:
-                self.runs.setdefault(name, {}).setdefault((way, epochs), []).append(found)
-
-    def prunings(self, name: str, seed: int) -> None:
-        """Score once, and train on what each way to prune keeps."""
-        epochs = self.experiment.setting.budgets["pruned"]
-        costs = {score: self._cost(name, score) for score in {one.score for one in pruned.PRUNINGS.values()}}
-        self.cost[name] = {score: cost for score, cost in costs.items() if cost is not None}
-        for how, ratio in ((how, ratio) for ratio in pruned.RATIOS for how in pruned.PRUNINGS):
-            if pruned.PRUNINGS[how].score not in self.cost[name]:
-                continue
-
-            def make(how: str = how, ratio: float = ratio) -> Any:
-                return pruned.pruned(self.experiment, name, how, ratio, epochs, seed)
-
-            found = self.result(name, f"pruned, {how}, {ratio:g}, seed {seed}", make, epochs=epochs)
-            if found is not None:
-                self.pruned.setdefault(name, {}).setdefault((how, ratio), []).append(found)
-
-    def _cost(self, name: str, score: str) -> float | None:
-        budgets = self.experiment.setting.budgets
-        if score == "memorization":
-            epochs, make = budgets["memorization"], pruned.memorization_work
-        else:
-            epochs, make = budgets["pruned"], pruned.score_work
-        what = "held out" if score == "memorization" else "scores"
-        return self.result(name, what, lambda: make(self.experiment, name, epochs), epochs=epochs)
-
-
-def cells(budgets: Mapping[str, Any], is_wrong: bool) -> Iterator[tuple[str, int]]:
-    """Return the ways and epochs that are trained, each budget with classic training first."""
-    classic = budgets["classic, wrong" if is_wrong else "classic"]
-    less = budgets["wrong" if is_wrong else "clean"]
-    for epochs in sorted({*classic, *less}):
-        yield from ((way, epochs) for way in WAYS if epochs in (classic if way == CLASSIC else less))
 
 
 def main() -> None:
@@ -150,7 +81,7 @@ def finish(experiment: Experiment, kept: Kept) -> None:
         data, labels = name.rsplit(", ", 1)
         rows += rows_of(data, labels, runs, WAYS)
         if name in kept.pruned:
-            of_pruning += pruned.pruned_rows(data, labels, kept.pruned[name], kept.cost[name], Curve.of(runs))
+            of_pruning += pruned_rows(data, labels, kept.pruned[name], kept.cost[name], Curve.of(runs))
     answers = findings(rows, {tuple(name.rsplit(", ", 1)): runs for name, runs in kept.runs.items()})
     if of_pruning:
         write_csv(of_pruning, experiment.output / f"{experiment.name}_pruned.csv")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from experiment import Experiment
 
@@ -12,7 +11,8 @@ from less.runs import PEAK, train
 from less.table import Curve, Mean, Row
 from less.ways import CLASSIC, WAYS, Way
 from less.work import FORWARD_ONLY, WorkMeter, plan_of
-from lightning_easiness import Ablation, EasinessCallback, EasinessRecord, Scores, repeat_fit
+from lightning_easiness import Ablation, EasinessCallback, EasinessRecord, Keep, Scores, Selection, repeat_fit
+from lightning_easiness.functional import draw_by_dual
 
 RATIOS = (0.3, 0.5, 0.7, 0.9)
 HARDEST_DROPPED = {0.3: 0.0, 0.5: 0.0, 0.7: 0.1, 0.9: 0.3}  # coverage-centric selection's own, for CIFAR-10
@@ -20,35 +20,41 @@ SEED = 100  # of the training that scores, another than those that are compared
 HELD_OUT, HELD_OUT_RUNS = 0.3, 8
 
 
-@dataclass(frozen=True)
-class Pruning:
-    """One way to prune.
-
-    Attributes:
-        score: Name of the score, of the training that scores; "memorization" is of further trainings.
-        series: Where it is from: the training steps, or passes.
-        checkpoint: Of the score: 0 for the first pass, -1 for the end.
-        options: Of `Ablation`, made from the share to remove.
-    """
-
-    score: str
-    series: str = "train-online"
-    checkpoint: int = -1
-    options: Callable[[float], Mapping[str, Any]] = lambda ratio: {"sampling": "top"}
+ScoresOf = Callable[[str], Scores]  # by name
+Which = Literal["easy", "hard", "random"]
 
 
-PRUNINGS: dict[str, Pruning] = {
-    "random": Pruning("area_under_margin", options=lambda ratio: {"remove": "random"}),
-    "EL2N": Pruning("el2n", "train-probe", 0),
-    "forgetting": Pruning("forgetting_events"),
-    "AUM": Pruning("area_under_margin"),
-    "coverage-centric": Pruning(
-        "area_under_margin",
-        options=lambda ratio: {"sampling": "stratified", "hardest_dropped": HARDEST_DROPPED[ratio]},
-    ),
-    "memorization": Pruning("memorization", "train-probe"),
-    "easy kept (AUM)": Pruning("area_under_margin", options=lambda ratio: {"remove": "hard", "sampling": "top"}),
+def top(name: str, remove: Which = "easy") -> Callable[[ScoresOf, float, int], Selection]:
+    """Return a way to prune exactly one end of a score."""
+    return lambda scores, ratio, seed: Ablation(scores(name), ratio, remove, "top", seed)
+
+
+def _at_random(scores: ScoresOf, ratio: float, seed: int) -> Selection:
+    return Ablation(scores("area_under_margin"), ratio, "random", seed=seed)
+
+
+def _by_coverage(scores: ScoresOf, ratio: float, seed: int) -> Selection:
+    dropped = HARDEST_DROPPED[ratio]
+    return Ablation(scores("area_under_margin"), ratio, sampling="stratified", seed=seed, hardest_dropped=dropped)
+
+
+def _by_dual(scores: ScoresOf, ratio: float, seed: int) -> Selection:
+    dual = scores("dual")
+    return Keep(draw_by_dual(dual.values, scores("confidence").values, ratio, seed=seed), data=dual)
+
+
+PRUNINGS: dict[str, Callable[[ScoresOf, float, int], Selection]] = {
+    "random": _at_random,
+    "EL2N": top("el2n"),
+    "forgetting": top("forgetting_events"),
+    "AUM": top("area_under_margin"),
+    "AUM, easy kept": top("area_under_margin", "hard"),
+    "coverage-centric": _by_coverage,
+    "dual": top("dual"),
+    "dual, drawn": _by_dual,
+    "memorization": top("memorization"),
 }
+BY_HELD_OUT = ("memorization",)  # of trainings that hold out a part; all others are of one training
 
 
 def score_work(experiment: Experiment, name: str, epochs: int) -> float:
@@ -83,18 +89,22 @@ def memorization_work(experiment: Experiment, name: str, epochs: int) -> float:
     return HELD_OUT_RUNS * ((1 - HELD_OUT) * epochs + FORWARD_ONLY)
 
 
-def scores_of(experiment: Experiment, name: str, pruning: Pruning) -> Scores:
-    """Return the scores that a way to prune goes by."""
-    folder = experiment.output / f"{'held-out' if pruning.score == 'memorization' else 'scores'}-{name}"
-    return EasinessRecord.load(folder, pruning.series).score(pruning.score, pruning.checkpoint)
+def scores_of(experiment: Experiment, name: str, score: str) -> Scores:
+    """Return a score: EL2N of the first pass, memorization of the trainings with a part held out, others online."""
+    if score == "memorization":
+        return EasinessRecord.load(experiment.output / f"held-out-{name}", "train-probe").score(score)
+    folder = experiment.output / f"scores-{name}"
+    if score == "el2n":
+        return EasinessRecord.load(folder, "train-probe").score(score, 0)
+    return EasinessRecord.load(folder, "train-online").score(score)
 
 
 def pruned(experiment: Experiment, name: str, how: str, ratio: float, epochs: int, seed: int) -> dict[str, Any]:
     """Train on what a way to prune keeps."""
-    pruning = PRUNINGS[how]
-    kept = Ablation(scores_of(experiment, name, pruning), ratio, seed=seed, **pruning.options(ratio))
+    selection = PRUNINGS[how](lambda score: scores_of(experiment, name, score), ratio, seed)
+    num_kept = round((1 - ratio) * len(experiment.data(name).train))
     way = Way(lambda edge, seed: None, share=1.0)
-    return train(experiment, name, way, epochs, seed, selection=kept, num_kept=len(kept.kept))
+    return train(experiment, name, way, epochs, seed, selection=selection, num_kept=num_kept)
 
 
 def pruned_rows(
@@ -108,7 +118,7 @@ def pruned_rows(
         above, classic = mean["accuracy"].minus(beside), curve.at(mean["work"].value)
         rows.append({
             "data": data, "labels": labels, "by": how, "removed": ratio, "seeds": len(found),
-            "work": mean["work"].value, "work_of_scores": 0.0 if how == "random" else cost[PRUNINGS[how].score],
+            "work": mean["work"].value, "work_of_scores": cost[how],
             "accuracy": mean["accuracy"].value, "error": mean["accuracy"].error,
             "worst_class": mean["worst_class"].value, "above_random": above.value, "above_random_error": above.error,
             "above_classic": mean["accuracy"].minus(classic).value,

@@ -1,0 +1,194 @@
+"""train_less.py: its answers follow from the trainings, work is counted, and it runs from archives to its findings."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_easiness import EasinessDataModule, Keep
+from tests.examples import archives
+from tests.examples.conftest import RunScript
+
+import train_less  # isort: skip
+from less import answers, kept, pruned, runs, table, work  # isort: skip
+from less.ways import CLASSIC, HALF, WAYS, Way  # isort: skip
+
+# ------------------------------------------------------------------------------------------------------- the answers
+
+CURVE = {3: 80.0, 6: 84.0, 12: 86.0, 24: 87.0}
+
+
+def found(work_done: float, accuracy: float, spread: float = 0.1, seconds: float = 1.0) -> list[dict[str, Any]]:
+    return [
+        {"work": work_done, "accuracy": accuracy + by, "worst_class": accuracy - 20, "wall": 2 * work_done,
+         "cpu": seconds * work_done, "course": []}
+        for by in (-spread, 0.0, spread)
+    ]  # fmt: skip
+
+
+def rows_with(accuracy: float, twin: float, **more: Any) -> list[table.Row]:
+    made = {(CLASSIC, epochs): found(epochs, value) for epochs, value in CURVE.items()}
+    made |= {("rule", 12): found(6.0, accuracy, **more), (HALF, 12): found(6.0, twin)}
+    ways = {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda edge, seed: None), "rule": Way(lambda edge, seed: None, HALF)}
+    return table.rows_of("made-up", "clean", made, ways)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "twin", "saving", "verdict"),
+    [
+        (86.0, 84.0, 0.5, "agrees"),  # as good as twice the work, its twin as its own
+        (86.0, 85.9, 0.5, "differs"),  # the twin saves as much
+        (84.1, 83.0, 0.03, "differs"),
+        (85.5, 84.0, 0.41, "cannot tell"),  # a standard error less is no longer 40 %
+        (88.0, 84.0, 0.75, "agrees"),  # above all of classic training: at least so much
+        (79.0, 79.0, -1.0, "differs"),  # below all of it: at most so much
+    ],
+)
+def test_the_saving_is_over_the_work_that_classic_training_needs(accuracy, twin, saving, verdict) -> None:
+    rows = rows_with(accuracy, twin)
+    rule = next(row for row in rows if row["way"] == "rule")
+    assert rule["saving"] == pytest.approx(saving, abs=0.01)
+    assert rule["classic"] == pytest.approx(84.0)
+    assert answers.saves("made-up", rows, "saving", "work").startswith(f"{verdict}: ")
+
+
+def test_seconds_count_beside_work() -> None:
+    rows = rows_with(86.0, 84.0, seconds=1.5)
+    rule = next(row for row in rows if row["way"] == "rule")
+    assert rule["seconds_ratio"] == pytest.approx(1.5)
+    assert rule["seconds_saving"] == pytest.approx(1 - 0.5 * 1.5)
+    assert answers.saves("made-up", rows, "seconds_saving", "seconds").startswith("differs: ")
+
+
+@pytest.mark.parametrize(("accuracy", "is_never"), [(84.5, True), (83.95, True), (83.0, False)])
+def test_below_classic_training_of_equal_work_means_beyond_two_errors(accuracy: float, is_never: bool) -> None:
+    line = answers.never_below("made-up", rows_with(accuracy, 84.0))
+    assert line.startswith("agrees: " if is_never else "differs: ")
+    assert ("rule in 1 of 1" in line) is not is_never
+
+
+@pytest.mark.parametrize(("rule", "verdict"), [(79.0, "agrees"), (75.0, "differs"), (77.1, "cannot tell")])
+def test_under_wrong_labels_a_rule_is_held_against_stopping_early(rule, verdict, monkeypatch) -> None:
+    monkeypatch.setitem(WAYS, "rule", Way(lambda edge, seed: None, HALF))
+    course = [{"work": 1.0, "held": 50.0, "accuracy": 74.0}, {"work": 2.0, "held": 40.0, "accuracy": 66.0}]
+    made = {(CLASSIC, 6): found(6, 73.0), (CLASSIC, 24): [run | {"course": course} for run in found(24, 66.0)]}
+    line = answers.under_wrong_labels("made-up", made | {("rule", 24): found(15, rule)})
+    assert line.startswith(f"{verdict}: ")
+    assert "stopping it by held-out examples (74.0)" in line
+    line = answers.under_wrong_labels("made-up", made | {("rule", 24): found(15, rule), (CLASSIC, 8): found(8, 90.0)})
+    assert line.startswith("differs: ")
+    assert "only 8 epochs of it (90.0)" in line
+
+
+def test_a_single_seed_decides_nothing() -> None:
+    made = {(CLASSIC, epochs): found(epochs, value)[:1] for epochs, value in CURVE.items()} | {
+        (HALF, 12): found(6, 70.0)[:1]
+    }
+    rows = table.rows_of("made-up", "clean", made, {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda edge, seed: None)})
+    assert not any(answers.is_below(row) for row in rows)
+    assert all(math.isnan(row["error"]) for row in rows)
+
+
+# ------------------------------------------------------------------------------------------------------ what is counted
+
+
+class Small(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Linear(3, 2)
+        self.rates: list[float] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.rates.append(self.optimizers().param_groups[0]["lr"])
+        with torch.no_grad():
+            self.model(batch[0][:1])
+        return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 9.0)
+
+
+def test_work_is_what_was_trained_on_and_a_third_of_what_was_looked_at() -> None:
+    data = TensorDataset(torch.randn(20, 3), torch.arange(20) % 2)
+    module = Small()
+    meter = work.WorkMeter(work.plan_of(4, 10, 4, share=1.0), 20, peak=0.5)
+    trainer = Trainer(max_epochs=4, accelerator="cpu", logger=False, enable_checkpointing=False,
+                      enable_progress_bar=False, enable_model_summary=False, callbacks=[meter])  # fmt: skip
+    trainer.fit(module, datamodule=EasinessDataModule(DataLoader(data, 4, shuffle=True), Keep(range(10))))
+    assert (meter.trained, meter.steps, meter.looked_at) == (40, 12, 12)
+    assert meter.work == pytest.approx((40 + 12 / 3) / 20)
+    wanted = [0.5 * work.one_cycle((step + 0.5) / 12) for step in range(12)]
+    assert module.rates == pytest.approx(wanted)
+
+
+def test_the_plan_takes_the_length_of_later_epochs_from_this_one() -> None:
+    plan = work.Plan(epochs=6, edge=1, whole=10, share=0.5)
+    assert plan.batches_from(0, 10) == 10 + 4 * 5 + 10
+    assert plan.batches_from(2, 7) == 7 + 2 * 7 + 10
+    assert plan.batches_from(5, 10) == 10
+
+
+def test_wrong_labels_are_of_another_class_and_as_many_as_asked_for() -> None:
+    target = torch.arange(200) % 10
+    wrong = runs.made_wrong(target, 0.4, 10)
+    assert int((wrong != target).sum()) == 80
+    assert torch.equal(wrong, runs.made_wrong(target, 0.4, 10))
+    assert torch.equal(runs.made_wrong(target, 0.0, 10), target)
+    assert {int(label) for label in wrong} <= set(range(10))
+
+
+def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
+    training = runs.LessTraining("cnn-small", "fashion-mnist", "count", 1, size=12, held=4, image_size=8, wrong=0.5)
+    pictures = runs.Pictures(
+        torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 1, 8, 8), torch.arange(20) % 10,
+        torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]), [str(label) for label in range(10)],
+    )  # fmt: skip
+    data = training.data_of(pictures)
+    assert data.train.images[:, 0, 0, 0].tolist() == list(range(12))
+    assert data.held.images[:, 0, 0, 0].tolist() == list(range(12, 16))
+    assert (
+        int((data.train.targets != torch.arange(12) % 10).sum())
+        + int((data.held.targets != torch.arange(12, 16) % 10).sum())
+        == 8
+    )
+    assert data.test.targets.tolist() == [0, 1]
+
+
+# ----------------------------------------------------------------------------------------------------------- the whole
+
+
+@pytest.mark.filterwarnings("ignore:.*")  # twenty examples are few for all that is said of them
+def test_it_runs_from_archives_to_its_findings_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_script: RunScript
+) -> None:
+    archives.fashion_mnist(tmp_path)
+    archives.cifar_10_folders(tmp_path)
+    budgets = {"clean": (3,), "wrong": (3,), "classic": (2, 3), "classic, wrong": (2, 3), "scores": 2, "held out": 1}
+    tiny = {"seeds": 2, "size": 16, "held": 4, "batch_size": 8, "budgets": budgets}
+    monkeypatch.setitem(train_less.SETTINGS, "small", train_less.SETTINGS["small"] | tiny)
+    monkeypatch.setattr(pruned, "RATIOS", (0.5,))
+    for name in list(WAYS)[3:]:
+        monkeypatch.delitem(WAYS, name)
+    first = run_script(train_less, tmp_path, "--accelerator", "cpu", "--only", "fashion-mnist")
+    assert {row["data"] for row in first.rows} == {"fashion-mnist"}
+    monkeypatch.setattr(kept, "train", None)
+    again = run_script(train_less, tmp_path, "--accelerator", "cpu", "--minutes", "0")
+    assert again.rows == first.rows
+    assert again.printed == first.printed
+    assert again.figure_bytes > 1000
+
+
+def test_each_rule_has_a_twin_that_is_trained() -> None:
+    assert WAYS[CLASSIC].twin == ""
+    assert {way.twin for way in WAYS.values()} - {""} <= set(WAYS)
+    for name in ("clean", "wrong"):
+        setting = SimpleNamespace(**train_less.SETTINGS["full"])
+        assert train_less.trainings(setting)[f"cifar-10, {name}"].network == "resnet-18"
