@@ -31,14 +31,15 @@ from experiment import Experiment, begin, write_csv  # isort: skip
 DATA = ("fashion-mnist", "cifar-10")
 SETTINGS: dict[str, dict[str, Any]] = {
     "small": {
-        "seeds": 4, "networks": {"fashion-mnist": "cnn-small", "cifar-10": "cnn-small"}, "size": 5000, "held": 1000,
+        "seeds": 4, "networks": {"fashion-mnist": "cnn-small", "cifar-10": "cnn-small"},
+        "size": {"fashion-mnist": 10_000, "cifar-10": 5000}, "held": 1000,
         "image_size": {"fashion-mnist": 14, "cifar-10": 16}, "batch_size": 64, "shift": 0, "wrong": 0.4,
-        "budgets": {"clean": (5, 8, 12, 18), "wrong": (8, 12, 18, 28), "classic": (3, 5, 8, 12, 18),
-                    "classic, wrong": (5, 8, 12, 18, 28), "scores": 12, "held out": 6},
+        "budgets": {"clean": (5, 8, 12, 18), "wrong": (5, 8, 14, 28), "classic": (3, 5, 8, 12, 18),
+                    "classic, wrong": (3, 5, 8, 12, 18, 28), "scores": 12, "held out": 6},
     },
     "full": {
         "seeds": 5, "networks": {"fashion-mnist": "resnet-18", "cifar-10": "resnet-18", "cifar-10, fast": "resnet-9"},
-        "size": None, "held": 5000, "image_size": {}, "batch_size": 128, "shift": 4, "wrong": 0.4,
+        "size": {}, "held": 5000, "image_size": {}, "batch_size": 128, "shift": 4, "wrong": 0.4,
         "budgets": {"clean": (20, 40, 80, 200), "wrong": (20, 40, 80, 200), "classic": (10, 20, 40, 80, 200),
                     "classic, wrong": (10, 20, 40, 80, 200), "scores": 200, "held out": 40},
     },
@@ -52,7 +53,7 @@ def trainings(setting: SimpleNamespace) -> dict[str, LessTraining]:
         data = name.partition(",")[0]
         for labels, wrong in (("clean", 0.0), ("wrong", setting.wrong)):
             made[f"{name}, {labels}"] = LessTraining(
-                network, data, "count", 0, batch_size=setting.batch_size, size=setting.size, held=setting.held,
+                network, data, "count", 0, batch_size=setting.batch_size, size=setting.size.get(data), held=setting.held,
                 image_size=setting.image_size.get(data), shift=setting.shift, wrong=wrong,
             )  # fmt: skip
     return made

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_easiness import SampleEasinessTraining
+from lightning_easiness import Control, ImportanceSampling, InfoBatch, OrderDP, RandomShare, SampleEasinessTraining
+
+Make = Callable[[int, int], Any]
 
 
 @dataclass(frozen=True)
@@ -20,22 +22,29 @@ class Way:
         online: Goes by what an EasinessCallback sees in training.
     """
 
-    make: Callable[[int, int], Any]
+    make: Make
     twin: str = ""
     share: float = 0.5
-    online: bool = False
+    online: bool = True
 
 
 CLASSIC, HALF = "classic", "random half"
+WAYS: dict[str, Way] = {CLASSIC: Way(lambda edge, seed: None, share=1.0, online=False)}
 
 
-def _set(edge: int, seed: int) -> SampleEasinessTraining:
-    return SampleEasinessTraining(
-        early_epochs=edge, final_epochs=edge, others_share=0.5, online=True, rescore_every_n_epochs=None, seed=seed
-    )
+def _rule(kind: Callable[..., Any], **options: Any) -> Make:
+    return lambda edge, seed: kind(**options, early_epochs=edge, final_epochs=edge, seed=seed)
 
 
-WAYS: dict[str, Way] = {
-    CLASSIC: Way(lambda edge, seed: None, share=1.0),
-    "SET, unbiased": Way(_set, HALF, online=True),
-}
+def _with_control(name: str, make: Make, share: float) -> None:
+    """Add a rule that does not say how many examples it takes, and the control that takes as many in each epoch."""
+    WAYS[name] = Way(make, f"control of {name}", share)
+    WAYS[f"control of {name}"] = Way(lambda edge, seed: Control(make(edge, seed)), "", share)
+
+
+WAYS[HALF] = Way(_rule(RandomShare), online=False)
+WAYS["hardest half"] = Way(_rule(OrderDP, pool=1), HALF)
+WAYS["OrderDP"] = Way(_rule(OrderDP), HALF)
+WAYS["importance"] = Way(_rule(ImportanceSampling), HALF)
+_with_control("InfoBatch", _rule(InfoBatch), 0.65)
+_with_control("SET", _rule(SampleEasinessTraining, others_share=0.5, online=True, rescore_every_n_epochs=None), 0.65)

@@ -311,7 +311,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "densenet-121": _densenet(32, (6, 12, 24, 16), 64),
     "cnn-12k": _cnn((8, 16, 16), 54),
     "cnn-18m": _cnn((128, 256, 512), 2000),
-    "cnn-small": _cnn((16, 32), 64),
+    "cnn-small": _cnn((16, 32), 256),
     "resnet-9": _resnet_9,
 }
 NAMES = tuple(_BUILDERS)

@@ -1,0 +1,94 @@
+"""The tables as Markdown, as they are in the docs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+
+from less.table import Row
+
+_WHOLE = (
+    "way", "epochs", "seeds", "work", "accuracy %", "worst class %", "above classic of equal work", "work saved",
+    "its twin saves", "seconds of a unit of work, classic 1", "seconds saved",
+)  # fmt: skip
+
+
+def page(rows: Sequence[Row], of_pruning: Sequence[Row], answers: Sequence[str]) -> str:
+    """Return the answers and all tables."""
+    parts = ["## Answers", "\n".join(f"- {answer}" for answer in answers)]
+    for (data, labels), found in groupby(rows, key=lambda row: (row["data"], row["labels"])):
+        parts += [f"## {data}, {labels} labels", whole(list(found))]
+    for data, found in groupby(of_pruning, key=lambda row: row["data"]):
+        parts += [f"## {data}, pruned once", pruning(list(found))]
+    return "\n\n".join(parts) + "\n"
+
+
+def whole(rows: Sequence[Row]) -> str:
+    """Return a line for each way and budget."""
+    lines = [
+        (
+            row["way"], row["epochs"], row["seeds"], f"{row['work']:.1f}", with_error(row["accuracy"], row["error"]),
+            with_error(row["worst_class"], row["worst_class_error"], 0),
+            with_error(row["above_classic"], row["above_classic_error"], sign="+"),
+            between(row, "saving"), share(row["twin_saving"]), f"{row['seconds_ratio']:.2f}", share(row["seconds_saving"]),
+        )
+        for row in rows
+    ]  # fmt: skip
+    return table(_WHOLE, lines)
+
+
+def compact(rows: Sequence[Row]) -> str:
+    """Return a line for each way, with accuracy at its budgets and what is above classic training of equal work."""
+    epochs = sorted({row["epochs"] for row in rows})
+    lines = []
+    for way, found in groupby(rows, key=lambda row: row["way"]):
+        cells = {row["epochs"]: cell(row) for row in found}
+        lines.append((way, *(cells.get(budget, "") for budget in epochs)))
+    return table(("way", *(f"{budget} epochs" for budget in epochs)), lines)
+
+
+def cell(row: Row) -> str:
+    """Return the work, the accuracy, and the points above classic training."""
+    found = f"{row['work']:.1f}: {with_error(row['accuracy'], row['error'])}"
+    return found if row["way"] == "classic" else f"{found} ({row['above_classic']:+.1f})"
+
+
+def pruning(rows: Sequence[Row]) -> str:
+    """Return a line for each way to prune, with the accuracy at each share."""
+    shares = sorted({row["removed"] for row in rows})
+    lines = []
+    for by in dict.fromkeys(row["by"] for row in rows):
+        found = {row["removed"]: row for row in rows if row["by"] == by}
+        cells = [with_error(found[one]["accuracy"], found[one]["error"]) if one in found else "" for one in shares]
+        worst = [f"{found[one]['worst_class']:.0f}" if one in found else "" for one in shares]
+        lines.append((by, f"{next(iter(found.values()))['work_of_scores']:.1f}", *cells, " / ".join(worst)))
+    return table(("kept by", "work of the scores", *(f"{one:.0%} removed" for one in shares), "worst class"), lines)
+
+
+def with_error(value: float, error: float, digits: int = 1, sign: str = "") -> str:
+    """Return a value and its standard error; nothing where it is not known.
+
+    Example:
+        >>> with_error(87.123, 0.21), with_error(float("nan"), 0.1)
+        ('87.1 ± 0.2', '')
+    """
+    if math.isnan(value):
+        return ""
+    return f"{value:{sign}.{digits}f}" + ("" if math.isnan(error) else f" ± {error:.{digits}f}")
+
+
+def between(row: Row, name: str) -> str:
+    """Return a saving, with those of one standard error less and more."""
+    low, high = (share(row[name + end]) for end in ("_low", "_high"))
+    return f"{share(row[name])} ({low} to {high})"
+
+
+def share(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.0%}".replace("%", " %")
+
+
+def table(heads: Sequence[object], lines: Sequence[Sequence[object]]) -> str:
+    """Return a table of Markdown; the first column is text, the others numbers."""
+    made = [heads, ["---", *["---:"] * (len(heads) - 1)], *lines]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in made)
