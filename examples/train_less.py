@@ -21,6 +21,7 @@ from typing import Any
 from less.answers import findings, pruning_findings  # first: the package knows where the modules of paper/ are
 from less.figure import draw
 from less.kept import Kept
+from less.markdown import page
 from less.pruned import pruned_rows
 from less.runs import LessTraining
 from less.table import Curve, rows_of
@@ -32,14 +33,15 @@ DATA = ("fashion-mnist", "cifar-10")
 SETTINGS: dict[str, dict[str, Any]] = {
     "small": {
         "seeds": 4, "networks": {"fashion-mnist": "cnn-small", "cifar-10": "cnn-small"},
+        "width": {"fashion-mnist": 0.5, "cifar-10": 1.0},
         "size": {"fashion-mnist": 10_000, "cifar-10": 5000}, "held": 1000,
-        "image_size": {"fashion-mnist": 14, "cifar-10": 16}, "batch_size": 64, "shift": 0, "wrong": 0.4,
-        "budgets": {"clean": (5, 8, 12, 18), "wrong": (5, 8, 14, 28), "classic": (3, 5, 8, 12, 18),
-                    "classic, wrong": (3, 5, 8, 12, 18, 28), "scores": 12, "held out": 6},
+        "image_size": {"fashion-mnist": 14, "cifar-10": 16}, "batch_size": 128, "shift": 0, "wrong": 0.4,
+        "budgets": {"clean": (5, 8, 12, 18), "wrong": (5, 8, 14, 24), "classic": (3, 5, 8, 12, 18),
+                    "classic, wrong": (3, 5, 9, 15, 24), "scores": 12, "held out": 6},
     },
     "full": {
         "seeds": 5, "networks": {"fashion-mnist": "resnet-18", "cifar-10": "resnet-18", "cifar-10, fast": "resnet-9"},
-        "size": {}, "held": 5000, "image_size": {}, "batch_size": 128, "shift": 4, "wrong": 0.4,
+        "width": {}, "size": {}, "held": 5000, "image_size": {}, "batch_size": 128, "shift": 4, "wrong": 0.4,
         "budgets": {"clean": (20, 40, 80, 200), "wrong": (20, 40, 80, 200), "classic": (10, 20, 40, 80, 200),
                     "classic, wrong": (10, 20, 40, 80, 200), "scores": 200, "held out": 40},
     },
@@ -53,8 +55,10 @@ def trainings(setting: SimpleNamespace) -> dict[str, LessTraining]:
         data = name.partition(",")[0]
         for labels, wrong in (("clean", 0.0), ("wrong", setting.wrong)):
             made[f"{name}, {labels}"] = LessTraining(
-                network, data, "count", 0, batch_size=setting.batch_size, size=setting.size.get(data), held=setting.held,
-                image_size=setting.image_size.get(data), shift=setting.shift, wrong=wrong,
+                network, data, "count", 0, batch_size=setting.batch_size, size=setting.size.get(data),
+                held=setting.held,
+                image_size=setting.image_size.get(data), width=setting.width.get(data, 1.0), shift=setting.shift,
+                wrong=wrong,
             )  # fmt: skip
     return made
 
@@ -87,6 +91,8 @@ def finish(experiment: Experiment, kept: Kept) -> None:
     if of_pruning:
         write_csv(of_pruning, experiment.output / f"{experiment.name}_pruned.csv")
         answers += pruning_findings(of_pruning)
+    written = experiment.output / f"{experiment.name}.md"
+    written.write_text(page(rows, of_pruning, answers), encoding="utf-8")
     experiment.finish(rows, lambda figure: draw(figure, rows), answers)
 
 

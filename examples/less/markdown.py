@@ -31,7 +31,8 @@ def whole(rows: Sequence[Row]) -> str:
             row["way"], row["epochs"], row["seeds"], f"{row['work']:.1f}", with_error(row["accuracy"], row["error"]),
             with_error(row["worst_class"], row["worst_class_error"], 0),
             with_error(row["above_classic"], row["above_classic_error"], sign="+"),
-            between(row, "saving"), share(row["twin_saving"]), f"{row['seconds_ratio']:.2f}", share(row["seconds_saving"]),
+            between(row, "saving"), share(row["twin_saving"]), f"{row['seconds_ratio']:.2f}",
+            share(row["seconds_saving"]),
         )
         for row in rows
     ]  # fmt: skip
