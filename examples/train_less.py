@@ -29,7 +29,6 @@ from less.ways import WAYS
 
 from experiment import Experiment, begin, write_csv  # isort: skip
 
-DATA = ("fashion-mnist", "cifar-10")
 SETTINGS: dict[str, dict[str, Any]] = {
     "small": {
         "seeds": 4, "networks": {"fashion-mnist": "cnn-small", "cifar-10": "cnn-small"},
@@ -53,13 +52,11 @@ def trainings(setting: SimpleNamespace) -> dict[str, LessTraining]:
     made = {}
     for name, network in setting.networks.items():
         data = name.partition(",")[0]
+        form = {"size": setting.size.get(data), "image_size": setting.image_size.get(data)}
+        form |= {"width": setting.width.get(data, 1.0), "batch_size": setting.batch_size}
+        form |= {"held": setting.held, "shift": setting.shift}
         for labels, wrong in (("clean", 0.0), ("wrong", setting.wrong)):
-            made[f"{name}, {labels}"] = LessTraining(
-                network, data, "count", 0, batch_size=setting.batch_size, size=setting.size.get(data),
-                held=setting.held,
-                image_size=setting.image_size.get(data), width=setting.width.get(data, 1.0), shift=setting.shift,
-                wrong=wrong,
-            )  # fmt: skip
+            made[f"{name}, {labels}"] = LessTraining(network, data, "count", 0, wrong=wrong, **form)
     return made
 
 

@@ -44,29 +44,31 @@ class Kept:
             def make(way: str = way, epochs: int = epochs) -> Any:
                 return train(self.experiment, name, WAYS[way], epochs, seed, follows=is_wrong and way == CLASSIC)
 
-            found = self.result(name, f"{way}, {epochs}, seed {seed}", make)
-            if found is not None:
-                self.runs.setdefault(name, {}).setdefault((way, epochs), []).append(found)
+            if not WAYS[way].scored or self.scored(name, "scores"):
+                self._add(self.runs, name, (way, epochs), self.result(name, f"{way}, {epochs}, seed {seed}", make))
 
     def prunings(self, name: str, seed: int) -> None:
-        """Score once, and train on what each way to prune keeps."""
-        budgets, cost = self.experiment.setting.budgets, self.cost.setdefault(name, {"random": 0.0})
-        for what, make, hows in (
-            ("scores", pruned.score_work, set(pruned.PRUNINGS) - {"random", *pruned.BY_HELD_OUT}),
-            ("held out", pruned.memorization_work, set(pruned.BY_HELD_OUT)),
-        ):
-            epochs = budgets[what]
-            work = self.result(name, what, lambda: make(self.experiment, name, epochs), epochs=epochs)  # noqa: B023
-            cost |= {} if work is None else dict.fromkeys(hows, work)
-        epochs = budgets["scores"]
-        for how, ratio in ((how, ratio) for ratio in pruned.RATIOS for how in pruned.PRUNINGS if how in cost):
+        """Train on what each way to prune keeps."""
+        epochs, cost = self.experiment.setting.budgets["scores"], self.cost.setdefault(name, {})
+        for ratio, how in ((ratio, how) for ratio in pruned.RATIOS for how in pruned.PRUNINGS):
 
-            def train_one(how: str = how, ratio: float = ratio) -> Any:
+            def make(how: str = how, ratio: float = ratio) -> Any:
                 return pruned.pruned(self.experiment, name, how, ratio, epochs, seed)
 
-            found = self.result(name, f"pruned, {how}, {ratio:g}, seed {seed}", train_one, epochs=epochs)
-            if found is not None:
-                self.pruned.setdefault(name, {}).setdefault((how, ratio), []).append(found)
+            work = self.scored(name, "held out" if how in pruned.BY_HELD_OUT else "scores")
+            if work is not None:
+                cost[how] = 0.0 if how == "random" else work
+                found = self.result(name, f"pruned, {how}, {ratio:g}, seed {seed}", make, epochs=epochs)
+                self._add(self.pruned, name, (how, ratio), found)
+
+    def scored(self, name: str, what: str) -> float | None:
+        """Train for scores, once, and return the work of it; None if there is no time."""
+        make, epochs = pruned.SCORING[what], self.experiment.setting.budgets[what]
+        return self.result(name, what, lambda: make(self.experiment, name, epochs), epochs=epochs)
+
+    def _add(self, to: dict[str, dict[Any, list[Any]]], name: str, key: Any, found: Any) -> None:
+        if found is not None:
+            to.setdefault(name, {}).setdefault(key, []).append(found)
 
 
 def cells(budgets: Mapping[str, Any], is_wrong: bool) -> Iterator[tuple[str, int]]:

@@ -8,10 +8,11 @@ from typing import Any, Literal
 from experiment import Experiment
 
 from less.runs import PEAK, train
+from less.scoring import folder_of, scores_of
 from less.table import Curve, Mean, Row
 from less.ways import CLASSIC, WAYS, Way
 from less.work import FORWARD_ONLY, WorkMeter, plan_of
-from lightning_easiness import Ablation, EasinessCallback, EasinessRecord, Keep, Scores, Selection, repeat_fit
+from lightning_easiness import Ablation, EasinessCallback, Keep, Scores, Selection, repeat_fit
 from lightning_easiness.functional import draw_by_dual
 
 RATIOS = (0.3, 0.5, 0.7, 0.9)
@@ -59,8 +60,7 @@ BY_HELD_OUT = ("memorization",)  # of trainings that hold out a part; all others
 
 def score_work(experiment: Experiment, name: str, epochs: int) -> float:
     """Train once on everything, record it, and return the work of it, passes included."""
-    folder = experiment.output / f"scores-{name}"
-
+    folder = folder_of(experiment, name)
     watch = EasinessCallback(folder, every_n_epochs=max(1, epochs // 4), num_images=0, run="scores", exist_ok=True)
     return float(train(experiment, name, WAYS[CLASSIC], epochs, SEED, callbacks=[watch])["work"])
 
@@ -76,34 +76,26 @@ def memorization_work(experiment: Experiment, name: str, epochs: int) -> float:
         return experiment.trainer(name, [watch, meter], max_epochs=epochs)
 
     seeds = range(SEED, SEED + HELD_OUT_RUNS)
-    folder = experiment.output / f"held-out-{name}"
     repeat_fit(
         make_trainer,
         lambda: experiment.module(name),
         data,
         seeds=seeds,
-        dirpath=folder,
+        dirpath=folder_of(experiment, name, held_out=True),
         hold_out=HELD_OUT,
         progress=False,
     )
     return HELD_OUT_RUNS * ((1 - HELD_OUT) * epochs + FORWARD_ONLY)
 
 
-def scores_of(experiment: Experiment, name: str, score: str) -> Scores:
-    """Return a score: EL2N of the first pass, memorization of the trainings with a part held out, others online."""
-    if score == "memorization":
-        return EasinessRecord.load(experiment.output / f"held-out-{name}", "train-probe").score(score)
-    folder = experiment.output / f"scores-{name}"
-    if score == "el2n":
-        return EasinessRecord.load(folder, "train-probe").score(score, 0)
-    return EasinessRecord.load(folder, "train-online").score(score)
+SCORING = {"scores": score_work, "held out": memorization_work}
 
 
 def pruned(experiment: Experiment, name: str, how: str, ratio: float, epochs: int, seed: int) -> dict[str, Any]:
     """Train on what a way to prune keeps."""
     selection = PRUNINGS[how](lambda score: scores_of(experiment, name, score), ratio, seed)
     num_kept = round((1 - ratio) * len(experiment.data(name).train))
-    way = Way(lambda edge, seed: None, share=1.0)
+    way = Way(lambda given: None, share=1.0)
     return train(experiment, name, way, epochs, seed, selection=selection, num_kept=num_kept)
 
 
@@ -114,7 +106,7 @@ def pruned_rows(
     rows = []
     for (how, ratio), found in runs.items():
         mean = {what: Mean.of([run[what] for run in found]) for what in ("work", "accuracy", "worst_class")}
-        beside = Mean.of([run["accuracy"] for run in runs["random", ratio]])
+        beside = Mean.of([run["accuracy"] for run in runs.get(("random", ratio), found)])
         above, classic = mean["accuracy"].minus(beside), curve.at(mean["work"].value)
         rows.append({
             "data": data, "labels": labels, "by": how, "removed": ratio, "seeds": len(found),

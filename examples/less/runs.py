@@ -15,9 +15,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 from training import Classifier, Training
 
-from less.ways import Way
+from less.scoring import scores_of
+from less.ways import Given, Way
 from less.work import WorkMeter, edge_of, plan_of
-from lightning_easiness import EasinessCallback, EasinessDataModule, Selection
+from lightning_easiness import EasinessCallback, EasinessDataModule, Selected, Selection, SelectionState
 
 PEAK = 0.1  # learning rate
 
@@ -102,10 +103,12 @@ def train(
     training, data = experiment.trainings[name], experiment.data(name)
     seed_everything(seed, workers=True, verbose=False)
     size = len(data.train)
-    meter = WorkMeter(plan_of(epochs, num_kept or size, training.batch_size, way.share), size, PEAK)
+    given = Given(edge_of(epochs), seed, lambda score: scores_of(experiment, name, score))
+    chosen = way.make(given) if selection is None else selection
+    sizes = sizes_of(chosen, size, epochs) if way.scored else ()
+    meter = WorkMeter(plan_of(epochs, num_kept or size, training.batch_size, way.share, sizes), size, PEAK)
     course = Course(meter, data)
     module = experiment.module(name)
-    chosen = way.make(edge_of(epochs), seed) if selection is None else selection
     with tempfile.TemporaryDirectory() as folder:
         watch = [EasinessCallback(folder, probe=None, num_images=0)] if way.online else []
         more = [*callbacks, *watch, meter, *([course] if follows else [])]
@@ -116,6 +119,12 @@ def train(
         "wall": meter.wall, "cpu": meter.cpu, "by_epoch": meter.by_epoch,
         **accuracies(module, data, data.test), "course": course.points,
     }  # fmt: skip
+
+
+def sizes_of(selection: Selection, size: int, epochs: int) -> list[int]:
+    """Return the numbers of examples in each epoch of a selection that goes by nothing but the epoch."""
+    states = [SelectionState(size, epoch=epoch, max_epochs=epochs) for epoch in range(epochs)]
+    return [len(Selected.of(selection.select(state)).kept) for state in states]
 
 
 class Course(Callback):

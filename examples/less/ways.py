@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lightning_easiness import Control, ImportanceSampling, InfoBatch, OrderDP, RandomShare, SampleEasinessTraining
+from lightning_easiness import (
+    Control,
+    Curriculum,
+    ImportanceSampling,
+    InfoBatch,
+    OrderDP,
+    RandomShare,
+    SampleEasinessTraining,
+    Scores,
+    Undecided,
+)
 
-Make = Callable[[int, int], Any]
+
+@dataclass(frozen=True)
+class Given:
+    """What a selection is made of: epochs on everything at each end, a seed, and scores of a classic training."""
+
+    edge: int
+    seed: int
+    scores: Callable[[str], Scores]
+
+
+Make = Callable[[Given], Any]
 
 
 @dataclass(frozen=True)
@@ -16,35 +36,44 @@ class Way:
     """One way of training.
 
     Attributes:
-        make: (epochs on everything at each end, seed) -> Selection; None for everything.
+        make: Given -> Selection; None for everything.
         twin: Its control: the way that trains on as many examples, drawn at random. "" for classic and for controls.
         share: About what part of the data an epoch between the ends trains on.
         online: Goes by what an EasinessCallback sees in training.
+        scored: Goes by scores of an earlier training, whose work is not counted.
     """
 
     make: Make
     twin: str = ""
     share: float = 0.5
     online: bool = True
+    scored: bool = False
 
 
 CLASSIC, HALF = "classic", "random half"
-WAYS: dict[str, Way] = {CLASSIC: Way(lambda edge, seed: None, share=1.0, online=False)}
+WAYS: dict[str, Way] = {CLASSIC: Way(lambda given: None, share=1.0, online=False)}
 
 
 def _rule(kind: Callable[..., Any], **options: Any) -> Make:
-    return lambda edge, seed: kind(**options, early_epochs=edge, final_epochs=edge, seed=seed)
+    return lambda given: kind(**options, early_epochs=given.edge, final_epochs=given.edge, seed=given.seed)
 
 
-def _with_control(name: str, make: Make, share: float) -> None:
+def _with_control(name: str, way: Way) -> None:
     """Add a rule that does not say how many examples it takes, and the control that takes as many in each epoch."""
-    WAYS[name] = Way(make, f"control of {name}", share)
-    WAYS[f"control of {name}"] = Way(lambda edge, seed: Control(make(edge, seed)), "", share)
+    twin = f"control of {name}"
+    WAYS[name] = replace(way, twin=twin)
+    WAYS[twin] = replace(way, make=lambda given: Control(way.make(given)))
 
 
 WAYS[HALF] = Way(_rule(RandomShare), online=False)
 WAYS["hardest half"] = Way(_rule(OrderDP, pool=1), HALF)
 WAYS["OrderDP"] = Way(_rule(OrderDP), HALF)
+WAYS["undecided half"] = Way(_rule(Undecided), HALF)
 WAYS["importance"] = Way(_rule(ImportanceSampling), HALF)
-_with_control("InfoBatch", _rule(InfoBatch), 0.65)
-_with_control("SET", _rule(SampleEasinessTraining, others_share=0.5, online=True, rescore_every_n_epochs=None), 0.65)
+_with_control("InfoBatch", Way(_rule(InfoBatch), share=0.65))
+_set = _rule(SampleEasinessTraining, others_share=0.5, online=True, rescore_every_n_epochs=None)
+_with_control("SET", Way(_set, share=0.65))
+_with_control(
+    "curriculum",
+    Way(lambda given: Curriculum(given.scores("mean_loss")), share=1.0, online=False, scored=True),
+)

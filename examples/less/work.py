@@ -7,7 +7,7 @@ looked at, to decide by, costs a third of one trained on, as the backward takes 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -28,12 +28,14 @@ class Plan:
         edge: Epochs on everything at each end.
         whole: Batches of an epoch on everything.
         share: Expected part of the batches in between; what an epoch really has replaces it, once it is known.
+        known: Batches of each epoch, where a rule says beforehand how long its epochs are.
     """
 
     epochs: int
     edge: int
     whole: int
     share: float = 1.0
+    known: tuple[int, ...] = ()
 
     def is_edge(self, epoch: int) -> bool:
         """Return whether an epoch is on everything."""
@@ -41,6 +43,8 @@ class Plan:
 
     def batches_from(self, epoch: int, batches: int) -> float:
         """Return how many batches there are from the beginning of an epoch, which has `batches`, to the end."""
+        if self.known:
+            return float(sum(self.known[epoch:]))
         later = range(epoch + 1, self.epochs)
         between = self.share * self.whole if self.is_edge(epoch) else batches
         return batches + sum(self.whole if self.is_edge(other) else between for other in later)
@@ -135,6 +139,7 @@ class WorkMeter(Callback):
         self.by_epoch.append((self.trained - self._trained_before) / self.num_examples)
 
 
-def plan_of(epochs: int, num_examples: int, batch_size: int, share: float) -> Plan:
-    """Return the plan of a training of so many epochs."""
-    return Plan(epochs, edge_of(epochs), ceil(num_examples / batch_size), share)
+def plan_of(epochs: int, num_examples: int, batch_size: int, share: float, sizes: Iterable[int] = ()) -> Plan:
+    """Return the plan of a training of so many epochs; `sizes` are the numbers of examples of each, where known."""
+    known = tuple(ceil(size / batch_size) for size in sizes)
+    return Plan(epochs, edge_of(epochs), ceil(num_examples / batch_size), share, known)

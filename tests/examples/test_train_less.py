@@ -37,7 +37,7 @@ def found(work_done: float, accuracy: float, spread: float = 0.1, seconds: float
 def rows_with(accuracy: float, twin: float, **more: Any) -> list[table.Row]:
     made = {(CLASSIC, epochs): found(epochs, value) for epochs, value in CURVE.items()}
     made |= {("rule", 12): found(6.0, accuracy, **more), (HALF, 12): found(6.0, twin)}
-    ways = {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda edge, seed: None), "rule": Way(lambda edge, seed: None, HALF)}
+    ways = {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda given: None), "rule": Way(lambda given: None, HALF)}
     return table.rows_of("made-up", "clean", made, ways)
 
 
@@ -77,7 +77,7 @@ def test_below_classic_training_of_equal_work_means_beyond_two_errors(accuracy: 
 
 @pytest.mark.parametrize(("rule", "verdict"), [(79.0, "agrees"), (75.0, "differs"), (77.1, "cannot tell")])
 def test_under_wrong_labels_a_rule_is_held_against_stopping_early(rule, verdict, monkeypatch) -> None:
-    monkeypatch.setitem(WAYS, "rule", Way(lambda edge, seed: None, HALF))
+    monkeypatch.setitem(WAYS, "rule", Way(lambda given: None, HALF))
     course = [{"work": 1.0, "held": 50.0, "accuracy": 74.0}, {"work": 2.0, "held": 40.0, "accuracy": 66.0}]
     made = {(CLASSIC, 6): found(6, 73.0), (CLASSIC, 24): [run | {"course": course} for run in found(24, 66.0)]}
     line = answers.under_wrong_labels("made-up", made | {("rule", 24): found(15, rule)})
@@ -92,7 +92,7 @@ def test_a_single_seed_decides_nothing() -> None:
     made = {(CLASSIC, epochs): found(epochs, value)[:1] for epochs, value in CURVE.items()} | {
         (HALF, 12): found(6, 70.0)[:1]
     }
-    rows = table.rows_of("made-up", "clean", made, {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda edge, seed: None)})
+    rows = table.rows_of("made-up", "clean", made, {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda given: None)})
     assert not any(answers.is_below(row) for row in rows)
     assert all(math.isnan(row["error"]) for row in rows)
 
@@ -134,6 +134,7 @@ def test_the_plan_takes_the_length_of_later_epochs_from_this_one() -> None:
     assert plan.batches_from(0, 10) == 10 + 4 * 5 + 10
     assert plan.batches_from(2, 7) == 7 + 2 * 7 + 10
     assert plan.batches_from(5, 10) == 10
+    assert work.Plan(3, 1, 10, known=(2, 5, 10)).batches_from(1, 5) == 15
 
 
 def test_wrong_labels_are_of_another_class_and_as_many_as_asked_for() -> None:
