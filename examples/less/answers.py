@@ -67,7 +67,8 @@ def never_below(data: str, rows: Sequence[Row]) -> str:
     told = f"never: {', '.join(never) or 'none'}; " + "; ".join(
         f"{way} in {len(found)} of {len(by_way[way])}" for way, found in below.items() if found
     )
-    return f"{'agrees' if never else 'differs'}: {claim}: {told.rstrip('; ')}"
+    is_known = all(row["seeds"] > 1 for row in rules(rows))
+    return f"{'differs' if not never else 'agrees' if is_known else 'cannot tell'}: {claim}: {told.rstrip('; ')}"
 
 
 def is_below(row: Row) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from less.table import Row
 from less.ways import CLASSIC
 from lightning_easiness.view.style import BETWEEN, INK, LINES, MUTED, LineEnd, label_ends, set_title, styled
+from lightning_easiness.view.words import count_of
 
 _SIZE = 6.6, 4.8  # inches, of a panel
-_DASHES = ("-", (0, (5, 1.5)))
+_COLOURS = (*LINES[1:], "#8C510A", "#B8860B", "#7A0177", "#636363")  # of rules
+_LOWEST = -4.0  # points: what is below is drawn at the edge, with its number
 
 
 def draw(figure: Any, rows: Sequence[Row]) -> None:
@@ -20,51 +22,56 @@ def draw(figure: Any, rows: Sequence[Row]) -> None:
     panels = [(key, list(found)) for key, found in groupby(rows, key=lambda row: (row["data"], row["labels"]))]
     high, wide = -(-len(panels) // 2), min(2, len(panels))
     figure.set_size_inches(_SIZE[0] * wide, _SIZE[1] * high)
-    names = list(dict.fromkeys(row["way"] for row in rows if row["way"] != CLASSIC))
+    rules = list(dict.fromkeys(row["way"] for row in rows if row["twin"]))
+    colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(rules)}
+    for row in rows:  # a control has the colour of its rule, or of none where it is that of several
+        if row["twin"]:
+            colours[row["twin"]] = colours[row["way"]] if row["twin"].endswith(row["way"]) else MUTED
     for place, ((data, labels), found) in enumerate(panels, start=1):
         axes = styled(figure.add_subplot(high, wide, place))
-        draw_panel(axes, f"{data}, {labels} labels", found, names)
+        draw_panel(axes, f"{data}, {labels} labels", found, colours)
 
 
-def draw_panel(axes: Any, title: str, rows: Sequence[Row], names: Sequence[str]) -> None:
+def draw_panel(axes: Any, title: str, rows: Sequence[Row], colours: Mapping[str, str]) -> None:
     """Draw each way as a line; the band is two standard errors of classic training to each side."""
     classic = sorted((row for row in rows if row["way"] == CLASSIC), key=lambda row: row["work"])
     work, band = [row["work"] for row in classic], [2 * row["error"] for row in classic]
     axes.fill_between(work, [-by for by in band], band, color=BETWEEN, alpha=0.25, lw=0)
     axes.axhline(0, color=INK, linewidth=1.2)
-    ends = [LineEnd("classic", 0.0, INK)]
-    for name in names:
+    ends = [LineEnd(CLASSIC, 0.0, INK)]
+    for name, colour in colours.items():
         line = [row for row in rows if row["way"] == name and not math.isnan(row["above_classic"])]
         if line:
-            ends.append(draw_line(axes, name, line, names))
+            ends += draw_line(axes, name, line, colour)
     axes.set_xscale("log")
     axes.set_xticks(work, [f"{each:.3g}" for each in work])
     axes.minorticks_off()
     axes.set(xlabel="work, epochs' worth of the whole data", ylabel="points above classic training of equal work")
     axes.margins(x=0.02)
+    axes.set_ylim(bottom=max(_LOWEST, axes.get_ylim()[0]))
     label_ends(axes, ends)
     seeds = min(row["seeds"] for row in rows)
-    spans = f"{classic[0]['accuracy']:.1f} to {classic[-1]['accuracy']:.1f} %"
-    note = f"classic training: {spans}; {seeds} seeds; grey: two standard errors of it; dashed: controls"
-    set_title(axes, f"{title}: {highest(rows)}", note, width=_SIZE[0] - 1.8)
+    spans = f"classic training {classic[0]['accuracy']:.1f} to {classic[-1]['accuracy']:.1f} %"
+    note = (
+        f"{spans}, {count_of(seeds, 'seed')}; {about}"
+    )
+    set_title(axes, f"{title}: {highest(rows)}", note, width=_SIZE[0] - 0.6)
 
 
-def draw_line(axes: Any, name: str, line: Sequence[Row], names: Sequence[str]) -> LineEnd:
-    is_twin = not line[0]["twin"]
-    place = names.index(name)
-    colour = MUTED if is_twin else LINES[1:][place % (len(LINES) - 1)]
-    dashes = _DASHES[1] if is_twin else "-" if place < len(LINES) - 1 else ":"
+def draw_line(axes: Any, name: str, line: Sequence[Row], colour: str) -> list[LineEnd]:
+    """Draw a way, and return its label; a control of a single rule has none."""
+    is_rule, is_shared = bool(line[0]["twin"]), colour == MUTED
     x, y = [row["work"] for row in line], [row["above_classic"] for row in line]
-    axes.plot(x, y, color=colour, linestyle=dashes, marker="o", markersize=3.5, linewidth=1.5)
-    return LineEnd(name, y[-1], colour)
+    style = {"linewidth": 1.6, "marker": "o", "markersize": 3.5} if is_rule or is_shared else {"linewidth": 0.9}
+    axes.plot(x, y, color=colour, linestyle="-" if is_rule else (0, (4, 2)), **style)
+    said = name if y[-1] > _LOWEST else f"{name} {y[-1]:.1f}"
+    return [LineEnd(said, y[-1], colour)] if is_rule or is_shared else []
 
 
 def highest(rows: Sequence[Row]) -> str:
     """Say which rule is farthest above classic training, and where."""
     known = [row for row in rows if row["twin"] and not math.isnan(row["above_classic"])]
-    if not known:
-        return "no rule"
-    best = max(known, key=lambda row: row["above_classic"])
-    if best["above_classic"] <= 0:
+    best = max(known, key=lambda row: row["above_classic"], default=None)
+    if best is None or best["above_classic"] <= 0:
         return "no rule is above classic training"
     return f"{best['way']} is {best['above_classic']:.1f} points above at {best['work']:.3g}"
