@@ -52,9 +52,8 @@ def draw_panel(axes: Any, title: str, rows: Sequence[Row], colours: Mapping[str,
     label_ends(axes, ends)
     seeds = min(row["seeds"] for row in rows)
     spans = f"classic training {classic[0]['accuracy']:.1f} to {classic[-1]['accuracy']:.1f} %"
-    note = (
-        f"{spans}, {count_of(seeds, 'seed')}; {about}"
-    )
+    about = "grey: two standard errors; dashed: controls, in the colour of their rule"
+    note = f"{spans}, {count_of(seeds, 'seed')}; {about}"
     set_title(axes, f"{title}: {highest(rows)}", note, width=_SIZE[0] - 0.6)
 
 
