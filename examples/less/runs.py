@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 from training import Classifier, Training
 
-from less.scoring import scores_of
+from less.scoring import record_of
 from less.ways import Given, Way
 from less.work import WorkMeter, edge_of, plan_of
 from lightning_easiness import EasinessCallback, EasinessDataModule, Selected, Selection, SelectionState
@@ -103,9 +103,9 @@ def train(
     training, data = experiment.trainings[name], experiment.data(name)
     seed_everything(seed, workers=True, verbose=False)
     size = len(data.train)
-    given = Given(edge_of(epochs), seed, lambda score: scores_of(experiment, name, score))
+    given = Given(edge_of(epochs), seed, lambda: record_of(experiment, name))
     chosen = way.make(given) if selection is None else selection
-    sizes = sizes_of(chosen, size, epochs) if way.scored else ()
+    sizes = sizes_of(chosen, size, epochs) if way.is_fixed else ()
     meter = WorkMeter(plan_of(epochs, num_kept or size, training.batch_size, way.share, sizes), size, PEAK)
     course = Course(meter, data)
     module = experiment.module(name)

@@ -14,10 +14,15 @@ def folder_of(experiment: Experiment, name: str, *, held_out: bool = False) -> P
     return experiment.output / f"{'held-out' if held_out else 'scores'}-{name}"
 
 
+def record_of(experiment: Experiment, name: str) -> EasinessRecord:
+    """Return the training steps of the training that scores."""
+    return EasinessRecord.load(folder_of(experiment, name), "train-online")
+
+
 def scores_of(experiment: Experiment, name: str, score: str) -> Scores:
     """Return a score: EL2N of the first pass, memorization of the trainings that hold out a part, others online."""
     if score == "memorization":
         return EasinessRecord.load(folder_of(experiment, name, held_out=True), "train-probe").score(score)
     if score == "el2n":
         return EasinessRecord.load(folder_of(experiment, name), "train-probe").score(score, 0)
-    return EasinessRecord.load(folder_of(experiment, name), "train-online").score(score)
+    return record_of(experiment, name).score(score)

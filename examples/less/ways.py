@@ -9,23 +9,23 @@ from typing import Any
 from lightning_easiness import (
     Control,
     Curriculum,
+    EasinessRecord,
     ImportanceSampling,
     InfoBatch,
     OrderDP,
     RandomShare,
     SampleEasinessTraining,
-    Scores,
     Undecided,
 )
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a selection is made of: epochs on everything at each end, a seed, and scores of a classic training."""
+    """What a selection is made of: epochs on everything at each end, a seed, and the record of a classic training."""
 
     edge: int
     seed: int
-    scores: Callable[[str], Scores]
+    record: Callable[[], EasinessRecord]
 
 
 Make = Callable[[Given], Any]
@@ -40,7 +40,8 @@ class Way:
         twin: Its control: the way that trains on as many examples, drawn at random. "" for classic and for controls.
         share: About what part of the data an epoch between the ends trains on.
         online: Goes by what an EasinessCallback sees in training.
-        scored: Goes by scores of an earlier training, whose work is not counted.
+        scored: Goes by the record of an earlier training, whose work is not counted.
+        is_fixed: Says beforehand how many examples each epoch has.
     """
 
     make: Make
@@ -48,6 +49,7 @@ class Way:
     share: float = 0.5
     online: bool = True
     scored: bool = False
+    is_fixed: bool = False
 
 
 CLASSIC, HALF = "classic", "random half"
@@ -65,6 +67,10 @@ def _with_control(name: str, way: Way) -> None:
     WAYS[twin] = replace(way, make=lambda given: Control(way.make(given)))
 
 
+def _curriculum(given: Given) -> Curriculum:
+    return Curriculum(given.record().score("mean_loss"))
+
+
 WAYS[HALF] = Way(_rule(RandomShare), online=False)
 WAYS["hardest half"] = Way(_rule(OrderDP, pool=1), HALF)
 WAYS["OrderDP"] = Way(_rule(OrderDP), HALF)
@@ -75,5 +81,5 @@ _set = _rule(SampleEasinessTraining, others_share=0.5, online=True, rescore_ever
 _with_control("SET", Way(_set, share=0.65))
 _with_control(
     "curriculum",
-    Way(lambda given: Curriculum(given.scores("mean_loss")), share=1.0, online=False, scored=True),
+    Way(_curriculum, share=1.0, online=False, scored=True, is_fixed=True),
 )
