@@ -12,17 +12,19 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness._utils.epochs import whole_epochs
 from lightning_easiness._utils.lightning import trial_batches
 from lightning_easiness._utils.renamed import refuse_renamed
 from lightning_easiness.functional.levels import DEFAULT_TOL, Level, check_levels
 from lightning_easiness.record.record import EasinessRecord
-from lightning_easiness.select.base import Needs, Selected, Selection, SelectionState
+from lightning_easiness.select.base import Needs, Selected, SelectionState
 from lightning_easiness.select.level_counts import LevelCounts
+from lightning_easiness.select.schedule import Scheduled
 
 _OWNER = "SampleEasinessTraining"
 
 
-class SampleEasinessTraining(Selection):
+class SampleEasinessTraining(Scheduled):
     """Trains early epochs on everything, then on the examples of some levels of sample easiness at the current weights.
 
     The default is SET of "Medium Samples Are All You Need: Sample Easiness-Aware Learning for Neural Networks": only
@@ -47,7 +49,8 @@ class SampleEasinessTraining(Selection):
 
     Args:
         levels: "hard", "medium", "easy", or intervals (low, high) of sample easiness.
-        early_epochs: Epochs on everything at the beginning; the paper uses 10 to 20 % of all.
+        early_epochs: Epochs on everything at the beginning: a whole number, or a fraction of all, a float in (0, 1);
+            the paper uses 10 to 20 % of all.
         by: "sample_easiness"; or "loss", the control L-SET: the same numbers of examples, by rank of the loss.
         level_counts: For by="loss", how many examples SET called hard and medium before each epoch: the
             SampleEasinessTraining of a SET run, its `LevelCounts`, its record or folder with `every_n_epochs=1`,
@@ -59,7 +62,7 @@ class SampleEasinessTraining(Selection):
             beside it, drawn from its batch, if the module has batch norm. Where gradients are accumulated, a batch that
             is skipped counts as zero in their average.
         others_share: Fraction of the examples of other levels to train on as well, in [0, 1).
-        final_epochs: Epochs on everything at the end.
+        final_epochs: The same at the end.
         rescore_every_n_epochs: Make a pass before every n-th epoch; in between, its result is reused. None, with
             `online`, for no passes at all.
         online: Update the easiness of the examples trained on from the training forward, through the Trainer's
@@ -89,13 +92,13 @@ class SampleEasinessTraining(Selection):
     def __init__(
         self,
         levels: Sequence[Level] = ("medium",),
-        early_epochs: int = 5,
+        early_epochs: float = 5,
         *,
         by: Literal["sample_easiness", "loss"] = "sample_easiness",
         level_counts: LevelCounts | SampleEasinessTraining | EasinessRecord | str | None = None,
         per: Literal["epoch", "batch"] = "epoch",
         others_share: float = 0.0,
-        final_epochs: int = 0,
+        final_epochs: float = 0,
         rescore_every_n_epochs: int | None = 1,
         online: bool = False,
         tol: float = DEFAULT_TOL,
@@ -104,7 +107,7 @@ class SampleEasinessTraining(Selection):
     ) -> None:
         check_levels(_OWNER, levels)
         self.levels = tuple(level if isinstance(level, str) else (level[0], level[1]) for level in levels)
-        self.early_epochs, self.final_epochs = early_epochs, final_epochs
+        self.set_schedule(early_epochs, final_epochs)
         self.by, self.per, self.others_share, self.tol = by, per, others_share, tol
         self.rescore_every_n_epochs, self.online = rescore_every_n_epochs, online
         self.minimum, self.seed = minimum, seed
@@ -124,9 +127,12 @@ class SampleEasinessTraining(Selection):
     @override
     def select(self, state: SelectionState) -> Tensor | Selected:
         self._check_size(state)
-        observed = self._observed(state)
-        if observed is None:
-            return torch.arange(state.num_examples)
+        return super().select(state)
+
+    @override
+    def select_part(self, state: SelectionState) -> Tensor | Selected:
+        observed = state.observe() if self.is_rescored(state) else state.observed
+        assert observed is not None  # else the epoch is on everything
         chosen = self._in_levels(observed, state)
         if not self.others_share:
             return chosen.nonzero()[:, 0]
@@ -135,58 +141,33 @@ class SampleEasinessTraining(Selection):
         chosen[others[torch.randperm(len(others), generator=state.generator())[:count]]] = True
         return Selected(chosen.nonzero()[:, 0], weights)
 
-    def _observed(self, state: SelectionState) -> Mapping[str, Tensor] | None:
-        """Return the values to go by; None for an epoch on everything, as where nothing is observed yet."""
-        if self._is_on_everything(state):
-            return None
-        return state.observe() if self.is_rescored(state) else state.observed
-
     def is_rescored(self, state: SelectionState) -> bool:
         """Return whether an epoch or a batch that is not on everything is observed before it."""
         if self.rescore_every_n_epochs is None:
             return False
         if self.per == "batch" or not state.observed:
             return True
-        return (state.epoch - self.early_epochs) % self.rescore_every_n_epochs == 0
+        return (state.epoch - self.num_early(state)) % self.rescore_every_n_epochs == 0
 
     @override
     def check(self, trainer: Trainer) -> None:
-        epochs, is_trial = trainer.max_epochs, bool(trial_batches(trainer))
-        if epochs is None or epochs < 0:
-            if self.final_epochs:
-                raise ValueError(
-                    f"The `final_epochs` of {_OWNER} need a Trainer with max_epochs, as else it is not known which the"
-                    " last epochs are; set max_epochs, or final_epochs=0."
-                )
-        elif self.early_epochs + self.final_epochs >= epochs and not is_trial:
-            raise ValueError(
-                f"{_OWNER} has early_epochs={self.early_epochs} and final_epochs={self.final_epochs} on everything, but"
-                f" the Trainer trains for {epochs}, so that nothing is ever selected; set `early_epochs` lower, as a"
-                " tenth or a fifth of all epochs."
-            )
-        if self.per != "batch" and not is_trial:
-            self._check_reloading(trainer)
+        super().check(trainer)
+        if self.per != "batch" and not trial_batches(trainer):
             self._check_counts(trainer)
         self.recorded_counts = LevelCounts()
 
-    def _check_reloading(self, trainer: Trainer) -> None:
-        holds = getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
-        moments = {"`early_epochs`": self.early_epochs}
-        if (self.rescore_every_n_epochs or 1) > 1:  # else each choice is made anew
-            moments["`rescore_every_n_epochs`"] = self.rescore_every_n_epochs or 0
-        if self.final_epochs and trainer.max_epochs is not None:
-            moments["epoch at which `final_epochs` begin"] = trainer.max_epochs - self.final_epochs
-        for name, moment in moments.items():
-            if holds > 1 and moment % holds:
-                raise ValueError(
-                    f"The Trainer's reload_dataloaders_every_n_epochs={holds} lets a choice hold for {holds} epochs, so"
-                    f" the {name} of {_OWNER}, {moment}, must be a multiple of it; or leave it at 0."
-                )
+    @override
+    def moments(self, max_epochs: int) -> dict[str, int]:
+        every = self.rescore_every_n_epochs or 1
+        rescores = {"`rescore_every_n_epochs`": every} if every > 1 else {}  # else each choice is made anew
+        return {**super().moments(max_epochs), **rescores}
 
     def _check_counts(self, trainer: Trainer) -> None:
         if self.level_counts is not None and (trainer.max_epochs or -1) > 0:
             holds = max(1, getattr(trainer, "reload_dataloaders_every_n_epochs", 0))
-            for epoch in range(self.early_epochs, (trainer.max_epochs or 0) - self.final_epochs, holds):
+            epochs = trainer.max_epochs or 0
+            early, final = (whole_epochs(given, epochs) for given in (self.early_epochs, self.final_epochs))
+            for epoch in range(early, epochs - final, holds):
                 self.level_counts.at(epoch)
 
     def _check_size(self, state: SelectionState) -> None:
@@ -232,15 +213,11 @@ class SampleEasinessTraining(Selection):
         drawn = functional.fraction_to_count(self.others_share, others)
         return min(others, state.enough(count + drawn) - count)
 
-    def _is_on_everything(self, state: SelectionState) -> bool:
-        is_final = state.max_epochs is not None and 0 <= state.max_epochs - self.final_epochs <= state.epoch
-        return state.epoch < self.early_epochs or (self.final_epochs > 0 and is_final)
-
     def _check_values(self) -> None:
         for name, choices in (("by", ("sample_easiness", "loss")), ("per", ("epoch", "batch"))):
             if getattr(self, name) not in choices:
                 self._refuse(name, f"must be {choices[0]!r} or {choices[1]!r}")
-        for name, least in (("early_epochs", 0), ("final_epochs", 0), ("rescore_every_n_epochs", 1), ("minimum", 1)):
+        for name, least in (("rescore_every_n_epochs", 1), ("minimum", 1)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
                 self._refuse(name, "must be a whole number, and no fraction")

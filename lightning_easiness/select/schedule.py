@@ -49,7 +49,8 @@ class Scheduled(Selection):
         if state.epoch < self.num_early(state):
             return True
         final, max_epochs = whole_epochs(self.final_epochs, state.max_epochs), state.max_epochs or -1
-        return (final > 0 and 0 <= max_epochs - final <= state.epoch) or (self.needs.online and not state.observed)
+        goes_by_training_alone = self.needs.online and not self.needs.passes
+        return (final > 0 and 0 <= max_epochs - final <= state.epoch) or (goes_by_training_alone and not state.observed)
 
     def num_early(self, state: SelectionState) -> int:
         """Return the number of early epochs."""
@@ -57,24 +58,30 @@ class Scheduled(Selection):
 
     @override
     def check(self, trainer: Trainer) -> None:
-        check_schedule(type(self).__name__, trainer, self.early_epochs, self.final_epochs)
+        owner, epochs = type(self).__name__, trainer.max_epochs or -1
+        check_has_length(owner, trainer, "early_epochs", self.early_epochs)
+        check_has_length(owner, trainer, "final_epochs", self.final_epochs, from_the_end=True)
+        if trial_batches(trainer):
+            return
+        if 0 <= epochs <= whole_epochs(self.early_epochs, epochs) + whole_epochs(self.final_epochs, epochs):
+            raise ValueError(
+                f"{owner} has early_epochs={self.early_epochs} and final_epochs={self.final_epochs} on everything, but"
+                f" the Trainer trains for {epochs}, so that nothing is ever selected; set them lower, as an eighth of"
+                " all epochs, 0.125."
+            )
+        if self.needs.every == "epoch":
+            _check_holds(owner, trainer, self.moments(epochs))
+
+    def moments(self, max_epochs: int) -> dict[str, int]:
+        """Return, by name, the epochs at which a choice must not still hold that was made before."""
+        final = whole_epochs(self.final_epochs, max_epochs)
+        begin = {"epoch at which `final_epochs` begin": max_epochs - final} if final else {}
+        return {"`early_epochs`": whole_epochs(self.early_epochs, max_epochs), **begin}
 
 
-def check_schedule(owner: str, trainer: Trainer, early_epochs: float, final_epochs: float) -> None:
-    """Raise a ValueError where a fit does not have the epochs that a schedule speaks of."""
-    epochs = trainer.max_epochs or -1
-    check_has_length(owner, trainer, "early_epochs", early_epochs)
-    check_has_length(owner, trainer, "final_epochs", final_epochs, from_the_end=True)
-    if epochs < 0 or trial_batches(trainer):
-        return
-    early, final = whole_epochs(early_epochs, epochs), whole_epochs(final_epochs, epochs)
-    if early + final >= epochs:
-        raise ValueError(
-            f"{owner} has early_epochs={early_epochs} and final_epochs={final_epochs} on everything, but the Trainer"
-            f" trains for {epochs}, so that nothing is ever selected; set them lower, as an eighth of all, 0.125."
-        )
+def _check_holds(owner: str, trainer: Trainer, moments: dict[str, int]) -> None:
+    """Raise a ValueError where the Trainer lets a choice hold beyond one of the moments."""
     holds = getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
-    moments = {"`early_epochs`": early, "epoch at which `final_epochs` begin": epochs - final if final else 0}
     for name, moment in moments.items():
         if holds > 1 and moment % holds:
             raise ValueError(

@@ -273,7 +273,7 @@ FITS: dict[str, tuple[type[Exception], Selection, dict[str, Any], str]] = {
         {"max_epochs": 2},
         (
             "RandomShare has early_epochs=1 and final_epochs=0.5 on everything, but the Trainer trains for 2, so that"
-            " nothing is ever selected; set them lower, as an eighth of all, 0.125."
+            " nothing is ever selected; set them lower, as an eighth of all epochs, 0.125."
         ),
     ),
     "choices that hold": (

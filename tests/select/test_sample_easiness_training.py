@@ -187,7 +187,8 @@ A_LEVEL = '"hard", "medium" or "easy", or intervals (low, high) of sample easine
 SEQUENCE = 'a sequence of levels, such as ("medium",)'
 OTHERS = "in [0, 1): half of them is 0.5, and with all nothing is selected"
 WHOLE = "a whole number, and no fraction"
-COUNTS = {"early_epochs": 0, "final_epochs": 0, "rescore_every_n_epochs": 1, "minimum": 1}
+EPOCHS = "a whole number of epochs, or a fraction of all in (0, 1)"
+COUNTS = {"rescore_every_n_epochs": 1, "minimum": 1}
 BATCHES = f"{OWNER} with per='batch' observes each batch by itself; leave out `online` and `rescore_every_n_epochs`."
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a level's name alone": ({"levels": "medium"}, THE.format("levels", SEQUENCE, "'medium'")),
@@ -205,6 +206,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         f"{name} {value}": ({name: value}, THE.format(name, f"at least {least}" if value < least else WHOLE, value))
         for name, least in COUNTS.items()
         for value in (least - 1, least + 0.5)
+    },
+    **{
+        f"{name} {value}": ({name: value}, THE.format(name, EPOCHS, f"{value}: an eighth of them is 0.125"))
+        for name in ("early_epochs", "final_epochs")
+        for value in (-1, 1.5, -0.5)
     },
     **{
         f"others_share {value}": ({"others_share": value}, THE.format("others_share", OTHERS, value))
@@ -248,11 +254,11 @@ WEIGHS: dict[str, Any] = {"early_epochs": 1, "others_share": 0.4}
 A_FIT = {"max_epochs": 8, "fast_dev_run": 0, "reload_dataloaders_every_n_epochs": 0, "limit_train_batches": 1.0}
 NOTHING = (
     "{} has early_epochs={} and final_epochs={} on everything, but the Trainer trains for {}, so that nothing is ever"
-    " selected; set `early_epochs` lower, as a tenth or a fifth of all epochs."
+    " selected; set them lower, as an eighth of all epochs, 0.125."
 )
 NO_END = (
-    f"The `final_epochs` of {OWNER} need a Trainer with max_epochs, as else it is not known which the last epochs are;"
-    " set max_epochs, or final_epochs=0."
+    f"The `final_epochs` of {OWNER} need a Trainer with max_epochs, as else it is not known which they are; set"
+    " max_epochs, or final_epochs=0."
 )
 HOLDS = (
     "The Trainer's reload_dataloaders_every_n_epochs=2 lets a choice hold for 2 epochs, so the {} of {}, {}, must be a"
@@ -270,6 +276,8 @@ TRAINERS: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
         for early, final, epochs in ((5, 0, 5), (5, 0, 3), (2, 2, 4), (0, 4, 4))
     ),
     ({"early_epochs": 5}, {"max_epochs": 6}, None),
+    ({"early_epochs": 0.25, "final_epochs": 0.25}, {"max_epochs": 4}, None),
+    ({"early_epochs": 0.25, "final_epochs": 0.25}, {"max_epochs": 2}, NOTHING.format(OWNER, 0.25, 0.25, 2)),
     ({"early_epochs": 2, "final_epochs": 2}, {"max_epochs": 5}, None),
     ({"early_epochs": 5}, {"max_epochs": 1, "fast_dev_run": 1}, None),
     ({"final_epochs": 1}, {"max_epochs": None, "reload_dataloaders_every_n_epochs": 2}, NO_END),
