@@ -50,7 +50,8 @@ def inclusion_probability(values: Tensor, share: float, *, power: float = 0.5, u
 def check_importance(owner: str, share: float, power: float, uniform: float) -> None:
     """Raise ValueError for arguments of `inclusion_probability` that are out of range."""
     check.fraction(owner, share, "share", "half is 0.5")
-    check.at_least(owner, "power", power, least=0)
+    if not (check.is_number(power) and power >= 0):
+        check.refuse(owner, "power", "be at least 0", power)
     if not (check.is_number(uniform) and 0 <= uniform <= 1):
         check.refuse(owner, "uniform", "be in [0, 1]", uniform, "a fifth is 0.2")
 
