@@ -107,8 +107,8 @@ def trained(observer: dict[str, Any] | None = None, **options: Any) -> Case:
 
 
 def online(rule: Callable[[], Selection]) -> Case:
-    """A rule that goes by what training shows, through a callback without a pass."""
-    return Case({"probe": None}, rule)
+    """A rule that goes by what training shows, through a callback."""
+    return Case({}, rule)
 
 
 def controlled(case: Case) -> Case:
