@@ -273,7 +273,8 @@ def _plain_loss(reading: Reading, row: Tensor, target: Tensor) -> Tensor:
         labels = target.reshape(-1).long()
         places = [at for at in range(len(labels)) if int(labels[at]) not in task.ignored]
         flat = log.reshape(len(log), -1)
-        return torch.stack([-flat[int(labels[at]), at] for at in places]).mean() if places else torch.tensor(torch.nan)
+        unknown = torch.tensor(torch.nan, dtype=torch.float64)
+        return torch.stack([-flat[int(labels[at]), at] for at in places]).mean() if places else unknown
     assert isinstance(task, ClassTask)
     label = int(target.int().argmax()) if task.encoding == "one_hot" else int(target.reshape(-1)[0])
     return -log[label] if 0 <= label < len(log) else torch.tensor(torch.nan).double()

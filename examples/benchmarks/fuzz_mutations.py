@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -91,7 +92,9 @@ def odd_value(rng: random.Random, like: Any = None) -> Any:
         return like + rng.choice((-1, 1, 10, 1000, 10**9, -(10**9)))
     if isinstance(like, str) and what < 0.4:
         return damaged_bytes(like.encode("utf-8", "replace") or b"a", rng).decode("utf-8", "replace")[:6000]
-    return _deep(rng.choice((10, 400))) if what > 0.97 else rng.choice(_ODD)
+    if what > 0.97:
+        return _deep(rng.choice((10, 400)))
+    return copy.deepcopy(rng.choice(_ODD))  # which may be damaged in turn
 
 
 def damaged_header(data: bytes, rng: random.Random, others: Sequence[bytes] = (), *, seal: bool = False) -> bytes:

@@ -130,7 +130,7 @@ def _check_decisions(found: Decisions, told: Any) -> None:
     size, rows = told["num_examples"], told["decisions"]
     dropped = {row["example"] for row in rows if row["decision"] == "drop"}
     labels = {row["example"]: row["label"] for row in rows if row["decision"] == "relabel"}
-    if found.identity.num_examples != size or set(found.dropped.tolist()) != dropped or len(dropped) >= size:
+    if found.num_examples != size or set(found.dropped.tolist()) != dropped or len(dropped) >= size:
         raise Wrong(f"of {size} examples, {dropped} are dropped; read as {found}")
     if size < 10**5:
         given = {at: label for at, label in enumerate(found.labels.tolist()) if label >= 0}

@@ -57,10 +57,11 @@ def read_labels(path: Path) -> Tensor:
             f"'{path}' must hold one label per line, or a column 'target', 'label' or 'given'; got {names}."
         )
     try:
-        if column is None:
-            return torch.tensor([int(label or -1) for label in rows[0]])
-        found = torch.tensor([int(label or -1) for label in rows[column][1:]])
-        return found if place is None else _in_order(found, [int(index) for index in rows[place][1:]])
+        texts = rows[0] if column is None else rows[column][1:]
+        found = torch.tensor([int(label or -1) for label in texts], dtype=torch.int64)
+        if not len(found):
+            raise ValueError("it has only a header")
+        return found if column is None or place is None else _in_order(found, [int(index) for index in rows[place][1:]])
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"'{path}' must hold an integer label in each line, -1 where not known ({error}).") from error
 

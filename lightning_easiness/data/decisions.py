@@ -50,7 +50,7 @@ class Decisions:
     @property
     def kept(self) -> Tensor:
         """All examples that are not dropped, int64, ascending."""
-        left = torch.ones(self.num_examples, dtype=torch.bool)
+        left = self._filled(True)
         left[self.dropped] = False
         return left.nonzero()[:, 0]
 
@@ -68,7 +68,17 @@ class Decisions:
             )
 
     def _of_all(self, values: Tensor) -> Tensor:
-        return torch.full((self.num_examples,), UNKNOWN_TARGET).scatter(0, self.columns[0], values)
+        return self._filled(UNKNOWN_TARGET).scatter(0, self.columns[0], values)
+
+    def _filled(self, value: int) -> Tensor:
+        """Return a value for each example; raise a ValueError for a length that no memory holds."""
+        try:
+            return torch.full((self.num_examples,), value)
+        except (RuntimeError, MemoryError):
+            raise ValueError(
+                f"The decisions are of {self.num_examples} examples, more than memory holds: download them again from"
+                " the report."
+            ) from None
 
 
 def whole_fingerprint(identity: DataIdentity) -> dict[str, str]:

@@ -28,7 +28,9 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe1", b"1,2\n3\n4,5,6,7\n", b"example,target\n10000000000,1\n0,2\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe1", b"1,2\n3\n4,5,6,7\n", b"example,target\n10000000000,1\n0,2\n", b"example,target\n"]
+)
 def test_labels_in_text(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(content)

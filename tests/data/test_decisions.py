@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_easiness import Keep
 from lightning_easiness.data.decisions import read_decisions, whole_fingerprint
 from lightning_easiness.data.identity import DataIdentity
 
@@ -118,6 +119,8 @@ def test_a_length_that_is_not_that_of_the_data_takes_no_memory(tmp_path: Path) -
     decisions = read_decisions(write(tmp_path, drop(1, given=0), num_examples=10**15))
     with pytest.raises(ValueError, match=r"the first has 1000000000000000 examples and the second 6, so an index"):
         decisions.check_same(DataIdentity(6, TARGET), "Keep")
+    with pytest.raises(ValueError, match="are of 1000000000000000 examples, more than memory holds: download them"):
+        Keep.from_decisions(tmp_path / "decisions.json")
 
 
 @pytest.mark.parametrize("row", [drop(1, given=2**63), drop(1, source=10**30), drop(10**30), drop(1, given=True)])
