@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lightning_easiness.labels.grid import suspects_grid, write_suspects
     from lightning_easiness.labels.rules import Confident, Gap, Hardest, Mixture, Refine, Threshold
     from lightning_easiness.labels.table import LabelIssues
-    from lightning_easiness.losses import SampleEasinessLoss, WeighsExamples
+    from lightning_easiness.losses import SampleEasinessLoss, SampleWeightedLoss, WeighsExamples
     from lightning_easiness.metrics import ExpectedSampleEasinessError, MatchingRate, MediumSampleRate
     from lightning_easiness.module import SELModule
     from lightning_easiness.observe.batch_reader import BatchReader
@@ -67,7 +67,7 @@ _HOMES = {  # module -> the names that it has
     "labels.grid": ("suspects_grid", "write_suspects"),
     "labels.rules": ("Confident", "Gap", "Hardest", "Mixture", "Refine", "Threshold"),
     "labels.table": ("LabelIssues",),
-    "losses": ("SampleEasinessLoss", "WeighsExamples"),
+    "losses": ("SampleEasinessLoss", "SampleWeightedLoss", "WeighsExamples"),
     "metrics": ("ExpectedSampleEasinessError", "MatchingRate", "MediumSampleRate"),
     "module": ("SELModule",),
     "observe.batch_reader": ("BatchReader",),
@@ -140,6 +140,7 @@ __all__ = [
     "SELModule",
     "SampleEasinessLoss",
     "SampleEasinessTraining",
+    "SampleWeightedLoss",
     "ScoreDefinition",
     "Scores",
     "Selected",

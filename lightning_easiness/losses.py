@@ -1,7 +1,7 @@
 """The SEL loss, and losses that use a selection's weights of examples."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,48 @@ class WeighsExamples:
             way = "give the losses of the whole batch, in its order"
             check.refuse(type(self).__name__, "sample_weight", must, f"shape {tuple(weight.shape)}", way)
         return weight
+
+
+class SampleWeightedLoss(WeighsExamples, nn.Module):
+    """The mean of a loss per example, with the weights of a selection: `WeighsExamples.weighted_mean`.
+
+    In place of a loss with reduction="mean", in the `__init__` of a LightningModule. Without a selection that gives
+    weights, and in `eval()` mode, it is the mean over the batch. It has no parameters of its own.
+
+    With class weights or an `ignore_index` torch's mean is divided by the summed class weights of the batch; this one
+    is divided by its number of examples.
+
+    Args:
+        loss: Returns one loss per example, floating point, shape (B,): a loss of torch with reduction="none", or a
+            function.
+
+    Raises:
+        ValueError: If `loss` has another reduction, or what it returns another shape.
+        TypeError: If `loss` cannot be called, or is a class.
+
+    Example:
+        >>> criterion = SampleWeightedLoss(nn.CrossEntropyLoss(reduction="none"))
+        >>> logits, target = torch.tensor([[4.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0])
+        >>> criterion(logits, target)
+        tensor(0.3557)
+        >>> criterion.sample_weight = torch.tensor([1.0, 4.0])  # as a selection does
+        >>> criterion(logits, target)
+        tensor(1.3954)
+    """
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        super().__init__()
+        owner, way = type(self).__name__, 'write SampleWeightedLoss(torch.nn.CrossEntropyLoss(reduction="none"))'
+        if isinstance(loss, type) or not callable(loss):
+            check.refuse(owner, "loss", "be a loss, as an object or a function", repr(loss), way, error=TypeError)
+        reduction = getattr(loss, "reduction", "none")
+        if reduction != "none":
+            check.refuse(owner, "loss", 'have reduction="none", for one loss per example', repr(reduction), way)
+        self.loss = loss
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the weighted mean, shape (), of the losses of what is given to the loss, usually logits and target."""
+        return self.weighted_mean(self.loss(*args, **kwargs))
 
 
 class SampleEasinessLoss(WeighsExamples, nn.Module):

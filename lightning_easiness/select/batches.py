@@ -17,7 +17,6 @@ from lightning_easiness._utils.batch_norm import batch_norms
 from lightning_easiness._utils.lightning import StrategyHook, batch_number, takes_dataloader_iter
 from lightning_easiness.callbacks.logging import log_scalars
 from lightning_easiness.data.indexed_loader import lost_indices, narrow
-from lightning_easiness.losses import WeighsExamples
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.observe.hooks import LoaderHook
@@ -32,6 +31,7 @@ from lightning_easiness.select.checks import (
 )
 from lightning_easiness.select.choice import filled_up
 from lightning_easiness.select.empty_batches import EmptyBatches
+from lightning_easiness.select.example_weights import ExampleWeights, check_takes_weights
 
 
 @dataclass
@@ -70,15 +70,13 @@ class BatchWork:
         self.reading: Reading | None = None  # how outputs are read, where it is known
         self._pass: EvaluationPass | None = None
         self._observed: dict[str, Tensor] = {}  # of the batch at hand, if its selection has asked
-        self._waiting_for_use: list[WeighsExamples] = []
+        self._handed = ExampleWeights(trainer, self._name) if selection.needs.weights else None
         self._empty = EmptyBatches(trainer) if selection.needs.every == "batch" else None
         loader_hook = LoaderHook(trainer)
         self._source = loader_hook.source
         self._hooks: list[Any] = [
             loader_hook,
-            # the last call before a training step, and the step itself
-            StrategyHook(trainer, "batch_to_device", after=self._work),
-            StrategyHook(trainer, "training_step", after=self._note_step),
+            StrategyHook(trainer, "batch_to_device", after=self._work),  # the last call before a training step
         ]
 
     def close(self) -> None:
@@ -86,9 +84,8 @@ class BatchWork:
         self._log_fraction()
         for hook in (*self._hooks, *([] if self._empty is None else [self._empty])):
             hook.remove()
-        for consumer in _consumers(self._trainer.lightning_module):
-            for name in ("sample_weight", "sample_weight_used", "batch_share"):
-                consumer.__dict__.pop(name, None)
+        if self._handed is not None:
+            self._handed.close()
 
     @property
     def fraction(self) -> float | None:
@@ -114,10 +111,9 @@ class BatchWork:
         if index is None:
             raise TypeError(lost_indices(self._trainer.train_dataloader))
         self._index = index
-        self._check_used()
         if self._empty is None:
             weights = None if self.weights is None else self.weights[index]
-            self._hand_out(weights, 1.0 if weights is None else self.mean_factor)
+            self._hand_out(weights, len(index), 1.0 if weights is None else self.mean_factor)
             return batch
         return self._selected(batch, self._empty)
 
@@ -147,7 +143,7 @@ class BatchWork:
         check_whole_batch(self._name, selected, len(chosen), size)
         empty.take(gives_gradients=True)
         self._counts.add(size, size, 0)
-        self._hand_out(None, 1.0)
+        self._hand_out(None, size, 1.0)
         return batch
 
     def _narrowed(
@@ -163,7 +159,8 @@ class BatchWork:
             return None
         narrow(loader, kept, told_by=self._source)
         rows = kept if len(kept) else empty.rows_of_no_weight(self._observed)
-        self._hand_out(None if weights is None else weights[rows], len(kept) / size)  # a mean is one over all
+        # a mean is one over all
+        self._hand_out(None if weights is None else weights[rows], len(rows), len(kept) / size)
         return batch if len(kept) == size else rows_of(batch, rows, size)
 
     def _by_pass(self, batch: Any) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -175,48 +172,21 @@ class BatchWork:
         self._observed = self._pass.observe_batch(self._trainer, batch, self._index)
         return self._observed, self._observed.pop("target", None)
 
-    def _hand_out(self, weights: Tensor | None, fraction: float) -> None:
-        module = self._trainer.lightning_module
-        consumers = _consumers(module) if self._selection.needs.weights else []
-        for consumer in consumers:
-            consumer.sample_weight = None if weights is None else weights.to(module.device, non_blocking=True)
-            consumer.sample_weight_used = False
-            consumer.batch_share = fraction
-        self._waiting_for_use = [] if weights is None else consumers
-
-    def _note_step(self, output: Any) -> Any:
-        if output is None and self._trainer.lightning_module.automatic_optimization:
-            self._waiting_for_use = []  # the step skipped the batch
-        return output
-
-    def _check_used(self) -> None:
-        waiting, self._waiting_for_use = self._waiting_for_use, []
-        if waiting and not any(consumer.sample_weight_used for consumer in waiting):
-            raise RuntimeError(
-                f"{self._name} gives weights to the examples, but the training step did not use them: let its loss be"
-                " self.weighted_mean(losses), with one loss per example, or SampleEasinessLoss."
-            )
+    def _hand_out(self, weights: Tensor | None, size: int, share: float) -> None:
+        if self._handed is not None:
+            self._handed.hand_out(weights, size, share)
 
 
 def check_consumers(selection: Selection, module: LightningModule) -> None:
-    """Raise a TypeError where a selection gives weights, or narrows batches, and the module takes neither."""
+    """Raise a TypeError before training where a module cannot take what a selection does to its batches."""
     name, kind = type(selection).__name__, type(module).__name__
     if (selection.needs.every == "batch" or selection.needs.weights) and takes_dataloader_iter(module):
         raise TypeError(
             f"{name} works on each batch, but the training_step of {kind} takes batches off a `dataloader_iter` by"
             " itself; let it take (batch, batch_idx)."
         )
-    if selection.needs.weights and not _consumers(module):
-        raise TypeError(
-            f"{name} gives weights to the examples, but nothing in {kind} takes them: use SampleEasinessLoss for its"
-            " loss, or derive it from SELModule and let its loss be self.weighted_mean(losses), with one loss per"
-            " example."
-        )
-
-
-def _consumers(module: Any) -> list[WeighsExamples]:
-    """Return what takes weights in a LightningModule: itself or parts of it."""
-    return [part for part in module.modules() if isinstance(part, WeighsExamples)] if module is not None else []
+    if selection.needs.weights:
+        check_takes_weights(name, module)
 
 
 def rows_of(batch: Any, kept: Tensor, size: int) -> Any:

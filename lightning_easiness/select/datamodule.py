@@ -21,6 +21,7 @@ from lightning_easiness.data.subset_loader import check_selectable
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.checks import check_selection
+from lightning_easiness.select.example_weights import mean_of_losses
 from lightning_easiness.select.fit import SelectedFit, warn_of_another_rule
 from lightning_easiness.select.static import Everything
 
@@ -106,6 +107,7 @@ class EasinessDataModule(LightningDataModule):
         self.hold_out: float | str | None = None
         self._part: Callable[[int], Tensor] | None = None
         self._fit = self._new_fit()
+        self._losses: Any = None
         self.datamodule = restore_nested_hparams(_as_datamodule(datamodule, val_dataloaders), "datamodule")
         for hook in _HOOKS:
             if getattr(type(self), hook) is getattr(LightningDataModule, hook):  # none of ours, nor of a subclass
@@ -168,20 +170,29 @@ class EasinessDataModule(LightningDataModule):
         self.datamodule.setup(stage)
         if stage == "fit":
             self._fit = self._new_fit()
-            if self._fit is not None and self.trainer is not None:
-                self._fit.begin(self.trainer)
+            if self.trainer is not None:
+                if self._fit is not None:
+                    self._fit.begin(self.trainer)
+                # what gives weights comes first
+                self._losses = mean_of_losses(self.trainer)
 
     @override
     def teardown(self, stage: str) -> None:
-        if self._fit is not None:
-            self._fit.end()
+        self._end()
         self.datamodule.teardown(stage)
 
     @override
     def on_exception(self, exception: BaseException) -> None:
+        self._end()
+        self.datamodule.on_exception(exception)
+
+    def _end(self) -> None:
+        """Leave the Trainer and the module as they were."""
         if self._fit is not None:
             self._fit.end()
-        self.datamodule.on_exception(exception)
+        if self._losses is not None:
+            self._losses.remove()
+            self._losses = None
 
     @override
     def state_dict(self) -> dict[str, Any]:
