@@ -19,7 +19,8 @@ class WeighsExamples:
 
     A selection that drops examples can give more weight to some of the others, so that the expected gradient of an
     epoch is that of all examples. Before each training batch, `EasinessDataModule` sets `sample_weight` of every
-    `WeighsExamples` in the LightningModule (the module itself or a submodule). The weights are used only in training;
+    `WeighsExamples` in the LightningModule (the module itself or a submodule). Where there is none, it reduces the
+    losses per example that the training step returns in the same way. The weights are used only in training;
     in `eval()` mode all examples have equal weight.
 
     Attributes:

@@ -26,7 +26,7 @@ from lightning_easiness import (
     SelectionState,
 )
 from tests.contracts.cases import SELECTIONS
-from tests.selecting import IndexedBase, NumberedBase, OverSubset, Selected, Sizes
+from tests.selecting import IndexedBase, NumberedBase, OverSubset, Selected, Sizes, Traces
 from tests.set_fits import SIGMA2, Batches
 from tests.small import trainer
 
@@ -152,6 +152,31 @@ def trained(folder: Path, *levels: Any, observed: bool = False, **options: Any) 
     selection = SampleEasinessTraining(levels or ("medium",), 1, **options)
     reader = None if observed else BatchReader(sigma2=SIGMA2)
     fit(folder, EasinessDataModule(IndexedBase(batch_size=4), selection, reader=reader), callbacks=callbacks)
+
+
+class Returns(Traces):
+    """Like Learns, but knows nothing of weights: it returns one loss per example."""
+
+    def __init__(self, lr: float) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.net, self.lr = Learns(lr).net, lr  # as in a fit of Learns
+        self.steps, self.whole, self.logits = [], [], []
+
+    configure_optimizers = Learns.configure_optimizers
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.batches.append((self.current_epoch, batch[0][:, 8].long().tolist(), batch[1].tolist()))
+        return nn.functional.cross_entropy(self(batch[0]), batch[1], reduction="none")
+
+
+def returned(folder: Path) -> None:
+    """One selection with weights, once in a module that takes them and once in one that returns its losses."""
+    for name, kind in (("taken", Learns), ("returned", Returns)):
+        for per in ("epoch", "batch"):
+            selection = SampleEasinessTraining(("medium",), 1, others_share=SHARE, per=per)
+            data = EasinessDataModule(IndexedBase(batch_size=4), selection, reader=BatchReader(sigma2=SIGMA2))
+            fit(folder, data, f"{name}-{per}", kind=kind, accumulate_grad_batches=2, gradient_clip_val=0.5)
 
 
 def learning(folder: Path) -> None:

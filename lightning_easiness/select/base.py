@@ -79,8 +79,9 @@ class Selected:
 
     Attributes:
         kept: Indices of the examples to train on, int64 `(n,)` in any order, or a bool mask `(N,)`.
-        weights: Weights of the examples' losses, `(N,)`, for SELModule or SampleEasinessLoss; None for equal ones. An
-            example that stands for w of the data set has the weight w. Means are multiplied so that an epoch of fewer
+        weights: Weights of the examples' losses, `(N,)`, None for equal ones. They multiply the losses per example that
+            the training step returns, or reach them by SampleWeightedLoss, SELModule or SampleEasinessLoss. An example
+            that stands for w of the data set has the weight w. Means are multiplied so that an epoch of fewer
             batches is worth as much as one on everything; see `WeighsExamples`.
         labels: Labels to train with, integers `(N,)`, negative to keep an example's own; None to keep all.
 

@@ -52,6 +52,9 @@ class EasinessDataModule(LightningDataModule):
     The Trainer then reloads its train loader each epoch, or each `reload_dataloaders_every_n_epochs`, if the user has
     set it. A fit resumed within an epoch keeps the epoch's selection.
 
+    The training step may return one loss per example, (B,) or `{"loss": (B,), ...}`: their mean is trained on, with the
+    weights of a selection that gives any. See `WeighsExamples` for other ways to take the weights.
+
     Learning-rate schedules that step with the batches, as those made for `trainer.estimated_stepping_batches` steps,
     take all epochs to be as long as the first. So each epoch, whatever its length, moves them by as many steps as the
     first one has, spread evenly over its own: at the end of the fit a schedule is at its end. Where a selection changes

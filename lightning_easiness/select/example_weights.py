@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_easiness._utils.lightning import StrategyHook
 from lightning_easiness.losses import WeighsExamples
 
-_RETURN = 'return one loss per example, as cross_entropy(logits, y, reduction="none"), or to '
+_RETURN = 'let it return one loss per example, as cross_entropy(logits, y, reduction="none")'
 _COMPUTE = 'compute its loss by SampleWeightedLoss(torch.nn.CrossEntropyLoss(reduction="none"))'
 
 
@@ -84,8 +84,8 @@ class ExampleWeights:
         if not self._in_module:
             raise TypeError(
                 f"{self._owner} gives weights to the examples, but the training step of"
-                f" {type(self._trainer.lightning_module).__name__} returns one loss for all of them: let it {_RETURN}"
-                f"{_COMPUTE}."
+                f" {type(self._trainer.lightning_module).__name__} returns one loss for all of them: {_RETURN}, or"
+                f" {_COMPUTE}."
             )
         raise RuntimeError(
             f"{self._owner} gives weights to the examples, but the training step did not use them: let its loss be"

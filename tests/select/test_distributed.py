@@ -23,7 +23,13 @@ pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
 TIME_LIMIT = 400  # seconds; a machine under load takes two minutes
 OF_ANY_NUMBER = ("registered", "by_hand", "merged", "lengths", "unseeded", "resumed")
-OF_SEVERAL = ("learning", "by_batch", "skipping", "online")  # one alone is tested without a strategy for many
+OF_SEVERAL = (
+    "learning",
+    "returned",
+    "by_batch",
+    "skipping",
+    "online",
+)  # one is tested without a strategy
 SIZES = [24, 53, 12, 48, 30]
 SIZE, EVERYTHING = 53, list(range(53))
 ANY = pytest.mark.parametrize("processes", [1, 2, 3])
@@ -186,6 +192,21 @@ def test_within_batches_each_rank_removes_its_own(processes: int, folders: dict[
             assert set(medium) <= set(after) <= set(before)
             removed += others - drawn
     assert removed > 10
+
+
+@SEVERAL
+@pytest.mark.parametrize("per", ["epoch", "batch"])
+def test_losses_that_are_returned_are_weighed_as_by_a_module_that_takes_the_weights(
+    per: str, processes: int, folders: dict[int, Path]
+) -> None:
+    """With gradients that are accumulated and clipped; the step by hand is that of `learning`."""
+    taken, returned = (seen(folders, processes, "returned", f"{name}-{per}") for name in ("taken", "returned"))
+    assert len(examples(taken, 3)) < SIZE
+    for ours, theirs in zip(returned, taken, strict=True):
+        assert ours["batches"] == theirs["batches"]
+        assert (ours["num_steps"], ours["lr"]) == (theirs["num_steps"], theirs["lr"])
+        assert_identical(ours["weights"], theirs["weights"])
+        assert_identical(ours["weights"], returned[0]["weights"])
 
 
 def at_weights(state: dict[str, Any], indices: list[int]) -> dict[str, torch.Tensor]:

@@ -263,7 +263,7 @@ TAKES_NONE: dict[str, tuple[type[Plain], type[Exception], str]] = {
         TypeError,
         (
             "Weighted gives weights to the examples, but the training step of Means returns one loss for all of them:"
-            f' let it return one loss per example, as cross_entropy(logits, y, reduction="none"), or to {COMPUTE}'
+            f' let it return one loss per example, as cross_entropy(logits, y, reduction="none"), or {COMPUTE}'
         ),
     ),
     "one loss, in a dimension": (
@@ -271,7 +271,7 @@ TAKES_NONE: dict[str, tuple[type[Plain], type[Exception], str]] = {
         TypeError,
         (
             "Weighted gives weights to the examples, but the training step of OneElement returns one loss for all of"
-            f' them: let it return one loss per example, as cross_entropy(logits, y, reduction="none"), or to {COMPUTE}'
+            f' them: let it return one loss per example, as cross_entropy(logits, y, reduction="none"), or {COMPUTE}'
         ),
     ),
     "by hand": (

@@ -155,18 +155,20 @@ def test_sums_and_means_over_narrowed_batches_are_those_of_whole_ones_in_expecta
 # ------------------------------------------------------------------------------------- whoever takes the weights
 
 
-def test_weights_that_nothing_takes_are_an_error_before_training() -> None:
-    for per in ("epoch", "batch"):
-        module = seeded(Traces)
-        with pytest.raises(TypeError) as error:
-            fit(training(others_share=0.4, per=per), module)
-        assert str(error.value) == (
-            "SampleEasinessTraining gives weights to the examples, but nothing in Traces takes them: use"
-            " SampleEasinessLoss for its loss, or derive it from SELModule and let its loss be"
-            " self.weighted_mean(losses), with one loss per example."
-        )
-        assert not module.batches
-        fit(training(per=per), seeded(Traces), max_epochs=3)  # without weights nothing need take them
+@pytest.mark.parametrize("per", ["epoch", "batch"])
+def test_weights_that_nothing_takes_are_an_error_at_the_first_batch(per: str) -> None:
+    """Before its gradients, though none has weights before the third epoch."""
+    module = seeded(Traces)
+    with pytest.raises(TypeError) as error:
+        fit(training(others_share=0.4, per=per), module)
+    assert str(error.value) == (
+        "SampleEasinessTraining gives weights to the examples, but the training step of Traces returns one loss for all"
+        ' of them: let it return one loss per example, as cross_entropy(logits, y, reduction="none"), or compute its'
+        ' loss by SampleWeightedLoss(torch.nn.CrossEntropyLoss(reduction="none")).'
+    )
+    assert len(module.batches) == 1
+    assert all(parameter.grad is None for parameter in module.parameters())
+    fit(training(per=per), seeded(Traces), max_epochs=3)  # without weights nothing need take them
 
 
 class DoesNotAsk(Weighs):
@@ -178,7 +180,7 @@ class DoesNotAsk(Weighs):
 
 @pytest.mark.parametrize("per", ["epoch", "batch"])
 @pytest.mark.parametrize("kind", [DoesNotAsk, WithSEL])
-def test_weights_that_the_step_does_not_use_are_an_error_at_the_second_batch(kind: Any, per: str) -> None:
+def test_weights_that_the_step_does_not_use_are_an_error_at_the_first_batch(kind: Any, per: str) -> None:
     module = seeded(kind)
     with pytest.raises(RuntimeError) as error:
         fit(training(others_share=0.4, per=per), module)
@@ -186,7 +188,7 @@ def test_weights_that_the_step_does_not_use_are_an_error_at_the_second_batch(kin
         "SampleEasinessTraining gives weights to the examples, but the training step did not use them: let its loss be"
         " self.weighted_mean(losses), with one loss per example, or SampleEasinessLoss."
     )
-    assert [epoch for epoch, _, _ in module.batches].count(2) == 1, "at the second batch that has weights"
+    assert len(module.batches) == 1
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
