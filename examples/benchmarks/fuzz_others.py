@@ -20,7 +20,7 @@ from lightning_easiness._utils.checked_files import with_checksum
 from lightning_easiness.cli.files import read_images, read_indices, read_labels
 from lightning_easiness.data.decisions import Decisions, read_decisions
 from lightning_easiness.experiments._factories import check_claim, read_object
-from lightning_easiness.experiments.comparison import read_result
+from lightning_easiness.experiments.compared_runs import read_result
 from lightning_easiness.experiments.compression import Step, read_step, write_step
 from lightning_easiness.record.recipes import differences, named
 from lightning_easiness.select.level_counts import LevelCounts

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,8 +66,12 @@ def make_data(datamodule: Any) -> Any:
 def with_selection(datamodule: Any, selection: Selection | None) -> Any:
     """Return data for `repeat_fit`, restricted to a selection; raise a TypeError for data of another type."""
     if is_function(datamodule):
-        return lambda: EasinessDataModule(datamodule(), selection)
+        return partial(_made_with_selection, datamodule, selection)
     return EasinessDataModule(datamodule, selection)
+
+
+def _made_with_selection(make_data: Callable[[], Any], selection: Selection | None) -> EasinessDataModule:
+    return EasinessDataModule(make_data(), selection)
 
 
 @contextmanager

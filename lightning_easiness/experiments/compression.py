@@ -29,9 +29,10 @@ from lightning_easiness.experiments._factories import (
     with_selection,
     writing,
 )
+from lightning_easiness.experiments.executor import Workers
 from lightning_easiness.experiments.held_out import HoldOut
 from lightning_easiness.experiments.recipe_check import check_recipe
-from lightning_easiness.experiments.repeats import missing_run, own_seeding, run_name, train_seeds
+from lightning_easiness.experiments.repeats import Repeats, missing_run, own_seeding, run_name, train_seeds
 from lightning_easiness.functional._rng import mixed_seed
 from lightning_easiness.record.files import read_arrays, write_arrays
 from lightning_easiness.record.layout import read_run
@@ -80,6 +81,7 @@ class StepwiseCompression:
         seed: Seed of the draws.
         class_balanced: Remove the same fraction of each class in each step; all labels must be known.
         progress: Show bars over the steps and over the runs of a step.
+        executor, retries: As in `repeat_fit`, for the runs of a step.
 
     Raises:
         ValueError: `ratio`, `step` or `hold_out` is out of its range; there is no seed, or one twice.
@@ -106,6 +108,8 @@ class StepwiseCompression:
         seed: int = 0,
         class_balanced: bool = False,
         progress: bool = True,
+        executor: Any = None,
+        retries: int = 1,
     ) -> None:
         check_ratio("StepwiseCompression", "ratio", ratio)
         if not 0 < step <= ratio:
@@ -120,6 +124,9 @@ class StepwiseCompression:
         self.dirpath, self.seed, self.progress = Path(dirpath), seed, progress
         self.class_balanced = class_balanced
         self._is_checked = False
+        is_part = isinstance(executor, Workers)
+        self.workers = executor if is_part else Workers("StepwiseCompression", executor, retries)
+        self.workers.check_sendable(make_trainer=make_trainer, make_module=make_module, datamodule=datamodule)
         self.hold_out = HoldOut.of("StepwiseCompression", hold_out, self.seeds)
         if self.hold_out is not None and (len(self.seeds) < 2 or self.hold_out.share > Fraction(1, 2)):
             raise ValueError(
@@ -145,7 +152,7 @@ class StepwiseCompression:
         shares = self.shares(ratio)
         claim(self.dirpath / "compression.json", self._arguments)
         done: Step | None = None
-        with bar("Step", len(shares), 3, self.progress) as steps:
+        with self.workers, bar("Step", len(shares), 3, self.progress) as steps:
             for number, share in enumerate(shares, 1):
                 done = self._do(number, share, done)
                 steps.update()
@@ -169,10 +176,10 @@ class StepwiseCompression:
     def measure(self, number: int, left: Tensor | None) -> EasinessRecord:
         """Train the runs of a step that are not complete on disk, on the examples in `left`, or on all for None."""
         data = with_selection(self.datamodule, None if left is None else Keep(left))
-        folder = self.dirpath / f"step-{number}"
+        folder = self.workers.folder(self.dirpath) / f"step-{number}"
         rule = None if self.hold_out is None else replace(self.hold_out, among=left)
-        factories = self.make_trainer, self.make_module
-        record = train_seeds(*factories, data, self.seeds, folder, hold_out=rule, progress=self.progress)
+        repeats = Repeats(self.make_trainer, self.make_module, data, self.seeds, folder, rule)
+        record = train_seeds(repeats, self.workers, self.progress)
         agreed(lambda: self._check_runs(folder, record))  # the first process is the one that completes runs
         return record
 

@@ -1,8 +1,8 @@
-"""Seeded repeats of a training, one after another, which continue after a kill.
+"""Seeded repeats of a training, one after another or side by side, which continue after a kill.
 
-One process trains the seeds in turn on its device(s). Many devices and nodes need no coordination: start one process
-(group) per seed, each with `repeat_fit(..., seeds=[seed], dirpath=the same folder)`, with any scheduler, and load the
-folder when they are done.
+One process trains the seeds in turn on its device(s), or an executor's workers train them side by side. Other
+schedulers need no coordination: start one process (group) per seed, each with `repeat_fit(..., seeds=[seed],
+dirpath=the same folder)`, and load the folder when they are done.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakSet
@@ -23,13 +24,17 @@ from lightning_easiness._utils.lightning import is_named, is_writer, trial_batch
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.experiments._factories import bar, check_factories, check_seeds, holding_out, make, make_data
+from lightning_easiness.experiments.executor import Workers
 from lightning_easiness.experiments.held_out import HoldOut, check_held_out
 from lightning_easiness.experiments.recipe_check import check_begun
 from lightning_easiness.experiments.resume import ResumePoint, remove_resume_point
+from lightning_easiness.experiments.worker import Place
 from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES, checkpoint_paths, is_complete
 from lightning_easiness.record.next_command import where_and_next
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
+
+_fitted: WeakSet[Any] = WeakSet()  # the modules and Trainers of runs in this process
 
 
 def repeat_fit(
@@ -41,6 +46,8 @@ def repeat_fit(
     *,
     hold_out: float | Literal["folds"] | None = None,
     progress: bool = True,
+    executor: Any = None,
+    retries: int = 1,
 ) -> EasinessRecord:
     """Train once per seed and return the record of all runs.
 
@@ -66,6 +73,12 @@ def repeat_fit(
             out once by all seeds. The record then has out-of-sample losses and probabilities, and `memorization`. The
             Trainer's callback must have its evaluation pass over the training examples.
         progress: Show a progress bar over the runs.
+        executor: Trains seeds side by side: any executor with `submit`, of concurrent.futures, loky, dask or submitit,
+            or a function that makes one, which is called again where a worker died. Each run is the same as without,
+            given as many threads. Workers must see `dirpath` and import the functions; if `make_trainer` has a
+            parameter named `devices`, it gets a CUDA device of the worker's machine, as [3], in turn.
+        retries: How often a run that fails in a worker is tried again, from the end of its last epoch. At the end a
+            RuntimeError names those that failed; the others are complete.
 
     Returns:
         The record of these seeds' runs, with the callback's main series.
@@ -75,47 +88,115 @@ def repeat_fit(
         ValueError: If there is no seed, or one twice; if runs have different recipes or data sets; if a factory
             returns the same object again; if a Trainer has several EasinessCallbacks, or fast_dev_run, which writes no
             record; if `hold_out` is no share in (0, 1), is "folds" of one seed, holds out no example or all in a run,
-            or differs from that of runs in the folder.
-        RuntimeError: If another process is training one of the seeds in the same folder.
+            or differs from that of runs in the folder; if `executor` has threads, or forks.
+        RuntimeError: If another process is training one of the seeds in the same folder; if a run failed in a worker.
     """
-    record = train_seeds(make_trainer, make_module, datamodule, seeds, dirpath, hold_out=hold_out, progress=progress)
+    check_factories("repeat_fit", make_trainer, make_module)
+    seeds = check_seeds("repeat_fit", seeds)
+    rule = HoldOut.of("repeat_fit", hold_out, seeds)
+    workers = Workers("repeat_fit", executor, retries)
+    workers.check_sendable(make_trainer=make_trainer, make_module=make_module, datamodule=datamodule)
+    repeats = Repeats(make_trainer, make_module, datamodule, seeds, workers.folder(Path(dirpath)), rule)
+    record = train_seeds(repeats, workers, progress)
     what = f"What was observed of each example in {record.num_runs} runs"
     rank_zero_info(where_and_next(Path(dirpath), record.series, what))
     return record
 
 
-def train_seeds(
-    make_trainer: Callable[..., Trainer],
-    make_module: Callable[..., LightningModule],
-    datamodule: Any,
-    seeds: Iterable[int],
-    dirpath: str | os.PathLike[str],
-    *,
-    hold_out: float | Literal["folds"] | HoldOut | None = None,
-    progress: bool = True,
-) -> EasinessRecord:
-    """Do what `repeat_fit` does, without a word at the end, as a part of something larger."""
-    check_factories("repeat_fit", make_trainer, make_module)
-    seeds = check_seeds("repeat_fit", seeds)
-    folder = Path(dirpath)
-    check_folder(folder)
-    rule = hold_out if isinstance(hold_out, HoldOut) else HoldOut.of("repeat_fit", hold_out, seeds)
-    check_held_out("repeat_fit", rule, [folder / run_name(seed) for seed in seeds])
+@dataclass(frozen=True)
+class Repeats:
+    """Trainings of one kind under several seeds, into one folder: what a worker is sent of them."""
+
+    make_trainer: Callable[..., Trainer]
+    make_module: Callable[..., LightningModule]
+    datamodule: Any
+    seeds: list[int]
+    folder: Path
+    hold_out: HoldOut | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the runs."""
+        return [run_name(seed) for seed in self.seeds]
+
+    def check(self) -> None:
+        """Raise a ValueError if runs in the folder are of another recipe; to be called under `own_seeding`."""
+        check_folder(self.folder)
+        check_held_out("repeat_fit", self.hold_out, [self.folder / name for name in self.names])
+        check_begun(self.make_trainer, self.make_module, self.datamodule, self.folder, self.names, self.seeds[0])
+
+    def load(self, series: str) -> EasinessRecord:
+        """Return the record, with the series that was trained, or the one that is there if nothing was."""
+        return EasinessRecord.load(self.folder, _series_in(self.folder / self.names[0], series), self.names)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The training of one seed: a job, which a worker may do."""
+
+    repeats: Repeats
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        return self.repeats.folder
+
+    @property
+    def path(self) -> Path:
+        return self.folder / run_name(self.seed)
+
+    @property
+    def name(self) -> str:
+        return f"Run '{run_name(self.seed)}' in '{self.folder}'"
+
+    def __call__(self, place: Place) -> str | None:
+        """Train, and return the name of the series to load; None where another process has trained it meanwhile."""
+        with own_seeding():
+            series = None if is_complete(self.path) else _fit_once(self.repeats, self.seed, place)
+        gc.collect()  # a finished Trainer is held by reference cycles, and so is its device memory
+        self.tidy()
+        return series
+
+    def tidy(self) -> None:
+        """Remove what a run needs only until it is complete."""
+        if is_complete(self.path) and is_writer():
+            remove_resume_point(self.path)
+
+
+def train_seeds(repeats: Repeats, workers: Workers, progress: bool = True) -> EasinessRecord:
+    """Train the runs that are not complete on disk, and return the record of all."""
+    return repeats.load(train_all([repeats], len(repeats.seeds), workers, progress))
+
+
+def train_all(several: Iterable[Repeats], num_runs: int, workers: Workers, progress: bool) -> str:
+    """Train the runs that are not complete on disk, in this order or side by side, and return the series to load."""
     series = PASS_SERIES
-    fitted: WeakSet[Any] = WeakSet()
-    with own_seeding(), bar("Run", len(seeds), 2, progress) as runs:
-        check_begun(make_trainer, make_module, datamodule, folder, [run_name(seed) for seed in seeds], seeds[0])
-        for seed in seeds:
-            run = folder / run_name(seed)
-            if not is_complete(run):  # asked only now, as another process may have trained it in the meantime
-                series = _fit_once(make_trainer, make_module, datamodule, seed, folder, fitted, rule)
-                gc.collect()  # a finished Trainer is held by reference cycles, and so is its device memory
-                _check_same_data(folder, series, seeds[: seeds.index(seed) + 1])
-            if is_complete(run) and is_writer():
-                remove_resume_point(run)
+    with own_seeding(), workers, bar("Run", num_runs, 2, progress) as runs:
+        for run, trained in workers.run(_missing(several, runs)):
             runs.update()
-    series = _series_in(folder / run_name(seeds[0]), series)
-    return EasinessRecord.load(folder, series=series, runs=map(run_name, seeds))
+            if trained:
+                series = trained
+                _check_same_data(run.folder, series, _ended(run, workers))
+    return series
+
+
+def _ended(run: _Run, workers: Workers) -> list[int]:
+    seeds = run.repeats.seeds
+    if workers.are_here:
+        return seeds[: seeds.index(run.seed) + 1]
+    return [seed for seed in seeds if is_complete(run.folder / run_name(seed))]
+
+
+def _missing(several: Iterable[Repeats], runs: Any) -> Iterator[_Run]:
+    """Yield the runs that are not complete when their turn comes, and count the others."""
+    for repeats in several:
+        repeats.check()
+        for run in [_Run(repeats, seed) for seed in repeats.seeds]:
+            if not is_complete(run.path):  # asked only now, as another process may have trained it in the meantime
+                yield run
+            else:
+                run.tidy()
+                runs.update()
 
 
 def run_name(seed: int) -> str:
@@ -128,29 +209,21 @@ def missing_run(folder: Path, seeds: Iterable[int]) -> str | None:
     return next((name for name in map(run_name, seeds) if not is_complete(folder / name)), None)
 
 
-def _fit_once(
-    make_trainer: Callable[..., Trainer],
-    make_module: Callable[..., LightningModule],
-    datamodule: Any,
-    seed: int,
-    folder: Path,
-    fitted: WeakSet[Any],
-    hold_out: HoldOut | None,
-) -> str:
+def _fit_once(repeats: Repeats, seed: int, place: Place) -> str:
     """Train one seed, and return the name of the series to load."""
     seed_everything(seed, workers=True, verbose=False)
-    module: LightningModule = make(make_module, seed=seed)
-    trainer: Trainer = make(make_trainer, seed=seed)
-    _check_made(module, trainer, fitted)
-    callback = _observer(trainer, folder, run_name(seed))
-    resume = ResumePoint(folder / run_name(seed))
+    module: LightningModule = make(repeats.make_module, seed=seed)
+    trainer = place.trainer(repeats.make_trainer, seed=seed)
+    _check_made(module, trainer)
+    run = repeats.folder / run_name(seed)
+    callback = _observer(trainer, repeats.folder, run.name)
+    resume = ResumePoint(run)
     trainer.callbacks.append(resume)  # type: ignore[attr-defined]
     with ExitStack() as stack:
-        data = make_data(datamodule)
-        if hold_out is not None:
+        data = make_data(repeats.datamodule)
+        if repeats.hold_out is not None:
             _check_pass(callback)
-            part = hold_out.part(seed, folder / run_name(seed))
-            data = stack.enter_context(holding_out(data, hold_out.name, part))
+            data = stack.enter_context(holding_out(data, repeats.hold_out.name, repeats.hold_out.part(seed, run)))
         key = "datamodule" if is_named(data, "LightningDataModule") else "train_dataloaders"
         begun = resume.found(trainer)
         stack.enter_context(OwnGenerators(data))  # each run begins with these as they are, wherever it is trained
@@ -166,17 +239,17 @@ def _check_pass(callback: EasinessCallback) -> None:
         )
 
 
-def _check_made(module: LightningModule, trainer: Trainer, fitted: WeakSet[Any]) -> None:
+def _check_made(module: LightningModule, trainer: Trainer) -> None:
     for name, kind, made in (("make_module", "LightningModule", module), ("make_trainer", "Trainer", trainer)):
         if not is_named(made, kind):
             got = "None: give it a `return`" if made is None else f"{type(made).__name__}: let it make a new {kind}"
             raise TypeError(f"The `{name}` of repeat_fit must return a {kind}; got {got}.")
-        if made in fitted:
+        if made in _fitted:
             raise ValueError(
                 f"The `{name}` of repeat_fit returned the same {type(made).__name__} for a second run, which would go"
                 " on from the first; let it make a new one at each call."
             )
-        fitted.add(made)
+        _fitted.add(made)
     if trial_batches(trainer):
         raise ValueError(
             "The Trainer of repeat_fit has fast_dev_run, which writes no record; try things out with trainer.fit(...),"

@@ -6,7 +6,7 @@ From "Identifying Mislabeled Data using the Area Under the Margin Ranking" (Plei
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,9 @@ from lightning_easiness.experiments._factories import (
     takes,
     with_selection,
 )
+from lightning_easiness.experiments.executor import Workers
 from lightning_easiness.experiments.halves import ARGUMENTS_FILE, half_folders
-from lightning_easiness.experiments.repeats import missing_run, observers, run_name, train_seeds
+from lightning_easiness.experiments.repeats import Repeats, missing_run, observers, run_name, train_all
 from lightning_easiness.observe.checks import only_loader
 from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.record.layout import ONLINE_SERIES, is_complete
@@ -119,7 +120,8 @@ class ThresholdRuns:
         dirpath: The folder of the runs.
         seed: Seed of the draw of the threshold examples.
         replace_fn: (item, label) -> item, where items are neither (x, label, ...) nor mappings with the usual keys.
-        progress: Show bars over the runs.
+        progress: Show a bar over the runs.
+        executor, retries: As in `repeat_fit`, for the runs of both halves.
 
     Raises:
         ValueError: There are less than two classes.
@@ -146,6 +148,8 @@ class ThresholdRuns:
         seed: int = 0,
         replace_fn: Callable[[Any, int], Any] | None = None,
         progress: bool = True,
+        executor: Any = None,
+        retries: int = 1,
     ) -> None:
         self._selections = [ThresholdExamples(num_classes, part, seed, replace_fn=replace_fn) for part in (0, 1)]
         check_factories("ThresholdRuns", make_trainer, make_module)
@@ -157,7 +161,9 @@ class ThresholdRuns:
         with_selection(datamodule, None)  # raises what is wrong with it
         self.make_trainer, self.make_module, self.datamodule = make_trainer, make_module, datamodule
         self.num_classes, self.seed, self.seeds = num_classes, seed, check_seeds("ThresholdRuns", seeds)
-        self.dirpath, self.progress = Path(dirpath), progress
+        self._workers = Workers("ThresholdRuns", executor, retries)
+        self._workers.check_sendable(make_trainer=make_trainer, make_module=make_module, datamodule=datamodule)
+        self.dirpath, self.progress = self._workers.folder(Path(dirpath)), progress
 
     @property
     def folders(self) -> list[Path]:
@@ -179,17 +185,10 @@ class ThresholdRuns:
             RuntimeError: A run was not completed.
         """
         check_claim(*self._arguments)
-        labels: DataIdentity | None = None
-        for part, folder in enumerate(self.folders):
-            complete = [run for run in map(run_name, self.seeds) if is_complete(folder / run)]
-            if complete:  # before anything is trained
-                record = EasinessRecord.load(folder, ONLINE_SERIES, complete)
-                labels = self.check_labels(part, record.target, labels)
+        labels = self._known_labels()  # before anything is trained
+        train_all(self._halves(), 2 * len(self.seeds), self._workers, self.progress)
         records = []
         for part, folder in enumerate(self.folders):
-            make_trainer = partial(self._make_trainer, part, labels)
-            data = with_selection(self.datamodule, self._selections[part])
-            train_seeds(make_trainer, self._make_module, data, self.seeds, folder, progress=self.progress)
             missing = agreed(partial(missing_run, folder, self.seeds))
             if missing:
                 raise RuntimeError(f"Run '{missing}' in '{folder}' is not complete: run again to go on with it.")
@@ -199,6 +198,23 @@ class ThresholdRuns:
         rank_zero_info(recorded(self.dirpath, "The threshold protocol", command))
         return records
 
+    def _known_labels(self) -> DataIdentity | None:
+        """Return the data set by its real labels, from the runs that are complete; raise where they do not fit."""
+        labels: DataIdentity | None = None
+        for part, folder in enumerate(self.folders):
+            complete = [run for run in map(run_name, self.seeds) if is_complete(folder / run)]
+            if complete:
+                record = EasinessRecord.load(folder, ONLINE_SERIES, complete)
+                labels = self.check_labels(part, record.target, labels)
+        return labels
+
+    def _halves(self) -> Iterator[Repeats]:
+        """Yield what each half trains, when its turn comes."""
+        for part, folder in enumerate(self.folders):
+            make_trainer = partial(self._make_trainer, part, self._known_labels())
+            data = with_selection(self.datamodule, self._selections[part])
+            yield Repeats(make_trainer, self._make_module, data, self.seeds, folder)
+
     def __getattr__(self, name: str) -> Any:
         if name in ("find_label_issues", "threshold_indices"):
             raise AttributeError(f"ThresholdRuns has no `{name}` any more: find_label_issues(runs.run(), Threshold()).")
@@ -207,8 +223,9 @@ class ThresholdRuns:
     def _make_module(self, seed: int) -> Any:
         return make(self.make_module, seed=seed, num_classes=self.num_classes + 1)
 
-    def _make_trainer(self, part: int, labels: DataIdentity | None, seed: int) -> Trainer:
-        trainer: Trainer = make(self.make_trainer, seed=seed)
+    def _make_trainer(self, part: int, labels: DataIdentity | None, seed: int, devices: Any = None) -> Trainer:
+        of_place = {} if devices is None else {"devices": devices}
+        trainer: Trainer = make(self.make_trainer, seed=seed, **of_place)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if not observers(trainer):
             callbacks.insert(0, EasinessCallback(probe=None, probabilities=True, num_images=0))

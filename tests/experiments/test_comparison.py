@@ -21,7 +21,7 @@ from lightning_easiness import (
     compare_selections,
     draw_comparison,
 )
-from lightning_easiness.experiments.comparison import _Runs
+from lightning_easiness.experiments.compared_runs import ComparedRuns
 from tests.distributed_experiments import Wide
 from tests.made_runs import whole
 from tests.repeated_runs import Data, Modules, TrainOnly, WithTest, fast_collection, never  # noqa: F401
@@ -120,7 +120,7 @@ def test_a_balanced_comparison_keeps_each_class_in_proportion(tmp_path: Path) ->
     rows = compare(tmp_path, class_balanced=True, ratios=(0.5,), seeds=(1,))
     target, kept = Data().points.y, {}
     for method in ("random", "easy", "hard", "stratified"):
-        runs = _Runs(make_compression(tmp_path), tmp_path / "results", "val_loss", "validate", 0.0, "")
+        runs = ComparedRuns(make_compression(tmp_path), tmp_path / "results", "val_loss", "validate", 0.0, "")
         kept[method] = runs._selection(method, 0.5, 1).kept
     kept["stepwise"] = make_compression(tmp_path).kept_at(0.5)
     assert {row["num_kept"] for row in rows[1:]} == {26}

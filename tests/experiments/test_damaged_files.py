@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from lightning_easiness import EasinessDataModule, StepwiseCompression, compare_selections, repeat_fit
 from lightning_easiness._utils.checked_files import with_checksum
 from lightning_easiness.experiments._factories import claim, read_object
-from lightning_easiness.experiments.comparison import read_result
+from lightning_easiness.experiments.compared_runs import read_result
 from lightning_easiness.experiments.compression import Step, read_step, write_step
 from tests.made_runs import whole
 from tests.small import Net, loader, trainer

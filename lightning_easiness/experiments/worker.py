@@ -1,0 +1,174 @@
+"""What is sent to a worker, and what a worker does with it: one training, on a device and threads of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+import torch
+from filelock import FileLock, Timeout
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+
+from lightning_easiness.experiments._factories import make
+
+_busy = Lock()
+_claims: list[FileLock] = []  # of this process, until it ends
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a training takes place: here, or in a worker, which has devices of its own and shows no bars."""
+
+    devices: list[int] | None = None
+    in_worker: bool = False
+
+    def trainer(self, make_trainer: Callable[..., Trainer], **given: Any) -> Trainer:
+        """Return a user's Trainer for this place."""
+        if self.devices is not None:
+            given["devices"] = self.devices
+        trainer: Trainer = make(make_trainer, **given)
+        for callback in getattr(trainer, "callbacks", ()) if self.in_worker else ():
+            if isinstance(callback, ProgressBar):
+                callback.disable()
+        return trainer
+
+
+HERE = Place()
+
+
+class Job(Protocol):
+    """A training that needs no other; what it returns and writes does not depend on the place."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the experiment, which is there."""
+
+    def __call__(self, place: Place) -> Any:
+        """Train, unless it is done on disk."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended: with a value, or with an error, which is told in words, as not every error can be sent."""
+
+    value: Any = None
+    error: str | None = None
+    trace: str = ""
+
+    @classmethod
+    def badly(cls, error: BaseException) -> Ended:
+        """Return the end by an error that is being handled."""
+        words = "".join(traceback.format_exception_only(type(error), error)).strip()
+        return cls(error=words.splitlines()[0], trace=traceback.format_exc())
+
+
+class Sent:
+    """A call of `work` on its way: what the engine pickles is bytes, and `pickle.loads` of them makes the call.
+
+    So a worker that cannot import what the call needs, or this package, fails in the call, of which every engine tells;
+    where it fails before the call, Python's pool breaks and dask waits for ever. Pickled when it is sent, not before.
+    """
+
+    def __init__(self, dumps: Callable[[Any], bytes], *arguments: Any) -> None:
+        self.dumps, self.arguments = dumps, arguments
+
+    def __reduce__(self) -> Any:
+        return bytes, (self.dumps(_Call(self.arguments)),)
+
+
+class _Call:
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> Any:
+        return work, self.arguments
+
+
+def work(job: Job, sign: Path, num_workers: int | None, attempt: int) -> Ended:
+    """Do a job in a worker, and return how it ended.
+
+    `sign` is a file of the driver in the folder; `num_workers` share the cores; `attempt` makes calls differ, as dask
+    returns to a call the result of an equal one.
+    """
+    try:
+        with _alone_in_process(), _share_of_threads(num_workers):
+            if not sign.exists():
+                raise FileNotFoundError(
+                    f"the worker on '{socket.gethostname()}' does not see '{sign.parent}': give a `dirpath` on a file"
+                    " system that all workers share"
+                )
+            return Ended(job(Place(own_devices(), in_worker=True)))
+    except (Exception, SystemExit) as error:
+        return Ended.badly(error)
+
+
+@contextmanager
+def _alone_in_process() -> Iterator[None]:
+    """Raise a RuntimeError where another run is being trained in this process, whose random streams it would share."""
+    if not _busy.acquire(blocking=False):
+        raise RuntimeError(
+            "two runs in one process would share its random streams: give workers one thread each, as"
+            " LocalCluster(threads_per_worker=1)"
+        )
+    try:
+        yield
+    finally:
+        _busy.release()
+
+
+@contextmanager
+def _share_of_threads(num_workers: int | None) -> Iterator[None]:
+    """Let torch use this worker's share of the cores for a block, and no more threads than it is set to."""
+    before = torch.get_num_threads()
+    if num_workers is not None:
+        torch.set_num_threads(max(1, min(before, _num_cores() // num_workers)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def own_devices() -> list[int] | None:
+    """Return the CUDA device of this process, as for `Trainer(devices=...)`; None without CUDA.
+
+    Workers of a machine take its devices in turn, so that they share them evenly where there are fewer.
+    """
+    count = torch.cuda.device_count()
+    if count < 2:
+        return [0] if count else None
+    return [own_number() % count]
+
+
+@cache
+def own_number() -> int:
+    """Return the lowest number that no other process of this user on this machine has, which stays this one's."""
+    folder = Path(tempfile.gettempdir()) / f"lightning_easiness-{getattr(os, 'getuid', int)()}"
+    folder.mkdir(exist_ok=True)
+    for number in itertools.count():
+        lock = FileLock(folder / f"worker-{number}.lock", timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue
+        _claims.append(lock)
+        return number
+    raise AssertionError

@@ -1,0 +1,94 @@
+"""What the tests of executors send to workers: functions of a module that a worker imports."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from lightning_easiness.experiments.worker import own_devices
+from tests.distributed_experiments import Wide
+from tests.small import Net, Points, loader, trainer
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def pool(workers: int = 2) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, SPAWN, torch.set_num_threads, (1,))  # as in the process of the tests
+
+
+def make_trainer() -> Trainer:
+    return trainer()
+
+
+def claim_a_device(count: int, workers: int, folder: Path) -> tuple[int, list[int] | None]:
+    """Returns the process and its device of so many, once as many workers are at work."""
+    torch.cuda.device_count, tempfile.tempdir = (lambda: count), str(folder / "claims")  # type: ignore[assignment]
+    found = own_devices()
+    torch.cuda.device_count = lambda: 0  # type: ignore[assignment]
+    (folder / "here" / str(os.getpid())).touch()
+    while len(list((folder / "here").iterdir())) < workers:
+        time.sleep(0.01)
+    return os.getpid(), found
+
+
+def data() -> DataLoader:
+    return loader(Points(augment=True))
+
+
+def wide(num_classes: int) -> Wide:
+    return Wide(num_classes)
+
+
+class Fails(Net):
+    """Raises in the second epoch of seed 2; only the first time, where `mark` is a file to be made."""
+
+    def __init__(self, seed: int, mark: Path | None = None) -> None:
+        super().__init__()
+        self.seed, self.mark = seed, mark
+
+    def on_train_epoch_start(self) -> None:
+        if self.seed == 2 and self.current_epoch == 1 and not (self.mark and self.mark.exists()):
+            if self.mark:
+                self.mark.touch()
+            self.fail()
+
+    def fail(self) -> None:
+        raise ArithmeticError("on purpose")
+
+
+class Dies(Fails):
+    """Ends its worker, as the kernel does when memory is full."""
+
+    def fail(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class WantsTwo(Exception):
+    """Cannot be unpickled."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} of {two}")
+
+
+class FailsStrangely(Fails):
+    def fail(self) -> None:
+        raise WantsTwo(1, 2)
+
+
+def make_fails(kind: type[Fails], mark: Path | None, seed: int) -> Fails:
+    return kind(seed, mark)
+
+
+def failing(kind: type[Fails], mark: Path | None = None) -> Any:
+    return partial(make_fails, kind, mark)

@@ -1,0 +1,59 @@
+"""Runs on loky, dask and submitit equal those one after another, of lambdas and with a worker killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_easiness import repeat_fit
+from tests.executed import Dies, data, failing
+from tests.small import Net, recorded, trainer
+
+pytestmark = [
+    pytest.mark.multiprocess,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),  # of the engines
+]
+
+
+@contextmanager
+def of_loky(folder: Path) -> Iterator[Any]:
+    loky = pytest.importorskip("loky")
+    yield lambda: loky.get_reusable_executor(2, initializer=torch.set_num_threads, initargs=(1,))
+
+
+@contextmanager
+def of_dask(folder: Path) -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "local_directory": str(folder)}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client.get_executor()
+
+
+@contextmanager
+def of_submitit(folder: Path) -> Iterator[Any]:
+    submitit = pytest.importorskip("submitit")
+    executor = submitit.AutoExecutor(folder / "logs", cluster="local")
+    executor.update_parameters(timeout_min=5)
+    yield executor
+
+
+@pytest.mark.parametrize("engine", [of_loky, of_dask, of_submitit])
+def test_an_engine_trains_what_one_process_does(engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = {"datamodule": data, "seeds": (1, 2), "progress": False}
+    repeat_fit(trainer, Net, dirpath=tmp_path / "plain", **arguments)
+    died = tmp_path / "died"
+    with engine(tmp_path / "engine") as executor:
+        make = lambda: trainer(max_epochs=2)  # noqa: E731  (the engine's own serialiser sends it)
+        if engine is of_dask:  # which trains again by itself
+            repeat_fit(make, failing(Dies, died), dirpath=tmp_path / "runs", executor=executor, **arguments)
+        else:
+            with pytest.warns(UserWarning, match=r"^Run 'seed-2' in '.*' failed and is tried again \("):
+                repeat_fit(make, failing(Dies, died), dirpath=tmp_path / "runs", executor=executor, **arguments)
+    assert died.exists()
+    assert recorded(tmp_path / "runs", hidden=False) == recorded(tmp_path / "plain", hidden=False)
