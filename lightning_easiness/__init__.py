@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from lightning_easiness.record.probes import ProbeAgreement, cheapest_probe, compare_probes
     from lightning_easiness.record.record import EasinessRecord
     from lightning_easiness.scores import ScoreDefinition, Scores, register_score
+    from lightning_easiness.select.align import AlignPrune
     from lightning_easiness.select.base import Needs, Selected, Selection, SelectionState
+    from lightning_easiness.select.batch_loss import BatchLoss
     from lightning_easiness.select.by_loss import ImportanceSampling, InfoBatch, OrderDP, Undecided
     from lightning_easiness.select.curriculum import Curriculum
     from lightning_easiness.select.datamodule import EasinessDataModule
@@ -78,6 +80,8 @@ _HOMES = {  # module -> the names that it has
     "record.record": ("EasinessRecord",),
     "scores": ("ScoreDefinition", "Scores", "register_score"),
     "select.base": ("Needs", "Selected", "Selection", "SelectionState"),
+    "select.align": ("AlignPrune",),
+    "select.batch_loss": ("BatchLoss",),
     "select.by_loss": ("ImportanceSampling", "InfoBatch", "OrderDP", "Undecided"),
     "select.curriculum": ("Curriculum",),
     "select.repb": ("RePB",),
@@ -103,6 +107,8 @@ _HOMES = {  # module -> the names that it has
 
 __all__ = [
     "Ablation",
+    "AlignPrune",
+    "BatchLoss",
     "BatchReader",
     "Confident",
     "Contradicted",

@@ -33,6 +33,7 @@ from tests.small import trainer
 DEVICES: dict[str, int] = {}
 SHARE = 0.4
 LEVELS_ONLINE = ("medium", "hard")
+BATCH_RULES = ("RePB", "BatchLoss")  # go by the losses of batches, which differ where batches hold other examples
 
 
 class Learns(Batches):
@@ -101,6 +102,15 @@ def registered(folder: Path) -> None:
     for number, case in enumerate(SELECTIONS.values()):
         data = case.data(IndexedBase(batch_size=4))["datamodule"]
         fit(folder, data, str(number), case.callbacks(folder / "records" / str(number)), lr=0.0)
+
+
+def batch_losses(folder: Path) -> None:
+    """Batches of twelve of all processes together, which hold the same examples in the first epoch."""
+    for number, name in enumerate(BATCH_RULES):
+        case = SELECTIONS[name]
+        data = case.data(IndexedBase(48, batch_size=12 // DEVICES["n"]))["datamodule"]
+        callbacks = case.callbacks(folder / "records" / str(number))
+        fit(folder, data, str(number), callbacks, lr=0.0, max_epochs=3)
 
 
 def by_hand(folder: Path) -> None:

@@ -33,6 +33,7 @@ from lightning_easiness.functional.dynamic import (
     prune_in_windows,
     random_share,
     undecided_of_pool,
+    window_means,
 )
 from lightning_easiness.functional.dynamics import (
     area_under_loss,
@@ -196,6 +197,7 @@ __all__ = [
     "undecided_of_pool",
     "variability",
     "weighted_sample",
+    "window_means",
     "worst_class_accuracy",
 ]
 

@@ -213,6 +213,27 @@ def prune_in_windows(
     return positions(is_hard | (uniform_keys(len(loss), generator) >= share)).to(loss.device)
 
 
+def window_means(loss: Tensor, window: Tensor) -> Tensor:
+    """Return the mean loss of the window that each example was in, (N,), of those whose loss is known.
+
+    Args:
+        loss: Loss of each example, floating point, shape (N,); NaN is unknown.
+        window: Number of its window, such as the batch that it was last in, integers, shape (N,).
+
+    Example:
+        >>> window_means(torch.tensor([0.0, 4.0, 0.25, 0.75]), torch.tensor([1, 1, 7, 7]))
+        tensor([2.0000, 2.0000, 0.5000, 0.5000])
+    """
+    loss = check.floating("window_means", "loss", loss, "N")
+    check.integers("window_means", "window", window)
+    check.same_length("window_means", "window", window, "loss", loss)
+    numbers, places = window.unique(return_inverse=True)
+    known, exact = ~loss.isnan(), check.exact_dtype(loss)
+    sums = loss.new_zeros(len(numbers), dtype=exact).index_add_(0, places, loss.nan_to_num().to(exact))
+    counts = loss.new_zeros(len(numbers), dtype=exact).index_add_(0, places, known.to(exact))
+    return (sums / counts)[places].to(loss.dtype)
+
+
 def inclusion_weights(times: Tensor, epochs: int) -> Tensor:
     """Return the weight of each example by how often it was trained on, (N,): epochs / times; NaN for never.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -22,11 +23,48 @@ _MOST_LOOSE = 512  # losses that wait one by one on the device
 _numbers = count()  # of the observers that a process made
 
 
+@dataclass(frozen=True)
+class Steps:
+    """What a process trained on: the loss and the size of the batch of each step (S,), both 0 where it skipped it.
+
+    `index` holds the examples of all of them, one batch after the other (M,).
+    """
+
+    losses: Tensor
+    sizes: Tensor
+    index: Tensor
+
+    def sums(self, length: int) -> Tensor:
+        """Return the sum over the batch of each step and its size, float64 (2, length)."""
+        known = torch.stack([self.losses.double() * self.sizes, self.sizes.double()])
+        return torch.nn.functional.pad(known, (0, length - len(self.sizes)))
+
+    def totals(self, means: Tensor, num_examples: int, before: int) -> Tensor:
+        """Return for each example the sum of the mean losses of its steps, their number and the last, float64 (3, N).
+
+        Steps are numbered from 1, and go on after those `before`; the last is 0 for none.
+        """
+        check_index(self.index, num_examples)
+        totals = torch.zeros(3, num_examples, dtype=torch.float64)
+        losses = means[: len(self.sizes)].repeat_interleave(self.sizes)
+        totals[:2].index_add_(1, self.index, torch.stack([losses, torch.ones_like(losses)]))
+        numbers = torch.arange(before + 1, before + 1 + len(self.sizes)).repeat_interleave(self.sizes).double()
+        totals[2].scatter_reduce_(0, self.index, numbers, "amax")
+        return totals
+
+
+def _added(totals: Sequence[Tensor]) -> Tensor:
+    """Return the totals (3, N) of several processes, or times, together."""
+    stacked = torch.stack(list(totals))
+    return torch.cat([stacked[:, :2].sum(0), stacked[:, 2:].amax(0)])
+
+
 class BatchLosses:
     """Keeps the loss and the examples of each training step, until `take`, or `close`.
 
-    In a step a number stays on the device and a list of indices on the CPU; they are added up when they are asked for.
-    A step that is skipped counts for nothing. The train loaders are followed from now on.
+    The batch of a step is that of all processes together, and so is its loss. In a step a number stays on the device
+    and a list of indices on the CPU; they are added up when they are asked for. A step that is skipped counts for
+    nothing. The train loaders are followed from now on.
     """
 
     def __init__(self, trainer: Trainer, owner: str) -> None:
@@ -35,7 +73,8 @@ class BatchLosses:
         self._indices: list[Tensor] = []
         self._loose: list[Tensor] = []
         self._stacked: list[Tensor] = []
-        self._before: Tensor | None = None  # (2, N): sums and counts over all processes, of before a resumption
+        self._before: Tensor | None = None  # (3, N), see `Steps.totals`: over all processes, since `take`
+        self._num_steps = 0  # that these are of, and all before
         self._size = 0
         self._number = next(_numbers)  # the same in every process
         self._is_stopped = self._is_closed = False
@@ -48,26 +87,25 @@ class BatchLosses:
             StrategyHook(trainer, "training_step", after=self._note),
         ]
 
-    def take(self, num_examples: int) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of the batches that held each example, NaN for none, and their number; and forget them.
+    def take(self, num_examples: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return of each example the mean loss of its batches since the last call, their number, and which was its last.
 
-        float32 and int64, `(N,)`, over all processes, which call it together.
+        `(N,)` each, over all processes, which call it together: float32, NaN for none; int64; and int64, the number of
+        the step in this fit, from 1, and 0 for none.
         """
         self._size = num_examples
-        sums, counts = self._totals()
+        sums, counts, last = self._totals()
         self._before = None
-        return (sums / counts).float(), counts.long()
+        return (sums / counts).float(), counts.long(), last.long()
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Any]:
         """Return what was seen since `take`, over all processes, which call it together until an error stops them."""
-        if not self._size:
-            return {} if self._before is None else {"totals": self._before}
-        return {"totals": self._totals()}
+        return {"totals": self._totals(), "num_steps": self._num_steps} if self._size else {}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`."""
-        if "totals" in state:
-            self._before = state["totals"].cpu()
+        if state:
+            self._before, self._num_steps = state["totals"].cpu(), state["num_steps"]
             self._size = self._before.shape[1]
 
     def close(self, stopped: bool = False) -> None:
@@ -95,17 +133,22 @@ class BatchLosses:
             return output
         loss = output.get("loss") if isinstance(output, Mapping) else output
         if isinstance(loss, Tensor):
-            self._indices.append(index)
-            self._loose.append(loss.detach().float().reshape(()))
-            if len(self._loose) == _MOST_LOOSE:
-                self._stack()
-        elif not self._trainer.lightning_module.automatic_optimization:
+            self._keep(loss.detach().float().reshape(()), index)
+        elif self._trainer.lightning_module.automatic_optimization:  # skipped, perhaps in this process alone
+            self._keep(torch.zeros((), device=self._trainer.lightning_module.device), index[:0])
+        else:
             raise TypeError(
                 f"{self._owner} goes by the loss that a training step returns, but that of"
                 f" {type(self._trainer.lightning_module).__name__} returned {type(loss).__name__}: let it return the"
                 " loss, also where it optimizes by itself."
             )
         return output
+
+    def _keep(self, loss: Tensor, index: Tensor) -> None:
+        self._indices.append(index)
+        self._loose.append(loss)
+        if len(self._loose) == _MOST_LOOSE:
+            self._stack()
 
     def _stack(self) -> None:
         self._stacked.append(torch.stack(self._loose))
@@ -114,44 +157,53 @@ class BatchLosses:
     # ------------------------------------------------------------------ over an epoch
 
     def _totals(self) -> Tensor:
-        """Return sums and counts (2, N), float64, and keep them in the place of the steps."""
+        """Return the totals (3, N) since `take`, and keep them in the place of the steps."""
         if self._before is None:
-            self._before = torch.zeros(2, self._size, dtype=torch.float64)
+            self._before = torch.zeros(3, self._size, dtype=torch.float64)
         if not self._is_closed:
             own = self._own()
-            self._before = self._before + (self._with_others(own) if self._is_stopped else self._over(own))
+            found, length = self._with_others(own) if self._is_stopped else self._together(own)
+            self._before, self._num_steps = _added([self._before, found]), self._num_steps + length
             self._is_closed = self._is_stopped
         return self._before
 
-    def _over(self, own: Tensor) -> Tensor:
-        return over_processes(self._trainer, own) if self._trainer.world_size > 1 else own
-
-    def _own(self) -> Tensor:
-        """Return the sums and counts of this process, and forget its steps."""
-        totals = torch.zeros(2, self._size, dtype=torch.float64)
+    def _own(self) -> Steps:
+        """Return the steps of this process, and forget them."""
         if self._loose:
             self._stack()
-        if self._indices:
-            index, sizes = torch.cat(self._indices), torch.tensor([len(one) for one in self._indices])
-            check_index(index, self._size)
-            losses = torch.cat(self._stacked).cpu().double().repeat_interleave(sizes)
-            totals.index_add_(1, index, torch.stack([losses, torch.ones_like(losses)]))
+        losses = torch.cat(self._stacked).cpu() if self._stacked else torch.zeros(0)
+        index = torch.cat(self._indices) if self._indices else torch.zeros(0, dtype=torch.int64)
+        sizes = torch.tensor([len(one) for one in self._indices], dtype=torch.int64)
         self._indices, self._stacked = [], []
-        return totals
+        return Steps(losses, sizes, index)
 
-    def _with_others(self, own: Tensor) -> Tensor:
-        """Add, in the first process, what the others leave of an epoch that an error stopped."""
-        trainer, name = self._trainer, f"batch-losses-{self._number}"
+    def _together(self, own: Steps) -> tuple[Tensor, int]:
+        """Return the totals over all processes, which call it together, and the number of steps."""
+        trainer = self._trainer
         if trainer.world_size == 1:
-            return own
+            return own.totals(own.losses.double(), self._size, self._num_steps), len(own.sizes)
+        length = int(over_processes(trainer, torch.tensor(len(own.sizes)), "max"))
+        sums = over_processes(trainer, own.sums(length))
+        totals = own.totals(sums[0] / sums[1], self._size, self._num_steps)
+        last = over_processes(trainer, totals[2:], "max")
+        return torch.cat([over_processes(trainer, totals[:2]), last]), length
+
+    def _with_others(self, own: Steps) -> tuple[Tensor, int]:
+        """Return, in the first process, the totals with what the others leave of an epoch that an error stopped."""
+        trainer, name = self._trainer, f"batch-losses-{self._number}"
         if not trainer.is_global_zero:
-            leave(name, trainer.global_rank, {"totals": own if is_first_of_share(trainer) else torch.zeros_like(own)})
-            return own
-        others = take(name, range(1, trainer.world_size))
+            if is_first_of_share(trainer):
+                leave(name, trainer.global_rank, vars(own))
+            return torch.zeros(3, self._size, dtype=torch.float64), 0
+        others = take(name, range(1, trainer.world_size)) if trainer.world_size > 1 else {}
         missing = [rank for rank, handed in others.items() if handed is None]
         if missing:
             warn_user(
                 f"The checkpoint lacks what processes {', '.join(map(str, missing))} saw of this epoch, as they did not"
                 " stop with the first one: to lose nothing, resume from the checkpoint before."
             )
-        return own + sum(handed["totals"] for handed in others.values() if handed is not None)
+        steps = [own, *(Steps(**handed) for handed in others.values() if handed is not None)]
+        length = max(len(one.sizes) for one in steps)
+        sums = torch.stack([one.sums(length) for one in steps]).sum(0)
+        means = sums[0] / sums[1]
+        return _added([one.totals(means, self._size, self._num_steps) for one in steps]), length

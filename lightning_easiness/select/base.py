@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer  # slow to load, and no selection of the command line needs it
 
 Every = Literal["fit", "epoch", "batch"]
-BATCH_LOSS = "batch_loss"  # the field that no output is needed for
+# Fields that need no outputs.
+BATCH_LOSS, TIMES_TRAINED, LAST_BATCH = BATCH_FIELDS = ("batch_loss", "times_trained", "last_batch")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ class Needs:
             from each batch before its training step: `select` then sees only the batch.
         fields: The fields of an observation that it goes by, as "loss", "margin" or "sample_easiness". Their latest
             values are `state.observed`, also between passes and in a fit that is resumed. Where the data are of a task
-            without them, a fit is refused before training.
+            without them, a fit is refused before training. Three need no outputs of the module: "batch_loss", the loss
+            that the training step returned for the batch that held the example last, or the mean of those between two
+            decisions; "times_trained", the number of batches so far that held it; and "last_batch", the number of the
+            last one in the fit, from 1. A batch is that of all processes together.
         passes: It may call `state.observe()`. This costs a forward pass over the data, unless the Trainer's
             EasinessCallback has just made one.
         online: The training forward, through the Trainer's EasinessCallback, keeps `state.observed` up to date, without
@@ -56,6 +60,11 @@ class Needs:
             raise ValueError(f"The `every` of Needs must be 'fit', 'epoch' or 'batch'; got {self.every!r}.")
         if isinstance(self.fields, str) or not all(isinstance(name, str) for name in self.fields):
             raise TypeError(f"The `fields` of Needs must be names, as ('loss',); got {self.fields!r}.")
+        if set(self.fields) & set(BATCH_FIELDS) and self.every != "epoch":
+            raise ValueError(
+                f"The fields {', '.join(map(repr, BATCH_FIELDS))} of Needs are known from epoch to epoch: write"
+                f" Needs(every='epoch', fields=...); got every={self.every!r}."
+            )
         if self.online and (self.every != "epoch" or not self.of_outputs):
             raise ValueError(
                 "Needs(online=True) is for a selection that decides before each epoch by what training shows: write"
@@ -65,7 +74,12 @@ class Needs:
     @property
     def of_outputs(self) -> tuple[str, ...]:
         """The fields that are computed from the module's outputs."""
-        return tuple(name for name in self.fields if name != BATCH_LOSS)
+        return tuple(name for name in self.fields if name not in BATCH_FIELDS)
+
+    @property
+    def of_batches(self) -> bool:
+        """Whether it goes by the losses of batches, or by which examples they held."""
+        return len(self.of_outputs) < len(self.fields)
 
     @property
     def observes(self) -> bool:

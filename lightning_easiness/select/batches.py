@@ -180,7 +180,8 @@ class BatchWork:
 def check_consumers(selection: Selection, module: LightningModule) -> None:
     """Raise a TypeError before training where a module cannot take what a selection does to its batches."""
     name, kind = type(selection).__name__, type(module).__name__
-    if (selection.needs.every == "batch" or selection.needs.weights) and takes_dataloader_iter(module):
+    works = selection.needs.every == "batch" or selection.needs.weights or selection.needs.of_batches
+    if works and takes_dataloader_iter(module):
         raise TypeError(
             f"{name} works on each batch, but the training_step of {kind} takes batches off a `dataloader_iter` by"
             " itself; let it take (batch, batch_idx)."

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
+from lightning_easiness.data.ordered_loader import examples_per_batch
 from lightning_easiness.observe.batch_reader import kind_of
-from lightning_easiness.select.base import Needs, Selected, Selection
+from lightning_easiness.select.base import BATCH_LOSS, Needs, Selected, Selection
 
 _METHODS = ("select", "check", "state_dict", "load_state_dict")
 _OBSERVE = "call state.observe() in select() where the rule goes by the current weights, with Needs(passes=True)"
@@ -172,3 +174,13 @@ def checked_labels(owner: str, labels: Any, num_examples: int, num_classes: int 
 
 def _asked(owner: str, chosen: Any, num_examples: int) -> str:
     return f"{owner} must choose by indices (n,) or a bool mask ({num_examples},); got {kind_of(chosen)}"
+
+
+def check_batch_size(selection: Selection, loader: DataLoader[Any]) -> None:
+    """Raise a ValueError where a selection goes by the losses of batches, and these hold one example each."""
+    if BATCH_LOSS in selection.needs.fields and examples_per_batch(loader) == 1:
+        raise ValueError(
+            f"{type(selection).__name__} goes by the mean losses of batches, but the train loader's hold one example"
+            " each, whose loss alone that would be: give the loader a batch_size of 2 at least, or take a rule that"
+            " goes by the losses of examples, as OrderDP."
+        )

@@ -21,6 +21,7 @@ from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.ordered_loader import examples_per_batch
 from lightning_easiness.data.subset import known_identity
 from lightning_easiness.data.subset_loader import drawable
+from lightning_easiness.observe.batch_losses import BatchLosses
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.evaluation import EvaluationPass
 from lightning_easiness.observe.reading import Reading
@@ -57,12 +58,15 @@ class Chooser:
         self.reading: Reading | None = None  # how outputs are read, once it is known
         self._is_tried = False
         self._of_callback: Observation | None = None  # its latest pass
+        self.batch_losses: BatchLosses | None = None  # of the fit, where the selection goes by them
         self._known: tuple[Any, DataIdentity | None] = (None, None)  # of the data set that it was read from
         if callback is not None:
             callback.subscribe(self.listen, self._needs.of_outputs if self._needs.online else ())
 
-    def close(self) -> None:
-        """Stop listening to the callback."""
+    def close(self, stopped: bool = False) -> None:
+        """Stop listening to the callback and to training steps; `stopped` by an error."""
+        if self.batch_losses is not None:
+            self.batch_losses.close(stopped)
         if self._callback is not None:
             self._callback.unsubscribe(self.listen)
 
@@ -168,6 +172,8 @@ class Chooser:
     def _state(self, trainer: Trainer | None, loader: DataLoader[Any], epoch: int) -> SelectionState:
         selection, size = self._selection, len(loader.dataset)  # type: ignore[arg-type]
         known = self._known_identity(loader.dataset)
+        if self.batch_losses is not None:
+            self.latest.note_batches(*self.batch_losses.take(size))
         return SelectionState(
             num_examples=size,
             epoch=epoch,

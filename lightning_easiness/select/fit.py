@@ -19,9 +19,11 @@ from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.subset import SelectedDataset, try_label
 from lightning_easiness.data.subset_loader import check_batches, check_selectable, loader_over
 from lightning_easiness.functional._rng import generator
+from lightning_easiness.observe.batch_losses import BatchLosses
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.select.base import Selection
 from lightning_easiness.select.batches import BatchWork, check_consumers
+from lightning_easiness.select.checks import check_batch_size
 from lightning_easiness.select.choice import Choice, check_fewest, mean_factor, repeated
 from lightning_easiness.select.chooser import Chooser
 from lightning_easiness.select.lr_schedules import LRSchedules, warn_of_manual_schedules
@@ -56,6 +58,8 @@ class SelectedFit:
         selection.check(trainer)
         reader, callback = _reader_and_callback(selection, trainer, self._reader)
         self._chooser = Chooser(selection, reader, callback, self._check_target)
+        if selection.needs.of_batches:
+            self._chooser.batch_losses = BatchLosses(trainer, type(selection).__name__)
         if selection.needs.every == "batch" or selection.needs.weights:
             self.batch_work = BatchWork(trainer, selection, reader)
         if selection.needs.every != "fit":
@@ -64,9 +68,9 @@ class SelectedFit:
             self._own_reloading = trainer.reload_dataloaders_every_n_epochs
             trainer.reload_dataloaders_every_n_epochs = 1
 
-    def end(self) -> None:
-        """Leave the Trainer, its callback and its module as they were."""
-        self._chooser.close()
+    def end(self, stopped: bool = False) -> None:
+        """Leave the Trainer, its callback and its module as they were; `stopped` by an error."""
+        self._chooser.close(stopped)
         if self.batch_work is not None:
             self.batch_work.close()
             self.batch_work = None
@@ -84,6 +88,7 @@ class SelectedFit:
         check_selectable(loader)
         if self.trainer is not None:
             check_consumers(self._selection, self.trainer.lightning_module)
+            check_batch_size(self._selection, loader)
             self._chooser.recognise(self.trainer, loader)
             if self.batch_work is not None:
                 self.batch_work.reading = self._chooser.reading
@@ -203,6 +208,9 @@ class SelectedFit:
         of_rule = self._selection.state_dict()
         if of_rule:
             state["of_rule"] = {"rule": type(self._selection).__name__, **of_rule}
+        of_batches = {} if self._chooser.batch_losses is None else self._chooser.batch_losses.state()
+        if of_batches:
+            state["batch_losses"] = of_batches
         if self._chooser.latest.values:
             state["remembered"] = dict(self._chooser.latest.values)
         schedules = {} if self._schedules is None else self._schedules.state_dict()
@@ -221,8 +229,10 @@ class SelectedFit:
             self._selection.load_state_dict(state["of_rule"])
         if self._schedules is not None:
             self._schedules.load_state_dict(state.get("schedules", {}))
+        if self._chooser.batch_losses is not None:
+            self._chooser.batch_losses.restore(state.get("batch_losses", {}))
         held = {name: values.cpu() for name, values in state.get("remembered", {}).items()}
-        lacking = [field for field in self._selection.needs.fields if held and field not in held]
+        lacking = [field for field in self._selection.needs.of_outputs if held and field not in held]
         if lacking:
             warn_of_lacking_fields(name, lacking)
         elif held:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.record.layout import PASS_SERIES
+from lightning_easiness.select.base import BATCH_LOSS, LAST_BATCH, TIMES_TRAINED
 
 
 class Latest:
@@ -25,6 +26,19 @@ class Latest:
             values = observation.fields.get(name)
             if values is not None:
                 self.values[name] = self._latest(name, values, observation)
+
+    def note_batches(self, loss: Tensor, times: Tensor, last: Tensor) -> None:
+        """Take in the batches since the last decision, (N,) each: their mean loss, how many, and which was the last."""
+        if not bool(times.any()):
+            return
+        self._has_seen = True
+        none = torch.zeros_like(times)
+        found = {
+            BATCH_LOSS: torch.where(loss.isnan(), self.values.get(BATCH_LOSS, loss), loss),
+            TIMES_TRAINED: times + self.values.get(TIMES_TRAINED, none),
+            LAST_BATCH: torch.where(last > 0, last, self.values.get(LAST_BATCH, none)),
+        }
+        self.values |= {name: values for name, values in found.items() if name in self.fields}
 
     def known(self, size: int) -> Mapping[str, Tensor] | None:
         """Return the values of a data set of `size` examples; None where nothing was observed of it.

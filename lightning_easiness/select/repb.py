@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from lightning_easiness import functional
 from lightning_easiness.functional.dynamic import check_left_out
-from lightning_easiness.select.base import BATCH_LOSS, Needs, Selected, SelectionState
+from lightning_easiness.select.base import LAST_BATCH, Needs, Selected, SelectionState
 from lightning_easiness.select.schedule import Scheduled
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ class RePB(Scheduled):
     those that it was in, so that over many epochs all count alike; it has no bound but the number of epochs.
 
     Losses are those of the training forward, through the Trainer's EasinessCallback, which is required. The batch is
-    that of a process, so that with another number of processes other examples are kept. An example that was never seen
-    is kept, and the first epoch is on everything. The weights reach the loss through `SELModule.weighted_mean` or
-    `SampleEasinessLoss`; in epochs on everything they are equal.
+    that of all processes together. An example that was never seen is kept, and the first epoch is on everything. The
+    weights reach the loss through `SELModule.weighted_mean` or `SampleEasinessLoss`; in epochs on everything they are
+    equal.
 
     Args:
         share: Probability to leave out, in [0, 1).
@@ -44,14 +44,13 @@ class RePB(Scheduled):
 
     Example:
         >>> from lightning_easiness import SelectionState
-        >>> loss, batch_loss = torch.tensor([0.1, 4.0, 0.2, 0.3]), torch.tensor([2.05, 2.05, 0.25, 0.25])
-        >>> observed = {"loss": loss, "batch_loss": batch_loss}
+        >>> observed = {"loss": torch.tensor([0.1, 4.0, 0.2, 0.3]), "last_batch": torch.tensor([1, 1, 2, 2])}
         >>> selected = RePB().select(SelectionState(4, epoch=1, observed=observed))
         >>> selected.kept, selected.weights
         (tensor([1, 3]), tensor([2., 1., 2., 1.]))
     """
 
-    needs = Needs(every="epoch", fields=("loss", BATCH_LOSS), online=True, weights=True)
+    needs = Needs(every="epoch", fields=("loss", LAST_BATCH), online=True, weights=True)
 
     def __init__(self, share: float = 0.5, *, early_epochs: float = 0, final_epochs: float = 0, seed: int = 0) -> None:
         check_left_out("RePB", share)
@@ -90,7 +89,7 @@ class RePB(Scheduled):
     @override
     def select_part(self, state: SelectionState) -> Selected:
         observed = state.observed or {}
-        losses = observed["loss"], observed[BATCH_LOSS]
+        losses = observed["loss"], functional.window_means(observed["loss"], observed[LAST_BATCH])
         return Selected(functional.prune_in_windows(*losses, self._last, self.share, generator=state.generator()))
 
     @override

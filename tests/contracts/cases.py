@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader
 
 from lightning_easiness import (
     Ablation,
+    AlignPrune,
+    BatchLoss,
     BatchReader,
     Control,
     Curriculum,
@@ -31,6 +33,7 @@ from lightning_easiness import (
     OrderDP,
     RandomShare,
     Relabel,
+    RePB,
     SampleEasinessTraining,
     Selection,
     Undecided,
@@ -153,6 +156,9 @@ SELECTIONS |= {
     "OrderDP of all": online(lambda: OrderDP(0.3, 1, early_epochs=1, final_epochs=1)),
     "ImportanceSampling": online(lambda: ImportanceSampling(early_epochs=1)),
     "Undecided": online(lambda: Undecided(0.4, 0.8, early_epochs=1)),
+    "RePB": online(lambda: RePB(0.6, early_epochs=1, final_epochs=0.2)),
+    "BatchLoss": Case(None, lambda: BatchLoss(0.6, momentum=0.5, early_epochs=1, final_epochs=0)),
+    "AlignPrune": online(lambda: AlignPrune(0.4, clean=range(12), window=3)),
     "Curriculum": Case(None, lambda: Curriculum(scores(), 0.3, 3)),
     "Control of InfoBatch": online(lambda: Control(InfoBatch(0.6, early_epochs=1))),
     "Control of SET with weights": Case(
@@ -169,6 +175,8 @@ _ALSO = (
     "SET online",
     "SET per batch",
     "InfoBatch",
+    "BatchLoss",
+    "AlignPrune",
     "Control of InfoBatch",
 )
 HELD_OUT = {"held out": Case({"every_n_epochs": 1}, Everything, 0.3)}

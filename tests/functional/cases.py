@@ -147,6 +147,7 @@ CASES = [
     whole("hardest_of_pool", loss=SCORE, share=0.3, pool=0.7, generator=torch.Generator()),
     whole("undecided_of_pool", margin=SCORE - 0.5, share=0.3, pool=0.7, generator=torch.Generator()),
     whole("prune_in_windows", loss=SCORE, window_loss=OTHER, was_in=MASK, share=0.5, generator=torch.Generator()),
+    whole("window_means", loss=SCORE, window=TARGET),
     each("inclusion_weights", times=1 + torch.arange(N) % 4, epochs=4),
     whole("inclusion_probability", values=SCORE, share=0.5),
     whole("systematic_sample", probability=SCORE, generator=torch.Generator()),

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_easiness.functional import alignment, most_aligned, running_mean
+from lightning_easiness.functional import alignment, most_aligned, running_mean, window_means
 from tests.functional.strategies import assert_matches, few, matrices, moderate
 
 losses = st.just(math.nan) | st.floats(0, 20)
@@ -43,6 +43,15 @@ def test_alignment_is_the_correlation_over_the_epochs_that_both_know(rows, data)
             assert math.isnan(value)
         elif min(spreads) > 1e-3:  # else nothing but rounding
             assert value == pytest.approx(statistics.correlation(*zip(*pairs, strict=True)), abs=2e-3)
+
+
+@few
+@given(st.lists(st.tuples(losses, st.integers(0, 3)), max_size=12))
+def test_a_window_mean_is_that_of_the_known_losses_in_it(rows):
+    found = window_means(torch.tensor([loss for loss, _ in rows]), torch.tensor([at for _, at in rows]).long())
+    for value, (_, window) in zip(found.tolist(), rows, strict=True):
+        known = [loss for loss, at in rows if at == window and not math.isnan(loss)]
+        assert value == pytest.approx(statistics.fmean(known) if known else math.nan, rel=1e-5, nan_ok=True)
 
 
 def test_a_course_that_does_not_change_has_no_alignment():

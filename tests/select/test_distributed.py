@@ -13,7 +13,7 @@ from torch import nn
 
 from lightning_easiness import EasinessRecord
 from tests.contracts.cases import SELECTIONS
-from tests.distributed_selected_fit import LEVELS_ONLINE, SHARE, Learns
+from tests.distributed_selected_fit import BATCH_RULES, LEVELS_ONLINE, SHARE, Learns
 from tests.processes import run_script
 from tests.selecting import IndexedPoints, OverSubset
 from tests.set_fits import SIGMA2, Easiness, assert_clear, easiness_at, easiness_loop, level_of
@@ -22,7 +22,7 @@ from tests.small import assert_identical
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
 TIME_LIMIT = 400  # seconds; a machine under load takes two minutes
-OF_ANY_NUMBER = ("registered", "by_hand", "merged", "lengths", "unseeded", "resumed")
+OF_ANY_NUMBER = ("registered", "batch_losses", "by_hand", "merged", "lengths", "unseeded", "resumed")
 OF_SEVERAL = (
     "learning",
     "returned",
@@ -73,10 +73,23 @@ def test_any_number_of_processes_chooses_the_same_examples(case: str, processes:
         if not found:  # within batches nothing is selected for the epoch
             assert not expected
             continue
-        assert found == expected, "whatever the number of processes"
+        if case not in BATCH_RULES:
+            assert found == expected, "whatever the number of processes"
         trained = examples(ranks, epoch)
         assert set(trained) == set(found)
         assert len(trained) == -(-len(found) // processes) * processes, "padded by less than one example a rank"
+
+
+@SEVERAL
+@pytest.mark.parametrize("case", BATCH_RULES)
+def test_batches_of_the_same_examples_give_the_same_choice(case: str, processes: int, folders: dict[int, Path]) -> None:
+    """The second epoch's, as the first is on everything; later batches hold other examples."""
+    name = str(BATCH_RULES.index(case))
+    (one,), ranks = seen(folders, 1, "batch_losses", name), seen(folders, processes, "batch_losses", name)
+    assert 24 < len(one["selected"][1]) < 48
+    for rank in ranks:
+        assert rank["selected"][:2] == one["selected"][:2]
+        assert rank["selected"] == ranks[0]["selected"]
 
 
 @ANY

@@ -1,0 +1,288 @@
+"""BatchLoss and AlignPrune in real fits, against what their module saw; what they refuse; what fields of batches are."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import correlation, fmean
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_easiness import (
+    AlignPrune,
+    BatchLoss,
+    EasinessCallback,
+    Hardest,
+    Needs,
+    RePB,
+    Selection,
+    SelectionState,
+    find_label_issues,
+)
+from tests.made_runs import whole
+from tests.selecting import IndexedBase, fit, refusal, scores
+from tests.set_fits import Weighs
+
+SIZE = 53
+EVERYTHING = set(range(SIZE))
+
+
+class Plain(Weighs):
+    """Without batch norm, for whose sake examples are repeated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net[1] = nn.Identity()
+
+    def batch_losses(self, epoch: int) -> dict[int, float]:
+        """Example -> the mean loss of its batch in an epoch that had it."""
+        return {one: float(losses.mean()) for at, indices, losses, _ in self.steps if at == epoch for one in indices}
+
+    def losses(self, epoch: int) -> dict[int, float]:
+        """Example -> its loss in an epoch that had it."""
+        rows = [(indices, losses.tolist()) for at, indices, losses, _ in self.steps if at == epoch]
+        return {one: loss for indices, losses in rows for one, loss in zip(indices, losses, strict=True)}
+
+
+def half_up(number: float) -> int:
+    return math.floor(number + 0.5)
+
+
+def check_below_mean(module: Any, share: float, momentum: float, epochs: range) -> None:
+    """That in each epoch a share of what has a score below the mean is left out, and nothing else."""
+    score: dict[int, float] = {}
+    for epoch in range(epochs.stop):
+        if epoch in epochs:
+            below = {one for one in score if score[one] < fmean(score.values())}
+            found = module.epoch(epoch)
+            assert set(found) >= EVERYTHING - below
+            assert len(found) == len(set(found)) == SIZE - half_up(share * len(below))
+            assert 0 < len(found) < SIZE
+        for one, loss in module.batch_losses(epoch).items():
+            score[one] = momentum * score[one] + (1 - momentum) * loss if one in score else loss
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 3}, {"gradient_clip_val": 0.1}])
+def test_batch_loss_leaves_out_a_share_of_what_was_in_batches_of_low_loss(options: dict[str, Any]) -> None:
+    rule = BatchLoss(0.6, momentum=0.5, early_epochs=2, final_epochs=0)
+    module = fit(IndexedBase(), rule, Plain(), max_epochs=6, **options)[0]
+    check_below_mean(module, 0.6, 0.5, range(2, 6))
+    assert set(module.epoch(1)) == EVERYTHING
+
+
+def test_the_same_rule_begins_each_fit_anew() -> None:
+    rule = BatchLoss(0.6, momentum=0.9, early_epochs=1, final_epochs=0)
+    for _ in range(2):
+        check_below_mean(fit(IndexedBase(), rule, Plain(), max_epochs=4)[0], 0.6, 0.9, range(1, 4))
+
+
+class NoLogits(Plain):
+    """Optimizes by itself, has no labels, and one loss of a whole batch, which it returns beside something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.code = nn.Linear(8, 2)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        x = batch[0][:, :8]
+        loss = (self.code(x) @ self.code.weight - x).square().mean()
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        self.keep(batch, loss.detach().expand(len(x)), None)
+        return {"loss": loss.detach(), "more": x}
+
+
+class Skips(Plain):
+    """Makes no step for some batches; keeps the number of each that it makes, with its examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: list[tuple[int, int, list[int]]] = []
+        self.number = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.number += 1
+        if batch_idx % 3 == 1:
+            return None
+        self.numbers.append((self.current_epoch, self.number, batch[0][:, 8].long().tolist()))
+        return super().training_step(batch, batch_idx)
+
+
+def test_any_module_will_do() -> None:
+    rule = BatchLoss(0.6, momentum=0.5, early_epochs=1, final_epochs=0)
+    check_below_mean(fit(IndexedBase(), rule, NoLogits(), max_epochs=4)[0], 0.6, 0.5, range(1, 4))
+
+
+class Notes(Selection):
+    """Keeps what it could go by in each epoch."""
+
+    needs = Needs(every="epoch", fields=("batch_loss", "times_trained", "last_batch"))
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def select(self, state: SelectionState) -> Tensor:
+        self.seen.append(state.observed)
+        return torch.arange(state.num_examples)[state.epoch % 3 :: 2]
+
+
+def test_fields_of_batches_are_those_of_the_steps_that_were_made() -> None:
+    notes = Notes()
+    module = fit(IndexedBase(), notes, Skips(), max_epochs=5)[0]
+    assert not notes.seen[0], "nothing is known before the first step"
+    known: dict[int, float] = {}
+    times, last = torch.zeros(SIZE, dtype=torch.int64), torch.zeros(SIZE, dtype=torch.int64)
+    for epoch, observed in enumerate(notes.seen[1:]):
+        for at, number, indices in module.numbers:
+            if at == epoch:
+                last[indices] = number
+        trained = module.batch_losses(epoch)
+        known.update(trained)
+        times[list(trained)] += 1
+        wanted = torch.tensor([known.get(one, math.nan) for one in range(SIZE)])
+        torch.testing.assert_close(observed["batch_loss"], wanted, equal_nan=True)
+        assert torch.equal(observed["times_trained"], times)
+        assert torch.equal(observed["last_batch"], last)
+
+
+def test_repb_keeps_all_that_was_above_the_mean_of_its_own_batch(tmp_path: Path) -> None:
+    callback = EasinessCallback(tmp_path, probe=None)
+    module = fit(IndexedBase(), RePB(0.6), Plain(), callbacks=[callback], max_epochs=5)[0]
+    for epoch in range(1, 5):
+        rows = [(indices, losses) for at, indices, losses, _ in module.steps if at == epoch - 1]
+        hard = {
+            one
+            for indices, losses in rows
+            for one, loss in zip(indices, losses.tolist(), strict=True)
+            if loss > float(losses.mean())
+        }
+        found = set(module.epoch(epoch))
+        assert hard
+        assert hard <= found
+        assert len(found) < SIZE
+
+
+# ------------------------------------------------------------------------------------------------- AlignPrune
+
+
+CLEAN = list(range(0, 24, 2))
+
+
+def check_aligned(module: Plain, share: float, window: int, epochs: range) -> None:
+    for epoch in epochs:
+        courses = [module.losses(at) for at in range(max(0, epoch - window), epoch)]
+        means = [fmean([course[one] for one in CLEAN if one in course]) for course in courses]
+        score = {}
+        for one in EVERYTHING:
+            pairs = [(course[one], mean) for course, mean in zip(courses, means, strict=True) if one in course]
+            if len(pairs) > 2:
+                score[one] = correlation(*zip(*pairs, strict=True))
+        gone = sorted(score, key=lambda one: score[one])[: half_up(share * SIZE)]
+        assert EVERYTHING - set(module.epoch(epoch)) == set(gone)
+        assert gone
+
+
+@pytest.mark.parametrize("window", [3, 4, 10])
+def test_align_prune_leaves_out_what_goes_least_with_the_clean_part(window: int, tmp_path: Path) -> None:
+    rule, callback = AlignPrune(0.3, clean=torch.tensor(CLEAN), window=window), EasinessCallback(tmp_path, probe=None)
+    module = fit(IndexedBase(), rule, Plain(), callbacks=[callback], max_epochs=8)[0]
+    assert all(set(module.epoch(epoch)) == EVERYTHING for epoch in range(3))
+    check_aligned(module, 0.3, window, range(3, 8))
+
+
+def test_label_issues_are_a_clean_part_without_what_they_flag(tmp_path: Path) -> None:
+    issues = find_label_issues(scores(), rule=Hardest(count=29))
+    assert issues.unflagged.tolist() == list(range(24)), "values grow with the index"
+    options = {"callbacks": [EasinessCallback(tmp_path, probe=None)], "max_epochs": 4}
+    module = fit(IndexedBase(), AlignPrune(0.3, clean=issues), Plain(), **options)[0]
+    assert len(set(module.epoch(3))) == SIZE - 16
+    other = find_label_issues(scores(54), rule=Hardest(count=29))
+    message = refusal(ValueError, IndexedBase(), AlignPrune(clean=other), callbacks=options["callbacks"])
+    assert message.startswith("The `clean` part of AlignPrune has 54 examples, but the data set has 53"), message
+
+
+def test_wrong_labels_are_what_is_left_out_where_clean_ones_are_learnt(tmp_path: Path) -> None:
+    class Corrupted(IndexedBase):
+        def setup(self, stage: str) -> None:
+            super().setup(stage)
+            self.train.y[wrong] = (self.train.y[wrong] + 1 + torch.arange(len(wrong)) % 3) % 4
+
+    wrong = torch.arange(30, 42)
+    rule = AlignPrune(12 / SIZE, clean=CLEAN)
+    module = fit(Corrupted(), rule, Plain(), callbacks=[EasinessCallback(tmp_path, probe=None)], max_epochs=12)[0]
+    gone = [EVERYTHING - set(module.epoch(epoch)) for epoch in range(6, 12)]
+    share = fmean(len(one & set(wrong.tolist())) / len(one) for one in gone)
+    assert share > 2 * len(wrong) / SIZE
+
+
+# ------------------------------------------------------------------------------------------------- what is refused
+
+
+class ReturnsNothing(NoLogits):
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        super().training_step(batch, batch_idx)
+
+
+class TakesItsBatches(Plain):
+    def training_step(self, dataloader_iter: Any) -> Any:
+        return super().training_step(next(dataloader_iter)[0], 0)
+
+
+def test_what_batch_loss_refuses_before_training() -> None:
+    message = (
+        "BatchLoss goes by the mean losses of batches, but the train loader's hold one example each, whose loss alone"
+        " that would be: give the loader a batch_size of 2 at least, or take a rule that goes by the losses of"
+        " examples, as OrderDP."
+    )
+    assert refusal(ValueError, IndexedBase(batch_size=1), BatchLoss()) == message
+    message = refusal(TypeError, IndexedBase(), BatchLoss(), module=TakesItsBatches())
+    assert message.startswith("BatchLoss works on each batch, but the training_step of TakesItsBatches takes batches")
+
+
+def test_a_step_that_optimizes_by_itself_must_return_its_loss() -> None:
+    message = (
+        "BatchLoss goes by the loss that a training step returns, but that of ReturnsNothing returned NoneType: let it"
+        " return the loss, also where it optimizes by itself."
+    )
+    with pytest.raises(TypeError, match=whole(message)):
+        fit(IndexedBase(), BatchLoss(early_epochs=1, final_epochs=0), ReturnsNothing(), max_epochs=3)
+
+
+BAD = [
+    (lambda: BatchLoss(1.0), "The `share` of BatchLoss must be in [0, 1); got 1.0: it is the fraction to leave out"),
+    (lambda: BatchLoss(momentum=1), "The `momentum` of running_mean must be in [0, 1); got 1: the weight of what was"),
+    (lambda: AlignPrune(), "The `clean` of AlignPrune must be given; got None: give the indices of examples whose"),
+    (lambda: AlignPrune(clean=[]), "The `clean` of AlignPrune must hold an example; got none: give the indices of"),
+    (lambda: AlignPrune(clean=torch.zeros(5) > 0), "The `clean` of AlignPrune must hold an example; got none: give"),
+    (lambda: AlignPrune(clean="all"), "The `clean` of AlignPrune must be indices or a mask; got str: give the"),
+    (lambda: AlignPrune(clean=[1], window=2), "The `window` of AlignPrune must be at least 3; got 2."),
+    (lambda: AlignPrune(1.0, clean=[1]), "The `share` of AlignPrune must be in [0, 1); got 1.0: it is the fraction"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), BAD)
+def test_arguments_out_of_range(make: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make()
+    assert str(caught.value).startswith(message)
+
+
+def test_a_clean_part_of_other_data_is_refused_before_training(tmp_path: Path) -> None:
+    options = {"callbacks": [EasinessCallback(tmp_path, probe=None)]}
+    message = refusal(ValueError, IndexedBase(), AlignPrune(clean=[1, 53]), **options)
+    assert message == "The `clean` part of AlignPrune keeps example 53, but examples are numbered 0 to 52."
+
+
+def test_fields_of_batches_are_for_a_rule_of_each_epoch() -> None:
+    message = (
+        "The fields 'batch_loss', 'times_trained', 'last_batch' of Needs are known from epoch to epoch: write"
+        " Needs(every='epoch', fields=...); got every='fit'."
+    )
+    with pytest.raises(ValueError, match=whole(message)):
+        Needs(fields=("batch_loss",))
