@@ -88,7 +88,7 @@ class BatchLosses:
         ]
 
     def take(self, num_examples: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return of each example the mean loss of its batches since the last call, their number, and which was its last.
+        """Return of each example the mean loss of its batches since the last call, their number, and the last of them.
 
         `(N,)` each, over all processes, which call it together: float32, NaN for none; int64; and int64, the number of
         the step in this fit, from 1, and 0 for none.

@@ -1,4 +1,4 @@
-"""BatchLoss and AlignPrune in real fits, against what their module saw; what they refuse; what fields of batches are."""
+"""Rules that go by batches and by courses of losses, in real fits, against what their module saw; what they refuse."""
 
 from __future__ import annotations
 
