@@ -132,6 +132,7 @@ class Notes(Selection):
         return torch.arange(state.num_examples)[state.epoch % 3 :: 2]
 
 
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
 def test_fields_of_batches_are_those_of_the_steps_that_were_made() -> None:
     notes = Notes()
     module = fit(IndexedBase(), notes, Skips(), max_epochs=5)[0]
