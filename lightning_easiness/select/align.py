@@ -104,8 +104,8 @@ class AlignPrune(Scheduled):
         if self._courses.shape[1] != state.num_examples:
             self._courses = torch.empty(0, state.num_examples)
             self._times = torch.zeros(state.num_examples, dtype=torch.int64)
-        if state.observed:
-            times = state.observed[TIMES_TRAINED].long()
+        times = state.observed[TIMES_TRAINED].long() if state.observed else self._times
+        if state.observed and not torch.equal(times, self._times):  # else nothing was trained since
             losses = state.observed["loss"].float().masked_fill(times == self._times, torch.nan)
             self._courses = torch.cat([self._courses[-self.window + 1 :], losses.unsqueeze(0)])
             self._times = times

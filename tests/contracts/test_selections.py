@@ -20,10 +20,13 @@ OBSERVED = {
 }
 OBSERVED["sample_easiness"] = (3 * OBSERVED["sample_easiness"] - 1).clamp(0, 1)  # all three levels
 OBSERVED["weakest_comparison"] = OBSERVED["sample_easiness"].sqrt()
+OBSERVED |= {"batch_loss": OBSERVED["el2n"], "times_trained": torch.ones(53), "last_batch": torch.arange(53) // 8 + 1}
 
 
 HARD, MEDIUM = 16, 17  # of those levels, by `OBSERVED`
-BELOW = sum(loss < fmean(OBSERVED["loss"].tolist()) for loss in OBSERVED["loss"].tolist())
+BELOW, BELOW_OF_BATCHES = (
+    sum(loss < fmean(OBSERVED[name].tolist()) for loss in OBSERVED[name].tolist()) for name in ("loss", "batch_loss")
+)
 SIZES = {  # in epochs 0 and 2
     "Keep": (24, 24),
     "Ablation": (32, 32),  # without 40 % of 53
@@ -42,6 +45,9 @@ SIZES = {  # in epochs 0 and 2
     "ImportanceSampling": (53, 27),
     "Undecided": (53, 21),
     "Curriculum": (16, 41),
+    "RePB": (53, 37),  # each below the mean by a draw of its own
+    "BatchLoss": (53, 53 - round(0.6 * BELOW_OF_BATCHES)),
+    "AlignPrune": (53, 53),  # of a single loss there is no course
 }
 
 
