@@ -227,7 +227,7 @@ def window_means(loss: Tensor, window: Tensor) -> Tensor:
     loss = check.floating("window_means", "loss", loss, "N")
     check.integers("window_means", "window", window)
     check.same_length("window_means", "window", window, "loss", loss)
-    numbers, places = window.unique(return_inverse=True)
+    numbers, places = torch.unique(window, return_inverse=True)
     known, exact = ~loss.isnan(), check.exact_dtype(loss)
     sums = loss.new_zeros(len(numbers), dtype=exact).index_add_(0, places, loss.nan_to_num().to(exact))
     counts = loss.new_zeros(len(numbers), dtype=exact).index_add_(0, places, known.to(exact))

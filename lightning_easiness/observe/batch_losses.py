@@ -133,7 +133,7 @@ class BatchLosses:
             return output
         loss = output.get("loss") if isinstance(output, Mapping) else output
         if isinstance(loss, Tensor):
-            self._keep(loss.detach().float().reshape(()), index)
+            self._keep(loss.detach().float().mean(), index)  # of one, or of one per example
         elif self._trainer.lightning_module.automatic_optimization:  # skipped, perhaps in this process alone
             self._keep(torch.zeros((), device=self._trainer.lightning_module.device), index[:0])
         else:
