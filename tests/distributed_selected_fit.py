@@ -6,16 +6,18 @@ python -m tests.distributed_selected_fit <number of processes> <folder> <scenari
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, OnExceptionCheckpoint
 from torch import Tensor, nn
 
 from lightning_easiness import (
+    BatchLoss,
     BatchReader,
     EasinessCallback,
     EasinessDataModule,
@@ -111,6 +113,29 @@ def batch_losses(folder: Path) -> None:
         data = case.data(IndexedBase(48, batch_size=12 // DEVICES["n"]))["datamodule"]
         callbacks = case.callbacks(folder / "records" / str(number))
         fit(folder, data, str(number), callbacks, lr=0.0, max_epochs=3)
+
+
+class Breaks(Callback):
+    """Raises an error in all processes after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
+        if trainer.global_step == self.step:
+            raise InterruptedError("on purpose")
+
+
+def batch_losses_saved(folder: Path) -> None:
+    """The checkpoints of the sixth step, in the middle of the second epoch: saved by all, and on an error there."""
+    keepers = {
+        "saved": [ModelCheckpoint(folder, filename="{step}", every_n_train_steps=6, save_top_k=-1)],
+        "stopped": [Breaks(6), OnExceptionCheckpoint(folder, "stopped")],
+    }
+    for name, callbacks in keepers.items():
+        data = EasinessDataModule(IndexedBase(48, batch_size=12 // DEVICES["n"]), BatchLoss(early_epochs=1))
+        with suppress(InterruptedError):
+            fit(folder, data, name, callbacks, enable_checkpointing=True, max_epochs=9)
 
 
 def by_hand(folder: Path) -> None:

@@ -77,7 +77,7 @@ class BatchLosses:
         self._num_steps = 0  # that these are of, and all before
         self._size = 0
         self._number = next(_numbers)  # the same in every process
-        self._is_stopped = self._is_closed = False
+        self._is_closed = False
         loader_hook = LoaderHook(trainer)
         self._source = loader_hook.source
         self._hooks: list[Any] = [
@@ -108,12 +108,12 @@ class BatchLosses:
             self._before, self._num_steps = state["totals"].cpu(), state["num_steps"]
             self._size = self._before.shape[1]
 
-    def close(self, stopped: bool = False) -> None:
-        """Remove the hooks; `stopped` by an error, after which other processes may not take part any more."""
+    def close(self) -> None:
+        """Remove the hooks. What was seen stays for a checkpoint that is saved afterwards."""
         for hook in self._hooks:
             hook.remove()
-        self._hooks, self._index, self._is_stopped = [], None, stopped
-        if not stopped and self._size:
+        self._hooks, self._index = [], None
+        if self._size and not self._trainer.interrupted:  # else a checkpoint is saved before this, or never
             self._totals()
             self._is_closed = True
 
@@ -161,10 +161,11 @@ class BatchLosses:
         if self._before is None:
             self._before = torch.zeros(3, self._size, dtype=torch.float64)
         if not self._is_closed:
-            own = self._own()
-            found, length = self._with_others(own) if self._is_stopped else self._together(own)
+            # after an error other processes may not take part any more
+            own, is_stopped = self._own(), self._trainer.interrupted
+            found, length = self._with_others(own) if is_stopped else self._together(own)
             self._before, self._num_steps = _added([self._before, found]), self._num_steps + length
-            self._is_closed = self._is_stopped
+            self._is_closed = is_stopped
         return self._before
 
     def _own(self) -> Steps:

@@ -63,10 +63,10 @@ class Chooser:
         if callback is not None:
             callback.subscribe(self.listen, self._needs.of_outputs if self._needs.online else ())
 
-    def close(self, stopped: bool = False) -> None:
-        """Stop listening to the callback and to training steps; `stopped` by an error."""
+    def close(self) -> None:
+        """Stop listening to the callback and to training steps."""
         if self.batch_losses is not None:
-            self.batch_losses.close(stopped)
+            self.batch_losses.close()
         if self._callback is not None:
             self._callback.unsubscribe(self.listen)
 

@@ -186,13 +186,13 @@ class EasinessDataModule(LightningDataModule):
 
     @override
     def on_exception(self, exception: BaseException) -> None:
-        self._end(stopped=True)
+        self._end()
         self.datamodule.on_exception(exception)
 
-    def _end(self, stopped: bool = False) -> None:
-        """Leave the Trainer and the module as they were; `stopped` by an error."""
+    def _end(self) -> None:
+        """Leave the Trainer and the module as they were."""
         if self._fit is not None:
-            self._fit.end(stopped)
+            self._fit.end()
         if self._losses is not None:
             self._losses.remove()
             self._losses = None

@@ -68,9 +68,9 @@ class SelectedFit:
             self._own_reloading = trainer.reload_dataloaders_every_n_epochs
             trainer.reload_dataloaders_every_n_epochs = 1
 
-    def end(self, stopped: bool = False) -> None:
-        """Leave the Trainer, its callback and its module as they were; `stopped` by an error."""
-        self._chooser.close(stopped)
+    def end(self) -> None:
+        """Leave the Trainer, its callback and its module as they were."""
+        self._chooser.close()
         if self.batch_work is not None:
             self.batch_work.close()
             self.batch_work = None

@@ -22,7 +22,16 @@ from tests.small import assert_identical
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
 TIME_LIMIT = 400  # seconds; a machine under load takes two minutes
-OF_ANY_NUMBER = ("registered", "batch_losses", "by_hand", "merged", "lengths", "unseeded", "resumed")
+OF_ANY_NUMBER = (
+    "registered",
+    "batch_losses",
+    "batch_losses_saved",
+    "by_hand",
+    "merged",
+    "lengths",
+    "unseeded",
+    "resumed",
+)
 OF_SEVERAL = (
     "learning",
     "returned",
@@ -90,6 +99,18 @@ def test_batches_of_the_same_examples_give_the_same_choice(case: str, processes:
     for rank in ranks:
         assert rank["selected"][:2] == one["selected"][:2]
         assert rank["selected"] == ranks[0]["selected"]
+
+
+@ANY
+def test_an_error_loses_no_batch_of_any_process(processes: int, folders: dict[int, Path]) -> None:
+    folder = folders[processes] / "batch_losses_saved"
+    saved, stopped = (
+        torch.load(folder / f"{name}.ckpt", weights_only=True)["EasinessDataModule"]["batch_losses"]
+        for name in ("step=6", "stopped")
+    )
+    assert_identical(stopped, saved)
+    assert int(saved["totals"][1].sum()) == 24, "two batches of twelve"
+    assert saved["num_steps"] == 6
 
 
 @ANY
