@@ -153,7 +153,6 @@ SELECTIONS |= {
     "RandomShare, dealt": Case(None, lambda: RandomShare(0.4, replacement=False, early_epochs=0.2)),
     "InfoBatch": online(lambda: InfoBatch(0.6, early_epochs=1, final_epochs=0.2)),
     "OrderDP": online(lambda: OrderDP(0.3, 0.7, early_epochs=1)),
-    "OrderDP of all": online(lambda: OrderDP(0.3, 1, early_epochs=1, final_epochs=1)),
     "ImportanceSampling": online(lambda: ImportanceSampling(early_epochs=1)),
     "Undecided": online(lambda: Undecided(0.4, 0.8, early_epochs=1)),
     "RePB": online(lambda: RePB(0.6, early_epochs=1, final_epochs=0.2)),
@@ -161,11 +160,9 @@ SELECTIONS |= {
     "AlignPrune": online(lambda: AlignPrune(0.4, clean=range(12), window=3)),
     "Curriculum": Case(None, lambda: Curriculum(scores(), 0.3, 3)),
     "Control of InfoBatch": online(lambda: Control(InfoBatch(0.6, early_epochs=1))),
-    "Control of SET with weights": Case(
-        None, lambda: Control(SampleEasinessTraining(early_epochs=1, others_share=0.4))
-    ),
-    "Control of SET per batch": Case({}, lambda: Control(SampleEasinessTraining(early_epochs=1, per="batch"))),
-    "Control of Relabel": Case(None, lambda: Control(Relabel(scores(), 0.4))),
+    "Control of SET with weights": controlled(trained(others_share=0.4)),
+    "Control of SET per batch": controlled(trained({}, per="batch")),
+    "Control of Ablation": Case(None, lambda: Control(Ablation(scores(), 0.4))),
 }
 # the same in a run that holds out a part
 _ALSO = (
@@ -177,7 +174,6 @@ _ALSO = (
     "InfoBatch",
     "BatchLoss",
     "AlignPrune",
-    "Control of InfoBatch",
 )
 HELD_OUT = {"held out": Case({"every_n_epochs": 1}, Everything, 0.3)}
 HELD_OUT |= {f"held out, {name}": SELECTIONS[name]._replace(hold_out=0.3) for name in _ALSO}

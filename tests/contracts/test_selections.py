@@ -41,7 +41,6 @@ SIZES = {  # in epochs 0 and 2
     "RandomShare, dealt": (53, 21),
     "InfoBatch": (53, 53 - round(0.6 * BELOW)),
     "OrderDP": (53, 16),
-    "OrderDP of all": (53, 16),
     "ImportanceSampling": (53, 27),
     "Undecided": (53, 21),
     "Curriculum": (16, 41),
