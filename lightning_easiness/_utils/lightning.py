@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +35,12 @@ def takes_dataloader_iter(module: Any) -> bool:
     from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
     return is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True)
+
+
+def only_seeds_workers(worker_init_fn: Any) -> bool:
+    """Return whether a loader's workers begin with what `seed_everything(workers=True)` adds, and nothing else."""
+    function = worker_init_fn.func if isinstance(worker_init_fn, partial) else worker_init_fn
+    return getattr(function, "__name__", "") == "pl_worker_init_function"
 
 
 # ------------------------------------------------------------------------------------------------- where a fit stands

@@ -93,7 +93,9 @@ class UserDatasetInWorker:
         """Set the user's data set in the worker info, then call the user's worker_init_fn."""
         info = get_worker_info()
         if info is not None:
-            held = info.dataset.dataset if isinstance(info.dataset, IndexedDataset) else info.dataset
+            held = info.dataset
+            while isinstance(held, IndexedDataset):
+                held = held.dataset
             object.__setattr__(info, "dataset", whole(held))  # WorkerInfo refuses plain assignment
         if self.worker_init_fn is not None:
             self.worker_init_fn(worker_id)

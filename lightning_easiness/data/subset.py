@@ -49,24 +49,34 @@ class SelectedDataset(Dataset[Any]):
         self.replace_fn = replace_fn or replace_label
         self.held_out = held_out
         self.num_repeated = num_repeated
+        self.kept_workers: Any = None  # those of the loaders before, if they go on
         pass_state_on(self, dataset)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, key: Any) -> Any:
-        index = self.indices[key].tolist()
+        index = self.indices_of_key(key)
         item = self.dataset[index]
         return self._relabelled(index, item) if self.target is not None else item
 
     def __getitems__(self, keys: Sequence[int]) -> Any:
-        indices = self.indices[torch.as_tensor(keys, dtype=torch.int64)].tolist()
+        indices = self.indices_of_batch(keys)
         items = fetch(self.dataset, indices)
         if self.target is None:
             return items
         if not (isinstance(items, list) and len(items) == len(indices)):  # a whole batch, as of data on a device
             return self._relabelled(indices, items)
         return [self._relabelled(index, item) for index, item in zip(indices, items, strict=True)]
+
+    def indices_of_key(self, key: Any) -> Any:
+        """Return the index in the whole data set of a position, or a list for several positions."""
+        return self.indices[key].tolist()
+
+    def indices_of_batch(self, keys: Sequence[int]) -> list[int]:
+        """Return the indices in the whole data set of a batch's positions."""
+        indices: list[int] = self.indices[torch.as_tensor(keys, dtype=torch.int64)].tolist()
+        return indices
 
     def _relabelled(self, index: Any, item: Any) -> Any:
         """Return an item with its new label, or a whole batch, of a list of indices, with its new labels."""

@@ -78,12 +78,13 @@ def loader_over(loader: DataLoader[Any], selected: Any, enough: Callable[[int], 
 def drawable(loader: DataLoader[Any]) -> Tensor | None:
     """Return the examples that a loader's sampler can draw, bool (N,); None for all."""
     sampler = sampler_of_examples(loader)
+    if type(sampler) not in (SubsetRandomSampler, WeightedRandomSampler):
+        return None
     mask = torch.zeros(len(loader.dataset), dtype=torch.bool)  # type: ignore[arg-type]
     if type(sampler) is SubsetRandomSampler:
         mask[torch.as_tensor(sampler.indices, dtype=torch.int64)] = True
         return mask
-    if type(sampler) is WeightedRandomSampler:
-        mask[sampler.weights.nonzero()[:, 0]] = True
+    mask[sampler.weights.nonzero()[:, 0]] = True
     return None if mask.all() or not mask.any() else mask
 
 

@@ -105,39 +105,48 @@ def checked_indices(owner: str, chosen: Any, num_examples: int, *, may_be_empty:
     except (TypeError, ValueError, RuntimeError):
         way_out = "let select() return a tensor, of topk(...) and sort(...) the second result."
         raise TypeError(f"{_asked(owner, chosen, num_examples)}: {way_out}") from None
-    is_mask = given.dtype == torch.bool and given.shape == (num_examples,)
-    mask = given.numpy() if is_mask else _mask_of(owner, given, num_examples)
-    kept = torch.from_numpy(np.flatnonzero(mask))
+    if given.dtype == torch.bool and given.shape == (num_examples,):
+        kept = torch.from_numpy(np.flatnonzero(given.numpy()))
+    else:
+        kept = _ascending(owner, given, num_examples)
     if not len(kept) and not may_be_empty:
         raise ValueError(f"{owner} keeps none of {num_examples} examples; keep at least one.")
     return kept
 
 
-def _mask_of(owner: str, chosen: Tensor, num_examples: int) -> Any:
-    """Return the mask of some indices: sorting millions of them would take longer than all else here."""
-    mask = np.zeros(num_examples, dtype=bool)
+def _ascending(owner: str, chosen: Tensor, num_examples: int) -> Tensor:
+    """Return some indices in ascending order: sorting millions of them would take longer than all else here."""
     asked = _asked(owner, chosen, num_examples)
     if chosen.ndim == 2 and chosen.shape[1] == 1:
         raise ValueError(f"{asked}: of nonzero() take [:, 0].")
     if chosen.ndim != 1:
         raise ValueError(f"{asked}.")
     if not chosen.numel():
-        return mask
+        return torch.empty(0, dtype=torch.int64)
     if chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool:
         raise TypeError(f"{asked}.")
-    index = chosen.long().numpy()
-    lowest, highest = int(index.min()), int(index.max())
-    if lowest < 0 or highest >= num_examples:
+    index = chosen.long().contiguous().numpy()
+    if _is_ascending(index) and index[0] >= 0 and index[-1] < num_examples:
+        return torch.from_numpy(index.copy())  # the rule may keep its own and change it
+    if index.view(np.uint64).max() >= num_examples:  # what is negative is as large as can be
+        lowest, highest = int(index.min()), int(index.max())
         wrong = lowest if lowest < 0 else highest
         raise ValueError(f"{owner} keeps example {wrong}, but examples are numbered 0 to {num_examples - 1}.")
+    mask = np.zeros(num_examples, dtype=bool)
     mask[index] = True
-    if np.count_nonzero(mask) != len(index):
-        if len(index) == num_examples and highest <= 1:
+    kept = np.flatnonzero(mask)
+    if len(kept) != len(index):
+        if len(index) == num_examples and index.max() <= 1:
             raise ValueError(f"{asked} of zeros and ones: make a mask of it with .bool().")
         values, counts = np.unique(index, return_counts=True)
         twice = int(values[counts > 1][0])
         raise ValueError(f"{owner} keeps example {twice} more than once; drop repeats with .unique().")
-    return mask
+    return torch.from_numpy(kept)
+
+
+def _is_ascending(index: Any) -> bool:
+    """Return whether each number is larger than the one before; most that are not show it at the beginning."""
+    return all(bool((part[1:] > part[:-1]).all()) for part in (index[:100], index))
 
 
 def checked_weights(owner: str, weights: Any, num_examples: int) -> Tensor | None:

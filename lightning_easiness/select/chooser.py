@@ -37,7 +37,7 @@ from lightning_easiness.select.checks import (
 )
 from lightning_easiness.select.choice import Choice, batches_asked_for, filled_up, least_chosen, positions_needed
 from lightning_easiness.select.latest import Latest
-from lightning_easiness.select.report import Added, report_choice
+from lightning_easiness.select.report import Added, ClassShares, report_choice
 
 
 class Chooser:
@@ -53,6 +53,7 @@ class Chooser:
     ) -> None:
         self.held_out = held_out  # int64 (m,), the examples never to be trained on; None for none
         self.latest = Latest(selection.needs.fields)
+        self._shares = ClassShares()
         self._selection, self._name, self._needs = selection, type(selection).__name__, selection.needs
         self._reader, self._callback, self._check_target = reader, callback, check_target
         self.reading: Reading | None = None  # how outputs are read, once it is known
@@ -103,7 +104,7 @@ class Chooser:
         target = state.target if state.target is not None else self._selection.target
         seconds = time.perf_counter() - started
         added = Added(len(kept) - len(drawn), self.num_repeated(trainer, loader, choice))
-        report_choice(self._selection, trainer, choice, target, added, seconds)
+        report_choice(self._selection, trainer, choice, self._shares.of(choice.kept, target), added, seconds)
         return choice
 
     def num_repeated(self, trainer: Trainer | None, loader: DataLoader[Any], choice: Choice) -> int:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from lightning_easiness._utils.lightning import end_resumed_epoch
 from lightning_easiness.callbacks import EasinessCallback
 from lightning_easiness.data.identity import DataIdentity
+from lightning_easiness.data.kept_workers import KeptWorkers, can_keep_workers, keep_workers
 from lightning_easiness.data.subset import SelectedDataset, try_label
 from lightning_easiness.data.subset_loader import check_batches, check_selectable, loader_over
 from lightning_easiness.functional._rng import generator
@@ -49,6 +50,7 @@ class SelectedFit:
         self._first: Choice | None = None  # of the first epoch; None, in a fit that is resumed, for everything
         self._restored: Choice | None = None  # of the epoch in which the checkpoint was written
         self._is_resumed = self._has_warned = False
+        self._workers = KeptWorkers()
         self._own_reloading: int | None = None  # how often the Trainer would reload, where it is made to each epoch
         self._validation: tuple[int, Any] | None = None  # the epoch and the loaders that hold meanwhile
 
@@ -71,6 +73,7 @@ class SelectedFit:
     def end(self) -> None:
         """Leave the Trainer, its callback and its module as they were."""
         self._chooser.close()
+        self._workers.close()
         if self.batch_work is not None:
             self.batch_work.close()
             self.batch_work = None
@@ -124,11 +127,12 @@ class SelectedFit:
         return held_out
 
     def _without_held_out(self, loader: DataLoader[Any], epoch: int = 0) -> DataLoader[Any]:
-        if self._chooser.held_out is None:
+        if self._chooser.held_out is None and not self._keeps_workers(loader):
             return loader
         size = len(loader.dataset)  # type: ignore[arg-type]
         mask = torch.ones(size, dtype=torch.bool)
-        mask[self._chooser.held_out] = False
+        if self._chooser.held_out is not None:
+            mask[self._chooser.held_out] = False
         return self._loader_of(loader, Choice(epoch, size, mask.nonzero()[:, 0]))
 
     @property
@@ -193,8 +197,14 @@ class SelectedFit:
         if choice.labels is not None:
             try_label(selected)
         made = loader_over(loader, selected, partial(self._chooser.positions, self.trainer, loader))
+        if choice.labels is None and self._keeps_workers(loader):
+            keep_workers(made, self._workers)
         check_batches(type(self._selection).__name__, made, self.trainer)
         return made
+
+    def _keeps_workers(self, loader: DataLoader[Any]) -> bool:
+        """Whether the workers of a user who asks to keep them go on from one epoch's selection to the next."""
+        return self._own_reloading == 0 and can_keep_workers(loader)
 
     # ------------------------------------------------------------------ state in Lightning's checkpoints
 

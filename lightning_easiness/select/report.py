@@ -31,13 +31,13 @@ class Added(NamedTuple):
 
 
 def report_choice(
-    selection: Selection, trainer: Any, choice: Choice, target: Tensor | None, added: Added, seconds: float
+    selection: Selection, trainer: Any, choice: Choice, fractions: dict[int, float], added: Added, seconds: float
 ) -> None:
-    """Print and log the selection of an epoch."""
+    """Print and log the selection of an epoch, with the fraction of each class that it keeps."""
     if isinstance(selection, Everything):
         return
     name, holds = type(selection).__name__, selection.needs.every != "epoch"
-    fractions, selected = class_fractions(choice, target), len(choice.kept) / choice.num_drawable
+    selected = len(choice.kept) / choice.num_drawable
     missing = _missing([label for label, fraction in fractions.items() if fraction == 0])
     if missing and holds:  # another epoch may have it; the line below says so
         rank_zero_warn(
@@ -62,17 +62,30 @@ def _missing(labels: list[int]) -> str:
     return f"no example of class{'es' if len(labels) > 1 else ''} {named}" if labels else ""
 
 
-def class_fractions(choice: Choice, target: Tensor | None) -> dict[int, float]:
-    """Class -> fraction of its examples that are kept, by their true labels."""
-    if target is None or not len(target) or int(target.max()) < 0:
-        return {}
-    highest, front = int(target.max()), int(target.min()) < 0
-    if front:  # what has no label comes in front
-        target = target.long().clamp(min=-1) + 1
-    # one count of (class, kept or not), in as few bytes per example as possible: there may be millions
-    pairs = target.to(torch.uint8 if highest < 126 else torch.int64) * 2
-    kept = torch.zeros_like(pairs)
-    kept[choice.kept] = 1
-    counts = torch.bincount(pairs.add_(kept), minlength=2 * (highest + 1 + front)).view(-1, 2)[int(front) :]
-    sizes = enumerate(zip(counts[:, 1].tolist(), counts.sum(1).tolist(), strict=True))
-    return {label: count / size for label, (count, size) in sizes if size}
+class ClassShares:
+    """Counts which share of each class is kept; what goes by the labels alone, of perhaps millions, is read once."""
+
+    def __init__(self) -> None:
+        self._target: Tensor | None = None
+        self._codes = torch.empty(0, dtype=torch.uint8)  # class by class in few bytes, what has no label in front
+        self._sizes: dict[int, int] = {}  # class -> number of its examples
+
+    def of(self, kept: Tensor, target: Tensor | None) -> dict[int, float]:
+        """Class -> fraction of its examples that are among `kept`, int64 (n,), by their true labels."""
+        if target is None:
+            return {}
+        if target is not self._target:
+            self._read(target)
+        if not self._sizes:
+            return {}
+        counts = torch.bincount(self._codes.index_select(0, kept), minlength=max(self._sizes) + 2).tolist()
+        return {label: counts[label + 1] / size for label, size in self._sizes.items()}
+
+    def _read(self, target: Tensor) -> None:
+        self._target, self._sizes = target, {}
+        highest = int(target.max()) if len(target) else -1
+        if highest >= 0:
+            dtype = torch.uint8 if highest < 255 else torch.int64
+            self._codes = target.to(torch.int64).clamp(min=-1).add_(1).to(dtype)
+            sizes = torch.bincount(self._codes)[1:].tolist()
+            self._sizes = {label: size for label, size in enumerate(sizes) if size}

@@ -24,7 +24,7 @@ from lightning_easiness.select.choice import (
     positions_needed,
     repeated,
 )
-from lightning_easiness.select.report import class_fractions
+from lightning_easiness.select.report import ClassShares
 
 
 def trainer_of(**options: Any) -> Any:
@@ -192,7 +192,12 @@ def fractions_slowly(kept: list[int], target: list[int]) -> dict[int, float]:
 def test_class_fractions_against_a_loop(target: list[int], data: Any) -> None:
     kept = sorted(data.draw(st.sets(st.integers(0, len(target) - 1))))
     given_target = torch.tensor(target)
-    found = class_fractions(Choice(0, len(target), torch.tensor(kept, dtype=torch.int64)), given_target)
+    shares = ClassShares()
+    found = shares.of(torch.tensor(kept, dtype=torch.int64), given_target)
+    assert shares.of(torch.tensor(kept, dtype=torch.int64), given_target) == found, "of labels that were read before"
+    others = [label + 1 for label in target]
+    expected = pytest.approx(fractions_slowly(kept, others))
+    assert shares.of(torch.tensor(kept, dtype=torch.int64), torch.tensor(others)) == expected
     assert found == pytest.approx(fractions_slowly(kept, target))
     assert list(found) == sorted(found)
     assert given_target.tolist() == target, "the labels are left as they are"
@@ -203,10 +208,11 @@ def test_class_fractions_against_a_loop(target: list[int], data: Any) -> None:
 def test_class_fractions_of_labels_of_any_integer_type(dtype: torch.dtype) -> None:
     """A selection's own `target` may be of the type that the files hold; none at all may be known."""
     target = torch.tensor([0, 120, 120, 7], dtype=dtype)
-    choice = Choice(0, 4, torch.tensor([1, 3]))
-    assert class_fractions(choice, target) == {0: 0.0, 7: 1.0, 120: 0.5}
+    kept, shares = torch.tensor([1, 3]), ClassShares()
+    assert shares.of(kept, target) == {0: 0.0, 7: 1.0, 120: 0.5}
     for unknown in (None, torch.full((4,), -1), torch.zeros(0, dtype=dtype)):
-        assert class_fractions(choice, unknown) == {}
+        assert shares.of(kept, unknown) == {}
+    assert shares.of(kept, torch.tensor([300, 2, 300, 300])) == {2: 1.0, 300: 1 / 3}
 
 
 # ------------------------------------------------------------------------------------------------ batches asked for
