@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, OnExceptionCheckpoint
 from torch import Tensor, nn
+from torch.utils.data import dataloader
 
 from lightning_easiness import (
     BatchLoss,
@@ -27,6 +28,7 @@ from lightning_easiness import (
     Selection,
     SelectionState,
 )
+from lightning_easiness.select import fit as of_fit
 from tests.contracts.cases import SELECTIONS
 from tests.selecting import IndexedBase, NumberedBase, OverSubset, Selected, Sizes, Traces
 from tests.set_fits import SIGMA2, Batches
@@ -233,6 +235,23 @@ def skipping(folder: Path) -> None:
 
 def online(folder: Path) -> None:
     trained(folder, *LEVELS_ONLINE, online=True, rescore_every_n_epochs=None, observed=True)
+
+
+def workers(folder: Path) -> None:
+    """With workers that stay, and with new ones for each epoch; leaves how often each rank started some."""
+    kind, starts, own = (
+        dataloader._MultiProcessingDataLoaderIter,
+        [],
+        dataloader._MultiProcessingDataLoaderIter.__init__,
+    )
+    kind.__init__ = lambda self, loader: (starts.append(loader.persistent_workers), own(self, loader))[1]
+    for name in ("kept", "fresh"):
+        if name == "fresh":
+            of_fit.can_keep_workers = lambda loader: False
+        starts.clear()
+        loading = {"batch_size": 4, "num_workers": 1, "persistent_workers": True}
+        fit(folder, EasinessDataModule(IndexedBase(**loading), Sizes([24, 53, 12])), name, max_epochs=3)
+        (folder / f"{name}-starts-{torch.distributed.get_rank()}").write_text(str(sum(starts)))
 
 
 def main(arguments: list[str]) -> None:

@@ -32,13 +32,8 @@ OF_ANY_NUMBER = (
     "unseeded",
     "resumed",
 )
-OF_SEVERAL = (
-    "learning",
-    "returned",
-    "by_batch",
-    "skipping",
-    "online",
-)  # one is tested without a strategy
+# one process alone is tested without a strategy
+OF_SEVERAL = ("learning", "returned", "by_batch", "skipping", "online", "workers")
 SIZES = [24, 53, 12, 48, 30]
 SIZE, EVERYTHING = 53, list(range(53))
 ANY = pytest.mark.parametrize("processes", [1, 2, 3])
@@ -335,3 +330,15 @@ def test_online_all_ranks_have_what_any_of_them_saw(processes: int, folders: dic
                     of_epoch.setdefault(i, []).append(value)
         known.update({i: Easiness.mean(values) for i, values in of_epoch.items()})
         assert_clear(list(known.values()))
+
+
+@SEVERAL
+def test_workers_that_stay_read_what_new_ones_read(processes: int, folders: dict[int, Path]) -> None:
+    kept, fresh = (seen(folders, processes, "workers", name) for name in ("kept", "fresh"))
+    for name in ("batches", "weights", "selected"):
+        assert_identical([rank[name] for rank in kept], [rank[name] for rank in fresh], name)
+    folder = folders[processes] / "workers"
+    starts = [
+        [(folder / f"{name}-starts-{rank}").read_text() for rank in range(processes)] for name in ("kept", "fresh")
+    ]
+    assert starts == [["1"] * processes, ["3"] * processes]
