@@ -9,6 +9,9 @@ set.
 The rule returns its selection in the forms that users write: a mask, ascending indices, and indices in random order
 (like those of `hardest`).
 
+The last line for each size is of persistent workers: from the request for an epoch's loader until the first batch of it
+is there, with workers that stay and with new ones.
+
     python examples/benchmarks/selection_rebuild.py
     python examples/benchmarks/selection_rebuild.py --examples 1000000 --pairs 15
     OMP_NUM_THREADS=1 python examples/benchmarks/selection_rebuild.py   # one thread, as in the tests
@@ -91,6 +94,29 @@ class Rebuilding:
         return loader
 
 
+def ready(worker_id: int) -> None:
+    """Do nothing, as a function of the user's at the start of a worker: such workers are not kept."""
+
+
+class FirstBatch(Rebuilding):
+    """The same within a fit, until the first batch is there."""
+
+    def __init__(self, loader: DataLoader, clock: Clock) -> None:
+        super().__init__(loader, "mask")
+        self.clock = clock
+        self.datamodule.setup("fit")
+        self.loader: DataLoader | None = None
+
+    def seconds(self) -> float:
+        batches = []
+
+        def begin_epoch() -> None:
+            self.loader = self.rebuild()
+            batches.append(next(iter(self.loader)))
+
+        return self.clock.time(begin_epoch)
+
+
 class WorkerStart:
     """The start of a loader's workers, which are stopped outside the measured time."""
 
@@ -112,14 +138,20 @@ def measure(num_examples: int, arguments: argparse.Namespace) -> None:
         rebuilding = Rebuilding(DataLoader(dataset, shuffle=True, **options), form)
         rebuilding.rebuild()  # warm-up
         pairs = in_turns(partial(clock.time, rebuilding.rebuild), start.seconds, arguments.pairs)
-        report(num_examples, form, pairs)
+        report(num_examples, f"{form:12s}  rebuild", "worker start", pairs)
+    options |= {"shuffle": True, "persistent_workers": True}
+    stay, new = (FirstBatch(DataLoader(dataset, **options, **more), clock) for more in ({}, {"worker_init_fn": ready}))
+    stay.seconds(), new.seconds()  # warm-up
+    report(
+        num_examples, "first batch: workers that stay", "new ones", in_turns(stay.seconds, new.seconds, arguments.pairs)
+    )
 
 
-def report(num_examples: int, form: str, pairs: list[Pair]) -> None:
-    rebuild, start = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
+def report(num_examples: int, subject: str, baseline: str, pairs: list[Pair]) -> None:
+    first, second = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
     print(
-        f"{num_examples:>11,} examples  {form:12s}  rebuild {rebuild:8.2f} ms, worker start {start:7.2f} ms;"
-        f" {len(pairs)} pairs, rebuild / start {spread_of_ratios(pairs)}; {decision(median_ratio(pairs), LIMIT)};"
+        f"{num_examples:>11,} examples  {subject} {first:8.2f} ms, {baseline} {second:7.2f} ms;"
+        f" {len(pairs)} pairs, ratio {spread_of_ratios(pairs)}; {decision(median_ratio(pairs), LIMIT)};"
         f" peak {peak_memory_mib():.0f} MiB; {load()}",
         flush=True,
     )

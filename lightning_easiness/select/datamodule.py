@@ -50,7 +50,8 @@ class EasinessDataModule(LightningDataModule):
 
     A selection for every epoch is made before the epoch's loader, at the current weights, the same in all processes.
     The Trainer then reloads its train loader each epoch, or each `reload_dataloaders_every_n_epochs`, if the user has
-    set it. A fit resumed within an epoch keeps the epoch's selection.
+    set it. Workers that stay (`persistent_workers`) go on from one epoch's selection to the next; the loader is then
+    one over a selection also where that is everything. A fit resumed within an epoch keeps the epoch's selection.
 
     The training step may return one loss per example, (B,) or `{"loss": (B,), ...}`: their mean is trained on, with the
     weights of a selection that gives any. See `WeighsExamples` for other ways to take the weights.

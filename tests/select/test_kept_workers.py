@@ -26,12 +26,14 @@ from torch.utils.data import dataloader as torch_dataloader
 
 from lightning_easiness import EasinessCallback, EasinessDataModule, Selected, Selection
 from lightning_easiness.data.kept_workers import KeptWorkers
+from lightning_easiness.data.subset import whole
 from tests.resuming import Stop
 from tests.selecting import Base, HighestLoss, IndexedPoints, Sizes, Traces, fit
 from tests.small import assert_identical, loader, recorded
 
 WORKERS = {"num_workers": 2, "persistent_workers": True}
 SIZES = [53, 20, 53, 9]
+PARTS = [40, 20, 30, 10]  # a loader that is always the same keeps its own workers for what is everything
 EPOCHS = len(SIZES)
 
 
@@ -41,11 +43,18 @@ class Augmented(IndexedPoints):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         x, y = super().__getitem__(index)
         info = get_worker_info()
-        assert info is not None
-        assert isinstance(info.dataset, IndexedPoints), "the user's own data set"
-        assert info.seed == torch.initial_seed() or "PL_SEED_WORKERS" in os.environ
+        if info is not None:
+            assert isinstance(whole(info.dataset), IndexedPoints), "the user's own data set"
+            assert info.seed == torch.initial_seed() or "PL_SEED_WORKERS" in os.environ
         x[:8] += torch.rand(8) + float(np.random.rand()) + random.random()  # noqa: NPY002
         return x, y
+
+
+class ReadsLists(Augmented):
+    """Is asked for a whole batch at once."""
+
+    def __getitem__(self, indices: Any) -> Any:
+        return default_collate([Augmented.__getitem__(self, index) for index in indices])
 
 
 class InWholeBatches(Augmented):
@@ -64,8 +73,8 @@ class Data(Base):
         self.train = self.dataset(self.n)
 
 
-def over(**options: Any) -> DataLoader[Any]:
-    return DataLoader(Augmented(), **{"batch_size": 8, **WORKERS, **options})
+def over(dataset: Any = None, **options: Any) -> DataLoader[Any]:
+    return DataLoader(Augmented() if dataset is None else dataset, **{"batch_size": 8, **WORKERS, **options})
 
 
 @pytest.fixture
@@ -92,22 +101,22 @@ WAYS: dict[str, tuple[Callable[[], Any], Callable[[], Selection], dict[str, Any]
     "a random order": (Data, lambda: Sizes(SIZES), {}),
     "a selection by a pass": (Data, lambda: HighestLoss(0.4), {}),
     "whole batches": (lambda: Data(InWholeBatches), lambda: Sizes(SIZES), {}),
-    "the same loader": (lambda: over(shuffle=True), lambda: Sizes(SIZES), {}),
+    "the same loader": (lambda: over(shuffle=True), lambda: Sizes(PARTS), {}),
     "in order": (lambda: Data(shuffle=False), lambda: Sizes(SIZES), {}),
     "a generator": (
         lambda: over(shuffle=True, generator=torch.Generator().manual_seed(5)),
-        lambda: Sizes(SIZES),
+        lambda: Sizes(PARTS),
         {},
     ),
     "weights": (
         lambda: over(sampler=WeightedRandomSampler(torch.arange(53.0), 53)),
-        lambda: Sizes([53, 20, 53, 12]),
+        lambda: Sizes(PARTS),
         {},
     ),
-    "a subset": (lambda: over(sampler=SubsetRandomSampler(range(5, 53))), lambda: Sizes(SIZES), {}),
+    "a subset": (lambda: over(sampler=SubsetRandomSampler(range(5, 53))), lambda: Sizes(PARTS), {}),
     "index lists without batching": (
-        lambda: over(batch_size=None, sampler=BatchSampler(SubsetRandomSampler(range(53)), 8, False)),
-        lambda: Sizes([53, 20, 53, 16]),
+        lambda: over(ReadsLists(), batch_size=None, sampler=BatchSampler(SubsetRandomSampler(range(53)), 8, False)),
+        lambda: Sizes(PARTS),
         {},
     ),
     "batches that are left": (Data, lambda: Sizes(SIZES), {"limit_train_batches": 2}),
@@ -124,8 +133,9 @@ def test_workers_are_started_once_and_read_what_new_ones_read(
         if not keeps:
             without_keeping(monkeypatch)
         seed_everything(3, verbose=False)
+        starts.clear()
         modules.append(fit(data(), rule(), max_epochs=EPOCHS, **options)[0])
-        assert len(starts) == (1 if keeps else EPOCHS + 1)
+        assert len(starts) == (1 if keeps else EPOCHS)
     kept, fresh = modules
     assert kept.batches == fresh.batches
     assert_identical(dict(kept.state_dict()), dict(fresh.state_dict()))
@@ -148,7 +158,8 @@ def test_records_are_the_same_beside_a_callback_and_under_seeded_workers(
             max_epochs=EPOCHS,
             callbacks=[EasinessCallback(folder, every_n_epochs=1, run="only")],
         )
-        assert len(starts) == (1 if keeps else EPOCHS + 1)
+        assert len(starts) == (1 if keeps else EPOCHS)
+        starts.clear()
         found.append((module.batches, dict(module.state_dict()), recorded(folder)))
     assert_identical(*found)
 
@@ -188,13 +199,13 @@ class CollatesAnew(Data):
         return loader(self.train, collate_fn=lambda items: default_collate(items), **WORKERS)
 
 
-def seeds(worker_id: int) -> None:
-    torch.manual_seed(worker_id)
+def ready(worker_id: int) -> None:
+    """Do what has to be done in a new worker."""
 
 
 NOT_KEPT: dict[str, tuple[Callable[[], Any], type[Sizes], dict[str, Any]]] = {
     "labels, which a worker replaces": (Data, AllAlike, {}),
-    "a worker_init_fn": (lambda: Data(worker_init_fn=seeds), Sizes, {}),
+    "a worker_init_fn": (lambda: Data(worker_init_fn=ready), Sizes, {}),
     "a data set with a generator": (lambda: Data(HoldsGenerator), Sizes, {}),
     "a collate_fn of each loader": (CollatesAnew, Sizes, {}),
     "another data set each time": (NewData, Sizes, {}),
@@ -251,5 +262,5 @@ def test_a_copy_has_no_workers(starts: list[int]) -> None:
     selected = made.train_dataloader.dataset
     assert isinstance(selected.kept_workers, KeptWorkers)
     assert copy.deepcopy(selected).kept_workers is not selected.kept_workers
-    assert len(list(made.train_dataloader)) == 3, "20 examples, by the workers that the loader has"
-    assert len(starts) == 1
+    assert len(list(made.train_dataloader)) == 3, "20 examples, by new workers: the Trainer has ended the others"
+    assert len(starts) == 2
