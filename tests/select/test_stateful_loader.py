@@ -15,7 +15,8 @@ from lightning_easiness.data.merged import merged_loader
 from lightning_easiness.select.choice import Choice, mean_factor
 from tests.contracts.cases import CALLBACKS, SELECTIONS
 from tests.resuming import BATCH, SIZE, Plain, Stop
-from tests.selecting import IndexedPoints, Numbered
+from tests.selecting import IndexedPoints, Numbered, Sizes, refusal
+from tests.selecting import fit as selected_fit
 from tests.small import assert_identical, recorded, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # by its loader
@@ -94,6 +95,28 @@ LOADERS: dict[str, Callable[[], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", ["Ablation", "growing"])
 def test_loaders_of_any_kind(case: str, kind: str, tmp_path: Path) -> None:
     assert_goes_on(case, [(2, 0)], tmp_path, LOADERS[kind])
+
+
+@pytest.mark.parametrize("given", ["sampler", "batch_sampler"])
+def test_a_sampler_that_cannot_be_kept_is_an_error_before_training(given: str) -> None:
+    options = {"sampler": [*range(SIZE)]} if given == "sampler" else {"batch_sampler": [[0, 1], [2, 3]]}
+    made = torchdata.StatefulDataLoader(IndexedPoints(SIZE), **options)
+    assert refusal(TypeError, made, Sizes([SIZE, 20])) == (
+        "EasinessDataModule cannot tell what list would draw from a part of the data set; give it a method"
+        " `for_selection(selected)` that returns a sampler of positions 0 to len(selected) - 1 (`selected.indices` are"
+        " their examples), or use shuffle=True."
+    )
+
+
+@pytest.mark.parametrize("given", ["sampler", "batch_sampler"])
+def test_torchdatas_own_samplers_draw_from_a_selection(given: str) -> None:
+    samplers = pytest.importorskip("torchdata.stateful_dataloader.sampler")
+    draws = samplers.RandomSampler(IndexedPoints(SIZE))
+    batches = {"sampler": draws, "batch_size": BATCH} if given == "sampler" else {}
+    options = batches or {"batch_sampler": samplers.BatchSampler(draws, BATCH, False)}
+    made = torchdata.StatefulDataLoader(IndexedPoints(SIZE), **options)
+    module, _ = selected_fit(made, Sizes([SIZE, 20, 30]), max_epochs=3)
+    assert [len(set(module.epoch(epoch))) for epoch in range(3)] == module.lengths(3) == [SIZE, 20, 30]
 
 
 def test_means_of_weighted_epochs_are_as_with_torchs_own_loader() -> None:
