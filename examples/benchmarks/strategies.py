@@ -40,16 +40,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_easiness import (
     Ablation,
+    Control,
+    Curriculum,
     EasinessCallback,
     EasinessDataModule,
     EasinessRecord,
+    ImportanceSampling,
+    InfoBatch,
     Needs,
+    OrderDP,
+    RandomShare,
     Relabel,
     SampleEasinessTraining,
     Scores,
     Selection,
     SelectionState,
     SELModule,
+    Undecided,
     compare_selections,
     repeat_fit,
 )
@@ -198,6 +205,13 @@ SELECTIONS: dict[str, Callable[[], Selection]] = {
     "SET online": lambda: SampleEasinessTraining(early_epochs=1, online=True, rescore_every_n_epochs=None),
     "SET per batch": lambda: SampleEasinessTraining(early_epochs=1, per="batch"),
     "lowest loss": lambda: LowestLoss(),
+    "RandomShare": lambda: RandomShare(0.4, final_epochs=1),
+    "InfoBatch": lambda: InfoBatch(0.6, early_epochs=1, final_epochs=1),
+    "OrderDP": lambda: OrderDP(0.3, 0.7, early_epochs=1),
+    "Undecided": lambda: Undecided(0.4, 0.8, early_epochs=1),
+    "ImportanceSampling": lambda: ImportanceSampling(early_epochs=1),
+    "Curriculum": lambda: Curriculum(made_scores(), 0.3, 3),
+    "Control of InfoBatch": lambda: Control(InfoBatch(0.6, early_epochs=1)),
 }
 
 
