@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from lightning_easiness._utils import group
+from tests.repeated_runs import in_a_process
 
 
 def test_one_process_alone_is_the_first() -> None:
@@ -30,3 +34,11 @@ def test_a_group_counts_while_it_is_at_work(
     torch_says = SimpleNamespace(**{name: lambda answer=answer: answer for name, answer in answers.items()})
     monkeypatch.setattr(group, "distributed", torch_says)
     assert (group.num_processes(), group.is_first_process()) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_what_a_process_of_a_strategy_notes_is_known_to_the_one_that_started_it() -> None:
+    """Counts too, to the last digit."""
+    noted = group.shared_values(0, math.nan)
+    assert in_a_process(lambda: noted.copy_(torch.tensor([2**53 - 1, 0.25], dtype=torch.float64))) == 0
+    assert noted.tolist() == [2**53 - 1, 0.25]
