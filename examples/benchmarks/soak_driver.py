@@ -14,8 +14,10 @@ from pathlib import Path
 from soak_faults import (
     FAULTS,
     Disk,
+    Fault,
     Verdict,
     files,
+    forbid_folder,
     give_away,
     judge,
     may_mount,
@@ -189,7 +191,9 @@ class Soak:
             give_away(folder)
             give_away(checkpoints_of(folder))
         fault.hurt(path, other, self.draw)
-        first = judge(self.live(Given(folder), as_nobody=as_nobody).report(), self.whole.result, naming(path))
+        first = judge(
+            self.live(Given(folder), as_nobody=as_nobody).report(), self.whole.result, self.named(fault, path)
+        )
         if first.kind == "named" and "delete it" in first.why and path.exists() and self.draw.random() < 0.5:
             path.unlink()
             again = self.judged_in(folder, self.live(Given(folder), as_nobody=as_nobody).report())
@@ -199,6 +203,10 @@ class Soak:
             fault.undo(path, before)
             return self.after(first, folder, as_nobody)
         return first
+
+    def named(self, fault: Fault, path: Path) -> Callable[[str], bool]:
+        """Return whether a sentence names what is hurt: the file, or what is in the folder that is closed."""
+        return naming(path) if fault.hurt is not forbid_folder else lambda sentence: str(path.parent) in sentence
 
     def fill_disk(self, number: int) -> Counter[str]:
         """Let the disk be full from some moment on, and make room after."""

@@ -139,8 +139,7 @@ class EasinessCallback(HasListeners, Callback):
 
     def _forget(self) -> None:
         """Set the state of a fit as it is before it."""
-        self.usage = UsageMeter()
-        self._log = FitLog(self.by_class, self.num_images, self.class_names)
+        self.usage, self._log = UsageMeter(), FitLog(self.by_class, self.num_images, self.class_names)
         self.folder: Path | None = None
         self._end_hook: StrategyHook | None = None
         self._online: OnlineObserver | None = None
@@ -155,8 +154,12 @@ class EasinessCallback(HasListeners, Callback):
         self._recorded: dict[str, dict[int, str]] | None = None
         self._is_resumed = self._has_begun = self._is_over = False
         self._open_epoch = self._last_epoch = -1  # whose end is still to be observed, and that ended last
-        self._evaluated_step = -1
-        self._last_step = 0
+        self._evaluated_step, self._last_step = -1, 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something that was observed could not be written yet."""
+        return self._recorder.is_waiting
 
     def write_waiting(self) -> None:
         """Write what could not be written as the disk was full; it waits in memory, also after the fit.

@@ -22,12 +22,14 @@ from lightning_easiness.experiments._factories import (
     read_object,
     takes,
     with_selection,
+    writing,
 )
 from lightning_easiness.experiments.compared_runs import Cell, ComparedRuns
 from lightning_easiness.experiments.compression import StepwiseCompression
 from lightning_easiness.experiments.executor import Workers
 from lightning_easiness.experiments.recipe_check import RECIPE_FILE, claim_recipe
 from lightning_easiness.experiments.repeats import own_seeding
+from lightning_easiness.record.files import write_whole
 from lightning_easiness.select.datamodule import EasinessDataModule
 
 _METHODS = ("random", "easy", "hard", "stepwise", "stratified")
@@ -149,7 +151,9 @@ def compare_selections(
     if is_writer():
         import pandas as pd  # takes a while
 
-        pd.DataFrame(rows).to_csv(folder / f"comparison-{equal}-{metric.replace('/', '-')}.csv", index=False)
+        path = folder / f"comparison-{equal}-{metric.replace('/', '-')}.csv"
+        with writing(path):
+            write_whole(path, pd.DataFrame(rows).to_csv(index=False).encode())
     return rows
 
 

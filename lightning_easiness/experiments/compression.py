@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_easiness import functional
+from lightning_easiness._utils.checked_files import RecordFileError, json_checksum
 from lightning_easiness._utils.lightning import is_writer
 from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.identity import DataIdentity
@@ -34,8 +37,8 @@ from lightning_easiness.experiments.held_out import HoldOut
 from lightning_easiness.experiments.recipe_check import check_recipe
 from lightning_easiness.experiments.repeats import Repeats, missing_run, own_seeding, run_name, train_seeds
 from lightning_easiness.functional._rng import mixed_seed
-from lightning_easiness.record.files import read_arrays, write_arrays
-from lightning_easiness.record.layout import read_run
+from lightning_easiness.record.files import ABOUT, read_arrays, write_arrays
+from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES, read_identity, read_run
 from lightning_easiness.record.next_command import quoted, recorded
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.select.static import Keep
@@ -187,14 +190,31 @@ class StepwiseCompression:
         if before is not None and _num_kept(share, len(before.score)) == len(before.kept):
             return before  # a step of less than an example
         path = self.dirpath / f"step-{number}" / f"kept-{share}.safetensors"
-        done = agreed(lambda: read_step(path))
+        about = json_checksum({**self._arguments, "share": share})
+        done = agreed(lambda: self._known(path, about))
         if done is None:
             record = self.measure(number, None if before is None else before.kept)
-            return agreed(lambda: self._decide(path, record, number, share, before))
+            step = agreed(lambda: self._decide(path.parent, record, number, share, before))
+            if is_writer():
+                write_step(path, step, about)
+            return step
         self._check_recipe()
         if before is not None and not torch.equal((~done.score.isnan()).nonzero()[:, 0], before.kept):
             raise ValueError(f"'{path}' does not follow from the step before it; delete it to have it decided again.")
         return done
+
+    def _known(self, path: Path, about: str) -> Step | None:
+        """Return a step's decision, where it is on disk and of the data of the runs beside it."""
+        step = read_step(path, about)
+        if step is None:
+            return None
+        for run, series in product(map(run_name, self.seeds), (PASS_SERIES, ONLINE_SERIES)):
+            with suppress(RecordFileError):  # `load` names it
+                known = read_identity(path.parent / run, series)
+                if not DataIdentity.of_target(step.target).is_same(known):
+                    warn_user(f"'{path}' is of other data than the runs beside it; its step is decided again.")
+                    return None
+        return step
 
     def _check_recipe(self) -> None:
         """Check once that the steps on disk are of the recipe of now, where no run is trained that would compare it."""
@@ -204,19 +224,19 @@ class StepwiseCompression:
                 folder = self.dirpath / "step-1"
                 check_recipe(self.make_trainer, self.make_module, self.datamodule, folder, self.seeds[0])
 
-    def _decide(self, path: Path, record: EasinessRecord, number: int, share: float, before: Step | None) -> Step:
+    def _decide(self, folder: Path, record: EasinessRecord, number: int, share: float, before: Step | None) -> Step:
         size = record.num_examples
         left = torch.arange(size) if before is None else before.kept
         if before is not None:
             way_out = "go on with the data set of then, or in another `dirpath`."
             identity = DataIdentity.of_target(before.target)
-            identity.check_same(record.identity, "The step before", f"the runs in '{path.parent}'", way_out)
+            identity.check_same(record.identity, "The step before", f"the runs in '{folder}'", way_out)
         # the evaluation pass reads the whole data set, but what is gone has no say
         loss = _in_sample_loss(record)[left]
         unknown = left[loss.isnan()]
         if len(unknown):
             raise ValueError(
-                f"{len(unknown)} of the {len(left)} examples that are left have a NaN loss in a run in '{path.parent}',"
+                f"{len(unknown)} of the {len(left)} examples that are left have a NaN loss in a run in '{folder}',"
                 f" the first is example {int(unknown[0])}: training diverged, or never saw it."
             )
         going = len(left) - _num_kept(share, size)
@@ -225,10 +245,7 @@ class StepwiseCompression:
         kept = left[functional.ablate(loss, going / len(left), higher_is_easier=False, seed=draw, **balance)]
         score = torch.full((size,), torch.nan)
         score[left] = loss.float()
-        step = Step(kept, score, record.target)
-        if is_writer():
-            write_step(path, step)
-        return step
+        return Step(kept, score, record.target)
 
     def _check_runs(self, folder: Path, record: EasinessRecord) -> None:
         if not record.series.startswith("train-"):
@@ -257,20 +274,20 @@ def _has_last(run_dir: Path, record: EasinessRecord) -> bool:
     return not step or int(EasinessRecord.load(run_dir.parent, record.series, run_dir.name).steps[-1]) == int(step)
 
 
-def write_step(path: Path, step: Step) -> None:
-    """Write a step's decision."""
+def write_step(path: Path, step: Step, about: str = "") -> None:
+    """Write a step's decision; `about` is a checksum of what it was decided by."""
     with writing(path):
-        write_arrays(path, _FORMAT, vars(step), {})
+        write_arrays(path, _FORMAT, vars(step), {ABOUT: about} if about else {})
 
 
-def read_step(path: Path) -> Step | None:
+def read_step(path: Path, about: str = "") -> Step | None:
     """Read a step's decision; None without the file, and where it is damaged, with a warning."""
     if not os.path.lexists(path):
         return None
     try:
-        return Step(**read_arrays(path, _FORMAT))
+        return Step(**read_arrays(path, _FORMAT, about))
     except (TypeError, ValueError):
-        warn_user(f"'{path}' is damaged, or not of a compression; its step is decided again.")
+        warn_user(f"'{path}' is damaged, or not of this compression; its step is decided again.")
         return None
 
 

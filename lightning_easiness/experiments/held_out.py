@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_easiness._utils.checked_files import RecordFileError
 from lightning_easiness.functional._checks import is_number
 from lightning_easiness.functional.held_out import check_parts, exact_share, held_out_part
-from lightning_easiness.record.layout import list_series, num_held_out, open_trained_on, read_run
+from lightning_easiness.record.layout import list_series, open_trained_on, read_run
 
 Given = float | Literal["folds"] | None  # the argument `hold_out`
 
@@ -82,11 +82,12 @@ def _is_percentage(hold_out: object) -> bool:
 
 
 def recorded_part(run: Path) -> Tensor | None:
-    """Return what a run on disk holds out, bool (N,); None where it holds out nothing, or does not say."""
-    with suppress(RecordFileError):
-        file = open_trained_on(run)
-        return None if file is None or not file.num_held_out else file.read("held_out").clone()
-    return None
+    """Return what a run on disk holds out, bool (N,); None where it holds out nothing, or does not say.
+
+    Raises a RecordFileError where it says it in a damaged file, or one of another run.
+    """
+    file = open_trained_on(run)
+    return None if file is None or not file.num_held_out else file.read("held_out").clone()
 
 
 def check_held_out(owner: str, hold_out: HoldOut | None, runs: Sequence[Path]) -> None:
@@ -105,8 +106,9 @@ def check_held_out(owner: str, hold_out: HoldOut | None, runs: Sequence[Path]) -
 
 def _known_rule(run: Path) -> float | str | None:
     """Return how a run on disk holds out, as in its recipe; None where it holds out nothing."""
-    with suppress(RecordFileError):
-        if num_held_out(run):
+    file = open_trained_on(run)
+    if file is not None and file.num_held_out:
+        with suppress(RecordFileError):  # who reads it names it
             rule: float | str = read_run(run).recipe.get("hold_out") or "a part"
             return rule
     return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,17 +19,32 @@ from weakref import WeakSet
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_easiness._utils.checked_files import check_folder
+from lightning_easiness._utils.checked_files import RecordFileError, check_folder
 from lightning_easiness._utils.lightning import is_named, is_writer, trial_batches
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
 from lightning_easiness.callbacks import EasinessCallback
-from lightning_easiness.experiments._factories import bar, check_factories, check_seeds, holding_out, make, make_data
+from lightning_easiness.experiments._factories import (
+    agreed,
+    bar,
+    check_factories,
+    check_seeds,
+    holding_out,
+    make,
+    make_data,
+)
 from lightning_easiness.experiments.executor import Workers
 from lightning_easiness.experiments.held_out import HoldOut, check_held_out
 from lightning_easiness.experiments.recipe_check import check_begun
 from lightning_easiness.experiments.resume import ResumePoint, remove_resume_point
 from lightning_easiness.experiments.worker import Place
-from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES, checkpoint_paths, is_complete
+from lightning_easiness.record.layout import (
+    ONLINE_SERIES,
+    PASS_SERIES,
+    RUN_FILE,
+    checkpoint_paths,
+    is_complete,
+    read_run,
+)
 from lightning_easiness.record.next_command import where_and_next
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.series import check_same_data, read_runs
@@ -122,8 +137,18 @@ class Repeats:
     def check(self) -> None:
         """Raise a ValueError if runs in the folder are of another recipe; to be called under `own_seeding`."""
         check_folder(self.folder)
+        agreed(self._check_seeds)
         check_held_out("repeat_fit", self.hold_out, [self.folder / name for name in self.names])
         check_begun(self.make_trainer, self.make_module, self.datamodule, self.folder, self.names, self.seeds[0])
+
+    def _check_seeds(self) -> None:
+        """Raise a ValueError for the run.json of another run, which may say that this one is complete."""
+        for seed, path in ((seed, self.folder / run_name(seed)) for seed in self.seeds):
+            with suppress(RecordFileError):  # who reads it names it
+                found = read_run(path).seed
+                if found not in (None, seed):
+                    way_out = f"copy the one of this run here again, or delete '{path}' to train it anew"
+                    raise ValueError(f"'{path / RUN_FILE}' is of another run, of seed {found}: {way_out}.")
 
     def load(self, series: str) -> EasinessRecord:
         """Return the record, with the series that was trained, or the one that is there if nothing was."""
@@ -217,7 +242,7 @@ def _fit_once(repeats: Repeats, seed: int, place: Place) -> str:
     _check_made(module, trainer)
     run = repeats.folder / run_name(seed)
     callback = _observer(trainer, repeats.folder, run.name)
-    resume = ResumePoint(run)
+    resume = ResumePoint(run, lambda: callback.is_waiting)
     trainer.callbacks.append(resume)  # type: ignore[attr-defined]
     with ExitStack() as stack:
         data = make_data(repeats.datamodule)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import distributed
 from typing_extensions import override
 
-from lightning_easiness._utils.checked_files import RecordFileError
+from lightning_easiness._utils.checked_files import RecordFileError, check_folder
 from lightning_easiness._utils.group import is_first_process, num_processes
 from lightning_easiness._utils.lightning import begin_next_epoch, is_sharded
 from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, seed_rng, set_rng_state
@@ -37,14 +39,16 @@ class ResumePoint(Checkpoint):
     that it saves.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_waiting: Callable[[], bool] = lambda: False) -> None:
         self.folder = folder
+        self._is_waiting = is_waiting  # whether observations up to here are in memory alone
         self._begun: Path | None = None  # what is resumed from
         self._saved: dict[str, Any] = {}
         self._resumed: dict[str, Any] = {}
 
     def found(self, trainer: Trainer) -> str | None:
         """Return the checkpoint to resume from, where there is a whole one."""
+        check_folder(self.folder)
         path = next((self.folder / name for name in (_FILE, _BEFORE) if (self.folder / name).exists()), None)
         if path is None:
             return None
@@ -85,6 +89,8 @@ class ResumePoint(Checkpoint):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.strategy.broadcast(self._is_waiting()):
+            return  # after a kill, the run goes on from where all that was observed is on disk
         beside = self.folder / _BESIDE
         if trainer.is_global_zero:
             remove(beside)  # what a kill left
@@ -174,11 +180,12 @@ def replace(new: Path, path: Path, before: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, where there is one."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a file or a folder, where there is one and its folder may be written to."""
+    with suppress(PermissionError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _check_whole(path: Path) -> None:

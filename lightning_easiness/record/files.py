@@ -86,9 +86,10 @@ _OPTIONAL_HEADERS = {
     CHECKPOINT: ("previous",),
     TARGETS: ("source_fingerprint", "changes", "earlier"),
     PROBABILITIES: ("fingerprint",),
-    TRAINED_ON: ("fingerprint",),
+    TRAINED_ON: ("fingerprint", "seed"),
     HELD_OUT_PROBABILITIES: ("fingerprint",),
 }
+ABOUT = "about"  # in the header of a file that is no part of a run
 _TEMPORARY_PREFIX = ".tmp-"
 
 
@@ -171,6 +172,7 @@ class ArrayFile:
     changes: int = 0  # 1 where targets differ from epoch to epoch
     earlier: tuple[str, ...] = ()  # fingerprints of when fewer targets were known
     previous: str = ""  # step and checksum of the checkpoint before; "" for the first, and in earlier versions
+    seed: int | None = None  # of the run; in files of what it trained on
     checksum: str = field(default="", compare=False)  # of the header; none in files of earlier versions
     checksums: Mapping[str, str] = field(default_factory=dict, compare=False)  # of the arrays
 
@@ -243,14 +245,16 @@ class ArrayFile:
             raise ValueError(f"{name!r} is not {_dtype_name(name)} with one value per example")
 
 
-def read_arrays(path: Path, file_format: str) -> dict[str, Tensor]:
+def read_arrays(path: Path, file_format: str, about: str = "") -> dict[str, Tensor]:
     """Map all arrays of a file that is no part of a run; raise a RecordFileError unless they are what was written.
 
-    Files of before have no version and no checksums.
+    `about` is what the file must be of, where its header says it. Files of before have no version and no checksums.
     """
     with _opened(path, "pt") as file:
         metadata: dict[str, str] = file.metadata() or {}
         check_format(path, {"format_version": FORMAT_VERSION, **metadata}, file_format)
+        if metadata.get(ABOUT, about) != about:
+            raise RecordFileError(f"'{path}' is of another experiment: delete it.")
         try:
             _check_header(metadata)
             checksums = _checksums(metadata, file)

@@ -232,8 +232,7 @@ def check_listed(file: ArrayFile, run_dir: Path) -> ArrayFile:
     with suppress(RecordFileError):  # `load` names it
         expected = read_run(run_dir).files.get(file.path.relative_to(run_dir).as_posix(), "")
     if expected and file.checksum and file.checksum != expected:
-        run_file = run_dir / RUN_FILE
-        raise RecordFileError(f"'{file.path}' and '{run_file}' are not of the same run: copy the right one here again.")
+        raise not_of_one_run(file.path, run_dir)
     return file
 
 
@@ -256,7 +255,21 @@ def open_probabilities(run_dir: Path) -> ArrayFile:
 def open_trained_on(run_dir: Path) -> ArrayFile | None:
     """Open the header of what a run trained on, None where it does not say; raise a RecordFileError if it is bad."""
     path = trained_on_path(run_dir)
-    return _open_beside_targets(path, TRAINED_ON, ONLINE_SERIES, PASS_SERIES) if os.path.lexists(path) else None
+    if not os.path.lexists(path):
+        return None
+    said, seed = ArrayFile.open(path, TRAINED_ON).seed, None
+    with suppress(RecordFileError):  # `load` names it
+        seed = read_run(run_dir).seed
+    if None not in (said, seed) and said != seed:
+        raise not_of_one_run(path, run_dir)
+    return _open_beside_targets(path, TRAINED_ON, ONLINE_SERIES, PASS_SERIES)
+
+
+def not_of_one_run(path: Path, run_dir: Path) -> RecordFileError:
+    """Return the error for a file that is of another run than run.json beside it."""
+    return RecordFileError(
+        f"'{path}' and '{run_dir / RUN_FILE}' are not of the same run: copy the right one here again."
+    )
 
 
 def num_held_out(run_dir: Path) -> int | None:

@@ -173,6 +173,7 @@ class RunWriter:
         path = trained_on_path(self.path)
         header: dict[str, object] = {"num_examples": len(found.held_out), "num_held_out": int(found.held_out.sum())}
         header |= self._fingerprint(PASS_SERIES) or self._fingerprint(ONLINE_SERIES)
+        header |= {} if self._info.get("seed") is None else {"seed": self._info["seed"]}
         arrays = {"trained_on": found.trained_on, "held_out": found.held_out}
         with self._writing(None, found.step):
             if not self._is_there(arrays):

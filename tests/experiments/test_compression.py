@@ -178,10 +178,10 @@ def test_a_kill_by_the_system(undisturbed: Path, tmp_path: Path) -> None:
 def test_a_kill_between_the_last_run_and_the_decision(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies(path: Path, step: Step) -> None:
+    def dies(path: Path, step: Step, about: str) -> None:
         if path.name == "kept-0.2.safetensors":
             raise ArithmeticError("on purpose")
-        write_step(path, step)
+        write_step(path, step, about)
 
     with monkeypatch.context() as patched:
         patched.setattr("lightning_easiness.experiments.compression.write_step", dies)
@@ -233,7 +233,7 @@ def test_a_damaged_step_is_decided_again(undisturbed: Path, damage: Any, monkeyp
     before = decided(undisturbed)
     path = undisturbed / "step-2" / "kept-0.2.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    message = f"'{path}' is damaged, or not of a compression; its step is decided again."
+    message = f"'{path}' is damaged, or not of this compression; its step is decided again."
     with pytest.warns(UserWarning, match=whole(message)):
         compression(undisturbed).run()
     assert decided(undisturbed) == before

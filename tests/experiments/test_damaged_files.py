@@ -110,7 +110,7 @@ def test_every_flipped_bit_of_what_a_step_kept_has_it_decided_again(tmp_path: Pa
     begin = 8 + int.from_bytes(path.read_bytes()[:8], "little")
     for place in range(begin, size):
         flipped(path, place)
-        with pytest.warns(UserWarning, match=rf"^'{path}' is damaged, or not of a compression; its step is decided"):
+        with pytest.warns(UserWarning, match=rf"^'{path}' is damaged, or not of this compression; its step is decided"):
             assert read_step(path) is None
         flipped(path, place)
     found = read_step(path)
