@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from lightning_easiness import Ablation, EasinessCallback, EasinessDataModule, Keep, Relabel, SampleEasinessTraining
+from lightning_easiness import (
+    Ablation,
+    Control,
+    EasinessCallback,
+    EasinessDataModule,
+    Keep,
+    RandomShare,
+    Relabel,
+    SampleEasinessTraining,
+)
 from tests.selecting import HighestLoss
 from tests.small import Net, loader, trainer
 
@@ -39,12 +49,24 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return called
 
 
-SET = "lightning_easiness.SampleEasinessTraining"
+SET, RANDOM = "lightning_easiness.SampleEasinessTraining", "lightning_easiness.RandomShare"
 # the selection and its arguments, the epochs, the class, the steps
 ARGUMENTS: dict[str, tuple[list[str], int, type, int]] = {
     "nothing selected": ([], 1, type(None), 7),
     "indices": (["=lightning_easiness.Keep", ".indices=[1,2,3,4,5,6,7,8,9,10]"], 1, Keep, 2),
     "a selection of the user's own": (["=tests.selecting.HighestLoss", ".share=0.4"], 1, HighestLoss, 3),
+    "a control": (
+        ["=lightning_easiness.Control", ".rule=lightning_easiness.RandomShare", ".rule.share=0.4"],
+        1,
+        Control,
+        3,
+    ),
+    "epochs as a fraction": (
+        ["=lightning_easiness.RandomShare", ".share=0.4", ".early_epochs=0.5"],
+        2,
+        RandomShare,
+        10,
+    ),
     "per batch": ([f"={SET}", ".levels=[medium,hard]", ".early_epochs=1", ".per=batch"], 2, SampleEasinessTraining, 14),
 }
 
@@ -52,6 +74,7 @@ ARGUMENTS: dict[str, tuple[list[str], int, type, int]] = {
 @pytest.mark.parametrize("case", ARGUMENTS)
 def test_arguments(case: str, run: Callable[..., Any]) -> None:
     given, max_epochs, kind, steps = ARGUMENTS[case]
+    torch.manual_seed(0)  # a batch may hold no example of the levels, and make no step
     arguments = [f"--data.selection{one}" for one in given]
     wrapped = ["--data=lightning_easiness.EasinessDataModule", "--data.datamodule=tests.selecting.Base"]
     cli = run(*wrapped, "--data.datamodule.n=53", *arguments, max_epochs=max_epochs)

@@ -16,6 +16,7 @@ from lightning_easiness import (
     Control,
     Curriculum,
     EasinessCallback,
+    EasinessDataModule,
     ImportanceSampling,
     InfoBatch,
     Keep,
@@ -27,9 +28,11 @@ from lightning_easiness import (
     SelectionState,
     Undecided,
 )
+from lightning_easiness.callbacks.recipe import datamodule_recipe
 from lightning_easiness.functional import inclusion_probability
 from tests.selecting import IndexedBase, Traces, fit, refusal, scores
 from tests.set_fits import Weighs
+from tests.small import loader
 
 SIZE = 53
 EVERYTHING = list(range(SIZE))
@@ -168,6 +171,15 @@ def test_a_control_keeps_the_labels_and_the_passes_of_its_rule(tmp_path: Path) -
     assert {label for index, label in seen.items() if index < 20} == {3}
     rule = SampleEasinessTraining(early_epochs=1, others_share=0.4)
     assert Control(rule).needs == type(rule.needs)(every="epoch", fields=rule.needs.fields, passes=True)
+
+
+def test_the_recipe_tells_controls_of_different_rules_apart() -> None:
+    recipes = [
+        datamodule_recipe(EasinessDataModule(loader(), Control(rule)))["selection"]
+        for rule in (OrderDP(0.3), OrderDP(0.4), Undecided(0.3))
+    ]
+    assert [one["rule"]["class"].split(".")[-1] for one in recipes] == ["OrderDP", "OrderDP", "Undecided"]
+    assert [one["rule"]["share"] for one in recipes] == [0.3, 0.4, 0.3]
 
 
 # a curriculum
