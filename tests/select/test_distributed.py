@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -228,7 +229,7 @@ def test_within_batches_each_rank_removes_its_own(processes: int, folders: dict[
 def test_losses_that_are_returned_are_weighed_as_by_a_module_that_takes_the_weights(
     per: str, processes: int, folders: dict[int, Path]
 ) -> None:
-    """With gradients that are accumulated and clipped; the step by hand is that of `learning`."""
+    """With gradients that are accumulated and clipped."""
     taken, returned = (seen(folders, processes, "returned", f"{name}-{per}") for name in ("taken", "returned"))
     assert len(examples(taken, 3)) < SIZE
     for ours, theirs in zip(returned, taken, strict=True):
@@ -236,6 +237,35 @@ def test_losses_that_are_returned_are_weighed_as_by_a_module_that_takes_the_weig
         assert (ours["num_steps"], ours["lr"]) == (theirs["num_steps"], theirs["lr"])
         assert_identical(ours["weights"], theirs["weights"])
         assert_identical(ours["weights"], returned[0]["weights"])
+
+
+@SEVERAL
+def test_a_training_with_weights_is_that_of_a_loop_by_hand(processes: int, folders: dict[int, Path]) -> None:
+    """The gradient is the mean over the processes, of the sum of weight times loss over B, times the epoch's share."""
+    ranks, points = seen(folders, processes, "returned", "taken-epoch"), IndexedPoints()
+    module = Learns()
+    module.load_state_dict(ranks[0]["states"][0])
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
+    whole = ceil(ceil(SIZE / processes) / 4)  # batches
+    for epoch in range(4):
+        rounds = list(zip(*([step for step in rank["steps"] if step[0] == epoch] for rank in ranks), strict=True))
+        share = (whole / SIZE) / (len(rounds) / len(ranks[0]["selected"][epoch]))
+        steps = ceil(len(rounds) / 2)
+        for number, batches in enumerate(rounds):
+            if number % 2 == 0:
+                optimizer.zero_grad()
+            for _, indices, _, weight in batches:
+                losses = nn.functional.cross_entropy(module.net(points.x[indices]), points.y[indices], reduction="none")
+                total = losses.sum() if weight is None else share * (weight * losses).sum()
+                (total / len(indices) / processes / 2).backward()
+            if number % 2 or number + 1 == len(rounds):
+                moved = int(ceil(whole / 2) * (epoch + Fraction(number // 2, steps)))
+                optimizer.param_groups[0]["lr"] = 0.05 * 0.9**moved
+                nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+                optimizer.step()
+    assert any(weight is not None for rank in ranks for *_, weight in rank["steps"])
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(ranks[0]["weights"][name], value, rtol=1e-4, atol=1e-6)
 
 
 def at_weights(state: dict[str, Any], indices: list[int]) -> dict[str, torch.Tensor]:
