@@ -29,49 +29,59 @@ from less.ways import WAYS
 
 from experiment import Experiment, begin, write_csv  # isort: skip
 
+CLEAN = {"less": (5, 8, 12, 18), "classic": (3, 5, 8, 12, 18)}
+WRONG = {"less": (5, 8, 14, 24), "classic": (3, 5, 9, 15, 24)}
+FASHION = {"network": "cnn-small", "data": "fashion-mnist", "width": 0.5, "size": 10_000, "image_size": 14}
+CIFAR = {"network": "cnn-small", "data": "cifar-10", "width": 1.0, "size": 5000, "image_size": 16}
+LONG = {"less": (20, 40, 80, 200), "classic": (10, 20, 40, 80, 200)}
+WHOLE = {"network": "resnet-18", "shift": 4, "held": 5000}
 SETTINGS: dict[str, dict[str, Any]] = {
     "small": {
-        "seeds": 4, "networks": {"fashion-mnist": "cnn-small", "cifar-10": "cnn-small"},
-        "width": {"fashion-mnist": 0.5, "cifar-10": 1.0},
-        "size": {"fashion-mnist": 10_000, "cifar-10": 5000}, "held": 1000,
-        "image_size": {"fashion-mnist": 14, "cifar-10": 16}, "batch_size": 128, "shift": 0, "wrong": 0.4,
-        "budgets": {"clean": (5, 8, 12, 18), "wrong": (5, 8, 14, 24), "classic": (3, 5, 8, 12, 18),
-                    "classic, wrong": (3, 5, 9, 15, 24), "scores": 12, "held out": 6},
+        "seeds": 4, "seeds_pruned": 2, "wrong": 0.4, "scores": 12, "held out": 6,
+        "parts": {
+            "fashion-mnist, clean": (FASHION, CLEAN), "fashion-mnist, wrong": (FASHION, WRONG),
+            "cifar-10, clean": (CIFAR, CLEAN), "cifar-10, wrong": (CIFAR, WRONG),
+            # few examples and a network that learns their wrong labels by heart
+            "few of fashion-mnist, wrong": (
+                FASHION | {"width": 1.0, "size": 2500}, {"less": (15, 40), "classic": (6, 12, 24, 40)},
+            ),
+        },
     },
     "full": {
-        "seeds": 5, "networks": {"fashion-mnist": "resnet-18", "cifar-10": "resnet-18", "cifar-10, fast": "resnet-9"},
-        "width": {}, "size": {}, "held": 5000, "image_size": {}, "batch_size": 128, "shift": 4, "wrong": 0.4,
-        "budgets": {"clean": (20, 40, 80, 200), "wrong": (20, 40, 80, 200), "classic": (10, 20, 40, 80, 200),
-                    "classic, wrong": (10, 20, 40, 80, 200), "scores": 200, "held out": 40},
+        "seeds": 5, "seeds_pruned": 5, "wrong": 0.4, "scores": 200, "held out": 40,
+        "parts": {
+            f"{name}, {labels}": (WHOLE | form, LONG)
+            for name, form in {
+                "fashion-mnist": {"data": "fashion-mnist"},
+                "cifar-10": {"data": "cifar-10"},
+                "cifar-10 by a fast network": {"data": "cifar-10", "network": "resnet-9"},
+            }.items()
+            for labels in ("clean", "wrong")
+        },
     },
 }  # fmt: skip
 
 
 def trainings(setting: SimpleNamespace) -> dict[str, LessTraining]:
     """Return what is trained: each data set with its labels, and with wrong ones."""
-    made = {}
-    for name, network in setting.networks.items():
-        data = name.partition(",")[0]
-        form = {"size": setting.size.get(data), "image_size": setting.image_size.get(data)}
-        form |= {"width": setting.width.get(data, 1.0), "batch_size": setting.batch_size}
-        form |= {"held": setting.held, "shift": setting.shift}
-        for labels, wrong in (("clean", 0.0), ("wrong", setting.wrong)):
-            made[f"{name}, {labels}"] = LessTraining(network, data, "count", 0, wrong=wrong, **form)
-    return made
+    return {
+        name: LessTraining(text="count", epochs=0, wrong=setting.wrong * name.endswith("wrong"), **form)
+        for name, (form, _) in setting.parts.items()
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", nargs="+", default=[""])
     own, rest = parser.parse_known_args()
     experiment = begin(__doc__, SETTINGS, trainings, rest)
-    kept = Kept(experiment, time.monotonic() + 60 * own.minutes, own.only)
+    kept = Kept(experiment, time.monotonic() + 60 * own.minutes, tuple(own.only))
     for seed in experiment.seeds:  # of two seeds of everything more is to be learnt than of four of a half
         for name in experiment.trainings:
             kept.frontier(name, seed)
         for name in experiment.trainings:
-            if name.endswith("clean"):
+            if name.endswith("clean") and seed < experiment.setting.seeds_pruned:
                 kept.prunings(name, seed)
     finish(experiment, kept)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ class Kept:
 
     experiment: Experiment
     ends: float = float("inf")  # by time.monotonic
-    only: str = ""  # the beginning of the names of the data that are trained on; what is kept of others is read
+    only: tuple[str, ...] = ("",)  # how the names of the data begin that are trained on; of others what is kept is read
     runs: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
     pruned: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # epochs' worth of work for scores
@@ -39,7 +39,7 @@ class Kept:
     def frontier(self, name: str, seed: int) -> None:
         """Train each way at each budget, classic training beside the rules of its budget."""
         is_wrong = name.endswith("wrong")
-        for way, epochs in cells(self.experiment.setting.budgets, is_wrong):
+        for way, epochs in cells(self.experiment.setting.parts[name][1]):
 
             def make(way: str = way, epochs: int = epochs) -> Any:
                 return train(self.experiment, name, WAYS[way], epochs, seed, follows=is_wrong and way == CLASSIC)
@@ -49,7 +49,7 @@ class Kept:
 
     def prunings(self, name: str, seed: int) -> None:
         """Train on what each way to prune keeps."""
-        epochs, cost = self.experiment.setting.budgets["scores"], self.cost.setdefault(name, {})
+        epochs, cost = self.experiment.setting.scores, self.cost.setdefault(name, {})
         for ratio, how in ((ratio, how) for ratio in pruned.RATIOS for how in pruned.PRUNINGS):
 
             def make(how: str = how, ratio: float = ratio) -> Any:
@@ -63,7 +63,7 @@ class Kept:
 
     def scored(self, name: str, what: str) -> float | None:
         """Train for scores, once, and return the work of it; None if there is no time."""
-        make, epochs = pruned.SCORING[what], self.experiment.setting.budgets[what]
+        make, epochs = pruned.SCORING[what], vars(self.experiment.setting)[what]
         return self.result(name, what, lambda: make(self.experiment, name, epochs), epochs=epochs)
 
     def _add(self, to: dict[str, dict[Any, list[Any]]], name: str, key: Any, found: Any) -> None:
@@ -71,9 +71,7 @@ class Kept:
             to.setdefault(name, {}).setdefault(key, []).append(found)
 
 
-def cells(budgets: Mapping[str, Any], is_wrong: bool) -> Iterator[tuple[str, int]]:
+def cells(budgets: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, int]]:
     """Return the ways and epochs that are trained, each budget with classic training first."""
-    classic = budgets["classic, wrong" if is_wrong else "classic"]
-    less = budgets["wrong" if is_wrong else "clean"]
-    for epochs in sorted({*classic, *less}):
-        yield from ((way, epochs) for way in WAYS if epochs in (classic if way == CLASSIC else less))
+    for epochs in sorted({*budgets["classic"], *budgets["less"]}):
+        yield from ((way, epochs) for way in WAYS if epochs in budgets["classic" if way == CLASSIC else "less"])

@@ -34,7 +34,7 @@ class LessTraining(Training):
     """
 
     wrong: float = 0.0
-    held: int = 0
+    held: int = 1000
     shift: int = 0
 
     def module(self, num_examples: int | None = None, kind: type[Classifier] | None = None, **more: Any) -> Classifier:

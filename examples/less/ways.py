@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lightning_easiness import (
+    AlignPrune,
+    BatchLoss,
     Control,
     Curriculum,
     EasinessRecord,
@@ -14,8 +16,10 @@ from lightning_easiness import (
     InfoBatch,
     OrderDP,
     RandomShare,
+    RePB,
     SampleEasinessTraining,
     Undecided,
+    find_label_issues,
 )
 
 
@@ -71,12 +75,20 @@ def _curriculum(given: Given) -> Curriculum:
     return Curriculum(given.record().score("mean_loss"))
 
 
+def _align(given: Given) -> AlignPrune:
+    clean = find_label_issues(given.record())
+    return AlignPrune(0.5, clean=clean, early_epochs=given.edge, final_epochs=given.edge, seed=given.seed)
+
+
 WAYS[HALF] = Way(_rule(RandomShare), online=False)
 WAYS["hardest half"] = Way(_rule(OrderDP, pool=1), HALF)
 WAYS["OrderDP"] = Way(_rule(OrderDP), HALF)
 WAYS["undecided half"] = Way(_rule(Undecided), HALF)
 WAYS["importance"] = Way(_rule(ImportanceSampling), HALF)
 _with_control("InfoBatch", Way(_rule(InfoBatch), share=0.65))
+_with_control("BatchLoss", Way(_rule(BatchLoss), share=0.75, online=False))
+_with_control("RePB", Way(_rule(RePB), share=0.65))
+_with_control("AlignPrune", Way(_align, scored=True))
 _set = _rule(SampleEasinessTraining, others_share=0.5, online=True, rescore_every_n_epochs=None)
 _with_control("SET", Way(_set, share=0.65))
 _with_control(

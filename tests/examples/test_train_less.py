@@ -172,8 +172,13 @@ def test_it_runs_from_archives_to_its_findings_and_goes_on(
 ) -> None:
     archives.fashion_mnist(tmp_path)
     archives.cifar_10_folders(tmp_path)
-    budgets = {"clean": (3,), "wrong": (3,), "classic": (2, 3), "classic, wrong": (2, 3), "scores": 2, "held out": 1}
-    tiny = {"seeds": 2, "size": 16, "held": 4, "batch_size": 8, "budgets": budgets}
+    form = {"network": "cnn-small", "width": 0.25, "size": 16, "held": 4, "batch_size": 8, "image_size": 8}
+    parts = {
+        f"{data}, {labels}": (form | {"data": data}, {"less": (3,), "classic": (2, 3)})
+        for data in ("fashion-mnist", "cifar-10")
+        for labels in ("clean", "wrong")
+    }
+    tiny = {"seeds": 2, "seeds_pruned": 1, "scores": 2, "held out": 1, "parts": parts}
     monkeypatch.setitem(train_less.SETTINGS, "small", train_less.SETTINGS["small"] | tiny)
     monkeypatch.setattr(pruned, "RATIOS", (0.5,))
     for name in list(WAYS)[3:]:
@@ -190,6 +195,11 @@ def test_it_runs_from_archives_to_its_findings_and_goes_on(
 def test_each_rule_has_a_twin_that_is_trained() -> None:
     assert WAYS[CLASSIC].twin == ""
     assert {way.twin for way in WAYS.values()} - {""} <= set(WAYS)
-    for name in ("clean", "wrong"):
-        setting = SimpleNamespace(**train_less.SETTINGS["full"])
-        assert train_less.trainings(setting)[f"cifar-10, {name}"].network == "resnet-18"
+
+
+def test_the_full_setting_is_of_whole_data_sets() -> None:
+    made = train_less.trainings(SimpleNamespace(**train_less.SETTINGS["full"]))
+    assert {(training.size, training.image_size, training.width) for training in made.values()} == {(None, None, 1.0)}
+    assert {training.network for training in made.values()} == {"resnet-18", "resnet-9"}
+    assert {training.wrong for name, training in made.items() if name.endswith("clean")} == {0.0}
+    assert {training.wrong for name, training in made.items() if name.endswith("wrong")} == {0.4}
