@@ -61,9 +61,8 @@ class RePB(Scheduled):
     def _forget(self) -> None:
         self._epoch = -1  # the latest that was decided for
         self._times = torch.empty(0, dtype=torch.int32)  # in how many epochs before it each example was, (N,)
-        self._last = self._kept = torch.empty(
-            0, dtype=torch.bool
-        )  # what the epoch before it had, and what it has, (N,)
+        self._last = torch.empty(0, dtype=torch.bool)  # whether the epoch before it had each example, (N,)
+        self._kept = torch.empty(0, dtype=torch.bool)  # whether it has, (N,)
 
     @override
     def select(self, state: SelectionState) -> Tensor | Selected:
