@@ -20,6 +20,7 @@ from models import make_classifier, synthetic_images
 from torch import Tensor
 
 from lightning_easiness import (
+    BatchLoss,
     ImportanceSampling,
     InfoBatch,
     OrderDP,
@@ -41,6 +42,7 @@ RULES: dict[str, Callable[[], Selection]] = {
     "Undecided": Undecided,
     "ImportanceSampling": ImportanceSampling,
     "RePB": RePB,
+    "BatchLoss": lambda: BatchLoss(early_epochs=1, final_epochs=0),
     "SET, online": lambda: SampleEasinessTraining(early_epochs=1, online=True, rescore_every_n_epochs=None),
     "SET with others": lambda: SampleEasinessTraining(early_epochs=1, others_share=0.5),
 }
@@ -52,7 +54,8 @@ def observed_of(num_examples: int) -> dict[str, Tensor]:
     values = torch.rand(num_examples, generator=generator)
     margin = torch.randn(num_examples, generator=generator)
     losses = {name: -values.log() for name in ("loss", "batch_loss")}
-    return {**losses, "margin": margin, "sample_easiness": values, "weakest_comparison": values}
+    batches = {"last_batch": torch.arange(num_examples) // 256 + 1, "times_trained": torch.ones(num_examples)}
+    return {**losses, **batches, "margin": margin, "sample_easiness": values, "weakest_comparison": values}
 
 
 def seconds_per_epoch(num_examples: int, arguments: argparse.Namespace, clock: Clock) -> float:
