@@ -181,7 +181,8 @@ def run_command(line: str, patch: pytest.MonkeyPatch) -> None:
         arguments = ["0" if each.startswith("$") else each for each in arguments]
         with patch.context() as patched:
             patched.setattr(sys, "argv", arguments)
-            runpy.run_path(arguments[0], {**names(), "__name__": None}, "__main__")
+            script = str(Path(arguments[0]).absolute())  # for processes that it starts
+            runpy.run_path(script, {**names(), "__name__": None}, "__main__")
 
 
 def run_block(page: str, block: Block, patch: pytest.MonkeyPatch) -> None:
