@@ -46,6 +46,10 @@ def data() -> DataLoader:
     return loader(Points(augment=True))
 
 
+def data_without_augmentation() -> DataLoader:
+    return loader()
+
+
 def wide(num_classes: int) -> Wide:
     return Wide(num_classes)
 

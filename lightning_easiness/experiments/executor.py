@@ -142,6 +142,12 @@ class Workers:
             raise ValueError(f"The `executor` of {self.owner} {problem}")
 
 
+def _gist(text: str) -> str:
+    """Return the first line of a message, and the last one of a traceback."""
+    lines = text.strip().splitlines() or [""]
+    return lines[-1] if any(line.startswith("Traceback (most recent") for line in lines) else lines[0]
+
+
 def _pickler(executor: Any) -> Callable[[Any], bytes]:
     """Return the function by which an engine pickles: loky, dask and submitit have cloudpickle."""
     if not isinstance(executor, ProcessPoolExecutor):
@@ -208,7 +214,7 @@ class _Flight:
             ended: Ended = self.future.result()
         except Exception as error:  # of the engine
             told = Ended.badly(error)
-            words = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}"
+            words = f"{type(error).__name__}: {_gist(str(error))}"
             if isinstance(error, (ImportError, AttributeError)) or "ModuleNotFoundError: " in words:
                 words = f"a worker cannot import what it is sent, {words}: install it there, or set PYTHONPATH"
             return Ended(error=words, trace=told.trace)
