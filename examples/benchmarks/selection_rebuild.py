@@ -14,6 +14,7 @@ is there, with workers that stay and with new ones.
 
     python examples/benchmarks/selection_rebuild.py
     python examples/benchmarks/selection_rebuild.py --examples 1000000 --pairs 15
+    python examples/benchmarks/selection_rebuild.py --start-method spawn --examples 50000 --form mask
     OMP_NUM_THREADS=1 python examples/benchmarks/selection_rebuild.py   # one thread, as in the tests
 """
 
@@ -131,6 +132,7 @@ class WorkerStart:
 def measure(num_examples: int, arguments: argparse.Namespace) -> None:
     dataset = made_data(num_examples)
     options = {"batch_size": arguments.batch_size, "num_workers": arguments.workers}
+    options["multiprocessing_context"] = arguments.start_method
     clock = Clock(arguments.clock)
     start = WorkerStart(DataLoader(dataset, **options), clock)
     start.seconds()  # warm-up
@@ -161,6 +163,7 @@ def main() -> None:
     parser = training_parser(__doc__, workers=2)
     parser.add_argument("--examples", type=int, nargs="+", default=[50_000, 1_000_000, 10_000_000])
     parser.add_argument("--form", choices=FORMS, nargs="+", default=list(FORMS))
+    parser.add_argument("--start-method", choices=("fork", "spawn", "forkserver"), help="of workers")
     parser.add_argument("--pairs", type=int, default=9, help="default: %(default)s")
     arguments = parser.parse_args()
     begin()

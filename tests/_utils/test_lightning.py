@@ -315,6 +315,14 @@ def test_schedule_hook_decides_how_often_a_schedule_moves() -> None:
     assert "update_lr_schedulers" not in vars(made.fit_loop.epoch_loop)
 
 
+def test_only_seeds_workers_is_what_seed_everything_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_SEED_WORKERS", "1")  # as seed_everything(workers=True) sets it
+    found = asked("on_train_epoch_start", lambda trainer, module: trainer.train_dataloader.worker_init_fn, max_epochs=1)
+    assert [private.only_seeds_workers(one) for one in found] == [True]
+    assert not private.only_seeds_workers(print)
+    assert not private.only_seeds_workers(partial(print, end=""))
+
+
 def test_what_resuming_reads_is_there() -> None:
     loop = trainer().fit_loop
     for name in ("restarted_on_epoch_end", "epoch_progress", "on_iteration_done"):
