@@ -298,12 +298,6 @@ FITS: dict[str, tuple[type[Exception], Selection, dict[str, Any], str]] = {
             " RandomShare, 1, must be a multiple of it; or leave it at 0."
         ),
     ),
-    "weights that nothing takes": (
-        TypeError,
-        InfoBatch(),
-        {"callbacks": True, "max_epochs": 4},
-        "InfoBatch gives weights to the examples, but nothing in Traces takes them",
-    ),
     "no callback": (ValueError, OrderDP(), {}, "the Trainer has none with online=True"),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -353,38 +352,3 @@ def test_loaders_that_hold_from_change_to_change() -> None:
     module = seeded(Weighs)
     fit(training(early_epochs=1, per="batch"), module, max_epochs=3, reload_dataloaders_every_n_epochs=2)
     assert [len(module.epoch(epoch)) < SIZE for epoch in range(3)] == [False, True, True], "no choice is held"
-
-
-class OneCycle(Traces):
-    interval = "step"
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=900)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.interval}}
-
-
-OneCycleByEpoch = type("OneCycleByEpoch", (OneCycle,), {"interval": "epoch"})
-
-
-@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step.. before")
-@pytest.mark.parametrize(
-    ("kind", "rule", "holds", "times"),
-    [
-        (OneCycle, training(), 2, 1),
-        (OneCycleByEpoch, training(), 0, 0),
-        (OneCycle, training(per="batch"), 0, 0),
-        (OneCycle, None, 0, 0),
-    ],
-    ids=["each batch", "each epoch", "per batch", "no selection"],
-)
-def test_a_schedule_with_a_number_of_steps_is_warned_of_once(kind: Any, rule: Any, holds: int, times: int) -> None:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        fit(rule, seeded(kind), max_epochs=6, reload_dataloaders_every_n_epochs=holds)
-    found = [str(one.message) for one in caught if "steps with each batch" in str(one.message)]
-    expected = (
-        "OneCycleLR steps with each batch and was made for 900 steps, but the epochs of a selection differ in length:"
-        " let it step once an epoch, interval='epoch', and give it the number of epochs."
-    )
-    assert found == [expected] * times
