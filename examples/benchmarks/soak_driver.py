@@ -205,8 +205,9 @@ class Soak:
         return first
 
     def named(self, fault: Fault, path: Path) -> Callable[[str], bool]:
-        """Return whether a sentence names what is hurt: the file, or what is in the folder that is closed."""
-        return naming(path) if fault.hurt is not forbid_folder else lambda sentence: str(path.parent) in sentence
+        """Return whether a sentence names what is hurt: the file, or anything in the folder that is closed."""
+        names, is_closed = naming(path), fault.hurt is forbid_folder
+        return lambda sentence: names(sentence) or (is_closed and str(path.parent) in sentence)
 
     def fill_disk(self, number: int) -> Counter[str]:
         """Let the disk be full from some moment on, and make room after."""

@@ -18,7 +18,7 @@ from lightning_easiness.data.digest import with_digest
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import check_index, lost_indices
 from lightning_easiness.data.observation import AveragedProbabilities, Observation
-from lightning_easiness.data.subset import num_examples, source_index
+from lightning_easiness.data.subset import known_target, num_examples, source_index, whole
 from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means, to_classes
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_length, only_loader
@@ -73,6 +73,7 @@ class OnlineObserver:
         self._logits_hook: LogitsHook | None = None
         self._sums: EpochSums | None = None
         self._source_index: Tensor | None = None
+        self._listed_then: str | None = None  # fingerprint of the labels that the data set listed at the start
         self._restored: tuple[Tensor, Tensor, Tensor] | None = None
         self._index: Tensor | None = None
         self._target: Any = None
@@ -113,6 +114,8 @@ class OnlineObserver:
             self._check_task(self.task)
         if PROBABILITIES in self._asked:
             self._probabilities = ProbabilitySums(self.num_examples, keeps=self._trainer.is_global_zero)
+        listed = self._listed()
+        self._listed_then = None if listed is None else listed.fingerprint
         if state is not None:
             self._restore(state)
 
@@ -202,7 +205,7 @@ class OnlineObserver:
             state[PROBABILITIES] = self._probabilities.state()
         if epoch_is_open and self._sums is not None:
             totals, names = self._totals(self._sums), self._sums.names
-            state["epoch"] = packed_epoch(names, *totals, self._last_predictions(self._sums))
+            state["epoch"] = packed_epoch(names, *totals, self._last_predictions(self._sums), self._same_as_at_start())
         return state
 
     def close(self, keep_sums: bool = False) -> None:
@@ -247,7 +250,7 @@ class OnlineObserver:
     def _restore(self, state: dict[str, Any]) -> None:
         if self._probabilities is not None and PROBABILITIES in state:
             self._probabilities.restore(state[PROBABILITIES])
-        epoch = unpacked_epoch(state)
+        epoch = unpacked_epoch(state, self._listed())
         if epoch is not None:
             held = dict(zip((*epoch.names, "count"), epoch.sums, strict=True))
             known = len(held["count"])
@@ -256,6 +259,16 @@ class OnlineObserver:
             sums = torch.stack([held.get(name, unknown) for name in (*self._names, *MARKS, "count")])
             target = torch.where(held["count"] > 0, epoch.target, UNSEEN_TARGET)
             self._restored = (sums, target, epoch.prediction)
+
+    def _listed(self) -> DataIdentity | None:
+        """Return the identity of the labels that the whole data set lists."""
+        found = known_target(whole(self._loader().dataset))
+        return None if found is None else DataIdentity.of_target(found)
+
+    def _same_as_at_start(self) -> DataIdentity | None:
+        """Return the same where it is that of the start, which a resumed fit finds again; else None."""
+        listed = self._listed()
+        return listed if listed is not None and listed.fingerprint == self._listed_then else None
 
     def _loader(self) -> Any:
         return only_loader(self._trainer.train_dataloader, "train")

@@ -14,7 +14,6 @@ from tests.processes import ROOT
 SCRIPT = ROOT / "examples/benchmarks/soak.py"
 
 pytestmark = [
-    pytest.mark.long,
     pytest.mark.multiprocess,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
 ]
@@ -42,7 +41,7 @@ def test_what_is_wrong_ends_it_with_an_error(tmp_path: Path) -> None:
         "files.is_as_written = lambda *arguments: True\n"
         "files.header_checksum = lambda metadata: metadata.get('checksum', '')\n"
     )
-    options = ["--driver", "repeats", "--kills", "0", "--trials", "6", "--fault", "a bit flipped"]
+    options = ["--driver", "repeats", "--kills", "0", "--trials", "3", "--fault", "a bit flipped"]
     ended = soak(*options, path=str(tmp_path))
     assert ended.returncode == 1
     assert "WRONG: repeats, a bit flipped" in ended.stdout

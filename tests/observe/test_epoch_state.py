@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_easiness._utils.packing import pack, unpack
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.observe.epoch_state import EpochState, packed_epoch, unpacked_epoch
 from lightning_easiness.observe.tasks import UNSEEN_TARGET
 from tests.small import assert_identical
@@ -40,9 +41,10 @@ def num_bytes(held: Any) -> int:
     return sum(map(num_bytes, values))
 
 
-def there_and_back(epoch: EpochState) -> EpochState:
-    packed = packed_epoch(*epoch)
-    found = unpacked_epoch({"epoch": packed})
+def there_and_back(epoch: EpochState, listed: Tensor | None = None) -> EpochState:
+    known = None if listed is None else DataIdentity.of_target(listed)
+    packed = packed_epoch(*epoch, known)
+    found = unpacked_epoch({"epoch": packed}, known)
     assert found is not None
     return found
 
@@ -50,6 +52,11 @@ def there_and_back(epoch: EpochState) -> EpochState:
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.sampled_from([2, 10, 300, 40_000]))
 def test_an_epoch_comes_back_to_the_bit(times: list[int], num_classes: int) -> None:
     epoch = epoch_of(torch.tensor(times), num_classes)
+    assert_identical(list(there_and_back(epoch)), list(epoch))
+    listed = epoch.target.clamp(min=0)
+    assert_identical(list(there_and_back(epoch, listed)), list(epoch))
+    assert_identical(list(there_and_back(epoch, listed + 1)), list(epoch))
+    epoch.sums[1] = (epoch.prediction == epoch.target) & (epoch.sums[-1] > 0)
     assert_identical(list(there_and_back(epoch)), list(epoch))
 
 
@@ -68,13 +75,32 @@ def test_targets_that_are_no_classes_come_back() -> None:
 
 @pytest.mark.parametrize(
     ("num_classes", "accuracy", "most"),
-    [(2, 0.5, 8.0), (10, 0.0, 8.0), (10, 0.9, 8.0), (100, 0.5, 8.5), (1000, 0.5, 9.5)],
+    [
+        (2, 0.5, 7.1),
+        (10, 0.0, 7.8),
+        (10, 0.9, 7.4),
+        (100, 0.0, 8.6),
+        (100, 0.5, 8.2),
+        (1000, 0.0, 9.4),
+        (1000, 0.5, 8.9),
+    ],
 )
 @pytest.mark.parametrize("share", [1.0, 0.5])
-def test_an_example_takes_about_eight_bytes(num_classes: int, accuracy: float, most: float, share: float) -> None:
-    """Of many classes a little more, where all examples of the epoch were seen."""
+def test_an_example_takes_at_most_eight_bytes(num_classes: int, accuracy: float, most: float, share: float) -> None:
+    """Up to 1.4 more where all of an epoch was seen of many classes, and the data set does not list its labels."""
     count = (torch.rand(50_000, generator=torch.Generator().manual_seed(1)) < share).long()
-    assert num_bytes(packed_epoch(*epoch_of(count, num_classes, accuracy))) <= most * len(count)
+    epoch = epoch_of(count, num_classes, accuracy)
+    assert num_bytes(packed_epoch(*epoch)) <= most * len(count)
+    assert num_bytes(packed_epoch(*epoch, DataIdentity.of_target(epoch.target.clamp(min=0)))) <= 8 * len(count)
+
+
+def test_other_labels_than_those_of_then_are_refused() -> None:
+    epoch = epoch_of(torch.ones(20, dtype=torch.int64), 10)
+    packed = packed_epoch(*epoch, DataIdentity.of_target(epoch.target))
+    message = "begun with other labels than the data set lists now: resume with the data set of then"
+    for listed in (None, DataIdentity.of_target((epoch.target + 1) % 10)):
+        with pytest.raises(ValueError, match=message):
+            unpacked_epoch({"epoch": packed}, listed)
 
 
 def test_a_state_of_an_earlier_version_is_understood() -> None:
