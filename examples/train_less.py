@@ -8,7 +8,8 @@ with their labels and with 40 % of the training labels made wrong; and pruning o
     python examples/train_less.py --setting small --data-root ROOT
 
 Everything trained is kept; run it again to go on. `--minutes` starts nothing new after so long and makes the tables of
-what there is; `--only fashion-mnist` trains on one data set alone, as one of two processes that share the work does.
+what there is; `--only fashion-mnist` trains on what begins with that alone, as one of two processes that share the work
+does, and `--ways classic "undecided half"` trains in these ways alone.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from less.answers import findings, pruning_findings  # first: the package knows where the modules of paper/ are
-from less.figure import draw
-from less.kept import Kept
+from less.figure import draw, draw_pruned
+from less.kept import PRUNING, Kept
 from less.markdown import page
 from less.pruned import pruned_rows
 from less.runs import LessTraining
 from less.table import Curve, rows_of
 from less.ways import WAYS
 
-from experiment import Experiment, begin, write_csv  # isort: skip
+from experiment import Experiment, begin, write_csv, write_figure  # isort: skip
 
 CLEAN = {"less": (5, 8, 12, 18), "classic": (3, 5, 8, 12, 18)}
 WRONG = {"less": (5, 8, 14, 24), "classic": (3, 5, 9, 15, 24)}
@@ -74,9 +75,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--only", nargs="+", default=[""])
+    parser.add_argument("--ways", nargs="+", default=[*WAYS, PRUNING], choices=[*WAYS, PRUNING])
     own, rest = parser.parse_known_args()
     experiment = begin(__doc__, SETTINGS, trainings, rest)
-    kept = Kept(experiment, time.monotonic() + 60 * own.minutes, tuple(own.only))
+    kept = Kept(experiment, time.monotonic() + 60 * own.minutes, tuple(own.only), tuple(own.ways))
     for seed in experiment.seeds:  # of two seeds of everything more is to be learnt than of four of a half
         for name in experiment.trainings:
             kept.frontier(name, seed)
@@ -97,6 +99,9 @@ def finish(experiment: Experiment, kept: Kept) -> None:
     answers = findings(rows, {tuple(name.rsplit(", ", 1)): runs for name, runs in kept.runs.items()})
     if of_pruning:
         write_csv(of_pruning, experiment.output / f"{experiment.name}_pruned.csv")
+        write_figure(
+            lambda figure: draw_pruned(figure, of_pruning), experiment.output / f"{experiment.name}_pruned.png"
+        )
         answers += pruning_findings(of_pruning)
     written = experiment.output / f"{experiment.name}.md"
     written.write_text(page(rows, of_pruning, answers), encoding="utf-8")

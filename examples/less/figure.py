@@ -74,3 +74,34 @@ def highest(rows: Sequence[Row]) -> str:
     if best is None or best["above_classic"] <= 0:
         return "no rule is above classic training"
     return f"{best['way']} is {best['above_classic']:.1f} points above at {best['work']:.3g}"
+
+
+def draw_pruned(figure: Any, rows: Sequence[Row]) -> None:
+    """Draw the accuracy over the share removed once, a panel for each data set; bars are standard errors."""
+    panels = {data: list(found) for data, found in groupby(rows, key=lambda row: row["data"])}
+    figure.set_size_inches(_SIZE[0] * len(panels), _SIZE[1])
+    for place, (data, found) in enumerate(panels.items(), start=1):
+        axes, ends = styled(figure.add_subplot(1, len(panels), place)), []
+        for number, by in enumerate(dict.fromkeys(row["by"] for row in found)):
+            line = sorted((row for row in found if row["by"] == by), key=lambda row: row["removed"])
+            colour, dashes = (INK, (0, (4, 2))) if by == "random" else (_COLOURS[number - 1], "-")
+            removed, mean = [100 * row["removed"] for row in line], [row["accuracy"] for row in line]
+            style = {"linestyle": dashes, "marker": "o", "markersize": 3.5, "linewidth": 1.6, "elinewidth": 1}
+            axes.errorbar(removed, mean, yerr=[row["error"] for row in line], color=colour, **style)
+            ends.append(LineEnd(by, mean[-1], colour))
+        axes.set(xlabel="removed before training, % of the examples", ylabel="test accuracy, %")
+        axes.set_xticks(sorted({100 * row["removed"] for row in found}))
+        label_ends(axes, ends)
+        seeds = count_of(min(row["seeds"] for row in found), "seed")
+        note = f"{seeds}, equal epochs; bars: standard errors; dashed: random examples"
+        set_title(axes, f"{data}: {best_pruned(found)}", note, width=_SIZE[0] - 0.6)
+
+
+def best_pruned(rows: Sequence[Row]) -> str:
+    """Say what is kept best at each share."""
+    shares = sorted({row["removed"] for row in rows})
+    best = {
+        share: max((row for row in rows if row["removed"] == share), key=lambda row: row["accuracy"])
+        for share in shares
+    }
+    return "best kept by " + ", ".join(f"{row['by']} ({share:.0%})" for share, row in best.items())

@@ -14,6 +14,9 @@ from less.runs import train
 from less.ways import CLASSIC, WAYS
 
 
+PRUNING = "pruning"  # once, before training
+
+
 @dataclass
 class Kept:
     """The results of all trainings, made until the time is up: by name of the data, then by way and budget, a list."""
@@ -21,18 +24,15 @@ class Kept:
     experiment: Experiment
     ends: float = float("inf")  # by time.monotonic
     only: tuple[str, ...] = ("",)  # how the names of the data begin that are trained on; of others what is kept is read
+    ways: tuple[str, ...] = (*WAYS, PRUNING)  # what is trained
     runs: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
     pruned: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # epochs' worth of work for scores
 
-    def may_make(self, name: str) -> bool:
-        """Return whether something may still be trained."""
-        return time.monotonic() < self.ends and name.startswith(self.only)
-
-    def result(self, name: str, what: str, make: Callable[[], Any], **more: Any) -> Any:
-        """Return a result that is kept, else make it if it may be made, else None."""
-        key = f"{name}, {what}".replace("/", " ")
-        if self.experiment.kept(key).exists() or self.may_make(name):
+    def result(self, name: str, what: str, make: Callable[[], Any], asked: bool = True, **more: Any) -> Any:
+        """Return a result that is kept; else make it if it is asked for and there is time; else None."""
+        key, is_due = f"{name}, {what}".replace("/", " "), asked and name.startswith(self.only)
+        if self.experiment.kept(key).exists() or (is_due and time.monotonic() < self.ends):
             return self.experiment.once(key, make, of=[name], **more)
         return None
 
@@ -45,7 +45,8 @@ class Kept:
                 return train(self.experiment, name, WAYS[way], epochs, seed, follows=is_wrong and way == CLASSIC)
 
             if not WAYS[way].scored or self.scored(name, "scores"):
-                self._add(self.runs, name, (way, epochs), self.result(name, f"{way}, {epochs}, seed {seed}", make))
+                found = self.result(name, f"{way}, {epochs}, seed {seed}", make, way in self.ways)
+                self._add(self.runs, name, (way, epochs), found)
 
     def prunings(self, name: str, seed: int) -> None:
         """Train on what each way to prune keeps."""
@@ -58,7 +59,9 @@ class Kept:
             work = self.scored(name, "held out" if how in pruned.BY_HELD_OUT else "scores")
             if work is not None:
                 cost[how] = 0.0 if how == "random" else work
-                found = self.result(name, f"pruned, {how}, {ratio:g}, seed {seed}", make, epochs=epochs)
+                found = self.result(
+                    name, f"pruned, {how}, {ratio:g}, seed {seed}", make, PRUNING in self.ways, epochs=epochs
+                )
                 self._add(self.pruned, name, (how, ratio), found)
 
     def scored(self, name: str, what: str) -> float | None:
