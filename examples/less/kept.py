@@ -13,7 +13,6 @@ from less import pruned
 from less.runs import train
 from less.ways import CLASSIC, WAYS
 
-
 PRUNING = "pruning"  # once, before training
 
 
