@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from less.markdown import between, share
 from less.table import Mean, Row, Runs
 from less.ways import CLASSIC, WAYS
 
@@ -47,8 +48,7 @@ def saves(data: str, rows: Sequence[Row], saving: str, unit: str) -> str:
     )
     best = sorted(reached or rules(rows), key=lambda row: -row[saving])[: 4 if reached else 1]
     told = "; ".join(
-        f"{row['way']} at {row['work']:.1f}: {row[saving]:.0%} ({row[f'{saving}_low']:.0%} to"
-        f" {row[f'{saving}_high']:.0%}), twin {row[f'twin_{saving}']:.0%}"
+        f"{row['way']} at {row['work']:.1f}: {between(row, saving)}, twin {share(row[f'twin_{saving}'])}"
         for row in best
     )
     return f"{verdict}: {claim} ({len(sure)} cells beyond a standard error, {len(reached)} by their means): {told}"

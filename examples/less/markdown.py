@@ -40,13 +40,16 @@ def whole(rows: Sequence[Row]) -> str:
 
 
 def compact(rows: Sequence[Row]) -> str:
-    """Return a line for each way, with accuracy at its budgets and what is above classic training of equal work."""
-    epochs = sorted({row["epochs"] for row in rows})
+    """Return the line of classic training, and a table with a line for each other way and a column for each budget."""
+    classic = ", ".join(cell(row) for row in rows if row["way"] == "classic")
+    rest = [row for row in rows if row["way"] != "classic"]
+    epochs = sorted({row["epochs"] for row in rest})
     lines = []
-    for way, found in groupby(rows, key=lambda row: row["way"]):
+    for way, found in groupby(rest, key=lambda row: row["way"]):
         cells = {row["epochs"]: cell(row) for row in found}
         lines.append((way, *(cells.get(budget, "") for budget in epochs)))
-    return table(("way", *(f"{budget} epochs" for budget in epochs)), lines)
+    heads = ("way", *(f"{budget} epochs" for budget in epochs))
+    return f"Classic training: {classic}.\n\n{table(heads, lines)}"
 
 
 def cell(row: Row) -> str:
@@ -82,7 +85,7 @@ def with_error(value: float, error: float, digits: int = 1, sign: str = "") -> s
 def between(row: Row, name: str) -> str:
     """Return a saving, with those of one standard error less and more."""
     low, high = (share(row[name + end]) for end in ("_low", "_high"))
-    return f"{share(row[name])} ({low} to {high})"
+    return f"{share(row[name])} ({low} to {high})" if low else share(row[name])
 
 
 def share(value: float) -> str:

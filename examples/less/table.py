@@ -122,12 +122,15 @@ def _row(
 
 
 def savings(curve: Curve, accuracy: Mean, work: float, seconds_ratio: float) -> Row:
-    """Return the parts of work and of seconds saved, and those one standard error of the accuracy below and above."""
-    error = 0.0 if math.isnan(accuracy.error) else accuracy.error
+    """Return the parts of work and of seconds saved, and those one standard error less and more.
+
+    The error is that of the difference between the accuracy and classic training's where it is as good.
+    """
+    error = math.hypot(accuracy.error, curve.at(curve.needed(accuracy.value)).error)
     saved: Row = {}
     for unit, cost in {"saving": work, "seconds_saving": work * seconds_ratio}.items():
         for end, by in {"_low": -error, "": 0.0, "_high": error}.items():
-            saved[unit + end] = curve.saving(cost, accuracy.value + by)
+            saved[unit + end] = math.nan if math.isnan(by) else curve.saving(cost, accuracy.value + by)
     return saved
 
 

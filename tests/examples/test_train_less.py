@@ -94,7 +94,8 @@ def test_a_single_seed_decides_nothing() -> None:
     }
     rows = table.rows_of("made-up", "clean", made, {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda given: None)})
     assert not any(answers.is_below(row) for row in rows)
-    assert all(math.isnan(row["error"]) for row in rows)
+    assert all(math.isnan(row["error"]) and math.isnan(row["saving_low"]) for row in rows)
+    assert answers.saves("made-up", [rows[0] | {"twin": HALF, "saving": 0.5}], "saving", "work").startswith("cannot")
 
 
 # ------------------------------------------------------------------------------------------------------ what is counted
