@@ -16,6 +16,7 @@ SHOWN = (
     "examples/images/*.png",
     "examples/results/*.md",
     "examples/results/*.png",
+    "examples/results/*.csv",
     "examples/*.ipynb",
     "examples/paper/README.md",
     "examples/paper/images/*.png",

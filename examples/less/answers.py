@@ -29,8 +29,8 @@ def findings(rows: Sequence[Row], runs: Mapping[tuple[str, str], Runs]) -> list[
 
 
 def rules(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows that are neither of classic training nor of a twin."""
-    return [row for row in rows if row["twin"]]
+    """Return the rows of rules that need no earlier training, whose work is not counted."""
+    return [row for row in rows if row["twin"] and not row["scored"]]
 
 
 def saves(data: str, rows: Sequence[Row], saving: str, unit: str) -> str:
@@ -42,11 +42,12 @@ def saves(data: str, rows: Sequence[Row], saving: str, unit: str) -> str:
         row for row in reached
         if row[f"{saving}_low"] >= LEAST_SAVING and row[f"twin_{saving}_high"] < row[f"{saving}_low"] / 2
     ]  # fmt: skip
-    verdict = "agrees" if sure else "cannot tell" if reached else "differs"
+    known = [row for row in rules(rows) if not math.isnan(row[saving])]
+    verdict = "agrees" if sure else "cannot tell" if reached or not known else "differs"
     claim = (
         f"{data}: some rule saves {LEAST_SAVING:.0%} of the {unit} at equal accuracy, its twin less than half of that"
     )
-    best = sorted(reached or rules(rows), key=lambda row: -row[saving])[: 4 if reached else 1]
+    best = sorted(reached or known, key=lambda row: -row[saving])[: 4 if reached else 1]
     told = "; ".join(
         f"{row['way']} at {row['work']:.1f}: {between(row, saving)}, twin {share(row[f'twin_{saving}'])}"
         for row in best
@@ -81,7 +82,7 @@ def under_wrong_labels(data: str, runs: Runs) -> str:
     longest = max(epochs for way, epochs in runs if way == CLASSIC)
     full = accuracy(runs[CLASSIC, longest])
     how, early = stopped_early(runs)
-    last = {way: max(epochs for name, epochs in runs if name == way) for way, _ in runs if WAYS[way].twin}
+    last = {way: max(epochs for name, epochs in runs if name == way) for way, _ in runs if is_rule(way)}
     ends = {way: accuracy(runs[way, epochs]) for way, epochs in last.items()}
     claim = f"{data}, wrong labels: a rule ends {LEAST_ABOVE:g} points above full training and above stopping early"
     if not ends:
@@ -97,6 +98,11 @@ def under_wrong_labels(data: str, runs: Runs) -> str:
         f" {over[0].value:+.1f} ± {over[0].error:.1f} from {longest} epochs of classic training ({full.value:.1f}) and"
         f" {over[1].value:+.1f} ± {over[1].error:.1f} from {how} ({early.value:.1f}); {told}"
     )
+
+
+def is_rule(way: str) -> bool:
+    """Return whether a way is a rule that needs no earlier training."""
+    return bool(WAYS[way].twin) and not WAYS[way].scored
 
 
 def accuracy(found: Sequence[Mapping[str, Any]]) -> Mean:

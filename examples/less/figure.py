@@ -69,7 +69,7 @@ def draw_line(axes: Any, name: str, line: Sequence[Row], colour: str) -> list[Li
 
 def highest(rows: Sequence[Row]) -> str:
     """Say which rule is farthest above classic training, and where."""
-    known = [row for row in rows if row["twin"] and not math.isnan(row["above_classic"])]
+    known = [row for row in rows if row["twin"] and not row["scored"] and not math.isnan(row["above_classic"])]
     best = max(known, key=lambda row: row["above_classic"], default=None)
     if best is None or best["above_classic"] <= 0:
         return "no rule is above classic training"

@@ -14,9 +14,20 @@ _WHOLE = (
 )  # fmt: skip
 
 
+_ABOUT = """# What training on less is worth
+
+    python examples/train_less.py --setting small --data-root ROOT
+
+Work is in epochs' worth of the whole data, ± the standard error over seeds. "Work saved" is over what classic training
+needs for the same accuracy, and in brackets what it is one standard error lower and higher; beyond the best of classic
+training it is a lower bound. What has a star needs an earlier training, whose work of 13.3 is not counted. "Seconds of a
+unit of work" are of the process, and beside those of the classic training that ran just before, the median over pairs.
+What it means: [Train on less](../../docs/train-less.md)."""
+
+
 def page(rows: Sequence[Row], of_pruning: Sequence[Row], answers: Sequence[str]) -> str:
     """Return the answers and all tables."""
-    parts = ["## Answers", "\n".join(f"- {answer}" for answer in answers)]
+    parts = [_ABOUT, "## Answers", "\n".join(f"- {answer}" for answer in answers)]
     for (data, labels), found in groupby(rows, key=lambda row: (row["data"], row["labels"])):
         parts += [f"## {data}, {labels} labels", whole(list(found))]
     for data, found in groupby(of_pruning, key=lambda row: row["data"]):
@@ -28,7 +39,7 @@ def whole(rows: Sequence[Row]) -> str:
     """Return a line for each way and budget."""
     lines = [
         (
-            row["way"], row["epochs"], row["seeds"], f"{row['work']:.1f}", with_error(row["accuracy"], row["error"]),
+            named(row), row["epochs"], row["seeds"], f"{row['work']:.1f}", with_error(row["accuracy"], row["error"]),
             with_error(row["worst_class"], row["worst_class_error"], 0),
             with_error(row["above_classic"], row["above_classic_error"], sign="+"),
             between(row, "saving"), share(row["twin_saving"]), f"{row['seconds_ratio']:.2f}",
@@ -45,11 +56,16 @@ def compact(rows: Sequence[Row]) -> str:
     rest = [row for row in rows if row["way"] != "classic"]
     epochs = sorted({row["epochs"] for row in rest})
     lines = []
-    for way, found in groupby(rest, key=lambda row: row["way"]):
+    for way, found in groupby(rest, key=named):
         cells = {row["epochs"]: cell(row) for row in found}
         lines.append((way, *(cells.get(budget, "") for budget in epochs)))
     heads = ("way", *(f"{budget} epochs" for budget in epochs))
     return f"Classic training: {classic}.\n\n{table(heads, lines)}"
+
+
+def named(row: Row) -> str:
+    """Return the name of a way, with a star where it needs an earlier training, whose work is not counted."""
+    return f"{row['way']} *" if row["scored"] in (True, "True") else row["way"]
 
 
 def cell(row: Row) -> str:

@@ -111,7 +111,8 @@ def _row(
     classic = curve.at(work)
     above = mean["accuracy"].minus(classic)
     row = {
-        "data": data, "labels": labels, "way": name, "epochs": epochs, "seeds": len(found), "work": work,
+        "data": data, "labels": labels, "way": name, "scored": ways[name].scored, "epochs": epochs,
+        "seeds": len(found), "work": work,
         "accuracy": mean["accuracy"].value, "error": mean["accuracy"].error,
         "worst_class": mean["worst_class"].value, "worst_class_error": mean["worst_class"].error,
         "seconds": mean["wall"].value, "seconds_ratio": seconds_ratio(found, runs, epochs),

@@ -88,6 +88,11 @@ def test_under_wrong_labels_a_rule_is_held_against_stopping_early(rule, verdict,
     assert "only 8 epochs of it (90.0)" in line
 
 
+def test_what_needs_an_earlier_training_saves_nothing() -> None:
+    rows = [row | {"scored": row["way"] == "rule"} for row in rows_with(86.0, 84.0)]
+    assert answers.saves("made-up", rows, "saving", "work").startswith("cannot tell: ")
+
+
 def test_a_single_seed_decides_nothing() -> None:
     made = {(CLASSIC, epochs): found(epochs, value)[:1] for epochs, value in CURVE.items()} | {
         (HALF, 12): found(6, 70.0)[:1]
