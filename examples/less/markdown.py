@@ -20,9 +20,9 @@ _ABOUT = """# What training on less is worth
 
 Work is in epochs' worth of the whole data, ± the standard error over seeds. "Work saved" is over what classic training
 needs for the same accuracy, and in brackets what it is one standard error lower and higher; beyond the best of classic
-training it is a lower bound. What has a star needs an earlier training, whose work of 13.3 is not counted. "Seconds of
-a unit of work" are of the process, and beside those of the classic training that ran just before, the median over pairs.
-What it means: [Train on less](../../docs/train-less.md)."""
+training it is a lower bound. What has a star needs an earlier training, whose work of 13.3 is not counted. Seconds are
+of the process, beside those of the classic training that ran just before, the median over pairs. What it means:
+[Train on less](../../docs/train-less.md)."""
 
 
 def page(rows: Sequence[Row], of_pruning: Sequence[Row], answers: Sequence[str]) -> str:
