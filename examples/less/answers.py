@@ -25,7 +25,7 @@ def findings(rows: Sequence[Row], runs: Mapping[tuple[str, str], Runs]) -> list[
             found.append(never_below(data, of_data))
         if (data, "wrong") in runs:
             found.append(under_wrong_labels(data, runs[data, "wrong"]))
-    return found
+    return [*found, *beats_control(rows)]
 
 
 def rules(rows: Iterable[Row]) -> list[Row]:
@@ -70,6 +70,26 @@ def never_below(data: str, rows: Sequence[Row]) -> str:
     )
     is_known = all(row["seeds"] > 1 for row in rules(rows))
     return f"{'differs' if not never else 'agrees' if is_known else 'cannot tell'}: {claim}: {told.rstrip('; ')}"
+
+
+def beats_control(rows: Sequence[Row]) -> list[str]:
+    """Say for each rule in how many cells it is above, and below, its control beyond the spread."""
+    told = []
+    for way in dict.fromkeys(row["way"] for row in rows if row["twin"]):
+        cells = [over_twin(row) for row in rows if row["way"] == way]
+        known = [cell for cell in cells if not math.isnan(cell.error)]
+        above = sum(cell.value > ERRORS * cell.error for cell in known)
+        below = sum(cell.value < -ERRORS * cell.error for cell in known)
+        verdict = "cannot tell" if above == below else "agrees" if above > below else "differs"
+        mean = sum(cell.value for cell in known) / len(known) if known else math.nan
+        claim = f"{way} beats its control: above it by {ERRORS:g} standard errors in {above} of {len(known)} cells"
+        told.append(f"{verdict}: {claim}, below in {below}, on average {mean:+.2f} points")
+    return told
+
+
+def over_twin(row: Row) -> Mean:
+    """Return how many points a rule is above its control, of a single seed without an error."""
+    return Mean(row["accuracy"], row["error"]).minus(Mean(row["twin_accuracy"], row["twin_error"]))
 
 
 def is_below(row: Row) -> bool:

@@ -88,6 +88,13 @@ def test_under_wrong_labels_a_rule_is_held_against_stopping_early(rule, verdict,
     assert "only 8 epochs of it (90.0)" in line
 
 
+@pytest.mark.parametrize(("accuracy", "verdict"), [(84.5, "agrees"), (84.1, "cannot tell"), (83.5, "differs")])
+def test_a_rule_beats_its_control_beyond_two_errors(accuracy: float, verdict: str) -> None:
+    (line,) = answers.beats_control(rows_with(accuracy, 84.0))
+    assert line.startswith(f"{verdict}: rule beats its control")
+    assert line.endswith(f"{accuracy - 84:+.2f} points")
+
+
 def test_what_needs_an_earlier_training_saves_nothing() -> None:
     rows = [row | {"scored": row["way"] == "rule"} for row in rows_with(86.0, 84.0)]
     assert answers.saves("made-up", rows, "saving", "work").startswith("cannot tell: ")
