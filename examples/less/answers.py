@@ -74,17 +74,25 @@ def never_below(data: str, rows: Sequence[Row]) -> str:
 
 def beats_control(rows: Sequence[Row]) -> list[str]:
     """Say for each rule in how many cells it is above, and below, its control beyond the spread."""
-    told = []
-    for way in dict.fromkeys(row["way"] for row in rows if row["twin"]):
-        cells = [over_twin(row) for row in rows if row["way"] == way]
+    return [
+        beats(way, [row for row in rows if row["way"] == way])
+        for way in dict.fromkeys(row["way"] for row in rows if row["twin"])
+    ]
+
+
+def beats(way: str, rows: Sequence[Row]) -> str:
+    """Say it of one rule, for clean and for wrong labels."""
+    parts, above, below = [], 0, 0
+    for labels in dict.fromkeys(row["labels"] for row in rows):
+        cells = [over_twin(row) for row in rows if row["labels"] == labels]
         known = [cell for cell in cells if not math.isnan(cell.error)]
-        above = sum(cell.value > ERRORS * cell.error for cell in known)
-        below = sum(cell.value < -ERRORS * cell.error for cell in known)
-        verdict = "cannot tell" if above == below else "agrees" if above > below else "differs"
-        mean = sum(cell.value for cell in known) / len(known) if known else math.nan
-        claim = f"{way} beats its control: above it by {ERRORS:g} standard errors in {above} of {len(known)} cells"
-        told.append(f"{verdict}: {claim}, below in {below}, on average {mean:+.2f} points")
-    return told
+        more = sum(cell.value > ERRORS * cell.error for cell in known)
+        less = sum(cell.value < -ERRORS * cell.error for cell in known)
+        mean = f", on average {sum(cell.value for cell in known) / len(known):+.2f} points" if known else ""
+        parts.append(f"with {labels} labels above in {more} of {len(known)} cells, below in {less}{mean}")
+        above, below = above + more, below + less
+    verdict = "cannot tell" if above == below == 0 else "agrees" if not below else "differs"
+    return f"{verdict}: {way} beats its control by {ERRORS:g} standard errors, and is never below: {'; '.join(parts)}"
 
 
 def over_twin(row: Row) -> Mean:

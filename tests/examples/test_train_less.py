@@ -88,11 +88,15 @@ def test_under_wrong_labels_a_rule_is_held_against_stopping_early(rule, verdict,
     assert "only 8 epochs of it (90.0)" in line
 
 
-@pytest.mark.parametrize(("accuracy", "verdict"), [(84.5, "agrees"), (84.1, "cannot tell"), (83.5, "differs")])
-def test_a_rule_beats_its_control_beyond_two_errors(accuracy: float, verdict: str) -> None:
-    (line,) = answers.beats_control(rows_with(accuracy, 84.0))
+@pytest.mark.parametrize(
+    ("by", "verdict", "above", "below"), [(0.5, "agrees", 1, 0), (0.1, "cannot tell", 0, 0), (-0.5, "differs", 0, 1)]
+)
+def test_a_rule_beats_its_control_beyond_two_errors(by: float, verdict: str, above: int, below: int) -> None:
+    (line,) = answers.beats_control(rows_with(84.0 + by, 84.0))
     assert line.startswith(f"{verdict}: rule beats its control")
-    assert line.endswith(f"{accuracy - 84:+.2f} points")
+    assert line.endswith(
+        f"with clean labels above in {above} of 1 cells, below in {below}, on average {by:+.2f} points"
+    )
 
 
 def test_what_needs_an_earlier_training_saves_nothing() -> None:
