@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from less.markdown import between, share
+from less.markdown import between, share, with_error
 from less.table import Mean, Row, Runs
 from less.ways import CLASSIC, WAYS
 
@@ -108,24 +108,30 @@ def is_below(row: Row) -> bool:
 def under_wrong_labels(data: str, runs: Runs) -> str:
     """Say how far the best rule at the longest budget is above training to the end and above stopping early."""
     longest = max(epochs for way, epochs in runs if way == CLASSIC)
-    full = accuracy(runs[CLASSIC, longest])
-    how, early = stopped_early(runs)
-    last = {way: max(epochs for name, epochs in runs if name == way) for way, _ in runs if is_rule(way)}
-    ends = {way: accuracy(runs[way, epochs]) for way, epochs in last.items()}
+    full, (how, early) = accuracy(runs[CLASSIC, longest]), stopped_early(runs)
+    of_rules = {key: accuracy(found) for key, found in runs.items() if is_rule(key[0])}
+    last = max((epochs for _, epochs in of_rules), default=0)
+    ends = sorted(((found, way) for (way, epochs), found in of_rules.items() if epochs == last), reverse=True)
     claim = f"{data}, wrong labels: a rule ends {LEAST_ABOVE:g} points above full training and above stopping early"
     if not ends:
         return f"cannot tell: {claim}: no rule was trained"
-    best = max(ends, key=lambda way: ends[way].value)
-    over = [ends[best].minus(other) for other in (full, early)]
+    best, way = ends[0]
+    over = [best.minus(other) for other in (full, early)]
     is_sure = all(one.value - ERRORS * one.error >= LEAST_ABOVE for one in over)
     verdict = "agrees" if is_sure else "cannot tell" if min(one.value for one in over) >= LEAST_ABOVE else "differs"
-    order = sorted(ends, key=lambda way: -ends[way].value)
-    told = ", ".join(f"{way} {ends[way].value:.1f}" for way in order)
-    return (
-        f"{verdict}: {claim}: the best, {best}, {ends[best].value:.1f} ± {ends[best].error:.1f}, is"
-        f" {over[0].value:+.1f} ± {over[0].error:.1f} from {longest} epochs of classic training ({full.value:.1f}) and"
-        f" {over[1].value:+.1f} ± {over[1].error:.1f} from {how} ({early.value:.1f}); {told}"
+    (other, epochs), top = max(of_rules.items(), key=lambda item: item[1].value)
+    told = (
+        f"of all, {way} is best after {last} epochs, {said(best)}: {said(over[0], '+')} from {longest} epochs of classic"
+        f" training, {full.value:.1f}, and {said(over[1], '+')} from {how}, {early.value:.1f}",
+        f"at its best budget, {epochs} epochs, {other} is {said(top.minus(early), '+')} from that",
+        ", ".join(f"{name} {found.value:.1f}" for found, name in ends),
     )
+    return f"{verdict}: {claim}: {'; '.join(told)}"
+
+
+def said(mean: Mean, sign: str = "") -> str:
+    """Return a mean and its error."""
+    return with_error(mean.value, mean.error, sign=sign)
 
 
 def is_rule(way: str) -> bool:
@@ -151,7 +157,7 @@ def stopped_early(runs: Runs) -> tuple[str, Mean]:
     finished = {epochs: accuracy(found) for (way, epochs), found in runs.items() if way == CLASSIC}
     best = max(finished, key=lambda epochs: finished[epochs].value)
     if stopped.value > finished[best].value:
-        return "stopping it by held-out examples", stopped
+        return "stopping that by held-out examples", stopped
     return f"only {best} epochs of it", finished[best]
 
 

@@ -42,8 +42,8 @@ def whole(rows: Sequence[Row]) -> str:
             named(row), row["epochs"], row["seeds"], f"{row['work']:.1f}", with_error(row["accuracy"], row["error"]),
             with_error(row["worst_class"], row["worst_class_error"], 0),
             with_error(row["above_classic"], row["above_classic_error"], sign="+"),
-            between(row, "saving"), share(row["twin_saving"]), f"{row['seconds_ratio']:.2f}",
-            share(row["seconds_saving"]),
+            *(("", "") if row["way"] == "classic" else (between(row, "saving"), share(row["twin_saving"]))),
+            f"{row['seconds_ratio']:.2f}", "" if row["way"] == "classic" else share(row["seconds_saving"]),
         )
         for row in rows
     ]  # fmt: skip

@@ -155,11 +155,11 @@ def _twin_row(work: float, accuracy: Mean, worst_class: float, saved: Row) -> Ro
 def seconds_ratio(found: Sequence[Result], runs: Runs, epochs: int) -> float:
     """Return the seconds of a unit of work beside classic training's: the median over pairs of equal seeds.
 
-    The classic training of a pair is the one of as many epochs, which ran beside it, else the longest.
+    The classic training of a pair is the one of about as many epochs, which ran beside it.
     """
     classic = {key[1]: runs_of for key, runs_of in runs.items() if key[0] == CLASSIC}
     if not classic:
         return math.nan
-    beside = classic.get(epochs) or classic[max(classic)]
+    beside = classic[min(classic, key=lambda other: abs(other - epochs))]
     pairs = zip(found, beside, strict=False)
     return statistics.median((own["cpu"] / own["work"]) / (other["cpu"] / other["work"]) for own, other in pairs)

@@ -82,10 +82,10 @@ def test_under_wrong_labels_a_rule_is_held_against_stopping_early(rule, verdict,
     made = {(CLASSIC, 6): found(6, 73.0), (CLASSIC, 24): [run | {"course": course} for run in found(24, 66.0)]}
     line = answers.under_wrong_labels("made-up", made | {("rule", 24): found(15, rule)})
     assert line.startswith(f"{verdict}: ")
-    assert "stopping it by held-out examples (74.0)" in line
+    assert "stopping that by held-out examples, 74.0" in line
     line = answers.under_wrong_labels("made-up", made | {("rule", 24): found(15, rule), (CLASSIC, 8): found(8, 90.0)})
     assert line.startswith("differs: ")
-    assert "only 8 epochs of it (90.0)" in line
+    assert "only 8 epochs of it, 90.0" in line
 
 
 @pytest.mark.parametrize(
