@@ -120,13 +120,13 @@ def under_wrong_labels(data: str, runs: Runs) -> str:
     is_sure = all(one.value - ERRORS * one.error >= LEAST_ABOVE for one in over)
     verdict = "agrees" if is_sure else "cannot tell" if min(one.value for one in over) >= LEAST_ABOVE else "differs"
     (other, epochs), top = max(of_rules.items(), key=lambda item: item[1].value)
-    told = (
-        f"of all, {way} is best after {last} epochs, {said(best)}: {said(over[0], '+')} from {longest} epochs of classic"
-        f" training, {full.value:.1f}, and {said(over[1], '+')} from {how}, {early.value:.1f}",
-        f"at its best budget, {epochs} epochs, {other} is {said(top.minus(early), '+')} from that",
-        ", ".join(f"{name} {found.value:.1f}" for found, name in ends),
+    all_of_them = ", ".join(f"{name} {found.value:.1f}" for found, name in ends)
+    return (
+        f"{verdict}: {claim}: of all, {way} is best after {last} epochs, {said(best)}: {said(over[0], '+')} from"
+        f" {longest} epochs of classic training, {full.value:.1f}, and {said(over[1], '+')} from {how},"
+        f" {early.value:.1f}; at its best budget, {epochs} epochs, {other} is {said(top.minus(early), '+')} from that;"
+        f" {all_of_them}"
     )
-    return f"{verdict}: {claim}: {'; '.join(told)}"
 
 
 def said(mean: Mean, sign: str = "") -> str:
