@@ -12,13 +12,15 @@ from less.ways import CLASSIC
 from lightning_easiness.view.style import BETWEEN, INK, LINES, MUTED, LineEnd, label_ends, set_title, styled
 from lightning_easiness.view.words import count_of
 
-_SIZE = 6.6, 4.8  # inches, of a panel
+_SIZE = 6.2, 4.3  # inches, of a panel
 _COLOURS = (*LINES[1:], "#8C510A", "#B8860B", "#7A0177", "#636363")  # of rules
 _LOWEST = -4.0  # points: what is below is drawn at the edge, with its number
 
 
 def draw(figure: Any, rows: Sequence[Row]) -> None:
-    """Draw the panels, two in a row."""
+    """Draw the panels, two in a row; of several seeds, only what has more than one."""
+    if max(row["seeds"] for row in rows) > 1:
+        rows = [row for row in rows if row["seeds"] > 1 or row["way"] == CLASSIC]
     panels = [(key, list(found)) for key, found in groupby(rows, key=lambda row: (row["data"], row["labels"]))]
     high, wide = -(-len(panels) // 2), min(2, len(panels))
     figure.set_size_inches(_SIZE[0] * wide, _SIZE[1] * high)
