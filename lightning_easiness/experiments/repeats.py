@@ -242,7 +242,7 @@ def _fit_once(repeats: Repeats, seed: int, place: Place) -> str:
     _check_made(module, trainer)
     run = repeats.folder / run_name(seed)
     callback = _observer(trainer, repeats.folder, run.name)
-    resume = ResumePoint(run, lambda: callback.is_waiting)
+    resume = ResumePoint(run, callback)
     trainer.callbacks.append(resume)  # type: ignore[attr-defined]
     with ExitStack() as stack:
         data = make_data(repeats.datamodule)

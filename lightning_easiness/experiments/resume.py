@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from lightning_easiness._utils.group import is_first_process, num_processes
 from lightning_easiness._utils.lightning import begin_next_epoch, is_sharded
 from lightning_easiness._utils.rng import OwnGenerators, get_rng_state, seed_rng, set_rng_state
 from lightning_easiness._utils.warnings import warn_user
+from lightning_easiness.callbacks.easiness import EasinessCallback
 from lightning_easiness.experiments.shards import checksums_of, damaged_shard, write_checksums
 from lightning_easiness.functional._rng import mixed_seed
 
@@ -39,9 +39,9 @@ class ResumePoint(Checkpoint):
     that it saves.
     """
 
-    def __init__(self, folder: Path, is_waiting: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, folder: Path, observer: EasinessCallback | None = None) -> None:
         self.folder = folder
-        self._is_waiting = is_waiting  # whether observations up to here are in memory alone
+        self._observer = observer  # some of whose observations may be in memory alone
         self._begun: Path | None = None  # what is resumed from
         self._saved: dict[str, Any] = {}
         self._resumed: dict[str, Any] = {}
@@ -89,7 +89,7 @@ class ResumePoint(Checkpoint):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.strategy.broadcast(self._is_waiting()):
+        if trainer.strategy.broadcast(self._observer is not None and self._observer.is_waiting):
             return  # after a kill, the run goes on from where all that was observed is on disk
         beside = self.folder / _BESIDE
         if trainer.is_global_zero:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from itertools import count
@@ -16,7 +17,7 @@ import torch
 from lightning.fabric.plugins.io import torch_io
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
-from lightning_easiness import repeat_fit
+from lightning_easiness import EasinessCallback, repeat_fit
 from lightning_easiness.experiments.resume import ResumePoint, remove_resume_point, replace
 from tests.repeated_runs import Modules
 from tests.small import Net, Points, loader, recorded, trainer
@@ -111,6 +112,12 @@ def a_folder(path: Path) -> Path:
     path.mkdir()
     torch.save({"epoch": 1}, path / "meta.pt")
     return path
+
+
+def test_it_is_sent_to_processes_that_a_strategy_starts_with_the_callback_that_it_asks(tmp_path: Path) -> None:
+    callback = EasinessCallback(tmp_path)
+    sent, point = pickle.loads(pickle.dumps([callback, ResumePoint(tmp_path, callback)]))
+    assert point._observer is sent
 
 
 def test_a_folder_is_resumed_from_under_a_strategy_that_saves_folders(tmp_path: Path) -> None:
