@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_easiness import EasinessRecord
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.observe.epoch_state import unpacked_epoch
 from lightning_easiness.record.layout import open_probabilities
 from tests.contracts.cases import CALLBACKS
@@ -176,7 +177,7 @@ def test_training_is_untouched(fits: dict[str, Path]) -> None:
 def test_the_state_in_an_epochs_middle_holds_every_ranks_sums(fits: dict[str, Path]) -> None:
     states = torch.load(fits["ddp 2"] / "resumed" / "resumed-kept" / "step=6.ckpt", weights_only=True)["callbacks"]
     state = next(value for key, value in states.items() if "Easiness" in key)
-    epoch = unpacked_epoch(state["online"])
+    epoch = unpacked_epoch(state["online"], DataIdentity.of_target(Points().y))
     count = epoch.sums[-1]
     assert count.sum() == 2 * 7 * 2  # two processes, batches of seven, two of them
     assert state["online"]["probabilities"]["count"].sum() == 53 + 2 * 7 * 2, "of all epochs"

@@ -14,11 +14,12 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessRecord
+from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.observe.epoch_state import unpacked_epoch
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.writer import RunWriter
 from tests.refusing import refused
-from tests.small import Net, loader, trainer
+from tests.small import Net, Points, loader, trainer
 
 # ---------------------------------------------------------------------------------------------- the folder
 
@@ -195,7 +196,8 @@ def test_a_checkpoint_that_is_saved_on_an_exception(when: str, tmp_path: Path) -
     with pytest.raises(ArithmeticError):
         fit()
     state = torch.load(saved, weights_only=True)["callbacks"]
-    epoch = unpacked_epoch(next(value for key, value in state.items() if "Easiness" in key)["online"])
+    online = next(value for key, value in state.items() if "Easiness" in key)["online"]
+    epoch = unpacked_epoch(online, DataIdentity.of_target(Points().y))
     count = epoch.sums[-1]
     done = 4 if when == "step" else 5
     assert count.tolist() == [1.0] * done * 8 + [0.0] * (53 - done * 8)
