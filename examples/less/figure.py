@@ -19,9 +19,7 @@ _LOWEST = -4.0  # points: what is below is drawn at the edge, with its number
 
 def draw(figure: Any, rows: Sequence[Row]) -> None:
     """Draw the panels, two in a row; of several seeds, only what has more than one."""
-    if max(row["seeds"] for row in rows) > 1:
-        rows = [row for row in rows if row["seeds"] > 1 or row["way"] == CLASSIC]
-    panels = [(key, list(found)) for key, found in groupby(rows, key=lambda row: (row["data"], row["labels"]))]
+    panels = [(key, drawn(list(found))) for key, found in groupby(rows, key=lambda row: (row["data"], row["labels"]))]
     high, wide = -(-len(panels) // 2), min(2, len(panels))
     figure.set_size_inches(_SIZE[0] * wide, _SIZE[1] * high)
     rules = list(dict.fromkeys(row["way"] for row in rows if row["twin"]))
@@ -32,6 +30,12 @@ def draw(figure: Any, rows: Sequence[Row]) -> None:
     for place, ((data, labels), found) in enumerate(panels, start=1):
         axes = styled(figure.add_subplot(high, wide, place))
         draw_panel(axes, f"{data}, {labels} labels", found, colours)
+
+
+def drawn(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of more than one seed, if there are rules among them, else all."""
+    several = [row for row in rows if row["seeds"] > 1]
+    return several if any(row["twin"] for row in several) else list(rows)
 
 
 def draw_panel(axes: Any, title: str, rows: Sequence[Row], colours: Mapping[str, str]) -> None:
