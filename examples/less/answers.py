@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from less.markdown import between, share, with_error
-from less.table import Mean, Row, Runs
+from less.table import Mean, Row, Runs, accuracy_of, deviation_of
 from less.ways import CLASSIC, WAYS
 
 LEAST_SAVING, LEAST_ABOVE, ERRORS = 0.4, 3.0, 2.0
@@ -62,14 +61,14 @@ def never_below(data: str, rows: Sequence[Row]) -> str:
         by_way.setdefault(row["way"], []).append(row)
     below = {way: [row for row in found if is_below(row)] for way, found in by_way.items()}
     never = [way for way, found in below.items() if not found]
+    known = [way for way in never if all(row["seeds"] > 1 for row in by_way[way])]
     claim = (
         f"{data}: a rule is never below classic training of equal work by {ERRORS:g} standard errors, clean or wrong"
     )
-    told = f"never: {', '.join(never) or 'none'}; " + "; ".join(
-        f"{way} in {len(found)} of {len(by_way[way])}" for way, found in below.items() if found
-    )
-    is_known = all(row["seeds"] > 1 for row in rules(rows))
-    return f"{'differs' if not never else 'agrees' if is_known else 'cannot tell'}: {claim}: {told.rstrip('; ')}"
+    told = [f"never: {', '.join(known) or 'none'}"]
+    told += [f"nor with cells of one seed: {', '.join(way for way in never if way not in known)}"] * (known != never)
+    told += [f"{way} in {len(found)} of {len(by_way[way])}" for way, found in below.items() if found]
+    return f"{'agrees' if known else 'cannot tell' if never else 'differs'}: {claim}: {'; '.join(told)}"
 
 
 def beats_control(rows: Sequence[Row]) -> list[str]:
@@ -108,8 +107,8 @@ def is_below(row: Row) -> bool:
 def under_wrong_labels(data: str, runs: Runs) -> str:
     """Say how far the best rule at the longest budget is above training to the end and above stopping early."""
     longest = max(epochs for way, epochs in runs if way == CLASSIC)
-    full, (how, early) = accuracy(runs[CLASSIC, longest]), stopped_early(runs)
-    of_rules = {key: accuracy(found) for key, found in runs.items() if is_rule(key[0])}
+    full, (how, early) = accuracy_of(runs[CLASSIC, longest], runs, CLASSIC), stopped_early(runs)
+    of_rules = {key: accuracy_of(found, runs, key[0]) for key, found in runs.items() if is_rule(key[0])}
     last = max((epochs for _, epochs in of_rules), default=0)
     ends = sorted(((found, way) for (way, epochs), found in of_rules.items() if epochs == last), reverse=True)
     claim = f"{data}, wrong labels: a rule ends {LEAST_ABOVE:g} points above full training and above stopping early"
@@ -139,10 +138,6 @@ def is_rule(way: str) -> bool:
     return bool(WAYS[way].twin) and not WAYS[way].scored
 
 
-def accuracy(found: Sequence[Mapping[str, Any]]) -> Mean:
-    return Mean.of([run["accuracy"] for run in found])
-
-
 def stopped_early(runs: Runs) -> tuple[str, Mean]:
     """Return the better of two ways to stop classic training early.
 
@@ -151,10 +146,9 @@ def stopped_early(runs: Runs) -> tuple[str, Mean]:
     """
     longest = max(epochs for way, epochs in runs if way == CLASSIC)
     courses = [run["course"] for run in runs[CLASSIC, longest]]
-    stopped = Mean.of(
-        [max(course, key=lambda point: point["held"])["accuracy"] for course in courses if course] or [math.nan]
-    )
-    finished = {epochs: accuracy(found) for (way, epochs), found in runs.items() if way == CLASSIC}
+    held = [max(course, key=lambda point: point["held"])["accuracy"] for course in courses if course]
+    stopped = Mean.of(held or [math.nan], deviation_of(runs, way=CLASSIC))
+    finished = {epochs: accuracy_of(found, runs, way) for (way, epochs), found in runs.items() if way == CLASSIC}
     best = max(finished, key=lambda epochs: finished[epochs].value)
     if stopped.value > finished[best].value:
         return "stopping that by held-out examples", stopped

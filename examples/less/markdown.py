@@ -18,10 +18,11 @@ _ABOUT = """# What training on less is worth
 
     python examples/train_less.py --setting small --data-root ROOT
 
-Work is in epochs' worth of the whole data, ± the standard error over seeds. "Work saved" is over what classic training
-needs for the same accuracy, and in brackets what it is one standard error lower and higher; beyond the best of classic
-training it is a lower bound. What has a star needs an earlier training, whose work of 13.3 is not counted. Seconds are
-of the process, beside those of the classic training that ran just before, the median over pairs. What it means:
+Work is in epochs' worth of the whole data. ± is the standard error over seeds, by a deviation pooled over the budgets
+of a way, of all ways where it has one seed. "Work saved" is over what classic training needs for the same accuracy, and
+in brackets what it is one standard error lower and higher; beyond the best of classic training it is a lower bound.
+What has a star needs an earlier training, whose work of 13.3 is not counted. Seconds are of the process, beside those
+of the classic training that ran next to it, the median over pairs. What it means:
 [Train on less](../../docs/train-less.md)."""
 
 

@@ -9,7 +9,7 @@ from experiment import Experiment
 
 from less.runs import PEAK, train
 from less.scoring import folder_of, scores_of
-from less.table import Curve, Mean, Row
+from less.table import Curve, Mean, Row, accuracy_of, deviation_of
 from less.ways import CLASSIC, WAYS, Way
 from less.work import FORWARD_ONLY, WorkMeter, plan_of
 from lightning_easiness import Ablation, EasinessCallback, Keep, Scores, Selection, repeat_fit
@@ -105,8 +105,13 @@ def pruned_rows(
     """Return a row for each way to prune and each share, beside random pruning and classic training of equal work."""
     rows = []
     for (how, ratio), found in runs.items():
-        mean = {what: Mean.of([run[what] for run in found]) for what in ("work", "accuracy", "worst_class")}
-        beside = Mean.of([run["accuracy"] for run in runs.get(("random", ratio), found)])
+        # the more is removed, the larger is the spread
+        spread = {key: sample for key, sample in runs.items() if key[1] == ratio}
+        mean = {
+            what: Mean.of([run[what] for run in found], deviation_of(spread, what))
+            for what in ("work", "accuracy", "worst_class")
+        }
+        beside = accuracy_of(runs.get(("random", ratio), found), spread)
         above, classic = mean["accuracy"].minus(beside), curve.at(mean["work"].value)
         rows.append({
             "data": data, "labels": labels, "by": how, "removed": ratio, "seeds": len(found),

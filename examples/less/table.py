@@ -16,20 +16,32 @@ Row = dict[str, Any]
 
 
 class Mean(NamedTuple):
-    """A mean over seeds and its standard error, NaN of a single seed."""
+    """A mean over seeds and its standard error."""
 
     value: float
     error: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Mean:
-        """Return the mean of some values."""
-        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
-        return cls(statistics.fmean(values), error)
+    def of(cls, values: Sequence[float], deviation: float) -> Mean:
+        """Return the mean of some values, whose standard deviation is known."""
+        return cls(statistics.fmean(values), deviation / len(values) ** 0.5)
 
     def minus(self, other: Mean) -> Mean:
         """Return the difference of two independent means."""
         return Mean(self.value - other.value, math.hypot(self.error, other.error))
+
+
+def deviation_of(runs: Mapping[Any, Sequence[Result]], what: str = "accuracy", way: str | None = None) -> float:
+    """Return the standard deviation over seeds, pooled over the budgets of a way, or of all if it has no two seeds.
+
+    Two or three seeds of one cell say little about it: by chance they may be as good as equal. NaN if nothing has two.
+    """
+    samples = [[run[what] for run in found] for key, found in runs.items() if len(found) > 1 and way in (None, key[0])]
+    if way is not None and not samples:
+        return deviation_of(runs, what)
+    freedom = sum(len(sample) - 1 for sample in samples)
+    squares = sum(statistics.variance(sample) * (len(sample) - 1) for sample in samples)
+    return (squares / freedom) ** 0.5 if freedom else math.nan
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,9 @@ class Curve:
     @classmethod
     def of(cls, runs: Runs) -> Curve:
         """Return the curve of the classic trainings."""
+        deviation = deviation_of(runs, way=CLASSIC)
         points = sorted(
-            (statistics.fmean(run["work"] for run in found), Mean.of([run["accuracy"] for run in found]))
+            (statistics.fmean(run["work"] for run in found), Mean.of([run["accuracy"] for run in found], deviation))
             for (way, _), found in runs.items()
             if way == CLASSIC
         )
@@ -88,6 +101,11 @@ class Curve:
         return 1 - work / self.needed(accuracy)
 
 
+def accuracy_of(found: Sequence[Result], runs: Mapping[Any, Sequence[Result]], way: str | None = None) -> Mean:
+    """Return the accuracy of some of the trainings, of one way."""
+    return Mean.of([run["accuracy"] for run in found], deviation_of(runs, way=way))
+
+
 def rows_of(data: str, labels: str, runs: Runs, ways: Mapping[str, Way]) -> list[Row]:
     """Return a row for each way and budget; classic training first, and each way beside its twin."""
     curve = Curve.of(runs)
@@ -106,7 +124,10 @@ def _row(
     ways: Mapping[str, Way],
 ) -> Row:
     (name, epochs), twin = key, ways[key[0]].twin
-    mean = {what: Mean.of([run[what] for run in found]) for what in ("work", "accuracy", "worst_class", "wall")}
+    mean = {
+        what: Mean.of([run[what] for run in found], deviation_of(runs, what, name))
+        for what in ("work", "accuracy", "worst_class", "wall")
+    }
     work = mean["work"].value
     classic = curve.at(work)
     above = mean["accuracy"].minus(classic)
@@ -119,7 +140,7 @@ def _row(
         "classic": classic.value, "above_classic": above.value, "above_classic_error": above.error,
     }  # fmt: skip
     row |= savings(curve, mean["accuracy"], work, row["seconds_ratio"])
-    return row | {"twin": twin} | _of_twin(runs.get((twin, epochs), ()), runs, epochs, curve)
+    return row | {"twin": twin} | _of_twin(twin, epochs, runs, curve)
 
 
 def savings(curve: Curve, accuracy: Mean, work: float, seconds_ratio: float) -> Row:
@@ -135,11 +156,12 @@ def savings(curve: Curve, accuracy: Mean, work: float, seconds_ratio: float) -> 
     return saved
 
 
-def _of_twin(found: Sequence[Result], runs: Runs, epochs: int, curve: Curve) -> Row:
+def _of_twin(twin: str, epochs: int, runs: Runs, curve: Curve) -> Row:
+    found = runs.get((twin, epochs), ())
     if not found:
         nothing = Mean(math.nan, math.nan)
         return _twin_row(math.nan, nothing, math.nan, dict.fromkeys(savings(curve, nothing, 1, 1), math.nan))
-    work, accuracy = statistics.fmean(run["work"] for run in found), Mean.of([run["accuracy"] for run in found])
+    work, accuracy = statistics.fmean(run["work"] for run in found), accuracy_of(found, runs, twin)
     worst = statistics.fmean(run["worst_class"] for run in found)
     return _twin_row(work, accuracy, worst, savings(curve, accuracy, work, seconds_ratio(found, runs, epochs)))
 

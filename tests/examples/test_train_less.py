@@ -104,6 +104,16 @@ def test_what_needs_an_earlier_training_saves_nothing() -> None:
     assert answers.saves("made-up", rows, "saving", "work").startswith("cannot tell: ")
 
 
+def test_the_spread_is_pooled_over_the_budgets_of_a_way() -> None:
+    made = {("a", 1): found(1, 80.0, spread=0.1), ("a", 2): found(1, 81.0, spread=0.3), ("b", 1): found(1, 70.0)[:1]}
+    pooled = pytest.approx(((0.1**2 + 0.3**2) / 2) ** 0.5)
+    assert table.deviation_of(made, way="a") == pooled
+    assert table.accuracy_of(made["b", 1], made, "b").error == pooled  # of the others, as it has no two seeds
+    made["b", 2] = found(1, 70.0, spread=2.0)
+    assert table.deviation_of(made, way="a") == pooled
+    assert table.deviation_of(made, way="b") == pytest.approx(2.0)
+
+
 def test_a_single_seed_decides_nothing() -> None:
     made = {(CLASSIC, epochs): found(epochs, value)[:1] for epochs, value in CURVE.items()} | {
         (HALF, 12): found(6, 70.0)[:1]
