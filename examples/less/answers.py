@@ -17,9 +17,10 @@ def findings(rows: Sequence[Row], runs: Mapping[tuple[str, str], Runs]) -> list[
     found = []
     for data in dict.fromkeys(row["data"] for row in rows):
         of_data = [row for row in rows if row["data"] == data]
-        clean = [row for row in of_data if row["labels"] == "clean"]
-        if clean:
-            found += [saves(data, clean, "saving", "work"), saves(data, clean, "seconds_saving", "seconds")]
+        for labels in dict.fromkeys(row["labels"] for row in of_data):
+            held = [row for row in of_data if row["labels"] == labels]
+            what = f"{data}, {labels} labels"
+            found += [saves(what, held, "saving", "work"), saves(what, held, "seconds_saving", "seconds")]
         if len({row["labels"] for row in of_data}) > 1:
             found.append(never_below(data, of_data))
         if (data, "wrong") in runs:
@@ -80,15 +81,15 @@ def beats_control(rows: Sequence[Row]) -> list[str]:
 
 
 def beats(way: str, rows: Sequence[Row]) -> str:
-    """Say it of one rule, for clean and for wrong labels."""
+    """Say it of one rule, for each data set."""
     parts, above, below = [], 0, 0
-    for labels in dict.fromkeys(row["labels"] for row in rows):
-        cells = [over_twin(row) for row in rows if row["labels"] == labels]
+    for data, labels in dict.fromkeys((row["data"], row["labels"]) for row in rows):
+        cells = [over_twin(row) for row in rows if (row["data"], row["labels"]) == (data, labels)]
         known = [cell for cell in cells if not math.isnan(cell.error)]
         more = sum(cell.value > ERRORS * cell.error for cell in known)
         less = sum(cell.value < -ERRORS * cell.error for cell in known)
-        mean = f", on average {sum(cell.value for cell in known) / len(known):+.2f} points" if known else ""
-        parts.append(f"with {labels} labels above in {more} of {len(known)} cells, below in {less}{mean}")
+        mean = f" ({sum(cell.value for cell in known) / len(known):+.2f} points)" if known else ""
+        parts.append(f"{data}, {labels} labels, above in {more} of {len(known)} and below in {less}{mean}")
         above, below = above + more, below + less
     verdict = "cannot tell" if above == below == 0 else "agrees" if not below else "differs"
     return f"{verdict}: {way} beats its control by {ERRORS:g} standard errors, and is never below: {'; '.join(parts)}"

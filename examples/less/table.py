@@ -52,11 +52,14 @@ class Curve:
     accuracy: Sequence[Mean]
 
     @classmethod
-    def of(cls, runs: Runs) -> Curve:
-        """Return the curve of the classic trainings."""
+    def of(cls, runs: Runs, seeds: int | None = None) -> Curve:
+        """Return the curve of the classic trainings, or of the first seeds of them, to be beside others of these."""
         deviation = deviation_of(runs, way=CLASSIC)
         points = sorted(
-            (statistics.fmean(run["work"] for run in found), Mean.of([run["accuracy"] for run in found], deviation))
+            (
+                statistics.fmean(run["work"] for run in found[:seeds]),
+                Mean.of([run["accuracy"] for run in found[:seeds]], deviation),
+            )
             for (way, _), found in runs.items()
             if way == CLASSIC
         )
@@ -108,8 +111,7 @@ def accuracy_of(found: Sequence[Result], runs: Mapping[Any, Sequence[Result]], w
 
 def rows_of(data: str, labels: str, runs: Runs, ways: Mapping[str, Way]) -> list[Row]:
     """Return a row for each way and budget; classic training first, and each way beside its twin."""
-    curve = Curve.of(runs)
-    rows = [_row(data, labels, key, found, runs, curve, ways) for key, found in runs.items()]
+    rows = [_row(data, labels, key, found, runs, ways) for key, found in runs.items()]
     order = list(ways)
     return sorted(rows, key=lambda row: (order.index(row["way"]), row["epochs"]))
 
@@ -120,10 +122,9 @@ def _row(
     key: tuple[str, int],
     found: Sequence[Result],
     runs: Runs,
-    curve: Curve,
     ways: Mapping[str, Way],
 ) -> Row:
-    (name, epochs), twin = key, ways[key[0]].twin
+    (name, epochs), twin, curve = key, ways[key[0]].twin, Curve.of(runs, len(found))
     mean = {
         what: Mean.of([run[what] for run in found], deviation_of(runs, what, name))
         for what in ("work", "accuracy", "worst_class", "wall")
@@ -140,7 +141,7 @@ def _row(
         "classic": classic.value, "above_classic": above.value, "above_classic_error": above.error,
     }  # fmt: skip
     row |= savings(curve, mean["accuracy"], work, row["seconds_ratio"])
-    return row | {"twin": twin} | _of_twin(twin, epochs, runs, curve)
+    return row | {"twin": twin} | _of_twin(twin, epochs, runs, len(found))
 
 
 def savings(curve: Curve, accuracy: Mean, work: float, seconds_ratio: float) -> Row:
@@ -156,8 +157,8 @@ def savings(curve: Curve, accuracy: Mean, work: float, seconds_ratio: float) -> 
     return saved
 
 
-def _of_twin(twin: str, epochs: int, runs: Runs, curve: Curve) -> Row:
-    found = runs.get((twin, epochs), ())
+def _of_twin(twin: str, epochs: int, runs: Runs, seeds: int) -> Row:
+    found, curve = runs.get((twin, epochs), ())[:seeds], Curve.of(runs, seeds)
     if not found:
         nothing = Mean(math.nan, math.nan)
         return _twin_row(math.nan, nothing, math.nan, dict.fromkeys(savings(curve, nothing, 1, 1), math.nan))

@@ -114,6 +114,15 @@ def test_the_spread_is_pooled_over_the_budgets_of_a_way() -> None:
     assert table.deviation_of(made, way="b") == pytest.approx(2.0)
 
 
+def test_a_way_of_fewer_seeds_is_held_against_classic_training_of_the_same_seeds() -> None:
+    made = {(CLASSIC, epochs): found(epochs, value) for epochs, value in CURVE.items()}
+    made |= {("rule", 12): found(6.0, 84.0)[:1], (HALF, 12): found(6.0, 84.0)}  # the first seed is 0.1 below the others
+    ways = {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda given: None), "rule": Way(lambda given: None, HALF)}
+    rule = next(row for row in table.rows_of("made-up", "clean", made, ways) if row["way"] == "rule")
+    assert rule["above_classic"] == pytest.approx(0)
+    assert rule["twin_accuracy"] == pytest.approx(83.9)
+
+
 def test_a_single_seed_decides_nothing() -> None:
     made = {(CLASSIC, epochs): found(epochs, value)[:1] for epochs, value in CURVE.items()} | {
         (HALF, 12): found(6, 70.0)[:1]
