@@ -83,7 +83,7 @@ class Curve:
         return Mean(math.nan, math.nan)
 
     def needed(self, accuracy: float) -> float:
-        """Return the least work for an accuracy, the least or the most of all budgets where it is beyond them.
+        """Return the least work for an accuracy: of the smallest budget where that is better, of the best if none is.
 
         Example:
             >>> curve = Curve([2.0, 8.0], [Mean(80.0, 0.3), Mean(84.0, 0.4)])
@@ -97,7 +97,7 @@ class Curve:
             if one < accuracy <= two:
                 low, high = self.work[place], self.work[place + 1]
                 return low * (high / low) ** ((accuracy - one) / (two - one))
-        return self.work[-1]
+        return self.work[max(range(len(self.work)), key=lambda place: self.accuracy[place].value)]
 
     def saving(self, work: float, accuracy: float) -> float:
         """Return which part of classic training's work for an accuracy is saved; a lower bound beyond its best."""

@@ -94,9 +94,13 @@ def test_under_wrong_labels_a_rule_is_held_against_stopping_early(rule, verdict,
 def test_a_rule_beats_its_control_beyond_two_errors(by: float, verdict: str, above: int, below: int) -> None:
     (line,) = answers.beats_control(rows_with(84.0 + by, 84.0))
     assert line.startswith(f"{verdict}: rule beats its control")
-    assert line.endswith(
-        f"with clean labels above in {above} of 1 cells, below in {below}, on average {by:+.2f} points"
-    )
+    assert line.endswith(f"made-up, clean labels, above in {above} of 1 and below in {below} ({by:+.2f} points)")
+
+
+def test_beyond_the_best_of_classic_training_the_saving_is_over_its_best_budget() -> None:
+    curve = table.Curve([4.0, 8.0, 16.0], [table.Mean(value, 0.1) for value in (80.0, 84.0, 70.0)])
+    assert curve.needed(85.0) == 8.0
+    assert curve.saving(4.0, 85.0) == 0.5
 
 
 def test_what_needs_an_earlier_training_saves_nothing() -> None:
