@@ -38,6 +38,9 @@ class AlignPrune(Scheduled):
     losses do not change, is kept, so that what was left out for long comes back. It keeps 4 bytes per epoch of the
     window and example, N x 10 x 4, in memory and in Lightning's checkpoints: 51 MB for 1.28 million.
 
+    Measured on small networks (docs/train-less.md), it was not found to beat its control, with what
+    `find_label_issues` does not flag as the clean part.
+
     Args:
         share: Fraction of all examples to leave out, in [0, 1).
         clean: The examples whose labels are right: indices into the whole data set or a bool mask `(N,)`, some hundreds

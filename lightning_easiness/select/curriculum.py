@@ -29,6 +29,8 @@ class Curriculum(Selection):
     little in it for ordinary training, and some gain where training is short or labels are wrong; compare with
     `Control(Curriculum(...))`, whose examples are random, and with `first="hard"`.
 
+    Measured on small networks (docs/train-less.md), it was not found to beat its control.
+
     Args:
         scores: Scores of the whole data set; or the folder of a record, from which `score` is computed.
         start: Fraction of the examples in the first epoch, in (0, 1].
