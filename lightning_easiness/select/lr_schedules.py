@@ -1,4 +1,4 @@
-"""LRSchedules of the learning rate that step with the batches, where a selection changes the length of epochs."""
+"""Schedules of the learning rate that step with the batches, where a selection changes the length of epochs."""
 
 from __future__ import annotations
 
