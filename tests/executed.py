@@ -20,11 +20,18 @@ from lightning_easiness.experiments.worker import own_devices
 from tests.distributed_experiments import Wide
 from tests.small import Net, Points, loader, trainer
 
-SPAWN = multiprocessing.get_context("spawn")
+multiprocessing.set_forkserver_preload(["tests.executed"])
 
 
-def pool(workers: int = 2) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, SPAWN, torch.set_num_threads, (1,))  # as in the process of the tests
+def pool(workers: int = 2, start_method: str = "spawn") -> ProcessPoolExecutor:
+    context = multiprocessing.get_context(start_method)
+    return ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,))  # as in the process of the tests
+
+
+# its workers are the children of one process, which has imported everything once
+quick_pool = partial(
+    pool, start_method="forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+)
 
 
 def make_trainer() -> Trainer:

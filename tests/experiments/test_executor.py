@@ -20,7 +20,18 @@ from lightning_easiness.experiments.executor import WorkerError
 from lightning_easiness.experiments.worker import Ended, Place, own_devices, work
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.writer import RunWriter
-from tests.executed import Dies, Fails, FailsStrangely, claim_a_device, data, failing, make_trainer, pool, wide
+from tests.executed import (
+    Dies,
+    Fails,
+    FailsStrangely,
+    claim_a_device,
+    data,
+    failing,
+    make_trainer,
+    pool,
+    quick_pool,
+    wide,
+)
 from tests.made_runs import whole
 from tests.repeated_runs import Data, WithTest, fast_collection  # noqa: F401
 from tests.small import Net, loader, recorded, trainer
@@ -204,7 +215,7 @@ def test_what_another_process_trains_is_left_to_it(workers: ProcessPoolExecutor,
 @pytest.mark.multiprocess
 def test_a_dead_worker_ends_a_pool(plain: dict[str, Any], tmp_path: Path) -> None:
     with (
-        pool() as dying,
+        quick_pool() as dying,
         pytest.raises(RuntimeError, match=r"^A worker of the `executor` of repeat_fit died, .* again"),
     ):
         repeat(tmp_path / "runs", dying, failing(Dies, tmp_path / "died"))
@@ -219,7 +230,7 @@ def test_a_function_makes_a_pool_again_and_the_others_complete(plain: dict[str, 
         pytest.warns(UserWarning, match=r"failed and is tried again \(its worker died: BrokenProcessPool"),
         pytest.raises(RuntimeError, match=r"^1 run of repeat_fit failed, 2 .*: Run 'seed-2' .*\(its worker died: Brok"),
     ):
-        repeat(tmp_path, partial(pool, 1), failing(Dies))
+        repeat(tmp_path, partial(quick_pool, 1), failing(Dies))
     there = {name: part for name, part in recorded(tmp_path, hidden=False).items() if not name.startswith("seed-2")}
     assert there == {name: part for name, part in plain.items() if not name.startswith("seed-2")}
 
