@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_easiness._utils.checked_files import RecordFileError
+from lightning_easiness._utils.checked_files import RecordFileError, check_folder
 from lightning_easiness.functional._checks import is_number
 from lightning_easiness.functional.held_out import check_parts, exact_share, held_out_part
-from lightning_easiness.record.layout import list_series, open_trained_on, read_run
+from lightning_easiness.record.layout import ONLINE_SERIES, PASS_SERIES, list_series, open_trained_on, read_run
 
 Given = float | Literal["folds"] | None  # the argument `hold_out`
 
@@ -96,6 +96,8 @@ def check_held_out(owner: str, hold_out: HoldOut | None, runs: Sequence[Path]) -
     for run in runs:
         if not run.is_dir() or not list_series(run):
             continue
+        for series in (PASS_SERIES, ONLINE_SERIES):
+            check_folder(run / series)  # else what it trained on would seem to be of other data
         known = _known_rule(run)
         if known != given:
             raise ValueError(
