@@ -9,7 +9,7 @@ from less.markdown import between, share, with_error
 from less.table import Mean, Row, Runs, accuracy_of, deviation_of
 from less.ways import CLASSIC, WAYS
 
-LEAST_SAVING, LEAST_ABOVE, ERRORS = 0.4, 3.0, 2.0
+LEAST_SAVING, LEAST_ABOVE = 0.4, 3.0
 
 
 def findings(rows: Sequence[Row], runs: Mapping[tuple[str, str], Runs]) -> list[str]:
@@ -20,7 +20,7 @@ def findings(rows: Sequence[Row], runs: Mapping[tuple[str, str], Runs]) -> list[
         for labels in dict.fromkeys(row["labels"] for row in of_data):
             held = [row for row in of_data if row["labels"] == labels]
             what = f"{data}, {labels} labels"
-            found += [saves(what, held, "saving", "work"), saves(what, held, "seconds_saving", "seconds")]
+            found += [saves(what, held, "saving", "work"), saves(what, held, "cpu_saving", "CPU seconds")]
         if len({row["labels"] for row in of_data}) > 1:
             found.append(never_below(data, of_data))
         if (data, "wrong") in runs:
@@ -35,45 +35,46 @@ def rules(rows: Iterable[Row]) -> list[Row]:
 
 def saves(data: str, rows: Sequence[Row], saving: str, unit: str) -> str:
     """Say where a rule saves enough at equal accuracy, and its twin less than half of that."""
-    reached = [
-        row for row in rules(rows) if row[saving] >= LEAST_SAVING and not row[f"twin_{saving}"] >= row[saving] / 2
+    known = [
+        row for row in rules(rows) if not math.isnan(row[f"{saving}_low"]) and not math.isnan(row[f"twin_{saving}"])
     ]
+    reached = [row for row in known if row[saving] >= LEAST_SAVING and row[f"twin_{saving}"] < row[saving] / 2]
     sure = [
         row for row in reached
         if row[f"{saving}_low"] >= LEAST_SAVING and row[f"twin_{saving}_high"] < row[f"{saving}_low"] / 2
     ]  # fmt: skip
-    known = [row for row in rules(rows) if not math.isnan(row[saving])]
     verdict = "agrees" if sure else "cannot tell" if reached or not known else "differs"
-    claim = (
-        f"{data}: some rule saves {LEAST_SAVING:.0%} of the {unit} at equal accuracy, its twin less than half of that"
-    )
+    most = f"{LEAST_SAVING:.0%}"
+    claim = f"{data}: some rule saves {most} of the {unit} at equal accuracy, its twin less than half of that"
     best = sorted(reached or known, key=lambda row: -row[saving])[: 4 if reached else 1]
     told = "; ".join(
         f"{row['way']} at {row['work']:.1f}: {between(row, saving)}, twin {share(row[f'twin_{saving}'])}"
         for row in best
     )
-    return f"{verdict}: {claim} ({len(sure)} cells beyond a standard error, {len(reached)} by their means): {told}"
+    return f"{verdict}: {claim}, in {len(sure)} of {len(known)} cells for sure, in {len(reached)} by the means: {told}"
 
 
 def never_below(data: str, rows: Sequence[Row]) -> str:
     """Say which rules are nowhere below classic training of equal work by more than the spread."""
-    by_way: dict[str, list[Row]] = {}
+    known: dict[str, list[Row]] = {}
     for row in rules(rows):
-        by_way.setdefault(row["way"], []).append(row)
-    below = {way: [row for row in found if is_below(row)] for way, found in by_way.items()}
-    never = [way for way, found in below.items() if not found]
-    known = [way for way in never if all(row["seeds"] > 1 for row in by_way[way])]
-    claim = (
-        f"{data}: a rule is never below classic training of equal work by {ERRORS:g} standard errors, clean or wrong"
-    )
-    told = [f"never: {', '.join(known) or 'none'}"]
-    told += [f"nor with cells of one seed: {', '.join(way for way in never if way not in known)}"] * (known != never)
-    told += [f"{way} in {len(found)} of {len(by_way[way])}" for way, found in below.items() if found]
-    return f"{'agrees' if known else 'cannot tell' if never else 'differs'}: {claim}: {'; '.join(told)}"
+        if row["seeds"] > 1 and not math.isnan(row["above_classic_margin"]):
+            known.setdefault(row["way"], []).append(row)
+    below = {way: [row for row in found if is_below(row)] for way, found in known.items()}
+    never = [f"{way} (of {len(known[way])} cells)" for way, found in below.items() if not found]
+    claim = f"{data}: a rule is nowhere below classic training of equal work for sure, with clean and wrong labels"
+    told = [f"nowhere: {', '.join(never) or 'none'}"]
+    told += [f"{way} in {len(found)} of {len(known[way])}" for way, found in below.items() if found]
+    return f"{'agrees' if never else 'differs' if known else 'cannot tell'}: {claim}: {'; '.join(told)}"
+
+
+def is_below(row: Row) -> bool:
+    """Return whether a row is below classic training of equal work beyond the margin."""
+    return bool(row["above_classic"] < -row["above_classic_margin"])
 
 
 def beats_control(rows: Sequence[Row]) -> list[str]:
-    """Say for each rule in how many cells it is above, and below, its control beyond the spread."""
+    """Say for each rule in how many cells it is above, and below, its control beyond the margin."""
     return [
         beats(way, [row for row in rows if row["way"] == way])
         for way in dict.fromkeys(row["way"] for row in rows if row["twin"])
@@ -81,28 +82,18 @@ def beats_control(rows: Sequence[Row]) -> list[str]:
 
 
 def beats(way: str, rows: Sequence[Row]) -> str:
-    """Say it of one rule, for each data set."""
+    """Say it of one rule, for each data set, by the cells of two seeds or more."""
     parts, above, below = [], 0, 0
     for data, labels in dict.fromkeys((row["data"], row["labels"]) for row in rows):
-        cells = [over_twin(row) for row in rows if (row["data"], row["labels"]) == (data, labels)]
-        known = [cell for cell in cells if not math.isnan(cell.error)]
-        more = sum(cell.value > ERRORS * cell.error for cell in known)
-        less = sum(cell.value < -ERRORS * cell.error for cell in known)
-        mean = f" ({sum(cell.value for cell in known) / len(known):+.2f} points)" if known else ""
+        cells = [row for row in rows if (row["data"], row["labels"]) == (data, labels)]
+        known = [row for row in cells if row["seeds"] > 1 and not math.isnan(row["above_twin_margin"])]
+        more = sum(row["above_twin"] > row["above_twin_margin"] for row in known)
+        less = sum(row["above_twin"] < -row["above_twin_margin"] for row in known)
+        mean = f" ({sum(row['above_twin'] for row in known) / len(known):+.2f} points)" if known else ""
         parts.append(f"{data}, {labels} labels, above in {more} of {len(known)} and below in {less}{mean}")
         above, below = above + more, below + less
     verdict = "cannot tell" if above == below == 0 else "agrees" if not below else "differs"
-    return f"{verdict}: {way} beats its control by {ERRORS:g} standard errors, and is never below: {'; '.join(parts)}"
-
-
-def over_twin(row: Row) -> Mean:
-    """Return how many points a rule is above its control, of a single seed without an error."""
-    return Mean(row["accuracy"], row["error"]).minus(Mean(row["twin_accuracy"], row["twin_error"]))
-
-
-def is_below(row: Row) -> bool:
-    """Return whether a row is below classic training of equal work beyond the spread."""
-    return bool(row["above_classic"] < -ERRORS * row["above_classic_error"])
+    return f"{verdict}: {way} is above its control for sure, and never below: {'; '.join(parts)}"
 
 
 def under_wrong_labels(data: str, runs: Runs) -> str:
@@ -117,7 +108,7 @@ def under_wrong_labels(data: str, runs: Runs) -> str:
         return f"cannot tell: {claim}: no rule was trained"
     best, way = ends[0]
     over = [best.minus(other) for other in (full, early)]
-    is_sure = all(one.value - ERRORS * one.error >= LEAST_ABOVE for one in over)
+    is_sure = all(one.value - one.margin >= LEAST_ABOVE for one in over)
     verdict = "agrees" if is_sure else "cannot tell" if min(one.value for one in over) >= LEAST_ABOVE else "differs"
     (other, epochs), top = max(of_rules.items(), key=lambda item: item[1].value)
     all_of_them = ", ".join(f"{name} {found.value:.1f}" for found, name in ends)
@@ -166,12 +157,13 @@ def pruning_findings(rows: Sequence[Row]) -> list[str]:
 def pruning_finding(data: str, rows: Sequence[Row]) -> str:
     """Say which ways to prune once are decidedly better than random ones, at which shares."""
     others = [row for row in rows if row["by"] != "random"]
-    better = [row for row in others if row["above_random"] > ERRORS * row["above_random_error"]]
-    worse = [row for row in others if row["above_random"] < -ERRORS * row["above_random_error"]]
+    known = [row for row in others if not math.isnan(row["above_random_margin"])]
+    better = [row for row in known if row["above_random"] > row["above_random_margin"]]
+    worse = [row for row in known if row["above_random"] < -row["above_random_margin"]]
     pays = [row for row in better if row["above_classic"] > 0]
     told = ", ".join(f"{row['by']} at {row['removed']:.0%} ({row['above_random']:+.1f})" for row in better) or "none"
     return (
-        f"{'agrees' if better else 'differs'}: {data}: pruning once by a score is better than random pruning by"
-        f" {ERRORS:g} standard errors in {len(better)} of {len(others)} cells and worse in {len(worse)}; above classic"
+        f"{'agrees' if better else 'differs'}: {data}: pruning once by a score is better than random pruning"
+        f" for sure in {len(better)} of {len(known)} cells and worse in {len(worse)}; above classic"
         f" training of equal work, the scores not counted, in {len(pays)} of them: {told}"
     )

@@ -10,7 +10,7 @@ from less.table import Row
 
 _WHOLE = (
     "way", "epochs", "seeds", "work", "accuracy %", "worst class %", "above classic of equal work", "work saved",
-    "its twin saves", "seconds of a unit of work, classic 1", "seconds saved",
+    "its twin saves", "CPU seconds of a unit of work, classic 1", "wall clock of it", "CPU seconds saved",
 )  # fmt: skip
 
 
@@ -18,11 +18,12 @@ _ABOUT = """# What training on less is worth
 
     python examples/train_less.py --setting small --data-root ROOT
 
-Work is in epochs' worth of the whole data. ± is the standard error over seeds, by a deviation pooled over the budgets
-of a way, of all ways where it has one seed. "Work saved" is over what classic training needs for the same accuracy, and
-in brackets what it is one standard error lower and higher; beyond the best of classic training it is a lower bound.
-What has a star needs an earlier training, whose work of 13.3 is not counted. Seconds are of the process, beside those
-of the classic training that ran next to it, the median over pairs. What it means:
+Work is in epochs' worth of the whole data. After an accuracy ± is its standard error over seeds, by a deviation pooled
+over the budgets of a way, of all ways where it has one seed; "above classic" has ± the margin of 95 %, by Student's
+distribution. "Work saved" is over what classic training needs for the same accuracy, in brackets by the same margin;
+beyond the best of classic training it is a lower bound. What has a star needs an earlier training, whose work of 13.3
+is not counted. Seconds are beside those of the classic training that ran next to it, the median over pairs; as the
+machine was shared, CPU seconds say more than the wall clock. What it means:
 [Train on less](../../docs/train-less.md)."""
 
 
@@ -42,9 +43,10 @@ def whole(rows: Sequence[Row]) -> str:
         (
             named(row), row["epochs"], row["seeds"], f"{row['work']:.1f}", with_error(row["accuracy"], row["error"]),
             with_error(row["worst_class"], row["worst_class_error"], 0),
-            with_error(row["above_classic"], row["above_classic_error"], sign="+"),
+            with_error(row["above_classic"], row["above_classic_margin"], sign="+"),
             *(("", "") if row["way"] == "classic" else (between(row, "saving"), share(row["twin_saving"]))),
-            f"{row['seconds_ratio']:.2f}", "" if row["way"] == "classic" else share(row["seconds_saving"]),
+            f"{row['cpu_ratio']:.2f}", f"{row['wall_ratio']:.2f}",
+            "" if row["way"] == "classic" else share(row["cpu_saving"]),
         )
         for row in rows
     ]  # fmt: skip

@@ -117,7 +117,7 @@ def pruned_rows(
             "data": data, "labels": labels, "by": how, "removed": ratio, "seeds": len(found),
             "work": mean["work"].value, "work_of_scores": cost[how],
             "accuracy": mean["accuracy"].value, "error": mean["accuracy"].error,
-            "worst_class": mean["worst_class"].value, "above_random": above.value, "above_random_error": above.error,
+            "worst_class": mean["worst_class"].value, "above_random": above.value, "above_random_margin": above.margin,
             "above_classic": mean["accuracy"].minus(classic).value,
         })  # fmt: skip
     return rows

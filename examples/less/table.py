@@ -16,22 +16,59 @@ Row = dict[str, Any]
 
 
 class Mean(NamedTuple):
-    """A mean over seeds and its standard error."""
+    """A mean over seeds, its standard error, and the degrees of freedom that the error is known with."""
 
     value: float
     error: float
+    freedom: float = math.inf
 
     @classmethod
-    def of(cls, values: Sequence[float], deviation: float) -> Mean:
+    def of(cls, values: Sequence[float], deviation: Deviation) -> Mean:
         """Return the mean of some values, whose standard deviation is known."""
-        return cls(statistics.fmean(values), deviation / len(values) ** 0.5)
+        return cls(statistics.fmean(values), deviation.value / len(values) ** 0.5, deviation.freedom)
 
     def minus(self, other: Mean) -> Mean:
-        """Return the difference of two independent means."""
-        return Mean(self.value - other.value, math.hypot(self.error, other.error))
+        """Return the difference of two independent means, with the degrees of freedom of Welch and Satterthwaite."""
+        error = math.hypot(self.error, other.error)
+        parts = sum(one.error**4 / one.freedom for one in (self, other) if one.freedom > 0)
+        return Mean(self.value - other.value, error, error**4 / parts if parts else min(self.freedom, other.freedom))
+
+    @property
+    def margin(self) -> float:
+        """How far the true mean may be away, with a confidence of 95 %; NaN if nothing has two seeds."""
+        return quantile(self.freedom) * self.error if self.freedom > 0 else math.nan
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 if it is beyond its margin from 0, else 0."""
+        return 0 if not abs(self.value) > self.margin else 1 if self.value > 0 else -1
 
 
-def deviation_of(runs: Mapping[Any, Sequence[Result]], what: str = "accuracy", way: str | None = None) -> float:
+UNKNOWN = Mean(math.nan, math.nan, 0)
+
+
+class Deviation(NamedTuple):
+    """A standard deviation and its degrees of freedom."""
+
+    value: float
+    freedom: int
+
+
+def quantile(freedom: float) -> float:
+    """Return Student's 97.5 % quantile, at most 1 % too low; that of 1 or of 2 for what is below 3 degrees of freedom.
+
+    Example:
+        >>> [round(quantile(freedom), 2) for freedom in (1, 2, 4, 10, math.inf)]
+        [12.71, 4.3, 2.77, 2.23, 1.96]
+    """
+    if freedom < 3:
+        return 12.706 if freedom < 2 else 4.303
+    z = statistics.NormalDist().inv_cdf(0.975)
+    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return sum(term / freedom**power for power, term in enumerate(terms))
+
+
+def deviation_of(runs: Mapping[Any, Sequence[Result]], what: str = "accuracy", way: str | None = None) -> Deviation:
     """Return the standard deviation over seeds, pooled over the budgets of a way, or of all if it has no two seeds.
 
     Two or three seeds of one cell say little about it: by chance they may be as good as equal. NaN if nothing has two.
@@ -41,7 +78,7 @@ def deviation_of(runs: Mapping[Any, Sequence[Result]], what: str = "accuracy", w
         return deviation_of(runs, what)
     freedom = sum(len(sample) - 1 for sample in samples)
     squares = sum(statistics.variance(sample) * (len(sample) - 1) for sample in samples)
-    return (squares / freedom) ** 0.5 if freedom else math.nan
+    return Deviation((squares / freedom) ** 0.5 if freedom else math.nan, freedom)
 
 
 @dataclass(frozen=True)
@@ -71,7 +108,7 @@ class Curve:
         Example:
             >>> curve = Curve([2.0, 8.0], [Mean(80.0, 0.3), Mean(84.0, 0.4)])
             >>> curve.at(4.0)
-            Mean(value=82.0, error=0.25)
+            Mean(value=82.0, error=0.25, freedom=inf)
         """
         for place in range(len(self.work) - 1):
             low, high = self.work[place], self.work[place + 1]
@@ -79,8 +116,8 @@ class Curve:
                 part = math.log(work / low) / math.log(high / low)
                 one, two = self.accuracy[place], self.accuracy[place + 1]
                 error = math.hypot((1 - part) * one.error, part * two.error)
-                return Mean((1 - part) * one.value + part * two.value, error)
-        return Mean(math.nan, math.nan)
+                return Mean((1 - part) * one.value + part * two.value, error, one.freedom)
+        return UNKNOWN
 
     def needed(self, accuracy: float) -> float:
         """Return the least work for an accuracy: of the smallest budget where that is better, of the best if none is.
@@ -137,46 +174,44 @@ def _row(
         "seeds": len(found), "work": work,
         "accuracy": mean["accuracy"].value, "error": mean["accuracy"].error,
         "worst_class": mean["worst_class"].value, "worst_class_error": mean["worst_class"].error,
-        "seconds": mean["wall"].value, "seconds_ratio": seconds_ratio(found, runs, epochs),
-        "classic": classic.value, "above_classic": above.value, "above_classic_error": above.error,
+        "wall_seconds": mean["wall"].value, "wall_ratio": seconds_ratio(found, runs, epochs, "wall"),
+        "cpu_ratio": seconds_ratio(found, runs, epochs, "cpu"),
+        "classic": classic.value, "above_classic": above.value, "above_classic_margin": above.margin,
     }  # fmt: skip
-    row |= savings(curve, mean["accuracy"], work, row["seconds_ratio"])
-    return row | {"twin": twin} | _of_twin(twin, epochs, runs, len(found))
+    row |= savings(curve, mean["accuracy"], work, row["cpu_ratio"])
+    return row | {"twin": twin} | _of_twin(twin, epochs, runs, mean["accuracy"], len(found))
 
 
-def savings(curve: Curve, accuracy: Mean, work: float, seconds_ratio: float) -> Row:
-    """Return the parts of work and of seconds saved, and those one standard error less and more.
+def savings(curve: Curve, accuracy: Mean, work: float, cpu_ratio: float) -> Row:
+    """Return the parts of work and of CPU seconds saved, and those that they may be with a confidence of 95 %.
 
-    The error is that of the difference between the accuracy and classic training's where it is as good.
+    It is that of the difference between the accuracy and classic training's where it is as good.
     """
-    error = math.hypot(accuracy.error, curve.at(curve.needed(accuracy.value)).error)
+    margin = accuracy.minus(curve.at(curve.needed(accuracy.value))).margin
     saved: Row = {}
-    for unit, cost in {"saving": work, "seconds_saving": work * seconds_ratio}.items():
-        for end, by in {"_low": -error, "": 0.0, "_high": error}.items():
+    for unit, cost in {"saving": work, "cpu_saving": work * cpu_ratio}.items():
+        for end, by in {"_low": -margin, "": 0.0, "_high": margin}.items():
             saved[unit + end] = math.nan if math.isnan(by) else curve.saving(cost, accuracy.value + by)
     return saved
 
 
-def _of_twin(twin: str, epochs: int, runs: Runs, seeds: int) -> Row:
+def _of_twin(twin: str, epochs: int, runs: Runs, own: Mean, seeds: int) -> Row:
+    """Return what the twin of a row comes to, of the same seeds; NaN where it was not trained."""
     found, curve = runs.get((twin, epochs), ())[:seeds], Curve.of(runs, seeds)
-    if not found:
-        nothing = Mean(math.nan, math.nan)
-        return _twin_row(math.nan, nothing, math.nan, dict.fromkeys(savings(curve, nothing, 1, 1), math.nan))
-    work, accuracy = statistics.fmean(run["work"] for run in found), accuracy_of(found, runs, twin)
-    worst = statistics.fmean(run["worst_class"] for run in found)
-    return _twin_row(work, accuracy, worst, savings(curve, accuracy, work, seconds_ratio(found, runs, epochs)))
-
-
-def _twin_row(work: float, accuracy: Mean, worst_class: float, saved: Row) -> Row:
+    work, worst, accuracy, ratio = math.nan, math.nan, UNKNOWN, math.nan
+    if found:
+        work, worst = (statistics.fmean(run[what] for run in found) for what in ("work", "worst_class"))
+        accuracy, ratio = accuracy_of(found, runs, twin), seconds_ratio(found, runs, epochs, "cpu")
+    above, saved = own.minus(accuracy), savings(curve, accuracy, work, ratio)
     return {
-        "twin_work": work, "twin_accuracy": accuracy.value, "twin_error": accuracy.error,
-        "twin_worst_class": worst_class,
+        "twin_work": work, "twin_accuracy": accuracy.value, "twin_error": accuracy.error, "twin_worst_class": worst,
+        "above_twin": above.value, "above_twin_margin": above.margin,
         **{f"twin_{name}": value for name, value in saved.items() if not name.endswith("_low")},
     }  # fmt: skip
 
 
-def seconds_ratio(found: Sequence[Result], runs: Runs, epochs: int) -> float:
-    """Return the seconds of a unit of work beside classic training's: the median over pairs of equal seeds.
+def seconds_ratio(found: Sequence[Result], runs: Runs, epochs: int, clock: str) -> float:
+    """Return the seconds of a unit of work beside classic training's, by a clock: the median over pairs of equal seeds.
 
     The classic training of a pair is the one of about as many epochs, which ran beside it.
     """
@@ -185,4 +220,4 @@ def seconds_ratio(found: Sequence[Result], runs: Runs, epochs: int) -> float:
         return math.nan
     beside = classic[min(classic, key=lambda other: abs(other - epochs))]
     pairs = zip(found, beside, strict=False)
-    return statistics.median((own["cpu"] / own["work"]) / (other["cpu"] / other["work"]) for own, other in pairs)
+    return statistics.median((own[clock] / own["work"]) / (other[clock] / other["work"]) for own, other in pairs)

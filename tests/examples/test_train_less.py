@@ -63,13 +63,14 @@ def test_the_saving_is_over_the_work_that_classic_training_needs(accuracy, twin,
 def test_seconds_count_beside_work() -> None:
     rows = rows_with(86.0, 84.0, seconds=1.5)
     rule = next(row for row in rows if row["way"] == "rule")
-    assert rule["seconds_ratio"] == pytest.approx(1.5)
-    assert rule["seconds_saving"] == pytest.approx(1 - 0.5 * 1.5)
-    assert answers.saves("made-up", rows, "seconds_saving", "seconds").startswith("differs: ")
+    assert rule["cpu_ratio"] == pytest.approx(1.5)
+    assert rule["wall_ratio"] == pytest.approx(1.0)
+    assert rule["cpu_saving"] == pytest.approx(1 - 0.5 * 1.5)
+    assert answers.saves("made-up", rows, "cpu_saving", "CPU seconds").startswith("differs: ")
 
 
 @pytest.mark.parametrize(("accuracy", "is_never"), [(84.5, True), (83.95, True), (83.0, False)])
-def test_below_classic_training_of_equal_work_means_beyond_two_errors(accuracy: float, is_never: bool) -> None:
+def test_below_classic_training_of_equal_work_means_beyond_the_margin(accuracy: float, is_never: bool) -> None:
     line = answers.never_below("made-up", rows_with(accuracy, 84.0))
     assert line.startswith("agrees: " if is_never else "differs: ")
     assert ("rule in 1 of 1" in line) is not is_never
@@ -91,9 +92,9 @@ def test_under_wrong_labels_a_rule_is_held_against_stopping_early(rule, verdict,
 @pytest.mark.parametrize(
     ("by", "verdict", "above", "below"), [(0.5, "agrees", 1, 0), (0.1, "cannot tell", 0, 0), (-0.5, "differs", 0, 1)]
 )
-def test_a_rule_beats_its_control_beyond_two_errors(by: float, verdict: str, above: int, below: int) -> None:
+def test_a_rule_beats_its_control_beyond_the_margin(by: float, verdict: str, above: int, below: int) -> None:
     (line,) = answers.beats_control(rows_with(84.0 + by, 84.0))
-    assert line.startswith(f"{verdict}: rule beats its control")
+    assert line.startswith(f"{verdict}: rule is above its control for sure")
     assert line.endswith(f"made-up, clean labels, above in {above} of 1 and below in {below} ({by:+.2f} points)")
 
 
@@ -111,11 +112,25 @@ def test_what_needs_an_earlier_training_saves_nothing() -> None:
 def test_the_spread_is_pooled_over_the_budgets_of_a_way() -> None:
     made = {("a", 1): found(1, 80.0, spread=0.1), ("a", 2): found(1, 81.0, spread=0.3), ("b", 1): found(1, 70.0)[:1]}
     pooled = pytest.approx(((0.1**2 + 0.3**2) / 2) ** 0.5)
-    assert table.deviation_of(made, way="a") == pooled
+    assert table.deviation_of(made, way="a").value == pooled
     assert table.accuracy_of(made["b", 1], made, "b").error == pooled  # of the others, as it has no two seeds
     made["b", 2] = found(1, 70.0, spread=2.0)
-    assert table.deviation_of(made, way="a") == pooled
-    assert table.deviation_of(made, way="b") == pytest.approx(2.0)
+    assert table.deviation_of(made, way="a").value == pooled
+    assert table.deviation_of(made, way="b").value == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 8, 30])
+def test_margins_are_by_students_distribution(freedom: int) -> None:
+    exact = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 8: 2.306, 30: 2.042}[freedom]
+    assert table.Mean(1.0, 0.5, freedom).margin == pytest.approx(0.5 * exact, rel=0.01)
+
+
+def test_the_difference_of_two_means_has_the_freedom_of_welch() -> None:
+    difference = table.Mean(3.0, 0.3, 4).minus(table.Mean(1.0, 0.4, 8))
+    assert difference.error == pytest.approx(0.5)
+    assert difference.freedom == pytest.approx(0.5**4 / (0.3**4 / 4 + 0.4**4 / 8))
+    assert (difference.sign, table.Mean(0.5, 0.5, 4).sign, table.Mean(-3.0, 0.5, 4).sign) == (1, 0, -1)
+    assert math.isnan(table.UNKNOWN.minus(difference).margin)
 
 
 def test_a_way_of_fewer_seeds_is_held_against_classic_training_of_the_same_seeds() -> None:
