@@ -12,7 +12,7 @@ from less.ways import CLASSIC
 from lightning_easiness.view.style import BETWEEN, INK, LINES, MUTED, LineEnd, label_ends, set_title, styled
 from lightning_easiness.view.words import count_of
 
-_SIZE = 6.2, 4.3  # inches, of a panel
+_SIZE = 5.8, 3.9  # inches, of a panel
 _COLOURS = (*LINES[1:], "#8C510A", "#B8860B", "#7A0177", "#636363")  # of rules
 _LOWEST = -4.0  # points: what is below is drawn at the edge, with its number
 
