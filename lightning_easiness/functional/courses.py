@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional.dynamic import check_left_out
 from lightning_easiness.functional.easiness import round_half_up
 from lightning_easiness.functional.sampling import positions, smallest, uniform_keys
 
@@ -19,7 +20,7 @@ def running_mean(mean: Tensor, value: Tensor, momentum: float = 0.9) -> Tensor:
 
     Args:
         mean: Mean so far, floating point, shape (N,); NaN where nothing was seen.
-        value: New value, shape (N,); NaN where there is none.
+        value: New value, shape (N,); NaN where there is none. An infinite one, as of an overflow, counts for none.
         momentum: In [0, 1); 0 takes the last value alone.
 
     Example:
@@ -30,19 +31,24 @@ def running_mean(mean: Tensor, value: Tensor, momentum: float = 0.9) -> Tensor:
     owner = "running_mean"
     mean, value = check.floating(owner, "mean", mean, "N"), check.floating(owner, "value", value, "N")
     check.same_length(owner, "value", value, "mean", mean)
+    check_momentum(owner, momentum)
+    moved = torch.where(mean.isnan(), value, momentum * mean + (1 - momentum) * value)
+    return torch.where(value.isfinite(), moved, mean)
+
+
+def check_momentum(owner: str, momentum: float) -> None:
+    """Raise ValueError unless a momentum is in [0, 1)."""
     if not (check.is_number(momentum) and 0 <= momentum < 1):
         check.refuse(owner, "momentum", "be in [0, 1)", momentum, "the weight of what was before")
-    moved = torch.where(mean.isnan(), value, momentum * mean + (1 - momentum) * value)
-    return torch.where(value.isnan(), mean, moved)
 
 
 def alignment(losses: Tensor, reference: Tensor) -> Tensor:
     """Return the correlation of each example's losses with a course, (N,): in [-1, 1], HIGH is aligned; NaN is unknown.
 
-    Pearson's correlation over the epochs at which both are known. With the mean course of examples whose labels are
-    right as the reference, examples with wrong labels are the least aligned: their losses do not fall with the others.
-    The dynamic alignment score of "Beyond Loss Values: Robust Dynamic Pruning via Loss Trajectory Alignment" (Qin et
-    al., 2026). Unknown are courses of fewer than three losses, and such as do not change.
+    Pearson's correlation over the epochs at which both are known and finite. With the mean course of examples whose
+    labels are right as the reference, examples with wrong labels are the least aligned: their losses do not fall with
+    the others. The dynamic alignment score of "Beyond Loss Values: Robust Dynamic Pruning via Loss Trajectory
+    Alignment" (Qin et al., 2026). A course of fewer than three losses, or one that does not change, has none: NaN.
 
     Args:
         losses: Loss at each epoch, floating point, shape (C, N); NaN where the example was not seen.
@@ -58,7 +64,7 @@ def alignment(losses: Tensor, reference: Tensor) -> Tensor:
     if len(reference) != len(losses):
         must = f"have one value per epoch, ({len(losses)},)"
         check.refuse("alignment", "reference", must, tuple(reference.shape), "give the losses of the same epochs")
-    known = ~(losses.isnan() | reference.isnan().unsqueeze(1))
+    known = losses.isfinite() & reference.isfinite().unsqueeze(1)
     x, y = _centred(losses, known), _centred(reference.unsqueeze(1).expand_as(losses), known)
     size = x.square().sum(0).sqrt() * y.square().sum(0).sqrt()
     found = ((x * y).sum(0) / size).clamp(-1, 1)
@@ -81,8 +87,7 @@ def most_aligned(alignment: Tensor, share: float, *, generator: torch.Generator)
     """
     owner = "most_aligned"
     known = check.floating(owner, "alignment", alignment, "N").detach().cpu()
-    if not (check.is_number(share) and 0 <= share < 1):
-        check.refuse(owner, "share", "be in [0, 1)", share, "it is the fraction to leave out, 30 % is 0.3")
+    check_left_out(owner, share)
     size = len(known)
     number = min(round_half_up(share, size), int((~known.isnan()).sum()), max(size - 1, 0))
     order = uniform_keys(size, generator).argsort()  # ties by this draw, as `smallest` takes equal keys in their order

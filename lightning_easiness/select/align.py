@@ -98,6 +98,11 @@ class AlignPrune(Scheduled):
         self._take_in(state)
         return super().select(state)  # type: ignore[return-value]
 
+    @property
+    @override
+    def least_early(self) -> int:
+        return _FEWEST
+
     @override
     def is_on_everything(self, state: SelectionState) -> bool:
         return super().is_on_everything(state) or len(self._courses) < _FEWEST
@@ -109,7 +114,8 @@ class AlignPrune(Scheduled):
             self._times = torch.zeros(state.num_examples, dtype=torch.int64)
         times = state.observed[TIMES_TRAINED].long() if state.observed else self._times
         if state.observed and not torch.equal(times, self._times):  # else nothing was trained since
-            losses = state.observed["loss"].float().masked_fill(times == self._times, torch.nan)
+            losses = state.observed["loss"].float()
+            losses = losses.masked_fill((times == self._times) | losses.isinf(), torch.nan)
             self._courses = torch.cat([self._courses[-self.window + 1 :], losses.unsqueeze(0)])
             self._times = times
 
@@ -120,19 +126,16 @@ class AlignPrune(Scheduled):
 
     def _clean_part(self, state: SelectionState) -> Tensor:
         """Return which of the examples at hand are clean, bool (N,); raise a ValueError where none is."""
-        if state.examples is None:
-            if self._identity is not None:
-                way = "find the label issues of this data set, or give indices."
-                self._identity.check_same(state.identity, "The `clean` part of AlignPrune", "the data set", way)
-            is_clean = torch.zeros(state.num_examples, dtype=torch.bool)
-            is_clean[checked_indices("The `clean` part of AlignPrune", self._clean, state.num_examples)] = True
-        else:
-            clean = self._clean.nonzero()[:, 0] if self._clean.dtype == torch.bool else self._clean
-            is_clean = torch.isin(state.examples, clean)
+        whole, owner = state.whole or state, "The `clean` part of AlignPrune"
+        if self._identity is not None:
+            way = "find the label issues of this data set, or give indices."
+            self._identity.check_same(whole.identity, owner, "the data set", way)
+        is_clean = torch.zeros(whole.num_examples, dtype=torch.bool)
+        is_clean[checked_indices(owner, self._clean, whole.num_examples)] = True
+        if state.examples is not None:
+            is_clean = is_clean[state.examples]
         if not bool(is_clean.any()):
-            raise ValueError(
-                "The `clean` part of AlignPrune is held out of this run: give examples of all of the data."
-            )
+            raise ValueError(f"{owner} is held out of this run: give examples of all of the data.")
         return is_clean
 
     @override

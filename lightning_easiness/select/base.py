@@ -95,7 +95,7 @@ class Selected:
         kept: Indices of the examples to train on, int64 `(n,)` in any order, or a bool mask `(N,)`.
         weights: Weights of the examples' losses, `(N,)`, None for equal ones. They multiply the losses per example that
             the training step returns, or reach them by SampleWeightedLoss, SELModule or SampleEasinessLoss. An example
-            that stands for w of the data set has the weight w. Means are multiplied so that an epoch of fewer
+            that is trained on in place of w examples has the weight w. Means are multiplied so that an epoch of fewer
             batches is worth as much as one on everything; see `WeighsExamples`.
         labels: Labels to train with, integers `(N,)`, negative to keep an example's own; None to keep all.
 
@@ -132,6 +132,7 @@ class SelectionState:
         batch: For a selection for each batch, the number of the batch in its epoch; all other attributes describe it.
         examples: The indices in the whole data set of what a selection that observes sees, int64 `(N,)`, where a run
             holds out others; None for all.
+        whole: The state of the whole data set that `examples` are of; None where this is it.
         enough: Number chosen -> number needed, so that the epoch is not empty and the minimum is met. Missing examples
             are drawn afterwards; a selection with weights should choose enough itself.
         known: What else the data set is known by; None for nothing.
@@ -146,6 +147,7 @@ class SelectionState:
     max_epochs: int | None = None
     batch: int | None = None
     examples: Tensor | None = None
+    whole: SelectionState | None = field(default=None, repr=False, compare=False)
     enough: Callable[[int], int] = field(default=int, compare=False)
     known: DataIdentity | None = field(default=None, compare=False)
     by_pass: Callable[[], tuple[Mapping[str, Tensor], Tensor | None]] | None = field(
@@ -192,7 +194,7 @@ class SelectionState:
         target = None if self.target is None else self.target[examples]
         observed = self.observed and {name: values[examples] for name, values in self.observed.items()}
         part = replace(self, num_examples=len(examples), target=target, observed=observed, known=None)
-        return replace(part, examples=examples, by_pass=self.by_pass and by_pass)
+        return replace(part, examples=examples, whole=self, by_pass=self.by_pass and by_pass)
 
     def generator(self) -> torch.Generator:
         """Return a generator for this decision, from the seed, the epoch and the batch: the same in every process."""
@@ -228,6 +230,10 @@ class Selection(ABC):
     minimum: int | None = None
     target: Tensor | None = None
     replace_fn: Callable[[Any, int], Any] | None = None
+
+    def __str__(self) -> str:
+        """Return what messages and checkpoints call it."""
+        return type(self).__name__
 
     @abstractmethod
     def select(self, state: SelectionState) -> Tensor | Selected:

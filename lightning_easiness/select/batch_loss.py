@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness.functional.courses import check_momentum
 from lightning_easiness.functional.dynamic import check_left_out
 from lightning_easiness.select.base import BATCH_LOSS, TIMES_TRAINED, Needs, SelectionState
 from lightning_easiness.select.schedule import Scheduled
@@ -65,7 +66,7 @@ class BatchLoss(Scheduled):
         seed: int = 0,
     ) -> None:
         check_left_out("BatchLoss", share)
-        functional.running_mean(torch.zeros(0), torch.zeros(0), momentum)  # raises where it is out of range
+        check_momentum("BatchLoss", momentum)
         self.set_schedule(early_epochs, final_epochs)
         self.share, self.momentum, self.seed = share, momentum, seed
         self._forget()

@@ -63,7 +63,7 @@ class BatchWork:
         self.weights: Tensor | None = None  # (N,), of the epoch
         self.mean_factor = 1.0  # of means with these weights
         self._trainer, self._selection, self._reader = trainer, selection, reader
-        self._name = type(selection).__name__
+        self._name = str(selection)
         self._counts = Counts()
         self._epoch = -1
         self._index = torch.empty(0, dtype=torch.int64)  # of the examples of the batch at hand
@@ -179,7 +179,7 @@ class BatchWork:
 
 def check_consumers(selection: Selection, module: LightningModule) -> None:
     """Raise a TypeError before training where a module cannot take what a selection does to its batches."""
-    name, kind = type(selection).__name__, type(module).__name__
+    name, kind = str(selection), type(module).__name__
     works = selection.needs.every == "batch" or selection.needs.weights or selection.needs.of_batches
     if works and takes_dataloader_iter(module):
         raise TypeError(

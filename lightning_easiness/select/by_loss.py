@@ -14,22 +14,32 @@ from lightning_easiness.select.base import Needs, Selected, SelectionState
 from lightning_easiness.select.schedule import Scheduled
 
 
-class _ByLoss(Scheduled):
-    """Goes by the last loss that training has seen of each example, NaN where there is none."""
+class _ByLast(Scheduled):
+    """Goes by the last value of one field, the loss or another, that training has seen of each example."""
 
     needs = Needs(every="epoch", fields=("loss",), online=True)
 
     @override
     def select_part(self, state: SelectionState) -> Tensor | Selected:
         assert state.observed is not None  # else the epoch is on everything
-        return self.by_loss(state.observed["loss"], state)
+        return self.by_last(state.observed[self.needs.fields[0]], state)
 
     @abstractmethod
-    def by_loss(self, loss: Tensor, state: SelectionState) -> Tensor | Selected:
-        """Return what to train on by the losses."""
+    def by_last(self, values: Tensor, state: SelectionState) -> Tensor | Selected:
+        """Return what to train on by the last values, NaN where there is none."""
 
 
-class InfoBatch(_ByLoss):
+class _ShareByLast(_ByLast):
+    """Takes an exact share of all examples."""
+
+    share: float
+
+    @override
+    def fewest(self, num_examples: int) -> int:
+        return functional.fraction_to_count(self.share, num_examples)
+
+
+class InfoBatch(_ByLast):
     """Leaves out a random share of the examples whose last loss is below the mean, and weighs up the rest of them.
 
     "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning" (Qin et al., 2024). An example below the
@@ -38,13 +48,13 @@ class InfoBatch(_ByLoss):
     chosen: it is `share` of those below the mean, which are more the more skewed the losses are.
 
     Losses are those of the training forward, through the Trainer's EasinessCallback, which is required; an example that
-    was never seen is kept and counts once, and the first epoch is on everything. The weights reach the loss through
-    `SELModule.weighted_mean` or `SampleEasinessLoss`.
+    was never seen is kept and counts once, and the first epoch is on everything. The weights reach the
+    losses per example that the training step returns, or a loss that takes them; see `WeighsExamples`.
 
     Measured on small networks (docs/train-less.md), it was not found to beat its control.
 
     Args:
-        share: Fraction to leave out of the examples below the mean, in (0, 1).
+        share: Fraction to leave out of the examples below the mean, in [0, 1).
         early_epochs: Epochs on everything at the beginning: a whole number, or a fraction of all, as 0.125.
         final_epochs: The same at the end; the paper has an eighth.
         seed: Seed of the draws.
@@ -52,7 +62,8 @@ class InfoBatch(_ByLoss):
     Raises:
         ValueError: If an argument is out of range. When training starts: `final_epochs` without max_epochs, or nothing
             is ever left out.
-        TypeError: When training starts: nothing in the module takes weights.
+        TypeError: Before the first gradients: nothing takes the weights. Where the module optimizes by hand, this is
+            known when training starts.
 
     Example:
         >>> import torch
@@ -72,18 +83,18 @@ class InfoBatch(_ByLoss):
         self.share, self.seed = share, seed
 
     @override
-    def by_loss(self, loss: Tensor, state: SelectionState) -> Selected:
-        return Selected(*functional.prune_below_mean(loss, self.share, generator=state.generator()))
+    def by_last(self, values: Tensor, state: SelectionState) -> Selected:
+        return Selected(*functional.prune_below_mean(values, self.share, generator=state.generator()))
 
 
-class OrderDP(_ByLoss):
+class OrderDP(_ShareByLast):
     """Draws a random pool of the examples and trains on the hardest of it, by their last losses.
 
     "OrderDP: A Theoretically Guaranteed Lossless Dynamic Data Pruning Framework" (Jin et al., 2026). The number of
     examples is exact and there are no weights. The loss of an example is refreshed when it is trained on, and stays as
     it was while it is left out. With pool=1 it is the hardest share by last loss, with pool=share a random share; in
-    between, examples that have become easy come back by chance, and wrong labels, which stay hard, are not in every
-    epoch.
+    between, examples that have become easy come back by chance, and those with wrong labels, which stay hard, are not
+    in every epoch.
 
     Losses are those of the training forward, through the Trainer's EasinessCallback, which is required; an example that
     was never seen is the hardest, and the first epoch is on everything.
@@ -123,22 +134,19 @@ class OrderDP(_ByLoss):
         self.share, self.pool, self.seed = share, pool, seed
 
     @override
-    def by_loss(self, loss: Tensor, state: SelectionState) -> Tensor:
-        return functional.hardest_of_pool(loss, self.share, self.pool, generator=state.generator())
-
-    @override
-    def fewest(self, num_examples: int) -> int:
-        return functional.fraction_to_count(self.share, num_examples)
+    def by_last(self, values: Tensor, state: SelectionState) -> Tensor:
+        return functional.hardest_of_pool(values, self.share, self.pool, generator=state.generator())
 
 
-class Undecided(Scheduled):
+class Undecided(_ShareByLast):
     """Trains on the examples that the model is least decided about, by their last margins.
 
     Undecided is what is nearest to the decision boundary: the logit of the label and the largest other one are as good
-    as equal. That leaves out what is learnt, and also what the model contradicts with confidence, as it does wrong
-    labels. So nothing must be switched: on clean labels these are most of the hard examples, on wrong labels they are
-    not. "Active Bias: Training More Accurate Neural Networks by Emphasizing High Variance Samples" (Chang et al., 2017)
-    samples by closeness to the threshold; here the share is exact, without weights, and closeness is that of logits.
+    as equal. The rule leaves out what the model has learnt, and what it contradicts with confidence, such as examples
+    with wrong labels. So nothing must be switched: with clean labels it trains on most of the hard examples, with wrong
+    labels it does not. "Active Bias: Training More Accurate Neural Networks by Emphasizing High Variance Samples"
+    (Chang et al., 2017) samples by closeness to the threshold; here the share is exact, without weights, and closeness
+    is that of logits.
 
     Margins are those of the training forward, through the Trainer's EasinessCallback, which is required; an example
     that was never seen is undecided, and the first epoch is on everything. A margin of an example that is left out
@@ -182,17 +190,11 @@ class Undecided(Scheduled):
         self.share, self.pool, self.seed = share, pool, seed
 
     @override
-    def select_part(self, state: SelectionState) -> Tensor:
-        assert state.observed is not None  # else the epoch is on everything
-        margin = state.observed["margin"]
-        return functional.undecided_of_pool(margin, self.share, self.pool, generator=state.generator())
-
-    @override
-    def fewest(self, num_examples: int) -> int:
-        return functional.fraction_to_count(self.share, num_examples)
+    def by_last(self, values: Tensor, state: SelectionState) -> Tensor:
+        return functional.undecided_of_pool(values, self.share, self.pool, generator=state.generator())
 
 
-class ImportanceSampling(_ByLoss):
+class ImportanceSampling(_ShareByLast):
     """Draws examples with a probability that goes with the root of their last loss, and weighs by its inverse.
 
     Importance sampling: a step has the least variance where the probability of an example goes with the norm of its
@@ -202,8 +204,8 @@ class ImportanceSampling(_ByLoss):
     probability its gradients add up, on average over the draws, to those of an epoch on everything.
 
     Losses are those of the training forward, through the Trainer's EasinessCallback, which is required; an example that
-    was never seen counts as the hardest, and the first epoch is on everything. The weights reach the loss through
-    `SELModule.weighted_mean` or `SampleEasinessLoss`.
+    was never seen counts as the hardest, and the first epoch is on everything. The weights reach the
+    losses per example that the training step returns, or a loss that takes them; see `WeighsExamples`.
 
     Measured on small networks (docs/train-less.md), it was not found to beat its control.
 
@@ -218,7 +220,8 @@ class ImportanceSampling(_ByLoss):
     Raises:
         ValueError: If an argument is out of range. When training starts: `final_epochs`, or a fraction, without
             max_epochs; nothing is ever selected; or the share leaves no batch.
-        TypeError: When training starts: nothing in the module takes weights.
+        TypeError: Before the first gradients: nothing takes the weights. Where the module optimizes by hand, this is
+            known when training starts.
 
     Example:
         >>> import torch
@@ -245,11 +248,7 @@ class ImportanceSampling(_ByLoss):
         self.share, self.power, self.uniform, self.seed = share, power, uniform, seed
 
     @override
-    def by_loss(self, loss: Tensor, state: SelectionState) -> Selected:
-        probability = functional.inclusion_probability(loss, self.share, power=self.power, uniform=self.uniform)
+    def by_last(self, values: Tensor, state: SelectionState) -> Selected:
+        probability = functional.inclusion_probability(values, self.share, power=self.power, uniform=self.uniform)
         weights = probability.reciprocal().nan_to_num(posinf=0.0)  # of what is never drawn
         return Selected(functional.systematic_sample(probability, generator=state.generator()), weights)
-
-    @override
-    def fewest(self, num_examples: int) -> int:
-        return functional.fraction_to_count(self.share, num_examples)

@@ -189,7 +189,7 @@ def check_batch_size(selection: Selection, loader: DataLoader[Any]) -> None:
     """Raise a ValueError where a selection goes by the losses of batches, and these hold one example each."""
     if BATCH_LOSS in selection.needs.fields and examples_per_batch(loader) == 1:
         raise ValueError(
-            f"{type(selection).__name__} goes by the mean losses of batches, but the train loader's hold one example"
+            f"{selection} goes by the mean losses of batches, but the train loader's hold one example"
             " each, whose loss alone that would be: give the loader a batch_size of 2 at least, or take a rule that"
             " goes by the losses of examples, as OrderDP."
         )

@@ -99,7 +99,7 @@ def least_chosen(selection: Selection, trainer: Trainer | None, loader: DataLoad
 def check_fewest(selection: Selection, trainer: Trainer | None, loader: DataLoader[Any]) -> None:
     """Raise a ValueError where a selection for each epoch is known to leave a process without a batch."""
     size, processes = len(loader.dataset), data_share(trainer)[1]  # type: ignore[arg-type]
-    fewest, name = selection.fewest(size), type(selection).__name__
+    fewest, name = selection.fewest(size), str(selection)
     needed = processes * (examples_per_batch(loader) if loader.drop_last else 1)
     if fewest is not None and fewest < needed <= size:
         way_out = "keep more, or set drop_last=False or a smaller batch_size" if loader.drop_last else "keep more"

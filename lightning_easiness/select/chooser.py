@@ -54,7 +54,7 @@ class Chooser:
         self.held_out = held_out  # int64 (m,), the examples never to be trained on; None for none
         self.latest = Latest(selection.needs.fields)
         self._shares = ClassShares()
-        self._selection, self._name, self._needs = selection, type(selection).__name__, selection.needs
+        self._selection, self._name, self._needs = selection, str(selection), selection.needs
         self._reader, self._callback, self._check_target = reader, callback, check_target
         self.reading: Reading | None = None  # how outputs are read, once it is known
         self._is_tried = False

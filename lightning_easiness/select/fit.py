@@ -61,7 +61,7 @@ class SelectedFit:
         reader, callback = _reader_and_callback(selection, trainer, self._reader)
         self._chooser = Chooser(selection, reader, callback, self._check_target)
         if selection.needs.of_batches:
-            self._chooser.batch_losses = BatchLosses(trainer, type(selection).__name__)
+            self._chooser.batch_losses = BatchLosses(trainer, str(selection))
         if selection.needs.every == "batch" or selection.needs.weights:
             self.batch_work = BatchWork(trainer, selection, reader)
         if selection.needs.every != "fit":
@@ -199,7 +199,7 @@ class SelectedFit:
         made = loader_over(loader, selected, partial(self._chooser.positions, self.trainer, loader))
         if choice.labels is None and self._keeps_workers(loader):
             keep_workers(made, self._workers)
-        check_batches(type(self._selection).__name__, made, self.trainer)
+        check_batches(str(self._selection), made, self.trainer)
         return made
 
     def _keeps_workers(self, loader: DataLoader[Any]) -> bool:
@@ -212,12 +212,12 @@ class SelectedFit:
         """Return the current choice, the first epoch's, and the remembered fields, as tensors and plain types."""
         state: dict[str, Any] = {}
         if self.choice is not None and self._is_kept:
-            state["selection"] = {"rule": type(self._selection).__name__, **self.choice.state_dict()}
+            state["selection"] = {"rule": str(self._selection), **self.choice.state_dict()}
             if self._first is not None and not self._first.is_everything:
                 state["first_selection"] = self._first.state_dict()
         of_rule = self._selection.state_dict()
         if of_rule:
-            state["of_rule"] = {"rule": type(self._selection).__name__, **of_rule}
+            state["of_rule"] = {"rule": str(self._selection), **of_rule}
         of_batches = {} if self._chooser.batch_losses is None else self._chooser.batch_losses.state()
         if of_batches:
             state["batch_losses"] = of_batches
@@ -228,7 +228,7 @@ class SelectedFit:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state, unless it is another selection's."""
-        rule, name = state.get("selection", {}).get("rule"), type(self._selection).__name__
+        rule, name = state.get("selection", {}).get("rule"), str(self._selection)
         if "selection" in state and rule == name and self._is_kept:
             self._restored, self._is_resumed = Choice.from_state_dict(state["selection"]), True
             if "first_selection" in state:
@@ -282,7 +282,7 @@ def _reader_and_callback(
     selection: Selection, trainer: Any, reader: BatchReader | None
 ) -> tuple[BatchReader, EasinessCallback | None]:
     """How batches are read, and the callback whose observations serve the selection; or an error before training."""
-    name, needs = type(selection).__name__, selection.needs
+    name, needs = str(selection), selection.needs
     observes = needs.passes or needs.online
     callbacks = [callback for callback in trainer.callbacks if isinstance(callback, EasinessCallback)]
     usable = [callback for callback in callbacks if callback.online or not needs.online]

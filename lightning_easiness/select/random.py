@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
-from lightning_easiness.functional.dynamic import drawn
+from lightning_easiness.functional.dynamic import dealt_count, drawn
 from lightning_easiness.select.base import Selected, Selection, SelectionState
-from lightning_easiness.select.checks import checked_indices
+from lightning_easiness.select.checks import checked_indices, checked_weights
 from lightning_easiness.select.schedule import Scheduled
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class RandomShare(Scheduled):
     Args:
         share: Fraction of the examples to train on in each epoch, in (0, 1].
         replacement: Draw each epoch's share from all examples, whatever the epochs before it had. False deals whole
-            passes out over the epochs: in each ceil(1 / share) epochs every example is once, or twice where the pass
-            does not come out even.
+            passes out over the epochs: in each ceil(1 / share) epochs every example is once, or twice where that does
+            not come out even, which are few for shares such as 1/2 or 1/3; the share is rounded up then.
         early_epochs: Epochs on everything at the beginning: a whole number, or a fraction of all, as 0.125.
         final_epochs: The same at the end.
         seed: Seed of the draws.
@@ -68,15 +68,18 @@ class RandomShare(Scheduled):
 
     @override
     def fewest(self, num_examples: int) -> int:
-        return functional.fraction_to_count(self.share, num_examples)
+        count = functional.fraction_to_count if self.replacement else dealt_count
+        return count(self.share, num_examples)
 
 
 class Control(Selection):
     """Trains on as many random examples as another rule would have kept: its control, matched epoch by epoch.
 
     The rule decides as ever, by what it observes in the training of the control, and in each epoch, or batch, as many
-    examples are drawn at random. Schedules, epochs on everything, labels and the number of steps are then those of the
-    rule; only which examples it keeps is not. The examples have equal weights.
+    examples are drawn at random. Schedules, epochs on everything and labels are then those of the rule; only which
+    examples it keeps is not. The number of steps is about the rule's, as the training of the control shows the rule
+    other losses than its own would. All examples of the control of a rule that weighs have the same weight, the mean of
+    those that the rule would keep: so its steps are as large as the rule's, and its weights must reach the loss too.
 
     Args:
         rule: The selection to be compared with.
@@ -86,23 +89,29 @@ class Control(Selection):
 
     Example:
         >>> from lightning_easiness import Keep, SelectionState
-        >>> Control(Keep([1, 3])).select(SelectionState(num_examples=6))
+        >>> Control(Keep([1, 3])).select(SelectionState(num_examples=6)).kept
         tensor([0, 1])
     """
 
     def __init__(self, rule: Selection) -> None:
         if not isinstance(rule, Selection):
             check.refuse("Control", "rule", "be a selection", repr(rule), "as Control(InfoBatch())", error=TypeError)
-        self.rule, self.needs = rule, replace(rule.needs, weights=False)
+        self.rule, self.needs = rule, rule.needs
         self.seed, self.minimum, self.target, self.replace_fn = rule.seed, rule.minimum, rule.target, rule.replace_fn
 
     @override
-    def select(self, state: SelectionState) -> Tensor | Selected:
-        size, decision = state.num_examples, Selected.of(self.rule.select(state))
-        count = len(checked_indices(type(self.rule).__name__, decision.kept, size, may_be_empty=True))
+    def __str__(self) -> str:
+        return f"Control of {self.rule}"
+
+    @override
+    def select(self, state: SelectionState) -> Selected:
+        size, decision, name = state.num_examples, Selected.of(self.rule.select(state)), str(self.rule)
+        of_rule = checked_indices(name, decision.kept, size, may_be_empty=True)
+        weights = checked_weights(name, decision.weights, size)
+        if weights is not None:
+            weights = torch.full_like(weights, float(weights[of_rule].double().mean()) if len(of_rule) else 1.0)
         stream = generator(state.seed, state.epoch, state.batch or 0, 1)  # not the one that the rule draws from
-        kept = drawn(size, count, stream)
-        return kept if decision.labels is None else Selected(kept, labels=decision.labels)
+        return Selected(drawn(size, len(of_rule), stream), weights, decision.labels)
 
     @override
     def check(self, trainer: Trainer) -> None:

@@ -36,7 +36,7 @@ def report_choice(
     """Print and log the selection of an epoch, with the fraction of each class that it keeps."""
     if isinstance(selection, Everything):
         return
-    name, holds = type(selection).__name__, selection.needs.every != "epoch"
+    name, holds = str(selection), selection.needs.every != "epoch"
     selected = len(choice.kept) / choice.num_drawable
     missing = _missing([label for label, fraction in fractions.items() if fraction == 0])
     if missing and holds:  # another epoch may have it; the line below says so

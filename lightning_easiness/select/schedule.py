@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lightning_easiness._utils.epochs import whole_epochs
 from lightning_easiness._utils.lightning import trial_batches
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.select.base import Needs, Selected, Selection, SelectionState
 
@@ -35,6 +36,11 @@ class Scheduled(Selection):
         """Keep the numbers of epochs on everything, or raise a ValueError."""
         self.early_epochs = checked_epochs(type(self).__name__, "early_epochs", early_epochs)
         self.final_epochs = checked_epochs(type(self).__name__, "final_epochs", final_epochs)
+
+    @property
+    def least_early(self) -> int:
+        """How many epochs at the beginning are on everything in any case: as many as show what the rule goes by."""
+        return int((self.needs.online and not self.needs.passes) or self.needs.of_batches)
 
     @abstractmethod
     def select_part(self, state: SelectionState) -> Tensor | Selected:
@@ -63,11 +69,20 @@ class Scheduled(Selection):
         check_has_length(owner, trainer, "final_epochs", self.final_epochs, from_the_end=True)
         if trial_batches(trainer):
             return
-        if 0 <= epochs <= whole_epochs(self.early_epochs, epochs) + whole_epochs(self.final_epochs, epochs):
+        early, final = whole_epochs(self.early_epochs, epochs), whole_epochs(self.final_epochs, epochs)
+        if 0 <= epochs <= max(early, self.least_early) + final:
+            first = "epoch" if self.least_early == 1 else f"{self.least_early} epochs"
+            least = f" and the first {first} in any case,"
             raise ValueError(
-                f"{owner} has early_epochs={self.early_epochs} and final_epochs={self.final_epochs} on everything, but"
-                f" the Trainer trains for {epochs}, so that nothing is ever selected; set them lower, as an eighth of"
-                " all epochs, 0.125."
+                f"{owner} has early_epochs={self.early_epochs} and final_epochs={self.final_epochs} on everything,"
+                f"{least * (early < self.least_early)} but the Trainer trains for {epochs}, so that nothing is ever"
+                " selected; set them lower, as an eighth of all epochs, 0.125, or train for longer."
+            )
+        if final and trainer.max_steps > 0 and trainer.is_global_zero:
+            warn_user(
+                f"The `final_epochs` of {owner} are the last of max_epochs={epochs}, but the Trainer has"
+                f" max_steps={trainer.max_steps} too, which may end the training before them: leave one of the two"
+                " out, or final_epochs."
             )
         if self.needs.every == "epoch":
             _check_holds(owner, trainer, self.moments(epochs))

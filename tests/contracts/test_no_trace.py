@@ -52,7 +52,7 @@ def fit(made: Trainer, module: Plain, *args: Any, **data: Any) -> None:
 def test_nothing_outlives_the_fit(case: str, make: Callable[[], Plain], tmp_path: Path) -> None:
     tried: Case = {**CALLBACKS, **SELECTIONS}[case]
     module, base = make(), Resumable()
-    made = trainer(callbacks=tried.callbacks(tmp_path), max_epochs=3)
+    made = trainer(callbacks=tried.callbacks(tmp_path), max_epochs=4)
     attributes = dict(vars(base))
     fit(made, module, **tried.data(base))
     assert make is Fails or all(part.training for part in module.modules())

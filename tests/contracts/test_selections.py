@@ -38,7 +38,7 @@ SIZES = {  # in epochs 0 and 2
     "SET by loss and the counts of another run": (53, 20),
     "held out": (53, 53),
     "RandomShare": (21, 21),
-    "RandomShare, dealt": (53, 21),
+    "RandomShare, dealt": (53, 22),
     "InfoBatch": (53, 53 - round(0.6 * BELOW)),
     "OrderDP": (53, 16),
     "ImportanceSampling": (53, 27),

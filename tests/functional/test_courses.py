@@ -11,18 +11,22 @@ from hypothesis import strategies as st
 from lightning_easiness.functional import alignment, most_aligned, running_mean, window_means
 from tests.functional.strategies import assert_matches, few, matrices, moderate
 
-losses = st.just(math.nan) | st.floats(0, 20)
+UNKNOWN = st.sampled_from([math.nan, math.inf])
+losses = UNKNOWN | st.floats(0, 20)
 
 
 @moderate
-@given(matrices(st.just(math.nan) | st.floats(-20, 20), rows=st.just(4)), st.sampled_from([0.0, 0.5, 0.9]))
+@given(
+    matrices(UNKNOWN | st.floats(-20, 20), rows=st.just(4)),
+    st.sampled_from([0.0, 0.5, 0.9]),
+)
 def test_a_running_mean_is_that_of_what_was_seen_from_the_first_value_on(rows, momentum):
     mean = torch.full_like(rows[0], math.nan)
     for value in rows:
         mean = running_mean(mean, value, momentum)
     wanted = []
     for course in rows.double().T.tolist():
-        seen = [value for value in course if not math.isnan(value)]
+        seen = [value for value in course if math.isfinite(value)]
         found = seen[0] if seen else math.nan
         for value in seen[1:]:
             found = momentum * found + (1 - momentum) * value
@@ -37,7 +41,7 @@ def test_alignment_is_the_correlation_over_the_epochs_that_both_know(rows, data)
     reference = data.draw(st.lists(losses, min_size=len(rows), max_size=len(rows)))
     found = alignment(rows, torch.tensor(reference, dtype=torch.float64))
     for value, course in zip(found.tolist(), rows.double().T.tolist(), strict=True):
-        pairs = [(a, b) for a, b in zip(course, reference, strict=True) if not (math.isnan(a) or math.isnan(b))]
+        pairs = [(a, b) for a, b in zip(course, reference, strict=True) if math.isfinite(a) and math.isfinite(b)]
         spreads = [statistics.pstdev(side) for side in zip(*pairs, strict=True)] if pairs else [0]
         if len(pairs) < 3:
             assert math.isnan(value)
@@ -50,7 +54,7 @@ def test_alignment_is_the_correlation_over_the_epochs_that_both_know(rows, data)
 def test_a_window_mean_is_that_of_the_known_losses_in_it(rows):
     found = window_means(torch.tensor([loss for loss, _ in rows]), torch.tensor([at for _, at in rows]).long())
     for value, (_, window) in zip(found.tolist(), rows, strict=True):
-        known = [loss for loss, at in rows if at == window and not math.isnan(loss)]
+        known = [loss for loss, at in rows if at == window and math.isfinite(loss)]
         assert value == pytest.approx(statistics.fmean(known) if known else math.nan, rel=1e-5, nan_ok=True)
 
 

@@ -49,10 +49,13 @@ def test_a_random_share_is_each_set_of_its_size_equally_likely(size, share, coun
     assert_law(lambda seed: random_share(size, share, generator=stream(seed)).tolist(), law)
 
 
-@pytest.mark.parametrize(("size", "share"), [(10, 0.5), (10, 0.3), (7, 0.4), (5, 1.0), (9, 0.1)])
+@pytest.mark.parametrize(
+    ("size", "share"), [(10, 0.5), (10, 0.3), (7, 0.4), (5, 1.0), (100, 1 / 3), (11, 1 / 11), (22, 0.7)]
+)
 def test_a_pass_that_is_dealt_out_has_each_example_once_and_few_twice(size, share):
-    count = half_up(share, size)
-    epochs = -(-size // count)
+    count = math.ceil(Fraction(share).limit_denominator(1000) * size)
+    epochs = math.ceil(1 / share)
+    assert epochs == -(-size // count)
     for number in range(3):
         dealt = [dealt_share(size, share, number * epochs + epoch, seed=4).tolist() for epoch in range(epochs)]
         assert all(one == sorted(set(one)) for one in dealt)
@@ -71,8 +74,8 @@ def test_passes_are_in_another_order_each_and_by_each_seed():
 
 def reference_below_mean(loss: list[float], share: float) -> tuple[Law, dict[int, Fraction]]:
     """The law of what is kept, and the weight of each example."""
-    known = [Fraction(value) for value in loss if not math.isnan(value)]
-    mean = sum(known) / len(known)
+    known = [Fraction(value) for value in loss if math.isfinite(value)]
+    mean = sum(known) / max(len(known), 1)
     easy = [place for place, value in enumerate(loss) if value < mean]  # false for NaN
     left = max(len(easy) - half_up(share, len(easy)), 1 if easy else 0)
     others = set(range(len(loss))) - set(easy)
@@ -81,9 +84,10 @@ def reference_below_mean(loss: list[float], share: float) -> tuple[Law, dict[int
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.75, 0.99])
-def test_a_random_share_below_the_mean_is_left_out_by_its_law_and_with_its_weights(share):
-    law, weights = reference_below_mean(LOSS, share)
-    loss = torch.tensor(LOSS)
+@pytest.mark.parametrize("values", [LOSS, [*LOSS[:5], math.inf, 0.125]])
+def test_a_random_share_below_the_mean_is_left_out_by_its_law_and_with_its_weights(share, values):
+    law, weights = reference_below_mean(values, share)
+    loss = torch.tensor(values)
     assert_law(lambda seed: prune_below_mean(loss, share, generator=stream(seed))[0].tolist(), law)
     found = prune_below_mean(loss, share, generator=stream(0))[1]
     assert found.tolist() == pytest.approx([float(weights[place]) for place in range(len(LOSS))])
@@ -109,10 +113,12 @@ def test_where_nothing_is_below_the_mean_all_are_kept_with_equal_weights(loss):
     assert weights.tolist() == [1.0] * len(loss)
 
 
-def test_an_example_of_infinite_loss_is_kept_and_counts_once():
-    kept, weights = prune_below_mean(torch.tensor([1.0, math.inf, 2.0]), 0.5, generator=stream(0))
-    assert 1 in kept
-    assert weights.tolist() == [2.0, 1.0, 2.0]
+def test_an_example_of_infinite_loss_is_kept_counts_once_and_makes_no_other_one_easy():
+    kept, weights = prune_below_mean(torch.tensor([1.0, math.inf, 2.0, 1.0]), 0.5, generator=stream(0))
+    assert {1, 2} < set(kept.tolist())
+    assert weights.tolist() == [2.0, 1.0, 1.0, 2.0]
+    level = torch.ones(1000).index_fill(0, torch.tensor([7]), math.inf)
+    assert len(prune_below_mean(level, 0.5, generator=stream(0))[0]) == 1000
 
 
 # the hardest of a pool

@@ -78,6 +78,7 @@ FLOOR = "be the log of a probability, below 0, or None; got {}: use for example 
 ONE_LEVEL = 'be "hard", "medium" or "easy", or intervals (low, high) of sample easiness in [0, 1]; got {!r}.'
 LEVELS = 'be a sequence of levels, such as ("medium",); got {!r}.'
 OF_POOLS = ("hardest_of_pool", "undecided_of_pool")
+OF_LEFT_OUT = ("prune_below_mean", "prune_in_windows", "most_aligned")
 OF_SHARES = ("random_share", "dealt_share", *OF_POOLS, "inclusion_probability")
 POOL = "be in [share, 1], [0.3, 1]; got {}: both are fractions of all examples."
 LEFT_OUT = "be in [0, 1); got {}: it is the fraction to leave out, half of them is 0.5."
@@ -114,7 +115,6 @@ OPTIONS = [
     ("tdds", "decay", "be in (0, 1]; got {}: the paper takes 0.9.", (0.0, 1.1, NAN)),
     ("draw_by_dual", "ratio", "be in [0, 1); got {}: it is the fraction to remove, 30 % is 0.3.", (1.0, -0.1, NAN)),
     ("running_mean", "momentum", "be in [0, 1); got {}: the weight of what was before.", (1.0, -0.1, NAN)),
-    ("most_aligned", "share", "be in [0, 1); got {}: it is the fraction to leave out, 30 % is 0.3.", (1.0, -0.1, NAN)),
     ("draw_by_dual", "c_d", ABOVE_0, (0.0, NAN)),
     ("sample_easiness", "sigma2", ABOVE_0, (0.0, -1e-4, NAN, INF, None, "a")),
     ("sample_easiness", "num_draws", "be at least 1; got {}.", (0,)),
@@ -149,7 +149,10 @@ OPTIONS = [
     *((owner, "share", "be in (0, 1]; got {}: half is 0.5.", (0.0, 1.2, NAN, None)) for owner in OF_SHARES),
     *((owner, "num_examples", "be at least 1; got {}.", (0, None)) for owner in ("random_share", "dealt_share")),
     ("dealt_share", "epoch", "be at least 0; got {}.", (-1,)),
-    *((owner, "share", LEFT_OUT, (1.0, -0.1, NAN, None)) for owner in ("prune_below_mean", "prune_in_windows")),
+    *(
+        (owner, "share", LEFT_OUT, (1.0, -0.1, NAN, None))
+        for owner in ("prune_below_mean", "prune_in_windows", "most_aligned")
+    ),
     *((owner, "pool", POOL, (0.2, 1.1, NAN)) for owner in OF_POOLS),
     ("inclusion_weights", "epochs", "be at least 1; got {}.", (0,)),
     ("inclusion_probability", "power", "be at least 0; got {}.", (-1, NAN)),

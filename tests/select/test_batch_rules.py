@@ -15,9 +15,11 @@ from lightning_easiness import (
     AlignPrune,
     BatchLoss,
     EasinessCallback,
+    EasinessDataModule,
     Hardest,
     Needs,
     RePB,
+    Selected,
     Selection,
     SelectionState,
     find_label_issues,
@@ -152,21 +154,83 @@ def test_fields_of_batches_are_those_of_the_steps_that_were_made() -> None:
         assert torch.equal(observed["last_batch"], last)
 
 
-def test_repb_keeps_all_that_was_above_the_mean_of_its_own_batch(tmp_path: Path) -> None:
-    callback = EasinessCallback(tmp_path, probe=None)
-    module = fit(IndexedBase(), RePB(0.6), Plain(), callbacks=[callback], max_epochs=5)[0]
-    for epoch in range(1, 5):
-        rows = [(indices, losses) for at, indices, losses, _ in module.steps if at == epoch - 1]
-        hard = {
-            one
-            for indices, losses in rows
-            for one, loss in zip(indices, losses.tolist(), strict=True)
-            if loss > float(losses.mean())
-        }
-        found = set(module.epoch(epoch))
+class Chosen(RePB):
+    """Keeps what each epoch was to train on."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(share)
+        self.chosen: list[set[int]] = []
+
+    def select(self, state: SelectionState) -> Any:
+        decision = super().select(state)
+        self.chosen.append(set(Selected.of(decision).kept.tolist()))
+        return decision
+
+
+def hard_of(module: Plain, epoch: int) -> set[int]:
+    """What was above the mean of its own batch in an epoch."""
+    rows = [(indices, losses) for at, indices, losses, _ in module.steps if at == epoch]
+    return {
+        one
+        for indices, losses in rows
+        for one, loss in zip(indices, losses.tolist(), strict=True)
+        if loss > float(losses.mean())
+    }
+
+
+def check_repb(share: float, folder: Path, **options: Any) -> Plain:
+    """That hard examples are all kept, others by chance, and each with its weight."""
+    rule, callback = Chosen(share), EasinessCallback(folder, probe=None)
+    module = fit(IndexedBase(), rule, Plain(), callbacks=[callback], **options)[0]
+    assert rule.chosen[0] == EVERYTHING
+    times, kept, asked = dict.fromkeys(EVERYTHING, 1), 0, 0
+    for epoch, chosen in enumerate(rule.chosen[1:], 1):
+        hard = hard_of(module, epoch - 1)
         assert hard
-        assert hard <= found
-        assert len(found) < SIZE
+        assert hard <= chosen
+        kept, asked = kept + len(chosen - hard), asked + SIZE - len(hard)
+        for one in chosen:
+            times[one] += 1
+        for one, weight in module.weight_of(epoch).items():
+            assert one in chosen
+            assert weight == pytest.approx((epoch + 1) / times[one])
+    assert abs(kept - asked * (1 - share)) <= 4 * math.sqrt(asked * share * (1 - share)), "left out, and put back"
+    return module
+
+
+@pytest.mark.parametrize("share", [0.6, 0.0])
+def test_repb_keeps_what_was_above_the_mean_of_its_batch_and_weighs_by_how_often_each_was_in(
+    share: float, tmp_path: Path
+) -> None:
+    module = check_repb(share, tmp_path, max_epochs=8)
+    assert (len(set(module.epoch(7))) < SIZE) == (share > 0)
+
+
+def test_repb_takes_what_an_epoch_did_not_reach_for_left_out(tmp_path: Path) -> None:
+    """Its last loss is of a batch that others have left since, so it is not compared with what is left of that."""
+    check_repb(0.6, tmp_path, max_epochs=8, limit_train_batches=4)
+
+
+def test_repb_decides_alike_for_an_epoch_that_it_is_asked_for_again_after_it_was_resumed() -> None:
+    def state(epoch: int) -> SelectionState:
+        noise = torch.Generator().manual_seed(epoch)
+        # the examples of the second half were not reached in the last epoch
+        last = torch.arange(40) // 4 + 1 + 10 * (epoch - 1)
+        return SelectionState(
+            40, epoch=epoch, observed={"loss": torch.rand(40, generator=noise), "last_batch": last.clamp(max=16)}
+        )
+
+    rule, resumed = RePB(0.6), RePB(0.6)
+    for epoch in (1, 2):
+        first = rule.select(state(epoch))
+    resumed.load_state_dict(rule.state_dict())
+    again = resumed.select(state(2))
+    assert isinstance(first, Selected)
+    assert isinstance(again, Selected)
+    assert torch.equal(first.kept, again.kept)
+    assert first.weights is not None
+    assert again.weights is not None
+    assert torch.equal(first.weights, again.weights)
 
 
 # ------------------------------------------------------------------------------------------------- AlignPrune
@@ -204,7 +268,7 @@ def test_label_issues_are_a_clean_part_without_what_they_flag(tmp_path: Path) ->
     module = fit(IndexedBase(), AlignPrune(0.3, clean=issues), Plain(), **options)[0]
     assert len(set(module.epoch(3))) == SIZE - 16
     other = find_label_issues(scores(54), rule=Hardest(29))
-    message = refusal(ValueError, IndexedBase(), AlignPrune(clean=other), callbacks=options["callbacks"])
+    message = refusal(ValueError, IndexedBase(), AlignPrune(clean=other), **options)
     assert message.startswith("The `clean` part of AlignPrune and the data set are not of the same data"), message
 
 
@@ -262,7 +326,7 @@ def test_a_step_that_optimizes_by_itself_must_return_its_loss() -> None:
 
 BAD = [
     (lambda: BatchLoss(1.0), "The `share` of BatchLoss must be in [0, 1); got 1.0: it is the fraction to leave out"),
-    (lambda: BatchLoss(momentum=1), "The `momentum` of running_mean must be in [0, 1); got 1: the weight of what was"),
+    (lambda: BatchLoss(momentum=1), "The `momentum` of BatchLoss must be in [0, 1); got 1: the weight of what was"),
     (lambda: AlignPrune(), "The `clean` of AlignPrune must be given; got None: give the indices of examples whose"),
     (lambda: AlignPrune(clean=[]), "The `clean` of AlignPrune must hold an example; got none: give the indices of"),
     (lambda: AlignPrune(clean=torch.zeros(5) > 0), "The `clean` of AlignPrune must hold an example; got none: give"),
@@ -280,9 +344,36 @@ def test_arguments_out_of_range(make: Any, message: str) -> None:
 
 
 def test_a_clean_part_of_other_data_is_refused_before_training(tmp_path: Path) -> None:
-    options = {"callbacks": [EasinessCallback(tmp_path, probe=None)]}
+    options = {"callbacks": [EasinessCallback(tmp_path, probe=None)], "max_epochs": 4}
     message = refusal(ValueError, IndexedBase(), AlignPrune(clean=[1, 53]), **options)
     assert message == "The `clean` part of AlignPrune keeps example 53, but examples are numbered 0 to 52."
+
+
+@pytest.mark.parametrize(
+    ("clean", "message"),
+    [
+        ([1, 53], "The `clean` part of AlignPrune keeps example 53, but examples are numbered 0 to 52."),
+        (find_label_issues(scores(54), rule=Hardest(29)), "The `clean` part of AlignPrune and the data set are not of"),
+    ],
+)
+def test_a_clean_part_of_other_data_is_refused_in_a_run_that_holds_out_examples(
+    clean: Any, message: str, tmp_path: Path
+) -> None:
+    data = EasinessDataModule(IndexedBase(), AlignPrune(clean=clean))
+    data.set_held_out(0.3, lambda size: torch.arange(size) < 16)
+    found = refusal(ValueError, data, callbacks=[EasinessCallback(tmp_path, probe=None)], max_epochs=5)
+    assert found.startswith(message), found
+
+
+def test_an_infinite_loss_in_the_clean_part_takes_no_epoch_from_the_courses() -> None:
+    epochs = torch.arange(5.0)
+    losses = torch.stack([4 - epochs] * 6 + [epochs] * 4, 1)
+    losses[2, 0] = math.inf
+    rule = AlignPrune(0.4, clean=range(3))
+    for epoch, loss in enumerate(losses, 1):
+        observed = {"loss": loss, "times_trained": torch.full((10,), epoch)}
+        kept = rule.select(SelectionState(10, epoch=epoch, observed=observed))
+    assert kept.tolist() == list(range(6))
 
 
 def test_fields_of_batches_are_for_a_rule_of_each_epoch() -> None:

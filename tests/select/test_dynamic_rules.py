@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from math import fsum
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_easiness import (
+    AlignPrune,
+    BatchLoss,
     Control,
     Curriculum,
     EasinessCallback,
@@ -24,12 +27,14 @@ from lightning_easiness import (
     RandomShare,
     RePB,
     SampleEasinessTraining,
+    Selected,
     Selection,
     SelectionState,
     Undecided,
 )
 from lightning_easiness.callbacks.recipe import datamodule_recipe
 from lightning_easiness.functional import inclusion_probability
+from tests.made_runs import whole
 from tests.selecting import IndexedBase, Traces, fit, refusal, scores
 from tests.set_fits import Weighs
 from tests.small import loader
@@ -147,7 +152,7 @@ def test_a_share_that_is_dealt_out_comes_to_everything_in_a_pass() -> None:
     module = fit(IndexedBase(), RandomShare(0.4, replacement=False, early_epochs=1), max_epochs=7)[0]
     for first in (1, 4):
         dealt = [set(module.epoch(epoch)) for epoch in range(first, first + 3)]
-        assert [len(one) for one in dealt] == [21] * 3
+        assert [len(one) for one in dealt] == [22] * 3, "a share is rounded up"
         assert set.union(*dealt) == set(EVERYTHING)
 
 
@@ -157,8 +162,53 @@ def test_a_control_trains_on_as_many_as_its_rule_would_keep_of_what_it_sees_itse
         below, found = below_mean(module, epoch), set(module.epoch(epoch))
         assert len(found) == SIZE - half_up(0.6 * len(below))
         assert not set(EVERYTHING) - below <= found, "the rule itself keeps all of these"
-        assert not module.has_weights(epoch)
     assert sorted(module.epoch(4)) == EVERYTHING
+    assert not module.has_weights(4)
+
+
+WEIGHING: dict[str, Callable[[], Selection]] = {
+    "InfoBatch": lambda: InfoBatch(0.6, final_epochs=0),
+    "ImportanceSampling": lambda: ImportanceSampling(0.5),
+    "RePB": lambda: RePB(0.6),
+}
+
+
+class KeepsDecisions(Control):
+    """Keeps what its rule decided, number of examples and their total weight, beside what it does itself."""
+
+    def __init__(self, rule: Selection) -> None:
+        super().__init__(rule)
+        self.totals: list[tuple[int, float]] = []
+        decide = rule.select
+
+        def select(state: SelectionState) -> Any:
+            decision = Selected.of(decide(state))
+            if decision.weights is not None:
+                self.totals.append((len(decision.kept), fsum(decision.weights[decision.kept].tolist())))
+            return decision
+
+        rule.select = select  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("name", WEIGHING)
+def test_the_examples_of_a_control_have_all_the_mean_weight_of_what_its_rule_would_keep(
+    name: str, tmp_path: Path
+) -> None:
+    control = KeepsDecisions(WEIGHING[name]())
+    module = trained(control, tmp_path)
+    assert len(control.totals) == 4
+    for epoch, (count, total) in enumerate(control.totals, 1):
+        weights = list(module.weight_of(epoch).values())
+        assert len(weights) == count < SIZE
+        assert max(weights) == min(weights)
+        assert fsum(weights) == pytest.approx(total, rel=1e-5), "so the gradients of an epoch are as large"
+    assert total > 1.05 * count
+
+
+def test_the_control_of_a_rule_that_weighs_is_refused_where_nothing_takes_weights(tmp_path: Path) -> None:
+    callbacks = [EasinessCallback(tmp_path, probe=None)]
+    with pytest.raises(TypeError, match="Control of InfoBatch gives weights to the examples, but the training step"):
+        fit(IndexedBase(), Control(InfoBatch()), callbacks=callbacks, max_epochs=4)
 
 
 def test_a_control_keeps_the_labels_and_the_passes_of_its_rule(tmp_path: Path) -> None:
@@ -170,7 +220,7 @@ def test_a_control_keeps_the_labels_and_the_passes_of_its_rule(tmp_path: Path) -
     assert set(seen) != set(range(10, 30))
     assert {label for index, label in seen.items() if index < 20} == {3}
     rule = SampleEasinessTraining(early_epochs=1, others_share=0.4)
-    assert Control(rule).needs == type(rule.needs)(every="epoch", fields=rule.needs.fields, passes=True)
+    assert Control(rule).needs == type(rule.needs)(every="epoch", fields=rule.needs.fields, passes=True, weights=True)
 
 
 def test_the_recipe_tells_controls_of_different_rules_apart() -> None:
@@ -264,7 +314,7 @@ FITS: dict[str, tuple[type[Exception], Selection, dict[str, Any], str]] = {
         ValueError,
         Control(Curriculum(scores(), 0.1)),
         {"max_epochs": 4},
-        FEW.format("Control"),
+        FEW.format("Control of Curriculum"),
     ),
     "no max_epochs": (ValueError, InfoBatch(), BY_STEPS, NO_LENGTH.format("final_epochs", "InfoBatch", "0")),
     "no max_epochs for a fraction": (
@@ -285,7 +335,7 @@ FITS: dict[str, tuple[type[Exception], Selection, dict[str, Any], str]] = {
         {"max_epochs": 2},
         (
             "RandomShare has early_epochs=1 and final_epochs=0.5 on everything, but the Trainer trains for 2, so that"
-            " nothing is ever selected; set them lower, as an eighth of all epochs, 0.125."
+            " nothing is ever selected; set them lower, as an eighth of all epochs, 0.125, or train for longer."
         ),
     ),
     "choices that hold": (
@@ -303,11 +353,53 @@ FITS: dict[str, tuple[type[Exception], Selection, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", FITS)
-def test_a_fit_that_a_rule_cannot_serve_is_refused_before_training(case: str, tmp_path: Path) -> None:
+def test_a_fit_that_a_rule_cannot_serve_is_refused_before_training(case: str) -> None:
     kind, rule, options, message = FITS[case]
-    if options.get("callbacks"):
-        options = {**options, "callbacks": [EasinessCallback(tmp_path, probe=None)]}
     assert message in refusal(kind, IndexedBase(drop_last=True), rule, module=Traces(), **options)
+
+
+UNKNOWN: dict[str, tuple[Callable[[], Selection], int, str]] = {  # rule, epochs, which are on everything
+    "InfoBatch": (InfoBatch, 2, "early_epochs=0 and final_epochs=0.125 on everything, and the first epoch"),
+    "OrderDP": (OrderDP, 1, "early_epochs=0 and final_epochs=0 on everything, and the first epoch"),
+    "Undecided": (Undecided, 1, "early_epochs=0 and final_epochs=0 on everything, and the first epoch"),
+    "RePB": (lambda: RePB(final_epochs=2), 3, "early_epochs=0 and final_epochs=2 on everything, and the first epoch"),
+    "BatchLoss": (
+        lambda: BatchLoss(early_epochs=0, final_epochs=0),
+        1,
+        "early_epochs=0 and final_epochs=0 on everything, and the first epoch",
+    ),
+    "AlignPrune": (
+        lambda: AlignPrune(clean=[1], final_epochs=1),
+        4,
+        "early_epochs=0 and final_epochs=1 on everything, and the first 3 epochs",
+    ),
+    "a control": (
+        lambda: Control(OrderDP()),
+        1,
+        "early_epochs=0 and final_epochs=0 on everything, and the first epoch",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_a_fit_that_ends_before_anything_is_known_is_refused(case: str, tmp_path: Path) -> None:
+    make, epochs, found = UNKNOWN[case]
+    options = {"callbacks": [EasinessCallback(tmp_path, probe=None)], "max_epochs": epochs}
+    message = refusal(ValueError, IndexedBase(), make(), module=Sees(), **options)
+    assert f" has {found} in any case, but the Trainer trains for {epochs}, so that nothing is ever" in message
+    module = trained(make(), tmp_path / "longer", max_epochs=epochs + 1)
+    assert [at for at in range(epochs + 1) if len(module.epoch(at)) < SIZE], "an epoch longer, it selects"
+
+
+def test_final_epochs_that_a_number_of_steps_may_cut_off_are_warned_of() -> None:
+    message = (
+        "The `final_epochs` of RandomShare are the last of max_epochs=4, but the Trainer has max_steps=9 too, which"
+        " may end the training before them: leave one of the two out, or final_epochs."
+    )
+    with pytest.warns(UserWarning, match=whole(message)):
+        module = fit(IndexedBase(), RandomShare(0.4, final_epochs=1), max_epochs=4, max_steps=9)[0]
+    assert len(module.epoch(2)) < SIZE, "it ended by steps, in an epoch on a part"
+    fit(IndexedBase(), RandomShare(0.4), max_epochs=2, max_steps=9)  # no final epochs: no warning
 
 
 def test_epochs_that_yaml_gives_as_floats_are_whole_numbers() -> None:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
 
 from lightning_easiness import (
+    BatchLoss,
     BatchReader,
+    Control,
     EasinessCallback,
     EasinessDataModule,
     Keep,
@@ -63,6 +65,17 @@ def of_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def another(ours: str) -> str:
     return f"The checkpoint holds a choice of Sizes, which does not count for {ours}: it chooses anew."
+
+
+def test_a_choice_of_the_control_of_another_rule_does_not_count(tmp_path: Path) -> None:
+    data, rules = IndexedBase(), [Control(Sizes([24, 24])), Control(BatchLoss(early_epochs=0, final_epochs=0))]
+    path = stopped(Stop(tmp_path / "a.ckpt", 1, 1), data, rules[0])
+    expected = (
+        "The checkpoint holds a choice of Control of Sizes, which does not count for Control of BatchLoss: it chooses"
+        " anew."
+    )
+    with pytest.warns(UserWarning, match=expected):
+        fit(data, rules[1], max_epochs=3, ckpt_path=path)
 
 
 KEPT = [list(range(20, 44)), list(range(5, 29)), list(range(30, 53))]
