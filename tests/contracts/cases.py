@@ -160,7 +160,7 @@ SELECTIONS |= {
     "AlignPrune": online(lambda: AlignPrune(0.4, clean=range(12), window=3)),
     "Curriculum": Case(None, lambda: Curriculum(scores(), 0.3, 3)),
     "Control of InfoBatch": online(lambda: Control(InfoBatch(0.6, early_epochs=1))),
-    "Control of RePB": online(lambda: Control(RePB(0.6))),
+    "Control of RePB": online(lambda: Control(RePB(0.6, early_epochs=1))),
     "Control of SET with weights": controlled(trained(others_share=0.4)),
     "Control of SET per batch": controlled(trained({}, per="batch")),
     "Control of Ablation": Case(None, lambda: Control(Ablation(scores(), 0.4))),

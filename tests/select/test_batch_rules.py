@@ -208,7 +208,7 @@ def test_repb_keeps_what_was_above_the_mean_of_its_batch_and_weighs_by_how_often
 
 def test_repb_takes_what_an_epoch_did_not_reach_for_left_out(tmp_path: Path) -> None:
     """Its last loss is of a batch that others have left since, so it is not compared with what is left of that."""
-    check_repb(0.6, tmp_path, max_epochs=8, limit_train_batches=4)
+    check_repb(0.9, tmp_path, max_epochs=8, limit_train_batches=3)
 
 
 def test_repb_decides_alike_for_an_epoch_that_it_is_asked_for_again_after_it_was_resumed() -> None:
