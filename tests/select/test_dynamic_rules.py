@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from math import fsum
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from lightning_easiness import (
     AlignPrune,
@@ -19,73 +15,19 @@ from lightning_easiness import (
     Control,
     Curriculum,
     EasinessCallback,
-    EasinessDataModule,
     ImportanceSampling,
     InfoBatch,
-    Keep,
     OrderDP,
     RandomShare,
     RePB,
-    SampleEasinessTraining,
-    Selected,
     Selection,
     SelectionState,
     Undecided,
 )
-from lightning_easiness.callbacks.recipe import datamodule_recipe
 from lightning_easiness.functional import inclusion_probability
 from tests.made_runs import whole
+from tests.rule_fits import EVERYTHING, SIZE, Sees, below_mean, half_up, highest, trained
 from tests.selecting import IndexedBase, Traces, fit, refusal, scores
-from tests.set_fits import Weighs
-from tests.small import loader
-
-SIZE = 53
-EVERYTHING = list(range(SIZE))
-
-
-class Sees(Weighs):
-    """Without batch norm, for whose sake examples are repeated; keeps the logits of each step too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net[1] = nn.Identity()
-        self.margins: list[Tensor] = []
-
-    def losses_of(self, batch: Any) -> Tensor:
-        logits, rows = self(batch[0]), torch.arange(len(batch[1]))
-        own = logits[rows, batch[1]]
-        self.margins.append((own - logits.index_put((rows, batch[1]), torch.tensor(-math.inf)).amax(1)).detach())
-        return nn.functional.cross_entropy(logits, batch[1], reduction="none")
-
-    def last(self, epoch: int, margin: bool = False) -> dict[int, float]:
-        """Example -> its last loss, or margin, before an epoch."""
-        known: dict[int, float] = {}
-        for (at, indices, losses, _), margins in zip(self.steps, self.margins, strict=True):
-            if at < epoch:
-                known.update(zip(indices, (margins if margin else losses).tolist(), strict=True))
-        return known
-
-    def has_weights(self, epoch: int) -> bool:
-        return any(weight is not None for at, _, _, weight in self.steps if at == epoch)
-
-
-def trained(rule: Selection, folder: Path, **options: Any) -> Sees:
-    callbacks = [EasinessCallback(folder, probe=None)]
-    return fit(IndexedBase(), rule, Sees(), callbacks=callbacks, **{"max_epochs": 5, **options})[0]
-
-
-def half_up(number: float) -> int:
-    return math.floor(number + 0.5)
-
-
-def highest(values: dict[int, float], count: int) -> list[int]:
-    return sorted(sorted(values, key=lambda example: -values[example])[:count])
-
-
-def below_mean(module: Sees, epoch: int) -> set[int]:
-    known = module.last(epoch)
-    return {example for example, loss in known.items() if loss < fmean(known.values())}
-
 
 # by loss
 
@@ -156,82 +98,6 @@ def test_a_share_that_is_dealt_out_comes_to_everything_in_a_pass() -> None:
         assert set.union(*dealt) == set(EVERYTHING)
 
 
-def test_a_control_trains_on_as_many_as_its_rule_would_keep_of_what_it_sees_itself(tmp_path: Path) -> None:
-    module = trained(Control(InfoBatch(0.6, final_epochs=1)), tmp_path)
-    for epoch in (1, 2, 3):
-        below, found = below_mean(module, epoch), set(module.epoch(epoch))
-        assert len(found) == SIZE - half_up(0.6 * len(below))
-        assert not set(EVERYTHING) - below <= found, "the rule itself keeps all of these"
-    assert sorted(module.epoch(4)) == EVERYTHING
-    assert not module.has_weights(4)
-
-
-WEIGHING: dict[str, Callable[[], Selection]] = {
-    "InfoBatch": lambda: InfoBatch(0.6, final_epochs=0),
-    "ImportanceSampling": lambda: ImportanceSampling(0.5),
-    "RePB": lambda: RePB(0.6),
-}
-
-
-class KeepsDecisions(Control):
-    """Keeps what its rule decided, number of examples and their total weight, beside what it does itself."""
-
-    def __init__(self, rule: Selection) -> None:
-        super().__init__(rule)
-        self.totals: list[tuple[int, float]] = []
-        decide = rule.select
-
-        def select(state: SelectionState) -> Any:
-            decision = Selected.of(decide(state))
-            if decision.weights is not None:
-                self.totals.append((len(decision.kept), fsum(decision.weights[decision.kept].tolist())))
-            return decision
-
-        rule.select = select  # type: ignore[method-assign]
-
-
-@pytest.mark.parametrize("name", WEIGHING)
-def test_the_examples_of_a_control_have_all_the_mean_weight_of_what_its_rule_would_keep(
-    name: str, tmp_path: Path
-) -> None:
-    control = KeepsDecisions(WEIGHING[name]())
-    module = trained(control, tmp_path)
-    assert len(control.totals) == 4
-    for epoch, (count, total) in enumerate(control.totals, 1):
-        weights = list(module.weight_of(epoch).values())
-        assert len(weights) == count < SIZE
-        assert max(weights) == min(weights)
-        assert fsum(weights) == pytest.approx(total, rel=1e-5), "so the gradients of an epoch are as large"
-    assert total > 1.05 * count
-
-
-def test_the_control_of_a_rule_that_weighs_is_refused_where_nothing_takes_weights(tmp_path: Path) -> None:
-    callbacks = [EasinessCallback(tmp_path, probe=None)]
-    with pytest.raises(TypeError, match="Control of InfoBatch gives weights to the examples, but the training step"):
-        fit(IndexedBase(), Control(InfoBatch()), callbacks=callbacks, max_epochs=4)
-
-
-def test_a_control_keeps_the_labels_and_the_passes_of_its_rule(tmp_path: Path) -> None:
-    labels = torch.full((SIZE,), -1).index_fill(0, torch.arange(20), 3)
-    control = Control(Keep(range(10, 30), labels))
-    module = fit(IndexedBase(), control, max_epochs=1)[0]
-    seen = {index: label for _, indices, given in module.batches for index, label in zip(indices, given, strict=True)}
-    assert len(seen) == 20
-    assert set(seen) != set(range(10, 30))
-    assert {label for index, label in seen.items() if index < 20} == {3}
-    rule = SampleEasinessTraining(early_epochs=1, others_share=0.4)
-    assert Control(rule).needs == type(rule.needs)(every="epoch", fields=rule.needs.fields, passes=True, weights=True)
-
-
-def test_the_recipe_tells_controls_of_different_rules_apart() -> None:
-    recipes = [
-        datamodule_recipe(EasinessDataModule(loader(), Control(rule)))["selection"]
-        for rule in (OrderDP(0.3), OrderDP(0.4), Undecided(0.3))
-    ]
-    assert [one["rule"]["class"].split(".")[-1] for one in recipes] == ["OrderDP", "OrderDP", "Undecided"]
-    assert [one["rule"]["share"] for one in recipes] == [0.3, 0.4, 0.3]
-
-
 # a curriculum
 
 
@@ -292,11 +158,6 @@ def test_arguments_out_of_range_are_refused(case: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         make()
     assert str(caught.value) == message
-
-
-def test_the_control_of_no_selection_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"The `rule` of Control must be a selection; got 0\.5: as Control\(InfoBatch"):
-        Control(0.5)  # type: ignore[arg-type]
 
 
 FEW = (
