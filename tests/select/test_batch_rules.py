@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import seed_everything
 from torch import Tensor, nn
 
 from lightning_easiness import (
@@ -180,6 +181,7 @@ def hard_of(module: Plain, epoch: int) -> set[int]:
 
 def check_repb(share: float, folder: Path, **options: Any) -> Plain:
     """That hard examples are all kept, others by chance, and each with its weight."""
+    seed_everything(3, verbose=False)
     rule, callback = Chosen(share), EasinessCallback(folder, probe=None)
     module = fit(IndexedBase(), rule, Plain(), callbacks=[callback], **options)[0]
     assert rule.chosen[0] == EVERYTHING
