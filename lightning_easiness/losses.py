@@ -103,12 +103,12 @@ class SampleWeightedLoss(WeighsExamples, nn.Module):
 
     Example:
         >>> criterion = SampleWeightedLoss(nn.CrossEntropyLoss(reduction="none"))
-        >>> logits, target = torch.tensor([[4.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0])
+        >>> logits, target = torch.tensor([[3.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0])
         >>> criterion(logits, target)
-        tensor(0.3557)
+        tensor(0.3709)
         >>> criterion.sample_weight = torch.tensor([1.0, 4.0])  # as a selection does
         >>> criterion(logits, target)
-        tensor(1.3954)
+        tensor(1.4106)
     """
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:

@@ -9,6 +9,7 @@ from lightning_easiness.functional.easiness import round_half_up
 from lightning_easiness.functional.sampling import positions, smallest, uniform_keys
 
 _FEWEST = 3  # losses of a course: two are always on a line
+_ROUNDING = 1e-5  # of the size of a course
 
 
 def running_mean(mean: Tensor, value: Tensor, momentum: float = 0.9) -> Tensor:
@@ -48,7 +49,7 @@ def alignment(losses: Tensor, reference: Tensor) -> Tensor:
     Pearson's correlation over the epochs at which both are known and finite. With the mean course of examples whose
     labels are right as the reference, examples with wrong labels are the least aligned: their losses do not fall with
     the others. The dynamic alignment score of "Beyond Loss Values: Robust Dynamic Pruning via Loss Trajectory
-    Alignment" (Qin et al., 2026). A course of fewer than three losses, or one that does not change, has none: NaN.
+    Alignment" (Qin et al., 2026). A course of fewer than three losses, or one that changes by rounding alone, has none.
 
     Args:
         losses: Loss at each epoch, floating point, shape (C, N); NaN where the example was not seen.
@@ -65,10 +66,20 @@ def alignment(losses: Tensor, reference: Tensor) -> Tensor:
         must = f"have one value per epoch, ({len(losses)},)"
         check.refuse("alignment", "reference", must, tuple(reference.shape), "give the losses of the same epochs")
     known = losses.isfinite() & reference.isfinite().unsqueeze(1)
-    x, y = _centred(losses, known), _centred(reference.unsqueeze(1).expand_as(losses), known)
-    size = x.square().sum(0).sqrt() * y.square().sum(0).sqrt()
-    found = ((x * y).sum(0) / size).clamp(-1, 1)
-    return found.masked_fill((known.sum(0) < _FEWEST) | (size == 0), torch.nan)
+    courses = losses, reference.unsqueeze(1).expand_as(losses)
+    x, y = (_centred(course, known) for course in courses)
+    found = ((x * y).sum(0) / (_norm(x) * _norm(y))).clamp(-1, 1)
+    is_flat = _changes_by_rounding(x, courses[0], known) | _changes_by_rounding(y, courses[1], known)
+    return found.masked_fill((known.sum(0) < _FEWEST) | is_flat, torch.nan)
+
+
+def _norm(values: Tensor) -> Tensor:
+    return values.square().sum(0).sqrt()
+
+
+def _changes_by_rounding(centred: Tensor, course: Tensor, known: Tensor) -> Tensor:
+    """Return of which courses, (C, N), the changes are no more than rounding, bool (N,)."""
+    return _norm(centred) <= _ROUNDING * _norm(course.masked_fill(~known, 0))
 
 
 def most_aligned(alignment: Tensor, share: float, *, generator: torch.Generator) -> Tensor:

@@ -82,6 +82,13 @@ def _smallest(row: Tensor) -> Tensor:
     return row.bool() if bool(((row == 0) | (row == 1)).all()) else row.float()
 
 
+def begun_with(state: dict[str, Any]) -> int | None:
+    """Return how many examples there were in the epoch of a state of OnlineObserver; None where it has none."""
+    if "sums" in state:
+        return len(state["target"])
+    return None if state.get("epoch") is None else len(unpack(state["epoch"]["seen"]))
+
+
 def unpacked_epoch(state: dict[str, Any], listed: DataIdentity | None = None) -> EpochState | None:
     """Return the epoch of a state of OnlineObserver, also of earlier versions; None where it was between epochs.
 

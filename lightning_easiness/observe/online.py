@@ -22,7 +22,7 @@ from lightning_easiness.data.subset import known_target, num_examples, source_in
 from lightning_easiness.observe.accumulate import EpochSums, ProbabilitySums, epoch_means, to_classes
 from lightning_easiness.observe.batch_reader import BatchReader
 from lightning_easiness.observe.checks import check_length, only_loader
-from lightning_easiness.observe.epoch_state import packed_epoch, unpacked_epoch
+from lightning_easiness.observe.epoch_state import begun_with, packed_epoch, unpacked_epoch
 from lightning_easiness.observe.evidence import Evidence
 from lightning_easiness.observe.first_step import contradiction, doubt, loss_of_step
 from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
@@ -250,11 +250,12 @@ class OnlineObserver:
     def _restore(self, state: dict[str, Any]) -> None:
         if self._probabilities is not None and PROBABILITIES in state:
             self._probabilities.restore(state[PROBABILITIES])
+        known = begun_with(state)
+        if known is not None:
+            check_length(self.num_examples, f"the epoch that training resumes in was begun with {known}", known)
         epoch = unpacked_epoch(state, self._listed())
         if epoch is not None:
             held = dict(zip((*epoch.names, "count"), epoch.sums, strict=True))
-            known = len(held["count"])
-            check_length(self.num_examples, f"the epoch that training resumes in was begun with {known}", known)
             unknown = torch.full_like(held["count"], torch.nan)  # of a field that was not asked for then
             sums = torch.stack([held.get(name, unknown) for name in (*self._names, *MARKS, "count")])
             target = torch.where(held["count"] > 0, epoch.target, UNSEEN_TARGET)

@@ -62,6 +62,10 @@ def test_a_course_that_does_not_change_has_no_alignment():
     flat, falling = torch.full((5, 2), 2.0), torch.linspace(3, 1, 5)
     assert alignment(flat, falling).isnan().all()
     assert alignment(flat + falling.unsqueeze(1), torch.full((5,), 2.0)).isnan().all()
+    rounded = flat * (1 + 2e-7 * torch.tensor([0, 1, 0, -1, 1]).unsqueeze(1))
+    assert len(rounded.unique()) > 1
+    assert alignment(rounded, falling).isnan().all()
+    assert alignment(flat + falling.unsqueeze(1), rounded[:, 0]).isnan().all()
 
 
 @few
