@@ -146,9 +146,9 @@ def test_a_selection_by_sample_easiness_refuses_a_task_without_it_before_trainin
     with pytest.raises(ValueError, match="SampleEasinessTraining") as caught:
         trainer(callbacks=callbacks).fit(stranger, datamodule=data)
     assert str(caught.value) == (
-        "SampleEasinessTraining goes by sample_easiness and weakest_comparison, which examples with one class each have,"
-        f" but not the task that was recognised, of loss '{loss_name}': go by the loss, or pass batch_fn, a function"
-        " that returns class indices (B,) as targets."
+        "SampleEasinessTraining goes by sample_easiness and weakest_comparison, which examples with one class each"
+        f" have, but not the task that was recognised, of loss '{loss_name}': go by the loss, or pass batch_fn, a"
+        " function that returns class indices (B,) as targets."
     )
     assert stranger.steps == 0
 
