@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_easiness._utils.checked_files import unreadable
+
 CHECKSUM, CHECKSUMS = "checksum", "checksums"  # of the header itself, and of each array
 _WORDS = 8191  # of 64 bits, in a row
 _ROW = 8 * _WORDS
@@ -39,9 +41,15 @@ def header_checksum(metadata: Mapping[str, str]) -> str:
 
 
 def is_as_written(path: Path, name: str, expected: str) -> bool:
-    """Return whether an array has its checksum; a file that stays as it is is read for it once."""
-    found = path.stat()
-    return _checksum_on_disk(str(path), name, (found.st_ino, found.st_mtime_ns, found.st_size)) == expected
+    """Return whether an array has its checksum; a file that stays as it is is read for it once.
+
+    Raises a RecordFileError where the file has gone since its header was read, as beside another writer.
+    """
+    try:
+        found = path.stat()
+        return _checksum_on_disk(str(path), name, (found.st_ino, found.st_mtime_ns, found.st_size)) == expected
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 @lru_cache(maxsize=_MOST_VERIFIED)

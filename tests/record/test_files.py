@@ -154,6 +154,13 @@ def mapped_kilobytes(path: Path) -> int:
 # ------------------------------------------------------------------ truncated and foreign files
 
 
+def test_a_file_that_goes_after_its_header_was_read_is_named(written: Path) -> None:
+    file = ArrayFile.open(written)
+    written.unlink()  # as another process sets aside what it does not continue
+    with pytest.raises(RecordFileError, match=f"^'{re.escape(str(written))}' cannot be read"):
+        file.read("loss")
+
+
 @pytest.mark.parametrize("file_format", [CHECKPOINT, TARGETS, PROBABILITIES])
 def test_a_truncated_file_is_named(written: Path, file_format: str) -> None:
     run = written.parents[1]
