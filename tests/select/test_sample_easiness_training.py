@@ -251,10 +251,17 @@ def test_sigma2_is_that_of_whatever_reads() -> None:
 
 
 WEIGHS: dict[str, Any] = {"early_epochs": 1, "others_share": 0.4}
-A_FIT = {"max_epochs": 8, "fast_dev_run": 0, "reload_dataloaders_every_n_epochs": 0, "limit_train_batches": 1.0}
+A_FIT = {
+    "max_epochs": 8,
+    "max_steps": -1,
+    "is_global_zero": True,
+    "fast_dev_run": 0,
+    "reload_dataloaders_every_n_epochs": 0,
+    "limit_train_batches": 1.0,
+}
 NOTHING = (
     "{} has early_epochs={} and final_epochs={} on everything, but the Trainer trains for {}, so that nothing is ever"
-    " selected; set them lower, as an eighth of all epochs, 0.125."
+    " selected; set them lower, as an eighth of all epochs, 0.125, or train for longer."
 )
 NO_END = (
     f"The `final_epochs` of {OWNER} need a Trainer with max_epochs, as else it is not known which they are; set"
