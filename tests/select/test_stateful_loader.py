@@ -25,7 +25,8 @@ torchdata = pytest.importorskip("torchdata.stateful_dataloader")
 
 CASES = {"everything": CALLBACKS["everything"], **SELECTIONS}
 EPOCHS = 5
-STOPS = [(0, 0), (1, 1), (2, 0)]  # epoch and batch, none of them the last of its epoch
+# epoch and batch, or the last batch but one: from the last one Lightning goes on otherwise (docs/distributed.md)
+STOPS = [(0, 0), (1, 1), (2, 0)]
 
 
 class CountsReads(IndexedPoints):
@@ -67,7 +68,9 @@ def series_in(folder: Path) -> dict[str, Any]:
 def assert_goes_on(case: str, stops: list[tuple[int, int]], folder: Path, loading: Any = dict) -> None:
     whole = fit(case, folder / "whole", **loading())
     for number, (epoch, batch) in enumerate(stops):
-        stop, record = Stop(folder / f"{number}.ckpt", epoch, batch), folder / str(number)
+        last = sum(at == epoch for at, *_ in whole.batches) - 1
+        assert last > 0
+        stop, record = Stop(folder / f"{number}.ckpt", epoch, min(batch, last - 1)), folder / str(number)
         with pytest.raises(InterruptedError):
             fit(case, record, stop, **loading())
         module = fit(case, record, ckpt_path=stop.path, **loading())
@@ -81,6 +84,18 @@ def assert_goes_on(case: str, stops: list[tuple[int, int]], folder: Path, loadin
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_within_an_epoch(case: str, tmp_path: Path) -> None:
     assert_goes_on(case, STOPS, tmp_path)
+
+
+@pytest.mark.parametrize("case", ["OrderDP", "InfoBatch"])
+def test_resumed_from_the_last_batch_the_next_epoch_is_chosen_alike(case: str, tmp_path: Path) -> None:
+    """Its order is another one, and no epoch is skipped."""
+    whole, stop = fit(case, tmp_path / "whole"), Stop(tmp_path / "last.ckpt", 1, -1)
+    with pytest.raises(InterruptedError):
+        fit(case, tmp_path / "resumed", stop)
+    module = fit(case, tmp_path / "resumed", ckpt_path=stop.path)
+    assert [at for at, *_ in module.batches] == [at for at, *_ in whole.batches if at > 1]
+    drawn = [sorted(i for at, indices, _ in made.batches if at == 2 for i in indices) for made in (module, whole)]
+    assert drawn[0] == drawn[1]
 
 
 LOADERS: dict[str, Callable[[], dict[str, Any]]] = {
