@@ -19,12 +19,19 @@ SIZE = 53
 EVERYTHING = list(range(SIZE))
 
 
-class Sees(Weighs):
-    """Without batch norm, for whose sake examples are repeated; keeps the logits of each step too."""
+class Plain(Weighs):
+    """Without batch norm, for whose sake examples are repeated."""
 
     def __init__(self) -> None:
         super().__init__()
         self.net[1] = nn.Identity()
+
+
+class Sees(Plain):
+    """Keeps the margins of each step too."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.margins: list[Tensor] = []
 
     def losses_of(self, batch: Any) -> Tensor:

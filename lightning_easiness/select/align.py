@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,19 +14,15 @@ from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional.dynamic import check_left_out
 from lightning_easiness.functional.easiness import round_half_up
-from lightning_easiness.select.base import TIMES_TRAINED, Needs, SelectionState
+from lightning_easiness.select.base import TIMES_TRAINED, Needs, Selected, SelectionState
 from lightning_easiness.select.checks import checked_indices
-from lightning_easiness.select.schedule import Scheduled
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
-
+from lightning_easiness.select.following import FollowsTraining
 
 _FEWEST = 3  # losses of a course
 _HOW = "give the indices of examples whose labels are right, or find_label_issues(record), of which the others count"
 
 
-class AlignPrune(Scheduled):
+class AlignPrune(FollowsTraining):
     """Leaves out the share of the examples whose losses go least with those of a part that is known to be clean.
 
     For data with wrong labels, where rules that train on what is hard train on those. "Beyond Loss Values: Robust
@@ -84,19 +81,29 @@ class AlignPrune(Scheduled):
         self.set_schedule(early_epochs, final_epochs)
         self.share, self.window, self.seed = share, window, seed
         self._clean, self._identity = _given_part(clean)
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    @override
+    def forget(self) -> None:
+        super().forget()
         self._courses = torch.empty(0, 0)  # (epochs, N), the latest last, NaN where an epoch did not train on it
-        self._times = torch.empty(0, dtype=torch.int64)  # in how many batches each example was then
         self._is_clean: Tensor | None = None  # bool (N,)
 
     @override
-    def select(self, state: SelectionState) -> Tensor:
+    def start(self, num_examples: int) -> None:
+        self._courses = torch.empty(0, num_examples)
+
+    @override
+    def take_in(self, observed: Mapping[str, Tensor], is_old: Tensor) -> None:
+        losses = observed["loss"].float()
+        losses = losses.masked_fill(is_old | losses.isinf(), torch.nan)
+        self._courses = torch.cat([self._courses[-self.window + 1 :], losses.unsqueeze(0)])
+
+    @override
+    def select(self, state: SelectionState) -> Tensor | Selected:
         if self._is_clean is None or len(self._is_clean) != state.num_examples:
             self._is_clean = self._clean_part(state)
-        self._take_in(state)
-        return super().select(state)  # type: ignore[return-value]
+        return super().select(state)
 
     @property
     @override
@@ -106,18 +113,6 @@ class AlignPrune(Scheduled):
     @override
     def is_on_everything(self, state: SelectionState) -> bool:
         return super().is_on_everything(state) or len(self._courses) < _FEWEST
-
-    def _take_in(self, state: SelectionState) -> None:
-        """Let the courses go on by the losses since the last decision."""
-        if self._courses.shape[1] != state.num_examples:
-            self._courses = torch.empty(0, state.num_examples)
-            self._times = torch.zeros(state.num_examples, dtype=torch.int64)
-        times = state.observed[TIMES_TRAINED].long() if state.observed else self._times
-        if state.observed and not torch.equal(times, self._times):  # else nothing was trained since
-            losses = state.observed["loss"].float()
-            losses = losses.masked_fill((times == self._times) | losses.isinf(), torch.nan)
-            self._courses = torch.cat([self._courses[-self.window + 1 :], losses.unsqueeze(0)])
-            self._times = times
 
     @override
     def select_part(self, state: SelectionState) -> Tensor:
@@ -141,11 +136,6 @@ class AlignPrune(Scheduled):
     @override
     def fewest(self, num_examples: int) -> int:
         return num_examples - min(round_half_up(self.share, num_examples), num_examples - 1)
-
-    @override
-    def check(self, trainer: Trainer) -> None:
-        super().check(trainer)
-        self._forget()
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,13 +13,10 @@ from lightning_easiness import functional
 from lightning_easiness.functional.courses import check_momentum
 from lightning_easiness.functional.dynamic import check_left_out
 from lightning_easiness.select.base import BATCH_LOSS, TIMES_TRAINED, Needs, SelectionState
-from lightning_easiness.select.schedule import Scheduled
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
+from lightning_easiness.select.following import FollowsTraining
 
 
-class BatchLoss(Scheduled):
+class BatchLoss(FollowsTraining):
     """Leaves out a random share of the examples whose batches have had a loss below the mean: any module, any task.
 
     "Batch Loss Score for Dynamic Data Pruning" (Zhou et al., 2026). The score of an example is the exponential mean of
@@ -69,35 +67,25 @@ class BatchLoss(Scheduled):
         check_momentum("BatchLoss", momentum)
         self.set_schedule(early_epochs, final_epochs)
         self.share, self.momentum, self.seed = share, momentum, seed
-        self._forget()
-
-    def _forget(self) -> None:
-        self._score = torch.empty(0)  # (N,), NaN where there is none
-        self._times = torch.empty(0, dtype=torch.int64)  # in how many batches each example was, when it was made
+        self.forget()
 
     @override
-    def select(self, state: SelectionState) -> Tensor:
-        self._take_in(state)
-        return super().select(state)  # type: ignore[return-value]
+    def forget(self) -> None:
+        super().forget()
+        self._score = torch.empty(0)  # (N,), NaN where there is none
 
-    def _take_in(self, state: SelectionState) -> None:
-        """Let the scores follow the batches since the last decision."""
-        if len(self._score) != state.num_examples:
-            self._score = torch.full((state.num_examples,), torch.nan)
-            self._times = torch.zeros(state.num_examples, dtype=torch.int64)
-        if state.observed:
-            loss, times = state.observed[BATCH_LOSS].float(), state.observed[TIMES_TRAINED].long()
-            new = loss.masked_fill(times == self._times, torch.nan)
-            self._score, self._times = functional.running_mean(self._score, new, self.momentum), times
+    @override
+    def start(self, num_examples: int) -> None:
+        self._score = torch.full((num_examples,), torch.nan)
+
+    @override
+    def take_in(self, observed: Mapping[str, Tensor], is_old: Tensor) -> None:
+        loss = observed[BATCH_LOSS].float().masked_fill(is_old, torch.nan)
+        self._score = functional.running_mean(self._score, loss, self.momentum)
 
     @override
     def select_part(self, state: SelectionState) -> Tensor:
         return functional.prune_below_mean(self._score, self.share, generator=state.generator())[0]
-
-    @override
-    def check(self, trainer: Trainer) -> None:
-        super().check(trainer)
-        self._forget()
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _COMPUTE = 'compute its loss by SampleWeightedLoss(torch.nn.CrossEntropyLoss(red
 
 
 class ExampleWeights:
-    """Hands out the weights of each batch's examples, and sees to it that the loss uses them, until `close`.
+    """Hands out the weights of each batch's examples, and checks that the loss uses them, until `close`.
 
     They go to each `WeighsExamples` in the module. Where there is none, the losses per example that the training step
     returns are reduced with them.

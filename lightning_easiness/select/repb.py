@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,6 @@ from lightning_easiness import functional
 from lightning_easiness.functional.dynamic import check_left_out
 from lightning_easiness.select.base import LAST_BATCH, Needs, Selected, SelectionState
 from lightning_easiness.select.schedule import Scheduled
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
 
 
 class RePB(Scheduled):
@@ -63,9 +60,10 @@ class RePB(Scheduled):
         check_left_out("RePB", share)
         self.set_schedule(early_epochs, final_epochs)
         self.share, self.seed = share, seed
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    @override
+    def forget(self) -> None:
         self._epoch = -1  # the latest that was decided for
         self._times = torch.empty(0, dtype=torch.int32)  # in how many epochs before it each example was, (N,)
         self._kept = torch.empty(0, dtype=torch.bool)  # whether it has each example, (N,)
@@ -102,11 +100,6 @@ class RePB(Scheduled):
         loss = state.observed["loss"].masked_fill(~was_in, torch.nan)  # an old one is of a batch that others have left
         means = functional.window_means(loss, batch)
         return Selected(functional.prune_in_windows(loss, means, was_in, self.share, generator=state.generator()))
-
-    @override
-    def check(self, trainer: Trainer) -> None:
-        super().check(trainer)
-        self._forget()
 
     @override
     def state_dict(self) -> dict[str, Any]:

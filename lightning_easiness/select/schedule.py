@@ -42,6 +42,9 @@ class Scheduled(Selection):
         """How many epochs at the beginning are on everything in any case: as many as show what the rule goes by."""
         return int((self.needs.online and not self.needs.passes) or self.needs.of_batches)
 
+    def forget(self) -> None:
+        """Begin a fit with nothing of another one, for a rule that keeps something between its decisions."""
+
     @abstractmethod
     def select_part(self, state: SelectionState) -> Tensor | Selected:
         """Return what an epoch trains on that is not on everything."""
@@ -64,6 +67,7 @@ class Scheduled(Selection):
 
     @override
     def check(self, trainer: Trainer) -> None:
+        self.forget()
         owner, epochs = type(self).__name__, trainer.max_epochs or -1
         check_has_length(owner, trainer, "early_epochs", self.early_epochs)
         check_has_length(owner, trainer, "final_epochs", self.final_epochs, from_the_end=True)

@@ -26,20 +26,14 @@ from lightning_easiness import (
     find_label_issues,
 )
 from tests.made_runs import whole
+from tests.rule_fits import Plain
 from tests.selecting import IndexedBase, fit, refusal, scores
-from tests.set_fits import Weighs
 
 SIZE = 53
 EVERYTHING = set(range(SIZE))
 
 
-class Plain(Weighs):
-    """Without batch norm, for whose sake examples are repeated."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net[1] = nn.Identity()
-
+class Batches(Plain):
     def batch_losses(self, epoch: int) -> dict[int, float]:
         """Example -> the mean loss of its batch in an epoch that had it."""
         return {one: float(losses.mean()) for at, indices, losses, _ in self.steps if at == epoch for one in indices}
@@ -71,7 +65,7 @@ def check_below_mean(module: Any, share: float, momentum: float, epochs: range) 
 @pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 3}, {"gradient_clip_val": 0.1}])
 def test_batch_loss_leaves_out_a_share_of_what_was_in_batches_of_low_loss(options: dict[str, Any]) -> None:
     rule = BatchLoss(0.6, momentum=0.5, early_epochs=2, final_epochs=0)
-    module = fit(IndexedBase(), rule, Plain(), max_epochs=6, **options)[0]
+    module = fit(IndexedBase(), rule, Batches(), max_epochs=6, **options)[0]
     check_below_mean(module, 0.6, 0.5, range(2, 6))
     assert set(module.epoch(1)) == EVERYTHING
 
@@ -79,10 +73,10 @@ def test_batch_loss_leaves_out_a_share_of_what_was_in_batches_of_low_loss(option
 def test_the_same_rule_begins_each_fit_anew() -> None:
     rule = BatchLoss(0.6, momentum=0.9, early_epochs=1, final_epochs=0)
     for _ in range(2):
-        check_below_mean(fit(IndexedBase(), rule, Plain(), max_epochs=4)[0], 0.6, 0.9, range(1, 4))
+        check_below_mean(fit(IndexedBase(), rule, Batches(), max_epochs=4)[0], 0.6, 0.9, range(1, 4))
 
 
-class NoLogits(Plain):
+class NoLogits(Batches):
     """Optimizes by itself, has no labels, and one loss of a whole batch, which it returns beside something else."""
 
     def __init__(self) -> None:
@@ -101,7 +95,7 @@ class NoLogits(Plain):
         return {"loss": loss.detach(), "more": x}
 
 
-class Skips(Plain):
+class Skips(Batches):
     """Makes no step for some batches; keeps the number of each that it makes, with its examples."""
 
     def __init__(self) -> None:
@@ -168,7 +162,7 @@ class Chosen(RePB):
         return decision
 
 
-def hard_of(module: Plain, epoch: int) -> set[int]:
+def hard_of(module: Batches, epoch: int) -> set[int]:
     """What was above the mean of its own batch in an epoch."""
     rows = [(indices, losses) for at, indices, losses, _ in module.steps if at == epoch]
     return {
@@ -179,11 +173,11 @@ def hard_of(module: Plain, epoch: int) -> set[int]:
     }
 
 
-def check_repb(share: float, folder: Path, **options: Any) -> Plain:
+def check_repb(share: float, folder: Path, **options: Any) -> Batches:
     """That hard examples are all kept, others by chance, and each with its weight."""
     seed_everything(3, verbose=False)
     rule, callback = Chosen(share), EasinessCallback(folder, probe=None)
-    module = fit(IndexedBase(), rule, Plain(), callbacks=[callback], **options)[0]
+    module = fit(IndexedBase(), rule, Batches(), callbacks=[callback], **options)[0]
     assert rule.chosen[0] == EVERYTHING
     times, kept, asked = dict.fromkeys(EVERYTHING, 1), 0, 0
     for epoch, chosen in enumerate(rule.chosen[1:], 1):
@@ -241,7 +235,7 @@ def test_repb_decides_alike_for_an_epoch_that_it_is_asked_for_again_after_it_was
 CLEAN = list(range(0, 24, 2))
 
 
-def check_aligned(module: Plain, share: float, window: int, epochs: range) -> None:
+def check_aligned(module: Batches, share: float, window: int, epochs: range) -> None:
     for epoch in epochs:
         courses = [module.own_losses(at) for at in range(max(0, epoch - window), epoch)]
         means = [fmean([course[one] for one in CLEAN if one in course]) for course in courses]
@@ -258,7 +252,7 @@ def check_aligned(module: Plain, share: float, window: int, epochs: range) -> No
 @pytest.mark.parametrize("window", [3, 4, 10])
 def test_align_prune_leaves_out_what_goes_least_with_the_clean_part(window: int, tmp_path: Path) -> None:
     rule, callback = AlignPrune(0.3, clean=torch.tensor(CLEAN), window=window), EasinessCallback(tmp_path, probe=None)
-    module = fit(IndexedBase(), rule, Plain(), callbacks=[callback], max_epochs=8)[0]
+    module = fit(IndexedBase(), rule, Batches(), callbacks=[callback], max_epochs=8)[0]
     assert all(set(module.epoch(epoch)) == EVERYTHING for epoch in range(3))
     check_aligned(module, 0.3, window, range(3, 8))
 
@@ -267,7 +261,7 @@ def test_label_issues_are_a_clean_part_without_what_they_flag(tmp_path: Path) ->
     issues = find_label_issues(scores(), rule=Hardest(29))
     assert issues.unflagged.tolist() == list(range(24)), "values grow with the index"
     options = {"callbacks": [EasinessCallback(tmp_path, probe=None)], "max_epochs": 4}
-    module = fit(IndexedBase(), AlignPrune(0.3, clean=issues), Plain(), **options)[0]
+    module = fit(IndexedBase(), AlignPrune(0.3, clean=issues), Batches(), **options)[0]
     assert len(set(module.epoch(3))) == SIZE - 16
     other = find_label_issues(scores(54), rule=Hardest(29))
     message = refusal(ValueError, IndexedBase(), AlignPrune(clean=other), **options)
@@ -300,7 +294,7 @@ class ReturnsNothing(NoLogits):
         super().training_step(batch, batch_idx)
 
 
-class TakesItsBatches(Plain):
+class TakesItsBatches(Batches):
     def training_step(self, dataloader_iter: Any) -> Any:
         return super().training_step(next(dataloader_iter)[0], 0)
 
