@@ -42,7 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "parts": {
             "fashion-mnist, clean": (FASHION, CLEAN), "fashion-mnist, wrong": (FASHION, WRONG),
             "cifar-10, clean": (CIFAR, CLEAN), "cifar-10, wrong": (CIFAR, WRONG),
-            # few examples and a network that learns their wrong labels by heart
+            # few examples and a network that memorises their wrong labels
             "few of fashion-mnist, wrong": (
                 FASHION | {"width": 1.0, "size": 2500}, {"less": (15, 40), "classic": (6, 12, 24, 40)},
             ),
