@@ -3,7 +3,8 @@
 Each rule, its twin that trains on as many random examples, and classic training are trained to the end at several
 budgets: accuracy on the test examples over work, in epochs' worth of the whole data. One cycle of the learning rate
 follows the share of the work done, so that each training is finished at its own budget. Fashion-MNIST and CIFAR-10,
-with their labels and with 40 % of the training labels made wrong; and pruning once, by scores of a classic training.
+with their labels and with 40 % of the training labels made wrong; CIFAR-10N, whose labels people gave, two in five of
+them wrong; and pruning once, by scores of a classic training.
 
     python examples/train_less.py --setting small --data-root ROOT
 
@@ -24,7 +25,7 @@ from less.figure import draw, draw_pruned
 from less.kept import PRUNING, Kept
 from less.markdown import page
 from less.pruned import pruned_rows
-from less.runs import LessTraining
+from less.runs import LabelledByPeople, LessTraining
 from less.table import Curve, rows_of
 from less.ways import WAYS
 
@@ -36,12 +37,14 @@ FASHION = {"network": "cnn-small", "data": "fashion-mnist", "width": 0.5, "size"
 CIFAR = {"network": "cnn-small", "data": "cifar-10", "width": 1.0, "size": 5000, "image_size": 16}
 LONG = {"less": (20, 40, 80, 200), "classic": (10, 20, 40, 80, 200)}
 WHOLE = {"network": "resnet-18", "shift": 4, "held": 5000}
+BY_PEOPLE = "cifar-10n"
 SETTINGS: dict[str, dict[str, Any]] = {
     "small": {
         "seeds": 4, "seeds_pruned": 2, "wrong": 0.4, "scores": 12, "held out": 6,
         "parts": {
             "fashion-mnist, clean": (FASHION, CLEAN), "fashion-mnist, wrong": (FASHION, WRONG),
             "cifar-10, clean": (CIFAR, CLEAN), "cifar-10, wrong": (CIFAR, WRONG),
+            f"{BY_PEOPLE}, wrong": (CIFAR, WRONG),
             # few examples and a network that memorises their wrong labels
             "few of fashion-mnist, wrong": (
                 FASHION | {"width": 1.0, "size": 2500}, {"less": (15, 40), "classic": (6, 12, 24, 40)},
@@ -58,17 +61,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
                 "cifar-10 by a fast network": {"data": "cifar-10", "network": "resnet-9"},
             }.items()
             for labels in ("clean", "wrong")
-        },
+        }
+        | {f"{BY_PEOPLE}, wrong": (WHOLE | {"data": "cifar-10"}, LONG)},
     },
 }  # fmt: skip
 
 
 def trainings(setting: SimpleNamespace) -> dict[str, LessTraining]:
     """Return what is trained: each data set with its labels, and with wrong ones."""
-    return {
-        name: LessTraining(text="count", epochs=0, wrong=setting.wrong * name.endswith("wrong"), **form)
-        for name, (form, _) in setting.parts.items()
-    }
+    return {name: training(name, form, setting.wrong) for name, (form, _) in setting.parts.items()}
+
+
+def training(name: str, form: dict[str, Any], wrong: float) -> LessTraining:
+    """Return one of them: with wrong labels of people, with a share made wrong, or with the labels of the data set."""
+    if name.startswith(BY_PEOPLE):
+        return LabelledByPeople(text="count", epochs=0, **form)
+    return LessTraining(text="count", epochs=0, wrong=wrong * name.endswith("wrong"), **form)
 
 
 def main() -> None:

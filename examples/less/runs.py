@@ -5,13 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from data_sets import Pictures
+from data_sets import Pictures, load
 from device_data import DeviceData, HeldPictures
 from experiment import Experiment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from needs import CIFAR_10N, need_cifar_10n
 from torch import Tensor
 from training import Classifier, Training
 
@@ -59,6 +62,19 @@ class LessTraining(Training):
 
     def _data_of(self, pictures: Pictures) -> DeviceData:
         return super().data_of(pictures)
+
+
+class LabelledByPeople(LessTraining):
+    """CIFAR-10 with the labels of CIFAR-10N that single people gave: two in five are not those of the data set."""
+
+    def data_key(self) -> tuple[Any, ...]:
+        return (*super().data_key(), "by people")
+
+    def data_module(self, root: Path | None) -> DeviceData:
+        assert root is not None
+        need_cifar_10n(root)
+        labels = torch.from_numpy(np.load(root / CIFAR_10N)["worse"]).long()
+        return self.data_of(replace(load(self.data, root), target=labels))
 
 
 def made_wrong(target: Tensor, share: float, num_classes: int) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -218,6 +219,21 @@ def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     assert data.test.targets.tolist() == [0, 1]
 
 
+def test_labels_of_people_are_in_place_of_those_of_the_data_set(tmp_path: Path) -> None:
+    archives.cifar_10_folders(tmp_path)
+    small = {"size": 12, "held": 4, "image_size": 8}
+    by_people = train_less.training("cifar-10n, wrong", train_less.CIFAR | small, 0.4)
+    with pytest.raises(SystemExit, match="there are no labels of CIFAR-10N"):
+        by_people.data_module(tmp_path)
+    np.savez(tmp_path / "cifar10" / "cifar10n-labels.npz", worse=np.arange(20, dtype=np.uint8) % 7)
+    data = by_people.data_module(tmp_path)
+    own = train_less.training("cifar-10, wrong", train_less.CIFAR | small, 0.0).data_module(tmp_path)
+    assert data.train.targets.tolist() == [index % 7 for index in range(12)]
+    assert data.held.targets.tolist() == [index % 7 for index in range(12, 16)]
+    assert torch.equal(data.train.images, own.train.images)
+    assert torch.equal(data.test.targets, own.test.targets)
+
+
 # ----------------------------------------------------------------------------------------------------------- the whole
 
 
@@ -257,4 +273,7 @@ def test_the_full_setting_is_of_whole_data_sets() -> None:
     assert {(training.size, training.image_size, training.width) for training in made.values()} == {(None, None, 1.0)}
     assert {training.network for training in made.values()} == {"resnet-18", "resnet-9"}
     assert {training.wrong for name, training in made.items() if name.endswith("clean")} == {0.0}
+    of_people = made.pop("cifar-10n, wrong")
+    assert isinstance(of_people, runs.LabelledByPeople)
+    assert of_people.wrong == 0.0  # beside those that people gave
     assert {training.wrong for name, training in made.items() if name.endswith("wrong")} == {0.4}
