@@ -60,6 +60,9 @@ class LessTraining(Training):
         made.held = HeldPictures(rest.images, rest.target)  # type: ignore[attr-defined]
         return made
 
+    def made_up(self, size: int) -> DeviceData:
+        return super(LessTraining, replace(self, size=size, held=size)).made_up(2 * size)
+
     def _data_of(self, pictures: Pictures) -> DeviceData:
         return super().data_of(pictures)
 

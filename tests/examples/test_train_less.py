@@ -219,6 +219,13 @@ def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     assert data.test.targets.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("setting", train_less.SETTINGS)
+def test_a_dry_run_has_examples_to_train_on(setting: str) -> None:
+    for training in train_less.trainings(SimpleNamespace(**train_less.SETTINGS[setting])).values():
+        data = training.made_up(4)
+        assert (len(data.train), len(data.held)) == (4, 4)
+
+
 def test_labels_of_people_are_in_place_of_those_of_the_data_set(tmp_path: Path) -> None:
     archives.cifar_10_folders(tmp_path)
     small = {"size": 12, "held": 4, "image_size": 8}
