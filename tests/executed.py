@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
+from lightning_easiness import compare_selections, repeat_fit
 from lightning_easiness.experiments.worker import own_devices
+from lightning_easiness.record.layout import is_complete
 from tests.distributed_experiments import Wide
+from tests.repeated_runs import Data
 from tests.small import Net, Points, loader, trainer
 
 multiprocessing.set_forkserver_preload(["tests.executed"])
@@ -32,6 +36,25 @@ def pool(workers: int = 2, start_method: str = "spawn") -> ProcessPoolExecutor:
 quick_pool = partial(
     pool, start_method="forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 )
+
+
+class Here(Executor):
+    """Does at once, in this process, what is submitted, and counts it."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+
+    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future:
+        self.submitted += 1
+        future: Future = Future()
+        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
+        future.set_result(function(*arguments, **named))
+        return future
+
+
+def left_in(folder: Path) -> list[str]:
+    """Returns what is in a folder, but for locks, which some versions of filelock leave."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def make_trainer() -> Trainer:
@@ -83,6 +106,52 @@ class Dies(Fails):
 
     def fail(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillsItsDriver(Net):
+    """Ends the driver once one of its jobs is done, in the second epoch of another, and would go on for a minute."""
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        super().__init__()
+        self.seed, self.folder = seed, folder
+
+    def on_train_epoch_start(self) -> None:
+        with open(self.folder / f"epochs-{self.seed}", "a") as epochs:
+            epochs.write(str(self.current_epoch))
+        driver = multiprocessing.parent_process()
+        if driver is None:  # of the next driver, in its own process
+            return
+        (self.folder / "workers" / str(os.getpid())).touch()
+        if self.current_epoch == 1 and done(self.folder / "runs") and not (self.folder / "killed").exists():
+            (self.folder / "killed").write_text(str(self.seed))
+            os.kill(driver.pid, signal.SIGKILL)  # type: ignore[arg-type]
+            time.sleep(60)
+
+
+def done(folder: Path) -> list[Path]:
+    """Returns the runs that are complete in a folder, and the results of a comparison."""
+    found = [path for path in folder.rglob("seed-*") if not path.name.startswith(".")]
+    return [path for path in found if (is_complete(path) if path.is_dir() else path.suffix == ".json")]
+
+
+def repeat_killed(folder: Path, executor: Any) -> None:
+    make_module = partial(KillsItsDriver, folder=folder)
+    repeat_fit(make_trainer, make_module, data, (1, 2, 3, 4), folder / "runs", progress=False, executor=executor)
+
+
+def compare_killed(folder: Path, executor: Any) -> None:
+    make_module = partial(KillsItsDriver, folder=folder)
+    compare_selections(
+        make_trainer, make_module, Data(), (0.2,), ("easy",), (1, 2), folder / "runs",
+        metric="val_loss", progress=False, executor=executor,
+    )  # fmt: skip
+
+
+def drive(experiment: Any, folder: Path) -> None:
+    """The driver that is killed: two workers do the jobs of an experiment."""
+    (folder / "workers").mkdir()
+    with quick_pool() as executor:
+        experiment(folder, executor)
 
 
 class WantsTwo(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +19,7 @@ from typing_extensions import Self
 
 from lightning_easiness._utils.group import num_processes
 from lightning_easiness._utils.warnings import warn_user
-from lightning_easiness.experiments._factories import writing
+from lightning_easiness.experiments.claims import Claim, Sign
 from lightning_easiness.experiments.worker import HERE, Ended, Job, Sent
 from lightning_easiness.view.words import count_of
 
@@ -42,7 +41,8 @@ class Workers:
 
     def __init__(self, owner: str, executor: Any = None, retries: int = 1) -> None:
         self.owner, self.retries = owner, retries
-        self._depth, self._made = 0, None
+        self._depth = 0
+        self._made: Any = None
         is_one = executor is not None and not isinstance(executor, type) and hasattr(executor, "submit")
         self._make: Callable[[], Any] | None = None if is_one else executor
         self._given = executor if is_one else None
@@ -79,9 +79,10 @@ class Workers:
         return self._given if self._make is None else self._made
 
     def replace(self, broken: Any) -> bool:
-        """Drop an executor that broke, and return whether there is another."""
+        """Drop an executor that broke, and return whether there is another, whose workers find devices free."""
         if self._made is broken:
             self._made = None
+            broken.shutdown()
         return self._make is not None
 
     def folder(self, path: Path) -> Path:
@@ -126,20 +127,25 @@ class Workers:
         self._check_kind(self.executor)
 
     def _check_kind(self, executor: Any) -> None:
-        problem = None
         if not hasattr(executor, "submit"):
             raise TypeError(
                 f"The function given as `executor` of {self.owner} must return an executor, which has a `submit`; got"
                 f" {executor!r}: write executor=lambda: {_POOL}."
             )
-        if hasattr(executor, "get_executor"):
-            problem = "is dask's client, which takes two equal calls for one: write executor=client.get_executor()."
-        elif isinstance(executor, ThreadPoolExecutor):
-            problem = f"has threads, which share the random streams of one process: write executor={_POOL}."
-        elif isinstance(executor, ProcessPoolExecutor) and _start_method(executor) == "fork":
-            problem = f"forks, after which torch hangs and CUDA fails: write executor={_POOL}."
+        problem = _problem_of(executor)
         if problem is not None:
-            raise ValueError(f"The `executor` of {self.owner} {problem}")
+            raise ValueError(f"The `executor` of {self.owner} {problem}.")
+
+
+def _problem_of(executor: Any) -> str | None:
+    """Return what keeps an executor from training, and what to write instead."""
+    if hasattr(executor, "get_executor"):
+        return "is dask's client, which takes two equal calls for one: write executor=client.get_executor()"
+    if isinstance(executor, ThreadPoolExecutor):
+        return f"has threads, which share the random streams of one process: write executor={_POOL}"
+    if isinstance(executor, ProcessPoolExecutor) and _start_method(executor) == "fork":
+        return f"forks, after which torch hangs and CUDA fails: write executor={_POOL}"
+    return None
 
 
 def _gist(text: str) -> str:
@@ -230,7 +236,7 @@ class _Round:
     alone: list[Any] = field(default_factory=list)  # jobs that may have killed a worker
     attempts: Counter[str] = field(default_factory=Counter)
     failed: dict[str, Ended] = field(default_factory=dict)
-    signs: dict[Path, Path] = field(default_factory=dict)
+    claims: dict[Path, Claim] = field(default_factory=dict)
     done: int = 0
 
     def results(self, jobs: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
@@ -261,13 +267,11 @@ class _Round:
         else:
             self.flights.append(_Flight(job, executor, future))
 
-    def _sign(self, folder: Path) -> Path:
-        """Return a file in a folder by which workers know that they see the same."""
-        if folder not in self.signs:
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                self.signs[folder] = Path(tempfile.mkstemp(prefix=".driver-", dir=folder)[1])
-        return self.signs[folder]
+    def _sign(self, folder: Path) -> Sign:
+        """Return the sign in a folder, which is claimed when its first job is submitted."""
+        if folder not in self.claims:
+            self.claims[folder] = Claim(folder)
+        return self.claims[folder].sign
 
     def _next(self) -> list[_Flight]:
         """Wait until a job has ended, and return all that have."""
@@ -338,5 +342,5 @@ class _Round:
     def _close(self) -> None:
         for flight in self.flights:
             flight.future.cancel()
-        for sign in self.signs.values():
-            sign.unlink(missing_ok=True)
+        for claim in self.claims.values():
+            claim.release()

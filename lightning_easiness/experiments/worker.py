@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
-import socket
+import re
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Protocol
 
 import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ProgressBar
 
+from lightning_easiness._utils.lightning import is_named
 from lightning_easiness.experiments._factories import make
+from lightning_easiness.experiments.claims import Sign
 
 _busy = Lock()
 _claims: list[FileLock] = []  # of this process, until it ends
@@ -38,10 +41,21 @@ class Place:
         if self.devices is not None:
             given["devices"] = self.devices
         trainer: Trainer = make(make_trainer, **given)
-        for callback in getattr(trainer, "callbacks", ()) if self.in_worker else ():
-            if isinstance(callback, ProgressBar):
-                callback.disable()
+        if self.in_worker and is_named(trainer, "Trainer"):  # else it is refused by who asked for it
+            _check_starts_none(trainer)
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if is_named(callback, "ProgressBar"):
+                    callback.disable()
         return trainer
+
+
+def _check_starts_none(trainer: Trainer) -> None:
+    """Raise a ValueError for a Trainer that starts processes, which would run the driver's script again."""
+    if trainer.strategy.launcher is not None and trainer.world_size > 1:
+        raise ValueError(
+            f"the Trainer starts {trainer.world_size} processes, and a worker is one: let `make_trainer` have a"
+            " parameter `devices` and pass it on, as Trainer(devices=devices), or write Trainer(devices=1)"
+        )
 
 
 HERE = Place()
@@ -99,22 +113,36 @@ class _Call:
         return work, self.arguments
 
 
-def work(job: Job, sign: Path, num_workers: int | None, attempt: int) -> Ended:
+def work(job: Job, sign: Sign, num_workers: int | None, attempt: int) -> Ended:
     """Do a job in a worker, and return how it ended.
 
-    `sign` is a file of the driver in the folder; `num_workers` share the cores; `attempt` makes calls differ, as dask
-    returns to a call the result of an equal one.
+    `sign` is the driver's in the folder; `num_workers` share the cores; `attempt` makes calls differ, as dask returns
+    to a call the result of an equal one.
     """
+    _end_with_parent()
     try:
         with _alone_in_process(), _share_of_threads(num_workers):
-            if not sign.exists():
-                raise FileNotFoundError(
-                    f"the worker on '{socket.gethostname()}' does not see '{sign.parent}': give a `dirpath` on a file"
-                    " system that all workers share"
-                )
+            sign.check()
             return Ended(job(Place(own_devices(), in_worker=True)))
     except (Exception, SystemExit) as error:
         return Ended.badly(error)
+
+
+@cache
+def _end_with_parent() -> None:
+    """End this process when the one that started it was killed, for which the workers of a pool would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_follow, args=(parent,), daemon=True).start()
+
+
+def _follow(parent: Any) -> None:
+    try:
+        parent.join()
+    except TypeError:  # loky's workers know the number alone
+        while os.getppid() == parent.pid:
+            time.sleep(1)
+    os._exit(1)
 
 
 @contextmanager
@@ -160,11 +188,12 @@ def own_devices() -> list[int] | None:
 
 @cache
 def own_number() -> int:
-    """Return the lowest number that no other process of this user on this machine has, which stays this one's."""
+    """Return the lowest number that no other process of this user has which sees these devices, until its end."""
     folder = Path(tempfile.gettempdir()) / f"lightning_easiness-{getattr(os, 'getuid', int)()}"
     folder.mkdir(exist_ok=True)
+    seen = re.sub(r"\W+", "_", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))  # a job of SLURM sees some of them
     for number in itertools.count():
-        lock = FileLock(folder / f"worker-{number}.lock", timeout=0, thread_local=False)
+        lock = FileLock(folder / f"worker-{seen}-{number}.lock", timeout=0, thread_local=False)
         try:
             lock.acquire()
         except Timeout:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
@@ -17,16 +15,16 @@ import torch
 
 from lightning_easiness import EasinessRecord, StepwiseCompression, ThresholdRuns, compare_selections, repeat_fit
 from lightning_easiness.experiments.executor import WorkerError
-from lightning_easiness.experiments.worker import Ended, Place, own_devices, work
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.writer import RunWriter
 from tests.executed import (
     Dies,
     Fails,
     FailsStrangely,
-    claim_a_device,
+    Here,
     data,
     failing,
+    left_in,
     make_trainer,
     pool,
     quick_pool,
@@ -60,20 +58,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return recorded(folder)
 
 
-class Here(Executor):
-    """Does at once, in this process, what is submitted, and counts it."""
-
-    def __init__(self) -> None:
-        self.submitted = 0
-
-    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future:
-        self.submitted += 1
-        future: Future = Future()
-        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
-        future.set_result(function(*arguments, **named))
-        return future
-
-
 # ------------------------------------------------------------------ the same runs
 
 
@@ -84,7 +68,7 @@ def test_runs_equal_those_one_after_another(
     record = repeat(tmp_path, workers, make_trainer=partial(trainer, enable_progress_bar=True), progress=True)
     assert record.seeds == list(SEEDS)
     assert recorded(tmp_path) == plain
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-1", "seed-2", "seed-3"]
+    assert left_in(tmp_path) == ["seed-1", "seed-2", "seed-3"]
     shown = capfd.readouterr()
     assert "Runs: 100%" in shown.err
     assert "Epoch" not in shown.err + shown.out, "bars of several workers would overwrite each other"
@@ -142,35 +126,6 @@ def test_what_is_complete_is_not_submitted(tmp_path: Path) -> None:
         assert here.submitted == submitted
 
 
-@pytest.mark.multiprocess
-def test_devices_are_taken_in_turn(
-    workers: ProcessPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "claims").mkdir()
-    (tmp_path / "here").mkdir()
-    claims = [workers.submit(claim_a_device, 2, 2, tmp_path) for _ in range(6)]
-    found = [claim.result() for claim in claims]
-    of_process = {process: tuple(devices) for process, devices in found}
-    assert all(tuple(devices) == of_process[process] for process, devices in found), "each keeps its own"
-    assert sorted(of_process.values()) == [(0,), (1,)]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "claims"))
-    assert own_devices() == [0], "a third process shares the first device"
-
-
-def test_a_trainer_gets_the_devices_of_its_place() -> None:
-    given: list[Any] = []
-
-    def with_devices(devices: Any = "its default", seed: int = 0) -> Any:
-        given.append(devices)
-        return trainer()
-
-    Place().trainer(with_devices, seed=1)
-    Place([3], in_worker=True).trainer(with_devices, seed=1)
-    Place([3], in_worker=True).trainer(make_trainer, seed=1)
-    assert given == ["its default", [3]]
-
-
 # ------------------------------------------------------------------ what fails
 
 
@@ -189,7 +144,7 @@ def test_a_run_that_fails_is_named_and_the_others_complete(
     assert isinstance(caught.value.__cause__, WorkerError)
     assert "in on_train_epoch_start" in str(caught.value.__cause__)
     assert [is_complete(tmp_path / f"seed-{seed}") for seed in SEEDS] == [True, False, True]
-    assert not list(tmp_path.glob(".driver*"))
+    assert left_in(tmp_path) == ["seed-1", "seed-2", "seed-3"]
 
 
 @pytest.mark.multiprocess
@@ -257,26 +212,22 @@ def test_workers_that_cannot_import_the_functions(
 def test_workers_that_do_not_see_the_folder(tmp_path: Path) -> None:
     class Elsewhere(Here):
         def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future:
-            for sign in tmp_path.glob(".driver-*"):
-                sign.unlink()
+            (tmp_path / ".driver").write_text("of another folder")
             return super().submit(function, *arguments)
 
     with pytest.raises(
-        RuntimeError, match=r"FileNotFoundError: the worker on '.*' does not see '.*': give a `dirpath`"
+        RuntimeError, match=r"FileNotFoundError: the worker on '.*' does not see '.*', or .*: give a `dirpath`"
     ):
         repeat(tmp_path, Elsewhere(), retries=0)
-    assert list(tmp_path.iterdir()) == []
+    assert left_in(tmp_path) == []
 
 
-def test_two_runs_in_one_process(tmp_path: Path) -> None:
-    class Nested:
-        name, folder = "outer", tmp_path
-
-        def __call__(self, place: Place) -> Ended:
-            return work(self, tmp_path, None, 0)
-
-    inner = work(Nested(), tmp_path, None, 0).value
-    assert inner.error.startswith("RuntimeError: two runs in one process would share its random streams: give workers")
+def test_a_trainer_that_would_start_processes_in_a_worker(tmp_path: Path) -> None:
+    wants_two = partial(trainer, devices=2, strategy="ddp")
+    with pytest.raises(
+        RuntimeError, match=r"ValueError: the Trainer starts 2 processes, .*: let `make_trainer` have a"
+    ):
+        repeat(tmp_path, Here(), make_trainer=wants_two, seeds=(1,), retries=0)
 
 
 # ------------------------------------------------------------------ what is refused before anything is submitted
