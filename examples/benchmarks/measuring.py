@@ -70,6 +70,17 @@ def in_turns(subject: Callable[[], float], baseline: Callable[[], float], num_pa
     return pairs
 
 
+def in_rounds(works: dict[str, Callable[[], float]], count: int) -> dict[str, list[float]]:
+    """Measure several works in turn; each round starts with the next one."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    names = list(works)
+    for number in range(count):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            found[name].append(works[name]())
+    return found
+
+
 def spread_of_ratios(pairs: list[Pair]) -> str:
     """Return the median ratio with its range over pairs, as in "1.012 (0.987 to 1.040)"."""
     ratios = [pair.ratio for pair in pairs]
@@ -114,7 +125,9 @@ def clock_parser(about: str | None) -> argparse.ArgumentParser:
 
 def begin(accelerator: str = "cpu") -> None:
     """Silence Lightning and print the device, torch's version and the load of the machine."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    import lightning.pytorch  # sets the level of its messages when it is first imported
+
+    logging.getLogger(lightning.pytorch.__name__).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     device = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{device}; torch {torch.__version__}; {load()} at the start\n")

@@ -83,6 +83,40 @@ def make_classifier(architecture: str) -> Classifier:
     return Classifier(ARCHITECTURES[architecture].make())
 
 
+# ------------------------------------------------------------------------------------------- steps of a wanted length
+
+WIDTH, VECTOR = 128, 16  # of the hidden layers, and of an example
+STEP_BATCH = 32
+
+
+def stack(num_layers: int) -> nn.Module:
+    """Make a network of so many equal hidden layers, whose step is the longer the more there are."""
+    hidden = (part for _ in range(num_layers) for part in (nn.Linear(WIDTH, WIDTH), nn.ReLU()))
+    return nn.Sequential(nn.Linear(VECTOR, WIDTH), nn.ReLU(), *hidden, nn.Linear(WIDTH, NUM_CLASSES))
+
+
+def vectors(num_examples: int) -> TensorDataset:
+    """Make random examples of a stack, with random labels."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(num_examples, VECTOR, generator=generator)
+    return TensorDataset(x, torch.randint(NUM_CLASSES, (num_examples,), generator=generator))
+
+
+def layers_for(seconds: float, accelerator: str = "cpu", steps: int = 200, probe: int = 10) -> int:
+    """Return how many layers make a step through Lightning as long as wanted, from one with none and one with some."""
+    without, some = (min(step_seconds(layers, accelerator, steps) for _ in range(2)) for layers in (0, probe))
+    return max(0, round(probe * (seconds - without) / max(some - without, 1e-9)))
+
+
+def step_seconds(num_layers: int, accelerator: str, steps: int) -> float:
+    """Return the seconds of a step of a stack through Lightning, from its second epoch."""
+    moments = Moments(Clock("wall", accelerator))
+    loader = DataLoader(vectors(steps * STEP_BATCH), STEP_BATCH, shuffle=True)
+    trainer = quiet_trainer(accelerator=accelerator, max_epochs=2, callbacks=[moments])
+    trainer.fit(Classifier(stack(num_layers)), loader)
+    return (moments.ends[-1] - moments.starts[-1]) / steps
+
+
 class Moments(Callback):
     """The times at which epochs start and end, measured at this callback's position in the list."""
 

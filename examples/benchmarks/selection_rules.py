@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
-from measuring import Clock, begin, decision, load, training_parser
+from figures import Figure, Row, script
+from measuring import Clock, training_parser
 from models import make_classifier, synthetic_images
 from torch import Tensor
 
@@ -72,27 +74,31 @@ def seconds_per_epoch(num_examples: int, arguments: argparse.Namespace, clock: C
     return statistics.median(clock.time(step) for _ in range(STEPS)) * num_examples / arguments.batch_size
 
 
-def measure(num_examples: int, arguments: argparse.Namespace) -> None:
-    clock, observed = Clock(arguments.clock), observed_of(num_examples)
-    epoch = seconds_per_epoch(num_examples, arguments, clock)
-    print(f"{num_examples:>11,} examples, batch {arguments.batch_size}: an epoch of {epoch:.1f} s; {load()}")
-    for name, make in RULES.items():
-        rule, times = make(), []
-        for number in range(REPEATS):
-            state = SelectionState(num_examples, 1 + number, observed=observed, max_epochs=10)
-            times.append(clock.time(lambda: rule.select(state)))  # noqa: B023
-        share = statistics.median(times) / epoch
-        print(f"{name:20s} {1e3 * statistics.median(times):8.1f} ms, {share:.3%} of it; {decision(share, LIMIT)}")
-
-
-def main() -> None:
-    parser = training_parser(__doc__)
-    parser.add_argument("--examples", type=int, nargs="+", default=[1_000_000])
-    arguments = parser.parse_args()
-    begin()
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    clock = Clock(arguments.clock)
     for num_examples in arguments.examples:
-        measure(num_examples, arguments)
+        observed = observed_of(num_examples)
+        epoch = seconds_per_epoch(num_examples, arguments, clock)
+        for name, make in RULES.items():
+            times = decision_seconds(make(), num_examples, observed, clock)
+            share = Figure.of([each / epoch for each in times], "").median
+            note = f"{share:.3%} of an epoch of {epoch:.0f} s of the small CNN"
+            yield Row(f"decision of {name} at {num_examples:,}", Figure.of(times), LIMIT * epoch, note=note)
+
+
+def decision_seconds(
+    rule: Selection, num_examples: int, observed: dict[str, Tensor], clock: Clock, repeats: int = REPEATS
+) -> list[float]:
+    """Return the seconds of decisions for epochs after the first."""
+    states = [SelectionState(num_examples, 1 + epoch, observed=observed, max_epochs=10) for epoch in range(repeats)]
+    return [clock.time(partial(rule.select, state)) for state in states]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = training_parser(__doc__)
+    made.add_argument("--examples", type=int, nargs="+", default=[1_000_000])
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)
