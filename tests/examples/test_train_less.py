@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +21,10 @@ from tests.examples import archives
 from tests.examples.conftest import RunScript
 
 import train_less  # isort: skip
-from less import answers, kept, pruned, runs, table, work  # isort: skip
+from less import answers, kept, markdown, pruned, runs, table, work  # isort: skip
 from less.ways import CLASSIC, HALF, WAYS, Way  # isort: skip
+
+ROOT = Path(__file__).parents[2]
 
 # ------------------------------------------------------------------------------------------------------- the answers
 
@@ -268,6 +272,26 @@ def test_it_runs_from_archives_to_its_findings_and_goes_on(
     assert again.rows == first.rows
     assert again.printed == first.printed
     assert again.figure_bytes > 1000
+
+
+def rows_in(name: str) -> list[table.Row]:
+    with (ROOT / "examples" / "results" / name).open(newline="", encoding="utf-8") as file:
+        return [{key: number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def number(text: str) -> Any:
+    try:
+        return int(text) if text.isdigit() else float(text)
+    except ValueError:
+        return text
+
+
+def test_the_docs_show_the_results() -> None:
+    docs = (ROOT / "docs" / "train-less.md").read_text(encoding="utf-8")
+    for _, found in groupby(rows_in("train_less.csv"), key=lambda row: (row["data"], row["labels"])):
+        assert markdown.compact(list(found)) in docs
+    for _, found in groupby(rows_in("train_less_pruned.csv"), key=lambda row: row["data"]):
+        assert markdown.pruning(list(found)) in docs
 
 
 def test_each_rule_has_a_twin_that_is_trained() -> None:
