@@ -10,7 +10,8 @@ them wrong; and pruning once, by scores of a classic training.
 
 Everything trained is kept; run it again to go on. `--minutes` starts nothing new after so long and makes the tables of
 what there is; `--only fashion-mnist` trains on what begins with that alone, as one of two processes that share the work
-does, and `--ways classic "undecided half"` trains in these ways alone.
+does, and `--ways classic "undecided half"` trains in these ways alone. `--ways seconds`, on a machine that does nothing
+else, measures what a unit of work costs in each way, beside classic training in turn.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from less.answers import findings, pruning_findings  # first: the package knows where the modules of paper/ are
 from less.figure import draw, draw_pruned
-from less.kept import PRUNING, Kept
+from less.kept import PRUNING, SECONDS, Kept
 from less.markdown import page
 from less.pruned import pruned_rows
 from less.runs import LabelledByPeople, LessTraining
@@ -37,10 +38,11 @@ FASHION = {"network": "cnn-small", "data": "fashion-mnist", "width": 0.5, "size"
 CIFAR = {"network": "cnn-small", "data": "cifar-10", "width": 1.0, "size": 5000, "image_size": 16}
 LONG = {"less": (20, 40, 80, 200), "classic": (10, 20, 40, 80, 200)}
 WHOLE = {"network": "resnet-18", "shift": 4, "held": 5000}
+ASKED = [*WAYS, PRUNING, SECONDS]
 BY_PEOPLE = "cifar-10n"
 SETTINGS: dict[str, dict[str, Any]] = {
     "small": {
-        "seeds": 4, "seeds_pruned": 2, "wrong": 0.4, "scores": 12, "held out": 6,
+        "seeds": 4, "seeds_pruned": 2, "pairs": 3, "wrong": 0.4, "scores": 12, "held out": 6,
         "parts": {
             "fashion-mnist, clean": (FASHION, CLEAN), "fashion-mnist, wrong": (FASHION, WRONG),
             "cifar-10, clean": (CIFAR, CLEAN), "cifar-10, wrong": (CIFAR, WRONG),
@@ -52,7 +54,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
     },
     "full": {
-        "seeds": 5, "seeds_pruned": 5, "wrong": 0.4, "scores": 200, "held out": 40,
+        "seeds": 5, "seeds_pruned": 5, "pairs": 3, "wrong": 0.4, "scores": 200, "held out": 40,
         "parts": {
             f"{name}, {labels}": (WHOLE | form, LONG)
             for name, form in {
@@ -83,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--only", nargs="+", default=[""])
-    parser.add_argument("--ways", nargs="+", default=[*WAYS, PRUNING], choices=[*WAYS, PRUNING])
+    parser.add_argument("--ways", nargs="+", default=ASKED, choices=ASKED)
     own, rest = parser.parse_known_args()
     experiment = begin(__doc__, SETTINGS, trainings, rest)
     kept = Kept(experiment, time.monotonic() + 60 * own.minutes, tuple(own.only), tuple(own.ways))
@@ -93,6 +95,8 @@ def main() -> None:
         for name in experiment.trainings:
             if name.endswith("clean") and seed < experiment.setting.seeds_pruned:
                 kept.prunings(name, seed)
+            if name.endswith("clean") and seed < experiment.setting.pairs:
+                kept.timed(name, seed)
     finish(experiment, kept)
 
 
@@ -101,7 +105,7 @@ def finish(experiment: Experiment, kept: Kept) -> None:
     rows, of_pruning = [], []
     for name, runs in kept.runs.items():
         data, labels = name.rsplit(", ", 1)
-        rows += rows_of(data, labels, runs, WAYS)
+        rows += rows_of(data, labels, runs, WAYS, kept.seconds.get(experiment.trainings[name].data, {}))
         if name in kept.pruned:
             of_pruning += pruned_rows(data, labels, kept.pruned[name], kept.cost[name], Curve.of(runs))
     answers = findings(rows, {tuple(name.rsplit(", ", 1)): runs for name, runs in kept.runs.items()})

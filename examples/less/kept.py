@@ -14,6 +14,8 @@ from less.runs import train
 from less.ways import CLASSIC, WAYS
 
 PRUNING = "pruning"  # once, before training
+CLOCKS = ("wall", "cpu")
+SECONDS = "seconds"  # of each way beside classic training, in turn
 
 
 @dataclass
@@ -23,9 +25,10 @@ class Kept:
     experiment: Experiment
     ends: float = float("inf")  # by time.monotonic
     only: tuple[str, ...] = ("",)  # how the names of the data begin that are trained on; of others what is kept is read
-    ways: tuple[str, ...] = (*WAYS, PRUNING)  # what is trained
+    ways: tuple[str, ...] = (*WAYS, PRUNING, SECONDS)  # what is trained
     runs: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
     pruned: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
+    seconds: dict[str, dict[str, list[Any]]] = field(default_factory=dict)  # by data, then by way
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # epochs' worth of work for scores
 
     def result(self, name: str, what: str, make: Callable[[], Any], asked: bool = True, **more: Any) -> Any:
@@ -62,6 +65,26 @@ class Kept:
                     name, f"pruned, {how}, {ratio:g}, seed {seed}", make, PRUNING in self.ways, epochs=epochs
                 )
                 self._add(self.pruned, name, (how, ratio), found)
+
+    def timed(self, name: str, pair: int) -> None:
+        """Train in each way and classically, one after the other, for the seconds of a unit of work.
+
+        They are those of all trainings on these data; the others may run beside each other.
+        """
+        epochs = self.experiment.setting.parts[name][1]["less"][1]
+        for way in WAYS:
+
+            def make(way: str = way) -> Any:
+                order = (way, CLASSIC) if pair % 2 else (CLASSIC, way)
+                found = {one: train(self.experiment, name, WAYS[one], epochs, pair) for one in order}
+                own, classic = (
+                    {clock: run[clock] / run["work"] for clock in CLOCKS} for run in (found[way], found[CLASSIC])
+                )
+                return {clock: own[clock] / classic[clock] for clock in CLOCKS}
+
+            if way != CLASSIC and (not WAYS[way].scored or self.scored(name, "scores")):
+                found = self.result(name, f"seconds, {way}, pair {pair}", make, SECONDS in self.ways)
+                self._add(self.seconds, self.experiment.trainings[name].data, way, found)
 
     def scored(self, name: str, what: str) -> float | None:
         """Train for scores, once, and return the work of it; None if there is no time."""

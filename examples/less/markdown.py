@@ -22,8 +22,8 @@ Work is in epochs' worth of the whole data. After an accuracy ± is its standard
 over the budgets of a way, of all ways where it has one seed; "above classic" has ± the margin of 95 %, by Student's
 distribution. "Work saved" is over what classic training needs for the same accuracy, in brackets by the same margin;
 beyond the best of classic training it is a lower bound. What has a star needs an earlier training, whose work of 13.3
-is not counted. Seconds are beside those of the classic training that ran next to it, the median over pairs; as the
-machine was shared, CPU seconds say more than the wall clock. What it means:
+is not counted. Seconds are those of a unit of work beside classic training's, trained in turn with right labels at the
+second budget, the median over three pairs. What it means:
 [Train on less](../../docs/train-less.md)."""
 
 

@@ -12,6 +12,9 @@ from less.ways import CLASSIC, Way
 
 Result = Mapping[str, Any]  # what `runs.train` returned
 Runs = Mapping[tuple[str, int], Sequence[Result]]  # way and epochs -> one result a seed
+Seconds = Mapping[
+    str, Sequence[Mapping[str, float]]
+]  # way -> by clock, those of a unit of work over classic training's
 Row = dict[str, Any]
 
 
@@ -146,9 +149,9 @@ def accuracy_of(found: Sequence[Result], runs: Mapping[Any, Sequence[Result]], w
     return Mean.of([run["accuracy"] for run in found], deviation_of(runs, way=way))
 
 
-def rows_of(data: str, labels: str, runs: Runs, ways: Mapping[str, Way]) -> list[Row]:
+def rows_of(data: str, labels: str, runs: Runs, ways: Mapping[str, Way], seconds: Seconds) -> list[Row]:
     """Return a row for each way and budget; classic training first, and each way beside its twin."""
-    rows = [_row(data, labels, key, found, runs, ways) for key, found in runs.items()]
+    rows = [_row(data, labels, key, found, runs, ways, seconds) for key, found in runs.items()]
     order = list(ways)
     return sorted(rows, key=lambda row: (order.index(row["way"]), row["epochs"]))
 
@@ -160,11 +163,12 @@ def _row(
     found: Sequence[Result],
     runs: Runs,
     ways: Mapping[str, Way],
+    seconds: Seconds,
 ) -> Row:
     (name, epochs), twin, curve = key, ways[key[0]].twin, Curve.of(runs, len(found))
     mean = {
         what: Mean.of([run[what] for run in found], deviation_of(runs, what, name))
-        for what in ("work", "accuracy", "worst_class", "wall")
+        for what in ("work", "accuracy", "worst_class")
     }
     work = mean["work"].value
     classic = curve.at(work)
@@ -174,12 +178,11 @@ def _row(
         "seeds": len(found), "work": work,
         "accuracy": mean["accuracy"].value, "error": mean["accuracy"].error,
         "worst_class": mean["worst_class"].value, "worst_class_error": mean["worst_class"].error,
-        "wall_seconds": mean["wall"].value, "wall_ratio": seconds_ratio(found, runs, epochs, "wall"),
-        "cpu_ratio": seconds_ratio(found, runs, epochs, "cpu"),
+        "wall_ratio": seconds_of(name, seconds, "wall"), "cpu_ratio": seconds_of(name, seconds, "cpu"),
         "classic": classic.value, "above_classic": above.value, "above_classic_margin": above.margin,
     }  # fmt: skip
     row |= savings(curve, mean["accuracy"], work, row["cpu_ratio"])
-    return row | {"twin": twin} | _of_twin(twin, epochs, runs, mean["accuracy"], len(found))
+    return row | {"twin": twin} | _of_twin((twin, epochs), runs, mean["accuracy"], len(found), seconds)
 
 
 def savings(curve: Curve, accuracy: Mean, work: float, cpu_ratio: float) -> Row:
@@ -191,17 +194,18 @@ def savings(curve: Curve, accuracy: Mean, work: float, cpu_ratio: float) -> Row:
     saved: Row = {}
     for unit, cost in {"saving": work, "cpu_saving": work * cpu_ratio}.items():
         for end, by in {"_low": -margin, "": 0.0, "_high": margin}.items():
-            saved[unit + end] = math.nan if math.isnan(by) else curve.saving(cost, accuracy.value + by)
+            unknown = math.isnan(by) or math.isnan(cost)
+            saved[unit + end] = math.nan if unknown else curve.saving(cost, accuracy.value + by)
     return saved
 
 
-def _of_twin(twin: str, epochs: int, runs: Runs, own: Mean, seeds: int) -> Row:
+def _of_twin(key: tuple[str, int], runs: Runs, own: Mean, seeds: int, seconds: Seconds) -> Row:
     """Return what the twin of a row comes to, of the same seeds; NaN where it was not trained."""
-    found, curve = runs.get((twin, epochs), ())[:seeds], Curve.of(runs, seeds)
+    found, curve = runs.get(key, ())[:seeds], Curve.of(runs, seeds)
     work, worst, accuracy, ratio = math.nan, math.nan, UNKNOWN, math.nan
     if found:
         work, worst = (statistics.fmean(run[what] for run in found) for what in ("work", "worst_class"))
-        accuracy, ratio = accuracy_of(found, runs, twin), seconds_ratio(found, runs, epochs, "cpu")
+        accuracy, ratio = accuracy_of(found, runs, key[0]), seconds_of(key[0], seconds, "cpu")
     above, saved = own.minus(accuracy), savings(curve, accuracy, work, ratio)
     return {
         "twin_work": work, "twin_accuracy": accuracy.value, "twin_error": accuracy.error, "twin_worst_class": worst,
@@ -210,14 +214,9 @@ def _of_twin(twin: str, epochs: int, runs: Runs, own: Mean, seeds: int) -> Row:
     }  # fmt: skip
 
 
-def seconds_ratio(found: Sequence[Result], runs: Runs, epochs: int, clock: str) -> float:
-    """Return the seconds of a unit of work beside classic training's, by a clock: the median over pairs of equal seeds.
-
-    The classic training of a pair is the one of about as many epochs, which ran beside it.
-    """
-    classic = {key[1]: runs_of for key, runs_of in runs.items() if key[0] == CLASSIC}
-    if not classic:
-        return math.nan
-    beside = classic[min(classic, key=lambda other: abs(other - epochs))]
-    pairs = zip(found, beside, strict=False)
-    return statistics.median((own[clock] / own["work"]) / (other[clock] / other["work"]) for own, other in pairs)
+def seconds_of(way: str, seconds: Seconds, clock: str) -> float:
+    """Return the seconds of a unit of work beside classic training's, by a clock: the median over pairs."""
+    if way == CLASSIC:
+        return 1.0
+    pairs = seconds.get(way, ())
+    return statistics.median(pair[clock] for pair in pairs) if pairs else math.nan

@@ -31,19 +31,19 @@ ROOT = Path(__file__).parents[2]
 CURVE = {3: 80.0, 6: 84.0, 12: 86.0, 24: 87.0}
 
 
-def found(work_done: float, accuracy: float, spread: float = 0.1, seconds: float = 1.0) -> list[dict[str, Any]]:
+def found(work_done: float, accuracy: float, spread: float = 0.1) -> list[dict[str, Any]]:
     return [
-        {"work": work_done, "accuracy": accuracy + by, "worst_class": accuracy - 20, "wall": 2 * work_done,
-         "cpu": seconds * work_done, "course": []}
+        {"work": work_done, "accuracy": accuracy + by, "worst_class": accuracy - 20, "course": []}
         for by in (-spread, 0.0, spread)
     ]  # fmt: skip
 
 
-def rows_with(accuracy: float, twin: float, **more: Any) -> list[table.Row]:
+def rows_with(accuracy: float, twin: float, seconds: float = 1.0) -> list[table.Row]:
     made = {(CLASSIC, epochs): found(epochs, value) for epochs, value in CURVE.items()}
-    made |= {("rule", 12): found(6.0, accuracy, **more), (HALF, 12): found(6.0, twin)}
+    made |= {("rule", 12): found(6.0, accuracy), (HALF, 12): found(6.0, twin)}
     ways = {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda given: None), "rule": Way(lambda given: None, HALF)}
-    return table.rows_of("made-up", "clean", made, ways)
+    pairs = [{"wall": 1.0, "cpu": seconds}, {"wall": 3.0, "cpu": seconds}, {"wall": 0.9, "cpu": 9.0}]
+    return table.rows_of("made-up", "clean", made, ways, {"rule": pairs, HALF: pairs})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_way_of_fewer_seeds_is_held_against_classic_training_of_the_same_seeds
     made = {(CLASSIC, epochs): found(epochs, value) for epochs, value in CURVE.items()}
     made |= {("rule", 12): found(6.0, 84.0)[:1], (HALF, 12): found(6.0, 84.0)}  # the first seed is 0.1 below the others
     ways = {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda given: None), "rule": Way(lambda given: None, HALF)}
-    rule = next(row for row in table.rows_of("made-up", "clean", made, ways) if row["way"] == "rule")
+    rule = next(row for row in table.rows_of("made-up", "clean", made, ways, {}) if row["way"] == "rule")
     assert rule["above_classic"] == pytest.approx(0)
     assert rule["twin_accuracy"] == pytest.approx(83.9)
 
@@ -151,7 +151,7 @@ def test_a_single_seed_decides_nothing() -> None:
     made = {(CLASSIC, epochs): found(epochs, value)[:1] for epochs, value in CURVE.items()} | {
         (HALF, 12): found(6, 70.0)[:1]
     }
-    rows = table.rows_of("made-up", "clean", made, {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda given: None)})
+    rows = table.rows_of("made-up", "clean", made, {CLASSIC: WAYS[CLASSIC], HALF: Way(lambda given: None)}, {})
     assert not any(answers.is_below(row) for row in rows)
     assert all(math.isnan(row["error"]) and math.isnan(row["saving_low"]) for row in rows)
     assert answers.saves("made-up", [rows[0] | {"twin": HALF, "saving": 0.5}], "saving", "work").startswith("cannot")
@@ -256,11 +256,11 @@ def test_it_runs_from_archives_to_its_findings_and_goes_on(
     archives.cifar_10_folders(tmp_path)
     form = {"network": "cnn-small", "width": 0.25, "size": 16, "held": 4, "batch_size": 8, "image_size": 8}
     parts = {
-        f"{data}, {labels}": (form | {"data": data}, {"less": (3,), "classic": (2, 3)})
+        f"{data}, {labels}": (form | {"data": data}, {"less": (3, 4), "classic": (2, 3)})
         for data in ("fashion-mnist", "cifar-10")
         for labels in ("clean", "wrong")
     }
-    tiny = {"seeds": 2, "seeds_pruned": 1, "scores": 2, "held out": 1, "parts": parts}
+    tiny = {"seeds": 2, "seeds_pruned": 1, "pairs": 1, "scores": 2, "held out": 1, "parts": parts}
     monkeypatch.setitem(train_less.SETTINGS, "small", train_less.SETTINGS["small"] | tiny)
     monkeypatch.setattr(pruned, "RATIOS", (0.5,))
     for name in list(WAYS)[3:]:
