@@ -56,7 +56,7 @@ class Way:
     is_fixed: bool = False
 
 
-CLASSIC, HALF = "classic", "random half"
+CLASSIC, HALF, THIRD = "classic", "random half", "random third"
 WAYS: dict[str, Way] = {CLASSIC: Way(lambda given: None, share=1.0, online=False)}
 
 
@@ -84,6 +84,8 @@ WAYS[HALF] = Way(_rule(RandomShare), online=False)
 WAYS["hardest half"] = Way(_rule(OrderDP, pool=1), HALF)
 WAYS["OrderDP"] = Way(_rule(OrderDP), HALF)
 WAYS["undecided half"] = Way(_rule(Undecided), HALF)
+WAYS[THIRD] = Way(_rule(RandomShare, share=1 / 3), share=1 / 3, online=False)
+WAYS["undecided third"] = Way(_rule(Undecided, share=1 / 3), THIRD, share=1 / 3)
 _with_control("importance", Way(_rule(ImportanceSampling)))
 _with_control("InfoBatch", Way(_rule(InfoBatch), share=0.65))
 _with_control("BatchLoss", Way(_rule(BatchLoss), share=0.75, online=False))
