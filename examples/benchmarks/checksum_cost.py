@@ -6,15 +6,18 @@ is read for the first and for the second time:
     python examples/benchmarks/checksum_cost.py --examples 10000000 --runs 5 --checkpoints 3
 """
 
+import argparse
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import torch
-from measuring import decision, in_turns, make_parser, median_ratio, spread_of_ratios
+from figures import Figure, Row, number, ratio_of, script
+from measuring import Clock, in_turns, make_parser
 from record_size import NUM_CLASSES, make_fields
+from torch import Tensor
 
 from lightning_easiness import EasinessRecord
 from lightning_easiness.data.identity import DataIdentity
@@ -23,49 +26,51 @@ from lightning_easiness.record import files
 from lightning_easiness.record.writer import RunWriter
 
 MOST = 1.1  # times the writing without
+CLOCK = Clock("wall")
 
 
-def seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+def appended(writer: RunWriter, identity: DataIdentity, fields: dict[str, Tensor], step: int) -> float:
+    """Write a checkpoint and return how long it took."""
+    observation = Observation("train-probe", step, step, fields, identity, num_classes=NUM_CLASSES)
+    return CLOCK.time(lambda: writer.append(observation))
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
-    for name, default in (("examples", 1_280_000), ("pairs", 15), ("runs", 2), ("checkpoints", 3)):
-        parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
-    parser.add_argument("--dirpath", type=Path, help="where to create the temporary folder; default: the system's")
-    arguments = parser.parse_args()
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     generator, size = torch.Generator().manual_seed(0), arguments.examples
     identity = DataIdentity(size, torch.randint(0, NUM_CLASSES, (size,), generator=generator))
     fields = make_fields(size, generator)
-
-    def append(writer: RunWriter, step: int) -> float:
-        observation = Observation("train-probe", step, step, fields, identity, num_classes=NUM_CLASSES)
-        return seconds(lambda: writer.append(observation))
-
-    def without(writer: RunWriter) -> float:
-        with mock.patch.object(files, "array_checksum", return_value="00000000"):
-            return append(writer, 1)
-
     with tempfile.TemporaryDirectory(dir=arguments.dirpath) as folder:
         with RunWriter(Path(folder) / "pairs", "a") as writer:
-            append(writer, 1)
-            pairs = in_turns(lambda: append(writer, 1), lambda: without(writer), arguments.pairs)
+            append = partial(appended, writer, identity, fields, 1)
+
+            def without() -> float:
+                with mock.patch.object(files, "array_checksum", return_value="00000000"):
+                    return append()
+
+            append()
+            pairs = in_turns(append, without, arguments.pairs)
         for seed in range(arguments.runs):
             with RunWriter(Path(folder) / "runs", f"seed-{seed}", seed=seed) as writer:
                 for step in range(arguments.checkpoints):
-                    append(writer, step)
+                    appended(writer, identity, fields, step)
                 writer.complete()
-        opening = seconds(lambda: EasinessRecord.load(Path(folder) / "runs"))
+        opening = CLOCK.time(lambda: EasinessRecord.load(Path(folder) / "runs"))
         record = EasinessRecord.load(Path(folder) / "runs")
-        reading = [seconds(lambda: record.field("loss", -1)) for _ in range(2)]
-    print(f"{size} examples, {arguments.runs} runs, {arguments.checkpoints} checkpoints")
-    print(f"write with / without checksums {spread_of_ratios(pairs)}   {decision(median_ratio(pairs), MOST)}")
-    print(f"open the folder                {1000 * opening:8.1f} ms")
-    print(f"losses of all runs, first time {1000 * reading[0]:8.1f} ms, then {1000 * reading[1]:.1f} ms")
+        first, second = (CLOCK.time(lambda: record.field("loss", -1)) for _ in range(2))
+    yield Row(f"writing a checkpoint of {size:,} with / without checksums", ratio_of(pairs), MOST)
+    what = f"{arguments.runs} runs of {arguments.checkpoints} checkpoints of {size:,}"
+    yield Row(f"opening a folder of {what}", Figure.of([opening]))
+    note = f"with its checksum; the second time {number(second * 1e3)} ms"
+    yield Row(f"first read of the losses of {what}", Figure.of([first]), note=note)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = make_parser(__doc__)
+    for name, default in (("examples", 1_280_000), ("pairs", 15), ("runs", 2), ("checkpoints", 3)):
+        made.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
+    made.add_argument("--dirpath", type=Path, help="where to create the temporary folder; default: the system's")
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

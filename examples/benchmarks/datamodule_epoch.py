@@ -21,13 +21,15 @@ from __future__ import annotations
 
 import argparse
 import resource
+import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 import torch
+from figures import Row, ratio_of, script
 from lightning.pytorch import LightningDataModule
-from measuring import Clock, Pair, begin, clock_parser, decision, in_turns, load, median_ratio, spread_of_ratios
+from measuring import Clock, Pair, clock_parser, in_turns
 from models import ARCHITECTURES, Moments, image_loader, make_classifier, quiet_trainer, synthetic_images
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
@@ -121,7 +123,7 @@ def comparisons(arguments: argparse.Namespace) -> Iterator[Comparison]:
         by_hand = partial(Images, Subset(dataset, kept_by(wrapped).tolist()), arguments)
         yield Comparison(f"{name} / own, {share:.1%} of the steps", epoch_seconds, wrapped, own, None)
         yield Comparison(f"{name} / own over a Subset", epoch_seconds, wrapped, by_hand, LIMIT)
-        yield Comparison("the same, the loader alone", reading_seconds, wrapped, by_hand, None)
+        yield Comparison(f"{name} / own over a Subset, the loader alone", reading_seconds, wrapped, by_hand, None)
     part = held_out_part(num_examples, 0, HELD_OUT)
     rest = partial(Images, Subset(dataset, (~part).nonzero()[:, 0].tolist()), arguments)
     holds_out = partial(holding_out, own, part)
@@ -151,31 +153,25 @@ def kept_by(wrapped: Callable[[], EasinessDataModule]) -> Tensor:
     return kept
 
 
-def report(comparison: Comparison, workers: int, pairs: list[Pair]) -> None:
-    fastest = min(pair.baseline for pair in pairs)
-    target = "" if comparison.limit is None else f"; {decision(median_ratio(pairs), comparison.limit)}"
-    print(
-        f"{workers} workers  {comparison.name:46s} {spread_of_ratios(pairs)}, {len(pairs)} pairs;"
-        f" the latter {fastest:.3f} s at best{target}; {load()}",
-        flush=True,
-    )
-
-
-def main() -> None:
-    parser = clock_parser(__doc__)
-    parser.add_argument("--model", choices=tuple(ARCHITECTURES), default="small_cnn")
-    parser.add_argument("--steps", type=int, default=40, help="steps per epoch; default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=2, help="epochs measured in each fit; default: %(default)s")
-    parser.add_argument("--pairs", type=int, default=7, help="pairs of fits; default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
-    arguments = parser.parse_args()
-    begin(arguments.accelerator)
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     for workers in arguments.workers:
         chosen = argparse.Namespace(**{**vars(arguments), "workers": workers})
         for comparison in comparisons(chosen):
-            report(comparison, workers, measure(comparison, chosen))
+            pairs = measure(comparison, chosen)
+            note = f"{statistics.median(pair.baseline for pair in pairs):.3g} s the user's own"
+            yield Row(f"{workers} workers, {comparison.name}", ratio_of(pairs), comparison.limit, note=note)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = clock_parser(__doc__)
+    made.add_argument("--model", choices=tuple(ARCHITECTURES), default="small_cnn")
+    made.add_argument("--steps", type=int, default=40, help="steps per epoch; default: %(default)s")
+    made.add_argument("--epochs", type=int, default=2, help="epochs measured in each fit; default: %(default)s")
+    made.add_argument("--pairs", type=int, default=7, help="pairs of fits; default: %(default)s")
+    made.add_argument("--batch-size", type=int, default=128)
+    made.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

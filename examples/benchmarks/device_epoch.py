@@ -10,13 +10,17 @@ CIFAR-10. An epoch is that after the first.
 
 from __future__ import annotations
 
+import argparse
+import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
-from measuring import Clock, begin, clock_parser, decision, in_turns, median_ratio, spread_of_ratios
+from figures import Row, ratio_of, script
+from measuring import Clock, clock_parser, in_turns
 from torch import Tensor
 from torch.nn import functional
 
@@ -80,24 +84,29 @@ def through_lightning(training: Training, data: DeviceData, clock: Clock, accele
     return last.seconds
 
 
-def main() -> None:
-    parser = clock_parser(__doc__)
-    parser.add_argument("--network", default="wrn-16-4")
-    parser.add_argument("--width", type=float, default=1.0)
-    parser.add_argument("--size", type=int, default=50_000)
-    parser.add_argument("--pairs", type=int, default=5)
-    given = parser.parse_args()
-    begin(given.accelerator)
-    clock, device = Clock(given.clock, given.accelerator), "cuda" if given.accelerator == "gpu" else "cpu"
-    training = Training(given.network, "cifar-10", "count", EPOCHS, 300, width=given.width, size=given.size)
-    data = training.made_up(given.size)
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    clock = Clock(arguments.clock, arguments.accelerator)
+    device = "cuda" if arguments.accelerator == "gpu" else "cpu"
+    size = arguments.size
+    training = Training(arguments.network, "cifar-10", "count", EPOCHS, 300, width=arguments.width, size=size)
+    data = training.made_up(size)
     baseline = partial(bare, training, data, clock, device)
     for name, observed in (("Trainer", False), ("Trainer and EasinessCallback", True)):
-        subject = partial(through_lightning, training, data, clock, given.accelerator, observed)
-        pairs = in_turns(subject, baseline, given.pairs)
-        print(f"{name}: {pairs[0].baseline:.2f} s bare, ratio {spread_of_ratios(pairs)}", end="; ")
-        print(decision(median_ratio(pairs), LIMIT))
+        subject = partial(through_lightning, training, data, clock, arguments.accelerator, observed)
+        pairs = in_turns(subject, baseline, arguments.pairs)
+        note = f"{statistics.median(pair.baseline for pair in pairs):.3g} s bare"
+        what = f"{arguments.network} x {arguments.width:g}, epoch of {size:,} held on the device, {name} / bare loop"
+        yield Row(what, ratio_of(pairs), LIMIT, note=note)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = clock_parser(__doc__)
+    made.add_argument("--network", default="wrn-16-4")
+    made.add_argument("--width", type=float, default=1.0)
+    made.add_argument("--size", type=int, default=50_000)
+    made.add_argument("--pairs", type=int, default=5)
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

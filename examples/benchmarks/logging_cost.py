@@ -6,18 +6,21 @@ it should take at most 1 % of an epoch on ImageNet; 300 s is a fast one, ResNet-
     python examples/benchmarks/logging_cost.py --examples 1280000 --checkpoints 12 --clock cpu
 """
 
+import argparse
 import io
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from figures import Figure, Row, number, script
 from lightning.pytorch.loggers import TensorBoardLogger
-from measuring import Clock, clock_parser, peak_memory_mib
+from measuring import Clock, clock_parser
 from PIL import Image
 from record_size import NUM_CLASSES, make_fields
 
@@ -81,14 +84,11 @@ def measured(clock: Clock, logger: TensorBoardLogger, call: Callable[[], None]) 
     return seconds, bytes_in(folder) - before
 
 
-def main() -> None:
-    parser = clock_parser(__doc__)
-    parser.add_argument("--examples", type=int, default=1_280_000, help="default: %(default)s")
-    parser.add_argument("--checkpoints", type=int, default=12, help="of a fit of as many epochs; default: %(default)s")
-    arguments = parser.parse_args()
+def measured_all(arguments: argparse.Namespace) -> tuple[dict[str, list[tuple[float, int]]], float]:
+    """Return the seconds and bytes of each kind at each checkpoint, and the seconds of the end."""
     size, generator = arguments.examples, torch.Generator().manual_seed(0)
     identity = DataIdentity(size, torch.randint(0, NUM_CLASSES, (size,), generator=generator))
-    dataset, memory, clock = Photos(size), peak_memory_mib(), Clock(arguments.clock)
+    dataset, clock = Photos(size), Clock(arguments.clock)
     found: dict[str, list[tuple[float, int]]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as folder:
         logger = TensorBoardLogger(folder)
@@ -102,22 +102,32 @@ def main() -> None:
             online["count"] = torch.ones(size, dtype=torch.int32)
             for kind, series, shown in zip(KINDS, ("train-online", "train-probe"), (online, fields), strict=False):
                 observation = Observation(series, 5000 * (epoch + 1), epoch, shown, identity, NUM_CLASSES)
-                found[kind].append(measured(clock, logger, lambda one=observation: log.show(trainer, one, False)))  # type: ignore[misc]
-            examples = lambda one=observation: log.show_examples(trainer, dataset, one)  # noqa: E731
+                found[kind].append(measured(clock, logger, partial(log.show, trainer, observation, False)))
+            examples = partial(log.show_examples, trainer, dataset, observation)
             found[KINDS[2]].append(measured(clock, logger, examples))
-        end = measured(clock, logger, lambda: log.end(trainer))
-    total = 0.0
+        return found, measured(clock, logger, lambda: log.end(trainer))[0]
+
+
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    found, end = measured_all(arguments)
+    total, size = 0.0, arguments.examples
     for kind, costs in found.items():
-        drawn = [cost for cost in costs[1:] if cost[1]]  # from the second checkpoint on there is all of it
-        seconds, added = statistics.median(cost[0] for cost in drawn), statistics.median(cost[1] for cost in drawn)
-        total += seconds
-        print(f"{kind}: {1000 * seconds:.0f} ms, {added / 1000:.0f} kB (the slowest {max(c[0] for c in drawn):.2f} s)")
-    print(f"at the end, the matching rates of {arguments.checkpoints} checkpoints with the last: {end[0]:.1f} s")
-    print(f"memory: {peak_memory_mib() - memory:.0f} MiB more than before, the fields of the benchmark among them")
-    share = total / EPOCH_SECONDS
-    print(f"all of a checkpoint: {total:.2f} s, {share:.2%} of an epoch of {EPOCH_SECONDS} s (at most {LIMIT:.0%})")
-    raise SystemExit(share > LIMIT)
+        drawn = [cost for cost in costs[1:] if cost[1]] or costs  # from the second checkpoint on there is all of it
+        seconds = Figure.of([cost[0] for cost in drawn])
+        total += seconds.median
+        added = statistics.median(cost[1] for cost in drawn)
+        yield Row(f"TensorBoard, a checkpoint of {size:,}, {kind}", seconds, note=f"{number(added / 1000)} kB")
+    yield Row(f"TensorBoard, the matching rates of {arguments.checkpoints} checkpoints at the end", Figure.of([end]))
+    what = f"TensorBoard, all of a checkpoint of {size:,} / an epoch of {EPOCH_SECONDS} s"
+    yield Row(what, Figure.of([total / EPOCH_SECONDS], ""), LIMIT)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = clock_parser(__doc__)
+    made.add_argument("--examples", type=int, default=1_280_000, help="default: %(default)s")
+    made.add_argument("--checkpoints", type=int, default=12, help="of a fit of as many epochs; default: %(default)s")
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

@@ -123,14 +123,15 @@ def clock_parser(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def begin(accelerator: str = "cpu") -> None:
+def begin(accelerator: str = "cpu", quietly: bool = False) -> None:
     """Silence Lightning and print the device, torch's version and the load of the machine."""
     import lightning.pytorch  # sets the level of its messages when it is first imported
 
     logging.getLogger(lightning.pytorch.__name__).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    device = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{device}; torch {torch.__version__}; {load()} at the start\n")
+    if not quietly:
+        device = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
+        print(f"{device}; torch {torch.__version__}; {load()} at the start\n")
 
 
 def load() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -102,6 +103,7 @@ def vectors(num_examples: int) -> TensorDataset:
     return TensorDataset(x, torch.randint(NUM_CLASSES, (num_examples,), generator=generator))
 
 
+@cache
 def layers_for(seconds: float, accelerator: str = "cpu", steps: int = 200, probe: int = 10) -> int:
     """Return how many layers make a step through Lightning as long as wanted, from one with none and one with some."""
     without, some = (min(step_seconds(layers, accelerator, steps) for _ in range(2)) for layers in (0, probe))

@@ -51,6 +51,7 @@ RATIOS = {"resnet18": 1.02, "small_cnn": 1.10}
 STEPS = {"resnet18": 2, "small_cnn": 50}  # a ResNet-18 step takes seconds on a CPU
 EPOCH = 0.4  # seconds of a measured epoch of stacks
 FEWEST = 20
+PEER_STEPS, PEER_ROUNDS = 100, 5  # at most; a step of datacull takes many milliseconds
 
 
 class Times(NamedTuple):
@@ -82,12 +83,16 @@ def epoch_of(subject: Subject, callbacks: list[Callback], arguments: argparse.Na
 # ---------------------------------------------------------------------------------------------------------- trainings
 
 
+def of_stack(milliseconds: float, steps: int, accelerator: str) -> Subject:
+    layers = layers_for(milliseconds / 1e3, accelerator)
+    loader = partial(DataLoader, vectors(steps * STEP_BATCH), STEP_BATCH, shuffle=True)
+    return Subject(f"a step of {milliseconds:g} ms", partial(_stack, layers), loader, steps)
+
+
 def stacks(arguments: argparse.Namespace) -> Iterator[Subject]:
     for milliseconds in arguments.step:
-        layers = layers_for(milliseconds / 1e3, arguments.accelerator)
         steps = arguments.steps or max(FEWEST, round(EPOCH / milliseconds * 1e3))
-        loader = partial(DataLoader, vectors(steps * STEP_BATCH), STEP_BATCH, shuffle=True)
-        yield Subject(f"a step of {milliseconds:g} ms", partial(_stack, layers), loader, steps)
+        yield of_stack(milliseconds, steps, arguments.accelerator)
 
 
 def _stack(layers: int) -> Classifier:
@@ -155,15 +160,18 @@ def tracked_epoch(subject: Subject, track: Callable[..., object], arguments: arg
     return epoch_of(subject._replace(module=lambda: shown, loader=loader), [Tracked(track)], arguments)
 
 
-def peer_rows(subject: Subject, arguments: argparse.Namespace) -> Iterator[Row]:
-    """Yield what each peer adds to a step, beside what we add to it in the same rounds."""
+def peer_rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Yield what each peer adds to the first of the steps, beside what we add to it in the same rounds."""
+    subject = of_stack(arguments.step[0], min(arguments.steps or PEER_STEPS, PEER_STEPS), arguments.accelerator)
+    rounds = min(arguments.pairs, PEER_ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
         for peer, track in peers(folder):
             what = f"{subject.name} becomes longer by, in turn with {peer.name.split()[0]}"
             if track is None:
                 yield Row(what, None, peer=peer)
                 continue
-            found = measured(subject, arguments, {"peer": partial(tracked_epoch, subject, track, arguments)})
+            others = {"peer": partial(tracked_epoch, subject, track, arguments)}
+            found = measured(subject, arguments, rounds, others)
             theirs, ours = added(found["peer"], found["without"]), added(found["with"], found["without"])
             times = f"{number(theirs.median / ours.median)} times ours" if ours.median > 0 else ""
             yield Row(what, ours, LIMIT, peer=Peer(peer.name, theirs, times))
@@ -173,7 +181,7 @@ def peer_rows(subject: Subject, arguments: argparse.Namespace) -> Iterator[Row]:
 
 
 def measured(
-    subject: Subject, arguments: argparse.Namespace, others: dict[str, Callable[[], Times]]
+    subject: Subject, arguments: argparse.Namespace, rounds: int, others: dict[str, Callable[[], Times]]
 ) -> dict[str, list[Times]]:
     """Train with the callback, without, and as else wanted, in turn."""
 
@@ -182,7 +190,7 @@ def measured(
             return epoch_of(subject, [EasinessCallback(folder, probe=None)], arguments)
 
     works = {"with": observed, "without": lambda: epoch_of(subject, [], arguments), **others}
-    return in_rounds(works, arguments.pairs)
+    return in_rounds(works, rounds)
 
 
 def added(subject: list[Times], baseline: list[Times]) -> Figure:
@@ -191,9 +199,8 @@ def added(subject: list[Times], baseline: list[Times]) -> Figure:
 
 
 def rows(arguments: argparse.Namespace) -> Iterator[Row]:
-    made = [*stacks(arguments), *networks(arguments)]
-    for subject in made:
-        found = measured(subject, arguments, {})
+    for subject in [*stacks(arguments), *networks(arguments)]:
+        found = measured(subject, arguments, arguments.pairs, {})
         bare = statistics.median(times.step for times in found["without"])
         ratio = [one.step / other.step for one, other in zip(*found.values(), strict=True)]
         note = f"{bare * 1e3:.3g} ms without, {number(statistics.median(ratio))} times as long with"
@@ -209,7 +216,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
         ends = Figure.of([times.end for times in found["with"]])
         yield Row(f"the end of such an epoch of {subject.steps * STEP_BATCH:,} examples", ends, note="writes a file")
     if arguments.step:
-        yield from peer_rows(made[0], arguments)
+        yield from peer_rows(arguments)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,8 +2,8 @@
 
 Trains with `EasinessCallback(every_n_epochs=1, online=False)`, which evaluates the whole data set at each epoch's end.
 Just before or just after it, alternating, a bare loop reads the same data with the same settings: eval mode, no
-gradients, only the forward. The benchmark prints the time of each as a fraction of the training epoch, and the median
-of evaluation pass / bare forward, which should be at most 1.10. The time of the evaluation pass includes its scores,
+gradients, only the forward. The rows are the ratio of the two, which should be at most 1.10, and the pass as a fraction
+of the training epoch. The time of the evaluation pass includes its scores,
 the writing of its file and its logging.
 
     python examples/benchmarks/probe_share.py
@@ -16,10 +16,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from collections.abc import Iterator
 
 import torch
+from figures import Figure, Row, ratio_of, script
 from lightning.pytorch import Callback, LightningModule, Trainer
-from measuring import Clock, Pair, begin, decision, load, median_ratio, spread_of_ratios, training_parser
+from measuring import Clock, Pair, training_parser
 from models import ARCHITECTURES, Moments, image_loader, make_classifier, quiet_trainer, synthetic_images
 from torch.utils.data import DataLoader
 
@@ -77,27 +79,23 @@ def measure(model: str, arguments: argparse.Namespace) -> tuple[list[Pair], list
     return [Pair(*seconds) for seconds in zip(probes, bare, strict=True)][1:], trained[1:]
 
 
-def report(model: str, pairs: list[Pair], trained: list[float]) -> None:
-    probe = statistics.median(pair.subject / seconds for pair, seconds in zip(pairs, trained, strict=True))
-    bare = statistics.median(pair.baseline / seconds for pair, seconds in zip(pairs, trained, strict=True))
-    print(
-        f"{model:10s} {len(pairs)} epochs of {statistics.median(trained):.2f} s of training: the evaluation pass takes"
-        f" {probe:.3f} of that, a bare forward {bare:.3f}; evaluation / bare {spread_of_ratios(pairs)};"
-        f" {decision(median_ratio(pairs), LIMIT)}; {load()}",
-        flush=True,
-    )
-
-
-def main() -> None:
-    parser = training_parser(__doc__)
-    parser.add_argument("--model", choices=tuple(ARCHITECTURES), nargs="+", default=list(ARCHITECTURES))
-    parser.add_argument("--examples", type=int, help=f"by default {EXAMPLES}")
-    parser.add_argument("--epochs", type=int, help=f"epochs measured after a warm-up epoch; by default {EPOCHS}")
-    arguments = parser.parse_args()
-    begin(arguments.accelerator)
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     for model in arguments.model:
-        report(model, *measure(model, arguments))
+        pairs, trained = measure(model, arguments)
+        bare = statistics.median(pair.baseline / seconds for pair, seconds in zip(pairs, trained, strict=True))
+        note = f"a bare forward is {bare:.2f} of an epoch of {statistics.median(trained):.2f} s"
+        yield Row(f"{model}, evaluation pass / bare forward", ratio_of(pairs), LIMIT, note=note)
+        shares = [pair.subject / seconds for pair, seconds in zip(pairs, trained, strict=True)]
+        yield Row(f"{model}, evaluation pass / epoch of training", Figure.of(shares, ""))
+
+
+def parser() -> argparse.ArgumentParser:
+    made = training_parser(__doc__)
+    made.add_argument("--model", choices=tuple(ARCHITECTURES), nargs="+", default=list(ARCHITECTURES))
+    made.add_argument("--examples", type=int, help=f"by default {EXAMPLES}")
+    made.add_argument("--epochs", type=int, help=f"epochs measured after a warm-up epoch; by default {EPOCHS}")
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

@@ -6,13 +6,16 @@ What predictions cost is measured by a second run without them, whose checkpoint
     python examples/benchmarks/record_size.py --examples 1280000 --checkpoints 90
 """
 
-import statistics
+import argparse
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
-from measuring import make_parser, peak_memory_mib
+from figures import Figure, Row, script
+from measuring import Clock, make_parser
 from torch import Tensor
 
 from lightning_easiness import EasinessRecord
@@ -66,45 +69,35 @@ def time_loading(dirpath: Path) -> float:
     return time.perf_counter() - begin
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument("--examples", type=int, default=1_280_000, help="default: %(default)s")
-    parser.add_argument("--checkpoints", type=int, default=90, help="default: %(default)s")
-    parser.add_argument("--dirpath", type=Path, help="where to create the temporary folder; default: the system's")
-    arguments = parser.parse_args()
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    size, checkpoints = arguments.examples, arguments.checkpoints
     with tempfile.TemporaryDirectory(dir=arguments.dirpath) as folder:
-        dirpath = Path(folder)
-        memory_before = peak_memory_mib()
-        writing, fewer = write_record(dirpath, arguments.examples, arguments.checkpoints)
-        dirpath /= "runs"
-        size = sum(path.stat().st_size for path in dirpath.rglob("*") if path.is_file())
-        memory_written = peak_memory_mib()
-        opening = statistics.median(time_loading(dirpath) for _ in range(5))
+        writing, fewer = write_record(Path(folder), size, checkpoints)
+        dirpath = Path(folder) / "runs"
+        stored = sum(path.stat().st_size for path in dirpath.rglob("*") if path.is_file())
+        opening = [time_loading(dirpath) for _ in range(5)]
         record = EasinessRecord.load(dirpath)
-        scoring = {}
-        memory = {}
-        for name in ("mean_loss", "area_under_margin"):
-            begin = time.perf_counter()
-            record.score(name)
-            scoring[name] = time.perf_counter() - begin
-            memory[name] = peak_memory_mib()
-    print(f"{arguments.examples} examples, {arguments.checkpoints} checkpoints, fields {', '.join(record.fields)}")
-    print(f"write, first checkpoint    {writing[0]:8.3f} s")
-    print(f"write, median checkpoint   {statistics.median(writing):8.3f} s   target {WRITE_TARGET} s")
-    print(f"write, last checkpoint     {writing[-1]:8.3f} s")
-    print(f"write, slowest checkpoint  {max(writing):8.3f} s")
-    ratio = statistics.median(a / b for a, b in zip(writing, fewer, strict=True))
-    print(f"with / without predictions {ratio:8.3f}    median of the pairs; without {statistics.median(fewer):.3f} s")
-    each = size / arguments.checkpoints / arguments.examples
-    print(f"on disk                    {size / 1e9:8.3f} GB  {each:.2f} bytes per example and checkpoint")
-    print(f"open, median of 5          {opening:8.4f} s   target {OPEN_TARGET} s")
+        clock = Clock("wall")
+        scoring = {name: clock.time(partial(record.score, name)) for name in ("mean_loss", "area_under_margin")}
+    what = f"a checkpoint of {size:,}"
+    each = Figure.of([stored / checkpoints / size], "bytes")
+    ratio = Figure.of([one / other for one, other in zip(writing, fewer, strict=True)], "")
+    yield Row(f"writing {what}", Figure.of(writing), WRITE_TARGET, note=f"{len(record.fields)} fields")
+    yield Row(f"writing {what}, the last / the first", Figure.of([writing[-1] / writing[0]], ""))
+    yield Row(f"writing {what}, with predictions / without", ratio)
+    yield Row(f"{what}, bytes for each example", each)
+    yield Row(f"opening a record of {checkpoints} checkpoints of {size:,}", Figure.of(opening), OPEN_TARGET)
     for name, seconds in scoring.items():
-        print(f"score, {name:<19} {seconds:8.3f} s   peak {memory[name]:.0f} MiB")
-    print(f"peak memory, imports       {memory_before:8.0f} MiB")
-    print(f"peak memory, writing       {memory_written:8.0f} MiB")
-    held = max(writing[0], writing[-1], statistics.median(writing)) <= WRITE_TARGET and opening <= OPEN_TARGET
-    print(f"targets {'hold' if held else 'are missed'}")
+        yield Row(f"score {name} of {checkpoints} checkpoints of {size:,}", Figure.of([seconds]))
+
+
+def parser() -> argparse.ArgumentParser:
+    made = make_parser(__doc__)
+    made.add_argument("--examples", type=int, default=1_280_000, help="default: %(default)s")
+    made.add_argument("--checkpoints", type=int, default=90, help="default: %(default)s")
+    made.add_argument("--dirpath", type=Path, help="where to create the temporary folder; default: the system's")
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

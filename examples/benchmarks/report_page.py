@@ -6,13 +6,18 @@ and with Chromium on the machine, the first paint is measured too, which should 
     python examples/benchmarks/report_page.py --examples 50000 --runs 10
 """
 
+import argparse
+import contextlib
+import io
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Figure, Row, script
 from measuring import make_parser
 
 from lightning_easiness.cli.main import main as command_line
@@ -21,6 +26,7 @@ from lightning_easiness.data.observation import Observation
 from lightning_easiness.record.writer import RunWriter
 
 NUM_CLASSES, NUM_CHECKPOINTS = 10, 10
+EXAMPLES, SECONDS, BYTES, PAINT = 50_000, 20.0, 5e6, 1.0
 
 
 def write_record(folder: Path, num_examples: int, num_runs: int) -> None:
@@ -64,11 +70,7 @@ def first_paint(page: Path) -> float | None:
         return float(browser.run("performance.getEntriesByName('first-paint')[0].startTime"))
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument("--examples", type=int, default=50_000)
-    parser.add_argument("--runs", type=int, default=10)
-    arguments = parser.parse_args()
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_record(folder / "record", arguments.examples, arguments.runs)
@@ -76,13 +78,26 @@ def main() -> None:
         np.save(folder / "images.npy", images.repeat(4, 1).repeat(4, 2))
         options = ["--images", str(folder / "images.npy"), "--output", str(folder / "report.html")]
         begin = time.perf_counter()
-        command_line(["report", str(folder / "record"), *options])
+        with contextlib.redirect_stdout(io.StringIO()):
+            command_line(["report", str(folder / "record"), *options])
         seconds = time.perf_counter() - begin
-        size = (folder / "report.html").stat().st_size / 1e6
-        print(f"{arguments.examples:,} examples, {arguments.runs} runs: {seconds:.1f} s, {size:.1f} MB")
+        size = (folder / "report.html").stat().st_size
+        what = f"report page of {arguments.examples:,} x {arguments.runs} runs"
+        judged = arguments.examples == EXAMPLES
+        yield Row(f"{what}, making it", Figure.of([seconds]), SECONDS if judged else None)
+        yield Row(f"{what}, size", Figure.of([size], "bytes"), BYTES if judged else None)
         paint = first_paint(folder / "report.html")
-        print("no browser to paint it" if paint is None else f"first paint after {paint:.0f} ms")
+        found = None if paint is None else Figure.of([paint / 1000])
+        note = "no Chromium to paint it, or no checkout" if paint is None else ""
+        yield Row(f"{what}, first paint", found, PAINT, note=note)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = make_parser(__doc__)
+    made.add_argument("--examples", type=int, default=EXAMPLES)
+    made.add_argument("--runs", type=int, default=10)
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

@@ -21,11 +21,12 @@ import importlib
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from apart import stay_here
 from figures import Row, tagged
 from measuring import begin, load, make_parser
 from parts import MODES, PARTS, Part
@@ -45,21 +46,23 @@ def rows_of(part: Part, mode: str) -> Iterator[Row]:
         yield Row(part.about, None, note=note, part=part.name, command=command)
 
 
-def run(mode: str, only: list[str] | None, output: Path) -> dict[str, Any]:
-    """Run the parts of a mode, write what is found after each of them, and return it."""
+def run(parts: Sequence[Part], mode: str, output: Path, seconds: float = float("inf")) -> dict[str, Any]:
+    """Run parts in a mode, write what is found after each of them, and return it; none begins after the seconds."""
     began = time.perf_counter()
     found: dict[str, Any] = {
-        "command": shlex.join(["python", "examples/benchmarks/run.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"examples/benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "mode": mode,
         **about_machine(),
         "load": [load()],
         "rows": [],
     }
-    parts = [part for part in PARTS if only is None or part.name in only]
     found["left_out"] = [part.name for part in parts if part.options[mode] is None]
     for part in parts:
         if part.options[mode] is None:
+            continue
+        if time.perf_counter() - began > seconds:
+            found["left_out"].append(f"{part.name} (no time was left)")
             continue
         for row in rows_of(part, mode):
             print(f"{part.name}: {row}", flush=True)
@@ -82,7 +85,10 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="a Markdown page whose table is replaced")
     given = parser.parse_args()
     begin()
-    found = run(given.mode, given.only, given.output)
+    if given.mode == "tiny":
+        stay_here()
+    parts = [part for part in PARTS if given.only is None or part.name in given.only]
+    found = run(parts, given.mode, given.output)
     print(f"\n{rendered(found)}")
     if given.into is not None:
         put_between_markers(rendered(found), given.into)

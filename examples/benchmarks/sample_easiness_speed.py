@@ -5,47 +5,49 @@ python examples/benchmarks/sample_easiness_speed.py
 
 from __future__ import annotations
 
+import argparse
+import statistics
+from collections.abc import Iterator
+from functools import partial
+
 import torch
-from measuring import Clock, begin, clock_parser, decision, in_turns, load, median_ratio, spread_of_ratios
+from figures import Row, number, ratio_of, script
+from measuring import Clock, clock_parser, in_turns
 from models import small_resnet18
 
 from lightning_easiness.functional import sample_easiness
 
 
-def main() -> None:
-    parser = clock_parser(__doc__)
-    parser.add_argument("--examples", type=int, default=60_000)
-    parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--pairs", type=int, default=3)
-    arguments = parser.parse_args()
-    begin(arguments.accelerator)
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     clock = Clock(arguments.clock, arguments.accelerator)
     device = "cuda" if arguments.accelerator == "gpu" else "cpu"
     generator = torch.Generator().manual_seed(0)
     logits = (4 * torch.randn(arguments.examples, arguments.classes, generator=generator)).to(device)
     target = torch.randint(arguments.classes, (arguments.examples,), generator=generator).to(device)
-    sample_easiness(logits, target)
 
-    def exact() -> float:
-        return clock.time(lambda: [sample_easiness(logits, target) for _ in range(10)]) / 10
+    def exact(count: int = 10, size: int | None = None) -> float:
+        return clock.time(lambda: [sample_easiness(logits[:size], target[:size]) for _ in range(count)]) / count
 
-    pairs = in_turns(exact, lambda: clock.time(lambda: sample_easiness(logits, target, method="monte_carlo")), 3)
-    print(f"{arguments.examples:,} x {arguments.classes}: exact {pairs[0].subject * 1e3:.1f} ms, ", end="")
-    print(f"1,000 draws {pairs[0].baseline:.2f} s; exact / draws {1 / median_ratio(pairs):.0f} times faster", end="   ")
-    print(decision(median_ratio(pairs), 1 / 300))
-
+    exact()
+    draws = partial(clock.time, lambda: sample_easiness(logits, target, method="monte_carlo"))
+    pairs = in_turns(exact, draws, arguments.pairs)
+    note = f"{number(1e3 * statistics.median(pair.subject for pair in pairs))} ms exact"
+    what = f"sample easiness of {arguments.examples:,} x {arguments.classes}, exact / 1,000 draws"
+    yield Row(what, ratio_of(pairs), 1 / 300, note=note)
     model, images = small_resnet18().eval().to(device), torch.randn(128, 3, 32, 32, generator=generator).to(device)
     with torch.no_grad():
         model(images)
+        pairs = in_turns(partial(exact, 100, 128), lambda: clock.time(lambda: model(images)), arguments.pairs)
+    yield Row("sample easiness of a batch of 128 / forward of a ResNet-18", ratio_of(pairs), 0.01)
 
-        def easiness() -> float:
-            return clock.time(lambda: [sample_easiness(logits[:128], target[:128]) for _ in range(100)]) / 100
 
-        pairs = in_turns(easiness, lambda: clock.time(lambda: model(images)), arguments.pairs)
-    print(f"a batch of 128: exact / forward of a ResNet-18 {spread_of_ratios(pairs)}   ", end="")
-    print(decision(median_ratio(pairs), 0.01))
-    print(f"\n{load()} at the end")
+def parser() -> argparse.ArgumentParser:
+    made = clock_parser(__doc__)
+    made.add_argument("--examples", type=int, default=60_000)
+    made.add_argument("--classes", type=int, default=10)
+    made.add_argument("--pairs", type=int, default=3)
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

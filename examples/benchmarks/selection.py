@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
+from collections.abc import Iterator
+from functools import partial
 
 import torch
-from measuring import begin, decision, make_parser, peak_memory_mib
+from apart import in_process, peak_bytes
+from figures import Figure, Row, number, ratio_of, script
+from measuring import Clock, Pair, clock_parser
 from torch import Tensor
 
 from lightning_easiness.functional import ablate
 
+WHOLE = 100_000_000
 SECONDS = 20.0
 GIGABYTES = 4.0
 # Time per example at the largest size over that at the smallest; leaves room for the noise of a shared machine.
@@ -31,50 +35,49 @@ def made_losses(num_examples: int) -> Tensor:
     return loss.mul_(2).sub_(3).exp_()
 
 
-def peak_gigabytes() -> float:
-    return peak_memory_mib() * 2**20 / 1e9
+def times_of(num_examples: int, arguments: argparse.Namespace) -> list[float]:
+    """Return the seconds of each selection."""
+    values, clock = made_losses(num_examples), Clock(arguments.clock)
+    keep = partial(ablate, values, arguments.ratio, arguments.remove, arguments.sampling, higher_is_easier=False)
+    return [clock.time(partial(keep, seed=seed)) for seed in range(arguments.repeats)]
 
 
-def measure(num_examples: int, arguments: argparse.Namespace) -> float:
-    """Return the median seconds of one selection."""
-    values = made_losses(num_examples)
-    seconds = []
-    for seed in range(arguments.repeats):
-        start = time.perf_counter()
-        kept = ablate(values, arguments.ratio, arguments.remove, arguments.sampling, higher_is_easier=False, seed=seed)
-        seconds.append(time.perf_counter() - start)
-        num_kept = len(kept)
-        del kept
-    median = statistics.median(seconds)
-    print(
-        f"{num_examples:>12,} examples, {num_kept:>12,} kept  {median:8.3f} s  "
-        f"{median / num_examples * 1e9:6.1f} ns per example   peak {peak_gigabytes():.2f} GB"
-    )
-    return median
+def measured(arguments: argparse.Namespace) -> tuple[dict[int, list[float]], float]:
+    """Return the seconds of each size, and the peak memory in bytes; from small to large, so that it is the largest's.
+
+    It includes the process's imports.
+    """
+    ablate(made_losses(1000), 0.3, "easy", "proportional", higher_is_easier=False)  # a warm-up call
+    sizes = [max(1, arguments.examples // part) for part in (16, 4, 1)]
+    return {size: times_of(size, arguments) for size in sizes}, peak_bytes()
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument("--examples", type=int, default=100_000_000, help="the largest size; default: %(default)s")
-    parser.add_argument("--ratio", type=float, default=0.3, help="fraction to remove; default: %(default)s")
-    parser.add_argument("--remove", default="easy", choices=("easy", "hard", "random"))
-    parser.add_argument(
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    seconds, peak = in_process(measured, arguments)
+    smallest, *_, largest = seconds
+    kept = f"selecting {1 - arguments.ratio:.0%}, {arguments.sampling}, of"
+    for size, times in seconds.items():
+        limit = SECONDS if size == WHOLE else None
+        note = f"{number(statistics.median(times) / size * 1e9)} ns for each example"
+        yield Row(f"{kept} {size:,}", Figure.of(times), limit, note=note)
+    limit = GIGABYTES * 1e9 if largest == WHOLE else None
+    yield Row(f"{kept} {largest:,}, peak memory", Figure.of([peak], "bytes"), limit, note="with the imports")
+    both = zip(seconds[largest], seconds[smallest], strict=True)
+    growth = [Pair(one / largest, other / smallest) for one, other in both]
+    yield Row(f"{kept} {largest:,}, time for each / of {smallest:,}", ratio_of(growth), GROWTH)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = clock_parser(__doc__)
+    made.add_argument("--examples", type=int, default=WHOLE, help="the largest size; default: %(default)s")
+    made.add_argument("--ratio", type=float, default=0.3, help="fraction to remove; default: %(default)s")
+    made.add_argument("--remove", default="easy", choices=("easy", "hard", "random"))
+    made.add_argument(
         "--sampling", default="proportional", choices=("proportional", "beta", "top", "stratified", "window")
     )
-    parser.add_argument("--repeats", type=int, default=3, help="selections per size; default: %(default)s")
-    arguments = parser.parse_args()
-    begin()
-    imports = peak_gigabytes()
-    ablate(made_losses(1000), 0.3, "easy", "proportional", higher_is_easier=False)  # a warm-up call
-    # From small to large, so that the peak belongs to the size just measured. It includes the process's imports.
-    sizes = [max(1, arguments.examples // part) for part in (16, 4, 1)]
-    seconds = [measure(size, arguments) for size in sizes]
-    peak = peak_gigabytes()
-    growth = seconds[-1] / sizes[-1] / (seconds[0] / sizes[0])
-    print(f"\nseconds            {seconds[-1]:6.2f}   {decision(seconds[-1], SECONDS)}")
-    print(f"peak memory, GB    {peak:6.2f}   {decision(peak, GIGABYTES)}   ({imports:.2f} of it after the imports)")
-    print(f"time per example   {growth:6.2f}   times that at a 16th of the size, {decision(growth, GROWTH)}")
+    made.add_argument("--repeats", type=int, default=3, help="selections per size; default: %(default)s")
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

@@ -9,7 +9,7 @@ set.
 The rule returns its selection in the forms that users write: a mask, ascending indices, and indices in random order
 (like those of `hardest`).
 
-The last line for each size is of persistent workers: from the request for an epoch's loader until the first batch of it
+The last row for each size is of persistent workers: from the request for an epoch's loader until the first batch of it
 is there, with workers that stay and with new ones.
 
     python examples/benchmarks/selection_rebuild.py
@@ -22,23 +22,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Iterator
 from functools import partial
 from itertools import count
 
 import torch
+from figures import Row, ratio_of, script
 from lightning.pytorch import Trainer
-from measuring import (
-    Clock,
-    Pair,
-    begin,
-    decision,
-    in_turns,
-    load,
-    median_ratio,
-    peak_memory_mib,
-    spread_of_ratios,
-    training_parser,
-)
+from measuring import Clock, Pair, in_turns, training_parser
 from models import NUM_CLASSES, quiet_trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -129,7 +120,7 @@ class WorkerStart:
         return self.clock.time(lambda: kept.append(iter(self.loader)))
 
 
-def measure(num_examples: int, arguments: argparse.Namespace) -> None:
+def measure(num_examples: int, arguments: argparse.Namespace) -> Iterator[Row]:
     dataset = made_data(num_examples)
     options = {"batch_size": arguments.batch_size, "num_workers": arguments.workers}
     options["multiprocessing_context"] = arguments.start_method
@@ -140,36 +131,33 @@ def measure(num_examples: int, arguments: argparse.Namespace) -> None:
         rebuilding = Rebuilding(DataLoader(dataset, shuffle=True, **options), form)
         rebuilding.rebuild()  # warm-up
         pairs = in_turns(partial(clock.time, rebuilding.rebuild), start.seconds, arguments.pairs)
-        report(num_examples, f"{form:12s}  rebuild", "worker start", pairs)
+        yield from of_pairs(num_examples, f"new loader, {form}", "the start of two workers", pairs)
     options |= {"shuffle": True, "persistent_workers": True}
     stay, new = (FirstBatch(DataLoader(dataset, **options, **more), clock) for more in ({}, {"worker_init_fn": ready}))
     stay.seconds(), new.seconds()  # warm-up
-    report(
-        num_examples, "first batch: workers that stay", "new ones", in_turns(stay.seconds, new.seconds, arguments.pairs)
-    )
+    pairs = in_turns(stay.seconds, new.seconds, arguments.pairs)
+    yield from of_pairs(num_examples, "first batch, workers that stay", "new ones", pairs)
 
 
-def report(num_examples: int, subject: str, baseline: str, pairs: list[Pair]) -> None:
+def of_pairs(num_examples: int, subject: str, baseline: str, pairs: list[Pair]) -> Iterator[Row]:
     first, second = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
-    print(
-        f"{num_examples:>11,} examples  {subject} {first:8.2f} ms, {baseline} {second:7.2f} ms;"
-        f" {len(pairs)} pairs, ratio {spread_of_ratios(pairs)}; {decision(median_ratio(pairs), LIMIT)};"
-        f" peak {peak_memory_mib():.0f} MiB; {load()}",
-        flush=True,
-    )
+    note = f"{first:.3g} and {second:.3g} ms"
+    yield Row(f"{num_examples:,} examples, {subject} / {baseline}", ratio_of(pairs), LIMIT, note=note)
 
 
-def main() -> None:
-    parser = training_parser(__doc__, workers=2)
-    parser.add_argument("--examples", type=int, nargs="+", default=[50_000, 1_000_000, 10_000_000])
-    parser.add_argument("--form", choices=FORMS, nargs="+", default=list(FORMS))
-    parser.add_argument("--start-method", choices=("fork", "spawn", "forkserver"), help="of workers")
-    parser.add_argument("--pairs", type=int, default=9, help="default: %(default)s")
-    arguments = parser.parse_args()
-    begin()
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     for num_examples in arguments.examples:
-        measure(num_examples, arguments)
+        yield from measure(num_examples, arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = training_parser(__doc__, workers=2)
+    made.add_argument("--examples", type=int, nargs="+", default=[50_000, 1_000_000, 10_000_000])
+    made.add_argument("--form", choices=FORMS, nargs="+", default=list(FORMS))
+    made.add_argument("--start-method", choices=("fork", "spawn", "forkserver"), help="of workers")
+    made.add_argument("--pairs", type=int, default=9, help="default: %(default)s")
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

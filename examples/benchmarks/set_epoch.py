@@ -3,7 +3,7 @@
 Trains one model with alternating epochs: a classic epoch on everything, then one by SET (three, if every third is
 rescored). Each is timed from the end of the previous epoch, so that the pass over the data, the selection and the new
 loader count. The number of medium examples depends on the model, so SET trains on a fixed fraction of the data here,
-but runs its full selection as well. The benchmark prints medians of SET / classic over neighbouring epochs:
+but runs its full selection as well. The rows are medians of SET / classic over neighbouring epochs:
 
 - a pass before each epoch: target <= 0.36 at 5 % of the data
 - a pass before each third epoch: <= 0.15
@@ -20,10 +20,12 @@ import argparse
 import itertools
 import statistics
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from measuring import Clock, Pair, begin, decision, load, median_ratio, spread_of_ratios, training_parser
+from figures import Row, ratio_of, script
+from measuring import Clock, Pair, training_parser
 from models import (
     ARCHITECTURES,
     Classifier,
@@ -86,19 +88,12 @@ def pairs_of(seconds: list[float], cycle: int) -> list[Pair]:
     return [Pair(statistics.fmean(one[1:]), one[0]) for one in rounds if len(one) == cycle + 1]
 
 
-def main() -> None:
-    parser = training_parser(__doc__, batch_size=16)  # an epoch has at least one batch
-    parser.add_argument("--model", choices=ARCHITECTURES, default="resnet18")
-    parser.add_argument("--examples", type=int, default=512)
-    parser.add_argument("--share", type=float, default=0.05)
-    parser.add_argument("--pairs", type=int, default=3)
-    arguments = parser.parse_args()
-    begin(arguments.accelerator)
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     dataset = synthetic_images(arguments.model, arguments.examples)
     share = arguments.share
     cases = {
-        "a pass before each epoch": (1, 0.36, {}),
-        "a pass before each third epoch": (3, 0.15, {"rescore_every_n_epochs": 3}),
+        f"a pass before each epoch, {share:.0%} of the data": (1, 0.36, {}),
+        f"a pass before each third epoch, {share:.0%} of the data": (3, 0.15, {"rescore_every_n_epochs": 3}),
         f"online scores, {share:.0%} of the data": (2, 1.03 * share, {"online": True, "rescore_every_n_epochs": None}),
         "online scores, half of the data": (2, 1.03 * 0.5, {"online": True, "rescore_every_n_epochs": None}),
     }
@@ -106,15 +101,22 @@ def main() -> None:
         selection = TakesTurns(0.5 if "half" in name else share, cycle, **training)
         data = EasinessDataModule(image_loader(dataset, arguments), selection)
         seconds = epochs_of(make_classifier(arguments.model), data, (arguments.pairs + 1) * (cycle + 1), arguments)
-        pairs = pairs_of(seconds, cycle)
-        print(f"SET / classic, {name}: {spread_of_ratios(pairs)}   {decision(median_ratio(pairs), limit)}", flush=True)
+        yield Row(f"{arguments.model}, epoch of SET / classic, {name}", ratio_of(pairs_of(seconds, cycle)), limit)
     torch.manual_seed(0)
     module = WithSEL(ARCHITECTURES[arguments.model].make())
     data = EasinessDataModule(image_loader(dataset, arguments))
     pairs = pairs_of(epochs_of(module, data, 2 * (arguments.pairs + 1), arguments), 1)
-    print(f"with SEL / without: {spread_of_ratios(pairs)}   {decision(median_ratio(pairs), 1.03)}")
-    print(f"\n{load()} at the end")
+    yield Row(f"{arguments.model}, epoch with SEL / without", ratio_of(pairs), 1.03)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = training_parser(__doc__, batch_size=16)  # an epoch has at least one batch
+    made.add_argument("--model", choices=ARCHITECTURES, default="resnet18")
+    made.add_argument("--examples", type=int, default=512)
+    made.add_argument("--share", type=float, default=0.05)
+    made.add_argument("--pairs", type=int, default=3)
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

@@ -147,11 +147,12 @@ def test_a_part_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_one_command_gives_one_table(tmp_path: Path) -> None:
     """All in a tiny size, where the peers are not installed; what they say of it replaces what may be installed."""
     from parts import PARTS
 
-    missing = ("aum", "cleanlab", "datacull")
+    missing = ("aum", "cleanlab", "datacull", "datagnosis")
     for name in missing:
         (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('no', name={name!r})")
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
