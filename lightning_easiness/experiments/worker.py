@@ -139,7 +139,7 @@ def _end_with_parent() -> None:
 def _follow(parent: Any) -> None:
     try:
         parent.join()
-    except TypeError:  # loky's workers know the number alone
+    except (TypeError, ValueError):  # loky's workers know the number alone
         while os.getppid() == parent.pid:
             time.sleep(1)
     os._exit(1)
