@@ -1,9 +1,9 @@
 """What do ten seeds cost side by side, in trainings of one seed?
 
-Trains ten seeds of a small CNN by `repeat_fit`, one after another in this process and side by side in the workers of a
-pool, in pairs. The price is the time side by side over a tenth of that one after another; the start of the workers,
-which import torch, counts. One process is measured twice: with one thread, as each worker has, and with as many threads
-as there are workers. On a CPU the records of the former must be those of the workers to the bit.
+Trains ten seeds of a small CNN by `repeat_fit` in the workers of a pool, beside one seed in a process of its own, and
+ten seeds in turn in one process, with one thread, as each worker has, and with as many threads as there are workers.
+Each of these is a script of its own, measured in turn and from its start to its end: the imports, the start of the
+workers and all that the driver does count. On a CPU the records of all that have one thread must be equal to the bit.
 
 - two workers on two cores: ten for the price of <= 5
 - five workers that share a GPU: <= 3
@@ -15,103 +15,94 @@ as there are workers. On a CPU the records of the former must be those of the wo
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import statistics
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from lightning.pytorch import Trainer
-from measuring import Clock, Pair, begin, decision, in_turns, load, make_parser
-from models import Classifier, small_cnn, synthetic_images
-from torch.utils.data import DataLoader
+from figures import Figure, Row, number, script
+from measuring import Clock, in_rounds, make_parser
 
-from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
+from lightning_easiness import EasinessRecord
 
-QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-
-
-def make_trainer(accelerator: str, epochs: int, devices: int | list[int] = 1) -> Trainer:
-    callback = EasinessCallback(every_n_epochs=1)
-    return Trainer(accelerator=accelerator, devices=devices, max_epochs=epochs, callbacks=[callback], **QUIET)
+PROCESS = Path(__file__).with_name("side_by_side_process.py")
+ALONE, TOGETHER, IN_TURN, MORE_THREADS = "alone", "together", "in turn", "more threads"
 
 
-def make_module() -> Classifier:
-    return Classifier(small_cnn())
-
-
-def make_data(arguments: argparse.Namespace) -> DataLoader:
-    return DataLoader(synthetic_images("small_cnn", arguments.examples), arguments.batch_size, shuffle=True)
-
-
-def make_pool(workers: int) -> ProcessPoolExecutor:
-    """Make a pool whose workers have one thread each."""
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
-
-
-class Repeats:
-    """Repeats of one training, each in a folder of its own, which is gone afterwards."""
+class Trainings:
+    """Trainings by a script, each in a folder of its own, which is gone afterwards."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments, self.clock = arguments, Clock("wall", arguments.accelerator)
-        self.losses: dict[str, torch.Tensor] = {}
+        self.arguments, self.clock = arguments, Clock()
+        self.losses: dict[str, torch.Tensor] = {}  # (run, checkpoint, example)
+        self.num_changed = 0  # trainings that gave other losses when repeated
 
-    def one_after_another(self, threads: int) -> float:
-        """Return the seconds of this process with so many threads."""
-        torch.set_num_threads(threads)
-        return self._time(f"threads: {threads}", None)
-
-    def side_by_side(self) -> float:
-        """Return the seconds of the workers, with their start."""
-        return self._time("side by side", partial(make_pool, self.arguments.workers))
-
-    def _time(self, name: str, executor: Callable[[], ProcessPoolExecutor] | None) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            return self.clock.time(lambda: self._train(name, Path(folder), executor))
-
-    def _train(self, name: str, folder: Path, executor: Callable[[], ProcessPoolExecutor] | None) -> None:
+    def time(self, name: str, seeds: int, workers: int = 0, threads: int = 1) -> float:
+        """Return the seconds of one process."""
         given = self.arguments
-        trainer, data = partial(make_trainer, given.accelerator, given.epochs), partial(make_data, given)
-        seeds, options = range(given.seeds), {"progress": False, "executor": executor}
-        record: EasinessRecord = repeat_fit(trainer, make_module, data, seeds, folder, **options)
-        loss = record.loss.clone()
-        before = self.losses.setdefault(name, loss)
-        assert given.accelerator == "gpu" or torch.equal(before, loss), f"{name} gives other numbers when repeated"
+        options = {"seeds": seeds, "workers": workers, "threads": threads, "accelerator": given.accelerator}
+        options |= {"examples": given.examples, "epochs": given.epochs, "batch-size": given.batch_size}
+        with tempfile.TemporaryDirectory() as folder:
+            named = [part for option, value in options.items() for part in (f"--{option}", str(value))]
+            command = [sys.executable, "-W", "ignore", str(PROCESS), folder, *named]
+            seconds = self.clock.time(lambda: subprocess.run(command, check=True, capture_output=True))
+            self._keep(name, EasinessRecord.load(folder).loss.clone())
+        return seconds
+
+    def _keep(self, name: str, loss: torch.Tensor) -> None:
+        self.num_changed += not torch.equal(self.losses.setdefault(name, loss), loss)
+
+    def num_different(self) -> int:
+        """Return how many seeds have other losses in workers than in turn or alone."""
+        together, in_turn, alone = (self.losses[name] for name in (TOGETHER, IN_TURN, ALONE))
+        differ = (together != in_turn).flatten(1).any(1)
+        differ[:1] |= (together[:1] != alone).flatten(1).any(1)
+        return int(differ.sum())
 
 
-def report(name: str, pairs: list[Pair], seeds: int, limit: float) -> None:
-    prices = [seeds * pair.ratio for pair in pairs]
-    median = statistics.median(prices)
-    together, alone = (statistics.median(times) for times in zip(*pairs, strict=True))
-    print(
-        f"{seeds} for the price of {median:.2f} ({min(prices):.2f} to {max(prices):.2f}) of one process with {name}:"
-        f" {together:.1f} s and {alone:.1f} s; {decision(median, limit)}"
-    )
+def price(what: str, together: Sequence[float], others: Sequence[float], limit: float, share: int = 1) -> Row:
+    """Make the row of a price: the seconds of the workers over those of a training."""
+    prices = [ours * share / theirs for ours, theirs in zip(together, others, strict=True)]
+    seconds = " and ".join(f"{number(Figure.of(times).median)} s" for times in (together, others))
+    return Row(f"{what}", Figure.of(prices, ""), limit, note=seconds)
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--workers", type=int, default=2, help="of the pool; default: %(default)s")
-    parser.add_argument("--examples", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--pairs", type=int, default=3)
-    arguments = parser.parse_args()
-    limit = 3 if arguments.accelerator == "gpu" else arguments.seeds / 2
-    begin(arguments.accelerator)
-    repeats = Repeats(arguments)
-    for threads in dict.fromkeys((1, arguments.workers)):
-        one_process = partial(repeats.one_after_another, threads)
-        pairs = in_turns(repeats.side_by_side, one_process, arguments.pairs)
-        report(f"{threads} thread{'s' if threads > 1 else ''}", pairs, arguments.seeds, limit)
-    equal = torch.equal(repeats.losses["side by side"], repeats.losses["threads: 1"])
-    print(f"losses of the workers equal those of one process with one thread, to the bit: {equal}; {load()} at the end")
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    seeds, workers, trainings = arguments.seeds, arguments.workers, Trainings(arguments)
+    works = {
+        TOGETHER: partial(trainings.time, TOGETHER, seeds, workers),
+        ALONE: partial(trainings.time, ALONE, 1),
+        IN_TURN: partial(trainings.time, IN_TURN, seeds),
+        MORE_THREADS: partial(trainings.time, MORE_THREADS, seeds, threads=workers),
+    }
+    found = in_rounds(works, arguments.pairs)
+    together, limit = found[TOGETHER], 3 if arguments.accelerator == "gpu" else seeds / 2
+    what = f"{seeds} seeds by {workers} workers, in"
+    yield price(f"{what} processes that train one seed", together, found[ALONE], limit)
+    share = f"{what} shares of one process that trains all in turn, with"
+    yield price(f"{share} 1 thread", together, found[IN_TURN], limit, seeds)
+    yield price(f"{share} {workers} threads", together, found[MORE_THREADS], limit, seeds)
+    is_exact = arguments.accelerator == "cpu"
+    differ = Figure.of([trainings.num_different()], "")
+    yield Row("seeds whose losses differ, to the bit, from those of one process", differ, 0 if is_exact else None)
+    changed = Figure.of([trainings.num_changed], "")
+    yield Row("trainings whose losses differ, to the bit, when repeated", changed, 0 if is_exact else None)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = make_parser(__doc__)
+    made.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
+    made.add_argument("--seeds", type=int, default=10)
+    made.add_argument("--workers", type=int, default=2, help="of the pool; default: %(default)s")
+    made.add_argument("--examples", type=int, default=10_000)
+    made.add_argument("--epochs", type=int, default=3)
+    made.add_argument("--batch-size", type=int, default=128)
+    made.add_argument("--pairs", type=int, default=3)
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

@@ -201,15 +201,8 @@ def train_all(several: Iterable[Repeats], num_runs: int, workers: Workers, progr
             runs.update()
             if trained:
                 series = trained
-                _check_same_data(run.folder, series, _ended(run, workers))
+                _check_same_data(run, series)
     return series
-
-
-def _ended(run: _Run, workers: Workers) -> list[int]:
-    seeds = run.repeats.seeds
-    if workers.are_here:
-        return seeds[: seeds.index(run.seed) + 1]
-    return [seed for seed in seeds if is_complete(run.folder / run_name(seed))]
 
 
 def _missing(several: Iterable[Repeats], runs: Any) -> Iterator[_Run]:
@@ -304,12 +297,15 @@ def _observer(trainer: Trainer, folder: Path, run: str) -> EasinessCallback:
     return observer
 
 
-def _check_same_data(folder: Path, series: str, seeds: list[int]) -> None:
-    """Raise a ValueError once a second run is of another data set, not only when all are trained."""
-    folders = [folder / run_name(seed) for seed in seeds if checkpoint_paths(folder / run_name(seed), series)]
+def _check_same_data(run: _Run, series: str) -> None:
+    """Raise a ValueError for a run of other data than the first one that is complete, not only when all are trained."""
+    seeds = run.repeats.seeds
+    first = next((seed for seed in seeds if is_complete(run.folder / run_name(seed))), run.seed)
+    both = [run.folder / run_name(seed) for seed in dict.fromkeys((first, run.seed))]
+    folders = [folder for folder in both if checkpoint_paths(folder, series)]
     if not folders:
         return
-    runs, _ = read_runs(folder, folders, series)
+    runs, _ = read_runs(run.folder, folders, series)
     try:
         check_same_data(runs)
     except ValueError as error:
