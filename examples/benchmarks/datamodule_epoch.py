@@ -74,7 +74,7 @@ def selections(num_examples: int) -> dict[str, Selection | None]:
     return {
         "selection=None": None,
         "Keep of all": Keep(torch.arange(num_examples)),
-        f"Ablation, {1 - REMOVED:.0%} kept": Ablation(scores, REMOVED),
+        f"Ablation, {100 * (1 - REMOVED):.0f} % kept": Ablation(scores, REMOVED),
     }
 
 
@@ -121,7 +121,7 @@ def comparisons(arguments: argparse.Namespace) -> Iterator[Comparison]:
             yield Comparison(f"{name} / own", epoch_seconds, wrapped, own, LIMIT)
             continue
         by_hand = partial(Images, Subset(dataset, kept_by(wrapped).tolist()), arguments)
-        yield Comparison(f"{name} / own, {share:.1%} of the steps", epoch_seconds, wrapped, own, None)
+        yield Comparison(f"{name} / own, {100 * share:.0f} % of the steps", epoch_seconds, wrapped, own, None)
         yield Comparison(f"{name} / own over a Subset", epoch_seconds, wrapped, by_hand, LIMIT)
         yield Comparison(f"{name} / own over a Subset, the loader alone", reading_seconds, wrapped, by_hand, None)
     part = held_out_part(num_examples, 0, HELD_OUT)

@@ -63,7 +63,9 @@ class Peer:
     note: str = ""
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.name, "" if self.figure is None else str(self.figure), self.note)))
+        if self.figure is None:
+            return f"{self.name} {self.note}".rstrip()
+        return ", ".join(filter(None, (f"{self.name}: {self.figure}", self.note)))
 
 
 @dataclass(frozen=True)

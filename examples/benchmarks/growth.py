@@ -81,7 +81,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
         if len(times) > 1:
             small, large = min(times), max(times)
             ratio = Figure.of([times[large] / times[small]], "")
-            yield Row(f"{name} time for each of {large:,} / of {small:,}", ratio, LINEAR)
+            yield Row(f"{name.rstrip(',')}: the time for each of {large:,} / of {small:,}", ratio, LINEAR)
 
 
 def parser() -> argparse.ArgumentParser:

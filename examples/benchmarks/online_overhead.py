@@ -174,7 +174,7 @@ def peer_rows(arguments: argparse.Namespace) -> Iterator[Row]:
             found = measured(subject, arguments, rounds, others)
             theirs, ours = added(found["peer"], found["without"]), added(found["with"], found["without"])
             times = f"{number(theirs.median / ours.median)} times ours" if ours.median > 0 else ""
-            yield Row(what, ours, LIMIT, peer=Peer(peer.name, theirs, times))
+            yield Row(what, ours, peer=Peer(peer.name, theirs, times))
 
 
 # --------------------------------------------------------------------------------------------------------------- rows

@@ -105,7 +105,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     values = torch.rand(arguments.examples, generator=torch.Generator().manual_seed(0))
     module, said = installed("datacull", "datacull.methods.CCS")
     theirs = None if module is None else selects_by_datacull(values)
-    what = f"selecting {1 - REMOVED:.0%} of {arguments.examples:,} by coverage (CCS)"
+    what = f"selecting {100 * (1 - REMOVED):.0f} % of {arguments.examples:,} by coverage (CCS)"
     yield compared(what, selects(values), theirs, said, arguments)
 
 

@@ -93,6 +93,10 @@ PARTS = (
         quick=None, full="", tiny="--examples 500 --checkpoints 3",
     ),
     part("report", "the report page", "report_page", quick=None, full="", tiny=None),
+    part(
+        "correctness", "what must never happen", "correctness",
+        quick="--inputs 3000 --no-soak", full="", tiny=None,
+    ),
     part("processes", "growth with the number of processes", "process_growth", quick=None, full="", tiny=None),
     part("side by side", "ten seeds side by side", "side_by_side", quick=None, full="", tiny=None),
 )  # fmt: skip

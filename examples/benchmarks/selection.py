@@ -55,7 +55,7 @@ def measured(arguments: argparse.Namespace) -> tuple[dict[int, list[float]], flo
 def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     seconds, peak = in_process(measured, arguments)
     smallest, *_, largest = seconds
-    kept = f"selecting {1 - arguments.ratio:.0%}, {arguments.sampling}, of"
+    kept = f"selecting {100 * (1 - arguments.ratio):.0f} %, {arguments.sampling}, of"
     for size, times in seconds.items():
         limit = SECONDS if size == WHOLE else None
         note = f"{number(statistics.median(times) / size * 1e9)} ns for each example"

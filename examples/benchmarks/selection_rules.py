@@ -82,7 +82,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
         for name, make in RULES.items():
             times = decision_seconds(make(), num_examples, observed, clock)
             share = Figure.of([each / epoch for each in times], "").median
-            note = f"{share:.3%} of an epoch of {epoch:.0f} s of the small CNN"
+            note = f"{100 * share:.3f} % of an epoch of {epoch:.0f} s of the small CNN"
             yield Row(f"decision of {name} at {num_examples:,}", Figure.of(times), LIMIT * epoch, note=note)
 
 

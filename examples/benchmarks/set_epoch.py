@@ -90,11 +90,15 @@ def pairs_of(seconds: list[float], cycle: int) -> list[Pair]:
 
 def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     dataset = synthetic_images(arguments.model, arguments.examples)
-    share = arguments.share
+    share, part = arguments.share, f"{100 * arguments.share:g} % of the data"
     cases = {
-        f"a pass before each epoch, {share:.0%} of the data": (1, 0.36, {}),
-        f"a pass before each third epoch, {share:.0%} of the data": (3, 0.15, {"rescore_every_n_epochs": 3}),
-        f"online scores, {share:.0%} of the data": (2, 1.03 * share, {"online": True, "rescore_every_n_epochs": None}),
+        f"a pass before each epoch, {part}": (1, 0.36, {}),
+        f"a pass before each third epoch, {part}": (3, 0.15, {"rescore_every_n_epochs": 3}),
+        f"online scores, {part}": (
+            2,
+            1.03 * share,
+            {"online": True, "rescore_every_n_epochs": None},
+        ),
         "online scores, half of the data": (2, 1.03 * 0.5, {"online": True, "rescore_every_n_epochs": None}),
     }
     for name, (cycle, limit, training) in cases.items():
