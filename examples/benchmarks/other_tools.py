@@ -122,7 +122,7 @@ def quiet_datagnosis() -> Iterator[None]:
 
 def parser() -> argparse.ArgumentParser:
     made = clock_parser(__doc__)
-    made.add_argument("--trained", type=int, default=5_000, help="examples trained on; default: %(default)s")
+    made.add_argument("--trained", type=int, default=2_000, help="examples trained on; default: %(default)s")
     made.add_argument("--examples", type=int, default=1_000_000, help="selected from; default: %(default)s")
     made.add_argument("--pairs", type=int, default=3, help="default: %(default)s")
     return made

@@ -27,7 +27,7 @@ from functools import partial
 from itertools import count
 
 import torch
-from figures import Row, ratio_of, script
+from figures import Row, number, ratio_of, script
 from lightning.pytorch import Trainer
 from measuring import Clock, Pair, in_turns, training_parser
 from models import NUM_CLASSES, quiet_trainer
@@ -141,7 +141,7 @@ def measure(num_examples: int, arguments: argparse.Namespace) -> Iterator[Row]:
 
 def of_pairs(num_examples: int, subject: str, baseline: str, pairs: list[Pair]) -> Iterator[Row]:
     first, second = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
-    note = f"{first:.3g} and {second:.3g} ms"
+    note = f"{number(first)} and {number(second)} ms"
     yield Row(f"{num_examples:,} examples, {subject} / {baseline}", ratio_of(pairs), LIMIT, note=note)
 
 
