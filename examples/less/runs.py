@@ -30,6 +30,8 @@ PEAK = 0.1  # learning rate
 class LessTraining(Training):
     """One way of training on less: SGD and one cycle of the learning rate, by the share of the work done.
 
+    A last batch that is not whole is left out: a step on a few examples costs points, and ways differ in how many.
+
     Args:
         wrong: Share of the training labels that are replaced by another class.
         held: Further training examples, with as many wrong labels, by which a training may be stopped early.
@@ -47,7 +49,7 @@ class LessTraining(Training):
         return (*super().data_key(), self.wrong, self.held, self.shift)
 
     def augmentation(self) -> dict[str, Any]:
-        return {"shift": self.shift, "flip": True}
+        return {"shift": self.shift, "flip": True, "drop_last": True}
 
     def data_of(self, pictures: Pictures) -> DeviceData:
         """Return given pictures, with wrong labels; `held` has the examples that are not trained on."""

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import torch
@@ -141,5 +140,10 @@ class WorkMeter(Callback):
 
 def plan_of(epochs: int, num_examples: int, batch_size: int, share: float, sizes: Iterable[int] = ()) -> Plan:
     """Return the plan of a training of so many epochs; `sizes` are the numbers of examples of each, where known."""
-    known = tuple(ceil(size / batch_size) for size in sizes)
-    return Plan(epochs, edge_of(epochs), ceil(num_examples / batch_size), share, known)
+    known = tuple(num_batches(size, batch_size) for size in sizes)
+    return Plan(epochs, edge_of(epochs), num_batches(num_examples, batch_size), share, known)
+
+
+def num_batches(num_examples: int, batch_size: int) -> int:
+    """Return the number of whole batches; one where there are fewer examples than that."""
+    return max(1, num_examples // batch_size)

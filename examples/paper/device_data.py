@@ -58,6 +58,7 @@ class DeviceData(LightningDataModule):
             torchvision's weights of ImageNet need it.
         validate: Also evaluate the test examples after each epoch of training, as validation.
         test_batch_size: Examples in a batch of evaluation.
+        drop_last: Leave out a last batch of training that is not whole, if it is not the only one.
     """
 
     def __init__(
@@ -72,9 +73,11 @@ class DeviceData(LightningDataModule):
         normalize: str = "contrast",
         validate: bool = False,
         test_batch_size: int = 500,
+        drop_last: bool = False,
     ) -> None:
         super().__init__()
         self.train, self.test = train, test
+        self.drop_last = drop_last and len(train) >= batch_size
         self.batch_size, self.test_batch_size = batch_size, test_batch_size
         self.shift, self.flip, self.crop = shift, flip, crop
         self.normalize = NORMALIZATIONS[normalize]
@@ -86,7 +89,7 @@ class DeviceData(LightningDataModule):
         self.train, self.test = self.train.to(device), self.test.to(device)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(self.train, self.batch_size, shuffle=True, collate_fn=as_batch)
+        return DataLoader(self.train, self.batch_size, shuffle=True, collate_fn=as_batch, drop_last=self.drop_last)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return DataLoader(self.test, self.test_batch_size, collate_fn=as_batch)

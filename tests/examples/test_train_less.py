@@ -179,14 +179,22 @@ class Small(LightningModule):
 def test_work_is_what_was_trained_on_and_a_third_of_what_was_looked_at() -> None:
     data = TensorDataset(torch.randn(20, 3), torch.arange(20) % 2)
     module = Small()
-    meter = work.WorkMeter(work.plan_of(4, 10, 4, share=1.0), 20, peak=0.5)
+    meter = work.WorkMeter(work.plan_of(4, 12, 4, share=1.0), 20, peak=0.5)
     trainer = Trainer(max_epochs=4, accelerator="cpu", logger=False, enable_checkpointing=False,
                       enable_progress_bar=False, enable_model_summary=False, callbacks=[meter])  # fmt: skip
-    trainer.fit(module, datamodule=EasinessDataModule(DataLoader(data, 4, shuffle=True), Keep(range(10))))
-    assert (meter.trained, meter.steps, meter.looked_at) == (40, 12, 12)
-    assert meter.work == pytest.approx((40 + 12 / 3) / 20)
+    trainer.fit(module, datamodule=EasinessDataModule(DataLoader(data, 4, shuffle=True), Keep(range(12))))
+    assert (meter.trained, meter.steps, meter.looked_at) == (48, 12, 12)
+    assert meter.work == pytest.approx((48 + 12 / 3) / 20)
     wanted = [0.5 * work.one_cycle((step + 0.5) / 12) for step in range(12)]
     assert module.rates == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("size", "trained"), [(8, 8), (11, 8), (3, 3)])
+def test_a_last_batch_that_is_not_whole_is_left_out(size: int, trained: int) -> None:
+    form = {"image_size": 8, "batch_size": 4, "size": size}
+    data = train_less.training("fashion-mnist, clean", train_less.FASHION | form, 0.0).made_up(size)
+    assert sum(len(labels) for _, labels in data.train_dataloader()) == trained
+    assert work.plan_of(3, size, 4, share=1.0).batches_from(2, -(-trained // 4)) == -(-trained // 4)
 
 
 def test_the_plan_takes_the_length_of_later_epochs_from_this_one() -> None:
