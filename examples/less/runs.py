@@ -124,7 +124,7 @@ def train(
     training, data = experiment.trainings[name], experiment.data(name)
     seed_everything(seed, workers=True, verbose=False)
     size = len(data.train)
-    given = Given(edge_of(epochs), seed, lambda: record_of(experiment, name))
+    given = Given(edge_of(epochs), seed, lambda series: record_of(experiment, name, series))
     chosen = way.make(given) if selection is None else selection
     sizes = sizes_of(chosen, size, epochs) if way.is_fixed else ()
     meter = WorkMeter(plan_of(epochs, num_kept or size, training.batch_size, way.share, sizes), size, PEAK)

@@ -14,9 +14,9 @@ def folder_of(experiment: Experiment, name: str, *, held_out: bool = False) -> P
     return experiment.output / f"{'held-out' if held_out else 'scores'}-{name}"
 
 
-def record_of(experiment: Experiment, name: str) -> EasinessRecord:
-    """Return the training steps of the training that scores."""
-    return EasinessRecord.load(folder_of(experiment, name), "train-online")
+def record_of(experiment: Experiment, name: str, series: str = "train-online") -> EasinessRecord:
+    """Return the training steps of the training that scores, or its passes."""
+    return EasinessRecord.load(folder_of(experiment, name), series)
 
 
 def scores_of(experiment: Experiment, name: str, score: str) -> Scores:
@@ -24,5 +24,5 @@ def scores_of(experiment: Experiment, name: str, score: str) -> Scores:
     if score == "memorization":
         return EasinessRecord.load(folder_of(experiment, name, held_out=True), "train-probe").score(score)
     if score == "el2n":
-        return EasinessRecord.load(folder_of(experiment, name), "train-probe").score(score, 0)
+        return record_of(experiment, name, "train-probe").score(score, 0)
     return record_of(experiment, name).score(score)

@@ -25,11 +25,11 @@ from lightning_easiness import (
 
 @dataclass(frozen=True)
 class Given:
-    """What a selection is made of: epochs on everything at each end, a seed, and the record of a classic training."""
+    """What a selection is made of: epochs on everything at each end, a seed, and the records of a classic training."""
 
     edge: int
     seed: int
-    record: Callable[[], EasinessRecord]
+    record: Callable[[str], EasinessRecord]  # of a series
 
 
 Make = Callable[[Given], Any]
@@ -72,11 +72,11 @@ def _with_control(name: str, way: Way) -> None:
 
 
 def _curriculum(given: Given) -> Curriculum:
-    return Curriculum(given.record().score("mean_loss"))
+    return Curriculum(given.record("train-probe").score("mean_loss"))
 
 
 def _align(given: Given) -> AlignPrune:
-    clean = find_label_issues(given.record())
+    clean = find_label_issues(given.record("train-online"))
     return AlignPrune(0.5, clean=clean, early_epochs=given.edge, final_epochs=given.edge, seed=given.seed)
 
 
