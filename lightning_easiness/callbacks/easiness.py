@@ -311,10 +311,10 @@ class EasinessCallback(HasListeners, Callback):
     ) -> None:
         if self._online is not None:
             self._online.end_batch(not outputs and pl_module.automatic_optimization, outputs)
-        # several optimizers may make several steps in a batch
-        if any(self._last_step < step <= num_steps(trainer) for step in self.at_steps):
-            self._evaluate(trainer)
-        self._last_step = num_steps(trainer)
+        if self.at_steps:  # several optimizers may make several steps in a batch
+            last, self._last_step = self._last_step, num_steps(trainer)
+            if any(last < step <= self._last_step for step in self.at_steps):
+                self._evaluate(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -9,12 +9,11 @@ out-of-order delivery, any sampler, and loaders that resume mid-epoch.
 from __future__ import annotations
 
 import copy
-import operator
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -57,9 +56,12 @@ def sampler_kind(sampler: Any) -> type:
 
 
 class IndexedBatch(NamedTuple):
-    """A batch and the indices of its examples. A named tuple, since the pinning thread keeps its type."""
+    """A batch and the indices of its examples. A named tuple, since the pinning thread keeps its type.
 
-    example_index: Tensor
+    The indices are an array, int64 (B,), which a worker sends as a few bytes: a tensor would take a file of its own.
+    """
+
+    example_index: np.ndarray
     batch: Any
 
 
@@ -101,16 +103,16 @@ class UserDatasetInWorker:
             self.worker_init_fn(worker_id)
 
 
-def _as_index(keys: Any) -> Tensor:
+def _as_index(keys: Any) -> np.ndarray:
+    """Return a sampler's keys as an array, int64 (B,)."""
     listed = keys.tolist() if isinstance(keys, (Tensor, np.ndarray)) else keys
     try:
-        index = [operator.index(key) for key in (listed if isinstance(listed, Sequence) else [listed])]
+        return np.asarray(array("q", listed if isinstance(listed, Sequence) else [listed]))
     except TypeError as error:
         raise TypeError(
             f"The train loader's sampler yields keys that are not integers ({keys!r:.60}), so examples have no index;"
             " give EasinessCallback online=False and a `probe` loader with integer indices."
         ) from error
-    return torch.tensor(index, dtype=torch.int64)
 
 
 class IndexedIterator(Iterator[Any]):
@@ -119,6 +121,7 @@ class IndexedIterator(Iterator[Any]):
     def __init__(self, iterator: Iterator[Any], sources: Sequence[IndexSource]) -> None:
         self._iterator = iterator
         self._sources = sources
+        self.waiting: dict[IndexSource, deque[Tensor]] = {}  # indices that a source has not taken yet
 
     def __next__(self) -> Any:
         for source in self._sources:
@@ -127,8 +130,9 @@ class IndexedIterator(Iterator[Any]):
         if not isinstance(item, IndexedBatch):
             raise TypeError(lost_indices(self._iterator))
         if item.batch is not None:  # Lightning calls no hook for a batch that is None
+            index = torch.from_numpy(item.example_index)
             for source in self._sources:
-                source.waiting.setdefault(self, deque()).append(item.example_index)
+                self.waiting.setdefault(source, deque()).append(index)
         return item.batch
 
     def __len__(self) -> int:
@@ -136,8 +140,7 @@ class IndexedIterator(Iterator[Any]):
 
     def _reset(self, loader: Any, first_iter: bool = False) -> None:
         # persistent workers read the data again with the same iterator; unused batches are gone
-        for source in self._sources:
-            source.waiting.pop(self, None)
+        self.waiting.clear()
         self._iterator._reset(loader, first_iter)  # type: ignore[attr-defined]
 
     def __getattr__(self, name: str) -> Any:
@@ -152,7 +155,6 @@ class IndexSource:
 
     def __init__(self) -> None:
         self.current: IndexedIterator | None = None
-        self.waiting: WeakKeyDictionary[IndexedIterator, deque[Tensor]] = WeakKeyDictionary()
 
     def take(self) -> Tensor | None:
         """Return the indices of the next batch, int64 (B,) on the CPU; None if no loader is followed."""
@@ -174,10 +176,9 @@ class IndexSource:
     def clear(self) -> None:
         """Drop the reference to the iterator, which would keep its workers alive."""
         self.current = None
-        self.waiting.clear()
 
     def _next(self) -> deque[Tensor] | None:
-        return None if self.current is None else self.waiting.get(self.current)
+        return None if self.current is None else self.current.waiting.get(self)
 
 
 def follow(loader: Any, source: IndexSource) -> None:

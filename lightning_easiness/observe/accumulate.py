@@ -7,7 +7,7 @@ processes and the cuts of a training that is stopped and resumed leave no trace 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,10 +30,13 @@ class StepList:
     def __init__(self) -> None:
         self.clear()
 
-    def add(self, index: Tensor, observed: Mapping[str, Tensor]) -> None:
-        """Take one batch: indices (B,) on the CPU and values (B,) or (B, K) by name on any device."""
+    def add(self, index: Tensor, observed: Mapping[str, Tensor], sizes: Sequence[int] = ()) -> None:
+        """Take one batch: indices (B,) on the CPU and values (B,) or (B, K) by name on any device.
+
+        It may be of several steps: `sizes` are theirs.
+        """
         self.index.append(index)
-        self.sizes.append(len(index))
+        self.sizes.extend(sizes or (len(index),))
         for name, values in observed.items():
             self.values.setdefault(name, []).append(values)
         if len(self.index) - self._merged >= self._MERGE_EVERY:

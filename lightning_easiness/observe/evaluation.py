@@ -37,7 +37,7 @@ from lightning_easiness.observe.endings import endings_of
 from lightning_easiness.observe.evidence import Evidence
 from lightning_easiness.observe.forward import find_forward, forward_signature
 from lightning_easiness.observe.held_out import HeldOutRows
-from lightning_easiness.observe.hooks import detached
+from lightning_easiness.observe.kept import detached
 from lightning_easiness.observe.processes import over_processes
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.recognise import Recogniser, announce, check_only_target

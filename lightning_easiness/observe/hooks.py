@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -17,6 +18,7 @@ from lightning_easiness._utils.lightning import StrategyHook, loads_training
 from lightning_easiness.data.indexed_loader import IndexSource, follow, unfollow
 from lightning_easiness.observe.endings import endings_of
 from lightning_easiness.observe.forward import candidate_modules
+from lightning_easiness.observe.kept import Kept, detached, kept, taken
 
 
 class LoaderHook:
@@ -50,7 +52,8 @@ class LogitsHook:
     """Keeps the first prediction of each training step, from a forward hook on the module that computes it.
 
     It listens to the LightningModule itself, which `self(x)` calls, and to its only child with parameters, which
-    `self.model(x)` calls. Where `module` names a submodule, it listens to that one alone.
+    `self.model(x)` calls. Where `module` names a submodule, it listens to that one alone. What is SMALL is copied at
+    once, as the module or the step may write over it; of the rest it is seen where they do.
     """
 
     def __init__(self, pl_module: LightningModule, module: str | None, read: Callable[[Any], Any]) -> None:
@@ -58,8 +61,10 @@ class LogitsHook:
         self._read = read
         self._armed = False
         self.notes_endings = True  # until it is known how outputs are read
+        self.position: int | None = None  # of what is read in a tuple, when it is known
         self.ending: Any = None  # of what was taken last
-        self._seen: dict[str, Any] = {}
+        self._seen: dict[str, Kept] = {}
+        self._last: tuple[Any, int, Kept] | None = None  # what was read last, its version, and what was kept of it
         self._endings: dict[str, Any] = {}
         self._unread: Exception | None = None
         self._names = [module] if module is not None else candidate_modules(pl_module)
@@ -70,6 +75,7 @@ class LogitsHook:
     def arm(self) -> None:
         """Start to listen: a training step begins."""
         self._seen.clear()
+        self._last = None
         self._armed = True
 
     @property
@@ -80,8 +86,8 @@ class LogitsHook:
     def take(self, size: int) -> Any:
         """Stop listening and return what the step predicted, detached; raise an error where it called no module."""
         self._armed = False
-        found, seen = [name for name in self._names if name in self._seen], dict(self._seen)
-        self._seen.clear()
+        seen, self._seen, self._last = self._seen, {}, None
+        found = [name for name in self._names if name in seen]
         if not found:
             if self._unread is not None:
                 raise self._unread
@@ -91,9 +97,9 @@ class LogitsHook:
                 " of the submodule that returns the logits, module='net', or online=False; a call of .forward() itself"
                 " is not seen, so call the module, self(x)."
             )
-        taken = next((name for name in found if _first_size(seen[name]) == size), found[0])
-        self.ending = self._endings.get(taken)
-        return seen[taken]
+        name = next((name for name in found if _first_size(seen[name].prediction) == size), found[0])
+        self.ending = self._endings.get(name)
+        return taken(seen[name])
 
     def remove(self) -> None:
         """Remove the hooks."""
@@ -101,30 +107,43 @@ class LogitsHook:
             handle.remove()
         self._handles.clear()
         self._seen.clear()
+        self._last = None
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, args: Any, output: Any) -> None:
             # only the first call counts: closures run again, and a wrapped module reports the training step's result;
             # and no call of a validation, which may follow on a step that was skipped
-            if self._armed and name not in self._seen and self._pl_module.trainer.training:
-                try:
-                    prediction = self._read(output)
-                except Exception as error:  # the user's logits_fn is for the output of one of the modules only
-                    self._unread = error
+            if not self._armed or name in self._seen:
+                return
+            at_work = self._pl_module
+            if not (at_work.training and torch.is_grad_enabled()) and not at_work.trainer.training:
+                return
+            try:
+                prediction = self._read(output)
+            except Exception as error:  # the user's logits_fn is for the output of one of the modules only
+                self._unread = error
+                return
+            if prediction is not None:
+                if torch.compiler.is_compiling():
+                    self._seen[name] = Kept(detached(prediction), is_compiled=True)
                     return
-                if prediction is not None:
-                    if self.notes_endings and not torch.compiler.is_compiling():
-                        self._endings[name] = endings_of(prediction, module)
-                    self._seen[name] = detached(prediction)
+                if self.notes_endings:
+                    self._endings[name] = endings_of(prediction, module)
+                self._seen[name] = self._kept(prediction)
 
         return keep
 
-
-def detached(prediction: Any) -> Any:
-    """Return a tensor, or a tuple of some, without gradients; anything else as it is."""
-    if isinstance(prediction, tuple):
-        return tuple(detached(part) for part in prediction)
-    return prediction.detach() if isinstance(prediction, Tensor) else prediction
+    def _kept(self, prediction: Any) -> Kept:
+        """Return what to keep of a prediction; of one that a part of the module returned before, the same."""
+        if not isinstance(prediction, Tensor):
+            return kept(prediction, self.position)
+        if self._last is not None:
+            source, version, found = self._last
+            if source() is prediction and prediction._version == version:
+                return found
+        found = kept(prediction, None)
+        self._last = (ref(prediction), prediction._version, found)
+        return found
 
 
 def _first_size(prediction: Any) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import Any
@@ -26,7 +25,7 @@ from lightning_easiness.observe.epoch_state import begun_with, packed_epoch, unp
 from lightning_easiness.observe.evidence import Evidence
 from lightning_easiness.observe.first_step import contradiction, doubt, loss_of_step
 from lightning_easiness.observe.hooks import LoaderHook, LogitsHook
-from lightning_easiness.observe.processes import check_same_share, over_processes
+from lightning_easiness.observe.processes import check_same_share, over_processes, same_task
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.recognise import Recogniser, announce
 from lightning_easiness.observe.refusals import lacks_fields
@@ -40,6 +39,7 @@ from lightning_easiness.observe.tasks import (
     Task,
     restore_task,
 )
+from lightning_easiness.observe.waiting import WaitingSteps
 from lightning_easiness.record.layout import ONLINE_SERIES
 
 _numbers = count()  # of the observers that a process made
@@ -84,6 +84,7 @@ class OnlineObserver:
         self._is_first = True  # of the processes that read its share of the data
         self._is_stopped = False  # by an error, after which other processes may not take part any more
         self._has_gathered = False
+        self._waiting = WaitingSteps(self._observe)
         self._others: list[EpochSums] = []  # what those that stopped too left of the epoch
 
     @property
@@ -135,8 +136,8 @@ class OnlineObserver:
         if not len(self._index):  # the batch takes part for the sake of other processes, and counts for nothing
             self._index = None
             return
-        check_index(self._index, self._sums.num_examples)
         if self._reading is None:
+            check_index(self._index, self.num_examples)
             check_same_share(self._trainer, self._index)
         inputs, self._target = self._reader.unpack(batch)  # now, as a training step may take its batch apart
         self._inputs = inputs if self._reading is None else None
@@ -163,6 +164,7 @@ class OnlineObserver:
         """Return the epoch's observation, on all processes together, and forget it; None before training starts."""
         if self._sums is None:
             return None
+        self._waiting.flush()
         sums, target = self._totals(self._sums)
         means, task = epoch_means(sums, self._sums.names), self.task or Task(self._reader.loss_name)
         predictions = self._last_predictions(self._sums)
@@ -187,6 +189,7 @@ class OnlineObserver:
         """Return each example's average softmax of the training so far, in the process that keeps it; else None."""
         if self._probabilities is None or self._sums is None:
             return None
+        self._waiting.flush()
         self._probabilities.fold(partial(over_processes, self._trainer))
         means = self._probabilities.means()
         if means is None:
@@ -196,6 +199,7 @@ class OnlineObserver:
     def state(self, epoch_is_open: bool) -> dict[str, Any]:
         """Return the epoch so far, and the sums of probabilities, over all processes, as tensors and plain types."""
         self.keep_finished()
+        self._waiting.flush()
         if self._is_stopped and self._sums is not None and not self._has_gathered:
             self._gather()
         state: dict[str, Any] = {"task": None if self.task is None else self.task.state()}
@@ -217,6 +221,7 @@ class OnlineObserver:
             self._logits_hook = None
         if not keep_sums:
             self._sums, self._others = None, []
+            self._waiting.clear()
             if self._probabilities is not None:
                 self._probabilities.drop_steps()
         self._index = self._target = None
@@ -279,19 +284,31 @@ class OnlineObserver:
         if self._index is None or self._logits_hook is None or self._sums is None:
             return
         index, target, self._index, self._target = self._index, self._target, None, None
+        prediction = self._logits_hook.take(len(index))
+        reading = self._reading or self._first_reading(self._logits_hook, prediction, target, index, outputs)
+        self._waiting.add(index, reading.output(prediction), target, may_wait=reading.is_by_row)
+
+    def _first_reading(self, hook: LogitsHook, prediction: Any, target: Any, index: Tensor, outputs: Any) -> Reading:
+        """Decide by the first batch how outputs are read, and hold that against what its step returned."""
         with torch.no_grad():
-            prediction = self._logits_hook.take(len(index))
-            is_first, reading = self._reading is None, self._reading
-            if reading is None:
-                reading = self._reading = self._recognised(prediction, target, index, self._logits_hook.ending)
-                self._logits_hook.notes_endings = False
-            seeds = reading.task.draw_seeds(index, self._trainer.current_epoch)
-            observed = reading.observe(prediction, target, len(index), fields=self._asked, seeds=seeds)
-            if is_first and outputs is not None:
-                self._check_first_step(prediction, target, observed["loss"], outputs)
-        if self._probabilities is not None:
-            self._probabilities.add(index, _taken_probabilities(observed))
-        self._sums.add(index, with_digest(observed, target, len(index), of_step=True))
+            reading = self._reading = self._recognised(prediction, target, index, hook.ending)
+            hook.notes_endings, hook.position = False, reading.position
+            if outputs is not None:
+                losses = reading.observe(prediction, target, len(index), fields=())["loss"]
+                self._check_first_step(prediction, target, losses, outputs)
+        return reading
+
+    def _observe(self, index: Tensor, sizes: list[int], output: Any, target: Any) -> None:
+        """Observe steps of these sizes as one batch."""
+        assert self._reading is not None
+        assert self._sums is not None
+        check_index(index, self.num_examples)
+        with torch.no_grad():
+            seeds = self._reading.task.draw_seeds(index, self._trainer.current_epoch)
+            observed = self._reading.observe_output(output, target, len(index), fields=self._asked, seeds=seeds)
+            if self._probabilities is not None:
+                self._probabilities.add(index, _taken_probabilities(observed))
+            self._sums.add(index, with_digest(observed, target, len(index), of_step=True), sizes)
 
     def _recognised(self, prediction: Any, target: Any, index: Tensor, ending: Any) -> Reading:
         """Return how the training step's outputs are read, from its first batch: the same task in every process."""
@@ -300,7 +317,7 @@ class OnlineObserver:
         batch = (prediction, target, len(index), ending, self._inputs)
         like = self._like
         if like is None and trainer.world_size > 1:
-            like = Reading(_same_task(trainer, lambda: recogniser.read(*batch).task))
+            like = Reading(same_task(trainer, lambda: recogniser.read(*batch).task))
         reading = recogniser.read(*batch, like=like)
         if self._like is None:
             self._check_task(reading.task)
@@ -374,17 +391,3 @@ def _taken_probabilities(observed: dict[str, Tensor]) -> Tensor:
     if PROBABILITIES not in observed:
         raise ValueError(_NO_PROBABILITIES)
     return observed.pop(PROBABILITIES)
-
-
-def _same_task(trainer: Trainer, recognise: Callable[[], Task]) -> Task:
-    """Return the task that the first process recognises, in all of them; all raise the error that it raises."""
-    state, problem = None, None
-    if trainer.is_global_zero:
-        try:
-            state = recognise().state()
-        except Exception as error:  # the others wait for it
-            problem = error
-    state, problem = trainer.strategy.broadcast((state, problem))
-    if state is None:
-        raise problem or RuntimeError("the first process recognised no task")
-    return restore_task(state)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lightning_easiness._utils.lightning import data_share, is_first_of_share
+from lightning_easiness.observe.tasks import Task, restore_task
 
 
 def over_processes(trainer: Trainer, values: Tensor, reduce_op: str = "sum") -> Tensor:
@@ -42,3 +45,17 @@ def check_same_share(trainer: Trainer, index: Tensor) -> None:
             " they hold different examples: leave use_distributed_sampler=True, or let your sampler split the data by"
             " trainer.distributed_sampler_kwargs."
         )
+
+
+def same_task(trainer: Trainer, recognise: Callable[[], Task]) -> Task:
+    """Return the task that the first process recognises, in all of them; all raise the error that it raises."""
+    state, problem = None, None
+    if trainer.is_global_zero:
+        try:
+            state = recognise().state()
+        except Exception as error:  # the others wait for it
+            problem = error
+    state, problem = trainer.strategy.broadcast((state, problem))
+    if state is None:
+        raise problem or RuntimeError("the first process recognised no task")
+    return restore_task(state)

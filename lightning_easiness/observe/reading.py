@@ -54,7 +54,21 @@ class Reading:
         Raises:
             ValueError: If outputs, targets or losses are not those of the task.
         """
-        raw = prediction[self.position] if self.position is not None else prediction
+        return self.observe_output(self.output(prediction), target, size, fields=fields, seeds=seeds)
+
+    def output(self, prediction: Any) -> Any:
+        """Return the part of a prediction that is read."""
+        return prediction[self.position] if self.position is not None else prediction
+
+    @property
+    def is_by_row(self) -> bool:
+        """Whether each example's numbers come from its own row alone, at a cost in memory as that of the outputs."""
+        return self.loss_fn is None and self.task.num_draws is None
+
+    def observe_output(
+        self, raw: Any, target: Any, size: int, *, fields: Collection[str], seeds: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """Compute what `observe` does, of what `output` returned."""
         if isinstance(raw, Tensor):
             check_size(raw, size)
         if self.loss_fn is None:
