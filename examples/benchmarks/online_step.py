@@ -4,8 +4,8 @@ First, the arithmetic of a step (loss, correctness and margin of 256 examples of
 is compared with `AUMCalculator.update` of the `aum` package, which keeps only the margin, on the same logits; ours
 should take at most 1/15 of its time. Without `pip install aum` this part is skipped.
 
-Then the same step is timed in epochs over more and more examples. A step only appends its values to a list, so its cost
-should not depend on N or on the number of steps. Only the sums at the epoch's end grow with N; they are timed apart.
+Then the same step is timed in epochs over more and more examples. A step only keeps its outputs until those of 32 are
+worked on together, and appends their values to a list, so its cost should not depend on N or on the number of steps. Only the sums at the epoch's end grow with N; they are timed apart.
 
     python examples/benchmarks/online_step.py
     python examples/benchmarks/online_step.py --accelerator gpu
@@ -35,8 +35,10 @@ from measuring import (
 from torch import Tensor
 
 from lightning_easiness.observe.accumulate import EpochSums
+from lightning_easiness.observe.kept import copied
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.tasks import ONLINE_FIELDS, ClassTask
+from lightning_easiness.observe.waiting import WaitingSteps
 
 try:
     from aum import AUMCalculator
@@ -63,6 +65,7 @@ class Training:
         self.sums = EpochSums(num_examples)
         self.steps = random_steps(num_examples, arguments)
         self._reading = Reading(ClassTask("cross_entropy", arguments.classes))
+        self._waiting = WaitingSteps(self._observe)
         self._steps_per_epoch = max(1, num_examples // arguments.batch_size)
         self._done = 0
 
@@ -70,10 +73,16 @@ class Training:
     def go_on(self, num_steps: int) -> None:
         for number in range(self._done, self._done + num_steps):
             if number % self._steps_per_epoch == 0:
+                self._waiting.clear()
                 self.sums.clear()
             logits, target, index = self.steps[number % POOL]
-            self.sums.add(index, self._reading.observe(logits, target, len(index), fields=ONLINE_FIELDS))
+            self._waiting.add(index, copied(logits), target, may_wait=True)
+        self._waiting.flush()
         self._done += num_steps
+
+    def _observe(self, index: Tensor, sizes: list[int], logits: Tensor, target: Tensor) -> None:
+        observed = self._reading.observe(logits, target, len(index), fields=ONLINE_FIELDS)
+        self.sums.add(index, observed, sizes)
 
 
 def random_steps(num_examples: int, arguments: argparse.Namespace) -> list[Step]:

@@ -40,7 +40,11 @@ class StepList:
         for name, values in observed.items():
             self.values.setdefault(name, []).append(values)
         if len(self.index) - self._merged >= self._MERGE_EVERY:
-            # only the steps since the last time: copying all of the epoch again would make a step cost more and more
+            self.merge()
+
+    def merge(self) -> None:
+        """Make one tensor of the steps since the last time: copying all of the epoch again would cost more and more."""
+        if len(self.index) > self._merged:
             for parts in (self.index, *self.values.values()):
                 parts[self._merged :] = [torch.cat(parts[self._merged :])]
             self._merged += 1
@@ -96,6 +100,35 @@ class EpochSums(StepList):
             elif DIGEST in values:
                 target[index] = kept_digest(torch.cat(values[DIGEST]))
         return sums, target
+
+    def once(self) -> tuple[dict[str, Tensor], Tensor] | None:
+        """Return means by name, as `epoch_means` does, with the classes predicted, and targets, as `totals` does.
+
+        None where an example was seen twice, or nothing was: else there is nothing to add up, and each value is put
+        where it belongs.
+        """
+        self.merge()
+        count = torch.zeros(self.num_examples, dtype=torch.int32)
+        for index in self.index:
+            count.index_fill_(0, index, 1)
+        if not self.index or int(count.sum()) != sum(self.sizes):
+            return None
+        means = {name: self._placed(name, torch.nan, torch.float32) for name in self.names if name in self.values}
+        if "correct" in means:
+            means["correct"] = means["correct"] == 1
+        means["count"] = count
+        if PREDICTION in self.values:
+            means[PREDICTION] = self._placed(PREDICTION, -1, torch.int16)
+        name = DIGEST if DIGEST in self.values else "target"
+        return means, self._placed(name, UNSEEN_TARGET, torch.int64)
+
+    def _placed(self, name: str, unseen: Any, dtype: torch.dtype) -> Tensor:
+        """Return one value of each example, (N,)."""
+        placed = torch.full((self.num_examples,), unseen, dtype=dtype)
+        for index, values in zip(self.index, self.values.get(name, ()), strict=False):
+            values = kept_digest(values) if name == DIGEST else values.cpu()
+            placed[index] = (values + 0.0 if values.is_floating_point() else values).to(dtype)  # no negative zero
+        return placed
 
     def last_classes(self) -> Tensor:
         """Return the step that saw each example last and the class predicted then, as one number, int64 (N,).

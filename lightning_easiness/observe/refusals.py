@@ -24,6 +24,12 @@ BCE = (
     " target.reshape(output.shape).float(), reduction='none').reshape(len(output), -1).mean(1)"
 )
 
+NO_PROBABILITIES = (
+    "EasinessCallback(probabilities=True) averages the softmax of logits (B, classes), which only examples with one"
+    " class each have, not sequences, pixels, several labels or numbers, and the training step shows no such logits and"
+    " targets: set probabilities=False, or see `logits_fn`, `module` and `batch_fn`."
+)
+
 
 def out_of_range(labels: Tensor, wrong: Tensor, num_classes: int, index: Tensor | None) -> str:
     """Return the sentence for labels (B, ...) that are no classes at the positions `wrong`; `index` is the batch's."""
