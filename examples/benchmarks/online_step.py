@@ -5,7 +5,8 @@ is compared with `AUMCalculator.update` of the `aum` package, which keeps only t
 should take at most 1/15 of its time. Without `pip install aum` this part is skipped.
 
 Then the same step is timed in epochs over more and more examples. A step only keeps its outputs until those of 32 are
-worked on together, and appends their values to a list, so its cost should not depend on N or on the number of steps. Only the sums at the epoch's end grow with N; they are timed apart.
+worked on together, and appends their values to a list, so its cost should not depend on N or on the number of steps.
+Only the sums at the epoch's end grow with N; they are timed apart.
 
     python examples/benchmarks/online_step.py
     python examples/benchmarks/online_step.py --accelerator gpu
