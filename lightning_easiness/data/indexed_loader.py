@@ -64,6 +64,11 @@ class IndexedBatch(NamedTuple):
     example_index: np.ndarray
     batch: Any
 
+    @property
+    def examples(self) -> Tensor:
+        """The indices as a tensor, int64 (B,)."""
+        return torch.from_numpy(self.example_index)
+
 
 class IndexedDataset(Dataset[Any]):
     """A loader's data set that also returns the index of each item in the whole data set."""
@@ -130,7 +135,7 @@ class IndexedIterator(Iterator[Any]):
         if not isinstance(item, IndexedBatch):
             raise TypeError(lost_indices(self._iterator))
         if item.batch is not None:  # Lightning calls no hook for a batch that is None
-            index = torch.from_numpy(item.example_index)
+            index = item.examples
             for source in self._sources:
                 self.waiting.setdefault(source, deque()).append(index)
         return item.batch

@@ -96,7 +96,8 @@ class EvaluationPass:
         num_epochs = trainer.current_epoch if epoch is None else epoch + 1  # done, also where the next chooses by it
         self._rows = None if self.held_out is None else HeldOutRows(self.held_out, trainer)
         with _at_rest(trainer), _isolated(loader, self.dataset):
-            for position, (index, batch) in zip(range(total), _with_bar(trainer, loader, total), strict=False):
+            for position, read in zip(range(total), _with_bar(trainer, loader, total), strict=False):
+                index, batch = read.examples, read.batch
                 start = None if batches.is_padding(position) else int(index[0])
                 for series, values in self._observe(trainer, forward, batch, index, num_epochs).items():
                     _write(columns[series], start, self._without_rows(values, start), empty)
@@ -132,7 +133,8 @@ class EvaluationPass:
         """
         loader = sample_loader(self._loader, self._reader.batch_size, _MOST_TRIED)
         with _at_rest(trainer), _isolated(loader, self.dataset):
-            index, batch = next(iter(loader))
+            read: IndexedBatch = next(iter(loader))
+            index, batch = read.examples, read.batch
             if may_fail and batch is None:  # which a training skips
                 return
             inputs, target = self._unpack(trainer, on_device(trainer, trainer.lightning_module, batch))
