@@ -154,7 +154,10 @@ class _Fit:
         return read_result(self._path, self._about)
 
     def __call__(self, place: Place) -> dict[str, Any]:
-        """Train and evaluate it, and write what came of it."""
+        """Train and evaluate it, unless that is done on disk, and write what came of it."""
+        done = agreed(self.read)
+        if done is not None:
+            return done
         result = {**self._fit(place), "about": self._about}
         found = agreed(lambda: result)
         if is_writer():

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,20 @@ def test_a_driver_that_was_killed_is_gone_on_with(experiment: Any, tmp_path: Pat
 def tables(folder: Path) -> dict[str, bytes]:
     found = [*folder.glob("*.csv"), *folder.glob("results/**/*.json")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+class Twice(Here):
+    """Does each job twice, as engines may that take a slow worker for a dead one."""
+
+    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future:
+        super().submit(function, *arguments, **named)
+        return super().submit(function, *arguments, **named)
+
+
+@pytest.mark.parametrize(("experiment", "fits"), [(repeat_killed, 1), (compare_killed, 3)])
+def test_a_job_that_an_engine_does_again_is_trained_once(experiment: Any, fits: int, tmp_path: Path) -> None:
+    experiment(tmp_path, Twice())
+    assert (tmp_path / "epochs-1").read_text() == "01" * fits
 
 
 def test_a_second_driver_of_a_folder_is_refused(tmp_path: Path) -> None:
