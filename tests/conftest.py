@@ -10,6 +10,8 @@ from hypothesis import settings
 from lightning_utilities.core.inheritance import get_all_subclasses
 from torch.utils.data import BatchSampler, DataLoader
 
+from tests.quick import do_not_wait_for_the_disk, keep_what_is_imported, look_for_plugins_once
+
 pytest.register_assert_rewrite("tests.plain_forward", "tests.refusing")
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
@@ -27,9 +29,22 @@ _NOISE = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    do_not_wait_for_the_disk()
+    look_for_plugins_once()
     torch.set_num_threads(1)  # as in the processes that tests start: sums of several threads differ in the last bit
     for entry in _NOISE:
         config.addinivalue_line("filterwarnings", entry)
+
+
+def pytest_collection_finish() -> None:
+    keep_what_is_imported()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest tests come first where several processes share them, so that none is left with one at the end."""
+    if hasattr(config, "workerinput"):
+        long = ("slow", "multiprocess")
+        items.sort(key=lambda item: not any(map(item.get_closest_marker, long)))
 
 
 @pytest.fixture(autouse=True)

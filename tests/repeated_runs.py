@@ -11,13 +11,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.callbacks import EarlyStopping
@@ -197,14 +196,6 @@ CASES = [
     ("max_steps", "before the run is complete"),
     ("early stopping", "before the run is complete"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fast_collection() -> Iterator[None]:
-    """A run ends by collecting garbage, and to look through all that is imported takes longer than its training."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Kill(Callback):

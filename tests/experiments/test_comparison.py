@@ -24,7 +24,7 @@ from lightning_easiness import (
 from lightning_easiness.experiments.compared_runs import ComparedRuns
 from tests.distributed_experiments import Wide
 from tests.made_runs import whole
-from tests.repeated_runs import Data, Modules, TrainOnly, WithTest, fast_collection, never  # noqa: F401
+from tests.repeated_runs import Data, Modules, TrainOnly, WithTest, never
 from tests.selecting import Base
 from tests.small import Points, loader, trainer
 

@@ -18,7 +18,7 @@ from lightning_easiness import EasinessCallback, EasinessRecord, StepwiseCompres
 from lightning_easiness.experiments.compression import Step, write_step
 from lightning_easiness.functional import ablate
 from tests.made_runs import whole
-from tests.repeated_runs import Data, Modules, fast_collection, in_a_process, never  # noqa: F401
+from tests.repeated_runs import Data, Modules, in_a_process, never
 from tests.small import Net, Points, loader, streams, trainer
 
 ARGUMENTS: dict[str, Any] = {"ratio": 0.25, "step": 0.1, "seeds": (1, 2), "progress": False}

@@ -31,7 +31,7 @@ from tests.executed import (
     wide,
 )
 from tests.made_runs import whole
-from tests.repeated_runs import Data, WithTest, fast_collection  # noqa: F401
+from tests.repeated_runs import Data, WithTest
 from tests.small import Net, loader, recorded, trainer
 
 SPAWN = "ProcessPoolExecutor(2, multiprocessing.get_context('spawn'))"

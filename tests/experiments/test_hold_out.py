@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, Keep, repeat_fit
 from lightning_easiness.experiments.held_out import HoldOut
 from tests.made_runs import whole
-from tests.repeated_runs import Data, fast_collection, never  # noqa: F401
+from tests.repeated_runs import Data, never
 from tests.small import Net, Points, loader, recorded, trainer
 
 SIZE = 53

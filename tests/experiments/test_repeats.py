@@ -24,7 +24,7 @@ from lightning_easiness import EasinessCallback, EasinessRecord, repeat_fit
 from lightning_easiness.record.layout import is_complete
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import whole
-from tests.repeated_runs import Modules, OwnGenerators, TrainOnly, Validated, fast_collection, never  # noqa: F401
+from tests.repeated_runs import Modules, OwnGenerators, TrainOnly, Validated, never
 from tests.small import Net, Points, loader, recorded, streams, trainer
 
 STEPS = 7  # 53 examples in batches of 8

@@ -11,7 +11,7 @@ import pytest
 
 from lightning_easiness.record.layout import is_complete
 from tests.processes import run_script
-from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, fast_collection, repeat  # noqa: F401
+from tests.repeated_runs import CASES, SEPARATE_SEEDS, SETUPS, repeat
 from tests.small import recorded
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")]
