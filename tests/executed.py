@@ -24,7 +24,7 @@ from tests.distributed_experiments import Wide
 from tests.repeated_runs import Data
 from tests.small import Net, Points, loader, trainer
 
-multiprocessing.set_forkserver_preload(["tests.executed"])
+multiprocessing.set_forkserver_preload(["tests.imported"])
 
 
 def pool(workers: int = 2, start_method: str = "spawn") -> ProcessPoolExecutor:

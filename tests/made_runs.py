@@ -1,12 +1,10 @@
 """Runs on disk with values made up from a seed, for the tests of what writes and reads them."""
 
-import multiprocessing
 import re
 import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from multiprocessing.context import ForkServerContext
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from lightning_easiness.record.layout import open_probabilities, probabilities_p
 from lightning_easiness.record.record import EasinessRecord
 from lightning_easiness.record.writer import RunWriter
 from lightning_easiness.scores import Scores
+from tests.processes import fork_server
 
 STEPS = (0, 120, 240)
 NUM_EXAMPLES = 37  # not a multiple of 8: the last byte of the packed bits is not full
@@ -105,20 +104,22 @@ def make_scores(values: list[float], higher_is_easier: bool = True, **changes: o
     return Scores(torch.tensor(values), higher_is_easier=higher_is_easier, **arguments)
 
 
-def fork_server() -> ForkServerContext:
-    """A way to start processes that have this module, and with it torch, imported already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.made_runs"])
-    return context
+def begin(work: Callable[[Path, Path], None], folder: Path, log: Path) -> None:
+    log.with_name("begun").touch()
+    work(folder, log)
 
 
 def kills(work: Callable[[Path, Path], None], folder: Path, times: int, after: tuple[float, float]) -> Iterator[int]:
-    """Start `work(folder, log)` and kill it at some moment, again and again; yield the last step in its log, or -1."""
+    """Let `work(folder, log)` begin, and kill it at some moment, many times; yield the last step in its log, or -1."""
     context, log, generator = fork_server(), folder / "log.txt", torch.Generator().manual_seed(0)
+    begun = log.with_name("begun")
     log.touch()
     for _ in range(times):
-        process = context.Process(target=work, args=(folder, log))
+        process = context.Process(target=begin, args=(work, folder, log))
         process.start()
+        while not begun.exists():
+            time.sleep(0.001)
+        begun.unlink()
         time.sleep(after[0] + (after[1] - after[0]) * float(torch.rand((), generator=generator)))
         process.kill()
         process.join(timeout=60)

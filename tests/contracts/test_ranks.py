@@ -28,9 +28,9 @@ pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 TIME_LIMIT = 240  # seconds; a machine under load takes a minute
 
 
-def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the script; it finds a free port by itself."""
-    return run_script("distributed_fit", *arguments, time_limit=TIME_LIMIT)
+def start(*arguments: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    """Runs the script; where Lightning starts other processes, it finds a free port by itself."""
+    return run_script("distributed_fit", *arguments, time_limit=TIME_LIMIT, ranks=ranks)
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +49,11 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         forked += ["+", "ddp_fork", str(now), str(made[f"ddp_fork {before}"]), "gone_on"]
     arguments("auto", 1)
     two = arguments("ddp", 2, *most, "untouched", "resumed", "failed")
-    for script in (forked, two, arguments("ddp", 3, *most)):
-        ended = start(*script)
+    for ranks, script in ((1, forked), (2, two), (3, arguments("ddp", 3, *most))):
+        ended = start(*script, ranks=ranks)
         assert ended.returncode == 0, ended.stderr[-5000:]
     for number, part in ((1, "auto"), (3, "ddp"), (2, "ddp")):  # a script each, as a group of processes is
-        ended = start(part, str(number), str(made["auto 1"]), "part_of_a_course")
+        ended = start(part, str(number), str(made["auto 1"]), "part_of_a_course", ranks=number)
         assert ended.returncode == 0, ended.stderr[-5000:]
     return made
 

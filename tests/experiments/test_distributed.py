@@ -37,7 +37,7 @@ TABLE = ("index", "given", "suggested", "score", "spread", "is_issue", "probabil
 
 def start(folder: Path, *scenarios: str) -> None:
     """Both processes end by themselves, and well."""
-    ended = run_script("distributed_experiments", folder, *scenarios, time_limit=240)
+    ended = run_script("distributed_experiments", folder, *scenarios, time_limit=240, ranks=2)
     assert ended.returncode == 0, ended.stderr[-5000:]
 
 

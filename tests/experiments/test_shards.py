@@ -86,7 +86,7 @@ def test_what_a_process_could_not_save_is_not_signed(folder: Path) -> None:
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_run_is_not_resumed_from_a_damaged_shard(tmp_path: Path, number: int) -> None:
-    ended = run_script("sharded_repeat", tmp_path, number, time_limit=240)
+    ended = run_script("sharded_repeat", tmp_path, number, time_limit=240, ranks=number)
     assert ended.returncode == 0, ended.stderr[-3000:]
     path = tmp_path / "seed-1/resume.ckpt"
     way_out = f"copy it here again, or delete '{path}' to let its run start again."

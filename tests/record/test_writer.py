@@ -18,7 +18,8 @@ from lightning_easiness.record.layout import (
     targets_path,
 )
 from lightning_easiness.record.writer import RunWriter
-from tests.made_runs import NUM_EXAMPLES, append, fork_server, make_fields, make_target, try_to_write, whole, write_run
+from tests.made_runs import NUM_EXAMPLES, append, make_fields, make_target, try_to_write, whole, write_run
+from tests.processes import fork_server
 
 # ------------------------------------------------------------------ targets
 

@@ -1,6 +1,5 @@
 import errno
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from lightning_easiness.record import files as checkpoint_file
 from lightning_easiness.record.layout import checkpoint_paths, list_series, open_checkpoint, read_identity
 from lightning_easiness.record.writer import RunWriter
 from tests.made_runs import append, append_forever, kills, whole
+from tests.processes import run
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -82,13 +82,25 @@ with RunWriter(sys.argv[1], "a") as writer:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
 def test_a_write_that_the_kernel_cuts_short_leaves_nothing_partial(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=True)
+    done = run("-c", LIMITED, tmp_path)
     assert done.stdout == (
         f"Step 2 of series 'train-probe' was not written into '{tmp_path}/a' (File too large): "
         "fix that; all checkpoints before it are whole.\n"
     )
     assert not leftovers(tmp_path)
     assert tuple(checkpoint_paths(tmp_path / "a", "train-probe")) == (1,)
+
+
+def test_a_file_is_on_disk_before_it_has_its_name_and_the_name_thereafter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a power cut, too, leaves the old file or the new one."""
+    calls: list[object] = []
+    rename = os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(os, "replace", lambda old, new: (calls.append("named"), rename(old, new)))
+    checkpoint_file.write_whole(tmp_path / "a", b"12")
+    assert calls == [(tmp_path / "a").stat().st_ino, "named", tmp_path.stat().st_ino]
 
 
 def test_a_file_system_that_syncs_names_by_itself_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     for processes in (1, 2, 3):
         made[processes] = tmp_path_factory.mktemp(f"ddp-{processes}")
         scenarios = OF_ANY_NUMBER if processes == 1 else OF_ANY_NUMBER + OF_SEVERAL
-        ended = run_script("distributed_selected_fit", processes, made[processes], *scenarios, time_limit=TIME_LIMIT)
+        arguments = ("distributed_selected_fit", processes, made[processes], *scenarios)
+        ended = run_script(*arguments, time_limit=TIME_LIMIT, ranks=processes)
         assert ended.returncode == 0, ended.stderr[-5000:]
     return made
 
