@@ -20,17 +20,15 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import logging
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +52,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--said", action="store_true", help="print what errors and warnings said")
     parser.add_argument("--jobs", type=int, default=2, help="drivers at a time; default: %(default)s")
     parser.add_argument("--output", type=Path, help="keep the folders here, where there must not be any of that name")
-    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # in a process of its own
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.driver, arguments.kills, arguments.trials = arguments.driver or QUICK, 2, 1
@@ -65,12 +62,11 @@ def parsed() -> argparse.Namespace:
 # ---------------------------------------------------------------------------------------------------------- one driver
 
 
-def soak_one(root: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def soak_one(root: Path, arguments: argparse.Namespace, name: str) -> dict[str, Any]:
     """Let one driver go through everything, and return its rows, what is wrong and what was said."""
     logging.disable(logging.INFO)
     torch.set_num_threads(1)  # a forked child has no other threads
     gc.freeze()  # each run ends with a garbage collection; scanning all imports would take longer than the training
-    (name,) = arguments.driver
     folder = root / "".join(letter if letter.isalnum() else "-" for letter in name)
     folder.mkdir()
     folder.chmod(0o755)  # another user works there too
@@ -83,16 +79,12 @@ def soak_one(root: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows, "wrong": one.wrong, "said": one.said}
 
 
-def in_a_process(arguments: argparse.Namespace, root: Path, name: str) -> dict[str, Any]:
-    """Do it in a process of its own, since one that forks must have no threads."""
-    options = [f"--{key}={getattr(arguments, key)}" for key in ("kills", "trials", "seed")]
-    options += [f"--fault={fault}" for fault in arguments.fault]
-    command = [sys.executable, __file__, "--alone", f"--driver={name}", f"--output={root}", *options]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        return {"rows": {}, "wrong": [f"{name}: the soak itself ended with an error."], "said": []}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def found_by(name: str, soak: Future[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return soak.result()
+    except Exception as error:
+        wrong = f"{name}: the soak itself ended with {type(error).__name__}: {error}"
+        return {"rows": {}, "wrong": [wrong], "said": []}
 
 
 # ----------------------------------------------------------------------------------------------------------- the table
@@ -107,9 +99,11 @@ def soak_all(root: Path, arguments: argparse.Namespace) -> bool:
     begun, total, wrong, said = time.monotonic(), Counter[str](), [], []
     print_row("driver", "what befalls it", *COLUMNS)
     print_row(*["---"] * (2 + len(COLUMNS)))
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        done = pool.map(partial(in_a_process, arguments, root), arguments.driver)
-        for name, found in zip(arguments.driver, done, strict=True):
+    # forks have everything imported, and no threads, as a process must that forks
+    with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("fork")) as pool:
+        soaks = {name: pool.submit(soak_one, root, arguments, name) for name in arguments.driver}
+        for name, soak in soaks.items():
+            found = found_by(name, soak)
             for what, counts in found["rows"].items():
                 print_row(name, what, *(counts.get(column, 0) for column in COLUMNS))
                 total.update(counts)
@@ -133,9 +127,7 @@ def opened(folder: Path) -> Path:
 
 def main() -> None:
     arguments = parsed()
-    if arguments.alone:
-        print(json.dumps(soak_one(arguments.output, arguments)))
-    elif arguments.output is not None:
+    if arguments.output is not None:
         sys.exit(soak_all(opened(arguments.output), arguments))
     else:
         with tempfile.TemporaryDirectory() as folder:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT
+from tests.processes import ROOT, run
 
 SCRIPT = ROOT / "examples/benchmarks/soak.py"
 
@@ -19,14 +17,8 @@ pytestmark = [
 ]
 
 
-def soak(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, [path, str(ROOT)]))}
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_nothing_is_lost_or_falsified() -> None:
-    ended = soak("--quick")
+    ended = run(SCRIPT, "--quick")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     *_, total = (line for line in ended.stdout.splitlines() if line.startswith("| all"))
     kills, _, equal, named, wrong = map(int, total.split("|")[4:9])
@@ -36,12 +28,16 @@ def test_nothing_is_lost_or_falsified() -> None:
 
 def test_what_is_wrong_ends_it_with_an_error(tmp_path: Path) -> None:
     """A record that takes whatever it finds is caught."""
-    (tmp_path / "sitecustomize.py").write_text(
+    hurt = tmp_path / "hurt.py"
+    hurt.write_text(
+        "import runpy, sys\n"
         "import lightning_easiness.record.files as files\n"
         "files.is_as_written = lambda *arguments: True\n"
         "files.header_checksum = lambda metadata: metadata.get('checksum', '')\n"
+        f"sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
     )
     options = ["--driver", "repeats", "--kills", "0", "--trials", "3", "--fault", "a bit flipped"]
-    ended = soak(*options, path=str(tmp_path))
+    ended = run(hurt, *options)
     assert ended.returncode == 1
     assert "WRONG: repeats, a bit flipped" in ended.stdout
