@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.processes import run as process
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def run(name: str, *arguments: str) -> str:
-    command = [sys.executable, str(EXAMPLES / name), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    done = process(EXAMPLES / name, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -137,13 +137,14 @@ def test_quickstart(tmp_path: Path) -> None:
     assert {"data_map.png", "hardest.png", "averages.png", "tensorboard"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_the_notebook_runs_and_shows_tables_and_images() -> None:
+def test_the_notebook_runs_and_shows_tables_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn")
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells), "stored without outputs"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads would wait for each other beside other tests
     nbclient.NotebookClient(notebook, timeout=280, kernel_name="python3").execute()
     outputs = [output for cell in cells for output in cell.outputs]
     kinds = [set(output.data) - {"text/plain"} for output in outputs if output.output_type == "execute_result"]

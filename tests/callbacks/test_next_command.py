@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_easiness import EasinessCallback, StepwiseCompression, ThresholdRuns, repeat_fit
 from tests.distributed_experiments import Wide
+from tests.processes import run
 from tests.small import Net, Points, loader, trainer
 
 SAYS = "What was observed of each example"
@@ -31,12 +30,12 @@ def run_as_typed(line: str) -> str:
     command = line.partition("; next: ")[2]
     program, *arguments = shlex.split(command)
     assert program == "lightning-easiness"
-    shown = f"{shlex.quote(sys.executable)} -m lightning_easiness {command.removeprefix(program)}"
-    root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": str(root), "PYTHONWARNINGS": "default"}
-    done = subprocess.run(shown, shell=True, capture_output=True, text=True, env=env, check=False)
+    shown = f"printf '%s\\n' {command.removeprefix(program)}"
+    words = subprocess.run(shown, shell=True, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert words == arguments
+    done = run("-m", "lightning_easiness", *words, PYTHONWARNINGS="default")
     assert done.returncode == 0, done.stderr
-    assert arguments[0] in ("score", "issues")
+    assert words[0] in ("score", "issues")
     return done.stdout
 
 

@@ -302,9 +302,10 @@ def test_names_with_html_stay_text(many: Path, capsys: Output, monkeypatch: pyte
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_help_comes_at_once(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "lightning_easiness", *arguments]
-    seconds = []
-    for _ in range(7):
+
+    def seconds() -> float:
         begin = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        seconds.append(time.perf_counter() - begin)
-    assert min(seconds) < 0.2
+        return time.perf_counter() - begin
+
+    assert any(seconds() < 0.2 for _ in range(7)), "beside others it may be late"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -37,6 +38,7 @@ from lightning_easiness.select import static
 from tests.labels.test_find import N as NUM_LABELS
 from tests.labels.test_find import write as write_labelled
 from tests.made_runs import NUM_EXAMPLES, write_run
+from tests.processes import run
 from tests.small import Net, Points, loader, trainer
 from tests.view.helpers import read_events
 
@@ -603,11 +605,6 @@ def test_a_file_that_is_left_out_is_warned_of_in_one_line(folder: Path, capsys: 
     assert warnings.showwarning.__module__ != "lightning_easiness.cli.main", "it is put back"
 
 
-def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, **options)
-
-
 def test_python_m_and_the_entry_point(folder: Path, tmp_path: Path) -> None:
     done = run("-m", "lightning_easiness", "score", folder, "--easiest", 0.2, "--output", tmp_path / "rows.csv")
     assert done.returncode == 0
@@ -632,25 +629,36 @@ def test_nobody_reads_on() -> None:
 
 
 _LOADED = """
-import sys
+import json, sys
+from contextlib import suppress
 from lightning_easiness.cli.main import main
-try:
-    main(sys.argv[1:])
-except SystemExit:
-    pass
 slow = ("torch", "numpy", "lightning", "torchvision", "matplotlib", "tensorboard")
-print("loaded", *(name for name in slow if name in sys.modules))
+for command in json.loads(sys.argv[1]):
+    with suppress(SystemExit):
+        main(command)
+    print("loaded", *(name for name in slow if name in sys.modules))
 """
 
 
 def test_no_command_loads_what_it_does_not_need(folder: Path) -> None:
-    def loaded(*arguments: object) -> list[str]:
-        return run("-c", _LOADED, *arguments).stdout.splitlines()[-1].split()[1:]
+    def loaded(*commands: tuple[object, ...]) -> list[list[str]]:
+        """What is loaded after each of the commands, one after another in a process."""
+        given = json.dumps([list(map(str, command)) for command in commands])
+        done = subprocess.run(
+            [sys.executable, "-c", _LOADED, given], capture_output=True, text=True, check=True, cwd=ROOT
+        )
+        return [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("loaded")]
 
-    assert loaded("--help") == loaded("view", "--help") == loaded("select", folder) == []
-    assert loaded("score", folder) == loaded("compare", folder, "--score-b", "count") == ["torch", "numpy"]
-    for command in (("runs",), ("select", "--ratio", 0.3), ("issues",), ("report", "--output", folder / "report.html")):
-        assert loaded(command[0], folder, *command[1:]) == ["torch", "numpy"]
+    assert loaded(("--help",), ("view", "--help"), ("select", folder)) == [[]] * 3
+    commands = [
+        ("score", folder),
+        ("compare", folder, "--score-b", "count"),
+        ("runs", folder),
+        ("select", folder, "--ratio", 0.3),
+        ("issues", folder),
+        ("report", folder, "--output", folder / "report.html"),
+    ]
+    assert loaded(*commands) == [["torch", "numpy"]] * 6
 
 
 # ------------------------------------------------------------------ runs that hold out

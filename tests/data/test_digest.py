@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_easiness.data.digest import FIRST_DIGEST, kept_digest, row_digest, step_target
+from tests.processes import run
 
 M64 = 2**64 - 1
 
@@ -145,7 +144,7 @@ def test_it_is_the_same_in_another_process() -> None:
     code = "import torch; from lightning_easiness.data.digest import row_digest as d\n"
     code += "g = torch.Generator().manual_seed(3); print(d(torch.rand(50, 3, generator=g), 50).tolist())"
     here = row_digest(torch.rand(50, 3, generator=torch.Generator().manual_seed(3)), 50).tolist()
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == str(here)
+    assert run("-c", code).stdout.strip() == str(here)
 
 
 @pytest.mark.gpu

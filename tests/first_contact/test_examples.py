@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -37,8 +37,7 @@ LABELS = (
 def ended(command: str, root: Path) -> str:
     """Run an example that ends at once, and return the sentence that it ends with."""
     name, *options = command.split()
-    call = [sys.executable, str(EXAMPLES / name), *options, "--data-root", str(root), "--output", str(root / "out")]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
+    done = run(EXAMPLES / name, *options, "--data-root", root, "--output", root / "out")
     assert (done.returncode, done.stdout) == (1, "")
     assert not (root / "out").exists()
     return done.stderr.removeprefix(f"{name}: ").removesuffix("\n")
