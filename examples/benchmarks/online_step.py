@@ -18,21 +18,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from measuring import (
-    Clock,
-    begin,
-    clock_parser,
-    decision,
-    in_turns,
-    load,
-    median_ratio,
-    peak_memory_mib,
-    spread_of_ratios,
-)
+from figures import Figure, Row, beside, installed, number, ratio_of, script
+from measuring import Clock, clock_parser, in_turns
 from torch import Tensor
 
 from lightning_easiness.observe.accumulate import EpochSums
@@ -40,11 +32,6 @@ from lightning_easiness.observe.kept import copied
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.tasks import ONLINE_FIELDS, ClassTask
 from lightning_easiness.observe.waiting import WaitingSteps
-
-try:
-    from aum import AUMCalculator
-except ImportError:
-    AUMCalculator = None
 
 LIMIT = 1 / 15
 POOL = 64  # different batches, used repeatedly
@@ -72,11 +59,11 @@ class Training:
 
     @torch.no_grad()
     def go_on(self, num_steps: int) -> None:
-        for number in range(self._done, self._done + num_steps):
-            if number % self._steps_per_epoch == 0:
+        for step in range(self._done, self._done + num_steps):
+            if step % self._steps_per_epoch == 0:
                 self._waiting.clear()
                 self.sums.clear()
-            logits, target, index = self.steps[number % POOL]
+            logits, target, index = self.steps[step % POOL]
             self._waiting.add(index, copied(logits), target, may_wait=True)
         self._waiting.flush()
         self._done += num_steps
@@ -103,10 +90,15 @@ def random_steps(num_examples: int, arguments: argparse.Namespace) -> list[Step]
 # ---------------------------------------------------------------------------------------------- against the aum package
 
 
-def compare_with_aum(arguments: argparse.Namespace) -> None:
+def beside_aum(arguments: argparse.Namespace) -> Iterator[Row]:
+    aum, said = installed("aum")
+    what = f"arithmetic of a step of {arguments.batch_size} x {arguments.classes}"
+    if aum is None:
+        yield Row(f"{what} / that of aum", None, LIMIT, said)
+        return
     training = Training(50_000, arguments)
     clock = Clock(arguments.clock, arguments.accelerator)
-    calculator = AUMCalculator(tempfile.gettempdir())  # writes nothing before finalize()
+    calculator = aum.AUMCalculator(tempfile.gettempdir())  # writes nothing before finalize()
     names = [step.index.tolist() for step in training.steps]
 
     def update_all() -> None:
@@ -121,57 +113,45 @@ def compare_with_aum(arguments: argparse.Namespace) -> None:
 
     ours(), theirs()
     pairs = in_turns(ours, theirs, arguments.pairs)
-    print(
-        f"A step of {arguments.batch_size} x {arguments.classes}, medians of {len(pairs)} pairs:"
-        f" {1e6 * statistics.median(pair.subject for pair in pairs):.0f} us,"
-        f" aum {1e6 * statistics.median(pair.baseline for pair in pairs):.0f} us;"
-        f" ours / aum {spread_of_ratios(pairs)}, 1/{1 / median_ratio(pairs):.1f};"
-        f" {decision(median_ratio(pairs), LIMIT)}; {load()}\n",
-        flush=True,
-    )
+    yield beside(what, pairs, said.name)
+    yield Row(f"{what} / that of aum", ratio_of(pairs), LIMIT)
 
 
 # -------------------------------------------------------------------------------------------------- over many examples
 
 
-def follow_epochs(arguments: argparse.Namespace) -> None:
+def over_epochs(arguments: argparse.Namespace) -> Iterator[Row]:
     """Run the same number of steps for each N, alternating, so that all see the same conditions."""
     trainings = {size: Training(size, arguments) for size in sorted(arguments.examples)}
-    microseconds: dict[int, list[float]] = {size: [] for size in trainings}
+    seconds: dict[int, list[float]] = {size: [] for size in trainings}
     clock = Clock(arguments.clock, arguments.accelerator)
     count = max(1, arguments.steps // PARTS)
     for _ in range(PARTS):
         for size, training in trainings.items():
-            microseconds[size].append(1e6 * clock.time(partial(training.go_on, count)) / count)
-    report_steps(microseconds, count * PARTS)
+            seconds[size].append(clock.time(partial(training.go_on, count)) / count)
+    for size, parts in seconds.items():
+        first, last = (statistics.median(some) * 1e6 for some in (parts[: PARTS // 4], parts[-PARTS // 4 :]))
+        note = f"{number(first)} us in the first quarter of {count * PARTS:,} steps, {number(last)} in the last"
+        yield Row(f"arithmetic of a step at {size:,} examples", Figure.of(parts), note=note)
     for size, training in trainings.items():
-        print(f"Adding up at the epoch's end, N = {size:,}: {clock.time(training.sums.totals):.3f} s,", end=" ")
-        print(f"peak memory {peak_memory_mib():,.0f} MiB", flush=True)
+        ends = Figure.of([clock.time(training.sums.totals)])
+        yield Row(f"adding up at the end of such an epoch of {size:,}", ends)
 
 
-def report_steps(microseconds: dict[int, list[float]], num_steps: int) -> None:
-    print("          N us per step: median   in the first quarter   in the last quarter")
-    for size, parts in microseconds.items():
-        first, last = statistics.median(parts[: PARTS // 4]), statistics.median(parts[-PARTS // 4 :])
-        print(f"{size:11,d} {statistics.median(parts):19.0f} {first:22.0f} {last:21.0f}")
-    print(f"After {num_steps:,} steps each, peak memory {peak_memory_mib():,.0f} MiB; {load()}\n", flush=True)
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    yield from beside_aum(arguments)
+    yield from over_epochs(arguments)
 
 
-def main() -> None:
-    parser = clock_parser(__doc__)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--pairs", type=int, default=15, help="pairs of blocks of steps, ours and aum's")
-    parser.add_argument("--examples", type=int, nargs="+", default=[10_000, 1_000_000, 100_000_000], help="N")
-    parser.add_argument("--steps", type=int, default=20_000, help="steps for each N, over several epochs if needed")
-    arguments = parser.parse_args()
-    begin(arguments.accelerator)
-    if AUMCalculator is None:
-        print("The aum package is not installed; to compare with it: pip install aum\n")
-    else:
-        compare_with_aum(arguments)
-    follow_epochs(arguments)
+def parser() -> argparse.ArgumentParser:
+    made = clock_parser(__doc__)
+    made.add_argument("--batch-size", type=int, default=256)
+    made.add_argument("--classes", type=int, default=10)
+    made.add_argument("--pairs", type=int, default=15, help="pairs of blocks of steps, ours and aum's")
+    made.add_argument("--examples", type=int, nargs="+", default=[10_000, 1_000_000, 100_000_000], help="N")
+    made.add_argument("--steps", type=int, default=20_000, help="steps for each N, over several epochs if needed")
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

@@ -26,6 +26,15 @@ PARTS = (
         quick="--pairs 5", full="--pairs 21 --model small_cnn resnet18", tiny="--step 0.7 --steps 8 --pairs 2",
     ),
     part(
+        "pieces of a step", "what observing adds, piece by piece", "step_profile",
+        quick="--rounds 3", full="--rounds 15", tiny=None,
+    ),
+    part(
+        "arithmetic", "the arithmetic of a step", "online_step",
+        quick="--pairs 5 --examples 10000 10000000 --steps 2000", full="",
+        tiny="--pairs 1 --examples 1000 --steps 20",
+    ),
+    part(
         "default", "EasinessCallback(), and a pass each epoch", "default_cost",
         quick="--pairs 3", full="--pairs 11", tiny="--step 0.7 --steps 4 --pairs 1",
     ),

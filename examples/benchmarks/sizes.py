@@ -27,6 +27,7 @@ from lightning_easiness import EasinessCallback
 
 BYTES = 8
 CLASSES = (10, 1000)
+MOST_SAVED = 200_000  # a checkpoint grows by as much for each of more
 
 
 class SavesLast(Callback):
@@ -63,12 +64,13 @@ def peak_of_fit(size: int, batch_size: int, observed: bool) -> float:
 
 def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     for size in arguments.examples:
-        batch_size = min(arguments.batch_size, max(1, size // 4))
+        batch_size = min(arguments.batch_size, MOST_SAVED // 4, max(1, size // 4))
+        fewer = min(size, MOST_SAVED)
         for classes in CLASSES:
-            with_, without = (checkpoint_bytes(size, batch_size, classes, observed) for observed in (True, False))
-            each = Figure.of([(with_ - without) / size], "bytes")
+            with_, without = (checkpoint_bytes(fewer, batch_size, classes, observed) for observed in (True, False))
+            each = Figure.of([(with_ - without) / fewer], "bytes")
             yield Row(
-                f"a Lightning checkpoint grows for each of {size:,} examples of {classes} classes by", each, BYTES
+                f"a Lightning checkpoint grows for each of {fewer:,} examples of {classes} classes by", each, BYTES
             )
         peaks = [in_process(peak_of_fit, size, batch_size, observed) for observed in (True, False)]
         each = Figure.of([(peaks[0] - peaks[1]) / size], "bytes")

@@ -16,13 +16,14 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
 import torch
+from figures import Figure, Row, script
 from lightning.pytorch import Callback, Trainer
-from measuring import begin, decision, load, make_parser
+from measuring import make_parser
 from models import NUM_CLASSES, Classifier, quiet_trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -109,29 +110,30 @@ def step_microseconds(piece: str, arguments: argparse.Namespace) -> float:
     return clock.microseconds
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
-    parser.add_argument("--pieces", choices=tuple(PIECES), nargs="+", default=list(PIECES))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=1280, help="of a fit; default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--width", type=int, default=64, help="of the network; default: %(default)s")
-    parser.add_argument("--workers", type=int, default=0)
-    arguments = parser.parse_args()
-    begin()
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     rounds = []
     for number in range(arguments.rounds + 1):  # the first is not counted
         order = arguments.pieces[:: 1 if number % 2 else -1]
         rounds.append({piece: step_microseconds(piece, arguments) for piece in order})
     plain = arguments.pieces[0]
-    print(f"A step of {statistics.median(one[plain] for one in rounds[1:]):.0f} us; {load()}")
+    bare = statistics.median(one[plain] for one in rounds[1:])
     for piece in arguments.pieces[1:]:
-        added = [one[piece] - one[plain] for one in rounds[1:]]
-        spread = f"{statistics.median(added):6.1f} us more ({min(added):.1f} to {max(added):.1f})"
-        aim = f"; {decision(statistics.median(added), LIMIT)}" if piece == "observed online" else ""
-        print(f"{piece:15s} {spread}{aim}", flush=True)
+        added = Figure.of([(one[piece] - one[plain]) / 1e6 for one in rounds[1:]])
+        limit = LIMIT / 1e6 if piece == "observed online" else None
+        yield Row(f"a quiet step of {bare:.0f} us, {piece}, longer by", added, limit)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = make_parser(__doc__)
+    made.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
+    made.add_argument("--pieces", choices=tuple(PIECES), nargs="+", default=list(PIECES))
+    made.add_argument("--rounds", type=int, default=9)
+    made.add_argument("--steps", type=int, default=1280, help="of a fit; default: %(default)s")
+    made.add_argument("--batch-size", type=int, default=32)
+    made.add_argument("--width", type=int, default=64, help="of the network; default: %(default)s")
+    made.add_argument("--workers", type=int, default=0)
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    script(parser(), rows)

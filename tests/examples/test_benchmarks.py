@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.examples import EXAMPLES
+from tests.processes import run
 
 BENCHMARKS = EXAMPLES / "benchmarks"
-ROOT = EXAMPLES.parent
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,14 +134,14 @@ def test_each_part_has_a_script_that_takes_its_options() -> None:
 
 
 def test_a_part_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    import run
+    import run as entry
     from parts import Part
 
     options = dict.fromkeys(("quick", "full", "tiny"), "")
-    (row,) = run.rows_of(Part("gone", "what is not there", "no_such_script", options), "tiny")
+    (row,) = entry.rows_of(Part("gone", "what is not there", "no_such_script", options), "tiny")
     assert row.note == "failed: ModuleNotFoundError: No module named 'no_such_script'"
-    assert run.has_failed({"rows": [row.as_dict()]})
-    assert not run.has_failed({"rows": []})
+    assert entry.has_failed({"rows": [row.as_dict()]})
+    assert not entry.has_failed({"rows": []})
 
 
 @pytest.mark.slow
@@ -155,10 +153,8 @@ def test_one_command_gives_one_table(tmp_path: Path) -> None:
     missing = ("aum", "cleanlab", "datacull", "datagnosis")
     for name in missing:
         (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('no', name={name!r})")
-    path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    command = [sys.executable, str(BENCHMARKS / "run.py"), "--mode", "tiny", "--output", str(tmp_path / "out")]
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    options = ["--mode", "tiny", "--output", tmp_path / "out"]
+    done = run(BENCHMARKS / "run.py", *options, time_limit=580, PYTHONPATH=str(tmp_path), PYTHONWARNINGS="ignore")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out" / "benchmarks.json").read_text())
     page = (tmp_path / "out" / "benchmarks.md").read_text()
