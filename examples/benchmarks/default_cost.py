@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from lightning_easiness import EasinessCallback
 
 EPOCHS = 3
-EPOCH = 0.4  # seconds
+EPOCH = 0.2  # seconds
 FEWEST = 20
 
 

@@ -29,7 +29,7 @@ from lightning_easiness.functional import ablate
 LIMITS = {"the end of an epoch": {100_000_000: 2.0}}
 NEEDS = 160  # bytes for each example, of all together
 LINEAR = 2.0  # times the time for each example at the smallest number
-REPEATS = 3
+REPEATS = 2
 
 
 def epoch_ends(size: int, batch_size: int, kind: str) -> list[float]:

@@ -51,7 +51,7 @@ RATIOS = {"resnet18": 1.02, "small_cnn": 1.10}
 STEPS = {"resnet18": 2, "small_cnn": 50}  # a ResNet-18 step takes seconds on a CPU
 EPOCH = 0.4  # seconds of a measured epoch of stacks
 FEWEST = 20
-PEER_STEPS, PEER_ROUNDS = 100, 5  # at most; a step of datacull takes many milliseconds
+PEER_STEPS, PEER_ROUNDS = 100, 3  # at most; a step of datacull takes many milliseconds
 
 
 class Times(NamedTuple):
