@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Columns = Mapping[str, NDArray[Any]]  # name -> (n,); what is masked, and NaN, is not known
 
+_ROWS_AT_ONCE = 2**16  # of a CSV file
 _MOST_ROWS, _AT_ENDS = 20, 5  # of a table in a notebook; of a longer one so many at each end
 
 
@@ -97,6 +98,14 @@ def to_pandas(columns: Columns, *, index: str) -> pd.DataFrame:
     }
     table: pd.DataFrame = pandas.DataFrame(series).set_index(index)
     return table
+
+
+def write_csv(columns: Columns, path: str | Path, *, index: str) -> None:
+    """Write the table that `to_pandas` makes of columns, a part of the rows at a time: it is never there as a whole."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        for start in range(0, max(1, len(columns[index])), _ROWS_AT_ONCE):
+            part = {name: values[start : start + _ROWS_AT_ONCE] for name, values in columns.items()}
+            to_pandas(part, index=index).to_csv(file, header=start == 0)
 
 
 def write_parquet(table: pd.DataFrame, path: str | Path, caller: str) -> None:

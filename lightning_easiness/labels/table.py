@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lightning_easiness._utils.tables import (
     to_pandas,
     to_text,
     with_names,
+    write_csv,
 )
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.probabilities import NO_CLASSES
@@ -253,6 +255,10 @@ class LabelIssues(Table):
         table = self.to_pandas().assign(rank=np.arange(1, len(self) + 1)).astype(object)
         table = table.reindex(np.arange(self.num_examples))
         return {name: column.where(column.notna(), None).tolist() for name, column in table.items()}
+
+    @override
+    def to_csv(self, path: str | Path) -> None:
+        write_csv(self._columns(), path, index="index")
 
     def _columns(self) -> dict[str, NDArray[Any]]:
         """Return the columns of the table, with the names of labels where they are known."""

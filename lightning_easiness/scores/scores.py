@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,16 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
-from lightning_easiness._utils.tables import Table, ends, masked, names_for_labels, to_html, to_pandas, with_names
+from lightning_easiness._utils.tables import (
+    Table,
+    ends,
+    masked,
+    names_for_labels,
+    to_html,
+    to_pandas,
+    with_names,
+    write_csv,
+)
 from lightning_easiness.data.class_names import check_class_names
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.functional import _checks as check
@@ -190,6 +200,10 @@ class Scores(Table):
         about = ("name", "higher_is_easier", "num_runs", "step", "epoch", "fingerprint")
         table.attrs = {attribute: getattr(self, attribute) for attribute in about}
         return table
+
+    @override
+    def to_csv(self, path: str | Path) -> None:
+        write_csv(self._columns(), path, index="example")
 
     def _columns(self) -> dict[str, NDArray[Any]]:
         """Return the columns of the table, with the names of labels where they are known."""

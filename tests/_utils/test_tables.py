@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lightning_easiness import EasinessRecord, Scores
+from lightning_easiness._utils import tables
 from lightning_easiness._utils.tables import names_for_labels, to_text, with_names
 from tests.made_runs import make_scores, whole, write_run
 
@@ -54,6 +55,17 @@ def test_csv_brings_back_the_same_numbers(some_unknown: Scores, tmp_path: Path) 
     assert lines[0] == ["example", "score", "spread", "target", "rank"]
     unknown = int(some_unknown.values.isnan().nonzero()[0])
     assert lines[1 + unknown] == [str(unknown), "", "", str(unknown % 5), ""]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_csv_in_parts_is_the_whole_table(
+    rows: int, some_unknown: Scores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", rows)
+    for scores in (some_unknown, named_scores()):
+        scores.to_csv(tmp_path / "parts.csv")
+        scores.to_pandas().to_csv(tmp_path / "whole.csv")
+        assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
 def test_parquet_brings_back_the_same_table(some_unknown: Scores, tmp_path: Path) -> None:
