@@ -117,6 +117,17 @@ def test_a_table_is_put_between_the_markers_of_a_page(tmp_path: Path) -> None:
         put_between_markers("new", page)
 
 
+@pytest.mark.multiprocess
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a new process's peak begins as its parent's")
+def test_the_peak_of_a_new_process_is_its_own() -> None:
+    import apart
+
+    large = bytearray(300_000_000)
+    large[::4096] = bytes([1]) * len(large[::4096])  # so that there are pages of it
+    assert apart.peak_bytes() > 3e8
+    assert apart.in_process(apart.peak_bytes) < apart.peak_bytes() - 2e8
+
+
 # -------------------------------------------------------------------------------------------------------------- it all
 
 
