@@ -58,6 +58,7 @@ def become(command: Sequence[str], environment: dict[str, str], streams: Sequenc
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
+    multiprocessing.set_start_method(None, force=True)  # not as this process was started, but as Python does by itself
     rank_zero_only.rank = _get_rank() or 0  # which Lightning reads when it is imported
     if said := environment.get("PYTHONWARNINGS"):
         warnings.simplefilter(said)  # type: ignore[arg-type]
@@ -148,6 +149,7 @@ def run(
 def go_on(rank: int, environment: dict[str, str], work: Callable[..., object], *arguments: object) -> None:
     os.environ.clear()
     os.environ.update(environment)
+    multiprocessing.set_start_method("spawn", force=True)  # as in a process that is spawned
     work(rank, *arguments)
 
 
