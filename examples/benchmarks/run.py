@@ -12,7 +12,7 @@ goes, and takes about an hour. "tiny" shows within a minute that everything runs
     python examples/benchmarks/run.py --only step labels
     python examples/benchmarks/run.py --into docs/benchmarks.md    # puts the table between that page's markers
 
-Other tools are compared with where they are installed: pip install "lightning-easiness[benchmarks]".
+Other tools are compared with where they are installed: pip install -e ".[benchmarks]".
 """
 
 from __future__ import annotations
