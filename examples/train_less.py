@@ -105,7 +105,7 @@ def finish(experiment: Experiment, kept: Kept) -> None:
     rows, of_pruning = [], []
     for name, runs in kept.runs.items():
         data, labels = name.rsplit(", ", 1)
-        rows += rows_of(data, labels, runs, WAYS, kept.seconds.get(experiment.trainings[name].data, {}))
+        rows += rows_of(data, labels, runs, WAYS, kept.seconds.get(experiment.trainings[name].network_and_data, {}))
         if name in kept.pruned:
             of_pruning += pruned_rows(data, labels, kept.pruned[name], kept.cost[name], Curve.of(runs))
     answers = findings(rows, {tuple(name.rsplit(", ", 1)): runs for name, runs in kept.runs.items()})

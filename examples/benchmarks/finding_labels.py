@@ -76,6 +76,7 @@ def compared(size: int, arguments: argparse.Namespace) -> Iterator[Row]:
             yield Row(name, Figure.of([clock.time(work) for _ in range(arguments.pairs)]), peer=said)
             continue
         theirs = partial(_of_cleanlab, what, labels, rows_of)
+        clock.time(theirs)  # its imports
         pairs = in_turns(lambda: clock.time(work), lambda: clock.time(theirs), arguments.pairs)  # noqa: B023
         yield beside(name, pairs, said.name)
 

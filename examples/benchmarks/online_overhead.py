@@ -48,10 +48,10 @@ from lightning_easiness import EasinessCallback
 
 LIMIT = 60e-6  # seconds that a step becomes longer
 RATIOS = {"resnet18": 1.02, "small_cnn": 1.10}
-STEPS = {"resnet18": 2, "small_cnn": 50}  # a ResNet-18 step takes seconds on a CPU
+STEPS = {"resnet18": 2, "small_cnn": 64}  # a ResNet-18 step takes seconds on a CPU
 EPOCH = 0.4  # seconds of a measured epoch of stacks
-FEWEST = 20
-PEER_STEPS, PEER_ROUNDS = 100, 3  # at most; a step of datacull takes many milliseconds
+TOGETHER = 32  # steps of one arithmetic: with a multiple of it, each step's part is within the steps
+PEER_STEPS, PEER_ROUNDS = 96, 3  # at most; a step of datacull takes many milliseconds
 
 
 class Times(NamedTuple):
@@ -91,7 +91,7 @@ def of_stack(milliseconds: float, steps: int, accelerator: str) -> Subject:
 
 def stacks(arguments: argparse.Namespace) -> Iterator[Subject]:
     for milliseconds in arguments.step:
-        steps = arguments.steps or max(FEWEST, round(EPOCH / milliseconds * 1e3))
+        steps = arguments.steps or TOGETHER * max(1, round(EPOCH / milliseconds * 1e3 / TOGETHER))
         yield of_stack(milliseconds, steps, arguments.accelerator)
 
 

@@ -61,7 +61,7 @@ class Training:
     def go_on(self, num_steps: int) -> None:
         for step in range(self._done, self._done + num_steps):
             if step % self._steps_per_epoch == 0:
-                self._waiting.clear()
+                self._waiting.flush()
                 self.sums.clear()
             logits, target, index = self.steps[step % POOL]
             self._waiting.add(index, copied(logits), target, may_wait=True)

@@ -28,7 +28,7 @@ class Kept:
     ways: tuple[str, ...] = (*WAYS, PRUNING, SECONDS)  # what is trained
     runs: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
     pruned: dict[str, dict[Any, list[Any]]] = field(default_factory=dict)
-    seconds: dict[str, dict[str, list[Any]]] = field(default_factory=dict)  # by data, then by way
+    seconds: dict[str, dict[str, list[Any]]] = field(default_factory=dict)  # by network and data, then by way
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # epochs' worth of work for scores
 
     def result(self, name: str, what: str, make: Callable[[], Any], asked: bool = True, **more: Any) -> Any:
@@ -69,7 +69,7 @@ class Kept:
     def timed(self, name: str, pair: int) -> None:
         """Train in each way and classically, one after the other, for the seconds of a unit of work.
 
-        They are those of all trainings on these data; the others may run beside each other.
+        They are those of all trainings of this network on as many of these data, whatever their labels.
         """
         epochs = self.experiment.setting.parts[name][1]["less"][1]
         for way in WAYS:
@@ -84,7 +84,7 @@ class Kept:
 
             if way != CLASSIC and (not WAYS[way].scored or self.scored(name, "scores")):
                 found = self.result(name, f"seconds, {way}, pair {pair}", make, SECONDS in self.ways)
-                self._add(self.seconds, self.experiment.trainings[name].data, way, found)
+                self._add(self.seconds, self.experiment.trainings[name].network_and_data, way, found)
 
     def scored(self, name: str, what: str) -> float | None:
         """Train for scores, once, and return the work of it; None if there is no time."""

@@ -45,6 +45,11 @@ class LessTraining(Training):
     def module(self, num_examples: int | None = None, kind: type[Classifier] | None = None, **more: Any) -> Classifier:
         return super().module(num_examples, kind or LessClassifier, **more)
 
+    @property
+    def network_and_data(self) -> str:
+        """What the seconds of a step depend on."""
+        return f"{self.network} x {self.width:g} on {self.size or 'all'} of {self.data}"
+
     def data_key(self) -> tuple[Any, ...]:
         return (*super().data_key(), self.wrong, self.held, self.shift)
 

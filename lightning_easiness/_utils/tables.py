@@ -102,10 +102,11 @@ def to_pandas(columns: Columns, *, index: str) -> pd.DataFrame:
 
 def write_csv(columns: Columns, path: str | Path, *, index: str) -> None:
     """Write the table that `to_pandas` makes of columns, a part of the rows at a time: it is never there as a whole."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    get_handle = import_module("pandas.io.common").get_handle
+    with get_handle(path, "w", compression="infer", encoding="utf-8") as opened:
         for start in range(0, max(1, len(columns[index])), _ROWS_AT_ONCE):
             part = {name: values[start : start + _ROWS_AT_ONCE] for name, values in columns.items()}
-            to_pandas(part, index=index).to_csv(file, header=start == 0)
+            to_pandas(part, index=index).to_csv(opened.handle, header=start == 0)
 
 
 def write_parquet(table: pd.DataFrame, path: str | Path, caller: str) -> None:

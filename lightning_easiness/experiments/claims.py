@@ -42,7 +42,11 @@ class Claim:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._acquire()
-            write_whole(self.sign.path, self.sign.text.encode())
+            try:
+                write_whole(self.sign.path, self.sign.text.encode())
+            except BaseException:
+                self._lock.release()
+                raise
 
     def _acquire(self) -> None:
         try:
@@ -59,5 +63,6 @@ class Claim:
 
     def release(self) -> None:
         """Let go of the folder; workers that come to it later turn back."""
-        self.sign.path.unlink(missing_ok=True)
+        with suppress(OSError):  # where a worker reads it
+            self.sign.path.unlink()
         self._lock.release()

@@ -340,7 +340,9 @@ class _Round:
         return error
 
     def _close(self) -> None:
-        for flight in self.flights:
-            flight.future.cancel()
-        for claim in self.claims.values():
-            claim.release()
+        try:
+            for flight in self.flights:
+                flight.future.cancel()
+        finally:
+            for claim in self.claims.values():
+                claim.release()

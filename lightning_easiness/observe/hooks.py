@@ -18,7 +18,7 @@ from lightning_easiness._utils.lightning import StrategyHook, loads_training
 from lightning_easiness.data.indexed_loader import IndexSource, follow, unfollow
 from lightning_easiness.observe.endings import endings_of
 from lightning_easiness.observe.forward import candidate_modules
-from lightning_easiness.observe.kept import Kept, detached, kept, taken
+from lightning_easiness.observe.kept import Kept, detached, kept, taken, version_of
 
 
 class LoaderHook:
@@ -139,10 +139,10 @@ class LogitsHook:
             return kept(prediction, self.position)
         if self._last is not None:
             source, version, found = self._last
-            if source() is prediction and prediction._version == version:
+            if source() is prediction and version_of(prediction) == version:
                 return found
         found = kept(prediction, None)
-        self._last = (ref(prediction), prediction._version, found)
+        self._last = (ref(prediction), version_of(prediction), found)
         return found
 
 

@@ -37,17 +37,22 @@ def kept(prediction: Any, position: int | None) -> Kept:
     found = copied(prediction)
     if not isinstance(prediction, Tensor) or prediction.nbytes <= SMALL:
         return Kept(found)
-    return Kept(found, watched=found, version=found._version)
+    return Kept(found, watched=found, version=version_of(found))
 
 
 def taken(one: Kept) -> Any:
     """Return a prediction that was kept; raise a ValueError where it was written over."""
-    if one.watched is not None and one.watched._version != one.version:
+    if one.watched is not None and version_of(one.watched) != one.version:
         raise ValueError(
             "The training step changes the module's output in place, so that EasinessCallback cannot read it any more:"
             " write logits = logits / 2 in place of logits /= 2, or pass logits_fn=torch.clone."
         )
     return copied(one.prediction) if one.is_compiled else one.prediction
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often a tensor's memory was written to; 0 for one of inference mode, which does not count it."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def copied(prediction: Any) -> Any:

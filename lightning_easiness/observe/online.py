@@ -305,9 +305,11 @@ class OnlineObserver:
         with torch.no_grad():
             seeds = self._reading.task.draw_seeds(index, self._trainer.current_epoch)
             observed = self._reading.observe_output(output, target, len(index), fields=self._asked, seeds=seeds)
-            if self._probabilities is not None:
-                self._probabilities.add(index, _taken_probabilities(observed))
-            self._sums.add(index, with_digest(observed, target, len(index), of_step=True), sizes)
+            probabilities = None if self._probabilities is None else _taken_probabilities(observed)
+            observed = with_digest(observed, target, len(index), of_step=True)
+            if self._probabilities is not None and probabilities is not None:
+                self._probabilities.add(index, probabilities)
+            self._sums.add(index, observed, sizes)
 
     def _recognised(self, prediction: Any, target: Any, index: Tensor, ending: Any) -> Reading:
         """Return how the training step's outputs are read, from its first batch: the same task in every process."""

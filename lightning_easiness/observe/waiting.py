@@ -12,6 +12,7 @@ from lightning_easiness.observe.kept import SMALL, copied
 
 _MOST_STEPS = 32
 _MOST_BYTES = 2**23  # of outputs and targets that wait
+_LONGEST_ROW = 2**13  # values of an example: sums of longer ones may be split by the number of examples
 
 
 class Kind(NamedTuple):
@@ -28,9 +29,10 @@ class Kind(NamedTuple):
 class WaitingSteps:
     """Gives steps to `observe`, several of one kind as one batch, in order.
 
-    Each row of outputs is worked on by itself, so that a batch of several gives the numbers that each step gives, to
-    the bit. A step of a kind that was not seen before does not wait, so that an error comes with the step that it is
-    of; nor do large outputs, float64, where norms of single rows differ in the last bit, or what is no tensor.
+    Each row of outputs is worked on by itself, so that on a CPU a batch of several gives the numbers that each step
+    gives, to the bit. A step of a kind that was not seen before does not wait, so that an error comes with the step
+    that it is of; nor do large outputs and targets, long rows, float64, where norms of single rows differ in the last
+    bit, or what is no tensor.
     `observe` takes the indices (M,), the sizes of the steps, their outputs (M, ...) and targets (M, ...).
     """
 
@@ -68,11 +70,11 @@ class WaitingSteps:
             self.flush()
 
     def flush(self) -> None:
-        """Give what waits to `observe`."""
-        indices, outputs, targets = self._indices, self._outputs, self._targets
+        """Give what waits to `observe`; after an error, or a stop, it still waits."""
+        if self._indices:
+            sizes = [len(index) for index in self._indices]
+            self._observe(torch.cat(self._indices), sizes, torch.cat(self._outputs), torch.cat(self._targets))
         self.clear()
-        if indices:
-            self._observe(torch.cat(indices), [len(index) for index in indices], torch.cat(outputs), torch.cat(targets))
 
 
 def _kind_of(output: Any, target: Any, size: int) -> Kind | None:
@@ -83,6 +85,8 @@ def _kind_of(output: Any, target: Any, size: int) -> Kind | None:
     if not shape or not target_shape or shape[0] != size or target_shape[0] != size:
         return None
     dtype = output.dtype
-    if dtype == torch.float64 or output.nbytes > SMALL or not output.is_contiguous():
+    if dtype == torch.float64 or max(output.nbytes, target.nbytes) > SMALL or not output.is_contiguous():
+        return None
+    if shape[1:].numel() > _LONGEST_ROW:
         return None
     return Kind(shape[1:], dtype, output.device, target_shape[1:], target.dtype, target.device)

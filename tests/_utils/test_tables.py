@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import sys
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def test_csv_in_parts_is_the_whole_table(
         scores.to_csv(tmp_path / "parts.csv")
         scores.to_pandas().to_csv(tmp_path / "whole.csv")
         assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+        scores.to_csv(tmp_path / "parts.csv.gz")
+        assert gzip.decompress((tmp_path / "parts.csv.gz").read_bytes()) == (tmp_path / "whole.csv").read_bytes()
 
 
 def test_parquet_brings_back_the_same_table(some_unknown: Scores, tmp_path: Path) -> None:

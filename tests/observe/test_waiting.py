@@ -104,6 +104,8 @@ def kinds() -> dict[str, tuple[Any, Any]]:
     large = torch.zeros(4, SMALL // 16 + 1)
     return {
         "large": (large, target),
+        "large target": (logits.bfloat16(), torch.zeros(4, SMALL // 16 + 1)),
+        "long rows": (torch.zeros(4, waiting._LONGEST_ROW + 1), target),
         "float64": (logits.double(), target),
         "transposed": (torch.zeros(3, 4).T, target),
         "no tensor": ((logits, logits), target),
@@ -127,11 +129,30 @@ def test_a_step_that_cannot_wait_is_observed_in_its_turn(kind: str) -> None:
 def test_what_waits_is_bounded_in_steps_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     steps = WaitingSteps(lambda index, sizes, output, target: seen.append(len(sizes)))
-    for width, count in ((3, 33), (SMALL // 16, 16)):
+    for size, width, count in ((4, 3, 33), (SMALL // 4096, 1024, 16)):
         for _ in range(count + 1):
-            steps.add(torch.arange(4), torch.zeros(4, width), torch.zeros(4), may_wait=True)
+            steps.add(torch.arange(size), torch.zeros(size, width), torch.zeros(size), may_wait=True)
     steps.flush()
     assert seen == [1, 32, 1, 1, 8, 8]
+
+
+def test_what_waited_for_an_arithmetic_that_was_stopped_still_waits() -> None:
+    seen: list[list[int]] = []
+
+    def observe(index: Tensor, sizes: list[int], output: Tensor, target: Tensor) -> None:
+        if len(sizes) > 1 and len(seen) == 1:
+            seen.append([])
+            raise KeyboardInterrupt
+        seen.append(sizes)
+
+    steps = WaitingSteps(observe)
+    for _ in range(4):
+        steps.add(torch.arange(2), torch.zeros(2, 3), torch.zeros(2), may_wait=True)
+    with pytest.raises(KeyboardInterrupt):
+        steps.flush()
+    steps.flush()
+    steps.flush()
+    assert seen == [[2], [], [2, 2, 2]]
 
 
 def test_other_shapes_do_not_wait_with_these() -> None:
@@ -248,3 +269,15 @@ def test_targets_that_a_loader_writes_over(tmp_path: Path) -> None:
     module = Again()
     trainer(callbacks=[EasinessCallback(tmp_path, probe=None)]).fit(module, loader(IndexedPoints()))
     check_online(EasinessRecord.load(tmp_path, series="train-online"), module.trace)
+
+
+def test_a_step_may_call_the_model_in_inference_mode_before(tmp_path: Path) -> None:
+    class LabelsItself(Traces):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            with torch.inference_mode():
+                self(batch[0][:, :8])
+            return super().training_step(batch, batch_idx)
+
+    callback = EasinessCallback(tmp_path, probe=None, num_images=0)
+    trainer(max_epochs=1, callbacks=[callback]).fit(LabelsItself(), loader(IndexedPoints(), shuffle=False))
+    assert not EasinessRecord.load(tmp_path, "train-online").score("mean_loss").values.isnan().any()
