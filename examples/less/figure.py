@@ -55,7 +55,7 @@ def draw_panel(axes: Any, rows: Sequence[Row], name: str) -> None:
         x, y = [row["work"] for row in line], [row["above_classic"] for row in line]
         axes.plot(x, y, linewidth=1.3, markersize=3, **style)
     axes.set_xscale("log")
-    axes.set_xticks(work, [f"{each:.3g}" for each in work])
+    axes.set_xticks(work, [f"{each:.0f}" for each in work])
     axes.minorticks_off()
     axes.tick_params(labelsize=7)
     lowest = min((row["above_classic"] for row in own), default=0.0)

@@ -45,7 +45,7 @@ def whole(rows: Sequence[Row]) -> str:
             with_error(row["worst_class"], row["worst_class_error"], 0),
             with_error(row["above_classic"], row["above_classic_margin"], sign="+"),
             *(("", "") if row["way"] == "classic" else (between(row, "saving"), share(row["twin_saving"]))),
-            f"{row['cpu_ratio']:.2f}", f"{row['wall_ratio']:.2f}",
+            *("" if math.isnan(row[ratio]) else f"{row[ratio]:.2f}" for ratio in ("cpu_ratio", "wall_ratio")),
             "" if row["way"] == "classic" else share(row["cpu_saving"]),
         )
         for row in rows

@@ -31,8 +31,7 @@ class RePB(Scheduled):
     that of all processes together, and the first epoch is on everything. The weights reach the losses per example that
     the training step returns, or a loss that takes them; see `WeighsExamples`. In epochs on everything they are equal.
 
-    Measured on small networks (docs/train-less.md), whether it beats its control is not known with right labels; where
-    40 % of them are wrong it is below it.
+    Measured on small networks (docs/train-less.md), it was not found to beat its control.
 
     Args:
         share: Probability to leave out, in [0, 1).
