@@ -23,7 +23,7 @@ over the budgets of a way, of all ways where it has one seed; "above classic" ha
 distribution. "Work saved" is over what classic training needs for the same accuracy, in brackets by the same margin;
 beyond the best of classic training it is a lower bound. What has a star needs an earlier training, whose work of 13.3
 is not counted. Seconds are those of a unit of work beside classic training's, trained in turn with right labels at the
-second budget, the median over three pairs. What it means:
+second budget, the median over three pairs, where they were measured. What it means:
 [Train on less](../../docs/train-less.md)."""
 
 
