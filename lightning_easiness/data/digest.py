@@ -53,7 +53,8 @@ def row_digest(target: Any, size: int) -> Tensor | None:
 def step_target(target: Any, size: int) -> Tensor | None:
     """Return what to keep of a training step's targets for `kept_digest`, float32 or int64 (B,); None for nothing.
 
-    Training may mix targets, or cut their pixels at random: of rows only those of zeros and ones are taken.
+    Training may mix targets, or cut their pixels at random: of rows only those of zeros and ones are taken,
+    and long ones are not known.
     """
     if not isinstance(target, Tensor) or target.ndim not in (1, 2) or len(target) != size or target.is_complex():
         return None
@@ -61,7 +62,7 @@ def step_target(target: Any, size: int) -> Tensor | None:
     if rows.shape[1] == 1:
         return rows[:, 0].float() if rows.is_floating_point() else None
     if rows.shape[1] > _MOST_VALUES:
-        return None
+        return torch.full((size,), _OTHER, device=rows.device)
     ones = rows == 1
     totals = torch.where(ones, _places(rows.shape[1], rows.device, is_one=True), 0).sum(1)
     return totals.masked_fill_((rows != ones).any(1), _OTHER)

@@ -128,15 +128,15 @@ class EvaluationPass:
     def try_batch(self, trainer: Trainer, may_fail: bool = False, announces: bool = True) -> None:
         """Recognise the task from a small batch, alike in every process: what cannot be evaluated is refused by now.
 
-        Where it `may_fail`, as no pass will be made, a module that cannot be called so, or returns no output for each
-        example, leaves the task to the training step.
+        Where it `may_fail`, as no pass will be made, examples that only other batches hold together, and a module that
+        cannot be called so or returns no output for each example, leave the task to the training step.
         """
         loader = sample_loader(self._loader, self._reader.batch_size, _MOST_TRIED)
         with _at_rest(trainer), _isolated(loader, self.dataset):
-            read: IndexedBatch = next(iter(loader))
-            index, batch = read.examples, read.batch
-            if may_fail and batch is None:  # which a training skips
+            read = _first_batch(loader, may_fail)
+            if read is None:
                 return
+            index, batch = read.examples, read.batch
             inputs, target = self._unpack(trainer, on_device(trainer, trainer.lightning_module, batch))
             self._reader.check_target(target, len(index))
             try:
@@ -232,6 +232,17 @@ class EvaluationPass:
             loss_name=self.task.loss_name,
             unlabelled=unlabelled,
         )
+
+
+def _first_batch(loader: DataLoader[Any], may_fail: bool) -> IndexedBatch | None:
+    """Return the first batch; where it `may_fail`, None for examples of several lengths, and what a training skips."""
+    try:
+        found: IndexedBatch = next(iter(loader))
+    except Exception:
+        if may_fail:
+            return None
+        raise
+    return None if may_fail and found.batch is None else found
 
 
 def _write(columns: dict[str, Tensor], start: int | None, values: dict[str, Tensor], empty: Tensor) -> None:

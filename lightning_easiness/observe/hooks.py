@@ -53,7 +53,8 @@ class LogitsHook:
 
     It listens to the LightningModule itself, which `self(x)` calls, and to its only child with parameters, which
     `self.model(x)` calls. Where `module` names a submodule, it listens to that one alone. What is SMALL is copied at
-    once, as the module or the step may write over it; of the rest it is seen where they do.
+    once, as the module or the step may write over it, and within a compiled graph at the step's end; of the rest it is
+    seen where they do.
     """
 
     def __init__(self, pl_module: LightningModule, module: str | None, read: Callable[[Any], Any]) -> None:

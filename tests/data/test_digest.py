@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, Dataset
 
+from lightning_easiness import EasinessCallback, EasinessRecord
 from lightning_easiness.data.digest import FIRST_DIGEST, kept_digest, row_digest, step_target
 from tests.processes import run
+from tests.small import trainer
 
 M64 = 2**64 - 1
 
@@ -106,6 +111,8 @@ def test_what_a_step_keeps_comes_to_the_digest_of_an_evaluation_pass(target: Ten
 def test_a_step_does_not_go_by_what_training_may_mix_or_cut() -> None:
     mixed = torch.tensor([[0.3, 0.7], [0.0, 1.0]])
     assert (kept_digest(step_target(mixed, 2)) < 0).tolist() == [True, False]
+    long = step_target(torch.ones(2, 4097), 2)
+    assert kept_digest(torch.cat([long, step_target(mixed, 2)])).tolist()[:2] == [-1, -1], "beside shorter ones"
     assert step_target(torch.zeros(2, 4, 4), 2) is None
     assert step_target(torch.zeros(2, dtype=torch.int64), 2) is None, "class indices are no digest"
 
@@ -153,3 +160,32 @@ def test_it_is_the_same_on_a_gpu() -> None:
     for target in (torch.randn(999), torch.randn(999, 300), (torch.rand(999, 20) < 0.5).float()):
         assert torch.equal(row_digest(target.cuda(), 999).cpu(), row_digest(target, 999))
         assert torch.equal(kept_digest(step_target(target.cuda(), 999)), kept_digest(step_target(target, 999)))
+
+
+class Lengths(Dataset[Any]):
+    """Pairs of sequences of labels, of which some are longer than a digest goes."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        length = 4100 if index < 2 else 5
+        return torch.ones(3, length), torch.ones(length, dtype=torch.int64)
+
+
+class OfSequences(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Conv1d(3, 4, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_sequences_of_which_some_are_very_long(tmp_path: Path) -> None:
+    callback = EasinessCallback(tmp_path, probe=None, num_images=0)
+    trainer(max_epochs=1, callbacks=[callback]).fit(OfSequences(), DataLoader(Lengths(), 2))
+    assert not EasinessRecord.load(tmp_path, "train-online").score("mean_loss").values.isnan().any()
