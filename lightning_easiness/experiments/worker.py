@@ -94,7 +94,7 @@ class Ended:
 class Sent:
     """A call of `work` on its way: what the engine pickles is bytes, and `pickle.loads` of them makes the call.
 
-    So a worker that cannot import what the call needs, or this package, fails in the call, of which every engine tells;
+    So a worker that cannot import what the call needs, or this package, fails in the call, which every engine reports;
     where it fails before the call, Python's pool breaks and dask waits for ever. Pickled when it is sent, not before.
     """
 

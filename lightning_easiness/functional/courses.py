@@ -1,4 +1,4 @@
-"""What the course of an example's losses over epochs tells a rule that chooses anew for each."""
+"""What the course of an example's losses over epochs shows a rule that chooses anew for each."""
 
 import torch
 from torch import Tensor

@@ -55,7 +55,7 @@ def default_is_wide(num_draws: int | None) -> str | None:
 def levels_of(
     owner: str, easiness: Tensor, weakest: Tensor | None, tol: float, *, hard_is_asked: bool = True
 ) -> Tensor:
-    """Compute `easiness_level`; errors name `owner`. Unless hard is told from medium, easiness (N,) is enough."""
+    """Compute `easiness_level`; errors name `owner`. Unless hard and medium are kept apart, easiness (N,) is enough."""
     check.tol(owner, tol)
     easiness, weakest = _product_and_weakest(owner, easiness, weakest, hard_is_asked)
     level = torch.full(easiness.shape, MEDIUM, dtype=torch.int64, device=easiness.device)
@@ -113,7 +113,7 @@ def in_levels(
     and ("medium", "hard") MHO.
 
     Args:
-        easiness: As in `easiness_level`. Where hard is not told from medium, as in EO, in MHO and in intervals, E of
+        easiness: As in `easiness_level`. Where hard and medium are one level, as in EO, in MHO and in intervals, E of
             shape (N,) is enough.
         levels: Names of levels, or intervals (low, high) of easiness E, both ends included.
         tol: As in `easiness_level`.

@@ -52,7 +52,7 @@ class BatchReader:
             probability. It takes `num_draws` times the work; the draws of an example depend on its index and the number
             of epochs done alone, and on no batches, processes, other random numbers or resume. None for exact. For
             2,000 and more the default `tol` of levels is too wide, which is warned of: give `tol=1/(2*num_draws)` where
-            levels are told.
+            you compute levels.
 
     Raises:
         ValueError: If `batch_size`, `sigma2` or `num_draws` is out of range.

@@ -1,6 +1,6 @@
 """What a run recorded of another course of its training: set aside in a hidden folder of the run, which `load` ignores.
 
-A run tells one course. Where it is trained anew, all of its series are moved; where training is resumed further back,
+A run holds one course. Where it is trained anew, all of its series are moved; where training is resumed further back,
 what was recorded beyond. A kill on the way leaves an incomplete run whose files are whole, each in one of the places,
 and the next resume goes on with it.
 """
@@ -66,7 +66,7 @@ def recorded_of(run_dir: Path, course: Course | None) -> dict[str, dict[int, str
 
 
 def other_course(run_dir: Path, course: Course) -> list[Path]:
-    """Return the files of a run that are not of a course, the latest first, so that at each moment one is told."""
+    """Return the files of a run that are of another course, the latest first: at each moment it holds a single one."""
     found = recorded_in(run_dir)
     is_own = all(_is_same(found, course.recorded or {}, series, step) for series, step in _keys(course.recorded or {}))
     other = [
