@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from fuzz_batches import batch_targets
 from fuzz_files import file_targets
 from fuzz_target import HARMLESS, READ, REFUSED, Target, Wrong
@@ -247,6 +248,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a target; may be given several times")
     parser.add_argument("--output", type=Path, default=Path("fuzz-finds"), help="default: %(default)s")
     given = parser.parse_args()
+    torch.set_num_threads(1)  # a fork has none of the others, and would wait for them
     in_memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as folder:
         chosen = [one for one in targets(Path(folder)) if not given.only or one.name in given.only]
