@@ -4,7 +4,7 @@ Runs the benchmarks of this folder one after the other, each with options of the
 `benchmarks.md` into the output folder: what was measured, its median and range, the limit, whether it is met, and what
 another tool takes for the same. A part that fails is a row that says so, and the exit status is 1.
 
-"quick" takes about ten minutes on two cores. "full" goes to 1e8 examples and 8 processes, as far as the memory
+"quick" takes about six minutes on two cores. "full" goes to 1e8 examples and 8 processes, as far as the memory
 goes, and takes about an hour. "tiny" shows within a minute that everything runs; its figures mean nothing.
 
     python examples/benchmarks/run.py
