@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from lightning_easiness.observe import online
 from lightning_easiness.observe.online import OnlineObserver
 from tests.functional.strategies import Reads as Waits
 
@@ -44,5 +45,9 @@ def watch_steps(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
             unwatched(observer, skipped, outputs)
         watched.append(skipped)
 
+    def on_cpu(index: Tensor, size: int) -> None:  # where reading the indices waits for nothing
+        assert index.is_cpu
+
     monkeypatch.setattr(OnlineObserver, "end_batch", end_batch)
+    monkeypatch.setattr(online, "check_index", on_cpu)
     return watched

@@ -16,7 +16,11 @@ def unpack_batch(batch: Any, forward: inspect.Signature | None = None) -> tuple[
     `forward` is the signature of what takes the inputs: where it takes several keys of a mapping, or only keywords, the
     inputs are a mapping without the target, else the usual one of its values.
     """
-    if isinstance(batch, Mapping):
+    if isinstance(batch, (tuple, list)):
+        if len(batch) >= 2:
+            return batch[0], batch[1]
+        found = f"a {type(batch).__name__} of {len(batch)} item{'s' * (len(batch) != 1)}"
+    elif isinstance(batch, Mapping):
         target_key = next((key for key in TARGET_KEYS if key in batch), None)
         if target_key is not None:
             input_key = next((key for key in INPUT_KEYS if key in batch), None)
@@ -26,10 +30,6 @@ def unpack_batch(batch: Any, forward: inspect.Signature | None = None) -> tuple[
             keywords = {} if forward is None else _keywords(forward, others)
             return keywords or batch[input_key], batch[target_key]
         found = f"a {type(batch).__name__} with the keys {sorted(map(str, batch))}"
-    elif isinstance(batch, (tuple, list)):
-        if len(batch) >= 2:
-            return batch[0], batch[1]
-        found = f"a {type(batch).__name__} of {len(batch)} item{'s' * (len(batch) != 1)}"
     else:
         found = f"a {type(batch).__name__}"
     raise TypeError(

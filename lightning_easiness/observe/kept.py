@@ -57,10 +57,10 @@ def version_of(tensor: Tensor) -> int:
 
 def copied(prediction: Any) -> Any:
     """Return a tensor, or a tuple of some, without gradients, in memory of its own where it is SMALL."""
-    if isinstance(prediction, tuple):
-        return tuple(copied(part) for part in prediction)
-    found = detached(prediction)
-    return found.clone() if isinstance(found, Tensor) and found.nbytes <= SMALL else found
+    if isinstance(prediction, Tensor):
+        found = prediction.detach()
+        return found.clone() if found.nbytes <= SMALL else found
+    return tuple(copied(part) for part in prediction) if isinstance(prediction, tuple) else prediction
 
 
 def detached(prediction: Any) -> Any:

@@ -136,8 +136,8 @@ class OnlineObserver:
         if not len(self._index):  # the batch takes part for the sake of other processes, and counts for nothing
             self._index = None
             return
-        check_index(self._index, self.num_examples)
-        if self._reading is None:
+        if self._reading is None:  # of later batches, when they are observed
+            check_index(self._index, self.num_examples)
             check_same_share(self._trainer, self._index)
         inputs, self._target = self._reader.unpack(batch)  # now, as a training step may take its batch apart
         self._inputs = inputs if self._reading is None else None
@@ -301,6 +301,7 @@ class OnlineObserver:
         """Observe steps of these sizes as one batch."""
         assert self._reading is not None
         assert self._sums is not None
+        check_index(index, self.num_examples)
         with torch.no_grad():
             seeds = self._reading.task.draw_seeds(index, self._trainer.current_epoch)
             observed = self._reading.observe_output(output, target, len(index), fields=self._asked, seeds=seeds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Size, Tensor
@@ -15,15 +15,8 @@ _MOST_BYTES = 2**23  # of outputs and targets that wait
 _LONGEST_ROW = 2**13  # values of an example: sums of longer ones may be split by the number of examples
 
 
-class Kind(NamedTuple):
-    """What the outputs and targets of steps that wait together have in common: all but the number of examples."""
-
-    shape: Size
-    dtype: torch.dtype
-    device: torch.device
-    target_shape: Size
-    target_dtype: torch.dtype
-    target_device: torch.device
+# of an output, then of the targets, what steps that wait together have in common: all but the number of examples
+Kind = tuple[Size, torch.dtype, torch.device, Size, torch.dtype, torch.device]
 
 
 class WaitingSteps:
@@ -53,14 +46,13 @@ class WaitingSteps:
         """Take a step's indices (B,), its output, which nobody overwrites if it is SMALL, and its targets."""
         target = copied(target)  # of which a loader or a step may use the memory again
         kind = _kind_of(output, target, len(index)) if may_wait else None
-        if kind is None or kind not in self._known:
+        if kind is None or kind != self._kind:
             self.flush()
-            self._observe(index, [len(index)], output, target)
-            if kind is not None:
-                self._known.add(kind)
-            return
-        if kind != self._kind:
-            self.flush()
+            if kind is None or kind not in self._known:
+                self._observe(index, [len(index)], output, target)
+                if kind is not None:
+                    self._known.add(kind)
+                return
             self._kind = kind
         self._indices.append(index)
         self._outputs.append(output)
@@ -89,4 +81,4 @@ def _kind_of(output: Any, target: Any, size: int) -> Kind | None:
         return None
     if shape[1:].numel() > _LONGEST_ROW:
         return None
-    return Kind(shape[1:], dtype, output.device, target_shape[1:], target.dtype, target.device)
+    return shape[1:], dtype, output.device, target_shape[1:], target.dtype, target.device

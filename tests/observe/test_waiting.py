@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lightning_easiness import EasinessCallback, EasinessRecord
 from lightning_easiness.observe import kept, waiting
@@ -281,3 +282,16 @@ def test_a_step_may_call_the_model_in_inference_mode_before(tmp_path: Path) -> N
     callback = EasinessCallback(tmp_path, probe=None, num_images=0)
     trainer(max_epochs=1, callbacks=[callback]).fit(LabelsItself(), loader(IndexedPoints(), shuffle=False))
     assert not EasinessRecord.load(tmp_path, "train-online").score("mean_loss").values.isnan().any()
+
+
+def test_an_index_outside_the_data_is_refused_also_in_a_step_that_waits(tmp_path: Path) -> None:
+    class Around(IndexedPoints):
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return super().__getitem__(index % len(self))
+
+    data = Around(24)
+    loads = DataLoader(data, 8, sampler=[*range(23), len(data)])  # type: ignore[arg-type]
+    fit = trainer(max_epochs=1, callbacks=[EasinessCallback(tmp_path, probe=None)])
+    with pytest.raises(IndexError, match="asks for example 24, but examples are numbered 0 to 23"):
+        fit.fit(Traces(), loads)
+    assert not list(tmp_path.rglob("*.safetensors"))
