@@ -112,11 +112,18 @@ def under_wrong_labels(data: str, runs: Runs) -> str:
     verdict = "agrees" if is_sure else "cannot tell" if min(one.value for one in over) >= LEAST_ABOVE else "differs"
     (other, epochs), top = max(of_rules.items(), key=lambda item: item[1].value)
     all_of_them = ", ".join(f"{name} {found.value:.1f}" for found, name in ends)
+    scored = {key: accuracy_of(found, runs, key[0]) for key, found in runs.items() if is_rule(key[0], scored=True)}
+    after = ""
+    if scored:
+        (how_scored, budget), its = max(scored.items(), key=lambda item: item[1].value)
+        after = (
+            f"; after an earlier training, {how_scored} of {budget} epochs is {said(its.minus(early), '+')} from that"
+        )
     return (
         f"{verdict}: {claim}: of all, {way} is best after {last} epochs, {said(best)}: {said(over[0], '+')} from"
         f" {longest} epochs of classic training, {full.value:.1f}, and {said(over[1], '+')} from {how},"
-        f" {early.value:.1f}; at its best budget, {epochs} epochs, {other} is {said(top.minus(early), '+')} from that;"
-        f" {all_of_them}"
+        f" {early.value:.1f}; at its best budget, {epochs} epochs, {other} is {said(top.minus(early), '+')} from that"
+        f"{after}; {all_of_them}"
     )
 
 
@@ -125,9 +132,9 @@ def said(mean: Mean, sign: str = "") -> str:
     return with_error(mean.value, mean.error, sign=sign)
 
 
-def is_rule(way: str) -> bool:
-    """Return whether a way is a rule that needs no earlier training."""
-    return bool(WAYS[way].twin) and not WAYS[way].scored
+def is_rule(way: str, scored: bool = False) -> bool:
+    """Return whether a way is a rule, and one that needs no earlier training, or, with `scored`, one that does."""
+    return bool(WAYS[way].twin) and WAYS[way].scored == scored
 
 
 def stopped_early(runs: Runs) -> tuple[str, Mean]:

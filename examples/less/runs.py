@@ -50,6 +50,11 @@ class LessTraining(Training):
         """What the seconds of a step depend on."""
         return f"{self.network} x {self.width:g} on {self.size or 'all'} of {self.data}"
 
+    @property
+    def known_wrong(self) -> float:
+        """About what share of the labels is wrong."""
+        return self.wrong
+
     def data_key(self) -> tuple[Any, ...]:
         return (*super().data_key(), self.wrong, self.held, self.shift)
 
@@ -76,6 +81,10 @@ class LessTraining(Training):
 
 class LabelledByPeople(LessTraining):
     """CIFAR-10 with the labels of CIFAR-10N that single people gave: two in five are not those of the data set."""
+
+    @property
+    def known_wrong(self) -> float:
+        return 0.4
 
     def data_key(self) -> tuple[Any, ...]:
         return (*super().data_key(), "by people")
@@ -129,7 +138,7 @@ def train(
     training, data = experiment.trainings[name], experiment.data(name)
     seed_everything(seed, workers=True, verbose=False)
     size = len(data.train)
-    given = Given(edge_of(epochs), seed, lambda series: record_of(experiment, name, series))
+    given = Given(edge_of(epochs), seed, lambda series: record_of(experiment, name, series), training.known_wrong)
     chosen = way.make(given) if selection is None else selection
     sizes = sizes_of(chosen, size, epochs) if way.is_fixed else ()
     meter = WorkMeter(plan_of(epochs, num_kept or size, training.batch_size, way.share, sizes), size, PEAK)

@@ -9,11 +9,15 @@ from typing import Any
 from lightning_easiness import (
     AlignPrune,
     BatchLoss,
+    Contradicted,
     Control,
     Curriculum,
     EasinessRecord,
+    Hardest,
     ImportanceSampling,
     InfoBatch,
+    Keep,
+    LabelIssues,
     OrderDP,
     RandomShare,
     RePB,
@@ -25,11 +29,19 @@ from lightning_easiness import (
 
 @dataclass(frozen=True)
 class Given:
-    """What a selection is made of: epochs on everything at each end, a seed, and the records of a classic training."""
+    """What a selection is made of.
+
+    Attributes:
+        edge: Epochs on everything at each end.
+        seed: Of its draws.
+        record: series -> the record of a classic training.
+        wrong: About what share of the labels is wrong, which a user may know.
+    """
 
     edge: int
     seed: int
-    record: Callable[[str], EasinessRecord]  # of a series
+    record: Callable[[str], EasinessRecord]
+    wrong: float = 0.0
 
 
 Make = Callable[[Given], Any]
@@ -75,8 +87,18 @@ def _curriculum(given: Given) -> Curriculum:
     return Curriculum(given.record("train-probe").score("mean_loss"))
 
 
+def _issues(given: Given) -> LabelIssues:
+    """Return label issues: as many of the hardest as are known to be wrong; else what the default rule finds."""
+    return find_label_issues(given.record("train-online"), Hardest(given.wrong) if given.wrong else Contradicted())
+
+
+def _without_issues(given: Given) -> Keep:
+    issues = _issues(given)
+    return Keep(issues.unflagged, data=issues)
+
+
 def _align(given: Given) -> AlignPrune:
-    clean = find_label_issues(given.record("train-online"))
+    clean = _issues(given)
     return AlignPrune(0.5, clean=clean, early_epochs=given.edge, final_epochs=given.edge, seed=given.seed)
 
 
@@ -96,4 +118,8 @@ _with_control("SET", Way(_set, share=0.65))
 _with_control(
     "curriculum",
     Way(_curriculum, share=1.0, online=False, scored=True, is_fixed=True),
+)
+_with_control(
+    "issues left out",
+    Way(_without_issues, share=0.6, online=False, scored=True, is_fixed=True),
 )

@@ -92,6 +92,10 @@ def test_under_wrong_labels_a_rule_is_held_against_stopping_early(rule, verdict,
     line = answers.under_wrong_labels("made-up", made | {("rule", 24): found(15, rule), (CLASSIC, 8): found(8, 90.0)})
     assert line.startswith("differs: ")
     assert "only 8 epochs of it, 90.0" in line
+    assert "earlier training" not in line
+    monkeypatch.setitem(WAYS, "after", Way(lambda given: None, HALF, scored=True))
+    line = answers.under_wrong_labels("made-up", made | {("rule", 24): found(15, rule), ("after", 8): found(9, 77.0)})
+    assert "after an earlier training, after of 8 epochs is +3.0" in line
 
 
 @pytest.mark.parametrize(
