@@ -98,7 +98,7 @@ def _without_issues(given: Given) -> Keep:
 
 
 def _align(given: Given) -> AlignPrune:
-    clean = _issues(given)
+    clean = _issues(given).unflagged
     return AlignPrune(0.5, clean=clean, early_epochs=given.edge, final_epochs=given.edge, seed=given.seed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 import torch
@@ -19,6 +20,10 @@ from lightning_easiness.select.checks import checked_indices
 from lightning_easiness.select.following import FollowsTraining
 
 _FEWEST = 3  # losses of a course
+_UNKNOWN = (
+    "find_label_issues(record, Hardest(0.3)) flags as many as you say, and indices of examples whose labels are right"
+    " need no rule"
+)
 _HOW = "give the indices of examples whose labels are right, or find_label_issues(record), of which the others count"
 
 
@@ -50,7 +55,8 @@ class AlignPrune(FollowsTraining):
 
     Raises:
         TypeError: If `clean` is none of these.
-        ValueError: If an argument is out of range, or no example is clean. When training starts: `final_epochs`, or a
+        ValueError: If an argument is out of range, no example is clean, or the label issues are of a rule that could
+            not tell whether labels are wrong. When training starts: `final_epochs`, or a
             fraction, without max_epochs; nothing is ever left out; the share leaves no batch; or the label issues are
             of another data set.
 
@@ -157,5 +163,8 @@ def _given_part(clean: Any) -> tuple[Tensor, DataIdentity | None]:
         check.refuse("AlignPrune", "clean", "be indices or a mask", type(clean).__name__, _HOW, error=TypeError)
     if not (given.any() if given.dtype == torch.bool else len(given)):
         check.refuse("AlignPrune", "clean", "hold an example", "none", _HOW)
+    if isnan(getattr(clean, "estimated_share", 0.0)) and not len(clean.flagged):
+        got = f"none of a rule ({clean.rule}) that cannot tell, for which all labels would be right"
+        check.refuse("AlignPrune", "clean", "be label issues of which some are flagged", got, _UNKNOWN)
     identity = getattr(clean, "identity", None)
     return given, identity if isinstance(identity, DataIdentity) else None

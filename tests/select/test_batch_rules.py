@@ -20,6 +20,7 @@ from lightning_easiness import (
     Hardest,
     Needs,
     RePB,
+    Scores,
     Selected,
     Selection,
     SelectionState,
@@ -337,6 +338,21 @@ def test_arguments_out_of_range(make: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         make()
     assert str(caught.value).startswith(message)
+
+
+def test_a_rule_that_could_not_tell_gives_no_clean_part() -> None:
+    margins = torch.randn(400, generator=torch.Generator().manual_seed(0)) - 1
+    alike = Scores(margins, higher_is_easier=True, name="area_under_margin", target=torch.arange(400) % 3)
+    issues = find_label_issues(alike)
+    assert math.isnan(issues.estimated_share)
+    message = (
+        "The `clean` of AlignPrune must be label issues of which some are flagged; got none of a rule (contradicted)"
+        " that cannot tell, for which all labels would be right: find_label_issues(record, Hardest(0.3)) flags as many"
+        " as you say, and indices of examples whose labels are right need no rule."
+    )
+    with pytest.raises(ValueError, match=whole(message)):
+        AlignPrune(clean=issues)
+    AlignPrune(clean=find_label_issues(alike, Hardest(0.3)))
 
 
 def test_a_clean_part_of_other_data_is_refused_before_training(tmp_path: Path) -> None:
