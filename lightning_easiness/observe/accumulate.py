@@ -8,8 +8,9 @@ processes and the cuts of a training that is stopped and resumed leave no trace 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +19,15 @@ from lightning_easiness.observe.tasks import ONLINE_FIELDS, PREDICTION, UNSEEN_T
 
 _UNITS = 2**20  # in a probability of 1
 _MOST_IN_INT32 = 2**31 // _UNITS - 1  # times that an example may be seen
+_UNSEEN: dict[str, tuple[Any, torch.dtype]] = {  # what stands for a value of an example that was not seen; else NaN
+    "correct": (False, torch.bool),
+    PREDICTION: (-1, torch.int16),
+    "target": (UNSEEN_TARGET, torch.int64),
+    DIGEST: (UNSEEN_TARGET, torch.int64),
+}
 _STEP = 2**16  # above any class, for numbers made of a step and a class
 _BLOCK = 2**22  # probabilities that are worked on at once
+_LARGE = 2**14  # examples of a tensor that stays as it is
 
 
 class StepList:
@@ -43,18 +51,22 @@ class StepList:
             self.merge()
 
     def merge(self) -> None:
-        """Make one tensor of the steps since the last time: copying all of the epoch again would cost more and more."""
-        if len(self.index) > self._merged:
+        """Make one tensor of the steps since the last time: copying all of the epoch again would cost more and more.
+
+        Steps of very many examples are not copied at all.
+        """
+        added = self.index[self._merged :]
+        if sum(map(len, added)) < _LARGE * len(added):
             for parts in (self.index, *self.values.values()):
                 parts[self._merged :] = [torch.cat(parts[self._merged :])]
-            self._merged += 1
+        self._merged = len(self.index)
 
     def clear(self) -> None:
         """Forget the steps."""
         self.index: list[Tensor] = []
         self.sizes: list[int] = []  # of the steps
         self.values: dict[str, list[Tensor]] = {}
-        self._merged = 0  # tensors at the head of each list that hold many steps
+        self._merged = 0  # tensors at the head of each list that hold many examples
 
     def handed(self) -> dict[str, Tensor]:
         """Return the steps as a few tensors, for another process to `take` them."""
@@ -69,6 +81,13 @@ class StepList:
         if handed:
             self.index, self.sizes = [handed["index"]], handed["sizes"].tolist()
             self.values = {name.removeprefix("value."): [handed[name]] for name in handed if name.startswith("value.")}
+
+
+class _Seen(NamedTuple):
+    """Which examples steps saw, bool (N,), and how many they are."""
+
+    mask: Tensor
+    num: int
 
 
 class EpochSums(StepList):
@@ -108,26 +127,32 @@ class EpochSums(StepList):
         where it belongs.
         """
         self.merge()
-        count = torch.zeros(self.num_examples, dtype=torch.int32)
-        for index in self.index:
-            count.index_fill_(0, index, 1)
-        if not self.index or int(count.sum()) != sum(self.sizes):
+        seen = self._seen()
+        if not self.index or seen.num != sum(self.sizes):
             return None
-        means = {name: self._placed(name, torch.nan, torch.float32) for name in self.names if name in self.values}
-        if "correct" in means:
-            means["correct"] = means["correct"] == 1
-        means["count"] = count
+        means = {name: self._placed(name, seen) for name in self.names if name in self.values}
+        means["count"] = seen.mask.int()
         if PREDICTION in self.values:
-            means[PREDICTION] = self._placed(PREDICTION, -1, torch.int16)
-        name = DIGEST if DIGEST in self.values else "target"
-        return means, self._placed(name, UNSEEN_TARGET, torch.int64)
+            means[PREDICTION] = self._placed(PREDICTION, seen)
+        return means, self._placed(DIGEST if DIGEST in self.values else "target", seen)
 
-    def _placed(self, name: str, unseen: Any, dtype: torch.dtype) -> Tensor:
+    def _seen(self) -> _Seen:
+        mask, ones = torch.zeros(self.num_examples, dtype=torch.bool), torch.ones(0, dtype=torch.bool)
+        for index in self.index:
+            ones = ones if len(ones) >= len(index) else torch.ones(len(index), dtype=torch.bool)
+            mask.scatter_(0, index, ones)
+        return _Seen(mask, int(np.count_nonzero(mask.numpy())))
+
+    def _placed(self, name: str, seen: _Seen) -> Tensor:
         """Return one value of each example, (N,)."""
-        placed = torch.full((self.num_examples,), unseen, dtype=dtype)
-        for index, values in zip(self.index, self.values.get(name, ()), strict=False):
-            values = kept_digest(values) if name == DIGEST else values.cpu()
-            placed[index] = (values + 0.0 if values.is_floating_point() else values).to(dtype)  # no negative zero
+        (unseen, dtype), parts = _UNSEEN.get(name, (torch.nan, torch.float32)), self.values.get(name, [])
+        placed = torch.empty(self.num_examples, dtype=dtype)
+        if seen.num < self.num_examples or not parts:
+            placed.fill_(unseen)
+        for index, values in zip(self.index, parts, strict=False):
+            found = kept_digest(values) if name == DIGEST else values.cpu()
+            found = found + 0.0 if found.is_floating_point() else found  # no negative zero
+            placed.scatter_(0, index, found.to(dtype))
         return placed
 
     def last_classes(self) -> Tensor:

@@ -30,11 +30,12 @@ def bits(values: Tensor) -> Tensor:
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("seen", [1, 13, SIZE])
-@pytest.mark.parametrize("merge_every", [1, 2, 1024])
+@pytest.mark.parametrize(("merge_every", "large"), [(1, 100), (2, 100), (1024, 100), (2, 7), (1024, 7)])
 def test_the_bits_of_sums(
-    merge_every: int, seen: int, dtype: torch.dtype, labelled: bool, monkeypatch: pytest.MonkeyPatch
+    merge_every: int, large: int, seen: int, dtype: torch.dtype, labelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(EpochSums, "_MERGE_EVERY", merge_every)
+    monkeypatch.setattr("lightning_easiness.observe.accumulate._LARGE", large)
     torch.manual_seed(0)
     sums = steps(torch.randperm(SIZE)[:seen], dtype, labelled)
     totals, target = sums.totals()
@@ -46,6 +47,24 @@ def test_the_bits_of_sums(
         assert found[0][name].dtype == values.dtype, name
         assert torch.equal(bits(found[0][name]), bits(values)), name
     assert torch.equal(found[1], target)
+
+
+def test_steps_of_many_examples_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_easiness.observe.accumulate._LARGE", 7)
+    values = torch.rand(14)
+    sums = EpochSums(SIZE)
+    for part in range(2):
+        sums.add(torch.arange(7) + 7 * part, {"loss": values[7 * part : 7 * part + 7]})
+    sums.merge()
+    assert [part.data_ptr() for part in sums.values["loss"]] == [values.data_ptr(), values[7:].data_ptr()]
+
+
+def test_of_all_examples_without_a_target_none_is_known() -> None:
+    sums = EpochSums(SIZE)
+    sums.add(torch.arange(SIZE), {"loss": torch.rand(SIZE)})
+    found = sums.once()
+    assert found is not None
+    assert torch.equal(found[1], sums.totals()[1])
 
 
 @pytest.mark.parametrize("index", [[], [3, 4, 3], [*range(SIZE), 0]], ids=["nothing", "twice", "all and one again"])

@@ -59,9 +59,7 @@ def test_every_field_comes_back_bit_for_bit(tmp_path: Path, online: bool) -> Non
         assert_same_bits(fields[name], file.read(name))
 
 
-def test_a_file_that_is_written_in_pieces_is_that_of_one_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_written_in_pieces_is_that_of_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = append(RunWriter(tmp_path / "one", "a")).read_bytes()
     monkeypatch.setattr("lightning_easiness.record.files._PIECE", 7)
     assert append(RunWriter(tmp_path / "pieces", "a")).read_bytes() == one
