@@ -332,7 +332,7 @@ class EasinessCallback(HasListeners, Callback):
         observation = self._online.end_epoch(epoch) if self._online is not None else None
         self.usage.end_epoch(trained_share(trainer, observation))
         log_usage(trainer, self.usage, at_epoch_end)
-        if observation is not None and self._online is not None and bool(observation.fields["count"].any()):
+        if observation is not None and self._online is not None and observation.num_seen:
             with self.usage.paused():
                 self._record(trainer, observation, at_epoch_end)
                 self._recorder.add(self._online.averaged_probabilities(epoch))

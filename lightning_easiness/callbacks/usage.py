@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -87,7 +88,7 @@ class UsageMeter:
 def trained_share(trainer: Trainer, online: Observation | None) -> float:
     """Return the fraction of the data that the epoch trained on; `online` is its online observation, if any."""
     if online is not None:
-        return float((online.fields["count"] > 0).float().mean())
+        return float(np.float32(online.num_seen) / np.float32(online.identity.num_examples))
     of_batches: float | None = getattr(getattr(trainer, "datamodule", None), "share_of_batches", None)
     if of_batches is not None:
         return of_batches

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.blocks import blocks
 from lightning_easiness.data.digest import FIRST_DIGEST
 
 UNKNOWN_TARGET = -1
@@ -48,9 +49,10 @@ class DataIdentity:
     @classmethod
     def of_steps(cls, num_examples: int, found: Tensor | None, source_index: Tensor | None) -> DataIdentity:
         """Return the identity for what steps showed, int64 `(N,)`: class indices or digests, negative where unknown."""
-        if found is None or not bool((found >= 0).any()):
+        highest = -1 if found is None or not len(found) else int(found.max())
+        if highest < 0:
             return cls(num_examples, source_index=source_index)
-        if int(found.max()) >= FIRST_DIGEST:
+        if highest >= FIRST_DIGEST:
             return cls(num_examples, digest=found, source_index=source_index)
         return cls(num_examples, found, source_index=source_index)
 
@@ -93,6 +95,16 @@ class DataIdentity:
     def is_same(self, other: DataIdentity) -> bool:
         """Return whether both may be of the same data set, by the rule of `check_same`."""
         return self.difference(other) is None
+
+    def covers(self, other: DataIdentity) -> bool:
+        """Return whether all that is known to the other is known to this one, and the same: `merged` is this one then.
+
+        It takes one look at their columns. What changes from epoch to epoch covers nothing.
+        """
+        if self.changes or other.changes or self.num_examples != other.num_examples:
+            return False
+        pairs = ((self.target, other.target), (self.digest, other.digest), (self.source_index, other.source_index))
+        return all(_covers(one, another) for one, another in pairs)
 
     def changing(self) -> DataIdentity:
         """Return the identity without its targets, as they differ from epoch to epoch."""
@@ -151,6 +163,15 @@ def _merged(one: Tensor | None, other: Tensor | None) -> Tensor | None:
         return one
     adds = (one < 0) & (other >= 0)
     return torch.where(one >= 0, one, other) if bool(adds.any()) else one
+
+
+def _covers(one: Tensor | None, other: Tensor | None) -> bool:
+    """Return whether a column has what another one knows."""
+    if other is None or one is other:
+        return True
+    if one is None:
+        return False
+    return torch.equal(one, other) or all(bool(((a == b) | (b < 0)).all()) for a, b in blocks(one, other))
 
 
 def _different(one: Tensor | None, other: Tensor | None, how: str) -> str | None:

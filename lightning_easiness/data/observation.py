@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 from torch import Tensor
 
 from lightning_easiness.data.identity import DataIdentity
@@ -41,6 +43,17 @@ class Observation:
     def target(self) -> Tensor | None:
         """Class indices, int64 (N,), -1 where an example was not seen yet; None if targets are not class indices."""
         return self.identity.target
+
+    @cached_property
+    def seen(self) -> Tensor | None:
+        """Which examples were seen, bool (N,); None where all were."""
+        seen = self.fields["count"] > 0 if "count" in self.fields else None
+        return None if seen is None or np.count_nonzero(seen.numpy()) == len(seen) else seen
+
+    @property
+    def num_seen(self) -> int:
+        """How many examples were seen."""
+        return self.identity.num_examples if self.seen is None else int(np.count_nonzero(self.seen.numpy()))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_easiness._utils.blocks import count_where
 from lightning_easiness.data.identity import UNKNOWN_TARGET
 from lightning_easiness.functional import (
     dense_loss,
@@ -80,11 +81,11 @@ class Task:
         return None if self.num_draws is None else draw_seeds(index.tolist(), num_epochs)
 
     def settle(
-        self, fields: Mapping[str, Tensor], target: Tensor | None, seen: Tensor | None = None
+        self, fields: Mapping[str, Tensor], target: Tensor | None
     ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
         """Return the fields of all examples without marks, their targets, and which have no label; None for all.
 
-        Fields are NaN, and the target -1, where an example has no label. `seen` is bool (N,); None if all were.
+        Fields are NaN, and the target -1, where an example has no label.
 
         Raises:
             ValueError: If a target is none of the task's; the first example is named.
@@ -175,6 +176,23 @@ class ClassTask(Task):
         if PROBABILITIES in fields:
             observed[PROBABILITIES] = logits.softmax(1).half()
         return observed
+
+    @override
+    def settle(
+        self, fields: Mapping[str, Tensor], target: Tensor | None
+    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
+        """Do as any task; at once where all that was seen are classes, as a rule: their columns stay as they are."""
+        if target is not None and self.num_classes is not None and max(self.ignored, default=-1) < 0:
+            low, high = target.aminmax()
+            if int(low) >= 0 and int(high) < self.num_classes:
+                return dict(fields), target, None
+            if int(low) == UNSEEN_TARGET and count_where(self._is_class_or_unseen, target) == len(target):
+                return dict(fields), target.clamp(min=UNKNOWN_TARGET), None
+        return super().settle(fields, target)
+
+    def _is_class_or_unseen(self, target: Tensor) -> Tensor:
+        is_class = (target >= 0) & (target < (self.num_classes or 0))
+        return is_class | (target == UNSEEN_TARGET)
 
     def _unlabelled(self, fields: Mapping[str, Tensor], target: Tensor | None) -> Tensor | None:
         if target is None or not self.ignored or (int(target.min()) >= 0 > max(self.ignored)):

@@ -327,10 +327,13 @@ class RunWriter:
         path, given = targets_path(self.path, observation.series), observation.identity
         merged, earlier = given, []
         if path.exists():
-            known, file = read_identity(self.path, observation.series), open_targets(self.path, observation.series)
-            merged = self._merged(known, given, observation.series)
-            if merged is known:  # the usual case, without a hash or a write
+            known = read_identity(self.path, observation.series)
+            if known.covers(given):  # the usual case, without a hash or a write
                 return known
+            merged = self._merged(known, given, observation.series)
+            if merged is known:
+                return known
+            file = open_targets(self.path, observation.series)
             earlier = [*file.earlier, file.fingerprint]
         header: dict[str, object] = {"num_examples": merged.num_examples, "fingerprint": merged.fingerprint}
         if merged.source_index is not None:

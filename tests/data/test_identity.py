@@ -1,5 +1,7 @@
 """`DataIdentity`: its recorded name, and when two can be of one data set."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -56,6 +58,17 @@ def test_merged_is_what_either_has_and_itself_where_that_adds_nothing() -> None:
     for adds_nothing in (DataIdentity(3), identity(0, -1, -1), identity(0, -1, 2)):
         assert here.merged(adds_nothing) is here
     assert DataIdentity(3).merged(here) is here
+
+
+def test_what_covers_another_is_what_the_two_are_merged_to() -> None:
+    columns = [torch.tensor(column) for column in ([0, -1, 2], [0, 1, 2], [0, -1, -1], [0, -5, 2], [1, 1, 2])]
+    kinds = [DataIdentity(3, column, changes=is_not) for column in (None, *columns) for is_not in (False, True)]
+    kinds += [DataIdentity(3, digest=column) for column in columns]
+    kinds += [DataIdentity(3, columns[0], source_index=column) for column in (columns[1], columns[4])]
+    kinds += [DataIdentity(4)]
+    for one, other in product(kinds, kinds):
+        is_kept = one.is_same(other) and one.merged(other) is one
+        assert one.covers(other) == (is_kept and not (one.changes or other.changes)), (one, other)
 
 
 def test_source_indices_are_merged_too_and_not_in_the_fingerprint() -> None:

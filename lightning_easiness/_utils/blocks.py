@@ -1,0 +1,19 @@
+"""Long columns a part at a time, so that what is made of them on the way is small enough for a processor's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+LENGTH = 2**15  # so short that torch works on it in one thread: sums are the same for any number of them
+
+
+def blocks(*columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the parts of columns (N,) of equal length, as views."""
+    return zip(*(column.split(LENGTH) for column in columns), strict=True)
+
+
+def count_where(test: Callable[..., Tensor], *columns: Tensor) -> int:
+    """Return for how many examples a test of columns (N,) is true."""
+    return sum(int(test(*parts).count_nonzero()) for parts in blocks(*columns))
