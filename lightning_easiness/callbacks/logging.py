@@ -8,11 +8,12 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from lightning_easiness._utils.blocks import count_where
 from lightning_easiness._utils.lightning import log_step, set_callback_metrics
 from lightning_easiness.callbacks.sinks import Bins, sinks_of
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.functional import easiness_level
-from lightning_easiness.view.histograms import level_shares, shown_histogram
+from lightning_easiness.view.histograms import Moments, level_shares, shown_histogram
 
 _HISTOGRAM_FIELDS = ("loss", "margin", "sample_easiness", "el2n")
 
@@ -81,25 +82,28 @@ def log_observation(
 def _summary(observation: Observation) -> tuple[dict[str, float], dict[str, float]]:
     """Return the numbers that are shown at each checkpoint, and the counts that are 0 as a rule, by tag."""
     values, prefix = observation.fields, f"easiness/{observation.series}"
-    seen, loss = _seen(observation), values["loss"]
-    known = loss[seen & ~loss.isinf()].double()  # a NaN stays in the mean: whoever monitors it must see a divergence
+    known = _known(observation)
+    num_known = len(values["loss"]) if known is None else count_where(lambda part: part, known)
+    losses = Moments.of(values["loss"], known)
     shown: dict[str, float] = {}
-    counts = {"num_nan": (loss.isnan() & seen).sum(), "num_inf": loss.isinf().sum()}
-    if len(known):
-        shown |= {"mean_loss": known.mean().item(), "loss_spread": known.std(correction=0).item()}
-    if "correct" in values and bool(seen.any()):
-        shown["accuracy"] = values["correct"][seen].double().mean().item()
+    counts: dict[str, float] = {"num_nan": losses.num_nan, "num_inf": num_known - losses.num}
+    if losses.num:  # a NaN stays in the mean: whoever monitors it must see a divergence
+        shown |= {"mean_loss": losses.mean, "loss_spread": losses.spread}
+    if "correct" in values and num_known:
+        right = values["correct"] if known is None else values["correct"] & known
+        shown["accuracy"] = count_where(lambda part: part, right) / num_known
     if observation.unlabelled is not None:
-        counts["num_unlabelled"] = observation.unlabelled.sum()
+        counts["num_unlabelled"] = int(observation.unlabelled.sum())
     tagged, counted = ({f"{prefix}/{name}": float(value) for name, value in one.items()} for one in (shown, counts))
     return {**tagged, **_levels(observation)}, counted
 
 
-def _seen(observation: Observation) -> Tensor:
-    """Return the examples that count, bool (N,)."""
-    count, loss = observation.fields.get("count"), observation.fields["loss"]
-    seen = torch.ones_like(loss, dtype=torch.bool) if count is None else count > 0
-    return seen if observation.unlabelled is None else seen & ~observation.unlabelled
+def _known(observation: Observation) -> Tensor | None:
+    """Return the examples that count, bool (N,); None for all."""
+    seen, unlabelled = observation.seen, observation.unlabelled
+    if unlabelled is None:
+        return seen
+    return ~unlabelled if seen is None else seen & ~unlabelled
 
 
 def _levels(observation: Observation) -> dict[str, float]:

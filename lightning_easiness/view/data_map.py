@@ -6,6 +6,7 @@ import torch
 from PIL import ImageColor, ImageDraw
 from torch import Tensor
 
+from lightning_easiness._utils.blocks import blocks
 from lightning_easiness.view.images import transforms
 from lightning_easiness.view.layout import Words
 from lightning_easiness.view.style import BETWEEN, EASY, HARD, INK, MUTED
@@ -33,9 +34,8 @@ def data_map_image(confidence: Tensor, variability: Tensor, correctness: Tensor,
         torch.Size([3, 356, 360])
     """
     page = torch.full((3, _TOP + _HEIGHT + _BELOW, _LEFT + _WIDTH + _RIGHT), 255, dtype=torch.uint8)
-    known = (confidence + variability + correctness).isfinite()
     inside = page[:, _TOP : _TOP + _HEIGHT, _LEFT : _LEFT + _WIDTH]
-    inside.copy_(_points(confidence[known], variability[known], correctness[known]))
+    inside.copy_(_points(confidence, variability, correctness))
     drawn = transforms().to_pil_image(page)
     _draw_words(ImageDraw.Draw(drawn), title)
     result: Tensor = transforms().pil_to_tensor(drawn)
@@ -44,12 +44,17 @@ def data_map_image(confidence: Tensor, variability: Tensor, correctness: Tensor,
 
 def _points(confidence: Tensor, variability: Tensor, correctness: Tensor) -> Tensor:
     """Draw the points, uint8 (3, H, W): the more of them on a pixel, the less of the paper shines through."""
-    x = (variability.double() / _MOST_VARIABILITY * _WIDTH).long().clamp(0, _WIDTH - 1)
-    y = ((1 - confidence.double()) * _HEIGHT).long().clamp(0, _HEIGHT - 1)
-    pixel = y * _WIDTH + x
-    count = torch.bincount(pixel, minlength=_HEIGHT * _WIDTH).double()
-    right = torch.bincount(pixel, correctness.double(), minlength=_HEIGHT * _WIDTH)
-    count, right = (_widened(values.view(_HEIGHT, _WIDTH), len(pixel)) for values in (count, right))
+    count, right = (torch.zeros(_HEIGHT * _WIDTH, dtype=torch.float64) for _ in range(2))
+    for parts in blocks(confidence, variability, correctness):
+        known = sum(parts).isfinite()
+        up, aside, share = (part[known].double() for part in parts)
+        x = (aside / _MOST_VARIABILITY * _WIDTH).long().clamp(0, _WIDTH - 1)
+        y = ((1 - up) * _HEIGHT).long().clamp(0, _HEIGHT - 1)
+        pixel = y * _WIDTH + x
+        count += torch.bincount(pixel, minlength=len(count))
+        right.index_add_(0, pixel, share)
+    num_points = int(count.sum())
+    count, right = (_widened(values.view(_HEIGHT, _WIDTH), num_points) for values in (count, right))
     colour = _colour(right / count.clamp(min=1))
     most = count.max().clamp(min=1)
     cover = torch.where(count > 0, 0.45 + 0.55 * count.log1p() / most.log1p(), 0.0)

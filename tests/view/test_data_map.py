@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -44,6 +45,14 @@ def test_unknown_examples_are_left_out() -> None:
     assert data_map_image(known, known, known).equal(data_map_image(unknown, known.repeat(2), known.repeat(2)))
     nothing = torch.full((3,), torch.nan)
     assert data_map_image(nothing, nothing, nothing).shape == data_map_image(known, known, known).shape
+
+
+def test_parts_of_any_length_give_the_image_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = torch.rand(3, 5000)
+    columns[0, ::7] = torch.nan
+    whole = data_map_image(*columns)
+    monkeypatch.setattr("lightning_easiness._utils.blocks.LENGTH", 11)
+    assert data_map_image(*columns).equal(whole)
 
 
 def test_words_are_never_cut() -> None:

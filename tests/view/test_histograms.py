@@ -9,7 +9,50 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness.view.histograms import bin_edges, histogram, level_shares, log10_histogram, shown_histogram
+from lightning_easiness.view.histograms import (
+    Moments,
+    bin_edges,
+    histogram,
+    level_shares,
+    log10_histogram,
+    shown_histogram,
+)
+
+
+@pytest.mark.parametrize("length", [1, 7, 1000])
+@pytest.mark.parametrize("others", [[], [torch.nan], [torch.inf, -torch.inf], [torch.nan, torch.inf], [-torch.inf]])
+def test_parts_of_any_length_give_the_histogram_of_one(
+    others: list[float], length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = torch.cat([torch.randn(40).exp(), torch.tensor(others), torch.zeros(3)])
+    for made in (histogram, log10_histogram):
+        expected: Any = made(values)
+        with monkeypatch.context() as patch:
+            patch.setattr("lightning_easiness._utils.blocks.LENGTH", length)
+            found: Any = made(values)
+        for name in expected:
+            assert found[name] == (pytest.approx(expected[name], rel=1e-14) if "sum" in name else expected[name]), name
+
+
+@pytest.mark.parametrize("length", [1, 7, 1000])
+@pytest.mark.parametrize("others", [[], [torch.nan], [torch.inf, -torch.inf], [torch.nan, torch.inf]])
+@pytest.mark.parametrize("seen", [None, 0.0, 0.5, 1.0])
+def test_moments_are_those_of_all_values_at_once(
+    seen: float | None, others: list[float], length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_easiness._utils.blocks.LENGTH", length)
+    values = torch.cat([torch.rand(40) + 1e4, torch.tensor(others)])
+    among = None if seen is None else torch.rand(len(values)) < seen
+    if among is not None:
+        values = values.masked_fill(~among, torch.nan)
+    found = Moments.of(values, among)
+    known = values[(torch.ones(len(values)) > 0 if among is None else among) & ~values.isinf()].double()
+    assert (found.num, found.num_nan) == (len(known), int(known.isnan().sum()))
+    if len(known):
+        assert found.mean == pytest.approx(known.mean().item(), rel=1e-13, nan_ok=True)
+        assert found.spread == pytest.approx(known.std(correction=0).item(), rel=1e-9, nan_ok=True)
+    else:
+        assert np.isnan(found.spread)
 
 
 @pytest.mark.parametrize(
