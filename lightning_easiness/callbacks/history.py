@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_easiness._utils.blocks import blocks, count_where
 from lightning_easiness.functional import fraction_to_count
 from lightning_easiness.functional._rng import generator
 from lightning_easiness.record.layout import checkpoint_paths
@@ -31,12 +32,12 @@ class Ends:
     @classmethod
     def of(cls, loss: Tensor, step: int) -> Ends | None:
         """Find the ends by the loss, (N,); None where no example has one."""
-        known = int((~loss.isnan()).sum())
+        known = count_where(lambda part: ~part.isnan(), loss)
         count = min(fraction_to_count(FRACTION, len(loss)), known)
         if not count:
             return None
         # a draw of its own at each checkpoint: equal losses, as of 0, must not match by their order
-        return cls(step, *(_lowest(values, count, generator(0, step, end)) for end, values in enumerate(_both(loss))))
+        return cls(step, *(_lowest(values, count, generator(0, step, end)) for end, values in enumerate((loss, -loss))))
 
     def matching(self, other: Ends) -> dict[str, float]:
         """Return the matching rate of each end with that of another checkpoint."""
@@ -62,17 +63,20 @@ class History:
     def add(self, fields: dict[str, Tensor], epoch: int, step: int, loss_name: str) -> None:
         """Add a checkpoint that is logged at a step."""
         loss = fields["loss"]
-        seen = ~loss.isnan()
         self.is_probability = self.is_probability and loss_name == "cross_entropy"
-        self._seen += seen
-        if self.is_probability:
-            p = (-loss.double()).exp().where(seen, 0.0)
-            self._p += p
-            self._p_squared += p.square()
+        for losses, seen, *sums in blocks(loss, self._seen, self._p, self._p_squared):
+            known = ~losses.isnan()
+            seen += known
+            if self.is_probability:
+                p = (-losses.double()).exp().where(known, 0.0)
+                sums[0] += p
+                sums[1] += p.square()
         if "correct" in fields:
-            self._right += fields["correct"].bool() & seen
+            for losses, right, found in blocks(loss, self._right, fields["correct"]):
+                right += found.bool() & ~losses.isnan()
         if "margin" in fields:
-            self._margin += fields["margin"].double().where(seen, 0.0)
+            for losses, total, found in blocks(loss, self._margin, fields["margin"]):
+                total += found.double().where(~losses.isnan(), 0.0)
         self.loss_before, self.loss, self.last_epoch = self.loss, loss, epoch
         self.num_checkpoints += 1
         ends = Ends.of(loss, step)
@@ -97,7 +101,8 @@ class History:
     @property
     def variability(self) -> Tensor:
         """Its standard deviation over checkpoints, (N,)."""
-        return (self._p_squared / self._seen - self.confidence.square()).clamp(min=0).sqrt()
+        found = self._p_squared / self._seen
+        return found.sub_(self.confidence.square_()).clamp_(min=0).sqrt_()
 
     @property
     def correctness(self) -> Tensor:
@@ -127,22 +132,18 @@ class History:
             yield ends.step, ends.matching(self.ends[-1])
 
 
-def _both(loss: Tensor) -> tuple[Tensor, Tensor]:
-    """Return values of which the easiest, and then the hardest, have the lowest; what is not known has the highest."""
-    return loss.nan_to_num(torch.inf, torch.inf, -torch.inf), (-loss).nan_to_num(torch.inf, torch.inf, -torch.inf)
-
-
 def _lowest(values: Tensor, count: int, draw: torch.Generator) -> NDArray[np.uint8]:
-    """Return which examples have the lowest values, in bits; among equal ones at the border they are drawn.
+    """Return which of the known values are the lowest, in bits; among equal ones at the border they are drawn.
 
-    A border is found in a tenth of the time of a sort.
+    A border is found in a tenth of the time of a sort. NaN is unknown, and none of the at least `count` known values.
     """
-    border = values.kthvalue(count).values
-    chosen = values < border
-    tied = (values == border).nonzero()[:, 0]
-    missing = count - int(chosen.sum())
-    chosen[tied[torch.randperm(len(tied), generator=draw)[:missing]]] = True
-    return np.packbits(chosen.numpy())
+    found = values.numpy()
+    border = np.partition(found, count - 1)[count - 1]  # NaN comes last
+    chosen = found < border
+    tied = np.flatnonzero(found == border)
+    missing = count - np.count_nonzero(chosen)
+    chosen[tied[torch.randperm(len(tied), generator=draw)[:missing].numpy()]] = True
+    return np.packbits(chosen)
 
 
 def _matching_rate(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> float:

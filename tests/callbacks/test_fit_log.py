@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import seed_everything
@@ -14,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from lightning_easiness import EasinessCallback, EasinessRecord
-from lightning_easiness.callbacks.history import History
+from lightning_easiness.callbacks.history import Ends, History
 from lightning_easiness.functional import matching_rate
 from tests.boards import read_events, scalars
 from tests.small import Net, Points, loader, trainer
@@ -106,6 +107,41 @@ def test_examples_that_are_not_seen_in_an_epoch_do_not_count() -> None:
     assert history.confidence[0] == pytest.approx((torch.tensor([-1.0, -3.0]).exp().mean()).item())
     for values in (history.area_under_margin, history.correctness, history.confidence, history.variability):
         assert values[1].isnan()
+
+
+@pytest.mark.parametrize("length", [1, 7, 1000])
+def test_parts_of_any_length_add_up_to_the_bits_of_one(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_easiness._utils.blocks.LENGTH", length)
+    torch.manual_seed(0)
+    history, p, margins, right = History(40), torch.zeros(2, 40).double(), torch.zeros(40).double(), torch.zeros(40)
+    for step in range(3):
+        loss, margin, correct = torch.rand(40), torch.randn(40), torch.rand(40) < 0.5
+        loss[::7] = torch.tensor([torch.nan, torch.inf, -0.0, torch.nan, 0.5, 0.5])
+        history.add({"loss": loss, "margin": margin, "correct": correct}, step, step, "cross_entropy")
+        seen = ~loss.isnan()
+        found = (-loss.double()).exp().where(seen, 0.0)
+        p += torch.stack([found, found.square()])
+        margins, right = margins + margin.double().where(seen, 0.0), right + (correct & seen)
+    seen = torch.full((40,), 3).index_fill(0, torch.tensor([0, 21]), 0)
+    assert torch.equal(history.confidence.nan_to_num(), (p[0] / seen).nan_to_num())
+    spread = (p[1] / seen - (p[0] / seen).square()).clamp(min=0).sqrt()
+    assert torch.equal(history.variability.nan_to_num(), spread.nan_to_num())
+    assert torch.equal(history.area_under_margin.nan_to_num(), (margins / seen).nan_to_num())
+    assert torch.equal(history.correctness.nan_to_num(), (right / seen).nan_to_num())
+
+
+@pytest.mark.parametrize("levels", [2, 5, 10**6])
+def test_the_ends_are_the_lowest_and_the_highest_losses_that_are_known(levels: int) -> None:
+    torch.manual_seed(0)
+    loss = torch.randint(levels, (50,)).float()
+    loss[::6] = torch.nan
+    found = Ends.of(loss, 0)
+    assert found is not None
+    known = loss[~loss.isnan()].sort().values
+    for bits, expected in ((found.easiest, known[:5]), (found.hardest, known[-5:])):
+        chosen = torch.from_numpy(np.unpackbits(bits, count=50).astype(bool))
+        assert torch.equal(loss[chosen].sort().values, expected)
+    assert Ends.of(torch.full((50,), torch.nan), 0) is None
 
 
 def test_images_are_drawn_about_ten_times_and_for_the_last_checkpoint(tmp_path: Path) -> None:
