@@ -11,7 +11,8 @@ LENGTH = 2**15  # so short that torch works on it in one thread: sums are the sa
 
 def blocks(*columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield the parts of columns (N,) of equal length, as views."""
-    return zip(*(column.split(LENGTH) for column in columns), strict=True)
+    for start in range(0, len(columns[0]), LENGTH):
+        yield tuple(column[start : start + LENGTH] for column in columns)
 
 
 def count_where(test: Callable[..., Tensor], *columns: Tensor) -> int:

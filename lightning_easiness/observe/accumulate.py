@@ -59,7 +59,7 @@ class StepList:
         if sum(map(len, added)) < _LARGE * len(added):
             for parts in (self.index, *self.values.values()):
                 parts[self._merged :] = [torch.cat(parts[self._merged :])]
-        self._merged = len(self.index)
+        self._merged: int = len(self.index)
 
     def clear(self) -> None:
         """Forget the steps."""

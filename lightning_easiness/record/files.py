@@ -102,7 +102,8 @@ def write_whole(path: Path, *data: bytes | memoryview) -> None:
     temporary = path.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     try:
         with open(temporary, "wb") as file:
-            for view in map(memoryview, data):
+            for part in data:
+                view = memoryview(part)
                 for start in range(0, len(view), _PIECE):
                     file.write(view[start : start + _PIECE])
             file.flush()

@@ -45,9 +45,9 @@ def data_map_image(confidence: Tensor, variability: Tensor, correctness: Tensor,
 def _points(confidence: Tensor, variability: Tensor, correctness: Tensor) -> Tensor:
     """Draw the points, uint8 (3, H, W): the more of them on a pixel, the less of the paper shines through."""
     count, right = (torch.zeros(_HEIGHT * _WIDTH, dtype=torch.float64) for _ in range(2))
-    for parts in blocks(confidence, variability, correctness):
-        known = sum(parts).isfinite()
-        up, aside, share = (part[known].double() for part in parts)
+    for up, aside, share in blocks(confidence, variability, correctness):
+        known = (up + aside + share).isfinite()
+        up, aside, share = (part[known].double() for part in (up, aside, share))
         x = (aside / _MOST_VARIABILITY * _WIDTH).long().clamp(0, _WIDTH - 1)
         y = ((1 - up) * _HEIGHT).long().clamp(0, _HEIGHT - 1)
         pixel = y * _WIDTH + x
