@@ -25,7 +25,7 @@ from lightning_easiness._utils.lightning import (
     trial_batches,
 )
 from lightning_easiness._utils.rng import OwnGenerators, isolated_rng
-from lightning_easiness.data.digest import DIGEST, with_digest
+from lightning_easiness.data.digest import DIGEST
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.data.indexed_loader import IndexedBatch
 from lightning_easiness.data.observation import HeldOutProbabilities, Observation
@@ -33,26 +33,20 @@ from lightning_easiness.data.ordered_loader import ordered_loader, sample_loader
 from lightning_easiness.data.subset import held_out_of, known_target, source_index, whole
 from lightning_easiness.functional._rng import of_examples
 from lightning_easiness.observe.batch_reader import BatchReader
+from lightning_easiness.observe.columns import Columns
 from lightning_easiness.observe.endings import endings_of
 from lightning_easiness.observe.evidence import Evidence
 from lightning_easiness.observe.forward import find_forward, forward_signature
 from lightning_easiness.observe.held_out import HeldOutRows
 from lightning_easiness.observe.kept import detached
-from lightning_easiness.observe.processes import over_processes
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.recognise import Recogniser, announce, check_only_target
 from lightning_easiness.observe.refusals import not_called
-from lightning_easiness.observe.tasks import MARKS, PREDICTION, PROBABILITIES, PROBE_FIELDS, Task
+from lightning_easiness.observe.tasks import PROBE_FIELDS, Task
 
 Pattern = Callable[[Any], Any]
 
 _MOST_TRIED = 64  # examples that are enough to recognise a task
-
-_COLUMN_TYPES = {
-    "target": torch.int64,
-    DIGEST: torch.int64,
-    PREDICTION: torch.int32,
-}  # float32 otherwise; no int16, which some cannot add
 
 
 class EvaluationPass:
@@ -90,19 +84,27 @@ class EvaluationPass:
         rank, shares = data_share(trainer)
         loader, batches = ordered_loader(self._loader, batch_size=self._reader.batch_size, rank=rank, num_shares=shares)
         total = min(len(batches), trial_batches(trainer) or len(batches))
-        columns: dict[str, dict[str, Tensor]] = {series: {} for series in self._series}
-        empty = torch.empty(len(self.dataset), device=trainer.lightning_module.device)
-        forward = find_forward(trainer, self._reader.module)
-        num_epochs = trainer.current_epoch if epoch is None else epoch + 1  # done, also where the next chooses by it
-        self._rows = None if self.held_out is None else HeldOutRows(self.held_out, trainer)
+        predict, columns = self._predictor(trainer), self._columns(trainer, epoch)
         with _at_rest(trainer), _isolated(loader, self.dataset):
             for position, read in zip(range(total), _with_bar(trainer, loader, total), strict=False):
-                index, batch = read.examples, read.batch
-                start = None if batches.is_padding(position) else int(index[0])
-                for series, values in self._observe(trainer, forward, batch, index, num_epochs).items():
-                    _write(columns[series], start, self._without_rows(values, start), empty)
-        found = [self._observation(trainer, series, columns[series], epoch) for series in self._series]
+                index, is_padding = read.examples, batches.is_padding(position)
+                for series, prediction, target in predict(read.batch, index):
+                    columns[series].add(index, prediction, target, is_padding)
+            for one in columns.values():
+                one.flush()
+        found = [self._observation(trainer, series, one.added_up(trainer), epoch) for series, one in columns.items()]
         return [replace(observation, seconds=time.perf_counter() - began) for observation in found]
+
+    def _columns(self, trainer: Trainer, epoch: int | None) -> dict[str, Columns]:
+        """Make the columns of each series; the softmax of what is held out is kept of the first."""
+        assert self.reading is not None
+        num_epochs = trainer.current_epoch if epoch is None else epoch + 1  # done, also where the next chooses by it
+        self._rows = None if self.held_out is None else HeldOutRows(self.held_out, trainer)
+        known = self.reading, len(self.dataset), trainer.lightning_module.device, num_epochs
+        return {
+            series: Columns(*known, rows=None if pattern is not None else self._rows)
+            for series, pattern in self._series.items()
+        }
 
     def held_out_probabilities(self, trainer: Trainer, epoch: int | None = None) -> HeldOutProbabilities | None:
         """Return the softmax of what is held out in the latest pass, on all processes together; None without any."""
@@ -111,13 +113,6 @@ class EvaluationPass:
             return None
         epoch = trainer.current_epoch if epoch is None else epoch
         return HeldOutProbabilities(num_steps(trainer), epoch, self.held_out, found)
-
-    def _without_rows(self, values: dict[str, Tensor], start: int | None) -> dict[str, Tensor]:
-        """Take the probabilities out of what was observed of the examples from `start` on."""
-        rows = values.pop(PROBABILITIES, None)
-        if self._rows is not None and rows is not None and start is not None:
-            self._rows.add(start, rows)
-        return values
 
     @property
     def task(self) -> Task:
@@ -159,7 +154,8 @@ class EvaluationPass:
             seeds = self.task.draw_seeds(index, trainer.current_epoch)
             self.reading.observe(prediction, target, len(index), fields=PROBE_FIELDS, seeds=seeds)
             if len(self._series) > 1:  # patterns
-                self._observe(trainer, find_forward(trainer, self._reader.module), batch, index, trainer.current_epoch)
+                for _, prediction, target in self._predictor(trainer)(batch, index):
+                    self.reading.observe(prediction, target, len(index), fields=PROBE_FIELDS, seeds=seeds)
 
     def observe_batch(self, trainer: Trainer, batch: Any, index: Tensor) -> dict[str, Tensor]:
         """Observe one batch of the examples `index` that is on the device, in this process alone, on the CPU."""
@@ -200,26 +196,24 @@ class EvaluationPass:
         part = trainer.lightning_module.get_submodule(self._reader.module or "")
         return detached(prediction), endings_of(prediction, part)
 
-    def _observe(
-        self, trainer: Trainer, forward: Callable[[Any], Any], batch: Any, index: Tensor, num_epochs: int
-    ) -> dict[str, dict[str, Tensor]]:
-        assert self.reading is not None
-        seeds = self.task.draw_seeds(index, num_epochs)
-        inputs, target = self._unpack(trainer, on_device(trainer, trainer.lightning_module, batch))
-        observed = {}
-        for series, pattern in self._series.items():
-            with of_examples(index):
-                shown = inputs if pattern is None else pattern(inputs)
-            with trainer.precision_plugin.forward_context():
-                output = forward(shown)
-            prediction = self._reader.prediction(output)
-            fields = PROBE_FIELDS if self._rows is None or pattern is not None else (*PROBE_FIELDS, PROBABILITIES)
-            found = self.reading.observe(prediction, target, len(index), fields=fields, seeds=seeds)
-            observed[series] = with_digest(found, target, len(index))
-        return observed
+    def _predictor(self, trainer: Trainer) -> Callable[[Any, Tensor], Iterator[tuple[str, Any, Any]]]:
+        """Return a function of a batch and its indices that yields each series, its prediction, and the targets."""
+        module = trainer.lightning_module
+        forward = find_forward(trainer, self._reader.module)
+        signature = forward_signature(module, self._reader.module)  # which takes longer than the step of a small model
+
+        def predict(batch: Any, index: Tensor) -> Iterator[tuple[str, Any, Any]]:
+            inputs, target = self._reader.unpack(on_device(trainer, module, batch), signature)
+            for series, pattern in self._series.items():
+                with of_examples(index):
+                    shown = inputs if pattern is None else pattern(inputs)
+                with trainer.precision_plugin.forward_context():
+                    output = forward(shown)
+                yield series, self._reader.prediction(output), target
+
+        return predict
 
     def _observation(self, trainer: Trainer, series: str, columns: dict[str, Tensor], epoch: int | None) -> Observation:
-        columns = _reduced(trainer, columns)
         target, digest = columns.pop("target", None), columns.pop(DIGEST, None)
         fields, target, unlabelled = self.task.settle(columns, target)
         return Observation(
@@ -243,26 +237,6 @@ def _first_batch(loader: DataLoader[Any], may_fail: bool) -> IndexedBatch | None
             return None
         raise
     return None if may_fail and found.batch is None else found
-
-
-def _write(columns: dict[str, Tensor], start: int | None, values: dict[str, Tensor], empty: Tensor) -> None:
-    """Keep one batch's values from example `start` on; None only makes the columns (N,), as all processes need them."""
-    for name, value in values.items():
-        if name not in columns:
-            columns[name] = torch.zeros_like(empty, dtype=_COLUMN_TYPES.get(name, torch.float32))
-        if start is not None:
-            columns[name][start : start + len(value)] = value
-
-
-def _reduced(trainer: Trainer, columns: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Add up over the processes, in a fixed order of names, so that all processes do the same."""
-    named = [name for name in (*PROBE_FIELDS, PREDICTION, *MARKS, "target", DIGEST) if name in columns]
-    fields = {name: over_processes(trainer, columns[name]) for name in named}
-    if "correct" in fields:
-        fields["correct"] = fields["correct"] > 0
-    if PREDICTION in fields:
-        fields[PREDICTION] = fields[PREDICTION].short()
-    return fields
 
 
 def _has_size(prediction: Any, size: int) -> bool:
