@@ -31,7 +31,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from lightning_easiness.data.subset import example_indices, fetch, pass_state_on, whole
+from lightning_easiness.data.subset import SelectedDataset, pass_state_on, whole, with_indices
 
 _SINGLE_INDEX_SAMPLERS = (
     SequentialSampler,
@@ -78,10 +78,11 @@ class IndexedDataset(Dataset[Any]):
         pass_state_on(self, dataset)
 
     def __getitem__(self, key: Any) -> tuple[Any, Any]:
-        return example_indices(self.dataset, key), self.dataset[key]
+        index = self.dataset.indices_of_key(key) if isinstance(self.dataset, SelectedDataset) else key
+        return index, self.dataset[key]
 
     def __getitems__(self, keys: Sequence[Any]) -> tuple[Sequence[Any], Any]:
-        return example_indices(self.dataset, keys), fetch(self.dataset, keys)
+        return with_indices(self.dataset, keys)
 
 
 def indexed_collate(collate_fn: Callable[[Any], Any], fetched: Any) -> IndexedBatch:

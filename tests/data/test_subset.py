@@ -31,15 +31,15 @@ from torch.utils.data import (
     random_split,
 )
 
-from lightning_easiness.data.indexed_loader import UserDatasetInWorker
+from lightning_easiness.data.indexed_loader import IndexedDataset, UserDatasetInWorker
 from lightning_easiness.data.subset import (
     SelectedDataset,
-    example_indices,
     known_target,
     num_examples,
     replace_label,
     source_index,
     whole,
+    with_indices,
 )
 from lightning_easiness.data.subset_loader import check_selectable, loader_over
 from tests.made_runs import whole as raised
@@ -108,13 +108,34 @@ def test_positions_and_indices() -> None:
     assert [selected[position] for position in range(len(selected))] == KEPT.tolist()
     assert (selected[-1], selected.__getitems__([0, 6]), selected.classes) == (17, [2, 17], ("a", "b"))
     assert (whole(selected), num_examples(selected)) == (selected.dataset, 20)
-    assert example_indices(selected, [1, 2]).tolist() == [3, 5]
-    assert int(example_indices(selected, 1)) == 3
-    assert example_indices(selected, torch.tensor([6])).tolist() == [17]
-    assert example_indices(Numbers(), [1, 2]) == [1, 2]
+    assert with_indices(selected, [1, 2]) == ([3, 5], [3, 5])
+    assert with_indices(selected, torch.tensor([6])) == ([17], [17])
+    assert with_indices(Numbers(), [1, 2]) == ([1, 2], [1, 2])
     assert pickle.loads(pickle.dumps(selected))[3] == 7
     with pytest.raises(AttributeError):
         _ = selected.nothing
+
+
+@pytest.mark.parametrize(
+    "keys", [[6, 0, -1], (6, 0, -1), torch.tensor([6, 0, -1]), np.array([6, 0, -1], np.int32), [np.int64(6), 0, -1]]
+)
+def test_positions_of_a_batch_in_every_form_that_samplers_yield(keys: Any) -> None:
+    selected = SelectedDataset(Numbers(), KEPT)
+    assert selected.indices_of_batch(keys) == [17, 2, 17]
+    assert all(type(index) is int for index in selected.indices_of_batch(keys))
+    assert IndexedDataset(selected).__getitems__(keys) == ([17, 2, 17], [17, 2, 17])
+    with pytest.raises(IndexError):
+        selected.indices_of_batch([len(KEPT)])
+
+
+def test_the_indices_of_a_batch_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    selected, calls = SelectedDataset(Numbers(), KEPT), []
+    whole_lookup = SelectedDataset.indices_of_batch
+    monkeypatch.setattr(
+        SelectedDataset, "indices_of_batch", lambda self, keys: calls.append(keys) or whole_lookup(self, keys)
+    )
+    assert IndexedDataset(selected).__getitems__([0, 6]) == ([2, 17], [2, 17])
+    assert calls == [[0, 6]]
 
 
 def test_a_data_set_that_is_asked_for_lists() -> None:
