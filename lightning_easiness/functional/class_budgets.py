@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import draw_seed, generator
+from lightning_easiness.functional._sorting import narrowed
 from lightning_easiness.functional.sampling import positions
 
 Draw = Callable[[Tensor, int, int], Tensor]  # members (m,), number to keep, seed -> positions among the members
@@ -28,8 +29,8 @@ def in_each_class(draw: Draw, classes: Tensor, num_kept: int, seed: int) -> Tens
 
 def groups_of(labels: Tensor) -> list[Tensor]:
     """Return the indices of each label, ascending within a label."""
-    ordered, order = labels.sort(stable=True)
-    starts = positions(ordered.diff() != 0) + 1
+    ordered, order = narrowed(labels).sort(stable=True)
+    starts = positions(ordered[1:] != ordered[:-1]) + 1
     return list(torch.tensor_split(order, starts))
 
 

@@ -8,7 +8,11 @@ from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator
+from lightning_easiness.functional._sorting import sortable, stable_argsort
 from lightning_easiness.functional.held_out import mean_over_runs
+from lightning_easiness.functional.sampling import kth_smallest
+
+_BLOCK = 2**18  # values at a time, which fit into a cache
 
 
 def mean_loss_easiness(loss: Tensor) -> Tensor:
@@ -166,7 +170,7 @@ def selection_probability(values: Tensor, fraction: float, *, higher_is_easier: 
     check.direction(owner, higher_is_easier)
     check.fraction(owner, fraction)
     check.choice(owner, "which", which, ("easy", "hard"))
-    key, largest_first = _sortable(values), higher_is_easier == (which == "easy")
+    key, largest_first = sortable(values), higher_is_easier == (which == "easy")
     from_best = key[~key.isnan()].sort(descending=largest_first).values
     count = min(fraction_to_count(fraction, len(key)), len(from_best))
     dtype = check.widen(values).dtype
@@ -178,36 +182,55 @@ def selection_probability(values: Tensor, fraction: float, *, higher_is_easier: 
     return torch.where(key == edge, share.to(dtype), inside.to(dtype))
 
 
+def are_hardest(
+    values: Tensor, count: int, *, higher_is_easier: bool, tie_breaker: Tensor | None = None, seed: int = 0
+) -> Tensor:
+    """Return which are the last `count` of `rank_by_easiness`, bool (N,), without a sort; on the CPU, not NaN."""
+    key = sortable(values)
+    if not 0 < count < len(key):
+        return torch.full_like(key, count > 0, dtype=torch.bool)
+    edge = kth_smallest(key, count if higher_is_easier else len(key) - count + 1)
+    chosen, level = key < edge if higher_is_easier else key > edge, key == edge
+    missing = count - int(chosen.count_nonzero())
+    if missing == int(level.count_nonzero()):
+        return chosen.logical_or_(level)
+    order = _order_of_ties(key, tie_breaker, seed, level)
+    chosen[order[len(order) - missing :]] = True
+    return chosen
+
+
 def _rank(owner: str, values: Tensor, higher_is_easier: bool, tie_breaker: Tensor | None, seed: int) -> Tensor:
     check.real(owner, "values", values, "N")
     check.direction(owner, higher_is_easier)
-    # Stable sorts from the least to the most important key, so that each keeps the previous order within ties.
-    key = _sortable(values)
-    # Drawn on the CPU, so that the order does not depend on the device. The values are part of the seed: otherwise two
-    # scores would break their ties in the same way and seem to agree.
-    order = torch.randperm(len(key), generator=generator(seed, _digest(key))).to(key.device)
     if tie_breaker is not None:
         check.real(owner, "tie_breaker", tie_breaker)
         check.same_length(owner, "tie_breaker", tie_breaker, "values", values)
-        order = _sort_within(order, _sortable(tie_breaker.to(values.device)))
-    order = _sort_within(order, key, descending=higher_is_easier)
-    return order[~key[order].isnan()]
+    # Stable sorts from the least to the most important key, so that each keeps the previous order within ties.
+    key = sortable(values)
+    order = _sort_within(_order_of_ties(key, tie_breaker, seed), key, descending=higher_is_easier)
+    unknown = int(key.isnan().count_nonzero())  # the greatest of all
+    return order[unknown:] if higher_is_easier else order[: len(order) - unknown]
+
+
+def _order_of_ties(key: Tensor, tie_breaker: Tensor | None, seed: int, among: Tensor | None = None) -> Tensor:
+    """Return the order of examples if all values were equal, easiest first, int64 (N,), or of some alone, bool (N,)."""
+    # Drawn on the CPU, so that the order does not depend on the device. The values are part of the seed: otherwise two
+    # scores would break their ties in the same way and seem to agree.
+    order = torch.randperm(len(key), generator=generator(seed, _digest(key))).to(key.device)
+    if among is not None:
+        order = order[among[order]]
+    return order if tie_breaker is None else _sort_within(order, sortable(tie_breaker.to(key.device)))
 
 
 def _digest(key: Tensor) -> int:
     """Return a hash of the values, the same for equal values of any dtype on any device."""
-    bits = key.cpu().to(torch.float64).view(torch.int64)
-    places = torch.arange(len(key))
-    return int(((bits ^ (bits >> 29)) * (2 * places + 1)).sum())  # integers, so the order of summation does not matter
+    places = torch.arange(1, 2 * _BLOCK, 2)
+    total = 0  # modulo 2^64, so the order of summation does not matter
+    for start, part in enumerate(torch.split(key, _BLOCK)):
+        bits = part.cpu().to(torch.float64).view(torch.int64)
+        total += int(((bits ^ (bits >> 29)) * (places[: len(bits)] + 2 * _BLOCK * start)).sum())
+    return total
 
 
 def _sort_within(order: Tensor, key: Tensor, descending: bool = False) -> Tensor:
-    return order[torch.argsort(key[order], descending=descending, stable=True)]
-
-
-def _sortable(values: Tensor) -> Tensor:
-    """Give equal numbers equal bits (-0.0 and signed NaN), since the radix sort of some devices compares bits."""
-    if not values.is_floating_point():
-        return values.to(torch.int64)
-    values = check.widen(values) + 0.0
-    return torch.where(values.isnan(), torch.nan, values)
+    return order[stable_argsort(key[order], descending)]

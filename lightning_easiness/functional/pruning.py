@@ -6,6 +6,7 @@ rule of `ablate` returns the kept examples of a pool, ascending, for a number in
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from lightning_easiness.functional import _checks as check
 from lightning_easiness.functional._rng import generator, separate_generator
 from lightning_easiness.functional.class_budgets import check_classes, groups_of, in_each_class
-from lightning_easiness.functional.easiness import rank_by_easiness, round_half_up
+from lightning_easiness.functional.easiness import are_hardest, rank_by_easiness, round_half_up
 from lightning_easiness.functional.sampling import positions, smallest, uniform_keys, weighted_keys
 
 
@@ -157,14 +158,19 @@ class _Pool:
 
     def easiest_first(self) -> Tensor:
         """Return the total order that `easiest` and `hardest` use for the same seed."""
-        return rank_by_easiness(
-            self.values, higher_is_easier=self.higher_is_easier, tie_breaker=self.tie_breaker, seed=self.seed
-        )
+        return rank_by_easiness(self.values, **self._order)
 
-    def hardest_first_behind_dropped(self, num_kept: int) -> Tensor:
-        """Return the examples left after dropping the fraction of the hardest, hardest first."""
-        dropped = min(round_half_up(self.hardest_dropped, len(self)), len(self) - num_kept)
-        return self.easiest_first().flip(0)[dropped:]
+    def are_hardest(self, count: int) -> Tensor:
+        """Return which examples are the last `count` of `easiest_first`, bool (N,)."""
+        return are_hardest(self.values, count, **self._order)
+
+    def num_dropped(self, num_kept: int) -> int:
+        """Return how many of the hardest are dropped."""
+        return min(round_half_up(self.hardest_dropped, len(self)), len(self) - num_kept)
+
+    @property
+    def _order(self) -> dict[str, Any]:
+        return {"higher_is_easier": self.higher_is_easier, "tie_breaker": self.tie_breaker, "seed": self.seed}
 
     def part(self, members: Tensor, seed: int) -> "_Pool":
         """Return the pool of some of the examples, with its own seed."""
@@ -204,25 +210,27 @@ def _beta(pool: _Pool, num_kept: int) -> Tensor:
 
 def _top(pool: _Pool, num_kept: int) -> Tensor:
     """Remove exactly the easiest or the hardest."""
-    order = pool.easiest_first()
-    return (order[len(pool) - num_kept :] if pool.removes_easy else order[:num_kept]).sort().values
+    if pool.removes_easy:
+        return positions(pool.are_hardest(num_kept))
+    return positions(pool.are_hardest(len(pool) - num_kept).logical_not_())
 
 
 def _window(pool: _Pool, num_kept: int) -> Tensor:
     """Remove a fraction of the hardest and then the easiest."""
-    return pool.hardest_first_behind_dropped(num_kept)[:num_kept].sort().values
+    dropped = pool.num_dropped(num_kept)
+    return positions(pool.are_hardest(dropped + num_kept).logical_xor_(pool.are_hardest(dropped)))
 
 
 def _stratified(pool: _Pool, num_kept: int) -> Tensor:
     """Remove a fraction of the hardest, then keep the same number from each range of equal width."""
-    left = pool.hardest_first_behind_dropped(num_kept).sort().values
+    left = positions(pool.are_hardest(pool.num_dropped(num_kept)).logical_not_())
     groups = groups_of(_strata(pool.values[left], pool.num_strata))
     source = separate_generator(pool.seed, 0)  # not the generator of the order among ties
     budgets = _budgets([len(group) for group in groups], num_kept)
-    chosen = [
-        group[smallest(uniform_keys(len(group), source), budget)] for group, budget in zip(groups, budgets, strict=True)
-    ]
-    return left[torch.cat(chosen)].sort().values
+    kept = torch.zeros(len(left), dtype=torch.bool)
+    for group, budget in zip(groups, budgets, strict=True):
+        kept[group[smallest(uniform_keys(len(group), source), budget)]] = True
+    return left[kept]
 
 
 _RULES: dict[str, _Rule] = {
@@ -237,12 +245,12 @@ _RULES: dict[str, _Rule] = {
 def _strata(values: Tensor, num_strata: int) -> Tensor:
     """Return the index of the range of equal width for each value."""
     # Scaled by a power of two, which is exact, so that the products below stay finite for any range of float64.
-    values = values.to(torch.float64) * 0.5 ** (num_strata.bit_length() + 1)
+    values = values.to(torch.float64, copy=True).mul_(0.5 ** (num_strata.bit_length() + 1))
     low, high = values.aminmax()
     if low == high:
         return torch.zeros(len(values), dtype=torch.int64)
     # Multiply first: (29 / 100) * 100 is below 29 in binary, and a value on an edge belongs to the upper range.
-    return ((values - low) * num_strata / (high - low)).long().clamp_(max=num_strata - 1)
+    return values.sub_(low).mul_(num_strata).div_(high - low).long().clamp_(max=num_strata - 1)
 
 
 def _budgets(sizes: list[int], total: int) -> list[int]:

@@ -24,7 +24,6 @@ _CHUNK = 2**23
 _LOG_ZERO = -1000.0
 
 _SMALLEST_DRAW = 2.0**-54  # uniform draws are multiples of 2^-53; 0 is replaced by the middle of [0, 2^-53)
-_SAMPLE = 2**18  # number of keys sorted to estimate the threshold
 
 
 def weighted_sample(weights: Tensor, count: int, *, seed: int = 0, generator: torch.Generator | None = None) -> Tensor:
@@ -97,27 +96,37 @@ def weighted_keys(weights: Tensor, generator: torch.Generator) -> Tensor:
 def smallest(keys: Tensor, count: int) -> Tensor:
     """Return the mask of exactly the `count` in [0, N] smallest keys (on the CPU, not NaN), shape (N,).
 
-    A sorted sample gives two keys around the threshold, and only the keys in between are sorted. If the sample is
-    misleading (only for keys in a regular order), everything is sorted, which is slower but never wrong.
+    Of equal keys at the edge, the first ones.
     """
-    low, high = _bracket(keys, count)
-    chosen = keys < low
-    candidates = positions((keys <= high).logical_xor_(chosen))
-    missing = count - int(chosen.count_nonzero())
-    if not 0 <= missing <= len(candidates):
-        chosen.zero_()
-        candidates, missing = torch.arange(len(keys)), count
-    order = keys[candidates].argsort(stable=True)
-    chosen[candidates[order[:missing]]] = True
+    if not 0 < count < len(keys):
+        return torch.full(keys.shape, count > 0)
+    edge = kth_smallest(keys, count)
+    chosen, level = keys < edge, positions(keys == edge)
+    chosen[level[: count - int(chosen.count_nonzero())]] = True
     return chosen
 
 
+def kth_smallest(keys: Tensor, count: int) -> Tensor:
+    """Return the key, shape (), that is the last of the `count` in [1, N] smallest (on the CPU, not NaN).
+
+    A sorted sample gives two keys around it, and it is looked for in between. If the sample is misleading (only for
+    keys in a regular order), it is looked for everywhere, which is slower but never wrong.
+    """
+    low, high = _bracket(keys, count)
+    below = int((keys < low).count_nonzero())
+    between = keys[(keys >= low).logical_and_(keys <= high)]
+    if not below < count <= below + len(between):
+        below, between = 0, keys
+    return between.kthvalue(count - below).values
+
+
 def _bracket(keys: Tensor, count: int) -> tuple[float, float]:
-    """Estimate two keys with the threshold of the `count` smallest between them."""
-    sample = keys[:: max(1, len(keys) // _SAMPLE)].sort().values
-    if len(sample) == len(keys):
+    """Estimate two keys with the last of the `count` smallest between them."""
+    stride = int(len(keys) ** (1 / 3))  # n keys have a sample of m = n^(2/3), and 8 n / sqrt(m) = 8 m lie in between
+    if stride < 10:
         return -torch.inf, torch.inf
-    # The rank of the threshold in the sample has a standard deviation of at most half the root of the sample size.
+    sample = keys[::stride].sort().values
+    # The rank in the sample has a standard deviation of at most half the root of the sample size.
     slack = 4 * int(len(sample) ** 0.5)
     rank = count * len(sample) // len(keys)
     low = float(sample[rank - slack]) if rank >= slack else -torch.inf

@@ -18,6 +18,15 @@ def ablate(remove: str, sampling: str, **options: object) -> Callable[[], Tensor
     return lambda: functional.ablate(VALUES, 0.5, remove, sampling, higher_is_easier=False, seed=7, **options)
 
 
+TIED = (torch.arange(40) * 7 % 13).float()
+
+
+def cut(sampling: str, hardest_dropped: float = 0.0) -> Callable[[], Tensor]:
+    """Keep a quarter; each edge goes through equal values."""
+    options = {"higher_is_easier": False, "seed": 3, "hardest_dropped": hardest_dropped, "num_strata": 4}
+    return lambda: functional.ablate(TIED, 0.75, "easy", sampling, **options)
+
+
 DRAWN = {
     "weighted sample": (
         lambda: functional.weighted_sample(torch.arange(1, 13).double(), 5, seed=3),
@@ -52,6 +61,10 @@ DRAWN = {
         lambda: functional.easiest(torch.zeros(10), 0.5, higher_is_easier=False, seed=7),
         [2, 7, 1, 8, 0],
     ),
+    "stratified": (cut("stratified"), [1, 5, 8, 17, 22, 23, 27, 30, 31, 39]),
+    "stratified, without the hardest": (cut("stratified", 0.25), [5, 8, 12, 14, 17, 25, 27, 30, 34, 39]),
+    "window": (cut("window", 0.25), [1, 3, 5, 12, 14, 16, 18, 25, 27, 29]),
+    "top": (cut("top"), [7, 9, 11, 20, 22, 24, 31, 33, 35, 37]),
 }
 
 
