@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
 from measuring import Clock, clock_parser
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 NUM_CLASSES = 10
 
@@ -39,9 +39,25 @@ def as_batch(fetched: Any) -> Any:
     return fetched if isinstance(fetched, tuple) else default_collate(fetched)
 
 
-def held_loader(size: int, batch_size: int, num_classes: int = NUM_CLASSES) -> DataLoader[Any]:
-    """Read all examples in order, a batch at a time."""
-    return DataLoader(Held(size, num_classes), batch_size, collate_fn=as_batch)
+class AtRandom(Sampler[list[int]]):
+    """Batches of all examples in random order, without a list of all of them."""
+
+    def __init__(self, size: int, batch_size: int) -> None:
+        self.size, self.batch_size = size, batch_size
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (part.tolist() for part in torch.randperm(self.size).split(self.batch_size))
+
+
+def held_loader(size: int, batch_size: int, num_classes: int = NUM_CLASSES, shuffle: bool = False) -> DataLoader[Any]:
+    """Read all examples in order, or at random, a batch at a time."""
+    held = Held(size, num_classes)
+    if shuffle:
+        return DataLoader(held, batch_sampler=AtRandom(size, batch_size), collate_fn=as_batch)
+    return DataLoader(held, batch_size, collate_fn=as_batch)
 
 
 class Tiny(LightningModule):
