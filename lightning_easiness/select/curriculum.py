@@ -29,8 +29,8 @@ class Curriculum(Selection):
     little in it for ordinary training, and some gain where training is short or labels are wrong; compare with
     `Control(Curriculum(...))`, whose examples are random, and with `first="hard"`.
 
-    Measured on small networks (docs/train-less.md), it beats its control where labels of Fashion-MNIST are
-    wrong, by up to a point, and does not where they are right.
+    Measured on small networks (docs/train-less.md), it beats its control in one budget of four on each data
+    set with labels made wrong, is below it in the longest on CIFAR-10, and within the margin or below it elsewhere.
 
     Args:
         scores: Scores of the whole data set; or the folder of a record, from which `score` is computed.
