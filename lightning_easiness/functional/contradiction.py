@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness.functional import _checks as check
+from lightning_easiness.functional._sorting import ascending, sortable, stable_argsort
 
 _POWER = 0.7  # of the distance; below 1, so that the null has a heavier tail than calibrated models
 _BINS = 128  # examples of similar distance are counted together
@@ -82,26 +83,28 @@ def contradicted_beyond_slowness(margin: Tensor) -> Contradiction:
         >>> bool(found.low < 0.1 < found.high), bool(found.evidence > 3.5)
         (True, True)
     """
-    exact = check.floating("contradicted_beyond_slowness", "margin", margin, "N").detach().cpu().double()
-    known = ~exact.isnan()
-    values = _finite(exact[known])
-    contradicted = (values < 0).double().mean() if len(values) else torch.tensor(0.0, dtype=torch.float64)
-    scale = values.abs().median() if len(values) else contradicted
+    exact = check.floating("contradicted_beyond_slowness", "margin", margin, "N").detach().cpu()
+    unknown = exact.isnan()
+    values = _finite(exact[~unknown] if bool(unknown.any()) else exact)
+    distance, order = ascending(values.abs())
+    negative = (values < 0)[order]
+    contradicted = negative.sum() / torch.tensor(max(1, len(values)), dtype=torch.float64)
+    scale = distance[(len(distance) - 1) // 2].double() if len(values) else contradicted  # the median
+    posterior = torch.zeros(len(exact), dtype=torch.float64).masked_fill_(unknown, torch.nan)
     if scale == 0 or not bool(scale.isfinite()):
-        return _result(margin, [0.0, 0.0, 0.0, 0.0], contradicted, torch.zeros_like(exact).where(known, torch.nan))
-    counts = _binned(values / scale)
-    shares, slopes, likelihood = _fit(*counts)
+        return _result(margin, [0.0, 0.0, 0.0, 0.0], contradicted, posterior)
+    shares, slopes, likelihood = _fit(*_binned(distance, negative, scale))
     profile = likelihood.amax(1)
     best = int(profile.argmax())
     share, slope = float(shares[best]), slopes[int(likelihood[best].argmax())]
     if share > _MOST_FOUND or contradicted >= _MOST_SHARE:
         nothing = [torch.nan, torch.nan, torch.nan, 0.0]
-        return _result(margin, nothing, contradicted, torch.full_like(exact, torch.nan))
+        return _result(margin, nothing, contradicted, posterior.fill_(torch.nan))
     likely = shares[profile >= profile[best] - _HALF_CHI2]
     about = [share, float(likely.min()), float(likely.max()), float(profile[best] - profile[0])]
-    slow = torch.sigmoid(-slope * (exact.abs() / scale).clamp(max=1e30) ** _POWER)
-    posterior = share * (1 - slow) / (share + (1 - 2 * share) * slow).clamp(min=1e-300)
-    posterior = torch.where(exact < 0, posterior, torch.zeros_like(exact)).where(known, torch.nan)
+    behind = exact < 0
+    slow = torch.sigmoid(-slope * (exact[behind].double().neg_() / scale).clamp_(max=1e30) ** _POWER)
+    posterior[behind] = share * (1 - slow) / (share + (1 - 2 * share) * slow).clamp(min=1e-300)
     return _result(margin, about, contradicted, posterior)
 
 
@@ -114,19 +117,20 @@ def _result(margin: Tensor, about: list[float], contradicted: Tensor, posterior:
 
 def _finite(values: Tensor) -> Tensor:
     """Replace infinities by the most extreme finite values, or by 1 where there are none."""
+    if not bool(values.isinf().any()):
+        return values
     finite = values[values.isfinite()].abs()
     most = float(finite.max()) if len(finite) else 1.0
     return values.clamp(-most, most)
 
 
-def _binned(scaled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _binned(distance: Tensor, negative: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean distance, the number and the number of contradicted examples in each bin of similar distance."""
-    distance, order = scaled.abs().sort()
-    size = -(-len(scaled) // _BINS)
+    size = -(-len(distance) // _BINS)
     parts = torch.split(distance, size)
-    negative = torch.split((scaled < 0).double()[order], size)
     numbers = torch.tensor([len(part) for part in parts], dtype=torch.float64)
-    return torch.stack([part.mean() for part in parts]), numbers, torch.stack([part.sum() for part in negative])
+    contradicted = torch.stack([part.sum() for part in torch.split(negative, size)]).double()
+    return torch.stack([(part.double() / scale).mean() for part in parts]), numbers, contradicted
 
 
 def _fit(distance: Tensor, number: Tensor, contradicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -170,8 +174,9 @@ def gap_at_tie(margin: Tensor) -> TieGap:
         >>> gap_at_tie(torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)])).share
         tensor(0.1667, dtype=torch.float64)
     """
-    exact = check.floating("gap_at_tie", "margin", margin, "N").detach().cpu().double()
-    ordered = _finite(exact[~exact.isnan()]).sort().values
+    exact = sortable(check.floating("gap_at_tie", "margin", margin, "N").detach().cpu())
+    known = _finite(exact[~exact.isnan()])
+    ordered = known[stable_argsort(known)].double()
     nothing = torch.zeros((), dtype=check.exact_dtype(margin), device=margin.device)
     median = float(ordered.median()) if len(ordered) else 0.0
     edges = -ordered[(ordered <= -_NEAR * median) & (ordered >= -median) & (ordered < 0)]
@@ -208,10 +213,12 @@ def confidently_contradicted(confidence: Tensor, margin: Tensor) -> Tensor:
     margin = check.floating(owner, "margin", margin, "N")
     check.same_length(owner, "margin", margin, "confidence", confidence)
     check.unit_interval(owner, "confidence", confidence, "probabilities")
-    known = ~(confidence.isnan() | margin.isnan())
-    given, ahead = (values[known].to(check.exact_dtype(values)) for values in (confidence, margin))
-    other = (given.clamp(min=1e-300).log() - ahead).exp()
+    unknown = confidence.isnan() | margin.isnan()
+    if bool(unknown.any()):
+        confidence, margin = confidence[~unknown], margin[~unknown]
+    given, behind = confidence.to(check.exact_dtype(confidence)), margin < 0
     least = given.mean()
-    against = ((ahead < 0) & (other >= least)).sum()
-    counted = against + ((given >= least) & (ahead >= 0)).sum()
+    other = (given[behind].clamp(min=1e-300).log() - margin[behind].to(given.dtype)).exp()
+    against = (other >= least).sum()
+    counted = against + ((given >= least) & ~behind).sum()
     return against / counted.clamp(min=1).to(given.dtype)

@@ -33,9 +33,16 @@ class Moment:
     """What the margins at one moment say."""
 
     name: str  # "at checkpoint 3 of 20"
-    found: functional.Contradiction
+    found: functional.Contradiction  # without the posterior
+    likely: float  # the share of labels that are wrong rather than slow
     confident: float = 1.0  # the share that is confidently of another class; 1 where no probability is known
     most: float = 0.5  # contradicted labels, from which it cannot tell
+
+    @classmethod
+    def of(cls, name: str, found: functional.Contradiction, **about: float) -> "Moment":
+        """Return a moment, which does not hold a number for each example."""
+        wrong = (found.posterior >= 0.5).count_nonzero() / (~found.posterior.isnan()).count_nonzero().clamp(min=1)
+        return cls(name=name, found=found._replace(posterior=torch.empty(0)), likely=float(wrong), **about)
 
     @property
     def evidence(self) -> float:
@@ -46,12 +53,6 @@ class Moment:
     def can_tell(self) -> bool:
         """Whether the model had learnt enough to tell."""
         return not math.isnan(float(self.found.share)) and float(self.found.contradicted) < self.most
-
-    @property
-    def likely(self) -> float:
-        """The share of labels that are wrong rather than slow."""
-        wrong = (self.found.posterior >= 0.5).sum() / (~self.found.posterior.isnan()).sum().clamp(min=1)
-        return float(wrong)
 
     @property
     def share(self) -> float:
@@ -122,7 +123,7 @@ def moments_of_training(labels: LabelScores) -> list[Moment]:
         most = _most_contradicted(labels)
         return [replace(_of_checkpoint(record, checkpoint, last), most=most) for checkpoint in _spread_out(last)]
     if labels.lead is not None:
-        return [Moment(name="over the training", found=_found(labels.lead, labels), most=_most_contradicted(labels))]
+        return [Moment.of("over the training", _found(labels.lead, labels), most=_most_contradicted(labels))]
     return (
         [] if labels.probabilities is None else [of_probabilities(labels.probabilities, labels, "in `probabilities`")]
     )
@@ -159,15 +160,15 @@ def of_probabilities(probabilities: Tensor, labels: LabelScores, name: str) -> M
     given = labels.given[~unknown]
     confident = float(shares[given].mean()) if len(given) else 0.0
     found = _found(margin.masked_fill(unknown, torch.nan), labels)
-    return Moment(name=name, found=found, confident=confident, most=_most_contradicted(labels))
+    return Moment.of(name, found, confident=confident, most=_most_contradicted(labels))
 
 
 def _most_contradicted(labels: LabelScores) -> float:
     """Return the share of contradicted labels from which a model has not learnt enough to tell label errors."""
-    given = labels.given[labels.given >= 0]
-    if len(given) == 0:
+    numbers = torch.bincount(labels.given.clamp(min=-1) + 1)[1:]  # of each class, without those that are not known
+    if not int(numbers.sum()):
         return 0.5
-    return min(0.5, _BETTER * (1 - float(torch.bincount(given).max()) / len(given)))
+    return min(0.5, _BETTER * (1 - float(numbers.max()) / float(numbers.sum())))
 
 
 def _found(margin: Tensor, labels: LabelScores) -> functional.Contradiction:
@@ -180,18 +181,21 @@ def _of_checkpoint(record: EasinessRecord, checkpoint: int, number: int) -> Mome
     if "loss" in record.fields and record.loss_name == "cross_entropy":
         loss = _field(record, "loss", checkpoint)
         shares = [
-            functional.confidently_contradicted((-one).exp().clamp(0, 1), ahead)
+            functional.confidently_contradicted((-one).exp_().clamp_(0, 1), ahead)
             for one, ahead in zip(loss, margin, strict=True)
             if not bool(one.isnan().all())
         ]
         confident = float(torch.stack(shares).mean()) if shares else 0.0
-    found = functional.contradicted_beyond_slowness(margin.nanmean(0))
-    return Moment(name=f"at checkpoint {checkpoint + 1} of {number}", found=found, confident=confident)
+    mean = margin[0] if len(margin) == 1 else margin.nanmean(0)
+    found = functional.contradicted_beyond_slowness(mean)
+    return Moment.of(f"at checkpoint {checkpoint + 1} of {number}", found, confident=confident)
 
 
 def _field(record: EasinessRecord, name: str, checkpoint: int) -> Tensor:
     """Return a field of each run, NaN where the run has not trained on the example."""
-    return record.field(name, checkpoint).float().masked_fill(~record.trained_on, torch.nan)
+    values = record.field(name, checkpoint).float()
+    left_out = ~record.trained_on
+    return values.masked_fill(left_out, torch.nan) if bool(left_out.any()) else values
 
 
 def _spread_out(number: int) -> list[int]:

@@ -14,6 +14,7 @@ from lightning_easiness.functional import (
     contradicted_beyond_slowness,
     gap_at_tie,
 )
+from lightning_easiness.functional.contradiction import _fit
 
 NAN, INF = math.nan, math.inf
 
@@ -106,6 +107,45 @@ def test_scale_and_infinities_change_nothing_and_constants_tell_nothing() -> Non
         assert float(found.share) == float(found.evidence) == 0
 
 
+# ------------------------------------------------------------------ to the bit
+
+
+def in_float64(margin: Tensor) -> list[Tensor]:
+    """Bins of sorted scaled margins and the posterior, all in float64 and of each example alike."""
+    exact = margin.double()
+    known = ~exact.isnan()
+    most = exact[known & exact.isfinite()].abs().amax()
+    values = exact[known].clamp(-most, most)
+    scale = values.abs().median()
+    distance, order = (values / scale).abs().sort(stable=True)
+    size = math.ceil(len(values) / 128)
+    parts = list(zip(distance.split(size), (values < 0).double()[order].split(size), strict=True))
+    means, sums = (torch.stack(each) for each in zip(*((far.mean(), no.sum()) for far, no in parts), strict=True))
+    numbers = torch.tensor([float(len(far)) for far, _ in parts], dtype=torch.float64)
+    shares, slopes, likelihood = _fit(means, numbers, sums)
+    best = int(likelihood.amax(1).argmax())
+    share, slope = shares[best], slopes[int(likelihood[best].argmax())]
+    slow = torch.sigmoid(-slope * (exact.abs() / scale).clamp(max=1e30) ** 0.7)
+    posterior = float(share) * (1 - slow) / (float(share) + (1 - 2 * float(share)) * slow).clamp(min=1e-300)
+    posterior = torch.where(exact < 0, posterior, 0.0).masked_fill(~known, NAN)
+    return [share, likelihood.max() - likelihood[0].max(), (values < 0).double().mean(), posterior]
+
+
+@pytest.mark.parametrize("number", [50, 5_000, 70_001])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_sorted_by_bits_and_half_looked_at_it_is_as_in_float64_to_the_bit(dtype: torch.dtype, number: int) -> None:
+    margin = drawn(0.1, number=number).to(dtype)  # of half precision many are equal
+    for unknown in (False, True):
+        if unknown:
+            margin[3::11], margin[5], margin[7] = NAN, INF, -INF
+        found = contradicted_beyond_slowness(margin)
+        expected = in_float64(margin.float() if dtype == torch.float16 else margin)
+        for one, other in zip(
+            (found.share, found.evidence, found.contradicted, found.posterior), expected, strict=True
+        ):
+            torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
 # ------------------------------------------------------------------ a gap around the tie
 
 
@@ -154,6 +194,18 @@ def test_two_classes_alike_are_counted_as_by_confident_learning(seed: int) -> No
     off = 1 - float(joint.diagonal().sum() / joint.sum())
     margin = own.log() - (1 - own).log()
     assert float(confidently_contradicted(own, margin)) == pytest.approx(off, abs=0.003)
+
+
+def test_only_contradicted_labels_are_looked_at_for_another_class() -> None:
+    draw = torch.Generator().manual_seed(0)
+    confidence, margin = torch.rand(5_000, generator=draw), torch.randn(5_000, generator=draw)
+    confidence[::9], margin[::11] = NAN, NAN
+    known = ~(confidence.isnan() | margin.isnan())
+    given, ahead = confidence[known].double(), margin[known].double()
+    other, least = (given.log() - ahead).exp(), given.mean()
+    against = int(((ahead < 0) & (other >= least)).sum())
+    expected = against / (against + int(((given >= least) & (ahead >= 0)).sum()))
+    assert float(confidently_contradicted(confidence, margin)) == expected
 
 
 def test_unknown_examples_and_none_are_not_counted() -> None:

@@ -143,7 +143,7 @@ def test_where_half_is_contradicted_labels_must_become_less_probable(tmp_path: P
 def moment(name: str, evidence: float, share: float, contradicted: float = 0.1) -> Moment:
     posterior = (torch.arange(100) < 100 * share).double()
     numbers = [torch.tensor(value) for value in (share, share / 2, share * 2, evidence, contradicted)]
-    return Moment(name=name, found=functional.Contradiction(*numbers, posterior))
+    return Moment.of(name, functional.Contradiction(*numbers, posterior))
 
 
 def test_a_model_must_contradict_fewer_labels_than_the_most_frequent_class() -> None:
