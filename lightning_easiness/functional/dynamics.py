@@ -215,9 +215,8 @@ def correctness(correct: Tensor) -> Tensor:
 
 def _mean_over_checkpoints(owner: str, rows: Tensor, weights: Tensor | None) -> Tensor:
     """Return the mean of (C, N) over the checkpoints that are not NaN, weighted if weights (C,) are given."""
-    plain = rows.nanmean(dim=0)
     if weights is None:
-        return plain
+        return rows.nanmean(dim=0)
     weights = check.floating(owner, "weights", weights)
     if weights.shape != rows.shape[:1] or not bool((weights.isfinite() & (weights >= 0)).all()):
         must = f"be finite numbers of at least 0, one per checkpoint, ({rows.shape[0]},)"
@@ -225,4 +224,5 @@ def _mean_over_checkpoints(owner: str, rows: Tensor, weights: Tensor | None) -> 
         check.refuse(owner, "weights", must, got)
     column = weights.to(rows).unsqueeze(1)
     total = (~rows.isnan() * column).sum(0)
-    return torch.where(total > 0, (rows * column).nansum(0) / total, plain)
+    weighted, counts = (rows * column).nansum(0) / total, total > 0
+    return weighted if bool(counts.all()) else torch.where(counts, weighted, rows.nanmean(dim=0))

@@ -25,6 +25,8 @@ def most_predicted_class(prediction: Tensor) -> Tensor:
         way = "take the classes of logits with .argmax(-1)"
         check.refuse(owner, "prediction", "hold integer classes", prediction.dtype, way, error=TypeError)
     check.shaped(owner, "prediction", prediction, "run")
+    if len(prediction) == 1:
+        return prediction[0].long().clamp(min=-1)
     ordered = prediction.long().sort(0).values  # equal classes stand together, the smallest first
     best, previous = torch.full_like(ordered[0], -1), torch.full_like(ordered[0], -1)
     votes, most = torch.zeros_like(best), torch.zeros_like(best)

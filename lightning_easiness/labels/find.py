@@ -164,7 +164,7 @@ def _contradicted(labels: LabelScores) -> str:
     """Return a sentence on how many labels the model contradicts, to compare with an estimate."""
     if labels.lead is None:
         return ""
-    share = float((labels.lead[labels.known] < 0).double().mean())
+    share = int((labels.lead < 0).count_nonzero()) / int(labels.known.count_nonzero())  # NaN is not below 0
     doubt = ", more than half: train longer before you trust the report" if share > 0.5 else ""
     when = "On average over training, the model" if labels.scores.name in ONLINE_ONLY else "The model"
     return f" {when} prefers another label in {100 * share:.1f} % of examples{doubt}."
@@ -172,26 +172,24 @@ def _contradicted(labels: LabelScores) -> str:
 
 def _table(decision: Decision) -> LabelIssues:
     labels, scores = decision.labels, decision.labels.scores
-    order = labels.hardest_first()
-    # stable: flagged labels first, then the others, each by score
-    order = order[(~decision.flagged[order]).long().argsort(stable=True)]
-    given, suggested = labels.given, torch.full_like(labels.given, -1)
+    order, is_issue = _flagged_first(labels.hardest_first, decision.flagged)
+    score = labels.values[order]
+    suggested, is_slow = torch.full_like(order, -1), torch.zeros_like(is_issue)
     probabilities = labels.held_out if labels.probabilities is None else labels.probabilities
     if probabilities is not None:
-        suggested = functional.suggest_labels(probabilities, given)
-    predicted = torch.full_like(given, -1) if scores.prediction is None else scores.prediction.cpu()
-    slow = torch.zeros_like(labels.known) if labels.learnt is None else labels.learnt
-    posterior = torch.full_like(labels.values, torch.nan) if decision.posterior is None else decision.posterior
+        suggested = functional.suggest_labels(probabilities, labels.given)[order]
+    if labels.learnt is not None:
+        is_slow[is_issue] = labels.learnt[order[is_issue]]
     return LabelIssues(
         index=order,
-        given=given[order],
-        predicted=predicted[order],
-        suggested=suggested[order],
-        score=labels.values[order],
+        given=labels.given[order],
+        predicted=torch.full_like(order, -1) if scores.prediction is None else scores.prediction.cpu()[order],
+        suggested=suggested,
+        score=score,
         spread=scores.spread[order],
-        posterior=posterior[order],
-        is_issue=decision.flagged[order],
-        is_slow=(decision.flagged & slow)[order],
+        posterior=torch.full_like(score, torch.nan) if decision.posterior is None else decision.posterior[order],
+        is_issue=is_issue,
+        is_slow=is_slow,
         unseen=(~labels.known).nonzero()[:, 0],
         threshold=decision.threshold,
         rule=decision.rule,
@@ -199,7 +197,7 @@ def _table(decision: Decision) -> LabelIssues:
         estimated_interval=decision.interval,
         score_name=scores.name,
         higher_is_easier=scores.higher_is_easier,
-        num_examples=len(given),
+        num_examples=len(labels.given),
         explanation=f"{scores!r}. {decision.explanation}{_contradicted(labels)}",
         has_classes=labels.has_classes,
         probabilities=probabilities,
@@ -207,3 +205,12 @@ def _table(decision: Decision) -> LabelIssues:
         source_index=None if scores.source_index is None else scores.source_index[order],
         class_names=scores.class_names,
     )
+
+
+def _flagged_first(order: Tensor, flagged: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the examples of an order with the flagged ones first, and which are flagged, bool (M,)."""
+    front = flagged[order]
+    number = int(front.count_nonzero())
+    if not bool(front[:number].all()):  # as where the given label is preferred
+        order = torch.cat([order[front], order[~front]])
+    return order, torch.arange(len(order)) < number

@@ -331,8 +331,8 @@ class Refine:
 
 def hardest(labels: LabelScores, count: int) -> Tensor:
     """Return the hardest `count` labels that could be wrong, bool `(N,)`."""
-    order = labels.hardest_first()
-    order = order[labels.may_be_wrong[order]]
+    order, may_be_wrong = labels.hardest_first, labels.may_be_wrong
+    order = order if bool(may_be_wrong.all()) else order[may_be_wrong[order]]
     if count > len(order):
         raise ValueError(
             f"The `amount` of Hardest must be at most the {len(order)} labels that have a score; got {count}."

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, Union
 
@@ -53,7 +54,7 @@ class LabelScores:
         """The score on the CPU, `(N,)`, NaN where not known."""
         return self.scores.values.detach().cpu()
 
-    @property
+    @cached_property
     def known(self) -> Tensor:
         """Which examples have a score, bool `(N,)`."""
         return ~self.values.isnan()
@@ -83,24 +84,29 @@ class LabelScores:
         """How far the given label is ahead of all others by the score, `(N,)`, 0 at a tie; None without a tie."""
         if self.tie is None:
             return None
-        return self.values - self.tie if self.scores.higher_is_easier else self.tie - self.values
+        if not self.scores.higher_is_easier:
+            return self.tie - self.values
+        return self.values - self.tie if self.tie else self.values
 
-    @property
+    @cached_property
     def may_be_wrong(self) -> Tensor:
         """Which examples have a label that could be wrong: all, where no label is known."""
         labelled = self.given >= 0
         return labelled if bool(labelled.any()) else ~labelled
 
+    @cached_property
     def hardest_first(self) -> Tensor:
-        """Return the examples that have a score, hardest first, ties by the tie breaker and then by a draw."""
+        """The examples that have a score, hardest first, ties by the tie breaker and then by a draw."""
         higher, breaker = self.scores.higher_is_easier, self.scores.tie_breaker
         ranked = functional.rank_by_easiness(self.values, higher_is_easier=higher, tie_breaker=breaker, seed=self.seed)
         return ranked.flip(0)
 
     def easiest(self, chosen: Tensor) -> float:
         """Return the easiest score of the chosen examples; of none, an infinity that no score reaches."""
-        values = self.values[chosen].tolist()
-        return max(values, default=-torch.inf) if self.scores.higher_is_easier else min(values, default=torch.inf)
+        values, higher = self.values[chosen], self.scores.higher_is_easier
+        if not len(values):
+            return -torch.inf if higher else torch.inf
+        return float(values.max() if higher else values.min())
 
     def probabilities_while_learning(self) -> Tensor | None:
         """Return the probabilities, with that of the given label from the time of learning where it was recorded."""
@@ -117,11 +123,12 @@ class LabelScores:
     def with_labels(self, target: Tensor | None) -> "LabelScores":
         """Return the same with `target` where no other label is known, or raise a ValueError for what cannot be."""
         given = self.given if target is None else self._filled_in(torch.as_tensor(target))
-        classes, known = torch.unique(given[given >= 0]).tolist(), self.probabilities
-        if self.num_classes == 1 or (len(classes) == 1 and len(given) > 1):
+        highest, known = int(given.max()) if len(given) else -1, self.probabilities
+        is_one = highest >= 0 and not bool(((given != highest) & (given >= 0)).any())
+        if self.num_classes == 1 or (is_one and len(given) > 1):
             raise ValueError(
                 "find_label_issues needs labels of two classes or more; all are of class "
-                f"{classes[0] if classes else 0}: with one class no label can be wrong."
+                f"{max(highest, 0)}: with one class no label can be wrong."
             )
         if not bool(self.known.any()):
             raise ValueError(f"None of {len(given)} labels has a score: none was trained on, or every loss was NaN.")

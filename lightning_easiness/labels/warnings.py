@@ -37,7 +37,7 @@ def warn_of_classes(decision: Decision) -> None:
     """Warn of classes in which more than half of the labels are flagged, and far more than among all labels."""
     given = decision.labels.given
     counted = decision.labels.known & (given >= 0)
-    sizes = torch.bincount(given[counted])
+    sizes = torch.bincount(given if bool(counted.all()) else given[counted])
     flagged = torch.bincount(given[counted & decision.flagged], minlength=len(sizes))
     shares = flagged / sizes.clamp(min=1)
     common = float(flagged.sum()) / max(1, float(sizes.sum()))

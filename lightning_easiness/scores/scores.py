@@ -145,7 +145,7 @@ class Scores(Table):
         return len(self.values)
 
     def __repr__(self) -> str:
-        known = self.values[~self.values.isnan()]
+        known = self.values[~self.values.isnan()] if self.num_nan else self.values
         parts = [f"{self.num_runs} run{'s' if self.num_runs != 1 else ''}"]
         if self.step is not None:
             parts.append(f"step {self.step}" + ("" if self.epoch is None else f", epoch {self.epoch}"))

@@ -14,7 +14,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_easiness import EasinessRecord, Hardest, LabelIssues, Mixture, Scores, find_label_issues
+from lightning_easiness import (
+    EasinessRecord,
+    Hardest,
+    LabelIssues,
+    Mixture,
+    Scores,
+    find_label_issues,
+    functional,
+)
+from lightning_easiness.labels.rules import Decision, Rule
+from lightning_easiness.labels.sources import LabelScores
 from tests.blobs import NUM_CLASSES, Blobs, watched
 
 N, WRONG, EPOCHS = 400, 40, 8
@@ -50,6 +60,37 @@ def partly(folder: Path) -> LabelIssues:
 @pytest.fixture(params=["whole", "partly"])
 def table(request: pytest.FixtureRequest, issues: LabelIssues, partly: LabelIssues) -> LabelIssues:
     return {"whole": issues, "partly": partly}[request.param]
+
+
+# ------------------------------------------------------------------ rows
+
+
+def test_flagged_rows_come_first_and_each_part_is_hardest_first(folder: Path) -> None:
+    record = EasinessRecord.load(folder, "train-online")
+    scores = record.score("area_under_margin")
+    for rule in (Mixture(), Hardest(30), EveryFifth()):
+        table = find_label_issues(record, rule, score="area_under_margin", probabilities=record.probabilities())
+        by_rank = scores.hardest(1.0)
+        flagged = torch.zeros(N, dtype=torch.bool).index_fill(0, table.flagged, True)
+        order = by_rank[(~flagged[by_rank]).long().argsort(stable=True)]
+        suggested = functional.suggest_labels(record.probabilities(), record.target)
+        learnt = functional.mean_over_runs(record.correct[:, -1], record.trained_on) > 0.5
+        assert torch.equal(table.index, order)
+        assert torch.equal(table.is_issue, flagged[order])
+        assert torch.equal(table.is_slow, (flagged & learnt)[order])
+        assert torch.equal(table.suggested, suggested[order])
+        assert torch.equal(table.predicted, scores.prediction[order])
+        assert torch.equal(table.score, scores.values[order])
+        assert torch.equal(table.spread, scores.spread[order])
+        assert table.posterior.isnan().all() == (not isinstance(rule, Mixture))
+    assert table.flagged.tolist() != by_rank[: len(table.flagged)].tolist()
+
+
+class EveryFifth(Rule):
+    name = "every fifth"
+
+    def decide(self, labels: LabelScores) -> Decision:
+        return self._decision(labels, torch.arange(N) % 5 == 0, "flags by index")
 
 
 # ------------------------------------------------------------------ cleanlab
