@@ -48,7 +48,7 @@ PARTS = (
     ),
     part(
         "datamodule", "an epoch of EasinessDataModule", "datamodule_epoch",
-        quick="--workers 0 --pairs 2 --steps 10 --epochs 1", full="",
+        quick="--workers 0 --pairs 5 --steps 10 --epochs 1", full="",
         tiny="--workers 0 --pairs 1 --steps 4 --epochs 1 --batch-size 8",
     ),
     part(
@@ -62,7 +62,7 @@ PARTS = (
     ),
     part(
         "rebuild", "the loader of a new selection", "selection_rebuild",
-        quick="--examples 10000000 --form mask --pairs 3", full="",
+        quick="--examples 10000000 --form mask --pairs 5", full="",
         tiny="--examples 2000 --form mask --pairs 1",
     ),
     part(

@@ -10,7 +10,13 @@ The rule returns its selection in the forms that users write: a mask, ascending 
 (like those of `hardest`).
 
 The last row for each size is of persistent workers: from the request for an epoch's loader until the first batch of it
-is there, with workers that stay and with new ones.
+is there, with workers that stay and with new ones. Nothing is shuffled there: torch's RandomSampler makes a Python
+number of each example before the first batch, which takes ten times as long as all else, with and without the package.
+
+Before each measurement so much memory is written and freed as it will take. On a virtual machine, memory that nothing
+has written to for a while must first come from its host, which takes 2.5 ms for each MB on some and has nothing to do
+with what is measured: without this, the rebuild at 10,000,000 examples took 31 ms of CPU in some rounds and 160 ms in
+others, 130 of them in page faults.
 
     python examples/benchmarks/selection_rebuild.py
     python examples/benchmarks/selection_rebuild.py --examples 1000000 --pairs 15
@@ -22,10 +28,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 
+import numpy as np
 import torch
 from figures import Row, number, ratio_of, script
 from lightning.pytorch import Trainer
@@ -69,6 +76,15 @@ def made_data(num_examples: int) -> TensorDataset:
     return TensorDataset(torch.zeros(num_examples, 1), labels)
 
 
+BYTES_TAKEN = 32  # for each example, at most, in one measurement: indices, their copies, the codes of classes
+
+
+def seconds_of(work: Callable[[], object], clock: Clock, num_examples: int) -> float:
+    """Return how long `work` takes in memory that this machine has at hand."""
+    np.ones(BYTES_TAKEN * num_examples, dtype=np.uint8)  # written, and freed; of numpy, which asks for huge pages
+    return clock.time(work)
+
+
 class Rebuilding:
     """A datamodule that builds the loader of one epoch after another."""
 
@@ -77,6 +93,7 @@ class Rebuilding:
         self.datamodule = EasinessDataModule(loader, Drawn(len(loader.dataset), form))
         self.datamodule.trainer = self.trainer
         self.epochs = count()
+        self.num_examples = len(loader.dataset)
 
     def rebuild(self) -> DataLoader:
         epoch = next(self.epochs)
@@ -106,7 +123,7 @@ class FirstBatch(Rebuilding):
             self.loader = self.rebuild()
             batches.append(next(iter(self.loader)))
 
-        return self.clock.time(begin_epoch)
+        return seconds_of(begin_epoch, self.clock, self.num_examples)
 
 
 class WorkerStart:
@@ -117,7 +134,7 @@ class WorkerStart:
 
     def seconds(self) -> float:
         kept = []
-        return self.clock.time(lambda: kept.append(iter(self.loader)))
+        return seconds_of(lambda: kept.append(iter(self.loader)), self.clock, len(self.loader.dataset))
 
 
 def measure(num_examples: int, arguments: argparse.Namespace) -> Iterator[Row]:
@@ -130,9 +147,10 @@ def measure(num_examples: int, arguments: argparse.Namespace) -> Iterator[Row]:
     for form in arguments.form:
         rebuilding = Rebuilding(DataLoader(dataset, shuffle=True, **options), form)
         rebuilding.rebuild()  # warm-up
-        pairs = in_turns(partial(clock.time, rebuilding.rebuild), start.seconds, arguments.pairs)
+        rebuild = partial(seconds_of, rebuilding.rebuild, clock, num_examples)
+        pairs = in_turns(rebuild, start.seconds, arguments.pairs)
         yield from of_pairs(num_examples, f"new loader, {form}", "the start of two workers", pairs)
-    options |= {"shuffle": True, "persistent_workers": True}
+    options["persistent_workers"] = True
     stay, new = (FirstBatch(DataLoader(dataset, **options, **more), clock) for more in ({}, {"worker_init_fn": ready}))
     stay.seconds(), new.seconds()  # warm-up
     pairs = in_turns(stay.seconds, new.seconds, arguments.pairs)
