@@ -18,7 +18,7 @@ from lightning_easiness._utils.lightning import StrategyHook, loads_training
 from lightning_easiness.data.indexed_loader import IndexSource, follow, unfollow
 from lightning_easiness.observe.endings import endings_of
 from lightning_easiness.observe.forward import candidate_modules
-from lightning_easiness.observe.kept import Kept, detached, kept, taken, version_of
+from lightning_easiness.observe.kept import Kept, copied, kept, taken, version_of
 
 
 class LoaderHook:
@@ -53,8 +53,8 @@ class LogitsHook:
 
     It listens to the LightningModule itself, which `self(x)` calls, and to its only child with parameters, which
     `self.model(x)` calls. Where `module` names a submodule, it listens to that one alone. What is SMALL is copied at
-    once, as the module or the step may write over it, and within a compiled graph at the step's end; of the rest it is
-    seen where they do.
+    once, as the module or the step may write over it, and within a compiled graph, which does so in the next step,
+    again at the step's end. Of the rest it is seen where they do, but within a compiled graph, which counts no version.
     """
 
     def __init__(self, pl_module: LightningModule, module: str | None, read: Callable[[Any], Any]) -> None:
@@ -132,7 +132,7 @@ class LogitsHook:
                 return
             if prediction is not None:
                 if torch.compiler.is_compiling():
-                    self._seen[name] = Kept(detached(prediction), is_compiled=True)
+                    self._seen[name] = Kept(copied(prediction), is_compiled=True)
                     return
                 if self.notes_endings:
                     self._endings[name] = endings_of(prediction, module)

@@ -13,7 +13,7 @@ class Kept(NamedTuple):
     """A prediction, without gradients.
 
     Attributes:
-        prediction: What is SMALL of it was copied, unless `is_compiled`.
+        prediction: What is SMALL of it was copied.
         watched: The tensor of it that is read, where that is no copy.
         version: That of its memory when the module returned it.
         is_compiled: Whether it was kept within a compiled graph, which gives its memory to the next step.
@@ -59,7 +59,8 @@ def copied(prediction: Any) -> Any:
     """Return a tensor, or a tuple of some, without gradients, in memory of its own where it is SMALL."""
     if isinstance(prediction, Tensor):
         found = prediction.detach()
-        return found.clone() if found.nbytes <= SMALL else found
+        # no nbytes, which a graph that is compiled for batches of any size has not
+        return found.clone() if found.numel() * found.itemsize <= SMALL else found
     return tuple(copied(part) for part in prediction) if isinstance(prediction, tuple) else prediction
 
 

@@ -235,6 +235,17 @@ def test_outputs_of_a_compiled_graph_are_copied_outside_of_it(tmp_path: Path) ->
     check_online(EasinessRecord.load(tmp_path, series="train-online"), module.trace)
 
 
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_step_that_writes_over_what_a_compiled_part_returned(backend: str, tmp_path: Path) -> None:
+    """A copy at the step's end would be of what was written; the hook's own copy is a part of the graph."""
+    torch._dynamo.reset()
+    module = WritesOverIt()
+    module.net.compile(backend=backend, dynamic=True)
+    callback = EasinessCallback(tmp_path, probe=None, module="net")
+    trainer(callbacks=[callback]).fit(module, loader(IndexedPoints()))
+    check_online(EasinessRecord.load(tmp_path, series="train-online"), module.trace)
+
+
 @pytest.mark.parametrize("in_a_tuple", [False, True])
 def test_a_large_output_that_is_written_over_is_refused(
     in_a_tuple: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
