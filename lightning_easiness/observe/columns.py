@@ -55,9 +55,9 @@ class Columns:
     def _take(self, index: Tensor, sizes: list[int], output: object, target: object) -> None:
         observed = self._observed(index, output, target)
         self._make(observed)
-        starts = [int(part[0]) for part in index.split(sizes)]
+        starts = [int(part[0]) for part in torch.split(index, sizes)]
         for name, values in observed.items():
-            for start, part in zip(starts, values.split(sizes), strict=True):
+            for start, part in zip(starts, torch.split(values, sizes), strict=True):
                 if name != PROBABILITIES:
                     self._columns[name][start : start + len(part)] = part
                 elif self._rows is not None:
