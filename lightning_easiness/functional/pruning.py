@@ -53,8 +53,8 @@ def ablate(
       of difficulty is left. Double-end pruning in "ELFS: Label-Free Coreset Selection with Proxy Training Dynamics"
       (Zheng et al., 2025), best at high ratios. "easy" and "hard" are the same here.
 
-    For the same seed, a larger ratio keeps a subset, except with "stratified" and `class_balanced`. "proportional" and
-    "random" take time linear in N; the others sort.
+    For the same seed, a larger ratio keeps a subset, except with "stratified" and `class_balanced`. "beta" sorts;
+    the others take time linear in N.
 
     Args:
         values: One value per example, any real dtype, shape (N,), not NaN.
