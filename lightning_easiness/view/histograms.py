@@ -76,7 +76,7 @@ def _binned(values: Tensor, shown: Callable[[Tensor], Tensor]) -> dict[str, Any]
     for part in _finite(values, shown):
         least, most = part.aminmax()
         low, high, num = min(low, least.item()), max(high, most.item()), num + len(part)
-        total, squares = total + part.sum().item(), squares + part.dot(part).item()
+        total, squares = total + part.sum().item(), squares + part.square().sum().item()
     if not num:
         return None
     # One value alone gets a bin of its own width in the middle of a range about it.

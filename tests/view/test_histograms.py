@@ -34,6 +34,15 @@ def test_parts_of_any_length_give_the_histogram_of_one(
             assert found[name] == (pytest.approx(expected[name], rel=1e-14) if "sum" in name else expected[name]), name
 
 
+def test_no_number_depends_on_how_many_threads_there_are() -> None:
+    values, found, before = torch.randn(100_000).exp(), [], torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append((Moments.of(values), histogram(values), log10_histogram(values)))
+    torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("length", [1, 7, 1000])
 @pytest.mark.parametrize("others", [[], [torch.nan], [torch.inf, -torch.inf], [torch.nan, torch.inf]])
 @pytest.mark.parametrize("seen", [None, 0.0, 0.5, 1.0])
