@@ -8,12 +8,14 @@ processes and the cuts of a training that is stopped and resumed leave no trace 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_easiness._utils.blocks import blocks
 from lightning_easiness.data.digest import DIGEST, kept_digest
 from lightning_easiness.observe.tasks import ONLINE_FIELDS, PREDICTION, UNSEEN_TARGET
 
@@ -149,7 +151,8 @@ class EpochSums(StepList):
         placed = torch.empty(self.num_examples, dtype=dtype)
         if seen.num < self.num_examples or not parts:
             placed.fill_(unseen)
-        for index, values in zip(self.index, parts, strict=False):
+        pairs = zip(self.index, parts, strict=False)
+        for index, values in chain.from_iterable(blocks(*pair) for pair in pairs):  # threads would wait for each other
             found = kept_digest(values) if name == DIGEST else values.cpu()
             found = found + 0.0 if found.is_floating_point() else found  # no negative zero
             placed.scatter_(0, index, found.to(dtype))
