@@ -8,11 +8,9 @@ from torch import Tensor
 
 from lightning_easiness.data.digest import DIGEST, with_digest
 from lightning_easiness.observe.held_out import HeldOutRows
-from lightning_easiness.observe.kept import copied
 from lightning_easiness.observe.processes import over_processes
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.tasks import MARKS, PREDICTION, PROBABILITIES, PROBE_FIELDS
-from lightning_easiness.observe.waiting import WaitingSteps
 
 _TYPES = {
     "target": torch.int64,
@@ -22,11 +20,11 @@ _TYPES = {
 
 
 class Columns:
-    """Columns (N,), filled by the predictions of batches in order, of which several wait for one arithmetic.
+    """Columns (N,), filled by the predictions of batches in order.
 
-    They wait on a CPU alone, where each example has the same numbers, to the bit, in any company: other devices may add
-    up in an order that depends on it, and so on the number of processes. `rows` takes the softmax of what a run holds
-    out; None for none.
+    Each batch is worked on at once. Predictions that waited for one arithmetic, a third of its cost, would lie in the
+    heap between the activations of the batches, which then took new pages from the system each time: dearer by far.
+    `rows` takes the softmax of what a run holds out; None for none.
     """
 
     def __init__(
@@ -36,36 +34,23 @@ class Columns:
         self._num_epochs, self._rows = num_epochs, rows
         self._fields = PROBE_FIELDS if rows is None else (*PROBE_FIELDS, PROBABILITIES)
         self._columns: dict[str, Tensor] = {}
-        self._may_wait = reading.is_by_row and device.type == "cpu"
-        self._waiting = WaitingSteps(self._take)
 
     def add(self, index: Tensor, prediction: object, target: object, is_padding: bool = False) -> None:
         """Take a batch of examples that follow each other; of padding nothing but the names of the columns."""
-        output = copied(self._reading.output(prediction))  # the module may use its memory again
-        if is_padding:
-            self.flush()
-            self._make(self._observed(index, output, target))
-        else:
-            self._waiting.add(index, output, target, may_wait=self._may_wait)
-
-    def flush(self) -> None:
-        """Observe what waits."""
-        self._waiting.flush()
-
-    def _take(self, index: Tensor, sizes: list[int], output: object, target: object) -> None:
-        observed = self._observed(index, output, target)
+        observed = self._observed(index, prediction, target)
         self._make(observed)
-        starts = [int(part[0]) for part in torch.split(index, sizes)]
+        if is_padding:
+            return
+        start = int(index[0])
         for name, values in observed.items():
-            for start, part in zip(starts, torch.split(values, sizes), strict=True):
-                if name != PROBABILITIES:
-                    self._columns[name][start : start + len(part)] = part
-                elif self._rows is not None:
-                    self._rows.add(start, part)
+            if name != PROBABILITIES:
+                self._columns[name][start : start + len(values)] = values
+            elif self._rows is not None:
+                self._rows.add(start, values)
 
-    def _observed(self, index: Tensor, output: object, target: object) -> dict[str, Tensor]:
+    def _observed(self, index: Tensor, prediction: object, target: object) -> dict[str, Tensor]:
         size, seeds = len(index), self._reading.task.draw_seeds(index, self._num_epochs)
-        found = self._reading.observe_output(output, target, size, fields=self._fields, seeds=seeds)
+        found = self._reading.observe(prediction, target, size, fields=self._fields, seeds=seeds)
         return with_digest(found, target, size)
 
     def _make(self, observed: dict[str, Tensor]) -> None:

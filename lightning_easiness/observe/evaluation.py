@@ -90,8 +90,6 @@ class EvaluationPass:
                 index, is_padding = read.examples, batches.is_padding(position)
                 for series, prediction, target in predict(read.batch, index):
                     columns[series].add(index, prediction, target, is_padding)
-            for one in columns.values():
-                one.flush()
         found = [self._observation(trainer, series, one.added_up(trainer), epoch) for series, one in columns.items()]
         return [replace(observation, seconds=time.perf_counter() - began) for observation in found]
 

@@ -1,4 +1,4 @@
-"""The columns of an evaluation pass: batches that wait together, padding, and outputs whose memory is used again."""
+"""The columns of an evaluation pass: their numbers, padding, and outputs whose memory is used again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import seed_everything
 from torch import Tensor
 
 from lightning_easiness.functional import el2n, margin, sample_easiness
-from lightning_easiness.observe import evaluation, waiting
+from lightning_easiness.observe import evaluation
 from lightning_easiness.observe.columns import Columns
 from lightning_easiness.observe.reading import Reading
 from lightning_easiness.observe.tasks import ClassTask
@@ -20,33 +19,17 @@ from tests.small import Net, Points
 SIZE, CLASSES, BATCH = 5003, 10, 128
 
 
-def arithmetic(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list of how many examples each arithmetic is of, filled from now on."""
-    sizes: list[int] = []
-    whole = Reading.observe_output
-
-    def counted(self: Reading, raw: Tensor, target: Tensor, size: int, **others: object) -> dict[str, Tensor]:
-        sizes.append(size)
-        return whole(self, raw, target, size, **others)
-
-    monkeypatch.setattr(Reading, "observe_output", counted)
-    return sizes
-
-
-def filled(reading: Reading, logits: Tensor, target: Tensor, size: int = BATCH, device: str = "cpu") -> Columns:
-    columns = Columns(reading, len(logits), torch.device(device), num_epochs=1, rows=None)
-    for index in torch.arange(len(logits)).split(size):
+def filled(reading: Reading, logits: Tensor, target: Tensor) -> Columns:
+    columns = Columns(reading, len(logits), torch.device("cpu"), num_epochs=1, rows=None)
+    for index in torch.arange(len(logits)).split(BATCH):
         columns.add(index, logits[index], target[index])
-    columns.flush()
     return columns
 
 
-def test_batches_together_give_the_bits_of_each_example_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_have_the_bits_of_each_example_alone() -> None:
     torch.manual_seed(0)
     logits, target = torch.randn(SIZE, CLASSES) * 5, torch.randint(CLASSES, (SIZE,))
-    sizes = arithmetic(monkeypatch)
     found = filled(Reading(ClassTask("cross_entropy", CLASSES)), logits, target)._columns
-    assert sizes == [BATCH, 32 * BATCH, SIZE - 33 * BATCH]
     rows = [(logits[i : i + 1], target[i : i + 1]) for i in range(SIZE)]
     expected = {
         "loss": torch.cat([torch.nn.functional.cross_entropy(x, y, reduction="none") for x, y in rows]),
@@ -60,25 +43,9 @@ def test_batches_together_give_the_bits_of_each_example_alone(monkeypatch: pytes
     assert torch.equal(found["target"], target)
 
 
-def test_a_loss_of_the_users_is_computed_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = arithmetic(monkeypatch)
-    loss = torch.nn.CrossEntropyLoss(reduction="none")
-    filled(Reading(ClassTask("mine", 3), loss_fn=loss), torch.randn(40, 3), torch.zeros(40, dtype=torch.int64), size=8)
-    assert sizes == [8] * 5
-
-
-def test_other_devices_than_a_cpu_observe_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = arithmetic(monkeypatch)
-    reading = Reading(ClassTask("cross_entropy", 3))
-    target = torch.zeros(40, dtype=torch.int64, device="meta")
-    filled(reading, torch.zeros(40, 3, device="meta"), target, size=8, device="meta")
-    assert sizes == [8] * 5
-
-
 def test_padding_makes_columns_and_no_value() -> None:
     columns = Columns(Reading(ClassTask("cross_entropy", 3)), 4, torch.device("cpu"), num_epochs=0, rows=None)
     columns.add(torch.arange(2), torch.ones(2, 3), torch.ones(2, dtype=torch.int64), is_padding=True)
-    columns.flush()
     assert {"loss", "margin", "target"} <= columns._columns.keys()
     assert not any(values.any() for values in columns._columns.values())
 
@@ -114,16 +81,3 @@ def test_the_modules_parts_are_looked_up_once_a_pass(
     monkeypatch.setattr(evaluation, "forward_signature", lambda *given: calls.append(given) or whole(*given))
     probed(tmp_path, probe_batch_size=size)
     assert len(calls) == 2  # in the trial before training, and in the pass
-
-
-def test_a_pass_of_one_arithmetic_gives_the_record_of_one_for_each_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    records = []
-    for most in (32, 1):
-        monkeypatch.setattr(waiting, "_MOST_STEPS", most)
-        seed_everything(0)
-        records.append(probed(tmp_path / str(most), probe_batch_size=4))
-    together, alone = records
-    for name in ("loss", "margin", "sample_easiness", "weakest_comparison", "el2n", "correct"):
-        assert torch.equal(getattr(together, name), getattr(alone, name)), name
