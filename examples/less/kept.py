@@ -46,7 +46,7 @@ class Kept:
             def make(way: str = way, epochs: int = epochs) -> Any:
                 return train(self.experiment, name, WAYS[way], epochs, seed, follows=is_wrong and way == CLASSIC)
 
-            if not WAYS[way].scored or self.scored(name, "scores"):
+            if (is_wrong or not WAYS[way].for_wrong) and (not WAYS[way].scored or self.scored(name, "scores")):
                 found = self.result(name, f"{way}, {epochs}, seed {seed}", make, way in self.ways)
                 self._add(self.runs, name, (way, epochs), found)
 

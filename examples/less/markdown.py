@@ -55,7 +55,7 @@ def whole(rows: Sequence[Row]) -> str:
 
 def compact(rows: Sequence[Row]) -> str:
     """Return the line of classic training, and a table with a line for each other way and a column for each budget."""
-    classic = ", ".join(cell(row) for row in rows if row["way"] == "classic")
+    classic = "; ".join(cell(row) for row in rows if row["way"] == "classic")
     rest = [row for row in rows if row["way"] != "classic"]
     epochs = sorted({row["epochs"] for row in rest})
     lines = []
@@ -72,9 +72,10 @@ def named(row: Row) -> str:
 
 
 def cell(row: Row) -> str:
-    """Return the work, the accuracy, and the points above classic training."""
-    found = f"{row['work']:.1f}: {with_error(row['accuracy'], row['error'])}"
-    return found if row["way"] == "classic" else f"{found} ({row['above_classic']:+.1f})"
+    """Return the work, the accuracy, the points above classic training where known, and the worst class's accuracy."""
+    is_known = row["way"] != "classic" and not math.isnan(row["above_classic"])
+    above = f" ({row['above_classic']:+.1f})" if is_known else ""
+    return f"{row['work']:.1f}: {with_error(row['accuracy'], row['error'])}{above}, {row['worst_class']:.0f}"
 
 
 def pruning(rows: Sequence[Row]) -> str:
@@ -102,7 +103,7 @@ def with_error(value: float, error: float, digits: int = 1, sign: str = "") -> s
 
 
 def between(row: Row, name: str) -> str:
-    """Return a saving, with those of one standard error less and more."""
+    """Return a saving, with those of an accuracy that is the margin of 95 % less, and more."""
     low, high = (share(row[name + end]) for end in ("_low", "_high"))
     return f"{share(row[name])} ({low} to {high})" if low else share(row[name])
 

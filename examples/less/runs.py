@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +17,12 @@ from experiment import Experiment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from needs import CIFAR_10N, need_cifar_10n
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from training import Classifier, Training
 
 from less.scoring import record_of
 from less.ways import Given, Way
-from less.work import WorkMeter, edge_of, plan_of
+from less.work import WorkMeter, edge_of, one_cycle, plan_of
 from lightning_easiness import EasinessCallback, EasinessDataModule, Selected, Selection, SelectionState
 
 PEAK = 0.1  # learning rate
@@ -105,7 +107,9 @@ def made_wrong(target: Tensor, share: float, num_classes: int) -> Tensor:
 
 
 class LessClassifier(Classifier):
-    """A network with SGD, whose learning rate a WorkMeter sets."""
+    """A network with SGD, whose learning rate a WorkMeter sets, or its own schedule by steps, of the same form."""
+
+    own_schedule = False
 
     def __init__(self, **form: Any) -> None:
         super().__init__(**form)
@@ -115,7 +119,12 @@ class LessClassifier(Classifier):
         return self.model(x.contiguous(memory_format=torch.channels_last))
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), PEAK, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        optimizer = torch.optim.SGD(self.parameters(), PEAK, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        if not self.own_schedule:
+            return optimizer
+        steps = self.trainer.estimated_stepping_batches
+        schedule = LambdaLR(optimizer, lambda step: one_cycle(min(1.0, (step + 0.5) / steps)))
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
 def train(
@@ -136,14 +145,19 @@ def train(
     is made once says how many examples it keeps, `num_kept`.
     """
     training, data = experiment.trainings[name], experiment.data(name)
+    if way.keeps_last:
+        data = copy.copy(data)
+        data.drop_last = False
     seed_everything(seed, workers=True, verbose=False)
     size = len(data.train)
     given = Given(edge_of(epochs), seed, lambda series: record_of(experiment, name, series), training.known_wrong)
     chosen = way.make(given) if selection is None else selection
     sizes = sizes_of(chosen, size, epochs) if way.is_fixed else ()
-    meter = WorkMeter(plan_of(epochs, num_kept or size, training.batch_size, way.share, sizes), size, PEAK)
+    plan = plan_of(epochs, num_kept or size, training.batch_size, way.share, sizes, way.keeps_last)
+    meter = WorkMeter(plan, size, None if way.own_schedule else PEAK)
     course = Course(meter, data)
     module = experiment.module(name)
+    module.own_schedule = way.own_schedule
     with tempfile.TemporaryDirectory() as folder:
         watch = [EasinessCallback(folder, probe=None, num_images=0)] if way.online else []
         more = [*callbacks, *watch, meter, *([course] if follows else [])]

@@ -58,6 +58,10 @@ class Way:
         online: Goes by what an EasinessCallback sees in training.
         scored: Goes by the record of an earlier training, whose work is not counted.
         is_fixed: Says beforehand how many examples each epoch has.
+        own_schedule: The learning rate is led by the module's own schedule by steps, which the datamodule moves, in
+            place of one by the share of the work.
+        keeps_last: Trains on a last batch that is not whole, too.
+        for_wrong: Is for data with wrong labels alone.
     """
 
     make: Make
@@ -66,6 +70,9 @@ class Way:
     online: bool = True
     scored: bool = False
     is_fixed: bool = False
+    own_schedule: bool = False
+    keeps_last: bool = False
+    for_wrong: bool = False
 
 
 CLASSIC, HALF, THIRD = "classic", "random half", "random third"
@@ -87,18 +94,19 @@ def _curriculum(given: Given) -> Curriculum:
     return Curriculum(given.record("train-probe").score("mean_loss"))
 
 
-def _issues(given: Given) -> LabelIssues:
-    """Return label issues: as many of the hardest as are known to be wrong; else what the default rule finds."""
-    return find_label_issues(given.record("train-online"), Hardest(given.wrong) if given.wrong else Contradicted())
+def _issues(given: Given, told: float = 0.0) -> LabelIssues:
+    """Return label issues: the hardest, as many as are told or known to be wrong; else those of the default rule."""
+    share = told or given.wrong
+    return find_label_issues(given.record("train-online"), Hardest(share) if share else Contradicted())
 
 
-def _without_issues(given: Given) -> Keep:
-    issues = _issues(given)
+def _without_issues(given: Given, told: float = 0.0) -> Keep:
+    issues = _issues(given, told)
     return Keep(issues.unflagged, data=issues)
 
 
 def _align(given: Given) -> AlignPrune:
-    clean = _issues(given).unflagged
+    clean = _issues(given)
     return AlignPrune(0.5, clean=clean, early_epochs=given.edge, final_epochs=given.edge, seed=given.seed)
 
 
@@ -112,7 +120,7 @@ _with_control("importance", Way(_rule(ImportanceSampling)))
 _with_control("InfoBatch", Way(_rule(InfoBatch), share=0.65))
 _with_control("BatchLoss", Way(_rule(BatchLoss), share=0.75, online=False))
 _with_control("RePB", Way(_rule(RePB), share=0.65))
-_with_control("AlignPrune", Way(_align, scored=True))
+_with_control("AlignPrune", Way(_align, scored=True, for_wrong=True))
 _set = _rule(SampleEasinessTraining, others_share=0.5, online=True, rescore_every_n_epochs=None)
 _with_control("SET", Way(_set, share=0.65))
 _with_control(
@@ -123,3 +131,11 @@ _with_control(
     "issues left out",
     Way(_without_issues, share=0.6, online=False, scored=True, is_fixed=True),
 )
+_wrongly_told = Way(_without_issues, share=0.6, online=False, scored=True, is_fixed=True, for_wrong=True)
+WAYS["issues left out, told 30 %"] = replace(_wrongly_told, make=lambda given: _without_issues(given, 0.3))
+WAYS["issues left out, told 50 %"] = replace(_wrongly_told, make=lambda given: _without_issues(given, 0.5))
+WAYS["random third, own schedule"] = replace(WAYS[THIRD], own_schedule=True)
+WAYS["undecided third, own schedule"] = replace(
+    WAYS["undecided third"], twin="random third, own schedule", own_schedule=True
+)
+WAYS["classic, last batch kept"] = replace(WAYS[CLASSIC], keeps_last=True)

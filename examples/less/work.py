@@ -70,7 +70,9 @@ def one_cycle(done: float, warm: float = 0.25) -> float:
 
 
 class WorkMeter(Callback):
-    """Counts the work of a fit, and sets the learning rate by the share of it that is done: one cycle.
+    """Counts the work of a fit, and sets the learning rate by the share of it that is done: one cycle up to `peak`.
+
+    Without a `peak` it leaves the learning rate alone.
 
     Attributes:
         trained: Examples trained on.
@@ -79,7 +81,7 @@ class WorkMeter(Callback):
         wall, cpu: Seconds of the fit, by the clock and of this process.
     """
 
-    def __init__(self, plan: Plan, num_examples: int, peak: float) -> None:
+    def __init__(self, plan: Plan, num_examples: int, peak: float | None) -> None:
         self.plan, self.num_examples, self.peak = plan, num_examples, peak
         self.trained = self.looked_at = self.steps = 0
         self.wall = self.cpu = 0.0
@@ -125,6 +127,8 @@ class WorkMeter(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         total = self._before + self.plan.batches_from(trainer.current_epoch, int(trainer.num_training_batches))
         self.done = max(self.done, min(1.0, (self.steps + 0.5) / total))
+        if self.peak is None:
+            return
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = self.peak * one_cycle(self.done)
 
@@ -138,12 +142,14 @@ class WorkMeter(Callback):
         self.by_epoch.append((self.trained - self._trained_before) / self.num_examples)
 
 
-def plan_of(epochs: int, num_examples: int, batch_size: int, share: float, sizes: Iterable[int] = ()) -> Plan:
+def plan_of(
+    epochs: int, num_examples: int, batch_size: int, share: float, sizes: Iterable[int] = (), keeps_last: bool = False
+) -> Plan:
     """Return the plan of a training of so many epochs; `sizes` are the numbers of examples of each, where known."""
     known = tuple(num_batches(size, batch_size) for size in sizes)
-    return Plan(epochs, edge_of(epochs), num_batches(num_examples, batch_size), share, known)
+    return Plan(epochs, edge_of(epochs), num_batches(num_examples, batch_size, keeps_last), share, known)
 
 
-def num_batches(num_examples: int, batch_size: int) -> int:
-    """Return the number of whole batches; one where there are fewer examples than that."""
-    return max(1, num_examples // batch_size)
+def num_batches(num_examples: int, batch_size: int, keeps_last: bool = False) -> int:
+    """Return the number of whole batches, or of all; one where there are fewer examples than that."""
+    return max(1, -(-num_examples // batch_size) if keeps_last else num_examples // batch_size)
