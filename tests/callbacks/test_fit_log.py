@@ -144,6 +144,18 @@ def test_the_ends_are_the_lowest_and_the_highest_losses_that_are_known(levels: i
     assert Ends.of(torch.full((50,), torch.nan), 0) is None
 
 
+def test_where_infinite_losses_tie_none_that_is_unknown_is_drawn() -> None:
+    loss = torch.full((50,), torch.nan)
+    loss[:8] = torch.inf
+    loss[0] = 1.0
+    found = Ends.of(loss, 0)
+    assert found is not None
+    for bits in (found.easiest, found.hardest):
+        chosen = np.flatnonzero(np.unpackbits(bits, count=50))
+        assert len(chosen) == 5
+        assert chosen.max() < 8
+
+
 def test_images_are_drawn_about_ten_times_and_for_the_last_checkpoint(tmp_path: Path) -> None:
     events = fit(tmp_path, 25, num_images=3)
     tags = events.Tags()["images"]
