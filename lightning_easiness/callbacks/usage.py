@@ -12,7 +12,6 @@ import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_easiness._utils.epochs import whole_epochs
 from lightning_easiness.callbacks.logging import log_scalars
 from lightning_easiness.data.observation import Observation
 from lightning_easiness.data.subset import num_examples, num_selected
@@ -108,16 +107,11 @@ def _selection(trainer: Trainer) -> Any:
 
 
 def log_average_usage(meter: UsageMeter, trainer: Trainer) -> None:
-    """Log what training by a selection saved: once, and only where one was at work."""
-    selection = _selection(trainer)
-    first = whole_epochs(getattr(selection, "early_epochs", 0), trainer.max_epochs)
-    epochs = len(meter.data_use) - first
-    if selection is None or epochs < 1:
+    """Log what training by a selection saved, over all epochs as it is for its control: once, where one was at work."""
+    epochs = len(meter.data_use)
+    if _selection(trainer) is None or not epochs:
         return
-    use, seconds = meter.average_data_use(first), meter.average_epoch_seconds()
-    after = f" after {count_of(first, 'early epoch')}" if first else ""
-    later = f", {meter.average_epoch_seconds(first):.2f} s over the later ones" if first else ""
     rank_zero_info(
-        f"Average data use {use:.1%} over {count_of(epochs, 'epoch')}{after}; {seconds:.2f} s per epoch over all"
-        f" {len(meter.data_use)}, selection included{later}."
+        f"Average data use {meter.average_data_use():.1%} and {meter.average_epoch_seconds():.2f} s per epoch, over"
+        f" {count_of(epochs, 'epoch')}, selection and early epochs included."
     )

@@ -13,7 +13,14 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
-from lightning_easiness import EasinessCallback, EasinessDataModule, EasinessRecord, SampleEasinessTraining
+from lightning_easiness import (
+    Control,
+    EasinessCallback,
+    EasinessDataModule,
+    EasinessRecord,
+    RandomShare,
+    SampleEasinessTraining,
+)
 from lightning_easiness.callbacks import usage
 from lightning_easiness.callbacks.usage import UsageMeter
 from lightning_easiness.data.observation import Observation
@@ -166,16 +173,31 @@ def test_logged_each_epoch_and_in_one_line_at_the_end(
         tag = f"easiness/{name}"
         # without a selection it is a flat line, which is only for those who monitor it
         assert [row[tag] for row in logged(tmp_path, tag)] == (pytest.approx(values) if early else [])
-    epochs = {None: "", 1: "4 epochs after 1 early epoch", 2: "3 epochs after 2 early epochs"}[early]
-    shares, times = callback.usage.data_use[early or 0 :], callback.usage.epoch_seconds
-    use, seconds, later = sum(shares) / len(shares), sum(times) / 5, sum(times[early or 0 :]) / len(shares)
-    said = [record.getMessage() for record in caplog.records if "Average data use" in record.getMessage()]
+    use, seconds = (sum(values) / 5 for values in (callback.usage.data_use, callback.usage.epoch_seconds))
     line = (
-        f"Average data use {use:.1%} over {epochs}; {seconds:.2f} s per epoch over all 5, selection included,"
-        f" {later:.2f} s over the later ones."
+        f"Average data use {use:.1%} and {seconds:.2f} s per epoch, over 5 epochs, selection and early epochs included."
     )
-    assert said == [line] * bool(early)
-    assert not early or seconds != later
+    assert averages(caplog) == [line] * bool(early)
+
+
+def averages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was said at the end of fits."""
+    return [record.getMessage() for record in caplog.records if "Average data use" in record.getMessage()]
+
+
+@pytest.mark.parametrize("early", [0, 1, 0.25])
+def test_a_rule_and_its_control_of_equal_steps_say_the_same(
+    early: float, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    for number, selection in enumerate(
+        (RandomShare(0.5, early_epochs=early), Control(RandomShare(0.5, early_epochs=early)))
+    ):
+        fit(selection, takes(clock), [EasinessCallback(tmp_path / str(number), probe=None)], max_epochs=4)
+    of_rule, of_control = averages(caplog)
+    assert of_rule == of_control
+    whole = 27 / SIZE if early == 0 else (1 + 3 * 27 / SIZE) / 4
+    assert f"{whole:.1%}" in of_rule
 
 
 @pytest.mark.parametrize("stop", [(0, 2), (0, 6), (1, 0), (1, 2)], ids=str)
