@@ -108,11 +108,13 @@ class LabelIssues(Table):
 
     def __repr__(self) -> str:
         sign = "<=" if self.higher_is_easier else ">="
+        limit = f" {sign} {self.threshold:.4g}" if math.isfinite(self.threshold) else ""  # it is not where none is
         unseen = f"; {len(self.unseen)} without a score" if len(self.unseen) else ""
         estimate = "" if math.isnan(self.estimated_share) else f"; {self._estimate()} estimated wrong"
+        unsure = "; the rule cannot tell how many are wrong" if self.cannot_tell else ""
         return (
             f"LabelIssues({int(self.is_issue.sum())} of {len(self)} labels flagged by '{self.rule}': "
-            f"{self.score_name} {sign} {self.threshold:.4g}{estimate}{unseen})"
+            f"{self.score_name}{limit}{estimate}{unsure}{unseen})"
         )
 
     def _estimate(self) -> str:
@@ -146,6 +148,11 @@ class LabelIssues(Table):
     def flagged(self) -> Tensor:
         """Flagged examples, int64 `(n,)`, most suspicious first."""
         return self.index[self.is_issue]
+
+    @property
+    def cannot_tell(self) -> bool:
+        """Whether no label is flagged, by a rule that gives no estimate: then none is known to be right either."""
+        return math.isnan(self.estimated_share) and not bool(self.is_issue.any())
 
     @property
     def unflagged(self) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isnan
 from typing import Any
 
 import torch
@@ -18,12 +17,10 @@ from lightning_easiness.functional.easiness import round_half_up
 from lightning_easiness.select.base import TIMES_TRAINED, Needs, Selected, SelectionState
 from lightning_easiness.select.checks import checked_indices
 from lightning_easiness.select.following import FollowsTraining
+from lightning_easiness.select.static import FLAG_SOME
 
 _FEWEST = 3  # losses of a course
-_UNKNOWN = (
-    "find_label_issues(record, Hardest(0.3)) flags as many as you say, and indices of examples whose labels are right"
-    " need no rule"
-)
+_UNKNOWN = f"{FLAG_SOME}, and indices of examples whose labels are right need no rule"
 _HOW = "give the indices of examples whose labels are right, or find_label_issues(record), of which the others count"
 
 
@@ -164,7 +161,7 @@ def _given_part(clean: Any) -> tuple[Tensor, DataIdentity | None]:
         check.refuse("AlignPrune", "clean", "be indices or a mask", type(clean).__name__, _HOW, error=TypeError)
     if not (given.any() if given.dtype == torch.bool else len(given)):
         check.refuse("AlignPrune", "clean", "hold an example", "none", _HOW)
-    if isnan(getattr(clean, "estimated_share", 0.0)) and not len(clean.flagged):
+    if getattr(clean, "cannot_tell", False):
         got = f"none of a rule ({clean.rule}) that cannot tell, for which all labels would be right"
         check.refuse("AlignPrune", "clean", "be label issues of which some are flagged", got, _UNKNOWN)
     identity = getattr(clean, "identity", None)

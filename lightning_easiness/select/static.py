@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_easiness import functional
+from lightning_easiness._utils.warnings import warn_user
 from lightning_easiness.data.decisions import Decisions, read_decisions
 from lightning_easiness.data.identity import DataIdentity
 from lightning_easiness.record.record import EasinessRecord
@@ -19,6 +20,7 @@ from lightning_easiness.select.base import Selected, Selection, SelectionState
 from lightning_easiness.select.checks import checked_labels
 
 Which = Literal["easy", "hard", "random"]
+FLAG_SOME = "find_label_issues(record, Hardest(0.3)) flags as many as you say"
 Sampling = Literal["proportional", "beta", "top", "stratified", "window"]
 
 
@@ -59,7 +61,8 @@ class Keep(Selection):
             returned by `LabelIssues.corrections()`; None to keep all.
         replace_fn: (item, label) -> item, if items are neither `(x, label, ...)` nor mappings with the usual keys.
         data: What the indices or the labels were taken from, as label issues, scores or a record; training on another
-            data set is then refused. Plain indices alone say nothing of their data set.
+            data set is then refused. Plain indices alone say nothing of their data set. Label issues of a rule that
+            could not tell are warned of where nothing is left out.
 
     Raises:
         TypeError: If `indices` are none, `labels` is a mask, or `data` does not say which data set it is of.
@@ -86,6 +89,17 @@ class Keep(Selection):
             raise TypeError(
                 "The `labels` of Keep must be integers (N,), negative to keep an example's own; got a mask."
             )
+        if getattr(data, "cannot_tell", False) and not self._changes(data.num_examples):
+            warn_user(
+                f"Keep leaves nothing out: rule '{data.rule}' of its `data` cannot tell how many labels are wrong, and"
+                f" flags none; {FLAG_SOME}."
+            )
+
+    def _changes(self, num_examples: int) -> bool:
+        """Whether an example of so many is left out or relabelled."""
+        is_mask = self.indices.dtype == torch.bool
+        number = int(self.indices.count_nonzero()) if is_mask else len(self.indices)
+        return number < num_examples or (self.new_labels is not None and bool((self.new_labels >= 0).any()))
 
     @classmethod
     def from_decisions(

@@ -166,6 +166,26 @@ def test_head_and_text(issues: LabelIssues) -> None:
         issues.head(-1)
 
 
+TEXTS = {  # labels that are wrong where the model is surest, none, and where it cannot be told
+    "some": (torch.cat([torch.linspace(2, 6, 60), torch.linspace(-4, -2, 12)]), ": area_under_margin <= -2; 16.7 %"),
+    "none": (torch.linspace(2, 6, 60), ": area_under_margin; 0.0 %"),
+    "cannot tell": (
+        torch.randn(400, generator=torch.Generator().manual_seed(0)) - 1,
+        ": area_under_margin; the rule cannot tell how many are wrong)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_the_text_says_up_to_where_labels_are_flagged_or_that_the_rule_cannot_tell(case: str) -> None:
+    margins, text = TEXTS[case]
+    target = torch.arange(len(margins)) % 3
+    found = find_label_issues(Scores(margins, higher_is_easier=True, target=target, name="area_under_margin"))
+    assert f"labels flagged by 'contradicted'{text}" in repr(found)
+    assert found.cannot_tell == (case == "cannot tell")
+    assert (len(found.flagged) > 0) == (case == "some")
+
+
 def test_the_table_shows_what_is_predicted_at_the_end(folder: Path, issues: LabelIssues) -> None:
     rows = EasinessRecord.load(folder, "train-online").prediction[:, -1].tolist()
     for index, predicted in zip(issues.index.tolist(), issues.predicted.tolist(), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_easiness import Ablation, Relabel, Scores
+from lightning_easiness import Ablation, Hardest, Keep, Relabel, Scores, find_label_issues
 from lightning_easiness.functional import ablate
 from lightning_easiness.select.base import SelectionState
+from tests.made_runs import whole
 from tests.selecting import scores
 from tests.small import Points
 
@@ -152,6 +154,29 @@ def test_bad_arguments(case: str) -> None:
     with pytest.raises(kind) as error:
         make()
     assert str(error.value).startswith(message)
+
+
+def test_keeping_what_a_rule_that_could_not_tell_leaves_is_warned_of_where_nothing_is_left_out() -> None:
+    margins = torch.randn(400, generator=torch.Generator().manual_seed(0)) - 1
+    alike = Scores(margins, higher_is_easier=True, name="area_under_margin", target=torch.arange(400) % 3)
+    issues = find_label_issues(alike)
+    assert issues.cannot_tell
+    message = (
+        "Keep leaves nothing out: rule 'contradicted' of its `data` cannot tell how many labels are wrong, and flags"
+        " none; find_label_issues(record, Hardest(0.3)) flags as many as you say."
+    )
+    for everything in (issues.unflagged, torch.ones(400, dtype=torch.bool)):
+        with pytest.warns(UserWarning, match=whole(message)) as warned:
+            Keep(everything, data=issues)
+        assert len(warned) == 1
+        assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Keep(issues.unflagged[1:], data=issues)
+        Keep(issues.unflagged, alike.target, data=issues)
+        Keep(issues.unflagged, data=alike)
+        some = find_label_issues(alike, Hardest(0.3))
+        Keep(some.unflagged, data=some)
 
 
 def test_labels_that_are_not_known_are_not_compared() -> None:
