@@ -293,8 +293,8 @@ def _reader_and_callback(
         )
     if needs.online and not usable:
         raise ValueError(
-            f"{name} with online=True goes by what an EasinessCallback sees in training, and the Trainer has none with"
-            " online=True: add EasinessCallback(probe=None) to its callbacks."
+            f"{name} goes by what an EasinessCallback sees in training, and the Trainer has none that is online: add"
+            " EasinessCallback(probe=None) to its callbacks."
         )
     if not callbacks:
         return reader or BatchReader(), None

@@ -43,6 +43,8 @@ class SampleEasinessTraining(Scheduled):
             early_epochs=2, others_share=0.5, final_epochs=2, online=True, rescore_every_n_epochs=None
         )
 
+    Measured on small networks (docs/train-less.md), it was not found to beat its control.
+
     The weights reach the losses per example that the training step returns, or the loss through `SampleWeightedLoss`,
     `SELModule.weighted_mean` or `SampleEasinessLoss`. The noise variance of sample
     easiness, and whether it is exact or counted in draws, are `sigma2` and `num_draws` of the Trainer's

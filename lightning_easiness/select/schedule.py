@@ -80,7 +80,7 @@ class Scheduled(Selection):
             raise ValueError(
                 f"{owner} has early_epochs={self.early_epochs} and final_epochs={self.final_epochs} on everything,"
                 f"{least * (early < self.least_early)} but the Trainer trains for {epochs}, so that nothing is ever"
-                " selected; set them lower, as an eighth of all epochs, 0.125, or train for longer."
+                f" selected; {self._way_out(early, final, epochs)}train for longer, with more max_epochs."
             )
         if final and trainer.max_steps > 0 and trainer.is_global_zero:
             warn_user(
@@ -90,6 +90,13 @@ class Scheduled(Selection):
             )
         if self.needs.every == "epoch":
             _check_holds(owner, trainer, self.moments(epochs))
+
+    def _way_out(self, early: int, final: int, epochs: int) -> str:
+        """Return to what to set numbers of epochs that leave none to select for; "" where no other number would."""
+        for most, words in ((whole_epochs(0.125, epochs), "an eighth of all epochs, 0.125"), (0, "0")):
+            if max(min(early, most), self.least_early) + min(final, most) < epochs:
+                return f"set them lower, as {words}, or "
+        return ""
 
     def moments(self, max_epochs: int) -> dict[str, int]:
         """Return, by name, the epochs at which a choice must not still hold that was made before."""

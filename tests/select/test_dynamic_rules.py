@@ -25,9 +25,11 @@ from lightning_easiness import (
     Undecided,
 )
 from lightning_easiness.functional import inclusion_probability
+from lightning_easiness.select.schedule import Scheduled
 from tests.made_runs import whole
 from tests.rule_fits import EVERYTHING, SIZE, Sees, below_mean, half_up, highest, trained
 from tests.selecting import IndexedBase, Traces, fit, refusal, scores
+from tests.small import trainer
 
 # by loss
 
@@ -196,7 +198,7 @@ FITS: dict[str, tuple[type[Exception], Selection, dict[str, Any], str]] = {
         {"max_epochs": 2},
         (
             "RandomShare has early_epochs=1 and final_epochs=0.5 on everything, but the Trainer trains for 2, so that"
-            " nothing is ever selected; set them lower, as an eighth of all epochs, 0.125, or train for longer."
+            " nothing is ever selected; set them lower, as 0, or train for longer, with more max_epochs."
         ),
     ),
     "choices that hold": (
@@ -209,7 +211,15 @@ FITS: dict[str, tuple[type[Exception], Selection, dict[str, Any], str]] = {
             " RandomShare, 1, must be a multiple of it; or leave it at 0."
         ),
     ),
-    "no callback": (ValueError, OrderDP(), {}, "the Trainer has none with online=True"),
+    "no callback": (
+        ValueError,
+        OrderDP(),
+        {},
+        (
+            "OrderDP goes by what an EasinessCallback sees in training, and the Trainer has none that is online: add"
+            " EasinessCallback(probe=None) to its callbacks."
+        ),
+    ),
 }
 
 
@@ -250,6 +260,38 @@ def test_a_fit_that_ends_before_anything_is_known_is_refused(case: str, tmp_path
     assert f" has {found} in any case, but the Trainer trains for {epochs}, so that nothing is ever" in message
     module = trained(make(), tmp_path / "longer", max_epochs=epochs + 1)
     assert [at for at in range(epochs + 1) if len(module.epoch(at)) < SIZE], "an epoch longer, it selects"
+
+
+EIGHTH, ZERO = "set them lower, as an eighth of all epochs, 0.125, or ", "set them lower, as 0, or "
+ADVICE: dict[str, tuple[Callable[[], Scheduled], int, str]] = {
+    "halves": (lambda: RandomShare(early_epochs=0.5, final_epochs=0.5), 8, EIGHTH),
+    "more than there are": (lambda: RandomShare(early_epochs=20), 8, EIGHTH),
+    "eighths": (BatchLoss, 2, ZERO),
+    "eighths of one epoch": (BatchLoss, 1, ""),
+    "three in any case": (lambda: AlignPrune(clean=[1]), 3, ""),
+    "three and an eighth": (lambda: AlignPrune(clean=[1], final_epochs=0.125), 4, ZERO),
+    "three and half": (lambda: AlignPrune(clean=[1], final_epochs=0.7), 8, EIGHTH),
+}
+
+
+@pytest.mark.parametrize("case", ADVICE)
+def test_what_is_advised_where_nothing_is_ever_selected_helps(case: str) -> None:
+    make, epochs, advice = ADVICE[case]
+    made = trainer(max_epochs=epochs)
+    with pytest.raises(
+        ValueError, match=rf"nothing is ever selected; {advice}train for longer, with more max_epochs\."
+    ):
+        make().check(made)
+    for number, words in ((0.125, EIGHTH), (0, ZERO)):
+        rule = make()
+        rule.set_schedule(min(rule.early_epochs, number), min(rule.final_epochs, number))
+        if advice == words:
+            rule.check(made)
+        elif advice != EIGHTH:
+            with pytest.raises(ValueError, match="nothing is ever selected"):
+                rule.check(made)
+    if advice != EIGHTH:  # fractions may be of any number of epochs
+        make().check(trainer(max_epochs=24))
 
 
 def test_final_epochs_that_a_number_of_steps_may_cut_off_are_warned_of() -> None:

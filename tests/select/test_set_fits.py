@@ -220,8 +220,8 @@ def test_online_without_the_callback_names_the_way_out(tmp_path: Path) -> None:
         with pytest.raises(ValueError) as error:  # noqa: PT011  (the whole message is compared)
             fit(training(online=True), module, callbacks)
         assert str(error.value) == (
-            "SampleEasinessTraining with online=True goes by what an EasinessCallback sees in training, and the Trainer"
-            " has none with online=True: add EasinessCallback(probe=None) to its callbacks."
+            "SampleEasinessTraining goes by what an EasinessCallback sees in training, and the Trainer has none that is"
+            " online: add EasinessCallback(probe=None) to its callbacks."
         )
         assert not module.batches
 
