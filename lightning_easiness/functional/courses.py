@@ -10,6 +10,7 @@ from lightning_easiness.functional.sampling import positions, smallest, uniform_
 
 _FEWEST = 3  # losses of a course: two are always on a line
 _ROUNDING = 1e-5  # of the size of a course
+_BLOCK = 2**14  # courses at a time, which a processor's cache holds
 
 
 def running_mean(mean: Tensor, value: Tensor, momentum: float = 0.9) -> Tensor:
@@ -65,6 +66,10 @@ def alignment(losses: Tensor, reference: Tensor) -> Tensor:
     if len(reference) != len(losses):
         must = f"have one value per epoch, ({len(losses)},)"
         check.refuse("alignment", "reference", must, tuple(reference.shape), "give the losses of the same epochs")
+    return torch.cat([_alignment(part, reference) for part in losses.split(_BLOCK, 1)])
+
+
+def _alignment(losses: Tensor, reference: Tensor) -> Tensor:
     known = losses.isfinite() & reference.isfinite().unsqueeze(1)
     courses = losses, reference.unsqueeze(1).expand_as(losses)
     x, y = (_centred(course, known) for course in courses)

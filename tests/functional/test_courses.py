@@ -49,6 +49,21 @@ def test_alignment_is_the_correlation_over_the_epochs_that_both_know(rows, data)
             assert value == pytest.approx(statistics.correlation(*zip(*pairs, strict=True)), abs=2e-3)
 
 
+@pytest.mark.parametrize("num_epochs", [3, 10])
+def test_alignments_of_many_are_those_of_all_at_once_to_the_bit(num_epochs, monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.rand(num_epochs, 40_003, generator=draw)
+    rows[torch.rand(rows.shape, generator=draw) < 0.2] = math.nan
+    reference = rows[:, :500].nanmean(1)
+    found = alignment(rows, reference)
+    monkeypatch.setattr("lightning_easiness.functional.courses._BLOCK", 10**9)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several divide the columns elsewhere
+    at_once = alignment(rows, reference)
+    torch.set_num_threads(threads)
+    torch.testing.assert_close(found, at_once, rtol=0, atol=0, equal_nan=True)
+
+
 @few
 @given(st.lists(st.tuples(losses, st.integers(0, 3)), max_size=12))
 def test_a_window_mean_is_that_of_the_known_losses_in_it(rows):
