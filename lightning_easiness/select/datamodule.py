@@ -59,7 +59,8 @@ class EasinessDataModule(LightningDataModule):
     Learning-rate schedules that step with the batches, as those made for `trainer.estimated_stepping_batches` steps,
     take all epochs to be as long as the first. So each epoch, whatever its length, moves them by as many steps as the
     first one has, spread evenly over its own: at the end of the fit a schedule is at its end. Where a selection changes
-    no length it moves by one step at a time, as ever. A schedule that the module moves by itself is left to it.
+    no length it moves by one step at a time, as ever. It goes on so where a fit is resumed on another selection, or on
+    none. A schedule that the module moves by itself is left to it.
 
     Args:
         datamodule: A LightningDataModule with one train DataLoader over a map-style data set; or that DataLoader.
@@ -210,8 +211,13 @@ class EasinessDataModule(LightningDataModule):
             self.datamodule.load_state_dict(state_dict["datamodule"])
         if self._fit is not None:
             self._fit.load_state_dict(state_dict)
-        elif "selection" in state_dict:
+            return
+        if "selection" in state_dict:
             warn_of_another_rule(state_dict["selection"].get("rule"), "training on everything")
+        if "schedules" in state_dict and self.trainer is not None:
+            self._fit = SelectedFit(Everything(), self._reader, self._check_target)
+            self._fit.begin(self.trainer)
+            self._fit.load_state_dict({"schedules": state_dict["schedules"]})
 
     # ------------------------------------------------------------------ the wrapped datamodule's attributes
 

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder, TQDMProgressBar
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, SequentialLR, StepLR
 
-from lightning_easiness import EasinessDataModule
+from lightning_easiness import EasinessDataModule, Keep
 from lightning_easiness._utils.lightning import StepsDone
 from lightning_easiness.select.lr_schedules import position
 from tests.resuming import Stop
@@ -183,6 +183,30 @@ def test_a_checkpoint_of_a_fit_without_a_selection(tmp_path: Path) -> None:
         trainer(max_epochs=4, callbacks=[stop]).fit(Scheduled(), datamodule=IndexedBase())
     module, _ = fit(IndexedBase(), Sizes([53, 53, 20, 9]), Scheduled(), max_epochs=4, ckpt_path=stop.path)
     assert module.schedule.last_epoch == 28 == module.schedule.total_steps
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
+@pytest.mark.filterwarnings("ignore:The checkpoint holds a choice of Sizes")
+@pytest.mark.parametrize("at", [(0, 6), (1, 1), (2, 0), (2, 1)])
+@pytest.mark.parametrize("kept", [None, 30], ids=["everything", "a choice for all epochs"])
+def test_a_schedule_goes_on_where_a_fit_is_resumed_without_its_selection(
+    kept: int | None, at: tuple[int, int], tmp_path: Path
+) -> None:
+    """Moved at each step it would be beyond its end before the fit's, or not come to it; resumed twice."""
+    first, again = Stop(tmp_path / "a.ckpt", *at), Stop(tmp_path / "b.ckpt", 3, 1)
+    with pytest.raises(InterruptedError):
+        fit(IndexedBase(), Sizes([53, 20, 20, 9]), Scheduled(), callbacks=[first], max_epochs=4)
+
+    def go_on(saved: Path, *stops: Callback) -> tuple[Scheduled, Trainer]:
+        selection = None if kept is None else Keep(range(kept))
+        return fit(IndexedBase(), selection, Scheduled(), callbacks=[*stops], max_epochs=4, ckpt_path=saved)
+
+    with pytest.raises(InterruptedError):
+        go_on(first.path, again)
+    module, made = go_on(again.path)
+    assert module.schedule.last_epoch == module.schedule.total_steps == 28
+    assert made.optimizers[0].param_groups[0]["lr"] == rates("one cycle", 28)[-1]
+    assert "update_lr_schedulers" not in vars(made.fit_loop.epoch_loop), "no trace"
 
 
 @pytest.mark.filterwarnings("ignore:The number of training batches")
