@@ -31,8 +31,8 @@ class RePB(Scheduled):
     that of all processes together, and the first epoch is on everything. The weights reach the losses per example that
     the training step returns, or a loss that takes them; see `WeighsExamples`. In epochs on everything they are equal.
 
-    Measured on small networks (docs/train-less.md), it was not found to beat its control, and is up to a
-    point and a half below it where 40 % of the labels are wrong.
+    Measured on small networks (docs/train-less.md), it was not found to beat its control, and is up to
+    1.7 points below it where 40 % of the labels are wrong.
 
     Args:
         share: Probability to leave out, in [0, 1).
