@@ -74,6 +74,9 @@ def test_any_number_of_processes_chooses_the_same_examples(case: str, processes:
     (one,), ranks = seen(folders, 1, "registered", name), seen(folders, processes, "registered", name)
     for rank in ranks:
         assert_identical(rank["selected"], ranks[0]["selected"])
+    if "AlignPrune" in case:
+        assert [len(kept) < SIZE for kept in one["selected"]][-2:] == ["held out" in case, True], "after three epochs"
+        assert len(one["selected"][3]) < len(one["selected"][2])
     for epoch in range(4):
         expected, found = one["selected"][epoch], ranks[0]["selected"][epoch]
         if not found:  # within batches nothing is selected for the epoch
