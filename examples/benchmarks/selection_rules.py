@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -22,13 +22,17 @@ from models import make_classifier, synthetic_images
 from torch import Tensor
 
 from lightning_easiness import (
+    AlignPrune,
     BatchLoss,
+    Control,
+    Curriculum,
     ImportanceSampling,
     InfoBatch,
     OrderDP,
     RandomShare,
     RePB,
     SampleEasinessTraining,
+    Scores,
     Selection,
     SelectionState,
     Undecided,
@@ -37,17 +41,25 @@ from lightning_easiness import (
 LIMIT = 0.01
 STEPS = 30
 REPEATS = 5
-RULES: dict[str, Callable[[], Selection]] = {
-    "RandomShare": RandomShare,
-    "InfoBatch": lambda: InfoBatch(final_epochs=0),
-    "OrderDP": OrderDP,
-    "Undecided": Undecided,
-    "ImportanceSampling": ImportanceSampling,
-    "RePB": RePB,
-    "BatchLoss": lambda: BatchLoss(early_epochs=1, final_epochs=0),
-    "SET, online": lambda: SampleEasinessTraining(early_epochs=1, online=True, rescore_every_n_epochs=None),
-    "SET with others": lambda: SampleEasinessTraining(early_epochs=1, others_share=0.5),
-}
+MAX_EPOCHS = 100
+
+
+def rules(num_examples: int) -> dict[str, Selection]:
+    """Return each rule, new, so set that it selects from its second epoch on, or once it has its window of courses."""
+    return {
+        "RandomShare": RandomShare(),
+        "InfoBatch": InfoBatch(),
+        "Control of InfoBatch": Control(InfoBatch()),
+        "OrderDP": OrderDP(),
+        "Undecided": Undecided(),
+        "ImportanceSampling": ImportanceSampling(),
+        "RePB": RePB(),
+        "BatchLoss": BatchLoss(early_epochs=1),
+        "AlignPrune": AlignPrune(clean=range(500)),
+        "Curriculum": Curriculum(Scores(observed_of(num_examples)["loss"], higher_is_easier=False)),
+        "SET, online": SampleEasinessTraining(early_epochs=1, online=True, rescore_every_n_epochs=None),
+        "SET with others": SampleEasinessTraining(early_epochs=1, others_share=0.5),
+    }
 
 
 def observed_of(num_examples: int) -> dict[str, Tensor]:
@@ -56,7 +68,7 @@ def observed_of(num_examples: int) -> dict[str, Tensor]:
     values = torch.rand(num_examples, generator=generator)
     margin = torch.randn(num_examples, generator=generator)
     losses = {name: -values.log() for name in ("loss", "batch_loss")}
-    batches = {"last_batch": torch.arange(num_examples) // 256 + 1, "times_trained": torch.ones(num_examples)}
+    batches = {"last_batch": torch.arange(num_examples) // 256 + 1}
     return {**losses, **batches, "margin": margin, "sample_easiness": values, "weakest_comparison": values}
 
 
@@ -79,8 +91,8 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
     for num_examples in arguments.examples:
         observed = observed_of(num_examples)
         epoch = seconds_per_epoch(num_examples, arguments, clock)
-        for name, make in RULES.items():
-            times = decision_seconds(make(), num_examples, observed, clock)
+        for name, rule in rules(num_examples).items():
+            times = decision_seconds(rule, num_examples, observed, clock)
             share = Figure.of([each / epoch for each in times], "").median
             note = f"{100 * share:.3f} % of an epoch of {epoch:.0f} s of the small CNN"
             yield Row(f"decision of {name} at {num_examples:,}", Figure.of(times), LIMIT * epoch, note=note)
@@ -89,9 +101,14 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
 def decision_seconds(
     rule: Selection, num_examples: int, observed: dict[str, Tensor], clock: Clock, repeats: int = REPEATS
 ) -> list[float]:
-    """Return the seconds of decisions for epochs after the first."""
-    states = [SelectionState(num_examples, 1 + epoch, observed=observed, max_epochs=10) for epoch in range(repeats)]
-    return [clock.time(partial(rule.select, state)) for state in states]
+    """Return the seconds of decisions for epochs that a part is selected for, each by losses that are new."""
+    times, first = [], getattr(rule, "window", 1)  # an AlignPrune has its courses by then
+    for epoch in range(first + repeats):
+        new = {name: observed[name].roll(epoch) for name in ("loss", "batch_loss")}
+        new["times_trained"] = torch.full((num_examples,), epoch + 1)
+        state = SelectionState(num_examples, epoch, observed={**observed, **new}, max_epochs=MAX_EPOCHS)
+        times.append(clock.time(partial(rule.select, state)))
+    return times[first:]
 
 
 def parser() -> argparse.ArgumentParser:

@@ -66,7 +66,7 @@ def alignment(losses: Tensor, reference: Tensor) -> Tensor:
     if len(reference) != len(losses):
         must = f"have one value per epoch, ({len(losses)},)"
         check.refuse("alignment", "reference", must, tuple(reference.shape), "give the losses of the same epochs")
-    return torch.cat([_alignment(part, reference) for part in losses.split(_BLOCK, 1)])
+    return torch.cat([_alignment(part, reference) for part in torch.split(losses, _BLOCK, dim=1)])
 
 
 def _alignment(losses: Tensor, reference: Tensor) -> Tensor:
