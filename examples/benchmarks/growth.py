@@ -98,7 +98,7 @@ def writes(data: bytes, path: Path, clock: Clock) -> list[float]:
         with open(path, "wb", buffering=0) as file:
             for start in range(0, len(view), PIECE):
                 file.write(view[start : start + PIECE])
-            os.fsync(file)
+            os.fsync(file.fileno())
 
     return [clock.time(write) for _ in range(REPEATS)]
 
