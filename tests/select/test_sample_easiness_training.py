@@ -261,7 +261,7 @@ A_FIT = {
 }
 NOTHING = (
     "{} has early_epochs={} and final_epochs={} on everything, but the Trainer trains for {}, so that nothing is ever"
-    " selected; set them lower, as an eighth of all epochs, 0.125, or train for longer."
+    " selected; set them lower, as {}, or train for longer, with more max_epochs."
 )
 NO_END = (
     f"The `final_epochs` of {OWNER} need a Trainer with max_epochs, as else it is not known which they are; set"
@@ -278,13 +278,13 @@ TRAINERS: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
         (
             {"early_epochs": early, "final_epochs": final},
             {"max_epochs": epochs},
-            NOTHING.format(OWNER, early, final, epochs),
+            NOTHING.format(OWNER, early, final, epochs, "an eighth of all epochs, 0.125"),
         )
         for early, final, epochs in ((5, 0, 5), (5, 0, 3), (2, 2, 4), (0, 4, 4))
     ),
     ({"early_epochs": 5}, {"max_epochs": 6}, None),
     ({"early_epochs": 0.25, "final_epochs": 0.25}, {"max_epochs": 4}, None),
-    ({"early_epochs": 0.25, "final_epochs": 0.25}, {"max_epochs": 2}, NOTHING.format(OWNER, 0.25, 0.25, 2)),
+    ({"early_epochs": 0.25, "final_epochs": 0.25}, {"max_epochs": 2}, NOTHING.format(OWNER, 0.25, 0.25, 2, "0")),
     ({"early_epochs": 2, "final_epochs": 2}, {"max_epochs": 5}, None),
     ({"early_epochs": 5}, {"max_epochs": 1, "fast_dev_run": 1}, None),
     ({"final_epochs": 1}, {"max_epochs": None, "reload_dataloaders_every_n_epochs": 2}, NO_END),
