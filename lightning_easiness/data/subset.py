@@ -65,7 +65,7 @@ class SelectedDataset(Dataset[Any]):
 
     def items_of(self, indices: list[int]) -> Any:
         """Read the examples of some indices in the whole data set, with their new labels."""
-        items = fetch(self.dataset, indices)
+        items = fetch(self.dataset, list(indices))  # which a data set may sort
         if self.target is None:
             return items
         if not (isinstance(items, list) and len(items) == len(indices)):  # a whole batch, as of data on a device
@@ -210,7 +210,7 @@ def num_examples(dataset: Any) -> int:
 def with_indices(dataset: Any, keys: Sequence[Any]) -> tuple[Sequence[Any], Any]:
     """Return the indices in the whole data set of a sampler's keys, and their items, looked up once."""
     if not isinstance(dataset, SelectedDataset):
-        return keys, fetch(dataset, keys)
+        return copy.copy(keys), fetch(dataset, keys)
     indices = dataset.indices_of_batch(keys)
     return indices, dataset.items_of(indices)
 

@@ -301,7 +301,11 @@ class OnlineObserver:
         """Observe steps of these sizes as one batch."""
         assert self._reading is not None
         assert self._sums is not None
-        check_index(index, self.num_examples)
+        try:
+            check_index(index, self.num_examples)
+        except IndexError:
+            self._waiting.clear()  # so that a checkpoint can still be saved
+            raise
         with torch.no_grad():
             seeds = self._reading.task.draw_seeds(index, self._trainer.current_epoch)
             observed = self._reading.observe_output(output, target, len(index), fields=self._asked, seeds=seeds)

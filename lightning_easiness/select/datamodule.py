@@ -214,8 +214,8 @@ class EasinessDataModule(LightningDataModule):
             return
         if "selection" in state_dict:
             warn_of_another_rule(state_dict["selection"].get("rule"), "training on everything")
-        if "schedules" in state_dict and self.trainer is not None:
-            self._fit = SelectedFit(Everything(), self._reader, self._check_target)
+        if "schedules" in state_dict and self.trainer is not None and self.trainer.state.fn == "fit":
+            self._fit = SelectedFit(Everything(), None, self._check_target)
             self._fit.begin(self.trainer)
             self._fit.load_state_dict({"schedules": state_dict["schedules"]})
 

@@ -237,7 +237,8 @@ class SelectedFit:
             warn_of_another_rule(rule, name)
         if state.get("of_rule", {}).get("rule") == name:
             self._selection.load_state_dict(state["of_rule"])
-        if self._schedules is None and "schedules" in state:  # in steps alone they would no longer end with the fit
+        # in steps alone they would no longer end with the fit; a validation or a test has none
+        if self._schedules is None and "schedules" in state and self.trainer is not None:
             self._schedules = LRSchedules(self.trainer)
         if self._schedules is not None:
             self._schedules.load_state_dict(state.get("schedules", {}))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_easiness._utils.blocks import blocks
+from lightning_easiness.functional._checks import widen
 from lightning_easiness.functional.levels import DEFAULT_TOL
 
 _NUM_BINS = 64
@@ -98,9 +99,10 @@ def _binned(values: Tensor, shown: Callable[[Tensor], Tensor]) -> dict[str, Any]
 def _finite(values: Tensor, shown: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
     """Yield what is shown of the finite values in parts, float64 on the CPU."""
     for (part,) in blocks(values.detach().reshape(-1)):
-        found = shown(part).double().cpu()
+        wide = widen(part)
+        found = shown(wide).double().cpu()
         if not math.isfinite(found.sum().item()):  # in a third of the time of a look at each value
-            found = shown(part[part.isfinite()]).double().cpu()
+            found = shown(wide[wide.isfinite()]).double().cpu()
         if len(found):
             yield found
 

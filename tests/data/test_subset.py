@@ -138,6 +138,22 @@ def test_the_indices_of_a_batch_are_looked_up_once(monkeypatch: pytest.MonkeyPat
     assert calls == [[0, 6]]
 
 
+@pytest.mark.parametrize("selected", [False, True])
+def test_a_data_set_may_sort_the_indices_that_it_is_asked_for(selected: bool) -> None:
+    class Sorts(Dataset[int]):
+        def __len__(self) -> int:
+            return 30
+
+        def __getitems__(self, keys: list[int]) -> list[int]:
+            asked = list(keys)
+            keys.sort()
+            return asked
+
+    data = SelectedDataset(Sorts(), torch.tensor([9, 3, 5, 1, 20, 11])) if selected else Sorts()
+    indices, items = with_indices(data, [5, 0, 2])
+    assert list(indices) == items == ([11, 9, 5] if selected else [5, 0, 2])
+
+
 def test_a_data_set_that_is_asked_for_lists() -> None:
     dataset = Fetches()
     assert batches(selected_from(DataLoader(dataset, batch_size=4))) == BY_FOUR

@@ -16,12 +16,12 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder, TQDMProgressBar
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, SequentialLR, StepLR
 
-from lightning_easiness import EasinessDataModule, Keep
+from lightning_easiness import BatchReader, EasinessCallback, EasinessDataModule, Keep, Selection
 from lightning_easiness._utils.lightning import StepsDone
 from lightning_easiness.select.lr_schedules import position
 from tests.resuming import Stop
-from tests.selecting import IndexedBase, Sizes, Traces, fit
-from tests.small import trainer
+from tests.selecting import IndexedBase, IndexedPoints, Sizes, Traces, fit
+from tests.small import loader, trainer
 
 # many of these small selections have no example of some class
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps no example of class")
@@ -207,6 +207,33 @@ def test_a_schedule_goes_on_where_a_fit_is_resumed_without_its_selection(
     assert module.schedule.last_epoch == module.schedule.total_steps == 28
     assert made.optimizers[0].param_groups[0]["lr"] == rates("one cycle", 28)[-1]
     assert "update_lr_schedulers" not in vars(made.fit_loop.epoch_loop), "no trace"
+
+
+@pytest.mark.filterwarnings("ignore:The checkpoint holds a choice of Sizes")
+@pytest.mark.parametrize("selection", [None, Keep(range(30)), Sizes([53, 20, 20, 9])], ids=["none", "Keep", "Sizes"])
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_a_checkpoint_of_a_selection_is_validated_and_tested(
+    selection: Selection | None, stage: str, tmp_path: Path
+) -> None:
+    class Evaluated(Scheduled):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self(batch[0])
+
+        test_step = validation_step
+
+    class Data(IndexedBase):
+        def val_dataloader(self) -> Any:
+            return loader(IndexedPoints(self.n), shuffle=False)
+
+        test_dataloader = val_dataloader
+
+    stop = Stop(tmp_path / "a.ckpt", 1, 1)
+    with pytest.raises(InterruptedError):
+        fit(IndexedBase(), Sizes([53, 20, 20, 9]), Scheduled(), callbacks=[stop], max_epochs=4)
+    data = EasinessDataModule(Data(), selection, **({} if selection else {"reader": BatchReader()}))
+    evaluate = getattr(trainer(callbacks=[EasinessCallback(tmp_path / "easiness", probe=None)]), stage)
+    evaluate(Evaluated(), datamodule=data, ckpt_path=stop.path)
+    assert data._fit is None or data._fit._schedules is None
 
 
 @pytest.mark.filterwarnings("ignore:The number of training batches")

@@ -90,6 +90,12 @@ def test_powers_of_ten_are_those_of_the_values_and_zero_is_the_least() -> None:
     assert log10_histogram(torch.empty(0)) is None
 
 
+def test_zero_in_half_precision_is_the_least_too() -> None:
+    found = log10_histogram(torch.tensor([0.0, 1.0]).half())
+    assert found is not None
+    assert (found["min"], found["max"]) == (pytest.approx(-8, abs=1e-6), 0.0)
+
+
 def test_losses_and_easiness_are_shown_on_a_log_axis_and_margins_are_not() -> None:
     values = torch.tensor([0.001, 0.5, 3.0])
     assert [shown_histogram(name, values)[0] for name in ("loss", "sample_easiness", "margin")] == [
