@@ -1,10 +1,11 @@
 """What does observing online add to a training step, in all and piece by piece?
 
 A step of half a millisecond (a small network on a CPU, 32 examples) is trained with nothing else, with a callback whose
-hooks are empty, with the indices of its examples carried along, with a forward hook that keeps the logits too, and with
-`EasinessCallback(probe=None)`. A fit of each is measured in turn, over and over; a line is the median, over the rounds,
-of what a step takes longer than the plain one of the same round. A fit counts by a quiet block of its steps, the second
-of twenty, as a busy machine disturbs most of them. What an epoch's end takes is not in it.
+hooks are empty, with a forward hook that copies the logits, with the indices of its examples carried along, with the
+package's own hook for the logits too, and with `EasinessCallback(probe=None)`. A fit of each is measured in turn, over
+and over; a line is the median, over the rounds, of what a step takes longer than the plain one of the same round. A fit
+counts by a quiet block of its steps, the second of twenty, as a busy machine disturbs most of them. What an epoch's end
+takes is not in it.
 
     OMP_NUM_THREADS=1 python examples/benchmarks/step_profile.py --clock thread   # on a shared machine
     python examples/benchmarks/step_profile.py --workers 2 --rounds 15
@@ -25,7 +26,7 @@ from figures import Figure, Row, script
 from lightning.pytorch import Callback, Trainer
 from measuring import make_parser
 from models import NUM_CLASSES, Classifier, quiet_trainer
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_easiness import EasinessCallback
@@ -53,6 +54,19 @@ class StepClock(Callback):
         """Those of one step, in the quietest of ten blocks."""
         blocks = sorted(later - one for one, later in pairwise(self._moments[1:]))
         return 1e6 * blocks[len(blocks) // 10] / BLOCK
+
+
+class BareHook(Callback):
+    """Copies the logits in a forward hook of its own: the least that any observer does."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.handle = pl_module.model.register_forward_hook(self._keep)
+
+    def _keep(self, module: Any, inputs: Any, logits: Tensor) -> None:
+        self.logits = logits.detach().clone()
+
+    def teardown(self, *args: Any, **options: Any) -> None:
+        self.handle.remove()
 
 
 class WithIndices(Callback):
@@ -90,6 +104,7 @@ class WithLogits(WithIndices):
 PIECES: dict[str, Callable[[str], list[Callback]]] = {
     "training alone": lambda folder: [],
     "empty hooks": lambda folder: [Callback()],
+    "a bare hook": lambda folder: [BareHook()],
     "with indices": lambda folder: [WithIndices()],
     "with logits": lambda folder: [WithLogits()],
     "observed online": lambda folder: [EasinessCallback(folder, probe=None)],
