@@ -302,7 +302,9 @@ def test_an_index_outside_the_data_is_refused_also_in_a_step_that_waits(tmp_path
 
     data = Around(24)
     loads = DataLoader(data, 8, sampler=[*range(23), len(data)])  # type: ignore[arg-type]
-    fit = trainer(max_epochs=1, callbacks=[EasinessCallback(tmp_path, probe=None)])
+    callback = EasinessCallback(tmp_path, probe=None)
+    fit = trainer(max_epochs=1, callbacks=[callback])
     with pytest.raises(IndexError, match="asks for example 24, but examples are numbered 0 to 23"):
         fit.fit(Traces(), loads)
     assert not list(tmp_path.rglob("*.safetensors"))
+    assert callback.state_dict()["online"] is not None, "a checkpoint can still be saved"
