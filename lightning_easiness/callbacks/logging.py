@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from lightning_easiness._utils.blocks import count_where
+from lightning_easiness._utils.blocks import count
 from lightning_easiness._utils.lightning import log_step, set_callback_metrics
 from lightning_easiness.callbacks.sinks import Bins, sinks_of
 from lightning_easiness.data.observation import Observation
@@ -83,7 +83,7 @@ def _summary(observation: Observation) -> tuple[dict[str, float], dict[str, floa
     """Return the numbers that are shown at each checkpoint, and the counts that are 0 as a rule, by tag."""
     values, prefix = observation.fields, f"easiness/{observation.series}"
     known = _known(observation)
-    num_known = len(values["loss"]) if known is None else count_where(lambda part: part, known)
+    num_known = len(values["loss"]) if known is None else count(known)
     losses = Moments.of(values["loss"], known)
     shown: dict[str, float] = {}
     counts: dict[str, float] = {"num_nan": losses.num_nan, "num_inf": num_known - losses.num}
@@ -91,7 +91,7 @@ def _summary(observation: Observation) -> tuple[dict[str, float], dict[str, floa
         shown |= {"mean_loss": losses.mean, "loss_spread": losses.spread}
     if "correct" in values and num_known:
         right = values["correct"] if known is None else values["correct"] & known
-        shown["accuracy"] = count_where(lambda part: part, right) / num_known
+        shown["accuracy"] = count(right) / num_known
     if observation.unlabelled is not None:
         counts["num_unlabelled"] = int(observation.unlabelled.sum())
     tagged, counted = ({f"{prefix}/{name}": float(value) for name, value in one.items()} for one in (shown, counts))

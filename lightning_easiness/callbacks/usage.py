@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -87,7 +86,7 @@ class UsageMeter:
 def trained_share(trainer: Trainer, online: Observation | None) -> float:
     """Return the fraction of the data that the epoch trained on; `online` is its online observation, if any."""
     if online is not None:
-        return float(np.float32(online.num_seen) / np.float32(online.identity.num_examples))
+        return online.num_seen / online.identity.num_examples
     of_batches: float | None = getattr(getattr(trainer, "datamodule", None), "share_of_batches", None)
     if of_batches is not None:
         return of_batches

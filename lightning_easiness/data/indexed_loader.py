@@ -113,7 +113,7 @@ def _as_index(keys: Any) -> np.ndarray:
     """Return a sampler's keys as an array, int64 (B,)."""
     listed = keys.tolist() if isinstance(keys, (Tensor, np.ndarray)) else keys
     try:
-        return np.asarray(array("q", listed if isinstance(listed, (list, Sequence)) else [listed]))
+        return np.asarray(array("q", listed if isinstance(listed, Sequence) else [listed]))
     except TypeError as error:
         raise TypeError(
             f"The train loader's sampler yields keys that are not integers ({keys!r:.60}), so examples have no index;"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 from torch import Tensor
 
+from lightning_easiness._utils.blocks import count
 from lightning_easiness.data.identity import DataIdentity
 
 
@@ -48,12 +48,12 @@ class Observation:
     def seen(self) -> Tensor | None:
         """Which examples were seen, bool (N,); None where all were."""
         seen = self.fields["count"] > 0 if "count" in self.fields else None
-        return None if seen is None or np.count_nonzero(seen.numpy()) == len(seen) else seen
+        return None if seen is None or count(seen) == len(seen) else seen
 
     @property
     def num_seen(self) -> int:
         """How many examples were seen."""
-        return self.identity.num_examples if self.seen is None else int(np.count_nonzero(self.seen.numpy()))
+        return self.identity.num_examples if self.seen is None else count(self.seen)
 
 
 @dataclass(frozen=True)

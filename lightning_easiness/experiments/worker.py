@@ -78,7 +78,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended: with a value, or with an error, which is told in words, as not every error can be sent."""
+    """How a job ended: with a value, or with an error, described in words, as not every error can be sent."""
 
     value: Any = None
     error: str | None = None

@@ -151,8 +151,11 @@ class LabelIssues(Table):
 
     @property
     def cannot_tell(self) -> bool:
-        """Whether no label is flagged, by a rule that gives no estimate: then none is known to be right either."""
-        return math.isnan(self.estimated_share) and not bool(self.is_issue.any())
+        """Whether the rule could not estimate how many labels are wrong, and flags none: none is known to be right.
+
+        `Hardest` does not estimate; where it flags none, so it was asked.
+        """
+        return self.rule != "hardest" and math.isnan(self.estimated_share) and not bool(self.is_issue.any())
 
     @property
     def unflagged(self) -> Tensor:

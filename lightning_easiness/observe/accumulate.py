@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_easiness._utils.blocks import blocks
+from lightning_easiness._utils.blocks import blocks, count
 from lightning_easiness.data.digest import DIGEST, kept_digest
 from lightning_easiness.observe.tasks import ONLINE_FIELDS, PREDICTION, UNSEEN_TARGET
 
@@ -143,7 +142,7 @@ class EpochSums(StepList):
         for index in self.index:
             ones = ones if len(ones) >= len(index) else torch.ones(len(index), dtype=torch.bool)
             mask.scatter_(0, index, ones)
-        return _Seen(mask, int(np.count_nonzero(mask.numpy())))
+        return _Seen(mask, count(mask))
 
     def _placed(self, name: str, seen: _Seen) -> Tensor:
         """Return one value of each example, (N,)."""

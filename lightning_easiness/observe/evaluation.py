@@ -230,10 +230,10 @@ def _first_batch(loader: DataLoader[Any], may_fail: bool) -> IndexedBatch | None
     """Return the first batch; where it `may_fail`, None for examples of several lengths, and what a training skips."""
     try:
         found: IndexedBatch = next(iter(loader))
-    except Exception:
-        if may_fail:
-            return None
-        raise
+    except Exception:  # of the user's data set or collate function; training raises it too where it reads such a batch
+        if not may_fail:
+            raise
+        return None
     return None if may_fail and found.batch is None else found
 
 

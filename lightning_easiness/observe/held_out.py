@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from lightning_easiness._utils.blocks import count
 from lightning_easiness.data.observation import Observation, TrainedOn
 from lightning_easiness.data.subset import SelectedDataset, held_out_of, num_examples
 from lightning_easiness.observe.accumulate import ProbabilitySums
@@ -70,22 +71,18 @@ class TrainedExamples:
 
     def add(self, trainer: Trainer, online: Observation | None) -> bool:
         """Take in an epoch: what training saw, or else what the loader reads; return whether that is more."""
-        known = _count(self.mask)
+        known = count(self.mask)
         if known == len(self.mask):
             return False
         dataset = getattr(trainer.train_dataloader, "dataset", None)
         if online is not None:
-            self.mask.logical_or_(torch.tensor(True) if online.seen is None else online.seen)
+            self.mask |= True if online.seen is None else online.seen
         elif isinstance(dataset, SelectedDataset):
             self.mask[dataset.indices] = True
         else:
             self.mask[:] = True
-        return _count(self.mask) > known
+        return count(self.mask) > known
 
     def found(self, step: int) -> TrainedOn:
         """Return what to write."""
         return TrainedOn(step, self.mask.clone(), self._held_out)
-
-
-def _count(mask: Tensor) -> int:
-    return int(np.count_nonzero(mask.numpy()))  # in a tenth of the time of a sum

@@ -88,7 +88,8 @@ class LogitsHook:
         """Stop listening and return what the step predicted, detached; raise an error where it called no module."""
         self._armed = False
         seen, self._seen, self._last = self._seen, {}, None
-        if not seen:
+        found = [name for name in self._names if name in seen]
+        if not found:
             if self._unread is not None:
                 raise self._unread
             names = " and ".join(repr(name) if name else "the LightningModule's forward" for name in self._names)
@@ -97,16 +98,9 @@ class LogitsHook:
                 " of the submodule that returns the logits, module='net', or online=False; a call of .forward() itself"
                 " is not seen, so call the module, self(x)."
             )
-        name = self._chosen(seen, size)
+        name = next((name for name in found if _first_size(seen[name].prediction) == size), found[0])
         self.ending = self._endings.get(name)
         return taken(seen[name])
-
-    def _chosen(self, seen: dict[str, Kept], size: int) -> str:
-        """Return the first of the names whose prediction is of so many examples; where there is none, the first."""
-        if len(seen) == 1:
-            return next(iter(seen))
-        found = [name for name in self._names if name in seen]
-        return next((name for name in found if _first_size(seen[name].prediction) == size), found[0])
 
     def remove(self) -> None:
         """Remove the hooks."""

@@ -19,6 +19,7 @@ from lightning_easiness import (
     Hardest,
     LabelIssues,
     Mixture,
+    Refine,
     Scores,
     find_label_issues,
     functional,
@@ -184,6 +185,19 @@ def test_the_text_says_up_to_where_labels_are_flagged_or_that_the_rule_cannot_te
     assert f"labels flagged by 'contradicted'{text}" in repr(found)
     assert found.cannot_tell == (case == "cannot tell")
     assert (len(found.flagged) > 0) == (case == "some")
+
+
+def test_a_rule_that_was_asked_to_flag_none_can_tell() -> None:
+    margins = torch.linspace(-2, 6, 60)
+    target = torch.arange(60) % 3
+    scores = Scores(margins, higher_is_easier=True, target=target, name="area_under_margin")
+    medium = torch.full((60, 3), 0.5).scatter(1, target.unsqueeze(1), 1.0)  # nowhere hard
+    none_asked = find_label_issues(scores, Hardest(0))
+    refined = find_label_issues(scores, Hardest(0.1), refine=Refine(easiness=medium))
+    for found in (none_asked, refined):
+        assert len(found.flagged) == 0
+        assert not found.cannot_tell
+        assert "cannot tell" not in repr(found)
 
 
 def test_the_table_shows_what_is_predicted_at_the_end(folder: Path, issues: LabelIssues) -> None:
