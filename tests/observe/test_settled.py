@@ -58,7 +58,7 @@ def test_what_was_seen_is_what_has_a_count(count: tuple[int, ...]) -> None:
     assert (found.seen is None) == bool(seen.all())
     assert found.seen is None or torch.equal(found.seen, seen)
     trainer: Any = SimpleNamespace(train_dataloader=None)
-    assert trained_share(trainer, found) == float(seen.float().mean())
+    assert trained_share(trainer, found) == seen.double().mean().item()
     trained = TrainedExamples(3, None)
     assert trained.add(trainer, found) == bool(seen.any())
     assert not trained.add(trainer, found)
